@@ -61,7 +61,8 @@ class Case:
         headers = {"content-type": "application/json"} if self.body() is not None else {}
         if self.http["key"] != "none":
             headers["authorization"] = f"Bearer {keys[self.http['key']]}"
-        return headers | self.http.get("headers", {})
+        more: dict[str, str] = self.http.get("headers", {})
+        return headers | more
 
     def grpc_request(self) -> dict[str, Any]:
         """The gRPC request in Protobuf's JSON form."""
