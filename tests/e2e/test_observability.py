@@ -16,18 +16,21 @@ from stack.native import NativeStack
 SECRET_TEXT = "Xylophonist Quetzalcoatl whispers 4711"
 
 
-def post(http: httpx.Client, **headers: str) -> httpx.Response:
+def post(http: httpx.Client, request_id: bytes | None = None) -> httpx.Response:
+    headers = {b"x-request-id": request_id} if request_id else {}
     return http.post("/v1/embeddings", json={"model": MODEL, "input": "a"}, headers=headers)
 
 
 def test_a_sane_request_id_is_echoed(http: httpx.Client) -> None:
-    assert post(http, **{"x-request-id": "my-request.1"}).headers["x-request-id"] == "my-request.1"
+    assert post(http, b"my-request.1").headers["x-request-id"] == "my-request.1"
 
 
-@pytest.mark.parametrize("hostile", ["a" * 1000, "a b", 'a"b', "ä".encode().decode("latin-1")])
-def test_another_request_id_is_replaced(http: httpx.Client, hostile: str) -> None:
-    ours = post(http, **{"x-request-id": hostile}).headers["x-request-id"]
-    assert ours != hostile
+@pytest.mark.parametrize(
+    "hostile", [b"a" * 1000, b"a b", b'a"b', "ä".encode()], ids=["long", "space", "quote", "accent"]
+)
+def test_another_request_id_is_replaced(http: httpx.Client, hostile: bytes) -> None:
+    ours = post(http, hostile).headers["x-request-id"]
+    assert ours.encode() != hostile
     assert re.fullmatch(r"[A-Za-z0-9_-]{16,64}", ours)
 
 

@@ -1,13 +1,11 @@
 """The stack in containers: deploy/compose.yaml on the machine's own engine."""
 
-import json
 import os
-import pathlib
 import subprocess
 from types import TracebackType
 
-from stack.description import ROOT, Stack
-from stack.native import TENANT_NAMES
+from stack.description import ROOT, RUN_FOLDER, Stack
+from stack.keys import demo_keys
 from stack.waiting import StackError
 
 COMPOSE_FILE = ROOT / "deploy/compose.yaml"
@@ -29,6 +27,7 @@ class ComposeStack:
         if project:
             self._command += ["--project-name", project]
         self._env = {**os.environ, **(env or {})}
+        self._saved_keys = RUN_FOLDER / (project or "compose") / "demo-keys.json"
         self.keys: dict[str, str] = {}
 
     @staticmethod
@@ -46,10 +45,12 @@ class ComposeStack:
         self.run("build")
 
     def create_keys(self) -> None:
-        """Make a key for each demo tenant, in the volume that the gateway reads."""
-        for tenant in TENANT_NAMES:
-            create = ["run", "--rm", "--no-deps", "-T", "gateway", "keys", "create", "--tenant", tenant]
-            self.keys[tenant] = self.output(*create).strip()
+        """Make a key for each demo tenant in the volume that the gateway reads, or take those of the last time."""
+
+        def keys(arguments: list[str]) -> str:
+            return self.output("run", "--rm", "--no-deps", "-T", "gateway", "keys", *arguments)
+
+        self.keys = demo_keys(keys, self._saved_keys)
 
     def up(self) -> None:
         """Build, start, and wait until every service is healthy."""
@@ -110,12 +111,3 @@ class ComposeStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.down(volumes=True)
-
-
-def saved_keys(path: pathlib.Path) -> dict[str, str]:
-    """The keys that an earlier `make up` wrote down; a key is shown once, so there is no other place to ask."""
-    try:
-        keys: dict[str, str] = json.loads(path.read_text())["keys"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return {}
-    return keys

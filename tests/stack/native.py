@@ -3,20 +3,23 @@
 import pathlib
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import grpc
 import httpx
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from stack.description import ROOT, Stack
+from stack.keys import demo_keys
 from stack.process import Process
-from stack.waiting import StackError, wait_until
+from stack.waiting import StackError, Stopped, wait_until
 
 GATEWAY = ROOT / "go-gateway/bin/gateway"
 HOTPATH = ROOT / "rust-hotpath/target/release/hotpath"
 MODELS = ROOT / "models"
 TENANTS = ROOT / "deploy/tenants.yaml"
-TENANT_NAMES = ("acme", "globex", "tiny")
 
 # From start to ready: the bundle's hashes and golden cases are checked first. Seconds; more on a busy machine.
 READY_LIMIT_S = 90
@@ -32,6 +35,11 @@ class Ports:
     gateway_metrics: int = 0
     hotpath_metrics: int = 0
 
+    @staticmethod
+    def variable(name: str) -> str:
+        """The environment variable, and the argument of make, that sets a port."""
+        return "PORT" if name == "http" else f"{name.upper()}_PORT"
+
     def check_free(self) -> None:
         """Raise StackError when another program listens on one of them."""
         for name, port in vars(self).items():
@@ -40,10 +48,9 @@ class Ports:
                 try:
                     probe.bind((HOST, port))
                 except OSError as error:
-                    setting = name.upper().replace("HTTP", "PORT") if name == "http" else f"{name.upper()}_PORT"
                     raise StackError(
-                        f"port {port} ({name}) is in use by another program: stop it, or choose another port with "
-                        f"`make run {setting}=…` (0 takes a free one)"
+                        f"port {port} is in use by another program: stop it, or choose another port, "
+                        f"as in `make run {self.variable(name)}=0` (0 takes a free one)"
                     ) from error
 
 
@@ -65,11 +72,9 @@ class NativeStack:
         `gateway` and `hotpath` hold settings beyond the usual ones: flag → value. With `hotpath_address` the hot path
         is somebody else's and is not started.
         """
-        for program in (GATEWAY, HOTPATH):
-            if not program.exists():
-                raise StackError(f"{program.relative_to(ROOT)} is not built: run `make build`")
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._keys_file = folder / "keys.json"
         self.ports = ports or Ports()
         self.ports.check_free()
         self.models = models
@@ -83,15 +88,15 @@ class NativeStack:
 
     # -- life
 
-    def start(self, *, wait: bool = True) -> Stack:
-        """Start everything and wait until requests succeed, unless told not to wait."""
+    def start(self, *, wait: bool = True, give_up: Callable[[], bool] = lambda: False) -> Stack:
+        """Start everything and wait until requests succeed, unless told not to wait, or to give up."""
         try:
             self.create_keys()
             if self._starts_hotpath:
                 self.start_hotpath()
             self.start_gateway()
             if wait:
-                self.wait_ready()
+                self.wait_ready(give_up=give_up)
         except BaseException:
             self.stop()
             raise
@@ -114,7 +119,7 @@ class NativeStack:
             "http-address": self._address("http", self.ports.http),
             "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
             "hotpath-addresses": self.addresses["grpc"],
-            "keys-file": str(self.folder / "keys.json"),
+            "keys-file": str(self._keys_file),
             "tenants-file": str(TENANTS),
             **self.gateway_settings,
         }
@@ -139,33 +144,44 @@ class NativeStack:
     # -- what it needs and tells
 
     def create_keys(self) -> None:
-        """Make a key for each demo tenant."""
-        for tenant in TENANT_NAMES:
-            command = [
-                str(GATEWAY),
-                "keys",
-                "create",
-                "--tenant",
-                tenant,
-                "--keys-file",
-                str(self.folder / "keys.json"),
-            ]
+        """Make a key for each demo tenant, or take those of the last run in this folder."""
+
+        def keys(arguments: list[str]) -> str:
+            command = [*self._program(GATEWAY), "keys", *arguments, f"--keys-file={self._keys_file}"]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
-                raise StackError(f"`gateway keys create` ended with {result.returncode}:\n{result.stderr}")
-            self.keys[tenant] = result.stdout.strip()
+                raise StackError(f"`gateway keys {arguments[0]}` ended with {result.returncode}:\n{result.stderr}")
+            return result.stdout
 
-    def wait_ready(self, limit_s: float = READY_LIMIT_S) -> None:
+        self.keys = demo_keys(keys, self.folder / "demo-keys.json")
+
+    def wait_hotpath_ready(self) -> None:
+        """Wait until the hot path serves every model."""
+
+        def serving() -> bool:
+            self.check_alive()
+            try:
+                reply = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+            except grpc.RpcError:
+                return False
+            return bool(reply.status == HealthCheckResponse.SERVING)
+
+        with grpc.insecure_channel(self.addresses["grpc"]) as channel:
+            wait_until("the hot path being ready", serving, READY_LIMIT_S)
+
+    def wait_ready(self, give_up: Callable[[], bool] = lambda: False) -> None:
         """Wait for the gateway's word that an inference succeeded."""
 
         def ready() -> bool:
             self.check_alive()
+            if give_up():
+                raise Stopped
             try:
                 return httpx.get(f"http://{self.addresses['http']}/readyz", timeout=5).status_code == 200
             except httpx.TransportError:
                 return False
 
-        wait_until("the stack being ready", ready, limit_s)
+        wait_until("the stack being ready", ready, READY_LIMIT_S)
 
     def describe(self) -> Stack:
         return Stack(
@@ -184,4 +200,10 @@ class NativeStack:
 
     def _serve(self, name: str, program: pathlib.Path, settings: Mapping[str, str]) -> Process:
         flags = [f"--{flag}={value}" for flag, value in settings.items()]
-        return Process(name, [str(program), "serve", *flags], self.folder / f"{name}.log", {})
+        return Process(name, [*self._program(program), "serve", *flags], self.folder / f"{name}.log", {})
+
+    @staticmethod
+    def _program(path: pathlib.Path) -> list[str]:
+        if not path.exists():
+            raise StackError(f"{path.relative_to(ROOT)} is not built: run `make build`")
+        return [str(path)]

@@ -13,6 +13,10 @@ class StackError(Exception):
     """The stack could not be started, or broke: the message is for the person at the terminal."""
 
 
+class Stopped(Exception):  # noqa: N818
+    """The person at the terminal does not want to wait any longer."""
+
+
 def wait_until(what: str, probe: Callable[[], T | None], limit_s: float, poll_s: float = POLL_INTERVAL_S) -> T:
     """Ask `probe` until it answers something true, and return that; after `limit_s` seconds raise StackError.
 
