@@ -62,7 +62,8 @@ bench: build models ## Measure, and write docs/benchmarks.md (about ten minutes)
 .PHONY: generate
 generate: build ## Make the stubs from proto/, and docs/config.md
 	$(PYTHON) proto/generate.py
-	{ cat docs/config.head.md; $(GATEWAY) config-docs; echo; $(HOTPATH) config-docs; } > docs/config.md
+	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
+	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
 
 .PHONY: models
 models: models/all-minilm-l6-v2/current ## Fetch the weights (checked by hash) and export the bundles
@@ -101,10 +102,11 @@ lint-proto: .venv/.installed
 
 lint-python: .venv/.installed
 	cd python-research && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	cd tests && $(BIN)/ruff check . ../proto && $(BIN)/ruff format --check . && $(BIN)/mypy
+	cd tests && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check --config tests/pyproject.toml proto && $(BIN)/ruff format --check --config tests/pyproject.toml proto
 
 lint-go:
-	cd go-gateway && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./...
+	cd go-gateway && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go tool staticcheck ./...
 
 lint-rust:
 	cd rust-hotpath && cargo fmt --check && cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
