@@ -5,24 +5,118 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON := .venv/bin/python
+BIN := $(CURDIR)/.venv/bin
+PYTHON := $(BIN)/python
 GATEWAY := go-gateway/bin/gateway
 HOTPATH := rust-hotpath/target/release/hotpath
+IN_TESTS := cd tests && PYTHONPATH=. $(PYTHON) -m
+# What the end-to-end tests drive: native, compose or url (.run/stack.json).
+STACK ?= native
+NAME ?=
+GO_MODULE ?=
 
 .PHONY: help
 help: ## This list
-	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-## ---- the pieces
+# ---- use it
+
+.PHONY: demo
+demo: build models ## Build all, make the models, start, and show a request on its way (Ctrl-C stops)
+	@$(IN_TESTS) stack demo
+
+.PHONY: run
+run: build models ## Start natively and stay up; .run/stack.json says where (PORT=… GRPC_PORT=…)
+	@$(IN_TESTS) stack run
+
+.PHONY: up
+up: .venv/.installed ## Start in containers (Docker with Compose v2)
+	@$(IN_TESTS) stack up
+
+.PHONY: down
+down: .venv/.installed ## Stop the containers
+	@$(IN_TESTS) stack down
+
+# ---- prove it
+
+.PHONY: test
+test: build models ## Every test: unit tests of three languages, contract, repository, end to end
+	cd python-research && $(PYTHON) -m pytest
+	cd go-gateway && go test -race ./...
+	cd rust-hotpath && cargo test --locked --workspace
+	$(IN_TESTS) pytest
+
+.PHONY: e2e
+e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
+	$(IN_TESTS) pytest e2e --stack $(STACK)
+
+.PHONY: lint
+lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
+
+.PHONY: bench
+bench: build models ## Measure, and write docs/benchmarks.md (about ten minutes)
+	$(IN_TESTS) bench
+
+# ---- change it
+
+.PHONY: generate
+generate: build ## Make the stubs from proto/, and docs/config.md
+	$(PYTHON) proto/generate.py
+	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
+	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
+
+.PHONY: models
+models: models/all-minilm-l6-v2/current ## Fetch the weights (checked by hash) and export the bundles
+
+.PHONY: rename
+rename: .venv/.installed ## Make it yours: NAME=acme GO_MODULE=example.com/acme
+	$(IN_TESTS) repo.rename "$(NAME)" "$(GO_MODULE)"
+
+.PHONY: clean
+clean: ## Remove what make made
+	rm -rf .venv .run .cache models go-gateway/bin rust-hotpath/target tests/e2e/node/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- the pieces
 
 .venv/.installed: tests/requirements.txt python-research/pyproject.toml
-	python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else None)'
 	python3 -m venv --clear .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e python-research
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e python-research
 	touch $@
 
 .PHONY: build
 build: .venv/.installed ## Build the gateway and the hot path
 	cd go-gateway && go build -trimpath -o bin/gateway ./cmd/gateway
 	cd rust-hotpath && cargo build --release --locked --quiet
+
+models/all-minilm-l6-v2/current: .venv/.installed
+	$(BIN)/triptych-models export
+
+.PHONY: lint-proto lint-python lint-go lint-rust lint-generated
+lint-proto: .venv/.installed
+	$(BIN)/buf lint proto
+	$(BIN)/buf format --diff --exit-code proto
+	$(IN_TESTS) repo.gates breaking
+
+lint-python: .venv/.installed
+	cd python-research && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	cd tests && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check --config tests/pyproject.toml proto && $(BIN)/ruff format --check --config tests/pyproject.toml proto
+
+lint-go:
+	cd go-gateway && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go tool staticcheck ./...
+
+lint-rust:
+	cd rust-hotpath && cargo fmt --check && cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+lint-generated: build
+	$(IN_TESTS) repo.gates drift
+
+.PHONY: lock
+lock: .venv/.installed ## Take newer Python packages into the hashed lock files
+	cd python-research && $(UV_COMPILE) pyproject.toml -o requirements.txt
+	cd tests && $(UV_COMPILE) requirements.in ../python-research/requirements.txt -o requirements.txt
+UV_COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-annotate

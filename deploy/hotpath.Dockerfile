@@ -1,0 +1,23 @@
+# The hot path and the ONNX Runtime library that it loads. Build context: the repository's root.
+FROM python:3.11-slim-bookworm AS onnxruntime
+WORKDIR /onnxruntime
+COPY python-research/requirements.txt ./
+# The wheel that Python checked the bundles with, by version and hash: both panels run the same library.
+RUN sed -n '/^onnxruntime==/,/[^\\]$/p' requirements.txt > wheel.txt \
+    && pip download --quiet --no-deps --require-hashes --only-binary :all: -r wheel.txt -d wheel \
+    && python -m zipfile -e wheel/*.whl files
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src/rust-hotpath
+ENV CARGO_HOME=/cache/cargo CARGO_TARGET_DIR=/cache/target
+COPY proto ../proto
+COPY rust-hotpath ./
+RUN --mount=type=cache,target=/cache cargo build --release --locked --bin hotpath && cp /cache/target/release/hotpath /hotpath
+
+FROM debian:bookworm-slim
+COPY --from=onnxruntime /onnxruntime/files/onnxruntime/capi/libonnxruntime.so.* /usr/local/lib/
+COPY --from=onnxruntime /onnxruntime/files/onnxruntime/LICENSE /onnxruntime/files/onnxruntime/ThirdPartyNotices.txt /usr/share/doc/onnxruntime/
+COPY --from=build /hotpath /hotpath
+USER 65532:65532
+ENTRYPOINT ["/hotpath"]
+CMD ["serve"]

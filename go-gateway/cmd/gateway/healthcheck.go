@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+)
+
+// healthcheckTimeout is below the 30 s and above the usual few ms; a ready gateway answers from memory.
+const healthcheckTimeout = 3 * time.Second
+
+// healthcheck asks the gateway on this machine whether it is ready, for containers that have no shell.
+func healthcheck(ctx context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("healthcheck"), arguments, "http-address")
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(settings.HTTPAddress)
+	if err != nil {
+		return usageError{err}
+	}
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "localhost" // an address to listen on, not to call
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return usageError{err}
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy
+	reply, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer reply.Body.Close()
+	if reply.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", reply.Status)
+	}
+	return nil
+}

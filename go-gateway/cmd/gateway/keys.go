@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"triptych.dev/gateway/internal/tenant"
+)
+
+const (
+	keysFileSetting    = "keys-file"
+	tenantsFileSetting = "tenants-file"
+)
+
+// createKey prints a new key on stdout: the only time that it can be seen.
+func createKey(_ context.Context, t terminal, arguments []string) error {
+	flags := newFlags("keys create")
+	name := flags.String("tenant", "", "whose key it is: a `name` of the tenants file")
+	settings, err := t.parse(flags, arguments, keysFileSetting, tenantsFileSetting)
+	if err != nil {
+		return err
+	}
+	// Where the tenants file is at hand, a misspelt name is a mistake now and not a refused key later.
+	_, err = tenant.ReadTenant(settings.TenantsFile, *name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return usageError{err}
+	}
+	key, err := tenant.NewKeysFile(settings.KeysFile, time.Now).Create(*name)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(t.stdout, key.Reveal())
+	return err
+}
+
+func listKeys(_ context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("keys list"), arguments, keysFileSetting)
+	if err != nil {
+		return err
+	}
+	records, err := tenant.NewKeysFile(settings.KeysFile, time.Now).List()
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tTENANT\tCREATED\tREVOKED")
+	for _, record := range records {
+		revoked := "-"
+		if !record.Revoked.IsZero() {
+			revoked = record.Revoked.Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", record.ID, record.Tenant, record.Created.Format(time.RFC3339), revoked)
+	}
+	return table.Flush()
+}
+
+func revokeKey(_ context.Context, t terminal, arguments []string) error {
+	if len(arguments) == 0 || arguments[0] == "" || arguments[0][0] == '-' {
+		return usageError{errors.New("usage: gateway keys revoke ID [FLAGS]")}
+	}
+	settings, err := t.parse(newFlags("keys revoke ID"), arguments[1:], keysFileSetting)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(settings.KeysFile); err != nil {
+		return err
+	}
+	return tenant.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0])
+}

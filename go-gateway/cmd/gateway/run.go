@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"triptych.dev/gateway/internal/config"
+)
+
+// Exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 64 // EX_USAGE: arguments, environment or files are wrong; nothing was started
+)
+
+// terminal is what a command may use of the process it runs in.
+type terminal struct {
+	lookup         config.LookupEnv
+	stdout, stderr io.Writer
+}
+
+type command struct {
+	name, help string
+	run        func(ctx context.Context, t terminal, arguments []string) error
+}
+
+var commands = []command{
+	{"serve", "answer HTTP requests until SIGTERM; --check-config only checks settings and files", serve},
+	{"keys create", "make an API key for --tenant and print it, once", createKey},
+	{"keys list", "print id, tenant and dates of every key", listKeys},
+	{"keys revoke", "end the key with the id that follows", revokeKey},
+	{"healthcheck", "exit 0 if the gateway at --http-address is ready", healthcheck},
+	{"config-docs", "print the table of settings in Markdown", configDocs},
+}
+
+// usageError is a mistake of whoever started us.
+type usageError struct{ error }
+
+// run is the program; it returns the exit status. It ends early when ctx does.
+func run(ctx context.Context, arguments []string, lookup config.LookupEnv, stdout, stderr io.Writer) int {
+	t := terminal{lookup, stdout, stderr}
+	err := dispatch(ctx, t, arguments)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(stderr, "gateway: %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	if _, usage := errors.AsType[usageError](err); usage {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func dispatch(ctx context.Context, t terminal, arguments []string) error {
+	joined := strings.Join(arguments, " ") + " "
+	for _, one := range commands {
+		if strings.HasPrefix(joined, one.name+" ") {
+			words := strings.Count(one.name, " ") + 1
+			return one.run(ctx, t, arguments[words:])
+		}
+	}
+	var help strings.Builder
+	help.WriteString("usage: gateway COMMAND [FLAGS]; gateway COMMAND -help lists its flags\n")
+	for _, one := range commands {
+		fmt.Fprintf(&help, "  %-12s %s\n", one.name, one.help)
+	}
+	switch strings.TrimSpace(joined) {
+	case "-h", "-help", "--help", "help":
+		_, err := io.WriteString(t.stdout, help.String())
+		return err
+	default:
+		return usageError{errors.New(strings.TrimSuffix(help.String(), "\n"))}
+	}
+}
+
+// parse reads the settings that a command has; flags may hold further ones of its own.
+func (t terminal) parse(flags *flag.FlagSet, arguments []string, names ...string) (*config.Settings, error) {
+	settings, err := config.Parse(flags, arguments, t.lookup, names...)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(t.stdout, "usage: gateway %s [FLAGS]\n", flags.Name())
+		flags.SetOutput(t.stdout)
+		flags.PrintDefaults()
+		return nil, err
+	case err != nil:
+		return settings, usageError{err}
+	default:
+		return settings, nil
+	}
+}
+
+// newFlags returns a silent flag set: run reports all faults together.
+func newFlags(name string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	return flags
+}
+
+func configDocs(_ context.Context, t terminal, arguments []string) error {
+	flags := newFlags("config-docs")
+	if err := flags.Parse(arguments); err != nil {
+		return usageError{err}
+	}
+	return config.WriteMarkdown(t.stdout)
+}

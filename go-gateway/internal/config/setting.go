@@ -1,0 +1,136 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one row of the table. Every setting is a flag and a variable of the environment.
+type setting struct {
+	name        string // of the flag
+	unit        string
+	preset      string // default, as it would be written
+	meaning     string
+	consequence string
+	parse       func(value string) error
+	show        func() string // the value in force
+}
+
+func (s setting) env() string {
+	return "GATEWAY_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// usage is the text of -help; package flag takes what is in backquotes for the value's name.
+func (s setting) usage() string {
+	text := strings.ReplaceAll(s.meaning+" "+s.consequence, "`", "")
+	return fmt.Sprintf("%s\n`%s`, default %s, or %s", text, s.unit, s.preset, s.env())
+}
+
+// WriteMarkdown writes docs/config.md's table.
+func WriteMarkdown(out io.Writer) error {
+	var table strings.Builder
+	table.WriteString("| flag | environment | default | unit | meaning and consequence |\n|---|---|---|---|---|\n")
+	for _, one := range new(Settings).settings() {
+		fmt.Fprintf(&table, "| `--%s` | `%s` | `%s` | %s | %s %s |\n",
+			one.name, one.env(), one.preset, one.unit, one.meaning, one.consequence)
+	}
+	_, err := io.WriteString(out, table.String())
+	return err
+}
+
+func address(name string, destination *string, preset, meaning, consequence string) setting {
+	return setting{name, "host:port", preset, meaning, consequence,
+		func(value string) error {
+			*destination = value
+			return checkAddress(value)
+		},
+		func() string { return *destination },
+	}
+}
+
+func addresses(name string, destination *[]string, preset, meaning, consequence string) setting {
+	return setting{name, "host:port,…", preset, meaning, consequence,
+		func(value string) error {
+			*destination = strings.Split(value, ",")
+			var faults []error
+			for _, one := range *destination {
+				faults = append(faults, checkAddress(one))
+			}
+			return errors.Join(faults...)
+		},
+		func() string { return strings.Join(*destination, ",") },
+	}
+}
+
+func checkAddress(value string) error {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return fmt.Errorf("%q must be host:port", value)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: the port must be a number from 0 to 65535", value)
+	}
+	return nil
+}
+
+func path(name string, destination *string, preset, meaning, consequence string) setting {
+	return setting{name, "path", preset, meaning, consequence,
+		func(value string) error {
+			*destination = value
+			if value == "" {
+				return errors.New("must not be empty")
+			}
+			return nil
+		},
+		func() string { return *destination },
+	}
+}
+
+func duration(name string, destination *time.Duration, preset, least, most time.Duration, meaning, consequence string) setting {
+	return setting{name, "duration", preset.String(), meaning, consequence,
+		func(value string) error {
+			parsed, err := time.ParseDuration(value)
+			if err != nil {
+				return fmt.Errorf("%q must be a duration as in 30s or 500ms", value)
+			}
+			if parsed < least || parsed > most {
+				return fmt.Errorf("%v must be from %v to %v", parsed, least, most)
+			}
+			*destination = parsed
+			return nil
+		},
+		func() string { return destination.String() },
+	}
+}
+
+func number(name string, destination *int, preset, least, most int, unit, meaning, consequence string) setting {
+	return setting{name, unit, strconv.Itoa(preset), meaning, consequence,
+		func(value string) error {
+			parsed, err := strconv.Atoi(value)
+			if err != nil || parsed < least || parsed > most {
+				return fmt.Errorf("%q must be a whole number from %d to %d (%s)", value, least, most, unit)
+			}
+			*destination = parsed
+			return nil
+		},
+		func() string { return strconv.Itoa(*destination) },
+	}
+}
+
+func logLevel(name string, destination *slog.Level, preset slog.Level, meaning, consequence string) setting {
+	return setting{name, "level", strings.ToLower(preset.String()), meaning, consequence,
+		func(value string) error {
+			if err := destination.UnmarshalText([]byte(value)); err != nil {
+				return fmt.Errorf("%q must be debug, info, warn or error", value)
+			}
+			return nil
+		},
+		func() string { return strings.ToLower(destination.String()) },
+	}
+}

@@ -1,0 +1,179 @@
+// Package config holds the gateway's settings: their names, defaults and checks, and the text of docs/config.md.
+//
+// Everything is parsed before anything is opened, and all faults are reported together. It must not depend on other
+// packages of the gateway.
+package config
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Defaults, each with the reason for its number.
+const (
+	// Loopback: whoever wants the gateway reachable from outside says so.
+	defaultHTTPAddress    = "127.0.0.1:8080"
+	defaultMetricsAddress = "127.0.0.1:9464" // the port of Prometheus exporters of OpenTelemetry
+	defaultHotpathAddress = "127.0.0.1:50051"
+
+	defaultKeysFile    = "keys.json"
+	defaultTenantsFile = "tenants.yaml"
+
+	// Half of what the official SDKs' users wait before they give up, and a hundred times a normal request.
+	defaultRequestTimeout = 30 * time.Second
+	// 2048 texts of 256 tokens are 2 to 3 MB; escapes can double that.
+	defaultMaxBodyBytes = 8 << 20
+	// With the default body limit the worst case is 8 GiB of bodies at once, the usual one a few MB.
+	defaultMaxInflight = 1024
+	// Headers fit one or two packets.
+	defaultHeaderTimeout = 5 * time.Second
+	// 8 MiB at 5 Mbit/s.
+	defaultBodyTimeout = 15 * time.Second
+	// 3 MB of vectors at 2 Mbit/s.
+	defaultWriteTimeout = 15 * time.Second
+	// Longer than the 60 s after which common balancers drop an idle connection, so that they do it and not we.
+	defaultIdleTimeout = 75 * time.Second
+	// An API key, a trace and some cookies are 2 KiB.
+	defaultMaxHeaderBytes = 16 << 10
+
+	// Long enough for a keep-alive client in a loop to be told to reconnect elsewhere, and for one probe a second.
+	defaultDrainDelay = time.Second
+	// What a request may take: an accepted one is never cut off.
+	defaultDrainTimeout = defaultRequestTimeout
+
+	// Small beside the ready window, and one short text in 5 s is no load.
+	defaultCanaryInterval = 5 * time.Second
+	// Three canaries in a row.
+	defaultReadyWindow = 15 * time.Second
+)
+
+// Settings are all of the gateway's.
+type Settings struct {
+	HTTPAddress      string
+	MetricsAddress   string
+	HotpathAddresses []string
+	KeysFile         string
+	TenantsFile      string
+
+	RequestTimeout time.Duration
+	MaxBodyBytes   int
+	MaxInflight    int
+	HeaderTimeout  time.Duration
+	BodyTimeout    time.Duration
+	WriteTimeout   time.Duration
+	IdleTimeout    time.Duration
+	MaxHeaderBytes int
+
+	DrainDelay     time.Duration
+	DrainTimeout   time.Duration
+	CanaryInterval time.Duration
+	ReadyWindow    time.Duration
+	LogLevel       slog.Level
+}
+
+// settings is the one table: everything about a setting is in its row.
+func (s *Settings) settings() []setting {
+	const second, day = time.Second, 24 * time.Hour
+	return []setting{
+		address("http-address", &s.HTTPAddress, defaultHTTPAddress,
+			"Where the API listens.", "`0.0.0.0:8080` makes it reachable from outside; put TLS in front. Port 0 takes a free one."),
+		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
+			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
+		addresses("hotpath-addresses", &s.HotpathAddresses, defaultHotpathAddress,
+			"The hot paths, separated by commas.", "With more than one, each request goes to the one with less to do of two, and those that are not ready are passed over."),
+		path("keys-file", &s.KeysFile, defaultKeysFile,
+			"Where the hashes of API keys are.", "Read again when it changes. Without it the gateway does not start."),
+		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
+			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
+		duration("request-timeout", &s.RequestTimeout, defaultRequestTimeout, time.Millisecond, day,
+			"Time that a request has in the hot path.", "Then it is answered with 504, and its work is dropped."),
+		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
+			"Largest request body.", "A larger one is answered with 413. Bodies are held in memory."),
+		number("max-inflight-requests", &s.MaxInflight, defaultMaxInflight, 1, 1<<20, "requests",
+			"API requests that are served at once.", "More are answered with 503. Times `max-body-bytes`, it bounds the memory for bodies."),
+		duration("header-timeout", &s.HeaderTimeout, defaultHeaderTimeout, time.Millisecond, day,
+			"Time for a request's headers to arrive.", "Then the connection is closed."),
+		duration("body-timeout", &s.BodyTimeout, defaultBodyTimeout, time.Millisecond, day,
+			"Time for a request's body to arrive.", "Then the request is answered with 408. The hot path hears of a request only when all of it is here."),
+		duration("write-timeout", &s.WriteTimeout, defaultWriteTimeout, time.Millisecond, day,
+			"Time for a client to take its reply.", "Then the connection is closed."),
+		duration("idle-timeout", &s.IdleTimeout, defaultIdleTimeout, time.Millisecond, day,
+			"Time that a connection may wait for its next request.", "Shorter than a balancer's own limit, it makes the balancer lose requests."),
+		number("max-header-bytes", &s.MaxHeaderBytes, defaultMaxHeaderBytes, 1<<10, 1<<20, "bytes",
+			"Largest request line and headers together.", "Larger ones are answered with 431."),
+		duration("drain-delay", &s.DrainDelay, defaultDrainDelay, 0, day,
+			"Time between \"not ready\" and the end of listening, at SIGTERM.", "Longer than a balancer's probe takes to notice, no request is sent to a closed port; Kubernetes wants about 5s."),
+		duration("drain-timeout", &s.DrainTimeout, defaultDrainTimeout, 0, day,
+			"Time for accepted requests to end, after that.", "Then they are cut off, and the exit status is 1. Below `request-timeout`, slow requests may be lost."),
+		duration("canary-interval", &s.CanaryInterval, defaultCanaryInterval, 10*time.Millisecond, day,
+			"How long a model may be without a successful request before the gateway tries one of its own.", "Shorter notices a fault sooner and costs one tiny inference each time."),
+		duration("ready-window", &s.ReadyWindow, defaultReadyWindow, 10*time.Millisecond, day,
+			"How long one successful inference proves that a model works.", "Must be longer than `canary-interval`."),
+		logLevel("log-level", &s.LogLevel, slog.LevelInfo,
+			"Least severe lines that are logged: `debug`, `info`, `warn` or `error`.", "`warn` drops the line per request."),
+	}
+}
+
+// check finds settings that do not fit each other.
+func (s *Settings) check() error {
+	if s.ReadyWindow <= s.CanaryInterval {
+		return fmt.Errorf("ready-window (%v) must be longer than canary-interval (%v)", s.ReadyWindow, s.CanaryInterval)
+	}
+	return nil
+}
+
+// LookupEnv reads one variable of the environment, as os.LookupEnv does.
+type LookupEnv func(name string) (string, bool)
+
+// Parse reads settings into flags: from arguments first, then the environment, then defaults. flags may have further ones
+// of the command. names are the settings that the command has; none means all. The error holds every fault;
+// flag.ErrHelp means that help was asked for.
+func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...string) (*Settings, error) {
+	var parsed Settings
+	var faults []error
+	for _, one := range parsed.settings() {
+		if err := one.parse(one.preset); err != nil {
+			panic(fmt.Sprintf("the default of %s: %v", one.name, err))
+		}
+		if len(names) > 0 && !slices.Contains(names, one.name) {
+			continue
+		}
+		// Unknown GATEWAY_ variables are not refused: Kubernetes sets some for every service of that name.
+		if value, ok := lookup(one.env()); ok {
+			if err := one.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", one.env(), err))
+			}
+		}
+		flags.Func(one.name, one.usage(), func(value string) error {
+			if err := one.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("--%s: %w", one.name, err))
+			}
+			return nil // so that the flags after it are parsed too
+		})
+	}
+	if err := flags.Parse(arguments); errors.Is(err, flag.ErrHelp) {
+		return nil, err
+	} else if err != nil {
+		faults = append(faults, err)
+	} else if flags.NArg() > 0 {
+		faults = append(faults, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
+	}
+	if len(faults) == 0 {
+		faults = append(faults, parsed.check())
+	}
+	return &parsed, errors.Join(faults...)
+}
+
+// Values returns every setting as it is in force, by name, for the log.
+func (s *Settings) Values() map[string]string {
+	values := map[string]string{}
+	for _, one := range s.settings() {
+		values[strings.ReplaceAll(one.name, "-", "_")] = one.show()
+	}
+	return values
+}

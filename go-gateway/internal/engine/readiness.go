@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// longestRefresh is how old the list of models may be.
+const longestRefresh = time.Second
+
+// canaryText is what the gateway embeds when nobody else does.
+const canaryText = "ready?"
+
+var errNotListed = errors.New("the hot path has not listed its models yet")
+
+// readiness remembers which models the hot path has and when each of them last did its work.
+type readiness struct {
+	mu        sync.Mutex
+	models    []*inferencev1.Model // as last listed; read-only once here
+	listError error                // why the last listing failed
+	successes map[string]time.Time // last successful inference by model
+}
+
+func newReadiness() readiness {
+	return readiness{listError: unavailable(errNotListed), successes: map[string]time.Time{}}
+}
+
+// ModelStatus is one model as the gateway sees it.
+type ModelStatus struct {
+	Name  string
+	State inferencev1.ModelState
+	// Proven: an inference succeeded lately.
+	Proven bool
+}
+
+// Watch keeps the list of models fresh and tries models that nobody uses, until ctx ends.
+func (e *Engine) Watch(ctx context.Context) {
+	ticker := time.NewTicker(min(longestRefresh, e.options.CanaryInterval))
+	defer ticker.Stop()
+	for {
+		e.check(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// check lists the models once and tries those without a recent success.
+func (e *Engine) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, e.options.ReadyWindow)
+	defer cancel()
+	reply, err := invoke(ctx, e, "ListModels", e.models.ListModels, &inferencev1.ListModelsRequest{})
+	e.readiness.listed(reply.GetModels(), err)
+	var canaries sync.WaitGroup
+	for _, name := range e.readiness.idle(e.options.Now().Add(-e.options.CanaryInterval)) {
+		canaries.Go(func() { e.canary(ctx, name) })
+	}
+	canaries.Wait()
+}
+
+// canary makes one tiny inference. Its success is noted by Embed; its failure shows as the lack of one.
+func (e *Engine) canary(ctx context.Context, model string) {
+	_, _ = e.Embed(ctx, &inferencev1.EmbedRequest{
+		Model:  model,
+		Inputs: []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: canaryText}}},
+		// No tenant has the empty name, so the canary has a turn of its own.
+		Scheduling: &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE},
+	})
+}
+
+// Models returns the models that the hot path serves, as of about a second ago. Errors are *fault.Fault.
+func (e *Engine) Models() ([]*inferencev1.Model, error) {
+	e.readiness.mu.Lock()
+	defer e.readiness.mu.Unlock()
+	return e.readiness.models, e.readiness.listError
+}
+
+// Ready reports whether requests are likely to succeed, with what is known of each model: at least one model serves, none
+// is still loading, and each that serves has done so lately. A model that failed does not take the others out of service.
+func (e *Engine) Ready() (bool, []ModelStatus) {
+	return e.readiness.status(e.options.Now().Add(-e.options.ReadyWindow))
+}
+
+func (r *readiness) status(since time.Time) (bool, []ModelStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	statuses := make([]ModelStatus, len(r.models))
+	serving, healthy := 0, r.listError == nil
+	for i, model := range r.models {
+		proven := r.successes[model.GetName()].After(since)
+		statuses[i] = ModelStatus{Name: model.GetName(), State: model.GetState(), Proven: proven}
+		switch model.GetState() {
+		case inferencev1.ModelState_MODEL_STATE_READY:
+			serving++
+			healthy = healthy && proven
+		case inferencev1.ModelState_MODEL_STATE_FAILED:
+		default:
+			healthy = false
+		}
+	}
+	return healthy && serving > 0, statuses
+}
+
+func (r *readiness) succeeded(model string, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.successes[model] = now
+}
+
+// listed takes a new list. After a failed listing every model has to prove itself again: the hot path may be another
+// process by then.
+func (r *readiness) listed(models []*inferencev1.Model, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.models, r.listError = models, err
+	if err != nil {
+		clear(r.successes)
+	}
+}
+
+// idle returns the serving models without a success after a time.
+func (r *readiness) idle(since time.Time) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for _, model := range r.models {
+		embeds := model.GetTask() == inferencev1.Task_TASK_EMBEDDING
+		serves := model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
+		if embeds && serves && !r.successes[model.GetName()].After(since) {
+			names = append(names, model.GetName())
+		}
+	}
+	return names
+}

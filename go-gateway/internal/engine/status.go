@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"triptych.dev/gateway/internal/fault"
+)
+
+// errorDomain marks ErrorInfo of ours.
+const errorDomain = "triptych.dev"
+
+// speaking are the reasons whose message the hot path writes for users, as the contract's methods list them. Every other
+// message stays in the log.
+var speaking = map[fault.Reason]bool{
+	fault.InvalidValue:          true,
+	fault.MissingField:          true,
+	fault.ModelNotFound:         true,
+	fault.ModelTaskMismatch:     true,
+	fault.EmptyInput:            true,
+	fault.InputTooLong:          true,
+	fault.TooManyInputs:         true,
+	fault.TokenIDOutOfRange:     true,
+	fault.DimensionsUnsupported: true,
+	fault.QueueFull:             true,
+	fault.DeadlineExceeded:      true,
+}
+
+// faultOf says what a failed call means. The fault's Param is the contract's field, as in "inputs[1]".
+func faultOf(ctx context.Context, err error, timeout time.Duration) *fault.Fault {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: err}
+	}
+	failed := status.Convert(err)
+	var info *errdetails.ErrorInfo
+	var retryAfter time.Duration
+	for _, detail := range failed.Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if detail.GetDomain() == errorDomain {
+				info = detail
+			}
+		case *errdetails.RetryInfo:
+			retryAfter = detail.GetRetryDelay().AsDuration()
+		}
+	}
+	if info == nil {
+		return faultOfCode(failed.Code(), err, timeout)
+	}
+	return faultOfInfo(info, failed.Message(), retryAfter, err)
+}
+
+// faultOfCode judges a failure that the hot path did not describe: its process or the way to it is what failed.
+func faultOfCode(code codes.Code, cause error, timeout time.Duration) *fault.Fault {
+	switch code {
+	case codes.DeadlineExceeded:
+		return &fault.Fault{Reason: fault.DeadlineExceeded, Cause: cause,
+			Message: fmt.Sprintf("The request was not done within %v.", timeout)}
+	case codes.Unavailable, codes.Canceled: // Canceled, but not by us: the other side is going down
+		return unavailable(cause)
+	default:
+		return fault.InternalError(cause)
+	}
+}
+
+// faultOfInfo judges a failure that the hot path described.
+func faultOfInfo(info *errdetails.ErrorInfo, message string, retryAfter time.Duration, cause error) *fault.Fault {
+	reason, known := fault.ReasonNamed(info.GetReason())
+	described := &fault.Fault{Reason: reason, Message: message, RetryAfter: retryAfter, Cause: cause,
+		Param: info.GetMetadata()["field"]}
+	switch {
+	case known && speaking[reason]:
+		return described
+	case reason == fault.ModelNotReady:
+		described.Message = "The model is not ready to serve. Repeat the request later."
+		return described
+	case reason == fault.HotpathUnavailable:
+		gone := unavailable(cause)
+		gone.RetryAfter = retryAfter
+		return gone
+	default: // a reason that the hot path has no business to give, or that this version does not know
+		return fault.InternalError(cause)
+	}
+}
+
+func unavailable(cause error) *fault.Fault {
+	return &fault.Fault{Reason: fault.HotpathUnavailable, Cause: cause,
+		Message: "The inference service cannot be reached. Repeat the request later."}
+}

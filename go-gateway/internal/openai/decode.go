@@ -1,0 +1,189 @@
+package openai
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/fault"
+)
+
+// readField reads one field's value. name is the field's, for errors.
+type readField func(decoder *jsontext.Decoder, name string) error
+
+// readObject reads body, which must be one JSON object, field by field. A field that is null counts as absent; one that
+// is not in fields is refused.
+//
+// The reader is strict (RFC 7493): no invalid UTF-8, no half of a surrogate pair, no name twice. encoding/json would
+// replace or drop these silently.
+func readObject(body []byte, fields map[string]readField) error {
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if kind := decoder.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
+		return fault.New(fault.InvalidJSON, "The body must be one JSON object, not %s.", describe(kind))
+	}
+	err := readMembers(decoder, fields)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.New(fault.InvalidJSON, "The body ends after %d bytes, before its JSON object does.", len(body))
+	}
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return syntaxFault(body, syntax)
+	}
+	return err
+}
+
+func readMembers(decoder *jsontext.Decoder, fields map[string]readField) error {
+	if _, err := decoder.ReadToken(); err != nil { // {
+		return err
+	}
+	for decoder.PeekKind() != jsontext.KindEndObject {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		read, known := fields[name]
+		if !known {
+			return fault.InField(fault.UnsupportedParameter, clip(name),
+				"The field %q is not supported here; nothing is ignored silently.", clip(name))
+		}
+		if decoder.PeekKind() == jsontext.KindNull {
+			if err := decoder.SkipValue(); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := read(decoder, name); err != nil {
+			return err
+		}
+	}
+	if _, err := decoder.ReadToken(); err != nil { // }
+		return err
+	}
+	end := decoder.InputOffset()
+	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.InvalidJSON, "Something follows the body's JSON object, which ends at byte %d.", end)
+	}
+	return nil
+}
+
+// syntaxFault tells text that is not Unicode from text that is not JSON: the former is what a lenient reader accepts.
+func syntaxFault(body []byte, syntax *jsontext.SyntacticError) *fault.Fault {
+	param := paramOf(syntax.JSONPointer)
+	if errors.Is(syntax, jsontext.ErrDuplicateName) {
+		return fault.InField(fault.InvalidJSON, param, "The body names the field %q twice.", param)
+	}
+	if jsontext.Value(body).IsValid(jsontext.AllowInvalidUTF8(true)) {
+		return fault.InField(fault.InvalidUTF8, param,
+			"The text at byte %d of the body is not valid UTF-8, or is half of a surrogate pair.", syntax.ByteOffset)
+	}
+	return fault.New(fault.InvalidJSON, "The body is not valid JSON: the error is at byte %d.", syntax.ByteOffset)
+}
+
+// paramOf turns a JSON pointer as in "/input/1" into OpenAI's form "input[1]".
+func paramOf(pointer jsontext.Pointer) string {
+	var param strings.Builder
+	for token := range pointer.Tokens() {
+		if _, err := strconv.ParseUint(token, 10, 32); err == nil && param.Len() > 0 {
+			fmt.Fprintf(&param, "[%s]", token)
+			continue
+		}
+		if param.Len() > 0 {
+			param.WriteByte('.')
+		}
+		param.WriteString(clip(token))
+	}
+	return param.String()
+}
+
+// text reads a string into destination, which stays nil while the field is absent.
+func text(destination **string) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		token, err := readKind(decoder, jsontext.KindString, name, "a string")
+		if err != nil {
+			return err
+		}
+		value := token.String()
+		*destination = &value
+		return nil
+	}
+}
+
+// boolean reads true or false.
+func boolean(destination *bool) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return err
+		}
+		switch token.Kind() {
+		case jsontext.KindTrue, jsontext.KindFalse:
+			*destination = token.Bool()
+			return nil
+		default:
+			return wrongType(name, "true or false", token.Kind())
+		}
+	}
+}
+
+// positive reads a whole number from 1 to 2³² − 1.
+func positive(destination *uint32) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		const wanted = "a whole number of at least 1"
+		token, err := readKind(decoder, jsontext.KindNumber, name, wanted)
+		if err != nil {
+			return err
+		}
+		value, err := strconv.ParseUint(token.String(), 10, 32)
+		if err != nil || value == 0 {
+			return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, wanted, clip(token.String()))
+		}
+		*destination = uint32(value)
+		return nil
+	}
+}
+
+// readKind reads one token, which must be of a kind.
+func readKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string) (jsontext.Token, error) {
+	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
+		return jsontext.Token{}, wrongType(param, wanted, found)
+	}
+	return decoder.ReadToken()
+}
+
+func wrongType(param, wanted string, found jsontext.Kind) *fault.Fault {
+	return fault.InField(fault.InvalidValue, param, "%s must be %s, not %s.", param, wanted, describe(found))
+}
+
+func describe(kind jsontext.Kind) string {
+	switch kind {
+	case jsontext.KindBeginObject:
+		return "an object"
+	case jsontext.KindBeginArray:
+		return "a list"
+	case jsontext.KindString:
+		return "a string"
+	case jsontext.KindNumber:
+		return "a number"
+	case jsontext.KindTrue, jsontext.KindFalse:
+		return "a boolean"
+	case jsontext.KindNull:
+		return "null"
+	default:
+		return "something that is not JSON"
+	}
+}
+
+// longestEcho bounds what an error repeats of a request, which may be megabytes.
+const longestEcho = 64 // bytes
+
+func clip(s string) string {
+	if len(s) <= longestEcho {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longestEcho], "") + "…"
+}

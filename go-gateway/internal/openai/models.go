@@ -1,0 +1,73 @@
+package openai
+
+import (
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+type modelList struct {
+	Object string  `json:"object"`
+	Data   []model `json:"data"`
+}
+
+// model is OpenAI's model object, followed by fields of ours.
+type model struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Created int64  `json:"created"` // Unix seconds: when the served revision was made; 0 while none is
+	OwnedBy string `json:"owned_by"`
+
+	Task       string   `json:"task"`      // "embedding"
+	State      string   `json:"state"`     // "loading", "ready" or "failed"
+	Revision   string   `json:"revision"`  // empty while none is served
+	Precision  string   `json:"precision"` // "int8" or "fp32"; empty while none is served
+	Dimensions []uint32 `json:"dimensions"`
+	Limits     limits   `json:"limits"`
+}
+
+type limits struct {
+	MaxTokens      uint32 `json:"max_tokens"` // of one input
+	MaxInputs      uint32 `json:"max_inputs"` // of one request
+	VocabularySize uint32 `json:"vocabulary_size"`
+}
+
+// RenderModels returns the reply to GET /v1/models.
+func RenderModels(models []*inferencev1.Model) ([]byte, error) {
+	list := modelList{Object: "list", Data: make([]model, len(models))}
+	for i, one := range models {
+		list.Data[i] = modelObject(one)
+	}
+	return json.Marshal(list)
+}
+
+// RenderModel returns the reply to GET /v1/models/{id}.
+func RenderModel(one *inferencev1.Model) ([]byte, error) {
+	return json.Marshal(modelObject(one))
+}
+
+// modelObject leaves status_message out: it is for operators and may name files.
+func modelObject(one *inferencev1.Model) model {
+	return model{
+		ID:         one.GetName(),
+		Object:     "model",
+		Created:    one.GetCreateTime().GetSeconds(),
+		OwnedBy:    one.GetOwner(),
+		Task:       lowerName(one.GetTask().String(), "TASK_"),
+		State:      lowerName(one.GetState().String(), "MODEL_STATE_"),
+		Revision:   one.GetRevision(),
+		Precision:  one.GetPrecision(),
+		Dimensions: one.GetDimensions(),
+		Limits: limits{
+			MaxTokens:      one.GetLimits().GetMaxTokens(),
+			MaxInputs:      one.GetLimits().GetMaxInputs(),
+			VocabularySize: one.GetLimits().GetVocabularySize(),
+		},
+	}
+}
+
+func lowerName(enum, prefix string) string {
+	return strings.ToLower(strings.TrimPrefix(enum, prefix))
+}

@@ -1,0 +1,150 @@
+package openai
+
+import (
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// EmbeddingsRequest is POST /v1/embeddings.
+type EmbeddingsRequest struct {
+	// Embed is the hot path's request; its scheduling is left to the caller.
+	Embed *inferencev1.EmbedRequest
+	// Base64 says how vectors are rendered: base64 of little-endian float32, or lists of numbers.
+	Base64 bool
+	// SingleInput: the client sent one input, not a list, so an error of it is of "input", not of "input[0]".
+	SingleInput bool
+}
+
+// TokenizeRequest is POST /v1/tokenize.
+type TokenizeRequest struct {
+	// Tokenize is the hot path's request.
+	Tokenize *inferencev1.TokenizeRequest
+	// SingleInput is as in EmbeddingsRequest.
+	SingleInput bool
+}
+
+// DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
+//
+// What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's to
+// judge.
+func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
+	var (
+		in                               input
+		model, encoding, user, tokenizer *string
+		embed                            inferencev1.EmbedRequest
+	)
+	err := readObject(body, map[string]readField{
+		"input":           in.read,
+		"model":           text(&model),
+		"encoding_format": text(&encoding),
+		"dimensions":      positive(&embed.Dimensions),
+		"user":            text(&user), // OpenAI's mark for an end user; accepted and not used
+		"truncate":        boolean(&embed.Truncate),
+		"tokenizer":       text(&tokenizer),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if embed.Model, err = requiredModel(model); err != nil {
+		return nil, err
+	}
+	if !in.present {
+		return nil, missing("input")
+	}
+	if err := checkTokenizer(&in, embed.Model, tokenizer); err != nil {
+		return nil, err
+	}
+	base64, err := wantsBase64(encoding)
+	if err != nil {
+		return nil, err
+	}
+	embed.Inputs = embedInputs(&in)
+	return &EmbeddingsRequest{Embed: &embed, Base64: base64, SingleInput: in.single}, nil
+}
+
+// DecodeTokenize reads the body of POST /v1/tokenize. Errors are *fault.Fault.
+func DecodeTokenize(body []byte) (*TokenizeRequest, error) {
+	var (
+		in    input
+		model *string
+	)
+	err := readObject(body, map[string]readField{
+		"input": in.readTexts,
+		"model": text(&model),
+	})
+	if err != nil {
+		return nil, err
+	}
+	name, err := requiredModel(model)
+	if err != nil {
+		return nil, err
+	}
+	if !in.present {
+		return nil, missing("input")
+	}
+	return &TokenizeRequest{
+		Tokenize:    &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
+		SingleInput: in.single,
+	}, nil
+}
+
+// longestModelName is the bundle manifest's bound on names: a longer one can be no model's, and is not worth a call.
+const longestModelName = 64 // bytes
+
+func requiredModel(model *string) (string, error) {
+	switch {
+	case model == nil || *model == "":
+		return "", missing("model")
+	case len(*model) > longestModelName:
+		return "", fault.InField(fault.InvalidValue, "model", "model has %d bytes; names have at most %d.",
+			len(*model), longestModelName)
+	default:
+		return *model, nil
+	}
+}
+
+func missing(name string) *fault.Fault {
+	return fault.InField(fault.MissingField, name, "The field %q is required.", name)
+}
+
+// checkTokenizer refuses ids that may be another tokenizer's: they would be in range and give silent garbage.
+func checkTokenizer(in *input, model string, tokenizer *string) error {
+	switch {
+	case tokenizer != nil && *tokenizer != model:
+		return fault.InField(fault.TokenizerMismatch, "tokenizer",
+			"tokenizer is %q; the ids must be those of the model %q.", clip(*tokenizer), model)
+	case tokenizer == nil && in.ids != nil:
+		return fault.InField(fault.TokenizerMismatch, "input",
+			"input holds token ids and does not say of which tokenizer. Send text (LangChain: check_embedding_ctx_length=False), "+
+				"or, if the ids are from POST /v1/tokenize, add \"tokenizer\": %q.", model)
+	default:
+		return nil
+	}
+}
+
+func wantsBase64(encoding *string) (bool, error) {
+	if encoding == nil {
+		return false, nil
+	}
+	switch *encoding {
+	case "float":
+		return false, nil
+	case "base64":
+		return true, nil
+	default:
+		return false, fault.InField(fault.InvalidValue, "encoding_format",
+			"encoding_format must be \"float\" or \"base64\", not %q.", clip(*encoding))
+	}
+}
+
+func embedInputs(in *input) []*inferencev1.EmbedInput {
+	inputs := make([]*inferencev1.EmbedInput, 0, len(in.texts)+len(in.ids))
+	for _, text := range in.texts {
+		inputs = append(inputs, &inferencev1.EmbedInput{Input: &inferencev1.EmbedInput_Text{Text: text}})
+	}
+	for _, ids := range in.ids {
+		tokens := &inferencev1.EmbedInput_TokenIds{TokenIds: &inferencev1.TokenIds{Ids: ids}}
+		inputs = append(inputs, &inferencev1.EmbedInput{Input: tokens})
+	}
+	return inputs
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/openai"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// handler serves one request: it replies through ex once, or returns an error and does not reply.
+type handler func(ex *exchange, r *http.Request) error
+
+// exchange is one request and what becomes of it: what headers, log and metrics tell.
+type exchange struct {
+	server      *Server
+	writer      http.ResponseWriter
+	start       time.Time
+	route       string
+	requestID   string
+	traceparent string
+
+	// Filled in as they become known.
+	tenant  string
+	model   string // set once it is known to exist
+	inputs  int
+	tokens  uint64
+	timings *inferencev1.Timings
+	status  int // of the reply; 0 while there is none
+	failure *fault.Fault
+}
+
+// route makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also when
+// the handler fails or panics.
+func (s *Server) route(name string, serve handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ex := &exchange{
+			server: s, writer: w, start: time.Now(), route: name,
+			requestID:   requestID(r.Header.Get("X-Request-Id")),
+			traceparent: traceparent(r.Header.Get("Traceparent")),
+		}
+		s.Metrics.Inflight.Inc()
+		defer s.Metrics.Inflight.Dec()
+		defer ex.finish(r)
+		defer ex.recoverPanic()
+		if err := serve(ex, r); err != nil {
+			ex.fail(err)
+		}
+	})
+}
+
+// recoverPanic makes a panic this request's error, and nobody else's.
+func (ex *exchange) recoverPanic() {
+	panicked := recover()
+	if panicked == nil {
+		return
+	}
+	cause := fault.InternalError(fmt.Errorf("panic: %v\n%s", panicked, debug.Stack()))
+	if ex.status == 0 {
+		ex.fail(cause)
+		return
+	}
+	ex.failure = cause
+	panic(http.ErrAbortHandler) // half a reply is out: the client must see that it is broken
+}
+
+func (ex *exchange) header() http.Header { return ex.writer.Header() }
+
+// fail replies with an error.
+func (ex *exchange) fail(err error) {
+	ex.failure = fault.Of(err)
+	status, body := openai.RenderError(ex.header(), ex.failure, ex.requestID)
+	ex.reply(status, body)
+}
+
+// reply writes the whole reply.
+func (ex *exchange) reply(status int, body []byte) {
+	ex.status = status
+	total := time.Since(ex.start)
+	header := ex.header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("X-Request-Id", ex.requestID)
+	header.Set("Server-Timing", serverTiming(ex.timings, total))
+	header.Set("Openai-Processing-Ms", strconv.FormatInt(total.Milliseconds(), 10))
+	if ex.server.draining.Load() {
+		header.Set("Connection", "close")
+	}
+	// A client that does not read must not keep us. If the deadline cannot be set, the server's own, longer one holds.
+	_ = http.NewResponseController(ex.writer).SetWriteDeadline(time.Now().Add(ex.server.WriteTimeout))
+	ex.writer.WriteHeader(status)
+	_, _ = ex.writer.Write(body) // fails only when the client is gone
+}
+
+// serverTiming is the header of that name: where the time went, in milliseconds.
+func serverTiming(timings *inferencev1.Timings, total time.Duration) string {
+	text := ""
+	if timings != nil {
+		text = fmt.Sprintf("tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, ",
+			milliseconds(timings.GetTokenize().AsDuration()),
+			milliseconds(timings.GetQueue().AsDuration()),
+			milliseconds(timings.GetInference().AsDuration()))
+	}
+	return text + fmt.Sprintf("total;dur=%.3f", milliseconds(total))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// reason is the metrics' and the log's word for the outcome.
+func (ex *exchange) reason() string {
+	if ex.failure == nil {
+		return "OK"
+	}
+	return fault.Name(ex.failure.Reason)
+}
+
+// finish counts and logs the request.
+func (ex *exchange) finish(r *http.Request) {
+	elapsed := time.Since(ex.start)
+	metrics := ex.server.Metrics
+	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
+	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
+	if ex.tokens > 0 {
+		metrics.Tokens.WithLabelValues(ex.tenant, ex.model).Add(float64(ex.tokens))
+	}
+	ex.server.Logger.LogAttrs(r.Context(), ex.level(), "request", ex.attributes(r, elapsed)...)
+}
+
+// level puts what an operator should look at above the rest, and probes below it.
+func (ex *exchange) level() slog.Level {
+	switch {
+	case ex.failure != nil && ex.failure.Reason == fault.Internal:
+		return slog.LevelError
+	case ex.failure != nil && ex.status >= http.StatusInternalServerError:
+		return slog.LevelWarn
+	case ex.route == livezRoute || ex.route == readyzRoute:
+		return slog.LevelDebug
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// attributes are the access line's. They hold no input and no key, nor messages for users, which may quote them.
+func (ex *exchange) attributes(r *http.Request, elapsed time.Duration) []slog.Attr {
+	attributes := []slog.Attr{
+		slog.String("request_id", ex.requestID),
+		slog.String("trace_id", traceID(ex.traceparent)),
+		slog.String("method", r.Method),
+		slog.String("route", ex.route),
+		slog.Int("status", ex.status),
+		slog.String("reason", ex.reason()),
+		slog.Float64("duration_ms", milliseconds(elapsed)),
+	}
+	if ex.tenant != "" {
+		attributes = append(attributes, slog.String("tenant", ex.tenant))
+	}
+	if ex.timings != nil {
+		attributes = append(attributes,
+			slog.String("model", ex.model), slog.Int("inputs", ex.inputs), slog.Uint64("tokens", ex.tokens),
+			slog.Float64("tokenize_ms", milliseconds(ex.timings.GetTokenize().AsDuration())),
+			slog.Float64("queue_ms", milliseconds(ex.timings.GetQueue().AsDuration())),
+			slog.Float64("inference_ms", milliseconds(ex.timings.GetInference().AsDuration())))
+	}
+	if ex.failure != nil && ex.failure.Param != "" {
+		attributes = append(attributes, slog.String("param", ex.failure.Param))
+	}
+	if ex.failure != nil && ex.failure.Cause != nil && ex.status >= http.StatusInternalServerError {
+		attributes = append(attributes, slog.Any("cause", ex.failure.Cause))
+	}
+	return attributes
+}

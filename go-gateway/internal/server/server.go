@@ -1,0 +1,124 @@
+// Package server is HTTP in and HTTP out: routes, what every request goes through, and the handlers.
+//
+// A handler reads the whole request before it calls the hot path, and has the whole reply before it writes: a slow
+// client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is tenant's and
+// quota's.
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tenant"
+)
+
+// Options are what a Server needs.
+type Options struct {
+	Engine    *engine.Engine
+	Directory *tenant.Directory
+	Requests  *quota.Requests
+	Metrics   *telemetry.Metrics
+	Logger    *slog.Logger
+	// Now is the clock of rate limits.
+	Now func() time.Time
+
+	// MaxBodyBytes is the largest request body.
+	MaxBodyBytes int
+	// MaxInflight is how many API requests are served at once.
+	MaxInflight int
+	// BodyTimeout is the time for a body to arrive.
+	BodyTimeout time.Duration
+	// WriteTimeout is the time for a client to take its reply.
+	WriteTimeout time.Duration
+}
+
+// Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	Options
+	draining atomic.Bool
+	inflight atomic.Int64 // API requests that are being served
+	buffers  bufferPool
+}
+
+// New returns a Server that is ready as soon as the engine is.
+func New(options Options) *Server {
+	return &Server{Options: options}
+}
+
+// Drain makes /readyz say no and asks clients to close their connections; requests are still served.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Ready reports what /readyz says.
+func (s *Server) Ready() bool {
+	ready, _ := s.Engine.Ready()
+	return ready && !s.draining.Load()
+}
+
+// API is the public listener's handler.
+func (s *Server) API() http.Handler {
+	router := s.newRouter()
+	router.add(http.MethodPost, "/v1/embeddings", s.admitted(s.embeddings))
+	router.add(http.MethodPost, "/v1/tokenize", s.admitted(s.tokenize))
+	router.add(http.MethodGet, "/v1/models", s.admitted(s.listModels))
+	router.add(http.MethodGet, "/v1/models/{id}", s.admitted(s.getModel))
+	s.addProbes(router)
+	return router
+}
+
+// Operations is the handler of the listener for operators.
+func (s *Server) Operations() http.Handler {
+	router := s.newRouter()
+	s.addProbes(router)
+	router.mux.Handle("GET /metrics", s.Metrics.Handler())
+	return router
+}
+
+func (s *Server) addProbes(router *router) {
+	router.add(http.MethodGet, livezRoute, s.livez)
+	router.add(http.MethodGet, readyzRoute, s.readyz)
+}
+
+// router answers unknown paths and methods in our own shape too.
+type router struct {
+	server   *Server
+	mux      *http.ServeMux
+	notFound http.Handler
+}
+
+func (s *Server) newRouter() *router {
+	notFound := s.route("unknown", func(_ *exchange, r *http.Request) error {
+		return fault.New(fault.RouteNotFound, "There is no path %.100q here.", r.URL.Path)
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/", notFound)
+	return &router{server: s, mux: mux, notFound: notFound}
+}
+
+// add serves one method of a path and refuses the others.
+func (router *router) add(method, pattern string, serve handler) {
+	allowed := method
+	if method == http.MethodGet {
+		allowed += ", " + http.MethodHead
+	}
+	router.mux.Handle(method+" "+pattern, router.server.route(pattern, serve))
+	router.mux.Handle(pattern, router.server.route(pattern, func(ex *exchange, r *http.Request) error {
+		ex.header().Set("Allow", allowed)
+		return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", r.Method, allowed)
+	}))
+}
+
+func (router *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The mux would redirect an unclean path, in HTML.
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped {
+		router.notFound.ServeHTTP(w, r)
+		return
+	}
+	router.mux.ServeHTTP(w, r)
+}

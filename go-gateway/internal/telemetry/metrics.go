@@ -1,0 +1,101 @@
+package telemetry
+
+import (
+	"net/http"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// durationBuckets span a refusal (well below 1 ms) to the longest request.
+var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30} // seconds
+
+// Metrics are the gateway's. Labels hold only values of a bounded number: routes of the table, configured tenants,
+// served models.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	// Requests counts answered requests by route, status and reason ("OK" or one of docs/errors.md).
+	Requests *prometheus.CounterVec
+	// RequestSeconds is the time from a request's headers to its reply, by route.
+	RequestSeconds *prometheus.HistogramVec
+	// Inflight is the number of requests that are being served.
+	Inflight prometheus.Gauge
+	// HotpathSeconds is the time that calls to the hot path took, by method.
+	HotpathSeconds *prometheus.HistogramVec
+	// Tokens counts charged tokens by tenant and model.
+	Tokens *prometheus.CounterVec
+	// RateLimited counts requests refused for their rate, by tenant.
+	RateLimited *prometheus.CounterVec
+}
+
+// NewMetrics returns metrics of a registry of their own.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		Requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_requests_total", Help: "Answered requests.",
+		}, []string{"route", "status", "reason"}),
+		RequestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gateway_request_seconds", Help: "Time from a request's headers to its reply.", Buckets: durationBuckets,
+		}, []string{"route"}),
+		Inflight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_inflight_requests", Help: "Requests that are being served.",
+		}),
+		HotpathSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gateway_hotpath_seconds", Help: "Time that calls to the hot path took.", Buckets: durationBuckets,
+		}, []string{"method"}),
+		Tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_tokens_total", Help: "Charged tokens.",
+		}, []string{"tenant", "model"}),
+		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_rate_limited_total", Help: "Requests refused for their rate.",
+		}, []string{"tenant"}),
+	}
+	m.registry.MustRegister(
+		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.RateLimited,
+		buildInfo(),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return m
+}
+
+// ReportReady adds gateway_ready, which asks ready at each scrape.
+func (m *Metrics) ReportReady(ready func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_ready", Help: "1 while /readyz says ready.",
+	}, func() float64 {
+		if ready() {
+			return 1
+		}
+		return 0
+	}))
+}
+
+// Handler serves /metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// buildInfo is always 1; its labels say what is running.
+func buildInfo() prometheus.Collector {
+	version, revision := "unknown", "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				revision = setting.Value
+			}
+		}
+	}
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "gateway_build_info", Help: "Always 1; the labels say what is running.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+	})
+	gauge.Set(1)
+	return gauge
+}

@@ -1,0 +1,133 @@
+package tenant
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// KeysFile is the file that holds the records of all keys. Any number of processes may change it at the same time.
+type KeysFile struct {
+	path string
+	now  func() time.Time
+}
+
+type keysContent struct {
+	Keys []KeyRecord `json:"keys"`
+}
+
+// NewKeysFile returns the keys file at path, which need not exist yet.
+func NewKeysFile(path string, now func() time.Time) *KeysFile {
+	return &KeysFile{path: path, now: now}
+}
+
+// Create makes a key for a tenant. This is the only time that the key is seen.
+func (f *KeysFile) Create(tenant string) (Secret, error) {
+	if err := checkName(tenant, "tenant"); err != nil {
+		return "", err
+	}
+	var key Secret
+	err := f.change(func(records []KeyRecord) ([]KeyRecord, error) {
+		var record KeyRecord
+		key, record = newKey(tenant, f.now())
+		for slices.ContainsFunc(records, func(other KeyRecord) bool { return other.ID == record.ID }) {
+			key, record = newKey(tenant, f.now())
+		}
+		return append(records, record), nil
+	})
+	return key, err
+}
+
+// Revoke ends a key. Its record stays, with the time. To revoke it again changes nothing.
+func (f *KeysFile) Revoke(id string) error {
+	return f.change(func(records []KeyRecord) ([]KeyRecord, error) {
+		i := slices.IndexFunc(records, func(record KeyRecord) bool { return record.ID == id })
+		if i < 0 {
+			return nil, fmt.Errorf("%s has no key %q", f.path, id)
+		}
+		if records[i].Revoked.IsZero() {
+			records[i].Revoked = f.now().UTC().Truncate(time.Second)
+		}
+		return records, nil
+	})
+}
+
+// List returns all records, oldest first.
+func (f *KeysFile) List() ([]KeyRecord, error) {
+	return readKeys(f.path)
+}
+
+// change reads, edits and replaces the file under a lock, so that two changes at once both last.
+//
+// The lock is on a file beside it, because the file itself is replaced. The system drops it with the process.
+func (f *KeysFile) change(edit func([]KeyRecord) ([]KeyRecord, error)) error {
+	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", lock.Name(), err)
+	}
+	records, err := readKeys(f.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if records, err = edit(records); err != nil {
+		return err
+	}
+	data, err := json.Marshal(keysContent{records}, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	return replaceFile(f.path, append(data, '\n'))
+}
+
+// readKeys reads a keys file and returns every fault of it together.
+func readKeys(path string) ([]KeyRecord, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var content keysContent
+	if err := json.Unmarshal(data, &content, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var faults []error
+	seen := map[string]bool{}
+	for _, record := range content.Keys {
+		if err := record.check(); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", path, err))
+		}
+		if seen[record.ID] {
+			faults = append(faults, fmt.Errorf("%s: key %q is there twice", path, record.ID))
+		}
+		seen[record.ID] = true
+	}
+	return content.Keys, errors.Join(faults...)
+}
+
+// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash.
+func replaceFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name()) // gone already when all went well
+	_, err = temporary.Write(data)
+	if err == nil {
+		err = temporary.Sync()
+	}
+	if err := errors.Join(err, temporary.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), path)
+}

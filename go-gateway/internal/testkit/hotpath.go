@@ -1,0 +1,261 @@
+package testkit
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// The fake's one model.
+const (
+	ModelName      = "all-minilm-l6-v2"
+	ModelRevision  = "0123456789abcdef"
+	Dimensions     = 384
+	MaxTokens      = 256
+	MaxInputs      = 2048
+	VocabularySize = 30522
+)
+
+type (
+	// EmbedFunc answers Embed.
+	EmbedFunc func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error)
+	// Call is one call that the fake got.
+	Call struct {
+		Metadata metadata.MD
+		Embed    *inferencev1.EmbedRequest
+	}
+)
+
+// Hotpath is a hot path without models: it keeps the contract's rules, and its vectors are hashes of the inputs.
+type Hotpath struct {
+	inferencev1.UnimplementedInferenceServiceServer
+	inferencev1.UnimplementedModelServiceServer
+
+	Address string
+	Health  *health.Server
+	server  *grpc.Server
+
+	mu     sync.Mutex
+	embed  EmbedFunc
+	models []*inferencev1.Model
+	calls  []Call
+}
+
+// StartHotpath starts a fake on an address, as in "127.0.0.1:0", and stops it when the test ends.
+func StartHotpath(t testing.TB, address string) *Hotpath {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Hotpath{
+		Address: listener.Addr().String(), Health: health.NewServer(), models: []*inferencev1.Model{Model()},
+		server: grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second})),
+	}
+	inferencev1.RegisterInferenceServiceServer(h.server, h)
+	inferencev1.RegisterModelServiceServer(h.server, h)
+	grpc_health_v1.RegisterHealthServer(h.server, h.Health)
+	go func() { _ = h.server.Serve(listener) }()
+	t.Cleanup(h.server.Stop)
+	return h
+}
+
+// Stop ends the fake at once, and all calls in it: a crash.
+func (h *Hotpath) Stop() { h.server.Stop() }
+
+// GracefulStop ends the fake when its calls are done: SIGTERM.
+func (h *Hotpath) GracefulStop() { h.server.GracefulStop() }
+
+// SetEmbed replaces the answer to Embed; nil brings the usual one back.
+func (h *Hotpath) SetEmbed(embed EmbedFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.embed = embed
+}
+
+// SetModels replaces the list of models.
+func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.models = models
+}
+
+// Calls returns the calls of Embed so far, canaries excluded.
+func (h *Hotpath) Calls() []Call {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(h.calls), func(call Call) bool {
+		return call.Embed.GetScheduling().GetFairnessKey() == ""
+	})
+}
+
+// Canaries returns how many calls of Embed were the gateway's own.
+func (h *Hotpath) Canaries() int {
+	real := len(h.Calls())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.calls) - real
+}
+
+// ListModels implements the contract.
+func (h *Hotpath) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return &inferencev1.ListModelsResponse{Models: h.models}, nil
+}
+
+// Embed implements the contract.
+func (h *Hotpath) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+	carried, _ := metadata.FromIncomingContext(ctx)
+	h.mu.Lock()
+	h.calls = append(h.calls, Call{carried, request})
+	embed := h.embed
+	h.mu.Unlock()
+	if embed == nil {
+		embed = Embed
+	}
+	return embed(ctx, request)
+}
+
+// Tokenize implements the contract; a token is a word.
+func (h *Hotpath) Tokenize(_ context.Context, request *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error) {
+	if err := checkCommon(request.GetModel(), "texts", len(request.GetTexts())); err != nil {
+		return nil, err
+	}
+	reply := &inferencev1.TokenizeResponse{}
+	for i, text := range request.GetTexts() {
+		if text == "" {
+			return nil, Refusal(fault.EmptyInput, fmt.Sprintf("texts[%d]", i), fmt.Sprintf("texts[%d] is empty", i))
+		}
+		reply.Texts = append(reply.Texts, tokenize(text))
+	}
+	return reply, nil
+}
+
+// Embed is the usual answer to Embed.
+func Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+	if err := checkCommon(request.GetModel(), "inputs", len(request.GetInputs())); err != nil {
+		return nil, err
+	}
+	if request.GetScheduling().GetPriority() == inferencev1.Priority_PRIORITY_UNSPECIFIED {
+		return nil, Refusal(fault.MissingField, "scheduling", "scheduling is required")
+	}
+	if wanted := request.GetDimensions(); wanted != 0 && wanted != Dimensions {
+		return nil, Refusal(fault.DimensionsUnsupported, "dimensions",
+			fmt.Sprintf("the model has vectors of %d dimensions, not %d", Dimensions, wanted))
+	}
+	reply := &inferencev1.EmbedResponse{
+		Revision: ModelRevision, Dimensions: Dimensions,
+		Timings: &inferencev1.Timings{
+			Tokenize:  durationpb.New(100 * time.Microsecond),
+			Queue:     durationpb.New(200 * time.Microsecond),
+			Inference: durationpb.New(3 * time.Millisecond),
+		},
+	}
+	for i, input := range request.GetInputs() {
+		count, err := checkInput(input, fmt.Sprintf("inputs[%d]", i))
+		if err != nil {
+			return nil, err
+		}
+		if count > MaxTokens {
+			if !request.GetTruncate() {
+				return nil, Refusal(fault.InputTooLong, fmt.Sprintf("inputs[%d]", i),
+					fmt.Sprintf("inputs[%d] has %d tokens; the model takes at most %d", i, count, MaxTokens))
+			}
+			count = MaxTokens
+			reply.TruncatedInputs = append(reply.TruncatedInputs, uint32(i))
+		}
+		reply.TokenCounts = append(reply.TokenCounts, uint32(count))
+		reply.Embeddings = appendVector(reply.Embeddings, input.String())
+	}
+	return reply, nil
+}
+
+func checkCommon(model, inputs string, count int) error {
+	switch {
+	case model == "":
+		return Refusal(fault.MissingField, "model", "model is required")
+	case model != ModelName:
+		return Refusal(fault.ModelNotFound, "model", fmt.Sprintf("there is no model %q", model))
+	case count == 0:
+		return Refusal(fault.EmptyInput, inputs, inputs+" is empty")
+	case count > MaxInputs:
+		return Refusal(fault.TooManyInputs, inputs, fmt.Sprintf("%s has %d entries; at most %d are taken", inputs, count, MaxInputs))
+	default:
+		return nil
+	}
+}
+
+// checkInput returns an input's number of tokens.
+func checkInput(input *inferencev1.EmbedInput, field string) (int, error) {
+	ids := input.GetTokenIds().GetIds()
+	if input.GetText() == "" && len(ids) == 0 {
+		return 0, Refusal(fault.EmptyInput, field, field+" is empty")
+	}
+	for _, id := range ids {
+		if id >= VocabularySize {
+			return 0, Refusal(fault.TokenIDOutOfRange, field, fmt.Sprintf("%s has the token id %d; ids are below %d", field, id, VocabularySize))
+		}
+	}
+	if len(ids) > 0 {
+		return len(ids), nil
+	}
+	return len(tokenize(input.GetText()).GetIds()), nil
+}
+
+func tokenize(text string) *inferencev1.TokenizedText {
+	tokens := &inferencev1.TokenizedText{Ids: []uint32{101}, ByteStarts: []uint32{0}, ByteEnds: []uint32{0}}
+	end := 0
+	for _, word := range strings.Fields(text) {
+		start := end + strings.Index(text[end:], word)
+		end = start + len(word)
+		tokens.Ids = append(tokens.Ids, 1000+uint32(len(word)))
+		tokens.ByteStarts = append(tokens.ByteStarts, uint32(start))
+		tokens.ByteEnds = append(tokens.ByteEnds, uint32(end))
+	}
+	tokens.Ids = append(tokens.Ids, 102)
+	tokens.ByteStarts = append(tokens.ByteStarts, 0)
+	tokens.ByteEnds = append(tokens.ByteEnds, 0)
+	tokens.TokenCount = uint32(len(tokens.Ids))
+	return tokens
+}
+
+func appendVector(vectors []byte, input string) []byte {
+	for i := range Dimensions {
+		hash := fnv.New32a()
+		fmt.Fprint(hash, i, input)
+		number := float32(hash.Sum32())/math.MaxUint32 - 0.5
+		vectors = binary.LittleEndian.AppendUint32(vectors, math.Float32bits(number))
+	}
+	return vectors
+}
+
+// Model is the fake's model as it is listed.
+func Model() *inferencev1.Model {
+	return &inferencev1.Model{
+		Name: ModelName, Task: inferencev1.Task_TASK_EMBEDDING, State: inferencev1.ModelState_MODEL_STATE_READY,
+		Revision: ModelRevision, Precision: "int8", Owner: "sentence-transformers", Dimensions: []uint32{Dimensions},
+		CreateTime:    timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+		Limits:        &inferencev1.Limits{MaxTokens: MaxTokens, MaxInputs: MaxInputs, VocabularySize: VocabularySize},
+		StatusMessage: "loaded from /a/path/of/the/operator",
+	}
+}

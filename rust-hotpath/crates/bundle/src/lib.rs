@@ -1,0 +1,20 @@
+//! Reads and verifies model bundles: the border between the research side, which writes them, and the hot path.
+//!
+//! What comes out of here is checked: every field is present and in its range, every file has the hash that the manifest
+//! gives it, and the revision is what the content says. Malformed bytes give a [`Refused`], never a panic.
+//!
+//! Must not depend on ONNX Runtime, a tokenizer or an async runtime.
+
+#![forbid(unsafe_code)]
+
+mod folder;
+mod golden;
+mod manifest;
+mod refused;
+mod strict_json;
+
+pub use folder::{Bundle, Revision, Stamp, hash};
+pub use golden::Golden;
+pub use hotpath_contract::bundle::v1::{CpuFeature, ElementType, Pooling, Precision};
+pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance};
+pub use refused::Refused;

@@ -1,0 +1,280 @@
+//! The manifest in types that cannot hold what was not checked.
+
+use std::collections::BTreeSet;
+
+use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest::Task};
+
+use crate::{Refused, strict_json};
+
+/// Name of the manifest's file.
+pub(crate) const FILE: &str = "bundle.json";
+
+/// The only format version that this reader knows.
+const FORMAT_VERSION: u32 = 1;
+
+/// A checked `triptych.bundle.v1.Manifest`. The fields' meaning is documented there.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Manifest {
+    pub name: String,
+    pub source: Source,
+    pub files: Vec<File>,
+    pub onnxruntime_version: String,
+    pub graphs: Vec<Graph>,
+    pub tokenizer: Tokenizer,
+    pub golden_file: String,
+    pub embedding: Embedding,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Source {
+    pub uri: String,
+    pub sha256: String,
+    pub license: String,
+    pub owner: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct File {
+    pub path: String,
+    pub sha256: String,
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Graph {
+    pub precision: Precision,
+    pub file: String,
+    pub opset: u32,
+    pub cpu_feature: CpuFeature,
+    pub inputs: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    pub tolerance: Tolerance,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Tensor {
+    pub name: String,
+    pub element_type: ElementType,
+    pub shape: Vec<Axis>,
+}
+
+/// One axis of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Axis {
+    /// Always this size.
+    Fixed(u32),
+    /// As large as each call says; axes of the same name are equal.
+    Symbolic(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub struct Tolerance {
+    pub max_abs_error: f64,
+    pub min_cosine: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Tokenizer {
+    pub file: String,
+    pub vocabulary_size: u32,
+    pub max_tokens: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Embedding {
+    pub pooling: Pooling,
+    pub normalize: bool,
+    pub dimensions: Vec<u32>,
+}
+
+impl Manifest {
+    /// Parses and checks the bytes of `bundle.json`.
+    ///
+    /// # Errors
+    /// [`Refused`] names the first field that is unknown, missing, of the wrong type or out of its range.
+    pub fn parse(json: &[u8]) -> Result<Self, Refused> {
+        let proto: proto::Manifest = strict_json::read("triptych.bundle.v1.Manifest", FILE, json)?;
+        check(proto.format_version == FORMAT_VERSION, "format_version", || {
+            format!("is {}, this reader knows {FORMAT_VERSION}", proto.format_version)
+        })?;
+        let files = files(proto.files)?;
+        let known = |path: String, field: &str| {
+            check(files.iter().any(|file| file.path == path), field, || format!("\"{path}\" is not among the files"))?;
+            Ok(path)
+        };
+        let tokenizer = required(proto.tokenizer, "tokenizer")?;
+        let Task::Embedding(embedding) = required(proto.task, "embedding")?;
+        Ok(Self {
+            name: name(proto.name)?,
+            source: source(required(proto.source, "source")?)?,
+            onnxruntime_version: text(proto.onnxruntime_version, "onnxruntime_version")?,
+            graphs: graphs(proto.graphs, known)?,
+            tokenizer: Tokenizer {
+                file: known(tokenizer.file, "tokenizer.file")?,
+                vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
+                max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
+            },
+            golden_file: known(proto.golden_file, "golden_file")?,
+            embedding: self::embedding(embedding)?,
+            files,
+        })
+    }
+}
+
+/// Whether a string may name a model, and so a folder.
+#[must_use]
+pub(crate) fn is_model_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() <= 64
+        && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
+        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte))
+}
+
+fn name(name: String) -> Result<String, Refused> {
+    check(is_model_name(&name), "name", || {
+        format!("\"{name}\" is not 1 to 64 of a-z, 0-9, '.', '-' and '_', beginning with a letter")
+    })?;
+    Ok(name)
+}
+
+fn source(proto: proto::Source) -> Result<Source, Refused> {
+    Ok(Source {
+        uri: text(proto.uri, "source.uri")?,
+        sha256: sha256(proto.sha256, "source.sha256")?,
+        license: text(proto.license, "source.license")?,
+        owner: text(proto.owner, "source.owner")?,
+    })
+}
+
+fn files(proto: Vec<proto::File>) -> Result<Vec<File>, Refused> {
+    let mut files = Vec::<File>::with_capacity(proto.len());
+    for (i, file) in proto.into_iter().enumerate() {
+        let path = file.path;
+        let plain = !path.is_empty() && !path.starts_with('.') && !path.contains(['/', '\\', '\0']);
+        check(plain, &format!("files[{i}].path"), || format!("\"{path}\" is not a plain file name"))?;
+        check(path != FILE, &format!("files[{i}].path"), || "the manifest does not list itself".to_owned())?;
+        check(files.last().is_none_or(|before| before.path < path), &format!("files[{i}].path"), || {
+            format!("\"{path}\" is out of order or there twice")
+        })?;
+        let sha256 = sha256(file.sha256, &format!("files[{i}].sha256"))?;
+        files.push(File { path, sha256, size_bytes: file.size_bytes });
+    }
+    Ok(files)
+}
+
+fn graphs(
+    proto: Vec<proto::Graph>,
+    known: impl Fn(String, &str) -> Result<String, Refused>,
+) -> Result<Vec<Graph>, Refused> {
+    check(!proto.is_empty(), "graphs", || "there must be at least one".to_owned())?;
+    let mut precisions = BTreeSet::new();
+    let mut graphs = Vec::with_capacity(proto.len());
+    for (i, graph) in proto.into_iter().enumerate() {
+        let at = |field: &str| format!("graphs[{i}].{field}");
+        let precision = enumerated(graph.precision, &at("precision"))?;
+        check(precisions.insert(graph.precision), &at("precision"), || "is there twice".to_owned())?;
+        graphs.push(Graph {
+            precision,
+            file: known(graph.file, &at("file"))?,
+            opset: positive(graph.opset, &at("opset"))?,
+            cpu_feature: enumerated(graph.cpu_feature, &at("cpu_feature"))?,
+            inputs: tensors(graph.inputs, &at("inputs"))?,
+            outputs: tensors(graph.outputs, &at("outputs"))?,
+            tolerance: tolerance(required(graph.tolerance, &at("tolerance"))?, &at("tolerance"))?,
+        });
+    }
+    Ok(graphs)
+}
+
+fn tensors(proto: Vec<proto::Tensor>, at: &str) -> Result<Vec<Tensor>, Refused> {
+    check(!proto.is_empty(), at, || "there must be at least one".to_owned())?;
+    let mut names = BTreeSet::new();
+    let mut tensors = Vec::with_capacity(proto.len());
+    for (i, tensor) in proto.into_iter().enumerate() {
+        let at = format!("{at}[{i}]");
+        let name = text(tensor.name, &format!("{at}.name"))?;
+        check(names.insert(name.clone()), &format!("{at}.name"), || format!("\"{name}\" is there twice"))?;
+        let shape = tensor.shape.into_iter().enumerate();
+        tensors.push(Tensor {
+            name,
+            element_type: enumerated(tensor.element_type, &format!("{at}.element_type"))?,
+            shape: shape
+                .map(|(axis, size)| self::axis(size, &format!("{at}.shape[{axis}]")))
+                .collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(tensors)
+}
+
+fn axis(size: String, at: &str) -> Result<Axis, Refused> {
+    let size = text(size, at)?;
+    if !size.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Axis::Symbolic(size));
+    }
+    let number = size.parse::<u32>().map_err(|error| Refused::field(FILE, at, error))?;
+    Ok(Axis::Fixed(positive(number, at)?))
+}
+
+fn tolerance(proto: proto::Tolerance, at: &str) -> Result<Tolerance, Refused> {
+    let error = proto.max_abs_error;
+    check(error.is_finite() && error > 0.0, &format!("{at}.max_abs_error"), || format!("{error} is not above 0"))?;
+    let cosine = proto.min_cosine;
+    check(cosine > 0.0 && cosine <= 1.0, &format!("{at}.min_cosine"), || {
+        format!("{cosine} is not above 0 and at most 1")
+    })?;
+    Ok(Tolerance { max_abs_error: error, min_cosine: cosine })
+}
+
+fn embedding(proto: proto::EmbeddingTask) -> Result<Embedding, Refused> {
+    let at = "embedding.dimensions";
+    check(!proto.dimensions.is_empty(), at, || "there must be at least one".to_owned())?;
+    let descending = proto.dimensions.windows(2).all(|pair| pair[0] > pair[1]);
+    check(descending && !proto.dimensions.contains(&0), at, || {
+        format!("{:?} are not above 0, each less than the one before", proto.dimensions)
+    })?;
+    Ok(Embedding {
+        pooling: enumerated(proto.pooling, "embedding.pooling")?,
+        normalize: proto.normalize,
+        dimensions: proto.dimensions,
+    })
+}
+
+fn check(holds: bool, field: &str, problem: impl FnOnce() -> String) -> Result<(), Refused> {
+    if holds { Ok(()) } else { Err(Refused::field(FILE, field, problem())) }
+}
+
+fn required<T>(value: Option<T>, field: &str) -> Result<T, Refused> {
+    value.ok_or_else(|| Refused::field(FILE, field, "is missing"))
+}
+
+fn text(value: String, field: &str) -> Result<String, Refused> {
+    check(!value.is_empty(), field, || "is empty".to_owned())?;
+    Ok(value)
+}
+
+fn positive(value: u32, field: &str) -> Result<u32, Refused> {
+    check(value > 0, field, || "must be above 0".to_owned())?;
+    Ok(value)
+}
+
+fn sha256(value: String, field: &str) -> Result<String, Refused> {
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    check(value.len() == 64 && value.bytes().all(hexadecimal), field, || {
+        format!("\"{value}\" is not 64 lower-case hexadecimal digits")
+    })?;
+    Ok(value)
+}
+
+/// Turns a number into an enum; zero, which every enum of the contract calls unspecified, is refused like an unknown one.
+fn enumerated<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, Refused> {
+    let known = if value == 0 { None } else { E::try_from(value).ok() };
+    known.ok_or_else(|| Refused::field(FILE, field, format!("value {value} is unspecified or unknown")))
+}

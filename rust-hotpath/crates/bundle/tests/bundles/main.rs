@@ -1,0 +1,162 @@
+//! Bundles as they should be, and every way of being wrong.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+mod malformed;
+mod sample;
+
+use std::fs;
+
+use hotpath_bundle::{Axis, Bundle, Manifest, Precision, Refused, Revision, Stamp};
+use sample::Sample;
+use serde_json::{Value, json};
+
+#[test]
+fn a_valid_bundle_opens() {
+    let sample = Sample::write();
+    assert_eq!(Revision::current(&sample.model_folder()).unwrap(), sample.revision);
+    let bundle = sample.open().unwrap();
+    assert_eq!(bundle.revision, sample.revision);
+    assert_eq!(bundle.manifest.graphs[0].precision, Precision::Int8);
+    assert_eq!(bundle.manifest.graphs[0].inputs[1].shape, []);
+    assert_eq!(bundle.manifest.graphs[0].outputs[0].shape, [Axis::Symbolic("tokens".to_owned()), Axis::Fixed(2)]);
+    assert_eq!(bundle.golden.len(), 2);
+    assert_eq!(fs::read(bundle.path("tokenizer.json")).unwrap(), sample::TOKENIZER);
+}
+
+#[test]
+fn a_tampered_file_is_refused_by_name() {
+    for (file, bytes, field) in [
+        ("tokenizer.json", &b"{\"tokenizer\" : 2}"[..], "size_bytes"),
+        ("tokenizer.json", b"{\"tokenizer\": 2}", "sha256"),
+        ("model.int8.onnx", b"other", "size_bytes"),
+    ] {
+        let sample = Sample::write();
+        fs::write(sample.folder().join(file), bytes).unwrap();
+        let refused = sample.open().unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.field.as_str()), (file, field), "{refused}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_refused_by_name() {
+    for file in ["tokenizer.json", "model.int8.onnx", "golden.json", "bundle.json"] {
+        let sample = Sample::write();
+        fs::remove_file(sample.folder().join(file)).unwrap();
+        assert_eq!(sample.open().unwrap_err().file, file);
+    }
+}
+
+#[test]
+fn a_manifest_that_does_not_give_the_folders_name_is_refused() {
+    let sample = Sample::write();
+    let path = sample.folder().join("bundle.json");
+    let mut json = fs::read(&path).unwrap();
+    json.push(b'\n');
+    fs::write(path, json).unwrap();
+    let refused = sample.open().unwrap_err();
+    assert_eq!(refused.file, "bundle.json");
+    assert!(refused.problem.contains(sample.revision.as_str()), "{refused}");
+}
+
+#[test]
+fn a_manifest_of_another_model_is_refused() {
+    let sample = Sample::write_with(|manifest| manifest["name"] = json!("another"), |_| ());
+    assert_eq!(sample.open().unwrap_err().field, "name");
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_field() {
+    let cases: &[(&str, Value, &str)] = &[
+        ("/format_version", json!(2), "format_version"),
+        ("/format_version", json!("one"), "format_version"),
+        ("/name", json!("Upper"), "name"),
+        ("/name", json!("a".repeat(65)), "name"),
+        ("/source/sha256", json!("00"), "source.sha256"),
+        ("/source/owner", json!(""), "source.owner"),
+        ("/files/0/path", json!("../outside"), "files[0].path"),
+        ("/files/0/path", json!("zzz"), "files[1].path"),
+        ("/files/0/path", json!("bundle.json"), "files[0].path"),
+        ("/files/0/size_bytes", json!(-1), "files[0].size_bytes"),
+        ("/onnxruntime_version", json!(""), "onnxruntime_version"),
+        ("/graphs", json!([]), "graphs"),
+        ("/graphs/0/precision", json!("PRECISION_UNSPECIFIED"), "graphs[0].precision"),
+        ("/graphs/0/precision", json!("PRECISION_INT4"), "graphs[0].precision"),
+        ("/graphs/0/precision", json!(77), "graphs[0].precision"),
+        ("/graphs/0/cpu_feature", json!(0), "graphs[0].cpu_feature"),
+        ("/graphs/0/file", json!("elsewhere.onnx"), "graphs[0].file"),
+        ("/graphs/0/opset", json!(0), "graphs[0].opset"),
+        ("/graphs/0/inputs", json!([]), "graphs[0].inputs"),
+        ("/graphs/0/inputs/1/name", json!("input_ids"), "graphs[0].inputs[1].name"),
+        ("/graphs/0/inputs/0/shape/0", json!(""), "graphs[0].inputs[0].shape[0]"),
+        ("/graphs/0/inputs/0/shape/0", json!("0"), "graphs[0].inputs[0].shape[0]"),
+        ("/graphs/0/tolerance/max_abs_error", json!(0), "graphs[0].tolerance.max_abs_error"),
+        ("/graphs/0/tolerance/max_abs_error", json!("NaN"), "graphs[0].tolerance.max_abs_error"),
+        ("/graphs/0/tolerance/min_cosine", json!(1.5), "graphs[0].tolerance.min_cosine"),
+        ("/tokenizer/max_tokens", json!(0), "tokenizer.max_tokens"),
+        ("/golden_file", json!("absent.json"), "golden_file"),
+        ("/embedding/pooling", json!(0), "embedding.pooling"),
+        ("/embedding/dimensions", json!([]), "embedding.dimensions"),
+        ("/embedding/dimensions", json!([2, 2]), "embedding.dimensions"),
+    ];
+    for (pointer, value, field) in cases {
+        let mut manifest = sample::manifest();
+        *manifest.pointer_mut(pointer).unwrap() = value.clone();
+        let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.field.as_str()), ("bundle.json", *field), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn golden_cases_out_of_range_are_refused_by_field() {
+    let cases: &[(&str, Value, &str)] = &[
+        ("/embeddings/0/token_ids", json!([]), "embeddings[0].token_ids"),
+        ("/embeddings/1/token_ids/0", json!(10), "embeddings[1].token_ids"),
+        ("/embeddings/1/vector", json!([1.0]), "embeddings[1].vector"),
+        ("/embeddings/1/vector/0", json!("Infinity"), "embeddings[1].vector"),
+        ("/embeddings/1/token_ids", json!([1, 2]), "embeddings"),
+        ("/embeddings", json!([]), "embeddings"),
+    ];
+    for (pointer, value, field) in cases {
+        let sample = Sample::write_with(|_| (), |golden| *golden.pointer_mut(pointer).unwrap() = value.clone());
+        let refused = sample.open().unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.field.as_str()), ("golden.json", *field), "{value}: {refused}");
+    }
+}
+
+#[test]
+fn current_is_read_strictly() {
+    for (json, field) in [
+        ("", ""),
+        ("[]", ""),
+        (r#"{"revision": "0123456789abcdef"}"#, ""),
+        (r#"{"revision": "0123456789abcdef", "history": [], "more": 1}"#, ""),
+        (r#"{"revision": "../../etc", "history": []}"#, "revision"),
+        (r#"{"revision": "0123456789ABCDEF", "history": []}"#, "revision"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("current"), json).unwrap();
+        let refused = Revision::current(folder.path()).unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.field.as_str()), ("current", field), "{json}");
+    }
+}
+
+#[test]
+fn a_stamp_changes_with_the_files_and_only_with_them() {
+    let sample = Sample::write();
+    let before = Stamp::of(&sample.model_folder());
+    assert_eq!(before, Stamp::of(&sample.model_folder()));
+    fs::write(sample.folder().join("tokenizer.json"), b"longer than it was before").unwrap();
+    assert_ne!(before, Stamp::of(&sample.model_folder()));
+    assert_eq!(Stamp::of(&sample.model_folder().join("absent")), Stamp::default());
+}
+
+#[test]
+fn an_error_reads_as_file_field_problem() {
+    let mut manifest = sample::manifest();
+    manifest["graphs"][0].as_object_mut().unwrap().remove("opset");
+    let refused: Refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.starts_with("bundle.json: graphs[0]: missing field \"opset\""), "{text}");
+    assert!(Bundle::open(std::path::Path::new("/nowhere"), &Revision::of(b"")).is_err());
+}

@@ -1,0 +1,101 @@
+//! A small valid bundle in a temporary folder.
+
+use std::{fs, path::PathBuf};
+
+use hotpath_bundle::{Bundle, Refused, Revision};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const TOKENIZER: &[u8] = b"{\"tokenizer\": 1}";
+const MODEL: &[u8] = b"a graph";
+
+/// The manifest, with a golden file as [`golden`] makes it.
+pub fn manifest() -> Value {
+    let tensor = |name: &str, element_type: &str, shape: &[&str]| json!({"name": name, "element_type": element_type, "shape": shape});
+    json!({
+        "format_version": 1,
+        "name": "sample",
+        "source": {"uri": "file:sample", "sha256": "0".repeat(64), "license": "MIT", "owner": "someone"},
+        "files": files(&serde_json::to_vec(&golden()).unwrap()),
+        "onnxruntime_version": "1.31.1",
+        "graphs": [{
+            "precision": "PRECISION_INT8",
+            "file": "model.int8.onnx",
+            "opset": 18,
+            "cpu_feature": "CPU_FEATURE_NONE",
+            "inputs": [
+                tensor("input_ids", "ELEMENT_TYPE_INT64", &["tokens"]),
+                tensor("total_sequence_length", "ELEMENT_TYPE_INT32", &[]),
+            ],
+            "outputs": [tensor("hidden_states", "ELEMENT_TYPE_FLOAT32", &["tokens", "2"])],
+            "tolerance": {"max_abs_error": 0.05, "min_cosine": 0.99}
+        }],
+        "tokenizer": {"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8},
+        "golden_file": "golden.json",
+        "embedding": {"pooling": "POOLING_MEAN", "normalize": true, "dimensions": [2]}
+    })
+}
+
+pub fn golden() -> Value {
+    json!({"embeddings": [
+        {"text": "one", "token_ids": [1, 2], "vector": [0.6, 0.8]},
+        {"text": "one more", "token_ids": [1, 3, 2], "vector": [1.0, 0.0]},
+    ]})
+}
+
+fn files(golden: &[u8]) -> Value {
+    let entry = |path: &str, bytes: &[u8]| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        let (size_bytes, sha256) = hotpath_bundle::hash(file.path()).unwrap();
+        json!({"path": path, "sha256": sha256, "size_bytes": size_bytes.to_string()})
+    };
+    json!([entry("golden.json", golden), entry("model.int8.onnx", MODEL), entry("tokenizer.json", TOKENIZER),])
+}
+
+pub struct Sample {
+    models: TempDir,
+    pub revision: Revision,
+}
+
+impl Sample {
+    pub fn write() -> Self {
+        Self::write_with(|_| (), |_| ())
+    }
+
+    /// Writes a bundle whose hashes are right, whatever is changed in its manifest and golden file.
+    pub fn write_with(change_manifest: impl FnOnce(&mut Value), change_golden: impl FnOnce(&mut Value)) -> Self {
+        let (mut manifest, mut golden) = (manifest(), golden());
+        change_manifest(&mut manifest);
+        change_golden(&mut golden);
+        Self::write_bytes(manifest, &serde_json::to_vec(&golden).unwrap())
+    }
+
+    /// Writes a bundle with any bytes as its golden file.
+    pub fn write_bytes(mut manifest: Value, golden: &[u8]) -> Self {
+        manifest["files"] = files(golden);
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+
+        let sample = Self { models: tempfile::tempdir().unwrap(), revision: Revision::of(&manifest) };
+        fs::create_dir_all(sample.folder()).unwrap();
+        fs::write(sample.folder().join("bundle.json"), manifest).unwrap();
+        fs::write(sample.folder().join("golden.json"), golden).unwrap();
+        fs::write(sample.folder().join("model.int8.onnx"), MODEL).unwrap();
+        fs::write(sample.folder().join("tokenizer.json"), TOKENIZER).unwrap();
+        let current = json!({"revision": sample.revision.as_str(), "history": []});
+        fs::write(sample.model_folder().join("current"), serde_json::to_vec(&current).unwrap()).unwrap();
+        sample
+    }
+
+    pub fn model_folder(&self) -> PathBuf {
+        self.models.path().join("sample")
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.model_folder().join(self.revision.as_str())
+    }
+
+    pub fn open(&self) -> Result<Bundle, Refused> {
+        Bundle::open(&self.model_folder(), &self.revision)
+    }
+}

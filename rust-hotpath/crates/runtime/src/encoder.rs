@@ -1,0 +1,152 @@
+//! The packed encoder: one session, its buffers, and the way from ids to vectors.
+
+use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Pooling, Refused, Tensor};
+use ort::{
+    inputs,
+    session::{Session, builder::GraphOptimizationLevel},
+    value::TensorRef,
+};
+
+use crate::{Encode, Library, RunError, graph, pack::Packed, pooling};
+
+const OUTPUT: &str = "hidden_states";
+
+/// What a packed encoder's graph takes: name and type, in order. `docs/architecture.md` says what each means.
+const INPUTS: [(&str, ElementType); 6] = [
+    ("input_ids", ElementType::Int64),
+    ("position_ids", ElementType::Int64),
+    ("pad_index", ElementType::Int64),
+    ("unpad_index", ElementType::Int64),
+    ("seqlens_k", ElementType::Int32),
+    ("total_sequence_length", ElementType::Int32),
+];
+
+/// A session of a packed encoder. It runs on the thread that calls it, and on no other.
+#[derive(Debug)]
+pub struct Encoder {
+    session: Session,
+    packed: Packed,
+    dimensions: usize,
+    normalize: bool,
+}
+
+impl Encoder {
+    /// Loads one graph of a bundle.
+    ///
+    /// # Errors
+    /// [`Refused`] when the graph needs another ONNX Runtime, cannot be loaded, differs from the manifest, or is no
+    /// packed encoder.
+    pub fn load(library: &Library, bundle: &Bundle, graph: &Graph) -> Result<Self, Refused> {
+        let manifest = &bundle.manifest;
+        if manifest.onnxruntime_version != library.version() {
+            return Err(Refused {
+                file: "bundle.json".to_owned(),
+                field: "onnxruntime_version".to_owned(),
+                problem: format!("is {}, {} is loaded", manifest.onnxruntime_version, library.version()),
+            });
+        }
+        let dimensions = manifest.embedding.dimensions[0];
+        signature(graph, dimensions)?;
+        pooling_is_known(manifest.embedding.pooling)?;
+        let session = session(library, bundle, graph).map_err(|error| Refused {
+            file: graph.file.clone(),
+            field: String::new(),
+            problem: error.to_string(),
+        })?;
+        graph::compare(graph, &session)?;
+        Ok(Self {
+            session,
+            packed: Packed::default(),
+            dimensions: dimensions as usize,
+            normalize: manifest.embedding.normalize,
+        })
+    }
+
+    /// Runs the graph on the packed texts and pools what comes out.
+    fn run(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        let packed = &self.packed;
+        let (tokens, batch) = (packed.input_ids.len(), texts.len());
+        let total_sequence_length = [i32::try_from(packed.longest).expect("a text is far shorter")];
+        let outputs = self.session.run(inputs![
+            "input_ids" => TensorRef::from_array_view(([tokens], &*packed.input_ids))?,
+            "position_ids" => TensorRef::from_array_view(([tokens], &*packed.position_ids))?,
+            "pad_index" => TensorRef::from_array_view(([batch, packed.longest], &*packed.pad_index))?,
+            "unpad_index" => TensorRef::from_array_view(([tokens], &*packed.unpad_index))?,
+            "seqlens_k" => TensorRef::from_array_view(([batch], &*packed.seqlens_k))?,
+            "total_sequence_length" => TensorRef::from_array_view(([0_usize; 0], &total_sequence_length[..]))?,
+        ])?;
+        let (shape, mut rest) = outputs[OUTPUT].try_extract_tensor::<f32>()?; // [tokens, dimensions]
+        if rest.len() != tokens * self.dimensions {
+            return Err(RunError(format!("{OUTPUT} is {shape} for {tokens} tokens")));
+        }
+        let mut vectors = Vec::with_capacity(batch);
+        for text in texts {
+            let (hidden_states, after) = rest.split_at(text.len() * self.dimensions);
+            rest = after;
+            let mut vector = pooling::mean(hidden_states, self.dimensions);
+            if self.normalize {
+                pooling::normalize(&mut vector);
+            }
+            vectors.push(vector);
+        }
+        Ok(vectors)
+    }
+}
+
+impl Encode for Encoder {
+    fn encode(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        self.packed.fill(texts);
+        let vectors = self.run(texts)?;
+        match vectors.iter().position(|vector| !vector.iter().all(|x| x.is_finite())) {
+            None => Ok(vectors),
+            Some(row) => Err(RunError(format!("the vector of row {row} of {} is not finite", texts.len()))),
+        }
+    }
+}
+
+/// Checks that a manifest describes the graph that [`Encoder`] knows how to run.
+fn signature(graph: &Graph, dimensions: u32) -> Result<(), Refused> {
+    let refuse = |field: &str, problem: String| {
+        Err(Refused { file: "bundle.json".to_owned(), field: format!("graphs: {}: {field}", graph.file), problem })
+    };
+    let signature = |tensors: &[Tensor]| -> Vec<(String, ElementType)> {
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.element_type)).collect()
+    };
+    let inputs = INPUTS.map(|(name, element_type)| (name.to_owned(), element_type));
+    if signature(&graph.inputs) != inputs {
+        return refuse("inputs", format!("a packed encoder takes {INPUTS:?}"));
+    }
+    let output = graph.outputs.first();
+    let known = output.is_some_and(|output| {
+        output.name == OUTPUT
+            && output.element_type == ElementType::Float32
+            && matches!(output.shape[..], [Axis::Symbolic(_), Axis::Fixed(size)] if size == dimensions)
+    });
+    if graph.outputs.len() != 1 || !known {
+        return refuse("outputs", format!("a packed encoder gives {OUTPUT}: float32 [tokens, {dimensions}]"));
+    }
+    Ok(())
+}
+
+fn pooling_is_known(pooling: Pooling) -> Result<(), Refused> {
+    match pooling {
+        Pooling::Mean => Ok(()),
+        Pooling::Unspecified => Err(Refused {
+            file: "bundle.json".to_owned(),
+            field: "embedding.pooling".to_owned(),
+            problem: "is unspecified".to_owned(),
+        }),
+    }
+}
+
+fn session(library: &Library, bundle: &Bundle, graph: &Graph) -> ort::Result<Session> {
+    Session::builder(&library.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        // One thread: several narrow sessions beat a wide one on small models, and one that spins robs the others.
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        // Lengths differ with every batch, so a pattern never fits and its memory would only grow.
+        .with_memory_pattern(false)?
+        .commit_from_file(bundle.path(&graph.file))
+}

@@ -1,0 +1,124 @@
+//! Which graph of a bundle runs here, and whether a loaded one is what the manifest says.
+
+use hotpath_bundle::{Axis, CpuFeature, ElementType, Graph, Precision, Refused, Tensor};
+use ort::{
+    session::Session,
+    value::{Outlet, TensorElementType, ValueType},
+};
+
+/// Whether this machine's processor has a feature.
+#[must_use]
+pub fn cpu_has(feature: CpuFeature) -> bool {
+    match feature {
+        CpuFeature::Unspecified => false,
+        CpuFeature::None => true,
+        CpuFeature::Int8DotProduct => int8_dot_product(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn int8_dot_product() -> bool {
+    std::arch::is_x86_feature_detected!("avx512vnni") || std::arch::is_x86_feature_detected!("avxvnni")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn int8_dot_product() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn int8_dot_product() -> bool {
+    false
+}
+
+/// The graph to run: of the wanted precision, or else the first whose feature the processor has.
+///
+/// # Errors
+/// [`Refused`] when the bundle has no such graph.
+pub fn choose(
+    graphs: &[Graph],
+    wanted: Option<Precision>,
+    cpu_has: impl Fn(CpuFeature) -> bool,
+) -> Result<&Graph, Refused> {
+    let fits = |graph: &&Graph| wanted.map_or_else(|| cpu_has(graph.cpu_feature), |wanted| graph.precision == wanted);
+    graphs.iter().find(fits).ok_or_else(|| Refused {
+        file: "bundle.json".to_owned(),
+        field: "graphs".to_owned(),
+        problem: wanted.map_or_else(
+            || "none runs well on this processor; ask for one by its precision".to_owned(),
+            |wanted| format!("none has {}", wanted.as_str_name()),
+        ),
+    })
+}
+
+/// Holds a loaded graph against the manifest: the same inputs and outputs, in the same order.
+pub(crate) fn compare(graph: &Graph, session: &Session) -> Result<(), Refused> {
+    compare_all(&graph.file, "inputs", &graph.inputs, session.inputs())?;
+    compare_all(&graph.file, "outputs", &graph.outputs, session.outputs())
+}
+
+fn compare_all(file: &str, side: &str, manifest: &[Tensor], loaded: &[Outlet]) -> Result<(), Refused> {
+    let refuse = |field: String, problem: String| Err(Refused { file: file.to_owned(), field, problem });
+    if manifest.len() != loaded.len() {
+        let problem = format!("the graph has {}, the manifest {}", loaded.len(), manifest.len());
+        return refuse(side.to_owned(), problem);
+    }
+    for (i, (tensor, outlet)) in manifest.iter().zip(loaded).enumerate() {
+        let field = |name: &str| format!("{side}[{i}].{name}");
+        if outlet.name() != tensor.name {
+            let problem = format!("the graph has \"{}\", the manifest \"{}\"", outlet.name(), tensor.name);
+            return refuse(field("name"), problem);
+        }
+        let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
+            return refuse(field("element_type"), "the graph has no tensor here".to_owned());
+        };
+        if element_type(*ty) != Some(tensor.element_type) {
+            let problem = format!("the graph has {ty}, the manifest {}", tensor.element_type.as_str_name());
+            return refuse(field("element_type"), problem);
+        }
+        let axes = shape
+            .iter()
+            .zip(dimension_symbols.iter())
+            .map(|(size, symbol)| u32::try_from(*size).map_or_else(|_| Axis::Symbolic(symbol.clone()), Axis::Fixed));
+        let axes: Vec<Axis> = axes.collect();
+        if axes != tensor.shape {
+            return refuse(field("shape"), format!("the graph has {axes:?}, the manifest {:?}", tensor.shape));
+        }
+    }
+    Ok(())
+}
+
+fn element_type(loaded: TensorElementType) -> Option<ElementType> {
+    match loaded {
+        TensorElementType::Float32 => Some(ElementType::Float32),
+        TensorElementType::Int32 => Some(ElementType::Int32),
+        TensorElementType::Int64 => Some(ElementType::Int64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotpath_bundle::Tolerance;
+
+    use super::*;
+
+    fn graph(precision: Precision, cpu_feature: CpuFeature) -> Graph {
+        let tolerance = Tolerance { max_abs_error: 1.0, min_cosine: 0.5 };
+        let file = precision.as_str_name().to_owned();
+        Graph { precision, file, opset: 18, cpu_feature, inputs: vec![], outputs: vec![], tolerance }
+    }
+
+    #[test]
+    fn the_first_graph_that_the_processor_runs_well_is_chosen() {
+        let graphs = [graph(Precision::Int8, CpuFeature::Int8DotProduct), graph(Precision::Fp32, CpuFeature::None)];
+        let precision =
+            |wanted, has: &dyn Fn(CpuFeature) -> bool| choose(&graphs, wanted, has).map(|graph| graph.precision);
+        let plain = |feature| feature == CpuFeature::None;
+        assert_eq!(precision(None, &|_| true), Ok(Precision::Int8));
+        assert_eq!(precision(None, &plain), Ok(Precision::Fp32));
+        assert_eq!(precision(Some(Precision::Int8), &plain), Ok(Precision::Int8), "a wish is obeyed");
+        assert!(choose(&graphs[..1], None, plain).is_err());
+        assert!(choose(&graphs[..1], Some(Precision::Fp32), |_| true).is_err());
+    }
+}

@@ -1,0 +1,91 @@
+//! The real graphs over the real library.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Precision, Tolerance};
+use hotpath_runtime::{Encode, Encoder};
+use hotpath_testing::{bundle, library};
+
+const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
+
+fn graph(bundle: &Bundle, precision: Precision) -> Graph {
+    hotpath_runtime::choose(&bundle.manifest.graphs, Some(precision), |_| false).unwrap().clone()
+}
+
+fn encoder(bundle: &Bundle, precision: Precision) -> Encoder {
+    Encoder::load(&library(), bundle, &graph(bundle, precision)).unwrap()
+}
+
+fn assert_near(vector: &[f32], golden: &[f32], tolerance: Tolerance) {
+    let largest = vector.iter().zip(golden).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let cosine: f64 = vector.iter().zip(golden).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+    assert!(largest <= tolerance.max_abs_error && cosine >= tolerance.min_cosine, "{largest}, {cosine}: {tolerance:?}");
+}
+
+#[test]
+fn golden_cases_alone_and_together() {
+    let bundle = bundle();
+    for precision in PRECISIONS {
+        let tolerance = graph(&bundle, precision).tolerance;
+        let mut encoder = encoder(&bundle, precision);
+        let texts: Vec<&[u32]> = bundle.golden.iter().map(|case| &*case.token_ids).collect();
+        let together = encoder.encode(&texts).unwrap();
+        for (case, together) in bundle.golden.iter().zip(together) {
+            let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
+            assert_near(&alone, &case.vector, tolerance);
+            assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its company", case.text);
+        }
+    }
+}
+
+#[test]
+fn an_id_beyond_the_vocabulary_fails_and_the_session_lives() {
+    let bundle = bundle();
+    let mut encoder = encoder(&bundle, Precision::Int8);
+    let good = &bundle.golden[0];
+    let before = encoder.encode(&[&good.token_ids]).unwrap();
+    let error = encoder.encode(&[&good.token_ids, &[bundle.manifest.tokenizer.vocabulary_size]]).unwrap_err();
+    assert!(error.to_string().contains("indices"), "{error}");
+    assert_eq!(encoder.encode(&[&good.token_ids]).unwrap(), before);
+}
+
+#[test]
+fn a_graph_that_differs_from_the_manifest_is_refused_by_field() {
+    type Change = fn(&mut Graph);
+    let cases: [(Change, &str, &str); 6] = [
+        (
+            |graph| graph.inputs[3].shape = vec![Axis::Symbolic("batch".to_owned())],
+            "model.int8.onnx",
+            "inputs[3].shape",
+        ),
+        (|graph| graph.inputs[5].shape = vec![Axis::Fixed(1)], "model.int8.onnx", "inputs[5].shape"),
+        (|graph| graph.outputs[0].shape[0] = Axis::Symbolic("rows".to_owned()), "model.int8.onnx", "outputs[0].shape"),
+        (|graph| graph.inputs[4].element_type = ElementType::Int64, "bundle.json", "graphs: model.int8.onnx: inputs"),
+        (|graph| graph.inputs.swap(0, 1), "bundle.json", "graphs: model.int8.onnx: inputs"),
+        (|graph| graph.outputs[0].shape[1] = Axis::Fixed(385), "bundle.json", "graphs: model.int8.onnx: outputs"),
+    ];
+    let bundle = bundle();
+    for (change, file, field) in cases {
+        let mut graph = graph(&bundle, Precision::Int8);
+        change(&mut graph);
+        let refused = Encoder::load(&library(), &bundle, &graph).unwrap_err();
+        assert_eq!((refused.file.as_str(), refused.field.as_str()), (file, field), "{refused}");
+    }
+}
+
+#[test]
+fn another_onnxruntime_than_the_manifests_is_refused() {
+    let mut bundle = bundle();
+    bundle.manifest.onnxruntime_version = "1.30.0".to_owned();
+    let refused = Encoder::load(&library(), &bundle, &bundle.manifest.graphs[0]).unwrap_err();
+    assert_eq!((refused.file.as_str(), refused.field.as_str()), ("bundle.json", "onnxruntime_version"));
+    assert!(refused.problem.contains("1.30.0") && refused.problem.contains(library().version()), "{refused}");
+}
+
+#[test]
+fn bytes_that_are_no_graph_are_refused_by_file() {
+    let bundle = bundle();
+    let mut graph = graph(&bundle, Precision::Int8);
+    graph.file = "tokenizer.json".to_owned();
+    assert_eq!(Encoder::load(&library(), &bundle, &graph).unwrap_err().file, "tokenizer.json");
+}

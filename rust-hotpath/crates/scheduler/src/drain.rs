@@ -1,0 +1,69 @@
+//! How fast the queue drains, as measured, for the delay that a refused caller is told.
+
+use std::time::Duration;
+
+/// What one more run leaves of the weight of those before it: about the last thirty count.
+const DECAY: f64 = 0.97;
+
+/// Told before anything was measured.
+const UNMEASURED: Duration = Duration::from_secs(1);
+
+/// Nobody is told to come back sooner: a retry costs more than so short a wait.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Nobody is told to come back later: SDKs do not believe more than a minute or two.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Tokens and seconds of the latest runs, both fading at the same pace, so that their ratio is one worker's rate.
+#[derive(Debug, Default)]
+pub(crate) struct DrainRate {
+    tokens: f64,
+    seconds: f64,
+}
+
+impl DrainRate {
+    #[allow(clippy::cast_precision_loss)] // token counts are far below 2^52
+    pub(crate) fn note(&mut self, tokens: usize, took: Duration) {
+        self.tokens = self.tokens * DECAY + tokens as f64;
+        self.seconds = self.seconds * DECAY + took.as_secs_f64();
+    }
+
+    /// How long some workers need for so many tokens.
+    #[allow(clippy::cast_precision_loss)]
+    pub(crate) fn time_for(&self, tokens: usize, workers: usize) -> Duration {
+        if self.tokens <= 0.0 {
+            return UNMEASURED;
+        }
+        let seconds = tokens as f64 * self.seconds / (self.tokens * workers.max(1) as f64);
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_is_what_the_measured_rate_says() {
+        let mut drain = DrainRate::default();
+        assert_eq!(drain.time_for(1000, 2), UNMEASURED);
+        for _ in 0..200 {
+            drain.note(100, Duration::from_millis(10)); // 10 000 tokens a second and worker
+        }
+        let close = |delay: Duration, seconds: f64| (delay.as_secs_f64() - seconds).abs() < 0.001;
+        assert!(close(drain.time_for(40_000, 2), 2.0));
+        assert!(close(drain.time_for(40_000, 1), 4.0));
+        for _ in 0..200 {
+            drain.note(100, Duration::from_millis(20)); // half as fast now
+        }
+        assert!((3.9..4.1).contains(&drain.time_for(40_000, 2).as_secs_f64()));
+    }
+
+    #[test]
+    fn the_delay_is_bounded() {
+        let mut drain = DrainRate::default();
+        drain.note(1, Duration::from_secs(1));
+        assert_eq!(drain.time_for(usize::MAX, 1), LONGEST);
+        assert_eq!(drain.time_for(0, 1), SHORTEST);
+    }
+}

@@ -1,0 +1,257 @@
+//! Who runs next. Pure: time comes in with each call, and nothing here waits, sleeps or knows a thread.
+//!
+//! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
+//! tokens, no artificial wait, and nothing runs for nobody.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{drain::DrainRate, turns::Turns};
+
+/// A moment, as the time since any fixed one.
+pub type Time = Duration;
+
+/// The bounds that a planner keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many batches run at the same time.
+    pub workers: usize,
+    /// A batch takes inputs until this many tokens. An input that is longer goes alone.
+    pub batch_tokens: usize,
+    /// Most tokens that wait. Only a request that finds the queue empty may be larger.
+    pub max_queued_tokens: usize,
+    /// Longest wait of a request until its first input runs.
+    pub max_wait: Duration,
+}
+
+/// Order of classes of work: a lower class runs only when no higher one waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Somebody is waiting.
+    Interactive,
+    /// Fills idle capacity.
+    Batch,
+}
+
+/// Names a request to its planner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// What the planner must know of a request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its class.
+    pub class: Class,
+    /// Whose turn it uses.
+    pub key: Arc<str>,
+    /// When nobody waits for it any more.
+    pub deadline: Option<Time>,
+    /// Tokens of each of its inputs; at least 1 each.
+    pub inputs: Vec<usize>,
+}
+
+/// One input, taken from the queue to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// The request that it belongs to.
+    pub request: RequestId,
+    /// Its index among the request's inputs.
+    pub input: usize,
+    /// Its length.
+    pub tokens: usize,
+}
+
+/// Why a request left the queue without being run to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// Its deadline passed.
+    Deadline,
+    /// None of its inputs ran within [`Limits::max_wait`].
+    MaxWait,
+}
+
+/// What to do now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Requests that were dropped; what they had queued will not run.
+    pub expired: Vec<(RequestId, Expiry)>,
+    /// What to run as one batch; empty when nothing waits. Each batch is to be reported to [`Planner::finished`].
+    pub batch: Vec<Item>,
+}
+
+/// The queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// When enough of the queue will have run, going by the measured rate.
+    pub retry_after: Duration,
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Tokens that wait.
+    pub queued_tokens: usize,
+    /// Inputs that wait.
+    pub queued_inputs: usize,
+    /// Inputs that run.
+    pub running_inputs: usize,
+}
+
+/// A request of which something is queued.
+#[derive(Debug)]
+struct Waiting {
+    class: Class,
+    key: Arc<str>,
+    inputs: usize,
+    deadline: Option<Time>,
+    /// When it will have waited for too long; `None` once its first input runs.
+    patience: Option<Time>,
+}
+
+impl Waiting {
+    fn expires(&self) -> Option<Time> {
+        self.deadline.into_iter().chain(self.patience).min()
+    }
+}
+
+/// The queue and the rules by which it is emptied.
+#[derive(Debug)]
+pub struct Planner {
+    limits: Limits,
+    interactive: Turns,
+    batch: Turns,
+    waiting: HashMap<RequestId, Waiting>,
+    expiries: BTreeSet<(Time, RequestId)>,
+    load: Load,
+    drain: DrainRate,
+    last_id: u64,
+}
+
+impl Planner {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            interactive: Turns::new(limits.batch_tokens),
+            batch: Turns::new(limits.batch_tokens),
+            waiting: HashMap::new(),
+            expiries: BTreeSet::new(),
+            load: Load::default(),
+            drain: DrainRate::default(),
+            last_id: 0,
+        }
+    }
+
+    /// How much there is to do.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
+    /// When all that waits will have run, going by the measured rate.
+    #[must_use]
+    pub fn time_to_drain(&self) -> Duration {
+        self.drain.time_for(self.load.queued_tokens, self.limits.workers)
+    }
+
+    /// Queues a request's inputs one by one.
+    ///
+    /// # Errors
+    /// [`Full`] when the queue would hold more than [`Limits::max_queued_tokens`], unless it is empty.
+    pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
+        let tokens: usize = request.inputs.iter().sum();
+        let after = self.load.queued_tokens + tokens;
+        if after > self.limits.max_queued_tokens && self.load.queued_tokens > 0 {
+            let excess = after - self.limits.max_queued_tokens;
+            let retry_after = self.drain.time_for(excess.min(self.load.queued_tokens), self.limits.workers);
+            return Err(Full { retry_after });
+        }
+        self.last_id += 1;
+        let id = RequestId(self.last_id);
+        self.load.queued_tokens = after;
+        self.load.queued_inputs += request.inputs.len();
+        let items = request.inputs.iter().enumerate().map(|(input, &tokens)| Item { request: id, input, tokens });
+        self.turns(request.class).push(&request.key, items);
+        let waiting = Waiting {
+            class: request.class,
+            key: request.key,
+            inputs: request.inputs.len(),
+            deadline: request.deadline,
+            patience: Some(now + self.limits.max_wait),
+        };
+        self.expiries.extend(waiting.expires().map(|time| (time, id)));
+        self.waiting.insert(id, waiting);
+        Ok(id)
+    }
+
+    /// Drops what a request still has queued. What runs already is not stopped.
+    pub fn cancel(&mut self, id: RequestId) {
+        let Some(waiting) = self.waiting.remove(&id) else { return };
+        if let Some(time) = waiting.expires() {
+            self.expiries.remove(&(time, id));
+        }
+        for item in self.turns(waiting.class).remove(&waiting.key, id) {
+            self.load.queued_tokens -= item.tokens;
+            self.load.queued_inputs -= 1;
+        }
+    }
+
+    /// What a free worker does now.
+    pub fn next(&mut self, now: Time) -> Decision {
+        let expired = self.expire(now);
+        let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
+        let batch = turns.take(self.limits.batch_tokens);
+        for item in &batch {
+            self.load.queued_tokens -= item.tokens;
+            self.load.queued_inputs -= 1;
+            self.load.running_inputs += 1;
+            self.taken(item.request);
+        }
+        Decision { expired, batch }
+    }
+
+    /// Takes note that a batch of [`Planner::next`] has run, well or not.
+    pub fn finished(&mut self, inputs: usize, tokens: usize, took: Duration) {
+        self.load.running_inputs -= inputs;
+        self.drain.note(tokens, took);
+    }
+
+    fn turns(&mut self, class: Class) -> &mut Turns {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Batch => &mut self.batch,
+        }
+    }
+
+    /// Drops every request whose time is over.
+    fn expire(&mut self, now: Time) -> Vec<(RequestId, Expiry)> {
+        let mut expired = Vec::new();
+        while self.expiries.first().is_some_and(|(time, _)| *time <= now) {
+            let Some((time, id)) = self.expiries.pop_first() else { break };
+            let deadline = self.waiting.get(&id).and_then(|waiting| waiting.deadline);
+            expired.push((id, if deadline == Some(time) { Expiry::Deadline } else { Expiry::MaxWait }));
+            self.cancel(id);
+        }
+        expired
+    }
+
+    /// Takes note that one input of a request left the queue to run.
+    fn taken(&mut self, id: RequestId) {
+        let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        let before = waiting.expires();
+        waiting.patience = None;
+        waiting.inputs -= 1;
+        let after = if waiting.inputs == 0 { None } else { waiting.expires() };
+        if waiting.inputs == 0 {
+            self.waiting.remove(&id);
+        }
+        if before != after {
+            before.map(|time| self.expiries.remove(&(time, id)));
+            self.expiries.extend(after.map(|time| (time, id)));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The planner's promises, as properties of any interleaving of arrivals, sizes, cancellations, deadlines and completions.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+mod fairness;
+mod world;
+
+use std::time::Duration;
+
+use hotpath_scheduler::planner::{Class, Expiry, Limits, Planner};
+use proptest::prelude::*;
+use world::{Event, World, request};
+
+const LIMITS: Limits =
+    Limits { workers: 2, batch_tokens: 100, max_queued_tokens: 2000, max_wait: Duration::from_millis(500) };
+
+fn arrival() -> impl Strategy<Value = Event> {
+    let class = prop_oneof![Just(Class::Interactive), Just(Class::Batch)];
+    let inputs = prop::collection::vec(prop_oneof![4 => 1..60_usize, 1 => 60..300_usize], 1..12);
+    let deadline = prop::option::of(0..400_u64);
+    (class, 0..4_usize, inputs, deadline).prop_map(|(class, key, inputs, deadline)| Event::Arrive {
+        class,
+        key,
+        inputs,
+        deadline,
+    })
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => arrival(),
+        4 => Just(Event::Next),
+        3 => any::<prop::sample::Index>().prop_map(Event::Finish),
+        1 => any::<prop::sample::Index>().prop_map(Event::Cancel),
+        2 => (0..120_u64).prop_map(Event::Wait),
+    ];
+    prop::collection::vec(event, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// [`World`] holds every decision against the rules; at the end it drains the queue and accounts for every input.
+    #[test]
+    fn any_interleaving_keeps_the_rules(events in events()) {
+        let mut world = World::new(LIMITS);
+        for event in events {
+            world.apply(event);
+        }
+        world.drain();
+    }
+}
+
+#[test]
+fn interactive_goes_before_batch() {
+    let mut planner = Planner::new(LIMITS);
+    let batch = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[10, 10])).unwrap();
+    let interactive = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[10])).unwrap();
+    let first = planner.next(Duration::ZERO).batch;
+    assert!(first.iter().all(|item| item.request == interactive), "one batch, one class: {first:?}");
+    assert_eq!(planner.next(Duration::ZERO).batch.iter().filter(|item| item.request == batch).count(), 2);
+}
+
+#[test]
+fn like_lengths_go_together_behind_the_oldest() {
+    let mut planner = Planner::new(LIMITS);
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[40, 7, 38, 90, 5])).unwrap();
+    let lengths =
+        |planner: &mut Planner| planner.next(Duration::ZERO).batch.iter().map(|item| item.tokens).collect::<Vec<_>>();
+    assert_eq!(lengths(&mut planner), [40, 38, 7, 5]);
+    assert_eq!(lengths(&mut planner), [90]);
+    assert_eq!(lengths(&mut planner), []);
+}
+
+#[test]
+fn an_input_longer_than_a_batch_goes_alone() {
+    let mut planner = Planner::new(LIMITS);
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[250, 10])).unwrap();
+    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
+    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
+}
+
+#[test]
+fn a_full_queue_refuses_and_says_when_to_come_back() {
+    let mut planner = Planner::new(LIMITS);
+    planner.finished(0, 1000, Duration::from_secs(1)); // 1000 tokens a second and worker
+    let fill = request(Class::Interactive, "a", &[100; 20]);
+    planner.submit(Duration::ZERO, fill.clone()).unwrap();
+    let full = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[400])).unwrap_err();
+    assert_eq!(full.retry_after, Duration::from_millis(200));
+    assert_eq!(planner.load().queued_tokens, 2000, "a refused request leaves nothing behind");
+}
+
+#[test]
+fn an_empty_queue_takes_a_request_above_the_bound() {
+    let mut planner = Planner::new(LIMITS);
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[100; 30])).unwrap();
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1])).unwrap_err();
+}
+
+#[test]
+fn patience_ends_once_a_request_runs() {
+    let mut planner = Planner::new(LIMITS);
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[90, 90])).unwrap();
+    let waits = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[90])).unwrap();
+    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
+    let later = planner.next(LIMITS.max_wait);
+    assert_eq!(later.expired, [(waits, Expiry::MaxWait)]);
+    assert_eq!(later.batch.len(), 1, "the started request goes on");
+}

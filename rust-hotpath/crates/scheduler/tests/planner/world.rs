@@ -1,0 +1,209 @@
+//! A model of the planner that is too simple to be wrong: every input with where it stands, and every rule checked by
+//! looking at all of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use hotpath_scheduler::planner::{Class, Expiry, Item, Limits, Planner, Request, RequestId, Time};
+use proptest::sample::Index;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    Arrive { class: Class, key: usize, inputs: Vec<usize>, deadline: Option<u64> },
+    Next,
+    Finish(Index),
+    Cancel(Index),
+    Wait(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Queued,
+    Running,
+    Done,
+    Dropped,
+}
+
+struct Known {
+    class: Class,
+    key: usize,
+    inputs: Vec<(usize, Place)>,
+    deadline: Option<Time>,
+    arrived: Time,
+}
+
+impl Known {
+    fn queued(&self) -> impl Iterator<Item = usize> {
+        self.inputs.iter().enumerate().filter(|(_, (_, place))| *place == Place::Queued).map(|(input, _)| input)
+    }
+
+    fn started(&self) -> bool {
+        self.inputs.iter().any(|(_, place)| matches!(place, Place::Running | Place::Done))
+    }
+
+    fn expiry(&self, now: Time, limits: &Limits) -> Option<Expiry> {
+        let patience = (!self.started()).then_some(self.arrived + limits.max_wait);
+        match (self.deadline, patience) {
+            (Some(deadline), patience) if deadline <= now && patience.is_none_or(|end| deadline <= end) => {
+                Some(Expiry::Deadline)
+            }
+            (_, Some(patience)) if patience <= now => Some(Expiry::MaxWait),
+            _ => None,
+        }
+    }
+
+    fn drop_queued(&mut self) {
+        self.inputs
+            .iter_mut()
+            .filter(|(_, place)| *place == Place::Queued)
+            .for_each(|(_, place)| *place = Place::Dropped);
+    }
+}
+
+pub struct World {
+    planner: Planner,
+    limits: Limits,
+    now: Time,
+    known: BTreeMap<RequestId, Known>,
+    running: Vec<Vec<Item>>,
+    largest: usize,
+}
+
+pub fn request(class: Class, key: &str, inputs: &[usize]) -> Request {
+    Request { class, key: key.into(), deadline: None, inputs: inputs.to_vec() }
+}
+
+impl World {
+    pub fn new(limits: Limits) -> Self {
+        let known = BTreeMap::new();
+        Self { planner: Planner::new(limits), limits, now: Duration::ZERO, known, running: Vec::new(), largest: 0 }
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Arrive { class, key, inputs, deadline } => self.arrive(class, key, inputs, deadline),
+            Event::Next => drop(self.next()),
+            Event::Finish(which) if !self.running.is_empty() => {
+                let batch = self.running.swap_remove(which.index(self.running.len()));
+                self.finish(&batch);
+            }
+            Event::Cancel(which) if !self.known.is_empty() => {
+                let id = *self.known.keys().nth(which.index(self.known.len())).unwrap();
+                self.planner.cancel(id);
+                self.known.get_mut(&id).unwrap().drop_queued();
+            }
+            Event::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
+            Event::Finish(_) | Event::Cancel(_) => (),
+        }
+        self.check_bounds();
+    }
+
+    /// Runs what is queued to the end: every input must have run once or have been dropped for a reason.
+    pub fn drain(&mut self) {
+        while self.planner.load().queued_inputs > 0 {
+            assert!(self.next() > 0 || self.planner.load().queued_inputs == 0, "work waits and nobody gets it");
+        }
+        for batch in std::mem::take(&mut self.running) {
+            self.finish(&batch);
+        }
+        self.check_bounds();
+        for (id, known) in &self.known {
+            let settled = known.inputs.iter().all(|(_, place)| matches!(place, Place::Done | Place::Dropped));
+            assert!(settled, "{id:?} lost an input: {:?}", known.inputs);
+        }
+    }
+
+    fn arrive(&mut self, class: Class, key: usize, inputs: Vec<usize>, deadline: Option<u64>) {
+        let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
+        let tokens: usize = inputs.iter().sum();
+        let queued = self.queued_tokens();
+        let request = Request { class, key: format!("key-{key}").into(), deadline, inputs: inputs.clone() };
+        match self.planner.submit(self.now, request) {
+            Ok(id) => {
+                assert!(queued == 0 || queued + tokens <= self.limits.max_queued_tokens, "admitted beyond the bound");
+                self.largest = self.largest.max(tokens);
+                let inputs = inputs.into_iter().map(|tokens| (tokens, Place::Queued)).collect();
+                let known = Known { class, key, inputs, deadline, arrived: self.now };
+                assert!(self.known.insert(id, known).is_none(), "an id was given twice");
+            }
+            Err(full) => {
+                assert!(queued > 0 && queued + tokens > self.limits.max_queued_tokens, "refused without need");
+                assert!(full.retry_after > Duration::ZERO && full.retry_after <= Duration::from_secs(60));
+            }
+        }
+    }
+
+    fn next(&mut self) -> usize {
+        let mut due = BTreeMap::new();
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.queued().next().is_some()) {
+            if let Some(expiry) = known.expiry(self.now, &self.limits) {
+                due.insert(*id, expiry);
+            }
+        }
+        let decision = self.planner.next(self.now);
+        assert_eq!(decision.expired.iter().copied().collect::<BTreeMap<_, _>>(), due, "who expired");
+        for id in due.keys() {
+            self.known.get_mut(id).unwrap().drop_queued();
+        }
+        let taken = decision.batch.len();
+        self.check_batch(&decision.batch);
+        if taken > 0 {
+            self.running.push(decision.batch);
+        }
+        taken
+    }
+
+    fn check_batch(&mut self, batch: &[Item]) {
+        let classes = |known: &Known| (known.queued().next().is_some()).then_some(known.class);
+        let waiting: Vec<Class> = self.known.values().filter_map(classes).collect();
+        let class = if waiting.contains(&Class::Interactive) { Class::Interactive } else { Class::Batch };
+        assert_eq!(batch.is_empty(), waiting.is_empty(), "a free worker takes what is queued");
+        let tokens: usize = batch.iter().map(|item| item.tokens).sum();
+        assert!(tokens <= self.limits.batch_tokens || batch.len() == 1, "{tokens} tokens in {} inputs", batch.len());
+
+        let oldest = self.oldest_by_key(class);
+        for (key, oldest) in oldest {
+            let of_key = batch.iter().filter(|item| self.known[&item.request].key == key).collect::<Vec<_>>();
+            let with_oldest = of_key.iter().any(|item| (item.request, item.input) == oldest);
+            assert!(of_key.is_empty() || with_oldest, "the oldest of key {key} was overtaken by {of_key:?}");
+        }
+        for item in batch {
+            let known = self.known.get_mut(&item.request).unwrap();
+            assert_eq!(known.class, class, "class order");
+            let (tokens, place) = &mut known.inputs[item.input];
+            assert_eq!(*place, Place::Queued, "an input ran twice, or after it was dropped");
+            assert_eq!(*tokens, item.tokens);
+            *place = Place::Running;
+        }
+    }
+
+    fn oldest_by_key(&self, class: Class) -> BTreeMap<usize, (RequestId, usize)> {
+        let mut oldest = BTreeMap::new();
+        for (id, known) in self.known.iter().filter(|(_, known)| known.class == class) {
+            if let Some(input) = known.queued().next() {
+                oldest.entry(known.key).or_insert((*id, input)); // ids ascend with arrival
+            }
+        }
+        oldest
+    }
+
+    fn finish(&mut self, batch: &[Item]) {
+        let tokens = batch.iter().map(|item| item.tokens).sum();
+        self.planner.finished(batch.len(), tokens, Duration::from_millis(10));
+        for item in batch {
+            self.known.get_mut(&item.request).unwrap().inputs[item.input].1 = Place::Done;
+        }
+    }
+
+    fn queued_tokens(&self) -> usize {
+        self.known.values().flat_map(|known| known.queued().map(|input| known.inputs[input].0)).sum()
+    }
+
+    fn check_bounds(&self) {
+        let load = self.planner.load();
+        let running: usize = self.running.iter().map(Vec::len).sum();
+        assert_eq!(load.queued_tokens, self.queued_tokens());
+        assert_eq!(load.queued_inputs, self.known.values().map(|known| known.queued().count()).sum::<usize>());
+        assert_eq!(load.running_inputs, running);
+        assert!(load.queued_tokens <= self.limits.max_queued_tokens.max(self.largest));
+    }
+}

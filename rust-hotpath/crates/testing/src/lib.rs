@@ -1,0 +1,79 @@
+//! Where tests find the real parts: the promoted bundle and ONNX Runtime. For tests alone.
+//!
+//! `HOTPATH_MODELS_DIR` and `HOTPATH_ONNXRUNTIME_LIBRARY` say where; without them, it is where `make` puts them. A test
+//! whose parts are not there fails and says what to do.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use hotpath_bundle::{Bundle, Revision};
+use hotpath_runtime::Library;
+
+/// The model that the repository makes by default.
+pub const MODEL: &str = "all-minilm-l6-v2";
+
+/// The folder of models.
+///
+/// # Panics
+/// When the default model is not in it.
+#[must_use]
+pub fn models_dir() -> PathBuf {
+    let dir = env::var_os("HOTPATH_MODELS_DIR").map_or_else(|| repository().join("models"), PathBuf::from);
+    let promoted = dir.join(MODEL).join("current").is_file();
+    assert!(
+        promoted,
+        "no promoted bundle of {MODEL} in {}: run `make models`, or set HOTPATH_MODELS_DIR",
+        dir.display()
+    );
+    dir
+}
+
+/// Path of ONNX Runtime's library.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn library_path() -> PathBuf {
+    env::var_os("HOTPATH_ONNXRUNTIME_LIBRARY").map(PathBuf::from).or_else(|| find_in_wheel(&repository())).expect(
+        "no ONNX Runtime in .venv: run `make models`, or set HOTPATH_ONNXRUNTIME_LIBRARY to the library of its wheel",
+    )
+}
+
+/// The library, loaded once for the process.
+///
+/// # Panics
+/// When it cannot be loaded.
+#[must_use]
+pub fn library() -> Library {
+    Library::load(&library_path(), None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The promoted bundle of the default model.
+///
+/// # Panics
+/// When it is refused.
+#[must_use]
+pub fn bundle() -> Bundle {
+    let folder = models_dir().join(MODEL);
+    let open = || Bundle::open(&folder, &Revision::current(&folder)?);
+    open().unwrap_or_else(|refused| panic!("{}: {refused}", folder.display()))
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..")
+}
+
+/// The installed wheel keeps the library as `libonnxruntime.so.1.31.1`, or `libonnxruntime.1.31.1.dylib`.
+fn find_in_wheel(repository: &Path) -> Option<PathBuf> {
+    let pythons = fs::read_dir(repository.join(".venv/lib")).ok()?;
+    let folders = pythons.flatten().map(|python| python.path().join("site-packages/onnxruntime/capi"));
+    let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    files.map(|file| file.path()).find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("libonnxruntime.") && name != "libonnxruntime.so"
+    })
+}

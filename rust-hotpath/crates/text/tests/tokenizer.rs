@@ -1,0 +1,90 @@
+//! The real tokenizer.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+use std::sync::LazyLock;
+
+use hotpath_bundle::Bundle;
+use hotpath_testing::bundle;
+use hotpath_text::Tokenizer;
+use proptest::prelude::*;
+
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(bundle);
+static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&BUNDLE).unwrap());
+
+#[test]
+fn golden_texts_have_the_golden_ids() {
+    for case in &BUNDLE.golden {
+        assert_eq!(TOKENIZER.ids(&case.text).unwrap(), case.token_ids, "{}", case.text);
+    }
+}
+
+#[test]
+fn offsets_are_bytes_of_the_original_text() {
+    let text = "Größe 東京🚀 ok";
+    let tokens = TOKENIZER.tokens(text).unwrap();
+    let pieces =
+        tokens.byte_starts.iter().zip(&tokens.byte_ends).map(|(start, end)| &text[*start as usize..*end as usize]);
+    let pieces: Vec<&str> = pieces.collect();
+    assert_eq!((pieces.first(), pieces.last()), (Some(&""), Some(&"")), "special tokens stand for no text");
+    assert!(["東", "京", "🚀", "ok"].iter().all(|piece| pieces.contains(piece)), "{pieces:?}");
+    assert_eq!(pieces.concat(), "Größe東京🚀ok");
+}
+
+/// The library's own truncation, which the service does not use because it says nothing of what it cut.
+fn truncated_by_the_library(text: &str, max_length: usize) -> Vec<u32> {
+    let mut other = tokenizers::Tokenizer::from_file(BUNDLE.path(&BUNDLE.manifest.tokenizer.file)).unwrap();
+    let truncation = tokenizers::TruncationParams { max_length, ..Default::default() };
+    other.with_padding(None).with_truncation(Some(truncation)).unwrap();
+    other.encode_fast(text, true).unwrap().get_ids().to_vec()
+}
+
+#[test]
+fn truncation_keeps_the_special_tokens() {
+    let text = "one two three four five six seven";
+    let whole = TOKENIZER.ids(text).unwrap();
+    for max_tokens in 3..whole.len() + 2 {
+        let mut ids = whole.clone();
+        TOKENIZER.truncate(&mut ids, max_tokens);
+        assert_eq!(ids, truncated_by_the_library(text, max_tokens));
+        assert_eq!(ids.last(), whole.last());
+    }
+    let mut bare = whole[1..whole.len() - 1].to_vec();
+    TOKENIZER.truncate(&mut bare, 3);
+    assert_eq!(bare, whole[1..4], "ids without special tokens get none");
+}
+
+#[test]
+fn padding_and_truncation_of_the_file_are_off() {
+    let long = "word ".repeat(1000);
+    assert_eq!(TOKENIZER.ids(&long).unwrap().len(), 1002);
+    assert_eq!(TOKENIZER.ids("word").unwrap().len(), 3);
+    assert_eq!(TOKENIZER.ids(" ").unwrap().len(), 2);
+}
+
+#[test]
+fn a_vocabulary_beyond_the_manifests_is_refused() {
+    let mut bundle = BUNDLE.clone();
+    bundle.manifest.tokenizer.vocabulary_size -= 1;
+    let refused = Tokenizer::load(&bundle).unwrap_err();
+    assert_eq!((refused.file.as_str(), refused.field.as_str()), ("tokenizer.json", "model.vocab"));
+    bundle.manifest.tokenizer.max_tokens = 1;
+    bundle.manifest.tokenizer.vocabulary_size += 1;
+    assert_eq!(Tokenizer::load(&bundle).unwrap_err().field, "post_processor");
+    bundle.manifest.tokenizer.file = "golden.json".to_owned();
+    assert_eq!(Tokenizer::load(&bundle).unwrap_err().file, "golden.json");
+}
+
+proptest! {
+    #[test]
+    fn any_text_has_ids_below_the_vocabulary_and_offsets_on_its_characters(text in "\\PC{0,60}|(?s:.{0,60})") {
+        let ids = TOKENIZER.ids(&text).unwrap();
+        let tokens = TOKENIZER.tokens(&text).unwrap();
+        prop_assert_eq!(&ids, &tokens.ids);
+        prop_assert!(ids.iter().all(|id| *id < BUNDLE.manifest.tokenizer.vocabulary_size));
+        prop_assert_eq!((tokens.byte_starts.len(), tokens.byte_ends.len()), (ids.len(), ids.len()));
+        for (start, end) in tokens.byte_starts.iter().zip(&tokens.byte_ends) {
+            prop_assert!(start <= end && text.get(*start as usize..*end as usize).is_some(), "{start}..{end}");
+        }
+    }
+}

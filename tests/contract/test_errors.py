@@ -1,0 +1,60 @@
+"""Both implementations refuse the same requests, for the same reasons."""
+
+import re
+from collections.abc import Callable
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from triptych.inference.v1 import inference_pb2 as pb
+
+import cases
+from contract.conftest import Server
+
+CASES = [case for case in cases.load() if case.grpc and not case.needs]
+REQUESTS = {"Embed": pb.EmbedRequest, "Tokenize": pb.TokenizeRequest}
+
+
+def refusal(method: Callable[..., object], request: object) -> tuple[grpc.StatusCode, status_pb2.Status]:
+    """Make a call that must fail; return its code and its whole status."""
+    with pytest.raises(grpc.RpcError) as caught:
+        method(request, timeout=30)
+    error = caught.value
+    assert isinstance(error, grpc.Call)
+    status = rpc_status.from_call(error)
+    assert status is not None, f"no details with {error}"
+    return error.code(), status
+
+
+def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
+    assert any(detail.Unpack(info) for detail in status.details)
+    assert info.domain == "triptych.dev"
+    return info
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(server: Server, case: cases.Case) -> None:
+    assert case.grpc is not None
+    method = case.grpc["method"]
+    request = json_format.ParseDict(case.grpc_request(), REQUESTS[method]())
+    code, status = refusal(getattr(server.inference, method), request)
+    info = error_info(status)
+    assert (info.reason, code.name) == (case.reason.name, case.reason.grpc_code)
+    assert info.metadata["field"] == case.expect["grpc_field"]
+    assert re.search(case.expect.get("message", ""), status.message)
+    has_retry_info = any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+    assert has_retry_info is case.reason.retry
+
+
+def test_limits_are_told_as_numbers(server: Server) -> None:
+    request = pb.EmbedRequest(
+        model="all-minilm-l6-v2",
+        inputs=[pb.EmbedInput(text="word " * 3000)],
+        scheduling=pb.Scheduling(priority=pb.PRIORITY_INTERACTIVE),
+    )
+    metadata = error_info(refusal(server.inference.Embed, request)[1]).metadata
+    assert metadata["actual"] == "3002"
+    assert 0 < int(metadata["limit"]) < 3002

@@ -1,0 +1,17 @@
+"""Metrics as Prometheus reads them."""
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def read(url: str) -> dict[str, float]:
+    """Return every sample by its name, summed over labels."""
+    return sum_by_name(httpx.get(url, timeout=10).raise_for_status().text)
+
+
+def sum_by_name(text: str) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0) + sample.value
+    return sums

@@ -1,0 +1,141 @@
+"""The table of bad requests, end to end; after each the service is as it was."""
+
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+import cases
+from e2e import replies
+from e2e.fake_hotpath import FakeHotpath
+from e2e.load import Load
+from e2e.vectors import MODEL, embed
+from stack.description import Stack
+from stack.native import MODELS, NativeStack
+from stack.waiting import wait_until
+
+OVER_HTTP = [case for case in cases.load() if case.http]
+PLAIN = [case for case in OVER_HTTP if not case.needs]
+STATE_LIMIT_S = 60
+# One worker, and room for about two of the load's requests: eight clients fill it.
+SMALL_QUEUE = {"workers": "1", "max-queue-tokens": "600"}
+
+StartNative = Callable[..., NativeStack]
+
+
+def named(case: cases.Case) -> str:
+    return case.name
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=named)
+def test_case(stack: Stack, http: httpx.Client, case: cases.Case) -> None:
+    replies.check(case, replies.send(stack, case))
+    assert embed(http, "still there")
+
+
+@pytest.mark.parametrize("case", [case for case in OVER_HTTP if case.needs == "tiny_exhausted"], ids=named)
+def test_case_of_a_small_plan(stack: Stack, http: httpx.Client, case: cases.Case) -> None:
+    while (response := replies.send(stack, case)).status_code == 200:
+        pass
+    replies.check(case, response)
+    assert embed(http, "another tenant is not disturbed")
+
+
+@contextmanager
+def stalled_body(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(gateway={"body-timeout": "300ms"})
+    yield replies.send_half(native.describe(), case)
+    assert replies.send(native.describe(), case).status_code == 200
+
+
+@contextmanager
+def full_queue(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(hotpath=SMALL_QUEUE)
+    stack = native.describe()
+    with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that lists fill the queue"] * 30}) as load:
+        load.wait_for(503)
+        refused = wait_until(
+            "a refusal",
+            lambda: refusal if (refusal := replies.send(stack, case)).status_code == 503 else None,
+            STATE_LIMIT_S,
+        )
+        load.wait_for(200)
+    assert {(outcome.status, outcome.error) for outcome in load.outcomes} == {(200, ""), (503, case.reason.code)}
+    yield refused
+    assert replies.send(stack, case).status_code == 200
+
+
+@contextmanager
+def short_deadline(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(gateway={"request-timeout": "100ms"})
+    yield replies.send(native.describe(), case)
+    key = {"authorization": f"Bearer {native.keys['acme']}"}
+
+    def answered() -> bool:
+        body = {"model": MODEL, "input": "a"}
+        return httpx.post(f"{native.describe().url}/v1/embeddings", headers=key, json=body).status_code == 200
+
+    wait_until("short requests succeeding", answered, STATE_LIMIT_S)
+
+
+@contextmanager
+def hotpath_down(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start()
+    stack = native.describe()
+    assert native.hotpath is not None
+    native.hotpath.stop()
+    yield replies.send(stack, case)
+    native.start_hotpath()
+    native.wait_ready()
+    assert replies.send(stack, case).status_code == 200
+
+
+@contextmanager
+def model_not_ready(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(models=damaged_models(folder), wait=False)
+    stack = native.describe()
+    wait_until("the model being listed", lambda: replies.send(stack, case).status_code == 503, STATE_LIMIT_S)
+    response = wait_until(
+        "the bundle being refused",
+        lambda: answer if "not_ready" in (answer := replies.send(stack, case)).text else None,
+        STATE_LIMIT_S,
+    )
+    assert httpx.get(f"{stack.url}/readyz").status_code == 503
+    assert httpx.get(f"{stack.url}/livez").status_code == 200
+    yield response
+
+
+@contextmanager
+def fake_hotpath(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    with FakeHotpath(case) as fake:
+        native = start(hotpath_address=fake.address, wait=False)
+        yield replies.send(native.describe(), case)
+
+
+CONDITIONS = {
+    condition.__name__: condition
+    for condition in (stalled_body, full_queue, short_deadline, hotpath_down, model_not_ready, fake_hotpath)
+}
+
+
+def damaged_models(folder: pathlib.Path) -> pathlib.Path:
+    """A models folder whose only bundle has a file with one byte too many."""
+    shutil.copytree(MODELS / MODEL, folder / MODEL)
+    for tokenizer in folder.glob(f"{MODEL}/*/tokenizer.json"):
+        with tokenizer.open("ab") as file:
+            file.write(b"\n")
+    return folder
+
+
+@pytest.mark.parametrize("case", [case for case in OVER_HTTP if case.needs in CONDITIONS], ids=named)
+def test_case_under_a_condition(start_native: StartNative, case: cases.Case, tmp_path: pathlib.Path) -> None:
+    assert case.needs is not None
+    with CONDITIONS[case.needs](start_native, case, tmp_path / "models") as response:
+        replies.check(case, response)
+
+
+def test_every_condition_is_known() -> None:
+    assert {case.needs for case in OVER_HTTP if case.needs} == {*CONDITIONS, "tiny_exhausted"}

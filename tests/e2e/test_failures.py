@@ -1,0 +1,114 @@
+"""Processes that die or are told to go, under load."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from e2e.load import Load, Outcome
+from e2e.vectors import MODEL
+from stack.native import NativeStack
+from stack.process import Process
+from stack.waiting import StackError, wait_until
+
+StartNative = Callable[..., NativeStack]
+# A request that was begun this long before a signal has reached the services by then.
+ARRIVED_S = 0.05
+# No request may take this long: its own limit in the hot path is 30 s, and that is for work that is queued.
+HANGS_S = 20
+
+
+def running(process: Process | None) -> Process:
+    assert process is not None
+    return process
+
+
+def check_refusals(outcomes: list[Outcome]) -> None:
+    """Assert that whatever did not succeed was told to come back, and when."""
+    for outcome in outcomes:
+        if outcome.status != 200:
+            assert outcome.status == 503, outcome
+            assert outcome.error in {"hotpath_unavailable", "model_not_ready"}, outcome
+            assert 1 <= int(outcome.headers["retry-after"]) <= 60
+        assert outcome.ended - outcome.started < HANGS_S, outcome
+
+
+def test_killed_hotpath_is_refusals_until_it_is_back(start_native: StartNative) -> None:
+    native = start_native()
+    with Load(native.describe()) as load:
+        load.wait_for(200, 20)
+        running(native.hotpath).kill()
+        load.wait_for(503, 20, since=time.monotonic())
+        native.start_hotpath()
+        load.wait_for(200, 20, since=time.monotonic())
+    check_refusals(load.outcomes)
+    native.wait_ready()
+
+
+def test_killed_gateway_serves_again_at_its_address(start_native: StartNative) -> None:
+    native = start_native()
+    running(native.gateway).kill()
+    native.start_gateway()
+    native.wait_ready()
+
+
+def test_terminated_hotpath_finishes_what_it_accepted(start_native: StartNative) -> None:
+    native = start_native()
+    # Lists, so that requests are being worked on when the signal comes.
+    with Load(native.describe(), lambda number: {"input": [f"text {number} of a list"] * 32}) as load:
+        load.wait_for(200, 20)
+        signalled = time.monotonic()
+        assert running(native.hotpath).stop() == 0
+        load.wait_for(503, 5, since=time.monotonic())
+        native.start_hotpath()
+        load.wait_for(200, 20, since=time.monotonic())
+    check_refusals(load.outcomes)
+    accepted = [outcome for outcome in load.outcomes if outcome.started < signalled - ARRIVED_S]
+    assert len([outcome for outcome in accepted if outcome.ended > signalled]) > 0, "requests were open at the signal"
+    assert {outcome.status for outcome in accepted} == {200}
+
+
+def test_terminated_gateway_finishes_what_it_accepted(start_native: StartNative) -> None:
+    native = start_native()
+    stack = native.describe()
+    with Load(stack, lambda number: {"input": [f"text {number} of a list"] * 32}) as load:
+        load.wait_for(200, 20)
+        signalled = time.monotonic()
+        running(native.gateway).signal(signal.SIGTERM)
+        not_ready = wait_until("the gateway not being ready", lambda: readiness(stack.url) != 200, 10)
+        assert not_ready
+        assert running(native.gateway).wait() == 0
+    accepted = [outcome for outcome in load.outcomes if outcome.started < signalled - ARRIVED_S]
+    assert len([outcome for outcome in accepted if outcome.ended > signalled]) > 0, "requests were open at the signal"
+    assert {outcome.status for outcome in accepted} == {200}
+    # Later ones were served, or found no listener; none was cut off half-way.
+    assert {outcome.error.split(":")[0] for outcome in load.outcomes if outcome.status != 200} <= {"ConnectError"}
+
+
+def readiness(url: str) -> int | None:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_a_service_that_cannot_start_is_told_with_its_last_words(start_native: StartNative) -> None:
+    native = start_native()
+    running(native.hotpath).kill()
+    with pytest.raises(StackError, match=r"hotpath ended with status -9(?s:.*)listening"):
+        native.check_alive()
+
+
+def test_readiness_follows_the_hotpath(start_native: StartNative) -> None:
+    native = start_native(gateway={"canary-interval": "200ms", "ready-window": "1s"})
+    stack = native.describe()
+    running(native.hotpath).kill()
+    wait_until("the gateway not being ready", lambda: readiness(stack.url) == 503, 20)
+    assert httpx.get(f"{stack.url}/livez").status_code == 200
+    native.start_hotpath()
+    native.wait_ready()
+    body = {"model": MODEL, "input": "a"}
+    key = {"authorization": f"Bearer {stack.keys['acme']}"}
+    assert httpx.post(f"{stack.url}/v1/embeddings", json=body, headers=key).status_code == 200

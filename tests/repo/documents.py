@@ -1,0 +1,94 @@
+"""Shell blocks in documents: found, checked for a marker, and run with their expected output.
+
+A block is marked by an HTML comment on the line before it (README.md in this folder's parent explains the convention).
+"""
+
+import pathlib
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+SHELL_LANGUAGES = {"console", "sh", "shell", "bash"}
+KINDS = {"run", "stack", "make"}
+BLOCK = re.compile(r"(?:^<!-- (?P<kind>\w+) -->\n)?^```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.M | re.S)
+BLOCK_LIMIT_S = 120
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command and what it should print; `expected` is empty where nothing is promised."""
+
+    command: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """One marked shell block."""
+
+    where: str  # file:line
+    kind: str | None
+    language: str
+    text: str
+
+    def steps(self) -> list[Step]:
+        """Lines that begin with "$ " are commands ("> " continues one); those after them are their output."""
+        if self.language != "console":
+            return [Step(self.text, "")]
+        steps: list[Step] = []
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                steps.append(Step(line[2:], ""))
+            elif line.startswith("> ") and steps and not steps[-1].expected:
+                steps[-1] = Step(f"{steps[-1].command}\n{line[2:]}", "")
+            elif steps:
+                steps[-1] = Step(steps[-1].command, f"{steps[-1].expected}{line}\n")
+            else:
+                raise ValueError(f"{self.where}: output before the first command")
+        return steps
+
+
+def blocks(path: pathlib.Path, root: pathlib.Path) -> Iterator[Block]:
+    """The shell blocks of one document."""
+    text = path.read_text()
+    for match in BLOCK.finditer(text):
+        if match["language"] in SHELL_LANGUAGES:
+            line = text.count("\n", 0, match.start("language")) + 1
+            yield Block(f"{path.relative_to(root)}:{line}", match["kind"], match["language"], match["text"])
+
+
+def matches(expected: str, actual: str) -> bool:
+    """Whether the output is as promised: "..." stands for anything, also for several lines; spaces at ends are free."""
+    pieces = [
+        re.escape(piece) for piece in "\n".join(line.rstrip() for line in expected.strip().splitlines()).split("...")
+    ]
+    return (
+        re.fullmatch(".*".join(pieces), "\n".join(line.rstrip() for line in actual.strip().splitlines()), re.S)
+        is not None
+    )
+
+
+def run(block: Block, cwd: pathlib.Path, env: Mapping[str, str], replace: Mapping[str, str]) -> list[tuple[Step, str]]:
+    """Run a block's commands in one shell; return what each printed. A status other than 0 is an AssertionError.
+
+    `replace` puts the addresses of a stack that runs for the test in the place of the documented ones.
+    """
+    end_of_step = "\x1e"  # "record separator": no command prints it
+    steps = block.steps()
+    script = "".join(f"{step.command}\nprintf '\\036'\n" for step in steps)
+    for documented, actual in replace.items():
+        script = script.replace(documented, actual)
+    result = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=cwd,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=BLOCK_LIMIT_S,
+        check=False,
+    )
+    assert result.returncode == 0, f"{block.where} ended with {result.returncode}:\n{result.stdout}"
+    return list(zip(steps, result.stdout.split(end_of_step), strict=False))

@@ -1,0 +1,82 @@
+"""`make rename` leaves nothing of the old name and a project that still works."""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from repo import rename
+from repo.tree import ROOT, git, text_of, tracked_files
+
+NAME, MODULE = "acme", "example.com/acme"
+
+
+@pytest.fixture(scope="module")
+def renamed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A copy of the tracked tree, renamed and committed."""
+    root = tmp_path_factory.mktemp("renamed")
+    for path in tracked_files():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, root / path)
+    git("init", "--quiet", cwd=root)
+    commit(root, "before")
+    command = [sys.executable, "-m", "repo.rename", NAME, MODULE]
+    subprocess.run(command, cwd=root / "tests", check=True, env={**os.environ, "PYTHONPATH": "."})
+    commit(root, "after")
+    return root
+
+
+def commit(root: pathlib.Path, message: str) -> None:
+    git("add", "--all", cwd=root)
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", message, cwd=root)
+
+
+@pytest.mark.timeout(300)
+def test_nothing_of_the_old_name_is_left(renamed: pathlib.Path) -> None:
+    paths = tracked_files(renamed)
+    assert [str(path) for path in paths if rename.OLD in str(path).lower()] == []
+    assert [str(path) for path in paths if rename.OLD in (text_of(path, renamed) or "").lower()] == []
+
+
+@pytest.mark.timeout(300)
+def test_stubs_are_regenerated_without_a_difference(renamed: pathlib.Path) -> None:
+    subprocess.run([sys.executable, "proto/generate.py"], cwd=renamed, check=True)
+    assert git("status", "--porcelain", cwd=renamed) == ""
+
+
+@pytest.mark.timeout(600)
+def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(renamed / "python-research/src")}
+    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
+    subprocess.run(command, cwd=renamed / "python-research", check=True, env=env)
+
+
+@pytest.mark.timeout(600)
+def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
+    subprocess.run(["go", "test", "./..."], cwd=renamed / "go-gateway", check=True)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    "CI" not in os.environ, reason="LOUD: takes minutes without the caches of a lint run; always run in CI"
+)
+def test_rust_compiles(renamed: pathlib.Path) -> None:
+    env = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "rust-hotpath/target")}
+    command = ["cargo", "check", "--locked", "--quiet", "--workspace", "--all-targets"]
+    subprocess.run(command, cwd=renamed / "rust-hotpath", check=True, env=env)
+
+
+@pytest.mark.parametrize("name", ["", "a", "Acme", "9lives", "ac-me", "match", "func", "class", "json", "numpy"])
+def test_bad_names_are_refused(name: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        rename.check_name(name)
+
+
+@pytest.mark.parametrize("module", ["acme", "acme/gateway", "https://example.com/acme", "example.com/", ""])
+def test_bad_modules_are_refused(module: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        rename.check_module(module)

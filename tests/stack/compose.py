@@ -1,0 +1,113 @@
+"""The stack in containers: deploy/compose.yaml on the machine's own engine."""
+
+import os
+import subprocess
+from types import TracebackType
+
+from stack.description import ROOT, RUN_FOLDER, Stack
+from stack.keys import demo_keys
+from stack.waiting import StackError
+
+COMPOSE_FILE = ROOT / "deploy/compose.yaml"
+# Listeners inside the containers; which ports of this machine lead there is for the engine to say.
+LISTENERS = {
+    "http": ("gateway", 8080),
+    "gateway_metrics": ("gateway", 9464),
+    "grpc": ("hotpath", 50051),
+    "hotpath_metrics": ("hotpath", 9465),
+}
+
+
+class ComposeStack:
+    """A compose project. As a context manager it is up inside, and leaves nothing behind."""
+
+    def __init__(self, project: str | None = None, env: dict[str, str] | None = None) -> None:
+        """`project` None means the one of compose.yaml. `env` holds variables of compose.yaml, as in PORT."""
+        self._command = ["docker", "compose", "--file", str(COMPOSE_FILE)]
+        if project:
+            self._command += ["--project-name", project]
+        self._env = {**os.environ, **(env or {})}
+        self._saved_keys = RUN_FOLDER / (project or "compose") / "demo-keys.json"
+        self.keys: dict[str, str] = {}
+
+    @staticmethod
+    def engine_works() -> bool:
+        """Whether a container engine answers and has Compose v2."""
+        try:
+            commands = (["docker", "compose", "version"], ["docker", "info"])
+            return all(
+                subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in commands
+            )
+        except FileNotFoundError:
+            return False
+
+    def build(self) -> None:
+        self.run("build")
+
+    def create_keys(self) -> None:
+        """Make a key for each demo tenant in the volume that the gateway reads, or take those of the last time."""
+
+        def keys(arguments: list[str]) -> str:
+            return self.output("run", "--rm", "--no-deps", "-T", "gateway", "keys", *arguments)
+
+        self.keys = demo_keys(keys, self._saved_keys)
+
+    def up(self) -> None:
+        """Build, start, and wait until every service is healthy."""
+        self.build()
+        self.create_keys()
+        self.run("up", "--build", "--wait", "--detach")
+
+    def down(self, *, volumes: bool) -> None:
+        self.run("down", *(["--volumes"] if volumes else []))
+
+    def logs(self) -> str:
+        return self.output("logs", "--no-color")
+
+    def address(self, service: str, port: int) -> str:
+        return self.output("port", service, str(port)).strip()
+
+    def describe(self) -> Stack:
+        at = {listener: self.address(service, port) for listener, (service, port) in LISTENERS.items()}
+        return Stack(
+            url=f"http://{at['http']}",
+            grpc=at["grpc"],
+            metrics_url=f"http://{at['gateway_metrics']}/metrics",
+            hotpath_metrics_url=f"http://{at['hotpath_metrics']}/metrics",
+            keys=self.keys,
+            pids={},
+            logs={},
+        )
+
+    def run(self, *arguments: str) -> None:
+        """Run a compose command with its output on the terminal."""
+        result = subprocess.run([*self._command, *arguments], env=self._env, stdin=subprocess.DEVNULL, check=False)
+        if result.returncode:
+            raise StackError(f"`docker compose {' '.join(arguments)}` ended with {result.returncode}")
+
+    def output(self, *arguments: str) -> str:
+        """Run a compose command and return what it prints."""
+        result = subprocess.run(
+            [*self._command, *arguments],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            raise StackError(f"`docker compose {' '.join(arguments)}` ended with {result.returncode}:\n{result.stderr}")
+        return result.stdout
+
+    def __enter__(self) -> "ComposeStack":
+        try:
+            self.up()
+        except BaseException:
+            self.down(volumes=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down(volumes=True)

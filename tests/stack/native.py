@@ -1,0 +1,209 @@
+"""The stack as processes of this machine."""
+
+import pathlib
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import grpc
+import httpx
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from stack.description import ROOT, Stack
+from stack.keys import demo_keys
+from stack.process import Process
+from stack.waiting import StackError, Stopped, wait_until
+
+GATEWAY = ROOT / "go-gateway/bin/gateway"
+HOTPATH = ROOT / "rust-hotpath/target/release/hotpath"
+MODELS = ROOT / "models"
+TENANTS = ROOT / "deploy/tenants.yaml"
+
+# From start to ready: the bundle's hashes and golden cases are checked first. Seconds; more on a busy machine.
+READY_LIMIT_S = 90
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where to listen; 0 takes a free port."""
+
+    http: int = 0
+    grpc: int = 0
+    gateway_metrics: int = 0
+    hotpath_metrics: int = 0
+
+    @staticmethod
+    def variable(name: str) -> str:
+        """The environment variable, and the argument of make, that sets a port."""
+        return "PORT" if name == "http" else f"{name.upper()}_PORT"
+
+    def check_free(self) -> None:
+        """Raise StackError when another program listens on one of them."""
+        for name, port in vars(self).items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port))
+                except OSError as error:
+                    raise StackError(
+                        f"port {port} is in use by another program: stop it, or choose another port, "
+                        f"as in `make run {self.variable(name)}=0` (0 takes a free one)"
+                    ) from error
+
+
+class NativeStack:
+    """Hot path and gateway, each of which can be stopped, killed and started again on its address."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        ports: Ports | None = None,
+        models: pathlib.Path = MODELS,
+        hotpath_address: str | None = None,
+        gateway: Mapping[str, str] | None = None,
+        hotpath: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep logs and keys in `folder`.
+
+        `gateway` and `hotpath` hold settings beyond the usual ones: flag → value. With `hotpath_address` the hot path
+        is somebody else's and is not started.
+        """
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._keys_file = folder / "keys.json"
+        self.ports = ports or Ports()
+        self.ports.check_free()
+        self.models = models
+        self.gateway_settings = dict(gateway or {})
+        self.hotpath_settings = dict(hotpath or {})
+        self.keys: dict[str, str] = {}
+        self.gateway: Process | None = None
+        self.hotpath: Process | None = None
+        self.addresses: dict[str, str] = {"grpc": hotpath_address} if hotpath_address else {}
+        self._starts_hotpath = hotpath_address is None
+
+    # -- life
+
+    def start(self, *, wait: bool = True, give_up: Callable[[], bool] = lambda: False) -> Stack:
+        """Start everything and wait until requests succeed, unless told not to wait, or to give up."""
+        try:
+            self.create_keys()
+            if self._starts_hotpath:
+                self.start_hotpath()
+            self.start_gateway()
+            if wait:
+                self.wait_ready(give_up=give_up)
+        except BaseException:
+            self.stop()
+            raise
+        return self.describe()
+
+    def start_hotpath(self) -> Process:
+        settings = {
+            "listen": self._address("grpc", self.ports.grpc),
+            "metrics-listen": self._address("hotpath_metrics", self.ports.hotpath_metrics),
+            "models": str(self.models),
+            **self.hotpath_settings,
+        }
+        self.hotpath = self._serve("hotpath", HOTPATH, settings)
+        self.addresses["grpc"] = self.hotpath.address("grpc")
+        self.addresses["hotpath_metrics"] = self.hotpath.address("metrics")
+        return self.hotpath
+
+    def start_gateway(self) -> Process:
+        settings = {
+            "http-address": self._address("http", self.ports.http),
+            "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
+            "hotpath-addresses": self.addresses["grpc"],
+            "keys-file": str(self._keys_file),
+            "tenants-file": str(TENANTS),
+            **self.gateway_settings,
+        }
+        self.gateway = self._serve("gateway", GATEWAY, settings)
+        self.addresses["http"] = self.gateway.address("http")
+        self.addresses["gateway_metrics"] = self.gateway.address("metrics")
+        return self.gateway
+
+    def processes(self) -> list[Process]:
+        """Those that were started, in the order of a request's way."""
+        return [process for process in (self.gateway, self.hotpath) if process]
+
+    def stop(self) -> dict[str, int]:
+        """Stop both, the gateway first; return the exit statuses."""
+        return {process.name: process.stop() for process in self.processes()}
+
+    def check_alive(self) -> None:
+        """Raise StackError with the last log lines when a service is gone."""
+        for process in self.processes():
+            process.check_alive()
+
+    # -- what it needs and tells
+
+    def create_keys(self) -> None:
+        """Make a key for each demo tenant, or take those of the last run in this folder."""
+
+        def keys(arguments: list[str]) -> str:
+            command = [*self._program(GATEWAY), "keys", *arguments, f"--keys-file={self._keys_file}"]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise StackError(f"`gateway keys {arguments[0]}` ended with {result.returncode}:\n{result.stderr}")
+            return result.stdout
+
+        self.keys = demo_keys(keys, self.folder / "demo-keys.json")
+
+    def wait_hotpath_ready(self) -> None:
+        """Wait until the hot path serves every model."""
+
+        def serving() -> bool:
+            self.check_alive()
+            try:
+                reply = HealthStub(channel).Check(HealthCheckRequest(), timeout=5)
+            except grpc.RpcError:
+                return False
+            return bool(reply.status == HealthCheckResponse.SERVING)
+
+        with grpc.insecure_channel(self.addresses["grpc"]) as channel:
+            wait_until("the hot path being ready", serving, READY_LIMIT_S)
+
+    def wait_ready(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the gateway's word that an inference succeeded."""
+
+        def ready() -> bool:
+            self.check_alive()
+            if give_up():
+                raise Stopped
+            try:
+                return httpx.get(f"http://{self.addresses['http']}/readyz", timeout=5).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until("the stack being ready", ready, READY_LIMIT_S)
+
+    def describe(self) -> Stack:
+        return Stack(
+            url=f"http://{self.addresses['http']}",
+            grpc=self.addresses["grpc"],
+            metrics_url=f"http://{self.addresses['gateway_metrics']}/metrics",
+            hotpath_metrics_url=f"http://{self.addresses.get('hotpath_metrics', '')}/metrics",
+            keys=self.keys,
+            pids={process.name: process.pid for process in self.processes()},
+            logs={process.name: str(process.log) for process in self.processes()},
+        )
+
+    def _address(self, listener: str, port: int) -> str:
+        """The address to ask for: after a restart the one from before."""
+        return self.addresses.get(listener, f"{HOST}:{port}")
+
+    def _serve(self, name: str, program: pathlib.Path, settings: Mapping[str, str]) -> Process:
+        flags = [f"--{flag}={value}" for flag, value in settings.items()]
+        return Process(name, [*self._program(program), "serve", *flags], self.folder / f"{name}.log", {})
+
+    @staticmethod
+    def _program(path: pathlib.Path) -> list[str]:
+        if not path.exists():
+            raise StackError(f"{path.relative_to(ROOT)} is not built: run `make build`")
+        return [str(path)]
