@@ -12,6 +12,8 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
     PRECISION_FP32: _ClassVar[Precision]
     PRECISION_INT8: _ClassVar[Precision]
+    PRECISION_INT8_BLOCK: _ClassVar[Precision]
+    PRECISION_INT4_BLOCK: _ClassVar[Precision]
 
 class CpuFeature(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,9 +32,24 @@ class Pooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POOLING_UNSPECIFIED: _ClassVar[Pooling]
     POOLING_MEAN: _ClassVar[Pooling]
+
+class ChatPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHAT_PLACE_UNSPECIFIED: _ClassVar[ChatPlace]
+    CHAT_PLACE_OPENING_WITH_SYSTEM: _ClassVar[ChatPlace]
+    CHAT_PLACE_OPENING: _ClassVar[ChatPlace]
+    CHAT_PLACE_BEFORE_SYSTEM: _ClassVar[ChatPlace]
+    CHAT_PLACE_AFTER_SYSTEM: _ClassVar[ChatPlace]
+    CHAT_PLACE_BEFORE_USER: _ClassVar[ChatPlace]
+    CHAT_PLACE_AFTER_USER: _ClassVar[ChatPlace]
+    CHAT_PLACE_BEFORE_ASSISTANT: _ClassVar[ChatPlace]
+    CHAT_PLACE_AFTER_ASSISTANT: _ClassVar[ChatPlace]
+    CHAT_PLACE_REPLY: _ClassVar[ChatPlace]
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FP32: Precision
 PRECISION_INT8: Precision
+PRECISION_INT8_BLOCK: Precision
+PRECISION_INT4_BLOCK: Precision
 CPU_FEATURE_UNSPECIFIED: CpuFeature
 CPU_FEATURE_NONE: CpuFeature
 CPU_FEATURE_INT8_DOT_PRODUCT: CpuFeature
@@ -42,9 +59,19 @@ ELEMENT_TYPE_INT32: ElementType
 ELEMENT_TYPE_INT64: ElementType
 POOLING_UNSPECIFIED: Pooling
 POOLING_MEAN: Pooling
+CHAT_PLACE_UNSPECIFIED: ChatPlace
+CHAT_PLACE_OPENING_WITH_SYSTEM: ChatPlace
+CHAT_PLACE_OPENING: ChatPlace
+CHAT_PLACE_BEFORE_SYSTEM: ChatPlace
+CHAT_PLACE_AFTER_SYSTEM: ChatPlace
+CHAT_PLACE_BEFORE_USER: ChatPlace
+CHAT_PLACE_AFTER_USER: ChatPlace
+CHAT_PLACE_BEFORE_ASSISTANT: ChatPlace
+CHAT_PLACE_AFTER_ASSISTANT: ChatPlace
+CHAT_PLACE_REPLY: ChatPlace
 
 class Manifest(_message.Message):
-    __slots__ = ("format_version", "name", "source", "files", "onnxruntime_version", "graphs", "tokenizer", "golden_file", "embedding")
+    __slots__ = ("format_version", "name", "source", "files", "onnxruntime_version", "graphs", "tokenizer", "golden_file", "embedding", "generation")
     FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +81,7 @@ class Manifest(_message.Message):
     TOKENIZER_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_FILE_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     name: str
     source: Source
@@ -63,7 +91,8 @@ class Manifest(_message.Message):
     tokenizer: Tokenizer
     golden_file: str
     embedding: EmbeddingTask
-    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., onnxruntime_version: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., golden_file: _Optional[str] = ..., embedding: _Optional[_Union[EmbeddingTask, _Mapping]] = ...) -> None: ...
+    generation: GenerationTask
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., onnxruntime_version: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., golden_file: _Optional[str] = ..., embedding: _Optional[_Union[EmbeddingTask, _Mapping]] = ..., generation: _Optional[_Union[GenerationTask, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("uri", "sha256", "license", "owner")
@@ -143,6 +172,44 @@ class EmbeddingTask(_message.Message):
     dimensions: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, pooling: _Optional[_Union[Pooling, str]] = ..., normalize: _Optional[bool] = ..., dimensions: _Optional[_Iterable[int]] = ...) -> None: ...
 
+class GenerationTask(_message.Message):
+    __slots__ = ("kv_cache", "max_chunk_tokens", "stop_token_ids", "chat_template")
+    KV_CACHE_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    kv_cache: KvCache
+    max_chunk_tokens: int
+    stop_token_ids: _containers.RepeatedScalarFieldContainer[int]
+    chat_template: _containers.RepeatedCompositeFieldContainer[ChatMarkup]
+    def __init__(self, kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., max_chunk_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., chat_template: _Optional[_Iterable[_Union[ChatMarkup, _Mapping]]] = ...) -> None: ...
+
+class KvCache(_message.Message):
+    __slots__ = ("layers", "kv_heads", "head_dimensions")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    KV_HEADS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    layers: int
+    kv_heads: int
+    head_dimensions: int
+    def __init__(self, layers: _Optional[int] = ..., kv_heads: _Optional[int] = ..., head_dimensions: _Optional[int] = ...) -> None: ...
+
+class ChatMarkup(_message.Message):
+    __slots__ = ("place", "pieces")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    place: ChatPlace
+    pieces: _containers.RepeatedCompositeFieldContainer[MarkupPiece]
+    def __init__(self, place: _Optional[_Union[ChatPlace, str]] = ..., pieces: _Optional[_Iterable[_Union[MarkupPiece, _Mapping]]] = ...) -> None: ...
+
+class MarkupPiece(_message.Message):
+    __slots__ = ("text", "control")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    control: bool
+    def __init__(self, text: _Optional[str] = ..., control: _Optional[bool] = ...) -> None: ...
+
 class GoldenFile(_message.Message):
     __slots__ = ("embeddings",)
     EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -158,3 +225,63 @@ class GoldenEmbedding(_message.Message):
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     vector: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., vector: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class GenerationGoldenFile(_message.Message):
+    __slots__ = ("generations", "clear_margin", "chunk_plans")
+    GENERATIONS_FIELD_NUMBER: _ClassVar[int]
+    CLEAR_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_PLANS_FIELD_NUMBER: _ClassVar[int]
+    generations: _containers.RepeatedCompositeFieldContainer[GoldenGeneration]
+    clear_margin: float
+    chunk_plans: _containers.RepeatedCompositeFieldContainer[GoldenChunkPlan]
+    def __init__(self, generations: _Optional[_Iterable[_Union[GoldenGeneration, _Mapping]]] = ..., clear_margin: _Optional[float] = ..., chunk_plans: _Optional[_Iterable[_Union[GoldenChunkPlan, _Mapping]]] = ...) -> None: ...
+
+class GoldenGeneration(_message.Message):
+    __slots__ = ("text", "conversation", "prompt_ids", "logit_ids", "reference", "graphs")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CONVERSATION_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_IDS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    conversation: GoldenConversation
+    prompt_ids: _containers.RepeatedScalarFieldContainer[int]
+    logit_ids: _containers.RepeatedScalarFieldContainer[int]
+    reference: GoldenContinuation
+    graphs: _containers.RepeatedCompositeFieldContainer[GoldenContinuation]
+    def __init__(self, text: _Optional[str] = ..., conversation: _Optional[_Union[GoldenConversation, _Mapping]] = ..., prompt_ids: _Optional[_Iterable[int]] = ..., logit_ids: _Optional[_Iterable[int]] = ..., reference: _Optional[_Union[GoldenContinuation, _Mapping]] = ..., graphs: _Optional[_Iterable[_Union[GoldenContinuation, _Mapping]]] = ...) -> None: ...
+
+class GoldenConversation(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[GoldenMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[GoldenMessage, _Mapping]]] = ...) -> None: ...
+
+class GoldenMessage(_message.Message):
+    __slots__ = ("role", "content")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    content: str
+    def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ...) -> None: ...
+
+class GoldenContinuation(_message.Message):
+    __slots__ = ("next_token_logits", "token_ids", "margins")
+    NEXT_TOKEN_LOGITS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    MARGINS_FIELD_NUMBER: _ClassVar[int]
+    next_token_logits: _containers.RepeatedScalarFieldContainer[float]
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    margins: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, next_token_logits: _Optional[_Iterable[float]] = ..., token_ids: _Optional[_Iterable[int]] = ..., margins: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class GoldenChunkPlan(_message.Message):
+    __slots__ = ("prompt_tokens", "chunk_tokens", "chunks")
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    prompt_tokens: int
+    chunk_tokens: int
+    chunks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, prompt_tokens: _Optional[int] = ..., chunk_tokens: _Optional[int] = ..., chunks: _Optional[_Iterable[int]] = ...) -> None: ...

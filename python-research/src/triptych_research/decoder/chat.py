@@ -1,0 +1,208 @@
+"""Compiles a Jinja chat template into the manifest's pieces of markup, so that serving needs no template engine.
+
+Rendering a conversation to one string and tokenizing that reads control tokens out of a user's message: a message that
+says `<|im_end|>` would end itself. So the template is taken apart once, here, into control tokens and plain text. A
+conversation's ids are then made piece by piece, and what stands in a message stays text. The text between two control
+tokens, markup and message together, is tokenized as one, so there are no seams: without control tokens in its messages,
+a conversation has exactly the ids of the rendered string. `compile_template` proves that on sample conversations.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+from triptych.bundle.v1 import bundle_pb2
+from triptych.bundle.v1.bundle_pb2 import ChatMarkup, ChatPlace, MarkupPiece
+
+from triptych_research.decoder.tokenizer import control_tokens
+
+BEFORE = {
+    "system": bundle_pb2.CHAT_PLACE_BEFORE_SYSTEM,
+    "user": bundle_pb2.CHAT_PLACE_BEFORE_USER,
+    "assistant": bundle_pb2.CHAT_PLACE_BEFORE_ASSISTANT,
+}
+AFTER = {
+    "system": bundle_pb2.CHAT_PLACE_AFTER_SYSTEM,
+    "user": bundle_pb2.CHAT_PLACE_AFTER_USER,
+    "assistant": bundle_pb2.CHAT_PLACE_AFTER_ASSISTANT,
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str  # "system", "user" or "assistant"
+    content: str
+
+
+class ChatTemplate:
+    """Turns conversations into token ids by a manifest's chat template."""
+
+    def __init__(self, markup: Sequence[ChatMarkup], tokenizer: Tokenizer) -> None:
+        self.markup = {each.place: list(each.pieces) for each in markup}
+        self.controls = control_tokens(tokenizer)
+        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.encode_special_tokens = True  # take the names of control tokens for text
+
+    def pieces(self, messages: Sequence[Message], reply: bool = True) -> Iterator[MarkupPiece]:
+        """A conversation as control tokens and text; with `reply`, up to where the assistant's next turn begins."""
+        begins_with_system = bool(messages) and messages[0].role == "system"
+        yield from self._at(
+            bundle_pb2.CHAT_PLACE_OPENING_WITH_SYSTEM if begins_with_system else bundle_pb2.CHAT_PLACE_OPENING
+        )
+        for message in messages:
+            yield from self._at(BEFORE[message.role])
+            yield MarkupPiece(text=message.content)
+            yield from self._at(AFTER[message.role])
+        if reply:
+            yield from self._at(bundle_pb2.CHAT_PLACE_REPLY)
+
+    def encode(self, messages: Sequence[Message], reply: bool = True) -> list[int]:
+        """Token ids of a conversation."""
+        ids: list[int] = []
+        for control, run in itertools.groupby(self.pieces(messages, reply), key=lambda piece: piece.control):
+            if control:
+                ids += [self.controls[piece.text] for piece in run]
+            else:
+                text = "".join(piece.text for piece in run)
+                ids += self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _at(self, place: ChatPlace) -> list[MarkupPiece]:
+        return self.markup.get(place, [])
+
+
+def compile_template(
+    source: str, tokenizer: Tokenizer, bos_token: str = "", eos_token: str = ""
+) -> list[bundle_pb2.ChatMarkup]:
+    """Take a template apart.
+
+    Raises ValueError when it cannot be said in this form, as when it changes a message's text or puts it elsewhere.
+    """
+    jinja = _Jinja(source, bos_token, eos_token)
+    controls = control_tokens(tokenizer)
+    parts = sorted(_take_apart(jinja).items())
+    markup = [ChatMarkup(place=place, pieces=_split(text, controls)) for place, text in parts if text]
+    _prove(ChatTemplate(markup, tokenizer), jinja, tokenizer)
+    return markup
+
+
+class _Jinja:
+    """The template as its author wrote it."""
+
+    def __init__(self, source: str, bos_token: str, eos_token: str) -> None:
+        # Templates come with weights, from anywhere: they must not reach into Python.
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _refuse
+        try:
+            self.template = environment.from_string(source)
+        except TemplateError as error:
+            raise ValueError(f"chat template: {error}") from error
+        self.tokens = {"bos_token": bos_token, "eos_token": eos_token}
+
+    def render(self, messages: Sequence[Message], reply: bool = False) -> str:
+        turns: list[dict[str, Any]] = [{"role": each.role, "content": each.content} for each in messages]
+        try:
+            return self.template.render(messages=turns, add_generation_prompt=reply, **self.tokens)
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise ValueError(f"chat template: refuses the roles {roles}: {error}") from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _take_apart(jinja: _Jinja) -> dict[ChatPlace, str]:
+    """Find the markup in conversations whose messages are marks that occur nowhere else."""
+    user, assistant = Message("user", "[[1]]"), Message("assistant", "[[2]]")
+    system, last = Message("system", "[[3]]"), Message("user", "[[4]]")
+    opening_user, user_assistant, assistant_system, system_user, after_user = _between(
+        jinja, [user, assistant, system, last]
+    )
+    opening_system, *_ = _between(jinja, [system, last])
+    # Between two messages stand the end of one and the beginning of the next. Ends are known from a conversation's end.
+    *_, after_assistant = _between(jinja, [user, assistant])
+    _, _, assistant_user, _ = _between(jinja, [user, assistant, last])
+    before_user = _without_prefix(assistant_user, after_assistant)
+    before_system = _without_prefix(assistant_system, after_assistant)
+    return {
+        bundle_pb2.CHAT_PLACE_OPENING_WITH_SYSTEM: _without_suffix(opening_system, before_system),
+        bundle_pb2.CHAT_PLACE_OPENING: _without_suffix(opening_user, before_user),
+        bundle_pb2.CHAT_PLACE_BEFORE_SYSTEM: before_system,
+        bundle_pb2.CHAT_PLACE_AFTER_SYSTEM: _without_suffix(system_user, before_user),
+        bundle_pb2.CHAT_PLACE_BEFORE_USER: before_user,
+        bundle_pb2.CHAT_PLACE_AFTER_USER: after_user,
+        bundle_pb2.CHAT_PLACE_BEFORE_ASSISTANT: _without_prefix(user_assistant, after_user),
+        bundle_pb2.CHAT_PLACE_AFTER_ASSISTANT: after_assistant,
+        bundle_pb2.CHAT_PLACE_REPLY: _without_prefix(jinja.render([user], reply=True), jinja.render([user])),
+    }
+
+
+def _between(jinja: _Jinja, messages: Sequence[Message]) -> list[str]:
+    """What the template writes before, between and after the messages."""
+    parts, rest = [], jinja.render(messages)
+    for message in messages:
+        before, mark, rest = rest.partition(message.content)
+        if not mark:
+            raise ValueError(f"chat template: the {message.role}'s message is not in its place in what it renders")
+        parts.append(before)
+    return [*parts, rest]
+
+
+def _without_prefix(text: str, prefix: str) -> str:
+    if not text.startswith(prefix):
+        raise ValueError(f"chat template: {text!r} does not begin with {prefix!r}, which ends a conversation")
+    return text[len(prefix) :]
+
+
+def _without_suffix(text: str, suffix: str) -> str:
+    if not text.endswith(suffix):
+        raise ValueError(f"chat template: {text!r} does not end with {suffix!r}, which stands there elsewhere")
+    return text[: len(text) - len(suffix)]
+
+
+def _split(text: str, controls: dict[str, int]) -> Iterator[MarkupPiece]:
+    """Split at control tokens; the longest wins where one begins another."""
+    by_length = sorted(controls, key=len, reverse=True)
+    plain, position = "", 0
+    while position < len(text):
+        token = next((token for token in by_length if text.startswith(token, position)), None)
+        if token is None:
+            plain, position = plain + text[position], position + 1
+            continue
+        if plain:
+            yield MarkupPiece(text=plain)
+        yield MarkupPiece(text=token, control=True)
+        plain, position = "", position + len(token)
+    if plain:
+        yield MarkupPiece(text=plain)
+
+
+SAMPLE_CONTENTS = ("Hi.", " two\n\nlines \n", "x = {'a': 1}  # {{ 2 }}", "Grüße, 世界 👩‍👩‍👧", "2026", "")
+SAMPLE_ROLES = (
+    ("user",),
+    ("system",),
+    ("system", "user"),
+    ("user", "assistant", "user"),
+    ("system", "user", "assistant", "user"),
+    ("user", "assistant", "system", "user", "assistant"),
+)
+
+
+def _prove(template: ChatTemplate, jinja: _Jinja, tokenizer: Tokenizer) -> None:
+    """Compare pieces with the rendered string, as text and as ids, on conversations of several shapes and contents."""
+    contents = itertools.cycle(SAMPLE_CONTENTS)
+    for roles, reply, _ in itertools.product(SAMPLE_ROLES, (False, True), SAMPLE_CONTENTS):
+        messages = [Message(role, next(contents)) for role in roles]
+        rendered = jinja.render(messages, reply)
+        text = "".join(piece.text for piece in template.pieces(messages, reply))
+        if text != rendered:
+            raise ValueError(f"chat template: cannot be said in pieces: {text!r} is not {rendered!r}")
+        if template.encode(messages, reply) != tokenizer.encode(rendered, add_special_tokens=False).ids:
+            raise ValueError(f"chat template: pieces of {rendered!r} have other ids than the whole")

@@ -1,0 +1,146 @@
+"""Reads a Llama-architecture GGUF file: numbers, weights in the file's own quantised form, and tokenizer metadata.
+
+The container is read by the `gguf` package of the format's authors; here is only what the weights mean.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor, dequantize
+from numpy.typing import NDArray
+
+from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, take_rows
+from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A parsed file."""
+
+    path: Path
+    metadata: dict[str, Any]  # numbers, strings and lists by the file's keys
+    tensors: dict[str, ReaderTensor]
+
+    def field(self, key: str) -> Any:
+        """One metadata value; ValueError names the key where there is none."""
+        if key not in self.metadata:
+            raise ValueError(f"{self.path.name}: metadata field {key!r} is missing")
+        return self.metadata[key]
+
+    def tensor(self, name: str) -> ReaderTensor:
+        """One tensor; ValueError names it where there is none."""
+        if name not in self.tensors:
+            raise ValueError(f"{self.path.name}: tensor {name!r} is missing")
+        return self.tensors[name]
+
+
+def open_gguf(path: Path) -> GgufFile:
+    """Parse a GGUF file. Raises ValueError, naming the file, when it is damaged."""
+    try:
+        reader = GGUFReader(path)
+        metadata = {key: field.contents() for key, field in reader.fields.items()}
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name}: not a readable GGUF file: {error}") from error
+    return GgufFile(path, metadata, {tensor.name: tensor for tensor in reader.tensors})
+
+
+def read_config(file: GgufFile) -> DecoderConfig:
+    """The architecture's numbers."""
+    architecture = file.field("general.architecture")
+    if architecture != "llama":
+        raise ValueError(f"{file.path.name}: general.architecture is {architecture!r}; only 'llama' is supported")
+    if "rope_freqs.weight" in file.tensors or "llama.rope.scaling.type" in file.metadata:
+        raise ValueError(f"{file.path.name}: scaled rotary embeddings are not supported")
+    hidden, heads = file.field("llama.embedding_length"), file.field("llama.attention.head_count")
+    head_dim = file.metadata.get("llama.attention.key_length", hidden // heads)
+    rotated = file.metadata.get("llama.rope.dimension_count", head_dim)
+    if rotated != head_dim:
+        raise ValueError(f"{file.path.name}: llama.rope.dimension_count is {rotated}; it must be head_dim, {head_dim}")
+    return DecoderConfig(
+        vocabulary_size=len(file.field("tokenizer.ggml.tokens")),
+        hidden_size=hidden,
+        intermediate_size=file.field("llama.feed_forward_length"),
+        layers=file.field("llama.block_count"),
+        heads=heads,
+        kv_heads=file.metadata.get("llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        context_tokens=file.field("llama.context_length"),
+        rope_base=float(file.metadata.get("llama.rope.freq_base", 10000.0)),
+        rms_epsilon=float(file.field("llama.attention.layer_norm_rms_epsilon")),
+    )
+
+
+def read_weights(file: GgufFile) -> DecoderWeights:
+    """All weights; ValueError names a tensor that is missing or has another shape than the config says."""
+    config = read_config(file)
+    query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size
+
+    def layer(index: int) -> DecoderLayer:
+        block = f"blk.{index}"
+        query = _matrix(file, f"{block}.attn_q.weight", query_rows, hidden)
+        key = _matrix(file, f"{block}.attn_k.weight", kv_rows, hidden)
+        return DecoderLayer(
+            attention_norm=_vector(file, f"{block}.attn_norm.weight", hidden),
+            query=take_rows(query, half_split_order(config.heads, config.head_dim)),
+            key=take_rows(key, half_split_order(config.kv_heads, config.head_dim)),
+            value=_matrix(file, f"{block}.attn_v.weight", kv_rows, hidden),
+            output=_matrix(file, f"{block}.attn_output.weight", hidden, query_rows),
+            ffn_norm=_vector(file, f"{block}.ffn_norm.weight", hidden),
+            gate=_matrix(file, f"{block}.ffn_gate.weight", intermediate, hidden),
+            up=_matrix(file, f"{block}.ffn_up.weight", intermediate, hidden),
+            down=_matrix(file, f"{block}.ffn_down.weight", hidden, intermediate),
+        )
+
+    has_head = "output.weight" in file.tensors
+    return DecoderWeights(
+        config=config,
+        embedding=_matrix(file, "token_embd.weight", vocabulary, hidden),
+        decoder_layers=tuple(layer(index) for index in range(config.layers)),
+        final_norm=_vector(file, "output_norm.weight", hidden),
+        lm_head=_matrix(file, "output.weight", vocabulary, hidden) if has_head else None,
+    )
+
+
+def half_split_order(heads: int, head_dim: int) -> NDArray[np.intp]:
+    """Row order that turns GGUF's query and key rows, in which the two of a rotated pair are neighbours, into halves."""
+    return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).ravel()
+
+
+def _vector(file: GgufFile, name: str, size: int) -> Floats:
+    tensor = file.tensor(name)
+    values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).ravel()
+    if values.shape != (size,):
+        raise ValueError(f"{file.path.name}: {name} has {values.size} numbers; the config says {size}")
+    return values
+
+
+def _matrix(file: GgufFile, name: str, outputs: int, inputs: int) -> Matrix:
+    tensor = file.tensor(name)
+    shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF names the fastest axis first
+    if shape != (outputs, inputs):
+        raise ValueError(f"{file.path.name}: {name} is {list(shape)}; the config says {[outputs, inputs]}")
+    if tensor.tensor_type == GGMLQuantizationType.Q4_1:
+        return _q4_1(tensor.data, outputs)
+    if tensor.tensor_type == GGMLQuantizationType.Q8_0:
+        return _q8_0(tensor.data, outputs)
+    return dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(outputs, inputs)
+
+
+def _q4_1(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
+    """Blocks of 20 bytes: float16 d and m, then 16 bytes whose low nibbles are codes 0-15 and high ones 16-31; d*q + m."""
+    blocks = np.ascontiguousarray(data).reshape(outputs, -1, 4 + BLOCK // 2)
+    factors = blocks[..., :4].copy().view(np.float16).astype(np.float32)  # [outputs, blocks, 2]
+    nibbles = blocks[..., 4:]
+    codes = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1)
+    return BlockMatrix(4, 0, codes, factors[..., 0], offsets=factors[..., 1])
+
+
+def _q8_0(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
+    """Blocks of 34 bytes: float16 d, then 32 signed bytes; d*q."""
+    blocks = np.ascontiguousarray(data).reshape(outputs, -1, 2 + BLOCK)
+    scales = blocks[..., :2].copy().view(np.float16).astype(np.float32)[..., 0]  # [outputs, blocks]
+    codes = blocks[..., 2:] ^ np.uint8(128)  # two's complement to 128 + q
+    return BlockMatrix(8, 128, codes, scales)

@@ -1,0 +1,187 @@
+"""Golden cases of a generation model: what the NumPy reference says after some prompts, and the gate for every graph.
+
+Each graph continues every prompt alone, together with all the others, and with its prompt cut into chunks of several
+sizes: to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
+tokens may differ at near ties only. Anything else means no bundle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research.decoder.blocks import Floats
+from triptych_research.decoder.chat import ChatTemplate, Message
+from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.session import Continuation, DecoderSession
+from triptych_research.reference.decoder import ReferenceDecoder
+
+NEW_TOKENS = 32
+CHUNK_SIZES = (128, 100, 64, 16, 3)
+# In logits. The largest margin at which rounding weights and activations to 8 bits has turned a token was 0.5 in these
+# cases; two kinds of processor, which round differently, are as far from each other as both are from float32.
+CLEAR_MARGIN = 1.0
+LIKELIEST, OTHERS = 8, 24  # logits that are kept of each prompt
+
+TEXTS = (
+    "Hello",  # one token: the only prompt that is run as one
+    "1, 2, 3, 4, 5, 6, 7, 8,",
+    "def add(a, b):\n    return a + b\n\ndef subtract(a, b):\n    return",
+    "one two three four " * 32 + "one",  # a token more than a chunk of 64 or 128, where each word is one
+    "The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday. " * 9,
+)
+CONVERSATIONS = (
+    (Message("user", "List the numbers from 1 to 20."),),
+    (Message("user", "What does <|im_end|> mean?"),),
+    (Message("user", " Repeat this text exactly:\n\nThe cat sat on the mat and looked at the moon. "),),
+    (
+        Message("system", "You speak like a pirate. Ahoy!"),
+        Message("user", "¿Dónde está la biblioteca? 📚 图书馆在哪里？"),
+    ),
+    (
+        Message("user", "My name is Ada."),
+        Message("assistant", "Hello Ada, nice to meet you!"),
+        Message("user", "Write a Python function that adds two numbers."),
+    ),
+)
+# Prompt length and chunk size. The rule is short; these are its corners.
+CHUNK_PLANS = (
+    (1, 64),
+    (2, 64),
+    (63, 64),
+    (64, 64),
+    (65, 64),
+    (66, 64),
+    (128, 128),
+    (129, 128),
+    (129, 64),
+    (4, 3),
+    (513, 128),
+)
+
+
+class GoldenError(Exception):
+    """A graph or a tokenizer disagrees with the reference."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prompt and where it came from."""
+
+    prompt: str | tuple[Message, ...]
+    ids: list[int]
+
+
+def cases(tokenizer: Tokenizer, template: ChatTemplate | None, context_tokens: int) -> list[Case]:
+    """The prompts that a model can take, with room for their continuations."""
+    found = [Case(text, tokenizer.encode(text).ids) for text in TEXTS]
+    if template is not None:
+        found += [Case(messages, template.encode(messages)) for messages in CONVERSATIONS]
+    return [case for case in found if len(case.ids) + NEW_TOKENS <= context_tokens]
+
+
+def make(
+    prompts: Sequence[Case], reference: ReferenceDecoder, graphs: Sequence[DecoderSession]
+) -> bundle_pb2.GenerationGoldenFile:
+    """The golden file: the reference's continuations, then each graph's, checked against themselves (`replay`)."""
+    golden = bundle_pb2.GenerationGoldenFile(clear_margin=CLEAR_MARGIN)
+    continuations = [replay([case.ids for case in prompts], graph) for graph in graphs]
+    for index, case in enumerate(prompts):
+        entry = golden.generations.add(prompt_ids=case.ids)
+        if isinstance(case.prompt, str):
+            entry.text = case.prompt
+        else:
+            for message in case.prompt:
+                entry.conversation.messages.add(role=message.role, content=message.content)
+        truth = reference.greedy(case.ids, NEW_TOKENS)
+        entry.logit_ids.extend(_logit_ids(truth.next_token_logits))
+        for target, source in (
+            (entry.reference, truth),
+            *((entry.graphs.add(), results[index]) for results in continuations),
+        ):
+            target.next_token_logits.extend(source.next_token_logits[list(entry.logit_ids)].tolist())
+            target.token_ids.extend(source.token_ids)
+            target.margins.extend(source.margins)
+    for prompt_tokens, chunk_tokens in CHUNK_PLANS:
+        plan = chunk_plan(prompt_tokens, chunk_tokens)
+        golden.chunk_plans.add(prompt_tokens=prompt_tokens, chunk_tokens=chunk_tokens, chunks=plan)
+    return golden
+
+
+def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Continuation]:
+    """Each prompt's continuation; GoldenError unless it is bitwise the same alone, in company and in any chunks."""
+    alone = [graph.greedy([prompt], NEW_TOKENS)[0] for prompt in prompts]
+    for prompt, expected in zip(prompts, alone, strict=True):
+        for chunk_tokens in CHUNK_SIZES:
+            if not np.array_equal(graph.prefill(0, prompt, chunk_tokens), expected.next_token_logits):
+                raise GoldenError(f"a prompt of {len(prompt)} tokens has other logits in chunks of {chunk_tokens}")
+    for first in range(0, len(prompts), graph.slots):
+        batch = prompts[first : first + graph.slots]
+        for index, result in enumerate(graph.greedy(batch, NEW_TOKENS)):
+            expected = alone[first + index]
+            same = (result.token_ids, result.margins) == (expected.token_ids, expected.margins)
+            if not same or not np.array_equal(result.next_token_logits, expected.next_token_logits):
+                raise GoldenError(f"generations[{first + index}]: not the same alone and in a batch of {len(batch)}")
+    return alone
+
+
+def check_tokenizer(
+    golden: bundle_pb2.GenerationGoldenFile, tokenizer: Tokenizer, template: ChatTemplate | None
+) -> None:
+    """Raise GoldenError unless each prompt has the golden ids."""
+    for index, case in enumerate(golden.generations):
+        if case.WhichOneof("prompt") == "text":
+            ids = tokenizer.encode(case.text).ids
+        elif template is None:
+            raise GoldenError(f"generations[{index}].conversation: the model has no chat template")
+        else:
+            ids = template.encode([Message(each.role, each.content) for each in case.conversation.messages])
+        if ids != list(case.prompt_ids):
+            raise GoldenError(f"generations[{index}].prompt_ids: tokenizer says {ids}, not {list(case.prompt_ids)}")
+
+
+def check_graph(
+    golden: bundle_pb2.GenerationGoldenFile, index: int, graph: DecoderSession, tolerance: bundle_pb2.Tolerance
+) -> None:
+    """Raise GoldenError unless the manifest's graph number `index` says what the golden file says."""
+    results = replay([list(case.prompt_ids) for case in golden.generations], graph)
+    for number, (case, result) in enumerate(zip(golden.generations, results, strict=True)):
+        field = f"generations[{number}]"
+        _check_logits(result.next_token_logits[list(case.logit_ids)], case.reference, tolerance, field)
+        for name, expected in (("reference", case.reference), (f"graphs[{index}]", case.graphs[index])):
+            _check_tokens(result.token_ids, expected, golden.clear_margin, f"{field}.{name}")
+
+
+def errors(actual: Floats, expected: Floats) -> tuple[float, float]:
+    """Largest absolute difference and cosine of two vectors of logits."""
+    a, b = actual.astype(np.float64), expected.astype(np.float64)
+    return float(np.abs(a - b).max()), float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _check_logits(
+    actual: Floats, golden: bundle_pb2.GoldenContinuation, tolerance: bundle_pb2.Tolerance, field: str
+) -> None:
+    error, cosine = errors(actual, np.array(golden.next_token_logits, np.float32))
+    # Written so that a NaN fails.
+    if not error <= tolerance.max_abs_error:
+        raise GoldenError(f"{field}: max_abs_error of the logits is {error:.2g}, above {tolerance.max_abs_error:g}")
+    if not cosine >= tolerance.min_cosine:
+        raise GoldenError(f"{field}: min_cosine of the logits is {cosine:.5f}, below {tolerance.min_cosine:g}")
+
+
+def _check_tokens(
+    actual: Sequence[int], golden: bundle_pb2.GoldenContinuation, clear_margin: float, field: str
+) -> None:
+    for place, (token, expected, margin) in enumerate(zip(actual, golden.token_ids, golden.margins, strict=True)):
+        if token != expected:
+            if not margin < clear_margin:
+                raise GoldenError(f"{field}.token_ids[{place}]: {token}, not {expected}, at a margin of {margin:.2f}")
+            return  # another word at a near tie: the texts part here
+
+
+def _logit_ids(logits: Floats) -> list[int]:
+    likeliest = np.argsort(logits)[-LIKELIEST:]
+    others = np.linspace(0, len(logits) - 1, OTHERS).astype(int)
+    return sorted({*likeliest.tolist(), *others.tolist()})

@@ -1,0 +1,78 @@
+"""Makes a tokenizer.json (Hugging Face tokenizers) from a GGUF file's metadata.
+
+GGUF names the pre-tokenizer instead of describing it, so each name needs a rule here that was compared with the format's
+own implementation; tests/data holds ids that were made by it. Other names are refused.
+"""
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from triptych_research.decoder.gguf_file import GgufFile
+
+ORDINARY, CONTROL = 1, 3  # tokenizer.ggml.token_type
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+# Splits before byte-pair encoding, by tokenizer.ggml.pre.
+PRE_TOKENIZERS = {
+    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]},
+}
+
+
+def tokenizer_json(file: GgufFile) -> str:
+    """The text of a tokenizer.json that gives the file's ids. Raises ValueError, naming the field, for other kinds."""
+    _require(file, "tokenizer.ggml.model", {"gpt2"})
+    _require(file, "tokenizer.ggml.pre", set(PRE_TOKENIZERS))
+    _require(file, "tokenizer.ggml.add_bos_token", {False}, default=False)
+    _require(file, "tokenizer.ggml.add_space_prefix", {False}, default=False)
+    tokens: list[str] = file.field("tokenizer.ggml.tokens")
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise ValueError(f"{file.path.name}: tokenizer.ggml.tokens holds a token twice")
+    document = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _control_tokens(file, tokens),
+        "normalizer": None,
+        "pre_tokenizer": PRE_TOKENIZERS[file.field("tokenizer.ggml.pre")],
+        "post_processor": BYTE_LEVEL,
+        "decoder": BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": [merge.split(" ") for merge in file.field("tokenizer.ggml.merges")],
+        },
+    }
+    text = json.dumps(document, ensure_ascii=False)
+    Tokenizer.from_str(text)  # raises when the parts do not fit, as when a merge makes no token
+    return text
+
+
+def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """Control tokens, text to id."""
+    return {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+
+
+def _control_tokens(file: GgufFile, tokens: list[str]) -> list[dict[str, Any]]:
+    types: list[int] = file.field("tokenizer.ggml.token_type")
+    other = set(types) - {ORDINARY, CONTROL}
+    if other:
+        raise ValueError(f"{file.path.name}: tokenizer.ggml.token_type has {sorted(other)}; only 1 and 3 are supported")
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    pairs = enumerate(zip(tokens, types, strict=True))
+    return [{"id": index, "content": token, **plain} for index, (token, kind) in pairs if kind == CONTROL]
+
+
+def _require(file: GgufFile, key: str, supported: set[Any], default: Any = None) -> None:
+    value = file.metadata.get(key, default)
+    if value not in supported:
+        raise ValueError(f"{file.path.name}: {key} is {value!r}; supported: {sorted(supported)}")
