@@ -79,7 +79,7 @@ pub struct Bundle {
     /// What it says of itself.
     pub manifest: Manifest,
     /// What its results must be.
-    pub golden: Vec<Golden>,
+    pub golden: Golden,
     /// When its manifest was written.
     pub create_time: SystemTime,
     folder: PathBuf,

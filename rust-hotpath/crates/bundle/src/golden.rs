@@ -1,47 +1,49 @@
 //! The golden cases: what the reference implementation says of some texts.
 
-use hotpath_contract::bundle::v1 as proto;
+mod embedding;
+mod generation;
 
-use crate::{Manifest, Refused, strict_json};
+pub use embedding::GoldenEmbedding;
+pub use generation::{GoldenChunkPlan, GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt};
 
-/// One checked `triptych.bundle.v1.GoldenEmbedding`.
+use crate::{Manifest, Refused, Task};
+
+/// A checked golden file, of the manifest's task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Golden {
-    /// The text.
-    pub text: String,
-    /// Its ids, special tokens included.
-    pub token_ids: Vec<u32>,
-    /// Its vector in full length.
-    pub vector: Vec<f32>,
+pub enum Golden {
+    /// `triptych.bundle.v1.GoldenFile`.
+    Embeddings(Vec<GoldenEmbedding>),
+    /// `triptych.bundle.v1.GenerationGoldenFile`.
+    Generations(GoldenGenerations),
 }
 
 /// Parses and checks the golden file's bytes against the manifest that they come with.
-pub(crate) fn parse(json: &[u8], manifest: &Manifest) -> Result<Vec<Golden>, Refused> {
-    let file = manifest.golden_file.as_str();
-    let proto: proto::GoldenFile = strict_json::read("triptych.bundle.v1.GoldenFile", file, json)?;
-    let mut cases = Vec::with_capacity(proto.embeddings.len());
-    for (i, case) in proto.embeddings.into_iter().enumerate() {
-        let refuse =
-            |field: &str, problem: String| Err(Refused::field(file, format!("embeddings[{i}].{field}"), problem));
-        let limits = &manifest.tokenizer;
-        if case.token_ids.is_empty() || case.token_ids.len() > limits.max_tokens as usize {
-            return refuse("token_ids", format!("{} ids are not 1 to {}", case.token_ids.len(), limits.max_tokens));
-        }
-        if let Some(id) = case.token_ids.iter().find(|id| **id >= limits.vocabulary_size) {
-            return refuse("token_ids", format!("{id} is not below {}", limits.vocabulary_size));
-        }
-        let dimensions = manifest.embedding.dimensions[0] as usize;
-        if case.vector.len() != dimensions || !case.vector.iter().all(|x| x.is_finite()) {
-            return refuse(
-                "vector",
-                format!("has {} elements, or one that is not finite, for {dimensions}", case.vector.len()),
-            );
-        }
-        cases.push(Golden { text: case.text, token_ids: case.token_ids, vector: case.vector });
+pub(crate) fn parse(json: &[u8], manifest: &Manifest) -> Result<Golden, Refused> {
+    match &manifest.task {
+        Task::Embedding(task) => Ok(Golden::Embeddings(embedding::parse(json, manifest, task)?)),
+        Task::Generation(_) => Ok(Golden::Generations(generation::parse(json, manifest)?)),
     }
-    let first = cases.first().map(|case| case.token_ids.len());
-    if !cases.iter().any(|case| Some(case.token_ids.len()) != first) {
-        return Err(Refused::field(file, "embeddings", "there must be at least two, of different lengths"));
+}
+
+/// Checks a case's ids: at least one, and neither more nor higher than the manifest's tokenizer allows.
+fn check_ids(ids: &[u32], manifest: &Manifest) -> Result<(), String> {
+    let limits = &manifest.tokenizer;
+    if ids.is_empty() || ids.len() > limits.max_tokens as usize {
+        return Err(format!("{} ids are not 1 to {}", ids.len(), limits.max_tokens));
     }
-    Ok(cases)
+    check_below_vocabulary(ids, manifest)
+}
+
+fn check_below_vocabulary(ids: &[u32], manifest: &Manifest) -> Result<(), String> {
+    let vocabulary_size = manifest.tokenizer.vocabulary_size;
+    match ids.iter().find(|id| **id >= vocabulary_size) {
+        Some(id) => Err(format!("{id} is not below {vocabulary_size}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether there are at least two lengths, without which a batch proves nothing.
+fn differ(mut lengths: impl Iterator<Item = usize>) -> bool {
+    let first = lengths.next();
+    lengths.any(|length| Some(length) != first)
 }

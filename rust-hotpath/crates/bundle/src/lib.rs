@@ -8,13 +8,17 @@
 #![forbid(unsafe_code)]
 
 mod folder;
+mod generation;
 mod golden;
 mod manifest;
 mod refused;
 mod strict_json;
 
 pub use folder::{Bundle, Revision, Stamp, hash};
-pub use golden::Golden;
-pub use hotpath_contract::bundle::v1::{CpuFeature, ElementType, Pooling, Precision};
-pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance};
+pub use generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role};
+pub use golden::{
+    Golden, GoldenChunkPlan, GoldenContinuation, GoldenEmbedding, GoldenGeneration, GoldenGenerations, GoldenPrompt,
+};
+pub use hotpath_contract::bundle::v1::{ChatPlace, CpuFeature, ElementType, Pooling, Precision};
+pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Task, Tensor, Tokenizer, Tolerance};
 pub use refused::Refused;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest::Task};
+use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest};
 
-use crate::{Refused, strict_json};
+use crate::{Generation, Refused, generation, strict_json};
 
 /// Name of the manifest's file.
 pub(crate) const FILE: &str = "bundle.json";
@@ -23,7 +23,16 @@ pub struct Manifest {
     pub graphs: Vec<Graph>,
     pub tokenizer: Tokenizer,
     pub golden_file: String,
-    pub embedding: Embedding,
+    pub task: Task,
+}
+
+/// What a model does, and what a caller must know to do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Text to vector.
+    Embedding(Embedding),
+    /// Text to its continuation.
+    Generation(Generation),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +105,28 @@ pub struct Embedding {
 }
 
 impl Manifest {
+    /// The embedding task.
+    ///
+    /// # Errors
+    /// [`Refused`] when the model does another task.
+    pub fn embedding(&self) -> Result<&Embedding, Refused> {
+        match &self.task {
+            Task::Embedding(embedding) => Ok(embedding),
+            Task::Generation(_) => Err(Refused::field(FILE, "embedding", "is missing: the model does another task")),
+        }
+    }
+
+    /// The generation task.
+    ///
+    /// # Errors
+    /// [`Refused`] when the model does another task.
+    pub fn generation(&self) -> Result<&Generation, Refused> {
+        match &self.task {
+            Task::Generation(generation) => Ok(generation),
+            Task::Embedding(_) => Err(Refused::field(FILE, "generation", "is missing: the model does another task")),
+        }
+    }
+
     /// Parses and checks the bytes of `bundle.json`.
     ///
     /// # Errors
@@ -111,19 +142,23 @@ impl Manifest {
             Ok(path)
         };
         let tokenizer = required(proto.tokenizer, "tokenizer")?;
-        let Task::Embedding(embedding) = required(proto.task, "embedding")?;
+        let task = required(proto.task, "embedding")?;
+        let tokenizer = Tokenizer {
+            file: known(tokenizer.file, "tokenizer.file")?,
+            vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
+            max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
+        };
         Ok(Self {
             name: name(proto.name)?,
             source: source(required(proto.source, "source")?)?,
             onnxruntime_version: text(proto.onnxruntime_version, "onnxruntime_version")?,
             graphs: graphs(proto.graphs, known)?,
-            tokenizer: Tokenizer {
-                file: known(tokenizer.file, "tokenizer.file")?,
-                vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
-                max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
-            },
             golden_file: known(proto.golden_file, "golden_file")?,
-            embedding: self::embedding(embedding)?,
+            task: match task {
+                manifest::Task::Embedding(embedding) => Task::Embedding(self::embedding(embedding)?),
+                manifest::Task::Generation(task) => Task::Generation(generation::read(task, &tokenizer)?),
+            },
+            tokenizer,
             files,
         })
     }
@@ -247,20 +282,20 @@ fn embedding(proto: proto::EmbeddingTask) -> Result<Embedding, Refused> {
     })
 }
 
-fn check(holds: bool, field: &str, problem: impl FnOnce() -> String) -> Result<(), Refused> {
+pub(crate) fn check(holds: bool, field: &str, problem: impl FnOnce() -> String) -> Result<(), Refused> {
     if holds { Ok(()) } else { Err(Refused::field(FILE, field, problem())) }
 }
 
-fn required<T>(value: Option<T>, field: &str) -> Result<T, Refused> {
+pub(crate) fn required<T>(value: Option<T>, field: &str) -> Result<T, Refused> {
     value.ok_or_else(|| Refused::field(FILE, field, "is missing"))
 }
 
-fn text(value: String, field: &str) -> Result<String, Refused> {
+pub(crate) fn text(value: String, field: &str) -> Result<String, Refused> {
     check(!value.is_empty(), field, || "is empty".to_owned())?;
     Ok(value)
 }
 
-fn positive(value: u32, field: &str) -> Result<u32, Refused> {
+pub(crate) fn positive(value: u32, field: &str) -> Result<u32, Refused> {
     check(value > 0, field, || "must be above 0".to_owned())?;
     Ok(value)
 }
@@ -274,7 +309,7 @@ fn sha256(value: String, field: &str) -> Result<String, Refused> {
 }
 
 /// Turns a number into an enum; zero, which every enum of the contract calls unspecified, is refused like an unknown one.
-fn enumerated<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, Refused> {
+pub(crate) fn enumerated<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, Refused> {
     let known = if value == 0 { None } else { E::try_from(value).ok() };
     known.ok_or_else(|| Refused::field(FILE, field, format!("value {value} is unspecified or unknown")))
 }

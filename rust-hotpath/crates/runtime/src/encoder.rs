@@ -45,9 +45,10 @@ impl Encoder {
                 problem: format!("is {}, {} is loaded", manifest.onnxruntime_version, library.version()),
             });
         }
-        let dimensions = manifest.embedding.dimensions[0];
+        let task = manifest.embedding()?;
+        let dimensions = task.dimensions[0];
         signature(graph, dimensions)?;
-        pooling_is_known(manifest.embedding.pooling)?;
+        pooling_is_known(task.pooling)?;
         let session = session(library, bundle, graph).map_err(|error| Refused {
             file: graph.file.clone(),
             field: String::new(),
@@ -58,7 +59,7 @@ impl Encoder {
             session,
             packed: Packed::default(),
             dimensions: dimensions as usize,
-            normalize: manifest.embedding.normalize,
+            normalize: task.normalize,
         })
     }
 

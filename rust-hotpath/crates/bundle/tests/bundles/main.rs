@@ -7,8 +7,10 @@ mod sample;
 
 use std::fs;
 
-use hotpath_bundle::{Axis, Bundle, Manifest, Precision, Refused, Revision, Stamp};
-use sample::Sample;
+use hotpath_bundle::{
+    Axis, Bundle, ChatPlace, Golden, GoldenPrompt, Manifest, Message, Precision, Refused, Revision, Role, Stamp,
+};
+use sample::{KINDS, Sample};
 use serde_json::{Value, json};
 
 #[test]
@@ -20,7 +22,7 @@ fn a_valid_bundle_opens() {
     assert_eq!(bundle.manifest.graphs[0].precision, Precision::Int8);
     assert_eq!(bundle.manifest.graphs[0].inputs[1].shape, []);
     assert_eq!(bundle.manifest.graphs[0].outputs[0].shape, [Axis::Symbolic("tokens".to_owned()), Axis::Fixed(2)]);
-    assert_eq!(bundle.golden.len(), 2);
+    assert!(matches!(&bundle.golden, Golden::Embeddings(cases) if cases.len() == 2));
     assert_eq!(fs::read(bundle.path("tokenizer.json")).unwrap(), sample::TOKENIZER);
 }
 
@@ -61,13 +63,13 @@ fn a_manifest_that_does_not_give_the_folders_name_is_refused() {
 
 #[test]
 fn a_manifest_of_another_model_is_refused() {
-    let sample = Sample::write_with(|manifest| manifest["name"] = json!("another"), |_| ());
+    let sample = Sample::write_with(sample::embedding(), |manifest| manifest["name"] = json!("another"), |_| ());
     assert_eq!(sample.open().unwrap_err().field, "name");
 }
 
 #[test]
 fn values_out_of_range_are_refused_by_field() {
-    let cases: &[(&str, Value, &str)] = &[
+    let embedding: &[(&str, Value, &str)] = &[
         ("/format_version", json!(2), "format_version"),
         ("/format_version", json!("one"), "format_version"),
         ("/name", json!("Upper"), "name"),
@@ -99,17 +101,54 @@ fn values_out_of_range_are_refused_by_field() {
         ("/embedding/dimensions", json!([]), "embedding.dimensions"),
         ("/embedding/dimensions", json!([2, 2]), "embedding.dimensions"),
     ];
-    for (pointer, value, field) in cases {
-        let mut manifest = sample::manifest();
-        *manifest.pointer_mut(pointer).unwrap() = value.clone();
-        let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
-        assert_eq!((refused.file.as_str(), refused.field.as_str()), ("bundle.json", *field), "{value}: {refused}");
+    let template = "/generation/chat_template";
+    let markup = json!({"place": 6, "pieces": [{"text": "a", "control": true}]});
+    let generation: &[(&str, Value, &str)] = &[
+        ("/generation/kv_cache/layers", json!(0), "generation.kv_cache.layers"),
+        ("/generation/kv_cache/kv_heads", json!(0), "generation.kv_cache.kv_heads"),
+        ("/generation/kv_cache/head_dimensions", json!(0), "generation.kv_cache.head_dimensions"),
+        ("/generation/max_chunk_tokens", json!(2), "generation.max_chunk_tokens"),
+        ("/generation/max_chunk_tokens", json!(129), "generation.max_chunk_tokens"),
+        ("/generation/stop_token_ids", json!([1, 1]), "generation.stop_token_ids"),
+        ("/generation/stop_token_ids/1", json!(10), "generation.stop_token_ids"),
+        (&format!("{template}/0/place"), json!(0), "generation.chat_template[0].place"),
+        (&format!("{template}/0/pieces"), json!([]), "generation.chat_template[0].pieces"),
+        (&format!("{template}/0/pieces/1/text"), json!(""), "generation.chat_template[0].pieces[1].text"),
+        (template, json!([markup, markup]), "generation.chat_template[1].place"),
+    ];
+    for (whole, cases) in [(sample::embedding().0, embedding), (sample::generation().0, generation)] {
+        for (pointer, value, field) in cases {
+            let mut manifest = whole.clone();
+            *manifest.pointer_mut(pointer).unwrap() = value.clone();
+            let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
+            assert_eq!((refused.file.as_str(), refused.field.as_str()), ("bundle.json", *field), "{value}: {refused}");
+        }
     }
 }
 
 #[test]
+fn a_generation_manifest_says_what_it_says() {
+    let sample = Sample::write_with(sample::generation(), |_| (), |_| ());
+    let bundle = sample.open().unwrap();
+    let task = bundle.manifest.generation().unwrap();
+    assert_eq!((task.kv_cache.layers, task.max_chunk_tokens), (2, 32));
+    let template = task.chat_template.as_ref().unwrap();
+    assert_eq!(template.at(ChatPlace::BeforeUser).len(), 2);
+    assert!(template.at(ChatPlace::AfterUser).is_empty());
+    assert_eq!(bundle.manifest.embedding().unwrap_err().field, "embedding");
+    let Golden::Generations(golden) = bundle.golden else { panic!("{:?}", bundle.golden) };
+    let message = Message { role: Role::User, content: "one more".to_owned() };
+    assert_eq!(golden.cases[1].prompt, GoldenPrompt::Conversation(vec![message]));
+
+    let change = |manifest: &mut Value| manifest["generation"]["chat_template"] = json!([]);
+    let without = Sample::write_with(sample::generation(), change, |_| ());
+    assert_eq!(without.open().unwrap().manifest.generation().unwrap().chat_template, None);
+    assert_eq!(Sample::write().open().unwrap().manifest.generation().unwrap_err().field, "generation");
+}
+
+#[test]
 fn golden_cases_out_of_range_are_refused_by_field() {
-    let cases: &[(&str, Value, &str)] = &[
+    let embeddings: &[(&str, Value, &str)] = &[
         ("/embeddings/0/token_ids", json!([]), "embeddings[0].token_ids"),
         ("/embeddings/1/token_ids/0", json!(10), "embeddings[1].token_ids"),
         ("/embeddings/1/vector", json!([1.0]), "embeddings[1].vector"),
@@ -117,10 +156,27 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/embeddings/1/token_ids", json!([1, 2]), "embeddings"),
         ("/embeddings", json!([]), "embeddings"),
     ];
-    for (pointer, value, field) in cases {
-        let sample = Sample::write_with(|_| (), |golden| *golden.pointer_mut(pointer).unwrap() = value.clone());
-        let refused = sample.open().unwrap_err();
-        assert_eq!((refused.file.as_str(), refused.field.as_str()), ("golden.json", *field), "{value}: {refused}");
+    let role = "conversation.messages[0].role";
+    let generations: &[(&str, Value, &str)] = &[
+        ("/generations/0/prompt_ids", json!([]), "generations[0].prompt_ids"),
+        ("/generations/1/prompt_ids", json!([1, 2]), "generations"),
+        ("/generations/1/conversation/messages", json!([]), "generations[1].conversation.messages"),
+        ("/generations/1/conversation/messages/0/role", json!("tool"), &format!("generations[1].{role}")),
+        ("/generations/0/logit_ids/1", json!(10), "generations[0].logit_ids"),
+        ("/generations/0/reference/next_token_logits", json!([1.0]), "generations[0].reference.next_token_logits"),
+        ("/generations/0/reference/next_token_logits/0", json!("NaN"), "generations[0].reference.next_token_logits"),
+        ("/generations/0/reference/token_ids", json!([]), "generations[0].reference.token_ids"),
+        ("/generations/0/graphs/0/token_ids", json!(vec![1; 7]), "generations[0].graphs[0].token_ids"),
+        ("/generations/0/graphs/0/margins/0", json!(-0.5), "generations[0].graphs[0].margins"),
+        ("/generations/0/graphs", json!([]), "generations[0].graphs"),
+        ("/clear_margin", json!(0), "clear_margin"),
+    ];
+    for (kind, cases) in [(KINDS[0], embeddings), (KINDS[1], generations)] {
+        for (pointer, value, field) in cases {
+            let change = |golden: &mut Value| *golden.pointer_mut(pointer).unwrap() = value.clone();
+            let refused = Sample::write_with(kind(), |_| (), change).open().unwrap_err();
+            assert_eq!((refused.file.as_str(), refused.field.as_str()), ("golden.json", *field), "{value}: {refused}");
+        }
     }
 }
 
@@ -153,7 +209,7 @@ fn a_stamp_changes_with_the_files_and_only_with_them() {
 
 #[test]
 fn an_error_reads_as_file_field_problem() {
-    let mut manifest = sample::manifest();
+    let mut manifest = sample::embedding().0;
     manifest["graphs"][0].as_object_mut().unwrap().remove("opset");
     let refused: Refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
     let text = refused.to_string();

@@ -6,7 +6,7 @@ use hotpath_bundle::{Manifest, Revision};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::sample::{self, Sample};
+use crate::sample::{self, KINDS, Sample};
 
 /// JSON pointers of every object in a document.
 fn objects(value: &Value, at: &str, found: &mut Vec<String>) {
@@ -33,23 +33,23 @@ fn fields(document: &Value) -> Vec<(String, String)> {
 /// Changes one object of the manifest, and of the golden file, and gives what the reader says to each.
 fn each_field_changed(change: impl Fn(&mut serde_json::Map<String, Value>, &str)) -> Vec<(String, String)> {
     let mut said = Vec::new();
-    for (at, name) in fields(&sample::manifest()) {
-        let mut manifest = sample::manifest();
-        change(manifest.pointer_mut(&at).unwrap().as_object_mut().unwrap(), &name);
-        let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).expect_err(&name);
-        assert_eq!(refused.file, "bundle.json");
-        said.push((name, refused.to_string()));
+    for kind in KINDS {
+        let (whole, golden) = kind();
+        for (at, name) in fields(&whole) {
+            let mut manifest = whole.clone();
+            change(manifest.pointer_mut(&at).unwrap().as_object_mut().unwrap(), &name);
+            let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).expect_err(&name);
+            assert_eq!(refused.file, "bundle.json");
+            said.push((name, refused.to_string()));
+        }
+        for (at, name) in fields(&golden) {
+            let change = |golden: &mut Value| change(golden.pointer_mut(&at).unwrap().as_object_mut().unwrap(), &name);
+            let refused = Sample::write_with(kind(), |_| (), change).open().expect_err(&name);
+            assert_eq!(refused.file, "golden.json");
+            said.push((name, refused.to_string()));
+        }
     }
-    for (at, name) in fields(&sample::golden()) {
-        let sample = Sample::write_with(
-            |_| (),
-            |golden| change(golden.pointer_mut(&at).unwrap().as_object_mut().unwrap(), &name),
-        );
-        let refused = sample.open().expect_err(&name);
-        assert_eq!(refused.file, "golden.json");
-        said.push((name, refused.to_string()));
-    }
-    assert!(said.len() > 50, "the walk found only {} fields", said.len());
+    assert!(said.len() > 120, "the walk found only {} fields", said.len());
     said
 }
 
@@ -76,7 +76,7 @@ fn an_unknown_field_is_refused_in_every_object() {
 
 #[test]
 fn another_spelling_of_a_name_is_refused() {
-    let mut manifest = sample::manifest();
+    let mut manifest = sample::embedding().0;
     let fields = manifest.as_object_mut().unwrap();
     let value = fields.remove("format_version").unwrap();
     fields.insert("formatVersion".to_owned(), value);
@@ -86,7 +86,7 @@ fn another_spelling_of_a_name_is_refused() {
 
 #[test]
 fn a_field_that_is_there_twice_is_refused() {
-    let json = serde_json::to_string(&sample::manifest()).unwrap();
+    let json = serde_json::to_string(&sample::embedding().0).unwrap();
     let twice = json.replacen("\"name\":\"sample\"", "\"name\":\"sample\",\"name\":\"sample\"", 1);
     assert_ne!(json, twice);
     let refused = Manifest::parse(twice.as_bytes()).unwrap_err();
@@ -95,7 +95,7 @@ fn a_field_that_is_there_twice_is_refused() {
 
 #[test]
 fn bytes_after_the_document_are_refused() {
-    let mut json = serde_json::to_vec(&sample::manifest()).unwrap();
+    let mut json = serde_json::to_vec(&sample::embedding().0).unwrap();
     json.extend_from_slice(b" {}");
     assert!(Manifest::parse(&json).is_err());
 }
@@ -112,10 +112,11 @@ proptest! {
     /// Random bytes hardly get past the first brace; a valid document with a few bytes changed goes deep.
     #[test]
     fn a_damaged_manifest_never_panics(
+        kind in prop::sample::select(&KINDS[..]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut json = serde_json::to_vec(&sample::manifest()).unwrap();
+        let mut json = serde_json::to_vec(&kind().0).unwrap();
         for (place, byte) in damage {
             let place = place.index(json.len());
             json[place] = byte;
@@ -129,11 +130,16 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_golden_file_never_panics(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let mut golden = serde_json::to_vec(&sample::golden()).unwrap();
+    fn a_damaged_golden_file_never_panics(
+        kind in prop::sample::select(&KINDS[..]),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let (manifest, golden) = kind();
+        let mut golden = serde_json::to_vec(&golden).unwrap();
         let place = place.index(golden.len());
         golden[place] = byte;
-        if let Err(refused) = Sample::write_bytes(sample::manifest(), &golden).open() {
+        if let Err(refused) = Sample::write_bytes(manifest, &golden).open() {
             prop_assert_eq!(refused.file, "golden.json");
         }
     }

@@ -9,14 +9,53 @@ use tempfile::TempDir;
 pub const TOKENIZER: &[u8] = b"{\"tokenizer\": 1}";
 const MODEL: &[u8] = b"a graph";
 
-/// The manifest, with a golden file as [`golden`] makes it.
-pub fn manifest() -> Value {
+/// Each kind of manifest with its golden file.
+pub const KINDS: [fn() -> (Value, Value); 2] = [embedding, generation];
+
+/// A manifest of an embedding model and its golden file.
+pub fn embedding() -> (Value, Value) {
+    let golden = json!({"embeddings": [
+        {"text": "one", "token_ids": [1, 2], "vector": [0.6, 0.8]},
+        {"text": "one more", "token_ids": [1, 3, 2], "vector": [1.0, 0.0]},
+    ]});
+    let mut manifest = manifest(&golden);
+    manifest["embedding"] = json!({"pooling": "POOLING_MEAN", "normalize": true, "dimensions": [2]});
+    (manifest, golden)
+}
+
+/// A manifest of a generation model and its golden file.
+pub fn generation() -> (Value, Value) {
+    let said = || json!({"next_token_logits": [0.5, -1.5], "token_ids": [4, 0], "margins": [0.25, 1.0]});
+    let case = |ids: &[u32]| json!({"prompt_ids": ids, "logit_ids": [0, 4], "reference": said(), "graphs": [said()]});
+    let (mut text, mut conversation) = (case(&[1, 2]), case(&[1, 3, 2]));
+    text["text"] = json!("one");
+    conversation["conversation"] = json!({"messages": [{"role": "user", "content": "one more"}]});
+    let golden = json!({
+        "generations": [text, conversation],
+        "clear_margin": 0.5,
+        "chunk_plans": [{"prompt_tokens": 5, "chunk_tokens": 4, "chunks": [3, 2]}],
+    });
+    let mut manifest = manifest(&golden);
+    manifest["generation"] = json!({
+        "kv_cache": {"layers": 2, "kv_heads": 1, "head_dimensions": 16},
+        "max_chunk_tokens": 32,
+        "stop_token_ids": [0, 9],
+        "chat_template": [{
+            "place": "CHAT_PLACE_BEFORE_USER",
+            "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
+        }],
+    });
+    (manifest, golden)
+}
+
+/// A manifest without a task.
+fn manifest(golden: &Value) -> Value {
     let tensor = |name: &str, element_type: &str, shape: &[&str]| json!({"name": name, "element_type": element_type, "shape": shape});
     json!({
         "format_version": 1,
         "name": "sample",
         "source": {"uri": "file:sample", "sha256": "0".repeat(64), "license": "MIT", "owner": "someone"},
-        "files": files(&serde_json::to_vec(&golden()).unwrap()),
+        "files": files(&serde_json::to_vec(golden).unwrap()),
         "onnxruntime_version": "1.31.1",
         "graphs": [{
             "precision": "PRECISION_INT8",
@@ -32,15 +71,7 @@ pub fn manifest() -> Value {
         }],
         "tokenizer": {"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8},
         "golden_file": "golden.json",
-        "embedding": {"pooling": "POOLING_MEAN", "normalize": true, "dimensions": [2]}
     })
-}
-
-pub fn golden() -> Value {
-    json!({"embeddings": [
-        {"text": "one", "token_ids": [1, 2], "vector": [0.6, 0.8]},
-        {"text": "one more", "token_ids": [1, 3, 2], "vector": [1.0, 0.0]},
-    ]})
 }
 
 fn files(golden: &[u8]) -> Value {
@@ -60,12 +91,15 @@ pub struct Sample {
 
 impl Sample {
     pub fn write() -> Self {
-        Self::write_with(|_| (), |_| ())
+        Self::write_with(embedding(), |_| (), |_| ())
     }
 
     /// Writes a bundle whose hashes are right, whatever is changed in its manifest and golden file.
-    pub fn write_with(change_manifest: impl FnOnce(&mut Value), change_golden: impl FnOnce(&mut Value)) -> Self {
-        let (mut manifest, mut golden) = (manifest(), golden());
+    pub fn write_with(
+        (mut manifest, mut golden): (Value, Value),
+        change_manifest: impl FnOnce(&mut Value),
+        change_golden: impl FnOnce(&mut Value),
+    ) -> Self {
         change_manifest(&mut manifest);
         change_golden(&mut golden);
         Self::write_bytes(manifest, &serde_json::to_vec(&golden).unwrap())

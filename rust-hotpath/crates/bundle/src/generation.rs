@@ -1,0 +1,123 @@
+//! The generation task of a manifest: the shape of the cache, the chunks of a prompt, and the markup of a conversation.
+
+use std::collections::BTreeMap;
+
+use hotpath_contract::bundle::v1::{self as proto, ChatPlace};
+
+use crate::{
+    Refused, Tokenizer,
+    manifest::{FILE, check, enumerated, positive, required, text},
+};
+
+/// Chunks that a decoder can be run in. Below, a tail of one token could not borrow another from its neighbour; above, a
+/// chunk would be more than one tile of attention.
+const CHUNK_TOKENS: std::ops::RangeInclusive<u32> = 3..=128;
+
+/// A checked `triptych.bundle.v1.GenerationTask`. The fields' meaning is documented there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Generation {
+    pub kv_cache: KvCache,
+    pub max_chunk_tokens: u32,
+    pub stop_token_ids: Vec<u32>,
+    /// `None`: the model only continues text.
+    pub chat_template: Option<ChatTemplate>,
+}
+
+/// Shape of the cache of one layer and side: [rows, `kv_heads`, capacity, `head_dimensions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct KvCache {
+    pub layers: u32,
+    pub kv_heads: u32,
+    pub head_dimensions: u32,
+}
+
+/// What stands between the messages of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatTemplate(BTreeMap<ChatPlace, Vec<MarkupPiece>>);
+
+/// A control token or text between two of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkupPiece {
+    /// The token's name in the vocabulary, or the text.
+    pub text: String,
+    /// Whether it is a control token.
+    pub control: bool,
+}
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said. Names of control tokens are text here.
+    pub content: String,
+}
+
+impl ChatTemplate {
+    /// The markup of one place; empty where there is none.
+    #[must_use]
+    pub fn at(&self, place: ChatPlace) -> &[MarkupPiece] {
+        self.0.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// All markup.
+    pub fn pieces(&self) -> impl Iterator<Item = &MarkupPiece> {
+        self.0.values().flatten()
+    }
+}
+
+/// Checks a task; `tokenizer` has the bounds of its ids.
+pub(crate) fn read(proto: proto::GenerationTask, tokenizer: &Tokenizer) -> Result<Generation, Refused> {
+    let max_chunk_tokens = proto.max_chunk_tokens;
+    check(CHUNK_TOKENS.contains(&max_chunk_tokens), "generation.max_chunk_tokens", || {
+        format!("{max_chunk_tokens} is not {} to {}", CHUNK_TOKENS.start(), CHUNK_TOKENS.end())
+    })?;
+    let stops = proto.stop_token_ids;
+    let ascending = stops.windows(2).all(|pair| pair[0] < pair[1]);
+    let known = stops.last().is_none_or(|last| *last < tokenizer.vocabulary_size);
+    check(ascending && known, "generation.stop_token_ids", || {
+        format!("{stops:?} are not ascending and below {}", tokenizer.vocabulary_size)
+    })?;
+    Ok(Generation {
+        kv_cache: kv_cache(required(proto.kv_cache, "generation.kv_cache")?)?,
+        max_chunk_tokens,
+        stop_token_ids: stops,
+        chat_template: chat_template(proto.chat_template)?,
+    })
+}
+
+fn kv_cache(proto: proto::KvCache) -> Result<KvCache, Refused> {
+    Ok(KvCache {
+        layers: positive(proto.layers, "generation.kv_cache.layers")?,
+        kv_heads: positive(proto.kv_heads, "generation.kv_cache.kv_heads")?,
+        head_dimensions: positive(proto.head_dimensions, "generation.kv_cache.head_dimensions")?,
+    })
+}
+
+fn chat_template(proto: Vec<proto::ChatMarkup>) -> Result<Option<ChatTemplate>, Refused> {
+    let mut places = BTreeMap::new();
+    for (i, markup) in proto.into_iter().enumerate() {
+        let at = format!("generation.chat_template[{i}]");
+        let place = enumerated(markup.place, &format!("{at}.place"))?;
+        check(!markup.pieces.is_empty(), &format!("{at}.pieces"), || "there must be at least one".to_owned())?;
+        let pieces = markup.pieces.into_iter().enumerate().map(|(j, piece)| {
+            Ok(MarkupPiece { text: text(piece.text, &format!("{at}.pieces[{j}].text"))?, control: piece.control })
+        });
+        let pieces = pieces.collect::<Result<_, Refused>>()?;
+        if places.insert(place, pieces).is_some() {
+            return Err(Refused::field(FILE, format!("{at}.place"), "is there twice"));
+        }
+    }
+    Ok(if places.is_empty() { None } else { Some(ChatTemplate(places)) })
+}

@@ -1,0 +1,38 @@
+use hotpath_contract::bundle::v1 as proto;
+
+use super::{check_ids, differ};
+use crate::{Embedding, Manifest, Refused, strict_json};
+
+/// One checked `triptych.bundle.v1.GoldenEmbedding`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GoldenEmbedding {
+    /// The text.
+    pub text: String,
+    /// Its ids, special tokens included.
+    pub token_ids: Vec<u32>,
+    /// Its vector in full length.
+    pub vector: Vec<f32>,
+}
+
+pub(super) fn parse(json: &[u8], manifest: &Manifest, task: &Embedding) -> Result<Vec<GoldenEmbedding>, Refused> {
+    let file = manifest.golden_file.as_str();
+    let proto: proto::GoldenFile = strict_json::read("triptych.bundle.v1.GoldenFile", file, json)?;
+    let mut cases = Vec::with_capacity(proto.embeddings.len());
+    for (i, case) in proto.embeddings.into_iter().enumerate() {
+        let refuse = |field: &str, problem: String| Refused::field(file, format!("embeddings[{i}].{field}"), problem);
+        check_ids(&case.token_ids, manifest).map_err(|problem| refuse("token_ids", problem))?;
+        let dimensions = task.dimensions[0] as usize;
+        if case.vector.len() != dimensions || !case.vector.iter().all(|x| x.is_finite()) {
+            let elements = case.vector.len();
+            return Err(refuse(
+                "vector",
+                format!("has {elements} elements, or one that is not finite, for {dimensions}"),
+            ));
+        }
+        cases.push(GoldenEmbedding { text: case.text, token_ids: case.token_ids, vector: case.vector });
+    }
+    if !differ(cases.iter().map(|case| case.token_ids.len())) {
+        return Err(Refused::field(file, "embeddings", "there must be at least two, of different lengths"));
+    }
+    Ok(cases)
+}
