@@ -14,12 +14,11 @@ from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chat import ChatTemplate, Message
-from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan
 from triptych_research.decoder.session import Continuation, DecoderSession
 from triptych_research.reference.decoder import ReferenceDecoder
 
 NEW_TOKENS = 32
-CHUNK_SIZES = (128, 100, 64, 16, 3)
 # In logits. The largest margin at which rounding weights and activations to 8 bits has turned a token was 0.5 in these
 # cases; two kinds of processor, which round differently, are as far from each other as both are from float32.
 CLEAR_MARGIN = 1.0
@@ -112,9 +111,10 @@ def make(
 
 def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Continuation]:
     """Each prompt's continuation; GoldenError unless it is bitwise the same alone, in company and in any chunks."""
+    largest = graph.max_chunk_tokens
     alone = [graph.greedy([prompt], NEW_TOKENS)[0] for prompt in prompts]
     for prompt, expected in zip(prompts, alone, strict=True):
-        for chunk_tokens in CHUNK_SIZES:
+        for chunk_tokens in (largest - 1, largest // 2, largest // 3, MIN_CHUNK_TOKENS):
             if not np.array_equal(graph.prefill(0, prompt, chunk_tokens), expected.next_token_logits):
                 raise GoldenError(f"a prompt of {len(prompt)} tokens has other logits in chunks of {chunk_tokens}")
     for first in range(0, len(prompts), graph.slots):
