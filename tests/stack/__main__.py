@@ -42,6 +42,7 @@ def run_demo() -> None:
 
     def show(stack: Stack, native: NativeStack, stop: threading.Event) -> None:
         demo.journey(stack)
+        demo.next_steps()
         if is_terminal():
             keep_up(stack, native, stop)
 
@@ -75,6 +76,8 @@ def keep_up(stack: Stack, native: NativeStack, stop: threading.Event) -> None:
 
 def tell(stack: Stack) -> None:
     table = Table(show_header=False, box=None)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("API", f"{stack.url}/v1")
     table.add_row("gRPC", stack.grpc)
     table.add_row("metrics", f"{stack.metrics_url}  {stack.hotpath_metrics_url}")

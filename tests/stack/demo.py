@@ -22,6 +22,12 @@ SENTENCES = [
     "Our office is closed on public holidays.",
     "The cat sleeps on the warm keyboard.",
 ]
+CODE = """\
+client = openai.OpenAI(base_url="{url}/v1", api_key=KEY)
+texts = [question, *sentences]
+reply = client.embeddings.create(model="all-minilm-l6-v2", input=texts)
+vectors = np.array([entry.embedding for entry in reply.data])
+scores = vectors[1:] @ vectors[0]  # cosines: vectors have length 1"""
 SHOWN = 100  # characters of a vector of 384 numbers
 
 
@@ -56,11 +62,7 @@ def with_curl(stack: Stack) -> None:
 
 
 def with_sdk(stack: Stack) -> None:
-    code = f'''client = openai.OpenAI(base_url="{stack.url}/v1", api_key=KEY)
-reply = client.embeddings.create(model="{MODEL}", input=[question, *sentences])
-vectors = np.array([entry.embedding for entry in reply.data])  # [texts, 384], each of length 1
-scores = vectors[1:] @ vectors[0]'''
-    console.print(Syntax(code, "python", background_color="default"))
+    console.print(Syntax(CODE.format(url=stack.url), "python", background_color="default"))
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.keys["acme"]) as client:
         raw = client.embeddings.with_raw_response.create(model=MODEL, input=[QUESTION, *SENTENCES])
     reply = raw.parse()
@@ -72,4 +74,15 @@ scores = vectors[1:] @ vectors[0]'''
     for index in np.argsort(-scores):
         table.add_row(f"{scores[index]:.3f}", SENTENCES[index])
     console.print(table)
-    console.print(f"{reply.usage.total_tokens} tokens; Server-Timing: {raw.headers['server-timing']}\n")
+    timing = f"{reply.usage.total_tokens} tokens; Server-Timing: {raw.headers['server-timing']}\n"
+    console.print(timing, soft_wrap=True)
+
+
+def next_steps() -> None:
+    """Say how to go on."""
+    console.rule("[bold]Next")
+    table = Table(show_header=False, box=None)
+    table.add_row("make run", "keeps it up; make up does so in containers")
+    table.add_row("make test", "proves it")
+    table.add_row("README.md", "what is where, and how to make it yours")
+    console.print(table)

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RUN_FOLDER = ROOT / ".run"
+RUN_FOLDER = pathlib.Path(os.environ.get("RUN_FOLDER", ROOT / ".run"))
 STACK_JSON = RUN_FOLDER / "stack.json"
 
 

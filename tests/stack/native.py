@@ -4,7 +4,7 @@ import pathlib
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import grpc
 import httpx
@@ -52,6 +52,10 @@ class Ports:
                         f"port {port} is in use by another program: stop it, or choose another port, "
                         f"as in `make run {self.variable(name)}=0` (0 takes a free one)"
                     ) from error
+
+
+# Variables that ask for a free port each, in `make` and in compose.yaml alike.
+FREE_PORTS = {Ports.variable(field.name): "0" for field in fields(Ports)}
 
 
 class NativeStack:

@@ -12,7 +12,7 @@ const UNMEASURED: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Nobody is told to come back later: SDKs do not believe more than a minute or two.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Tokens and seconds of the latest runs, both fading at the same pace, so that their ratio is one worker's rate.
 #[derive(Debug, Default)]

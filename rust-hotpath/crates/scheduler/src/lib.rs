@@ -8,5 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod drain;
+mod job;
 pub mod planner;
+mod scheduler;
 mod turns;
+mod worker;
+
+pub use job::{Done, Failure};
+pub use planner::{Class, Full, Limits, Load};
+pub use scheduler::{Pending, Scheduler, Work};
+pub use worker::{Observer, Run};

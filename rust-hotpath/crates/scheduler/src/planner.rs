@@ -152,6 +152,12 @@ impl Planner {
         self.load
     }
 
+    /// Whether a request has something queued.
+    #[must_use]
+    pub fn is_waiting(&self, id: RequestId) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
     /// When all that waits will have run, going by the measured rate.
     #[must_use]
     pub fn time_to_drain(&self) -> Duration {

@@ -1,0 +1,237 @@
+//! The workers, with sessions that wait, fail and panic on demand. No test sleeps: each step waits for what it needs.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hotpath_runtime::{Encode, RunError};
+use hotpath_scheduler::{Class, Failure, Limits, Load, Observer, Pending, Run, Scheduler, Work};
+
+const FAILS: u32 = 666;
+const PANICS: u32 = 667;
+
+const LIMITS: Limits =
+    Limits { workers: 0, batch_tokens: 100, max_queued_tokens: 10_000, max_wait: Duration::from_mins(10) };
+
+/// Says which batch begins, and then waits until it may run. Its vectors tell which text they are of.
+struct Gated {
+    begins: mpsc::Sender<Vec<Vec<u32>>>,
+    may_run: mpsc::Receiver<()>,
+}
+
+impl Encode for Gated {
+    fn encode(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        let _ = self.begins.send(texts.iter().map(|text| text.to_vec()).collect());
+        let _ = self.may_run.recv();
+        Echo.encode(texts)
+    }
+}
+
+/// Runs at once.
+struct Echo;
+
+impl Encode for Echo {
+    fn encode(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        assert!(!texts.iter().any(|text| text.contains(&PANICS)), "a session that panics");
+        if texts.iter().any(|text| text.contains(&FAILS)) {
+            return Err(RunError("a session that fails".to_owned()));
+        }
+        Ok(texts.iter().map(|text| echo(text)).collect())
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn echo(text: &[u32]) -> Vec<f32> {
+    text.iter().map(|id| *id as f32).collect()
+}
+
+/// Keeps every run.
+#[derive(Default)]
+struct Runs(Mutex<Vec<Run>>);
+
+impl Observer for Runs {
+    fn ran(&self, run: &Run) {
+        self.0.lock().unwrap().push(run.clone());
+    }
+}
+
+/// A scheduler whose sessions run only when they are let.
+struct Gate {
+    scheduler: Scheduler,
+    begun: mpsc::Receiver<Vec<Vec<u32>>>,
+    let_run: Vec<mpsc::Sender<()>>,
+}
+
+impl Gate {
+    fn new(workers: usize, limits: Limits) -> Self {
+        let (begins, begun) = mpsc::channel();
+        let mut let_run = Vec::new();
+        let mut sessions: Vec<Box<dyn Encode>> = Vec::new();
+        for _ in 0..workers {
+            let (sender, may_run) = mpsc::channel();
+            let_run.push(sender);
+            sessions.push(Box::new(Gated { begins: begins.clone(), may_run }));
+        }
+        Self { scheduler: Scheduler::start(sessions, limits, Arc::new(Runs::default())).unwrap(), begun, let_run }
+    }
+
+    /// Waits until a batch begins.
+    fn begun(&self) -> Vec<Vec<u32>> {
+        self.begun.recv_timeout(Duration::from_secs(30)).expect("a batch begins")
+    }
+
+    /// Lets every session run from now on.
+    fn open(&mut self) {
+        self.let_run.clear();
+    }
+}
+
+fn echo_scheduler(workers: usize) -> (Scheduler, Arc<Runs>) {
+    let runs = Arc::new(Runs::default());
+    let sessions = (0..workers).map(|_| Box::new(Echo) as Box<dyn Encode>).collect();
+    (Scheduler::start(sessions, LIMITS, runs.clone()).unwrap(), runs)
+}
+
+fn work(inputs: &[&[u32]]) -> Work {
+    let inputs = inputs.iter().map(|input| input.to_vec()).collect();
+    Work { class: Class::Interactive, key: "a".into(), deadline: None, inputs }
+}
+
+fn wait(pending: Pending) -> Result<Vec<Vec<f32>>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(pending.result()).map(|done| done.vectors)
+}
+
+#[test]
+fn every_vector_comes_back_to_its_input() {
+    let (scheduler, runs) = echo_scheduler(3);
+    let ask = |client: u32| {
+        for round in 0..50 {
+            let inputs: Vec<Vec<u32>> = (0..=round % 7).map(|i| vec![client, round, i]).collect();
+            let texts: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
+            let expected: Vec<Vec<f32>> = texts.iter().map(|text| echo(text)).collect();
+            assert_eq!(wait(scheduler.submit(work(&texts)).unwrap()).unwrap(), expected);
+        }
+    };
+    thread::scope(|scope| (0..8).for_each(|client| drop(scope.spawn(move || ask(client)))));
+    assert_eq!(scheduler.load(), Load::default());
+    let ran: usize = runs.0.lock().unwrap().iter().map(|run| run.inputs).sum();
+    assert_eq!(ran, 8 * (0..50).map(|round| round % 7 + 1).sum::<usize>(), "each input ran once");
+}
+
+#[test]
+fn a_large_request_spreads_over_the_workers() {
+    let mut gate = Gate::new(2, LIMITS);
+    let text = [1; 60];
+    let pending = gate.scheduler.submit(work(&[&text, &text, &text])).unwrap();
+    let (first, second) = (gate.begun(), gate.begun());
+    assert_eq!((first.len(), second.len()), (1, 1), "both workers have some of it before either is done");
+    gate.open();
+    assert_eq!(wait(pending).unwrap().len(), 3);
+}
+
+#[test]
+fn a_bad_input_fails_with_its_index_and_disturbs_no_neighbour() {
+    for (bad, cause) in [(FAILS, "a session that fails"), (PANICS, "panic: a session that panics")] {
+        let mut gate = Gate::new(1, LIMITS);
+        let first = gate.scheduler.submit(work(&[&[9]])).unwrap();
+        gate.begun();
+        let neighbour = gate.scheduler.submit(work(&[&[1], &[2]])).unwrap();
+        let faulty = gate.scheduler.submit(work(&[&[3], &[bad], &[4]])).unwrap();
+        gate.open();
+        assert!(wait(first).is_ok());
+        assert_eq!(gate.begun().len(), 5, "all of them were in one batch");
+        assert_eq!(wait(neighbour).unwrap(), [[1.0], [2.0]]);
+        assert_eq!(wait(faulty), Err(Failure::RunFailed { input: 1, cause: cause.to_owned() }));
+        assert_eq!(wait(gate.scheduler.submit(work(&[&[5]])).unwrap()).unwrap(), [[5.0]], "the worker lives");
+        assert_eq!(gate.scheduler.load(), Load::default());
+    }
+}
+
+#[test]
+fn cancelled_work_does_not_run() {
+    let mut gate = Gate::new(1, LIMITS);
+    let first = gate.scheduler.submit(work(&[&[1]])).unwrap();
+    gate.begun();
+    let cancelled = gate.scheduler.submit(work(&[&[2], &[2]])).unwrap();
+    let last = gate.scheduler.submit(work(&[&[3]])).unwrap();
+    assert_eq!(gate.scheduler.load(), Load { queued_tokens: 3, queued_inputs: 3, running_inputs: 1 });
+    drop(cancelled);
+    assert_eq!(gate.scheduler.load(), Load { queued_tokens: 1, queued_inputs: 1, running_inputs: 1 });
+    gate.open();
+    assert!(wait(first).is_ok() && wait(last).is_ok());
+    assert_eq!(gate.begun(), [[3]]);
+}
+
+#[test]
+fn a_request_that_is_cancelled_while_it_runs_is_forgotten() {
+    let mut gate = Gate::new(1, LIMITS);
+    let cancelled = gate.scheduler.submit(work(&[&[1]])).unwrap();
+    gate.begun();
+    drop(cancelled);
+    gate.open();
+    assert!(wait(gate.scheduler.submit(work(&[&[2]])).unwrap()).is_ok());
+    assert_eq!(gate.scheduler.load(), Load::default());
+}
+
+#[test]
+fn expired_work_does_not_run() {
+    let mut gate = Gate::new(1, LIMITS);
+    let first = gate.scheduler.submit(work(&[&[1]])).unwrap();
+    gate.begun();
+    let expired = gate.scheduler.submit(Work { deadline: Some(Instant::now()), ..work(&[&[2]]) }).unwrap();
+    let last = gate.scheduler.submit(work(&[&[3]])).unwrap();
+    gate.open();
+    assert_eq!(wait(expired), Err(Failure::DeadlineExceeded));
+    assert!(wait(first).is_ok() && wait(last).is_ok());
+    assert_eq!(gate.begun(), [[3]]);
+}
+
+#[test]
+fn work_that_waited_too_long_does_not_run() {
+    let mut gate = Gate::new(1, Limits { max_wait: Duration::ZERO, ..LIMITS });
+    // With no patience at all even the first request is dropped: there is always some time until a worker looks.
+    let pending = gate.scheduler.submit(work(&[&[1]])).unwrap();
+    gate.open();
+    assert!(matches!(wait(pending), Err(Failure::WaitedTooLong { .. })));
+    assert_eq!(gate.scheduler.load(), Load::default());
+}
+
+#[test]
+fn a_full_queue_refuses_until_it_has_drained() {
+    let mut gate = Gate::new(1, Limits { max_queued_tokens: 3, ..LIMITS });
+    let first = gate.scheduler.submit(work(&[&[1]])).unwrap();
+    gate.begun();
+    let second = gate.scheduler.submit(work(&[&[2, 2, 2]])).unwrap();
+    let full = gate.scheduler.submit(work(&[&[3]])).unwrap_err();
+    assert!(full.retry_after > Duration::ZERO);
+    gate.open();
+    assert!(wait(first).is_ok() && wait(second).is_ok());
+    assert!(wait(gate.scheduler.submit(work(&[&[3]])).unwrap()).is_ok());
+}
+
+#[test]
+fn closing_finishes_what_is_queued() {
+    let mut gate = Gate::new(2, LIMITS);
+    let pending: Vec<Pending> = (0..20).map(|i| gate.scheduler.submit(work(&[&[i; 70]])).unwrap()).collect();
+    gate.begun();
+    gate.open();
+    gate.scheduler.close();
+    for (i, pending) in (0..20).zip(pending) {
+        assert_eq!(wait(pending).unwrap(), [echo(&[i; 70])]);
+    }
+}
+
+#[test]
+fn timings_do_not_overlap_and_fit_the_call() {
+    let (scheduler, _) = echo_scheduler(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let began = Instant::now();
+    let done = runtime.block_on(scheduler.submit(work(&[&[1], &[2]])).unwrap().result()).unwrap();
+    assert!(done.queue + done.inference <= began.elapsed());
+    assert_eq!(done.vectors.len(), 2);
+}
