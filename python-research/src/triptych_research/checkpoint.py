@@ -5,21 +5,18 @@ Everything is checked here, so that what builds on it need not ask again. Must n
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 import tokenizers
 
+from triptych_research import json_fields
+from triptych_research.json_fields import CheckpointError as CheckpointError  # what this module raises
 from triptych_research.sources import WEIGHTS, Source
 
 # Heads of BertModel that sentence vectors do not use, and a constant that old exporters stored.
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
-
-
-class CheckpointError(Exception):
-    """A file of the source is not what this exporter can make a graph of; the message names file and field."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +54,31 @@ def load(source: Source) -> Checkpoint:
     missing file.
     """
     config = _config(source)
-    _require(_json(source, "1_Pooling/config.json"), "1_Pooling/config.json", "pooling_mode_mean_tokens", True)
+    pooling = "1_Pooling/config.json"
+    json_fields.require(json_fields.read(source, pooling), pooling, "pooling_mode_mean_tokens", True)
     return Checkpoint(
         config=config,
         tensors=_tensors(source, config),
-        tokenizer_json=_tokenizer_json(source, config),
+        tokenizer_json=tokenizer_json(source, config.vocabulary_size),
         max_tokens=_max_tokens(source, config),
         normalize=_normalize(source),
     )
+
+
+def tokenizer_json(source: Source, vocabulary_size: int) -> bytes:
+    """Return the tokenizer.json of a source, without padding and truncation."""
+    # Published files often carry the padding and truncation of somebody's training run (all-MiniLM-L6-v2 pads to 128).
+    # The packed graph has no padding, and truncation is the service's to decide and to report.
+    raw = json_fields.read(source, "tokenizer.json") | {"padding": None, "truncation": None}
+    content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        tokenizer = tokenizers.Tokenizer.from_buffer(content)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(f"tokenizer.json: {error}") from error
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= vocabulary_size:
+        raise CheckpointError(f"tokenizer.json: token id {largest} is outside of config.json's {vocabulary_size}")
+    return content
 
 
 def tensor_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
@@ -97,19 +111,19 @@ def _norm_shapes(name: str, size: int) -> dict[str, tuple[int, ...]]:
 
 
 def _config(source: Source) -> EncoderConfig:
-    file, raw = "config.json", _json(source, "config.json")
-    _require(raw, file, "model_type", "bert")
-    _require(raw, file, "hidden_act", "gelu")
-    _require({"position_embedding_type": "absolute"} | raw, file, "position_embedding_type", "absolute")
+    file, raw = "config.json", json_fields.read(source, "config.json")
+    json_fields.require(raw, file, "model_type", "bert")
+    json_fields.require(raw, file, "hidden_act", "gelu")
+    json_fields.require({"position_embedding_type": "absolute"} | raw, file, "position_embedding_type", "absolute")
     config = EncoderConfig(
-        vocabulary_size=_positive(raw, file, "vocab_size"),
-        hidden_size=_positive(raw, file, "hidden_size"),
-        layers=_positive(raw, file, "num_hidden_layers"),
-        heads=_positive(raw, file, "num_attention_heads"),
-        intermediate_size=_positive(raw, file, "intermediate_size"),
-        positions=_positive(raw, file, "max_position_embeddings"),
-        token_types=_positive(raw, file, "type_vocab_size"),
-        layer_norm_eps=_field(raw, file, "layer_norm_eps", float),
+        vocabulary_size=json_fields.positive(raw, file, "vocab_size"),
+        hidden_size=json_fields.positive(raw, file, "hidden_size"),
+        layers=json_fields.positive(raw, file, "num_hidden_layers"),
+        heads=json_fields.positive(raw, file, "num_attention_heads"),
+        intermediate_size=json_fields.positive(raw, file, "intermediate_size"),
+        positions=json_fields.positive(raw, file, "max_position_embeddings"),
+        token_types=json_fields.positive(raw, file, "type_vocab_size"),
+        layer_norm_eps=json_fields.field(raw, file, "layer_norm_eps", float),
     )
     if config.hidden_size % config.heads:
         raise CheckpointError(f"{file}: num_attention_heads: {config.heads} does not divide {config.hidden_size}")
@@ -133,27 +147,10 @@ def _tensors(source: Source, config: EncoderConfig) -> dict[str, np.ndarray]:
     return {name: found[name].astype(np.float32) for name in shapes}
 
 
-def _tokenizer_json(source: Source, config: EncoderConfig) -> bytes:
-    # Published files often carry the padding and truncation of somebody's training run (this model's pads to 128). The
-    # packed graph has no padding, and truncation is the service's to decide and to report.
-    raw = _json(source, "tokenizer.json") | {"padding": None, "truncation": None}
-    content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
-    try:
-        tokenizer = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"tokenizer.json: {error}") from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
-    if largest >= config.vocabulary_size:
-        raise CheckpointError(
-            f"tokenizer.json: token id {largest} is outside of config.json's {config.vocabulary_size}"
-        )
-    return content
-
-
 def _max_tokens(source: Source, config: EncoderConfig) -> int:
     # The length that the sentence encoder was trained for, which is less than the positions that the backbone has.
     file = "sentence_bert_config.json"
-    limit = _positive(_json(source, file), file, "max_seq_length")
+    limit = json_fields.positive(json_fields.read(source, file), file, "max_seq_length")
     if limit > config.positions:
         raise CheckpointError(f"{file}: max_seq_length: {limit} is above config.json's {config.positions} positions")
     return limit
@@ -161,38 +158,8 @@ def _max_tokens(source: Source, config: EncoderConfig) -> int:
 
 def _normalize(source: Source) -> bool:
     file = "modules.json"
-    modules = _json(source, file, list)
-    kinds = [str(_field(module, file, "type", str)).rsplit(".", 1)[-1] for module in modules]
+    modules = json_fields.read(source, file, list)
+    kinds = [str(json_fields.field(module, file, "type", str)).rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise CheckpointError(f"{file}: type: {kinds} is not transformer, pooling and at most normalisation")
     return "Normalize" in kinds
-
-
-def _json(source: Source, file: str, kind: type = dict) -> Any:
-    try:
-        value = json.loads(source.read(file))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise CheckpointError(f"{file}: expected a JSON {'object' if kind is dict else 'list'}")
-    return value
-
-
-def _field(raw: Any, file: str, name: str, kind: type) -> Any:
-    if not isinstance(raw, dict) or name not in raw:
-        raise CheckpointError(f"{file}: {name}: missing")
-    if type(raw[name]) is not kind:
-        raise CheckpointError(f"{file}: {name}: expected {kind.__name__}, not {raw[name]!r}")
-    return raw[name]
-
-
-def _positive(raw: dict[str, Any], file: str, name: str) -> int:
-    value = _field(raw, file, name, int)
-    if value < 1:
-        raise CheckpointError(f"{file}: {name}: {value} is not positive")
-    return int(value)
-
-
-def _require(raw: dict[str, Any], file: str, name: str, expected: object) -> None:
-    if _field(raw, file, name, type(expected)) != expected:
-        raise CheckpointError(f"{file}: {name}: {raw[name]!r} is not supported, only {expected!r}")

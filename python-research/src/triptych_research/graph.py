@@ -8,8 +8,6 @@ from onnx import helper, numpy_helper
 
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 OPSET = 18  # the first with ReduceMax over axes given as an input
-# The oldest format version that may hold this opset, so that any runtime that knows the operators can read the file.
-_IR_VERSION = 8
 
 # name, element type, axes: an int is a fixed size, a str a symbolic one.
 Tensor = tuple[str, int, tuple[int | str, ...]]
@@ -18,8 +16,10 @@ Tensor = tuple[str, int, tuple[int | str, ...]]
 class GraphBuilder:
     """Collects nodes and constants. Names of values are the caller's and must be unique."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, opset: int = OPSET) -> None:
+        """`opset` is the version of the default operators."""
         self._name = name
+        self._opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
@@ -32,8 +32,12 @@ class GraphBuilder:
 
     def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         """Add an operator with one output and return the output's name."""
-        self._nodes.append(helper.make_node(operator, inputs, [output], name=output, domain=domain, **attributes))
+        self.nodes(operator, inputs, [output], domain, **attributes)
         return output
+
+    def nodes(self, operator: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any) -> None:
+        """Add an operator with several outputs; an unwanted one is ""."""
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name=outputs[0], domain=domain, **attributes))
 
     def model(self, inputs: list[Tensor], outputs: list[Tensor]) -> onnx.ModelProto:
         """Return the checked model."""
@@ -44,7 +48,10 @@ class GraphBuilder:
             [helper.make_tensor_value_info(*tensor) for tensor in outputs],
             list(self._constants.values()),
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, producer_name="triptych", ir_version=_IR_VERSION)
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
+        # The oldest format version that may hold the opset, so that any runtime that knows the operators reads the
+        # file.
+        version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="triptych", ir_version=version)
         onnx.checker.check_model(model)
         return model

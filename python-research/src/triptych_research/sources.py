@@ -19,13 +19,17 @@ from typing import Protocol
 import huggingface_hub
 
 WEIGHTS = "model.safetensors"
-# What an encoder's checkpoint consists of; a hub repository often holds the same weights in four more formats.
+# What checkpoints consist of, as far as they have it; a hub repository often holds the same weights in four more
+# formats.
 CHECKPOINT_FILES = (
     "config.json",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
     "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
     WEIGHTS,
 )
 _HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")

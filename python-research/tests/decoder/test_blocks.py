@@ -1,9 +1,7 @@
 """Weights in blocks: nothing is lost on the way in, and rounding stays within half a step."""
 
-import gguf
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -59,13 +57,3 @@ def test_matrices_of_different_forms_are_not_stacked() -> None:
 def test_rows_keep_their_scales_and_offsets_in_a_new_order() -> None:
     matrix, order = four_bit(1, 4), np.array([2, 0, 3, 1])
     np.testing.assert_array_equal(dense(take_rows(matrix, order)), matrix.dense()[order])
-
-
-@pytest.mark.parametrize("kind", [GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0])
-def test_dequantising_equals_the_format_s_own(kind: GGMLQuantizationType) -> None:
-    from triptych_research.decoder.gguf_file import _q4_1, _q8_0
-
-    values = np.random.default_rng(3).standard_normal((8, 96)).astype(np.float32)
-    data = gguf.quantize(values, kind)
-    matrix = (_q4_1 if kind == GGMLQuantizationType.Q4_1 else _q8_0)(data, 8)
-    np.testing.assert_array_equal(matrix.dense(), gguf.dequantize(data, kind))

@@ -1,7 +1,5 @@
 """Chat templates in pieces: the ids of the rendered string, except that messages are never read as markup."""
 
-from pathlib import Path
-
 import pytest
 import tiny
 from hypothesis import given
@@ -13,6 +11,7 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.chat import ChatTemplate, Message, compile_template
 from triptych_research.decoder.gguf_file import open_gguf
 from triptych_research.decoder.tokenizer import tokenizer_json
+from triptych_research.json_fields import CheckpointError
 
 ROLES = st.sampled_from(["system", "user", "assistant"])
 WORDS = st.text(alphabet="the heart 12\n", max_size=12)
@@ -22,7 +21,7 @@ WORDS = st.text(alphabet="the heart 12\n", max_size=12)
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
     tiny.write_gguf(path, tiny.dense_weights())
-    return Tokenizer.from_str(tokenizer_json(open_gguf(path)))
+    return Tokenizer.from_buffer(tokenizer_json(open_gguf(path)))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,8 @@ def template(tokenizer: Tokenizer) -> ChatTemplate:
 
 def rendered(messages: list[Message], reply: bool) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return Template(tiny.TEMPLATE).render(messages=turns, add_generation_prompt=reply)
+    text: str = Template(tiny.TEMPLATE).render(messages=turns, add_generation_prompt=reply)
+    return text
 
 
 @given(st.lists(st.builds(Message, ROLES, WORDS), min_size=1, max_size=5), st.booleans())
@@ -69,8 +69,8 @@ def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer
         (tiny.TEMPLATE.replace("message['content']", "message['content'] | trim"), "cannot be said in pieces"),
         (tiny.TEMPLATE.replace("message['content']", "''"), "message is not in its place"),
         (
-            "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-            "{{ message.content }}<end>{% endfor %}",
+            "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}"
+            "{% endif %}{{ message.content }}<end>{% endfor %}",
             "refuses the roles user, assistant, system, user: no system",
         ),
         ("{% for message in messages %}", "chat template: "),
@@ -80,5 +80,5 @@ def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer
 def test_templates_of_another_kind_are_refused_with_the_reason(
     tokenizer: Tokenizer, source: str, complaint: str
 ) -> None:
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(CheckpointError, match=complaint):
         compile_template(source, tokenizer)

@@ -9,12 +9,13 @@ import tiny
 from gguf import GGMLQuantizationType
 
 from triptych_research.decoder import gguf_file
-from triptych_research.decoder.blocks import BlockMatrix, dense
+from triptych_research.decoder.blocks import BlockMatrix, Matrix, dense
 from triptych_research.decoder.weights import DecoderWeights
+from triptych_research.json_fields import CheckpointError
 from triptych_research.reference.decoder import ReferenceDecoder
 
 
-def read(path: Path) -> DecoderWeights:
+def read(path: Path) -> DecoderWeights[Matrix]:
     return gguf_file.read_weights(gguf_file.open_gguf(path))
 
 
@@ -69,7 +70,9 @@ def test_a_file_says_the_same_as_the_weights_it_was_written_from(tmp_path: Path)
     tiny.write_gguf(tmp_path / "tiny.gguf", source, GGMLQuantizationType.F32, GGMLQuantizationType.F32)
     ids = [5, 17, 80, 3]
     before, after = ReferenceDecoder(source), ReferenceDecoder(read(tmp_path / "tiny.gguf"))
-    np.testing.assert_allclose(after.logits(ids, after.empty_cache()), before.logits(ids, before.empty_cache()), atol=1e-5)
+    np.testing.assert_allclose(
+        after.logits(ids, after.empty_cache()), before.logits(ids, before.empty_cache()), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_a_file_says_the_same_as_the_weights_it_was_written_from(tmp_path: Path)
 )
 def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
     tiny.write_gguf(tmp_path / "tiny.gguf", tiny.dense_weights(), without=missing)
-    with pytest.raises(ValueError, match=rf"tiny\.gguf: .*{missing}.*missing"):
+    with pytest.raises(CheckpointError, match=rf"tiny\.gguf: .*{missing}.*missing"):
         read(tmp_path / "tiny.gguf")
 
 
@@ -91,11 +94,9 @@ def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
         ("llama.attention.head_count_kv", 3, "heads is 4; it must be a multiple of kv_heads, 3"),
     ],
 )
-def test_what_the_graph_cannot_do_is_refused_by_name(
-    tmp_path: Path, field: str, value: object, complaint: str
-) -> None:
+def test_what_the_graph_cannot_do_is_refused_by_name(tmp_path: Path, field: str, value: object, complaint: str) -> None:
     tiny.write_gguf(tmp_path / "tiny.gguf", tiny.dense_weights(), metadata={field: value})
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(CheckpointError, match=complaint):
         read(tmp_path / "tiny.gguf")
 
 
@@ -105,5 +106,5 @@ def test_a_cut_file_is_refused_by_name(tmp_path: Path, kept: int) -> None:
     tiny.write_gguf(path, tiny.dense_weights())
     assert path.stat().st_size > kept
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=r"tiny\.gguf: not a readable GGUF file"):
+    with pytest.raises(CheckpointError, match=r"tiny\.gguf: not a readable GGUF file"):
         read(path)

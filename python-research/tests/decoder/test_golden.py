@@ -8,19 +8,20 @@ import tiny
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder import golden
-from triptych_research.decoder.blocks import Matrix, dense
+from triptych_research.decoder.blocks import Floats, Matrix, dense
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS
-from triptych_research.decoder.graph import WeightForm, build_decoder
+from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.decoder.weights import DecoderWeights
+from triptych_research.golden import GoldenError
 from triptych_research.reference.decoder import ReferenceDecoder
 
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=2.0, min_cosine=0.98)
 CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7]), ("many", list(range(10, 75))))]
 
 
-def graph(weights: DecoderWeights) -> DecoderSession:
-    model = build_decoder(weights, WeightForm.INT8)
+def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
+    model = build(weights, WeightForm.INT8)
     return DecoderSession(model.SerializeToString(), slots=2, capacity=tiny.CONFIG.context_tokens)
 
 
@@ -52,15 +53,16 @@ def test_other_weights_are_found(file: bundle_pb2.GenerationGoldenFile) -> None:
 
     def disturb(matrix: Matrix) -> Matrix:
         values = dense(matrix)
-        return values + (0.3 * values.std() * random.standard_normal(values.shape)).astype(np.float32)
+        noise: Floats = (0.3 * values.std() * random.standard_normal(values.shape)).astype(np.float32)
+        return values + noise
 
-    with pytest.raises(golden.GoldenError, match=r"generations\[\d\]"):
+    with pytest.raises(GoldenError, match=r"generations\[\d\]"):
         golden.check_graph(file, 0, graph(tiny.weights().map_matrices(disturb)), TOLERANCE)
 
 
 def test_another_rotation_is_found(file: bundle_pb2.GenerationGoldenFile) -> None:
     config = dataclasses.replace(tiny.CONFIG, rope_base=100.0)
-    with pytest.raises(golden.GoldenError, match=r"generations\[\d\]"):
+    with pytest.raises(GoldenError, match=r"generations\[\d\]"):
         golden.check_graph(file, 0, graph(dataclasses.replace(tiny.weights(), config=config)), TOLERANCE)
 
 
@@ -75,7 +77,7 @@ def test_a_token_may_differ_at_a_near_tie_only(
     continuation.margins[0] = golden.CLEAR_MARGIN / 2
     golden.check_graph(changed, 0, session, TOLERANCE)
     continuation.margins[0] = golden.CLEAR_MARGIN
-    with pytest.raises(golden.GoldenError, match=r"generations\[1\]\..*token_ids\[0\]"):
+    with pytest.raises(GoldenError, match=r"generations\[1\]\..*token_ids\[0\]"):
         golden.check_graph(changed, 0, session, TOLERANCE)
 
 
@@ -85,10 +87,10 @@ def test_logits_out_of_tolerance_are_found(
 ) -> None:
     changed = copy(file)
     changed.generations[2].reference.next_token_logits[0] = wrong
-    with pytest.raises(golden.GoldenError, match=rf"generations\[2\]: {measure}"):
+    with pytest.raises(GoldenError, match=rf"generations\[2\]: {measure}"):
         golden.check_graph(changed, 0, session, TOLERANCE)
     strict = bundle_pb2.Tolerance(max_abs_error=100, min_cosine=0.999999)
-    with pytest.raises(golden.GoldenError, match="min_cosine"):
+    with pytest.raises(GoldenError, match="min_cosine"):
         golden.check_graph(file, 0, session, strict)
 
 
@@ -99,7 +101,7 @@ def test_a_row_that_reads_its_neighbour_is_found(session: DecoderSession, monkey
         return run(slot, ids, [max(lengths)] * len(lengths), rows)
 
     monkeypatch.setattr(session, "run", leak)
-    with pytest.raises(golden.GoldenError, match="not the same alone and in a batch of 2"):
+    with pytest.raises(GoldenError, match="not the same alone and in a batch of 2"):
         golden.replay([case.ids for case in CASES], session)
 
 
@@ -113,5 +115,5 @@ def test_a_prompt_whose_last_bits_depend_on_its_chunks_is_found(
         return np.nextafter(logits, np.float32(np.inf)) if chunk_tokens == MIN_CHUNK_TOKENS else logits
 
     monkeypatch.setattr(session, "prefill", round_otherwise)
-    with pytest.raises(golden.GoldenError, match="a prompt of 1 tokens has other logits in chunks of 3"):
+    with pytest.raises(GoldenError, match="a prompt of 1 tokens has other logits in chunks of 3"):
         golden.replay([case.ids for case in CASES], session)

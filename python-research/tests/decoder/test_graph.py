@@ -7,20 +7,21 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych_research.decoder.blocks import Matrix, to_int8
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, largest_chunk
-from triptych_research.decoder.graph import WeightForm, build_decoder
+from triptych_research.decoder.graph import FLOAT32_ACTIVATIONS, WeightForm, build
 from triptych_research.decoder.session import DecoderSession, check_declared_shapes
 from triptych_research.decoder.weights import DecoderWeights
+from triptych_research.json_fields import CheckpointError
 from triptych_research.reference.decoder import ReferenceDecoder
 
 SLOTS = 4
-FLOAT32_ACTIVATIONS = 1
 LONG = [int(value) for value in np.random.default_rng(5).integers(0, tiny.CONFIG.vocabulary_size, 193)]
 PROMPTS = [LONG[:1], LONG[3:20], LONG[:129], LONG[40:105]]
 
 
-def session(form: WeightForm, weights: DecoderWeights | None = None, **settings: int) -> DecoderSession:
-    model = build_decoder(weights or tiny.weights(), form, **settings)
+def session(form: WeightForm, weights: DecoderWeights[Matrix] | None = None, **settings: int) -> DecoderSession:
+    model = build(weights or tiny.weights(), form, **settings)
     return DecoderSession(model.SerializeToString(), SLOTS, tiny.CONFIG.context_tokens)
 
 
@@ -39,8 +40,6 @@ def test_logits_are_the_reference_s(form: WeightForm) -> None:
 
 
 def test_8_bit_weights_are_their_own_rounding_and_no_more() -> None:
-    from triptych_research.decoder.blocks import to_int8
-
     reference = ReferenceDecoder(tiny.weights().map_matrices(to_int8))
     expected = reference.logits(LONG, reference.empty_cache())
     actual = session(WeightForm.INT8, activations=FLOAT32_ACTIVATIONS).score(LONG)
@@ -74,7 +73,9 @@ def test_a_row_decodes_bitwise_the_same_alone_and_beside_rows_of_other_lengths(g
 
 
 @settings(deadline=None, max_examples=30)
-@given(length=st.integers(2, len(LONG)), chunk_tokens=st.integers(MIN_CHUNK_TOKENS, largest_chunk(tiny.CONFIG.head_dim)))
+@given(
+    length=st.integers(2, len(LONG)), chunk_tokens=st.integers(MIN_CHUNK_TOKENS, largest_chunk(tiny.CONFIG.head_dim))
+)
 def test_a_prompt_is_bitwise_the_same_in_chunks_of_any_size(
     graph: DecoderSession, length: int, chunk_tokens: int
 ) -> None:
@@ -97,24 +98,24 @@ def test_what_lies_beyond_a_row_s_length_is_never_read(graph: DecoderSession) ->
 
 
 def test_the_tied_table_is_in_the_file_once() -> None:
-    model = build_decoder(tiny.weights(), WeightForm.INT8)
+    model = build(tiny.weights(), WeightForm.INT8)
     tables = [tensor.name for tensor in model.graph.initializer if tensor.dims[:1] == [tiny.CONFIG.vocabulary_size]]
     assert tables == ["embedding.codes", "embedding.scales"]
 
 
 def test_4_bit_graphs_need_4_bit_weights() -> None:
-    with pytest.raises(ValueError, match=r"layer\.0\.qkv: the 4-bit form needs weights that are 4-bit"):
-        build_decoder(tiny.dense_weights(), WeightForm.INT4)
+    with pytest.raises(CheckpointError, match=r"layer\.0\.qkv: int4 needs weights that have 4 bits"):
+        build(tiny.dense_weights(), WeightForm.INT4)
 
 
 @pytest.mark.parametrize("form", list(WeightForm))
 def test_shapes_are_as_declared(form: WeightForm) -> None:
-    check_declared_shapes(build_decoder(tiny.weights(), form))
+    check_declared_shapes(build(tiny.weights(), form))
 
 
 @pytest.mark.parametrize("output", ["logits", "present_key.1"])
 def test_a_wrong_declaration_is_found(output: str) -> None:
-    model = build_decoder(tiny.weights(), WeightForm.FP32)
+    model = build(tiny.weights(), WeightForm.FP32)
     declared = next(value for value in model.graph.output if value.name == output)
     declared.CopyFrom(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, ["batch", 7]))
     with pytest.raises(ValueError, match=rf"{output} is \[.*\]; it is declared as \['batch', 7\]"):

@@ -8,13 +8,12 @@ import tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from triptych_research.decoder import quality
-from triptych_research.decoder.graph import WeightForm, build_decoder
+from triptych_research.decoder.blocks import Matrix
+from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.decoder.weights import DecoderWeights
 
-GOOD = quality.Quality(
-    positions=100, nll=2.51, reference_nll=2.5, kl=0.004, kl_p99=0.02, top1=0.96, widest_flip=0.5
-)
+GOOD = quality.Quality(positions=100, nll=2.51, reference_nll=2.5, kl=0.004, kl_p99=0.02, top1=0.96, widest_flip=0.5)
 BOUNDS = quality.Bounds(max_nll_increase=0.01, max_kl=0.01, min_top1=0.93)
 
 
@@ -27,8 +26,8 @@ def tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def session(weights: DecoderWeights, form: WeightForm) -> DecoderSession:
-    return DecoderSession(build_decoder(weights, form).SerializeToString(), 1, tiny.CONFIG.context_tokens)
+def session(weights: DecoderWeights[Matrix], form: WeightForm) -> DecoderSession:
+    return DecoderSession(build(weights, form).SerializeToString(), 1, tiny.CONFIG.context_tokens)
 
 
 def test_a_graph_is_no_distance_from_itself(tokenizer: Tokenizer) -> None:
@@ -71,4 +70,4 @@ def test_a_good_graph_is_within_bounds() -> None:
 )
 def test_each_bound_stops_an_export_by_name(measure: str, value: float, complaint: str) -> None:
     with pytest.raises(quality.QualityError, match=complaint):
-        BOUNDS.check(dataclasses.replace(GOOD, **{measure: value}), "int8")
+        BOUNDS.check(quality.Quality(**{**dataclasses.asdict(GOOD), measure: value}), "int8")

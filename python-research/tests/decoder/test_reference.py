@@ -5,8 +5,7 @@ import pytest
 import tiny
 
 from triptych_research.decoder.blocks import Floats
-from triptych_research.decoder.weights import rotary_tables
-from triptych_research.reference.decoder import ReferenceDecoder, rms_norm, rotate, softmax
+from triptych_research.reference.decoder import ReferenceDecoder, angles, rms_norm, rotate, softmax
 
 IDS = [5, 17, 80, 3, 17, 42, 9, 9, 1]
 
@@ -50,12 +49,11 @@ def test_greedy_takes_the_likeliest_token_again_and_again(decoder: ReferenceDeco
 
 
 def test_products_of_rotated_vectors_depend_on_their_distance_only() -> None:
-    cosines, sines = rotary_tables(tiny.CONFIG)
     query, key = np.random.default_rng(1).standard_normal((2, 1, 1, tiny.CONFIG.head_dim)).astype(np.float32)
 
     def product(query_at: int, key_at: int) -> float:
-        turned = rotate(query, cosines[[query_at]], sines[[query_at]])
-        return float((turned * rotate(key, cosines[[key_at]], sines[[key_at]])).sum())
+        query_turn, key_turn = (angles(np.array([position]), tiny.CONFIG) for position in (query_at, key_at))
+        return float((rotate(query, query_turn) * rotate(key, key_turn)).sum())
 
     assert product(7, 3) == pytest.approx(product(204, 200), abs=1e-4)
     assert product(7, 3) != pytest.approx(product(7, 4), abs=1e-3)

@@ -9,8 +9,10 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from safetensors.numpy import save_file
 
-from triptych_research.decoder.blocks import BlockMatrix, Matrix, to_int8
+from triptych_research import sources
+from triptych_research.decoder.blocks import BlockMatrix, Floats, Matrix, to_int8
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.sources import WEIGHTS, Source
 
 CONFIG = DecoderConfig(
     vocabulary_size=96,
@@ -32,17 +34,18 @@ TEMPLATE = (
 )
 
 
-def dense_weights(seed: int = 0, tied: bool = True) -> DecoderWeights:
+def dense_weights(seed: int = 0, tied: bool = True) -> DecoderWeights[Floats]:
     """Float32 weights, large enough for logits to differ clearly."""
     random = np.random.default_rng(seed)
 
-    def matrix(outputs: int, inputs: int) -> Matrix:
-        return (random.standard_normal((outputs, inputs)) * 1.5 / np.sqrt(inputs)).astype(np.float32)
+    def matrix(outputs: int, inputs: int) -> Floats:
+        values: Floats = (random.standard_normal((outputs, inputs)) * 1.5 / np.sqrt(inputs)).astype(np.float32)
+        return values
 
     def norm() -> np.ndarray:
         return (1 + 0.1 * random.standard_normal(CONFIG.hidden_size)).astype(np.float32)
 
-    def layer() -> DecoderLayer:
+    def layer() -> DecoderLayer[Floats]:
         query_rows, kv_rows = CONFIG.heads * CONFIG.head_dim, CONFIG.kv_heads * CONFIG.head_dim
         hidden, intermediate = CONFIG.hidden_size, CONFIG.intermediate_size
         return DecoderLayer(
@@ -63,9 +66,8 @@ def dense_weights(seed: int = 0, tied: bool = True) -> DecoderWeights:
     return DecoderWeights(CONFIG, embedding, layers, norm(), head)
 
 
-def four_bit(matrix: Matrix) -> BlockMatrix:
+def four_bit(matrix: Floats) -> BlockMatrix:
     """Round a float32 matrix to 16 levels between each block's ends."""
-    assert isinstance(matrix, np.ndarray)
     blocks = matrix.reshape(len(matrix), -1, 32)
     low, high = blocks.min(axis=-1), blocks.max(axis=-1)
     scales = (high - low) / np.float32(15)
@@ -73,7 +75,7 @@ def four_bit(matrix: Matrix) -> BlockMatrix:
     return BlockMatrix(4, 0, codes, scales, low)
 
 
-def weights() -> DecoderWeights:
+def weights() -> DecoderWeights[Matrix]:
     """4-bit weights with offsets and an 8-bit table, as GGUF files have them: every graph form can be made of these."""
     quantised = dense_weights().map_matrices(four_bit)
     return dataclasses.replace(quantised, embedding=to_int8(dense_weights().embedding))
@@ -86,7 +88,7 @@ def interleave(matrix: np.ndarray, heads: int) -> np.ndarray:
 
 def write_gguf(
     path: Path,
-    source: DecoderWeights,
+    source: DecoderWeights[Floats],
     linear: GGMLQuantizationType = GGMLQuantizationType.Q4_1,
     table: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
     without: str = "",
@@ -141,8 +143,8 @@ def vocabulary() -> dict[str, object]:
     return {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds, "tokenizer.ggml.merges": ["h e"]}
 
 
-def write_folder(folder: Path, source: DecoderWeights, **changes: object) -> None:
-    """Write float32 weights as a checkpoint folder; `changes` go into config.json."""
+def write_folder(folder: Path, source: DecoderWeights[Floats], **changes: object) -> Source:
+    """Write float32 weights as a checkpoint folder; `changes` go into config.json, and None leaves a field out."""
     config: dict[str, object] = {
         "model_type": "llama",
         "vocab_size": CONFIG.vocabulary_size,
@@ -159,6 +161,7 @@ def write_folder(folder: Path, source: DecoderWeights, **changes: object) -> Non
         "eos_token_id": 0,
         **changes,
     }
+    config = {name: value for name, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
     tensors = {"model.embed_tokens.weight": source.embedding, "model.norm.weight": source.final_norm}
     if source.lm_head is not None:
@@ -176,11 +179,12 @@ def write_folder(folder: Path, source: DecoderWeights, **changes: object) -> Non
             f"{block}.mlp.up_proj.weight": layer.up,
             f"{block}.mlp.down_proj.weight": layer.down,
         }
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / "model.safetensors")
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / WEIGHTS)
+    return sources.Folder(folder, license="MIT", owner="nobody").fetch(folder)
 
 
 def _tensors(
-    source: DecoderWeights, linear: GGMLQuantizationType, table: GGMLQuantizationType
+    source: DecoderWeights[Floats], linear: GGMLQuantizationType, table: GGMLQuantizationType
 ) -> dict[str, tuple[np.ndarray, GGMLQuantizationType]]:
     plain = GGMLQuantizationType.F32
     tensors = {"token_embd.weight": (source.embedding, table), "output_norm.weight": (source.final_norm, plain)}

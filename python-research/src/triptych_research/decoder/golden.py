@@ -1,7 +1,7 @@
 """Golden cases of a generation model: what the NumPy reference says after some prompts, and the gate for every graph.
 
-Each graph continues every prompt alone, together with all the others, and with its prompt cut into chunks of several
-sizes: to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
+Each graph continues every prompt alone, together with others, and with its prompt cut into chunks of several sizes:
+to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
 tokens may differ at near ties only. Anything else means no bundle.
 """
 
@@ -15,7 +15,9 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chat import ChatTemplate, Message
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan
-from triptych_research.decoder.session import Continuation, DecoderSession
+from triptych_research.decoder.continuation import Continuation
+from triptych_research.decoder.session import DecoderSession
+from triptych_research.golden import GoldenError, errors
 from triptych_research.reference.decoder import ReferenceDecoder
 
 NEW_TOKENS = 32
@@ -59,10 +61,6 @@ CHUNK_PLANS = (
     (4, 3),
     (513, 128),
 )
-
-
-class GoldenError(Exception):
-    """A graph or a tokenizer disagrees with the reference."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +150,6 @@ def check_graph(
         _check_logits(result.next_token_logits[list(case.logit_ids)], case.reference, tolerance, field)
         for name, expected in (("reference", case.reference), (f"graphs[{index}]", case.graphs[index])):
             _check_tokens(result.token_ids, expected, golden.clear_margin, f"{field}.{name}")
-
-
-def errors(actual: Floats, expected: Floats) -> tuple[float, float]:
-    """Largest absolute difference and cosine of two vectors of logits."""
-    a, b = actual.astype(np.float64), expected.astype(np.float64)
-    return float(np.abs(a - b).max()), float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def _check_logits(

@@ -1,4 +1,4 @@
-"""Runs a decoder graph with ONNX Runtime as the hot path does: one cache slab a layer and side, bound as past and present.
+"""Runs a decoder graph as the hot path does: one slab of cache for each layer and side, bound as past and present.
 
 Attention writes new keys and values where the old ones lie, so no step copies a cache. Rows [0, n) of the slabs decode
 together whatever their lengths; a prompt is prefilled into its row alone, in chunks.
@@ -73,7 +73,8 @@ class DecoderSession:
             rows = [size - 1] if end == len(prompt) else []
             logits = self.run(slot, [prompt[start:end]], [end], rows)
             start = end
-        return logits[0]
+        last: Floats = logits[0]
+        return last
 
     def score(self, text: Sequence[int]) -> Floats:
         """Logits of every position of a text, [tokens, vocabulary]; uses row 0."""
@@ -112,7 +113,9 @@ def check_declared_shapes(model: onnx.ModelProto) -> None:
     }
     for value in model.graph.input:
         if value.name not in feeds:
-            feeds[value.name] = np.zeros([sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float32)
+            feeds[value.name] = np.zeros(
+                [sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float32
+            )
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for value, result in zip(model.graph.output, session.run(None, feeds), strict=True):
         declared = [sizes.get(axis) if isinstance(axis, str) else axis for axis in _axes(value)]
