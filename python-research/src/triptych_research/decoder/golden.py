@@ -5,7 +5,8 @@ to the last bit the same. Against the reference its logits may be as far off as 
 tokens may differ at near ties only. Anything else means no bundle.
 """
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ NEW_TOKENS = 32
 # cases; two kinds of processor, which round differently, are as far from each other as both are from float32.
 CLEAR_MARGIN = 1.0
 LIKELIEST, OTHERS = 8, 24  # logits that are kept of each prompt
+SLOTS = 5  # texts that are replayed in one batch
 
 TEXTS = (
     "Hello",  # one token: the only prompt that is run as one
@@ -79,6 +81,11 @@ def cases(tokenizer: Tokenizer, template: ChatTemplate | None, context_tokens: i
     return [case for case in found if len(case.ids) + NEW_TOKENS <= context_tokens]
 
 
+def session(graph: pathlib.Path | bytes, prompts: Sequence[Case]) -> DecoderSession:
+    """Return a session with room for the prompts and their continuations."""
+    return DecoderSession(graph, SLOTS, max(len(case.ids) for case in prompts) + NEW_TOKENS)
+
+
 def make(
     prompts: Sequence[Case], reference: ReferenceDecoder, graphs: Sequence[DecoderSession]
 ) -> bundle_pb2.GenerationGoldenFile:
@@ -111,10 +118,10 @@ def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Cont
     """Each prompt's continuation; GoldenError unless it is bitwise the same alone, in company and in any chunks."""
     largest = graph.max_chunk_tokens
     alone = [graph.greedy([prompt], NEW_TOKENS)[0] for prompt in prompts]
-    for prompt, expected in zip(prompts, alone, strict=True):
+    for index, (prompt, expected) in enumerate(zip(prompts, alone, strict=True)):
         for chunk_tokens in (largest - 1, largest // 2, largest // 3, MIN_CHUNK_TOKENS):
             if not np.array_equal(graph.prefill(0, prompt, chunk_tokens), expected.next_token_logits):
-                raise GoldenError(f"a prompt of {len(prompt)} tokens has other logits in chunks of {chunk_tokens}")
+                raise GoldenError(f"generations[{index}]: other logits in chunks of {chunk_tokens} than of {largest}")
     for first in range(0, len(prompts), graph.slots):
         batch = prompts[first : first + graph.slots]
         for index, result in enumerate(graph.greedy(batch, NEW_TOKENS)):

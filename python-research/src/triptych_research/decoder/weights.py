@@ -57,6 +57,10 @@ class DecoderLayer(Generic[M_co]):
     up: M_co  # [intermediate, hidden]
     down: M_co  # [hidden, intermediate]
 
+    def matrices(self) -> tuple[M_co, ...]:
+        """All matrices."""
+        return self.query, self.key, self.value, self.output, self.gate, self.up, self.down
+
 
 @dataclass(frozen=True)
 class DecoderWeights(Generic[M_co]):

@@ -50,12 +50,11 @@ class ReferenceDecoder:
         turn = angles(np.arange(past, future), weights.config)  # [tokens, head_dim / 2]
         stream = weights.embedding[token_ids]  # [tokens, hidden]
         for index, layer in enumerate(weights.decoder_layers):
-            stream = stream + self._attention(
-                rms_norm(stream, layer.attention_norm, epsilon), layer, index, turn, cache
-            )
+            states = rms_norm(stream, layer.attention_norm, epsilon)
+            stream = stream + self._attention(states, layer, index, turn, cache)
             stream = stream + feed_forward(rms_norm(stream, layer.ffn_norm, epsilon), layer)
         head = weights.embedding if weights.lm_head is None else weights.lm_head
-        return rms_norm(stream, weights.final_norm, epsilon) @ head.T  # [tokens, vocabulary]
+        return linear(rms_norm(stream, weights.final_norm, epsilon), head)  # [tokens, vocabulary]
 
     def greedy(self, prompt: list[int], new_tokens: int) -> Continuation:
         """Always take the likeliest token, `new_tokens` times."""
@@ -70,28 +69,33 @@ class ReferenceDecoder:
     def _attention(self, states: Floats, layer: DecoderLayer[Floats], index: int, turn: Angles, cache: Cache) -> Floats:
         """Each token looks back: it averages earlier tokens' values, weighted by how well their key fits its query."""
         config = self.weights.config
-        queries = rotate(split_heads(states @ layer.query.T, config), turn)  # [heads, tokens, head_dim]
-        keys = rotate(split_heads(states @ layer.key.T, config), turn)  # [kv_heads, tokens, head_dim]
-        values = split_heads(states @ layer.value.T, config)  # [kv_heads, tokens, head_dim]
+        queries = rotate(split_heads(linear(states, layer.query), config), turn)  # [heads, tokens, head_dim]
+        keys = rotate(split_heads(linear(states, layer.key), config), turn)  # [kv_heads, tokens, head_dim]
+        values = split_heads(linear(states, layer.value), config)  # [kv_heads, tokens, head_dim]
         keys = cache.keys[index] = np.concatenate([cache.keys[index], keys], axis=1)  # [kv_heads, text, head_dim]
         values = cache.values[index] = np.concatenate([cache.values[index], values], axis=1)
 
         # Grouped-query attention: a few query heads share one key head, which makes the cache so much smaller.
         group = config.heads // config.kv_heads
         keys, values = keys.repeat(group, axis=0), values.repeat(group, axis=0)  # [heads, text, head_dim]
-        scores = queries @ keys.swapaxes(1, 2) / np.float32(np.sqrt(config.head_dim))  # [heads, tokens, text]
+        scores: Floats = queries @ keys.swapaxes(1, 2) / np.sqrt(np.float32(config.head_dim))  # [heads, tokens, text]
         tokens, text = scores.shape[1:]
         later = np.arange(text) > np.arange(text - tokens, text)[:, None]  # [tokens, text]
-        attended = softmax(np.where(later, np.float32(-np.inf), scores)) @ values  # [heads, tokens, head_dim]
-        result: Floats = attended.swapaxes(0, 1).reshape(tokens, -1) @ layer.output.T  # [tokens, hidden]
-        return result
+        scores[:, later] = -np.inf
+        attended = (softmax(scores) @ values).swapaxes(0, 1).reshape(tokens, -1)  # [tokens, heads * head_dim]
+        return linear(attended, layer.output)  # [tokens, hidden]
 
 
 def feed_forward(states: Floats, layer: DecoderLayer[Floats]) -> Floats:
     """SwiGLU (Shazeer, 2020): one projection decides how much of the other passes."""
-    gate, up = states @ layer.gate.T, states @ layer.up.T  # [tokens, intermediate]
+    gate, up = linear(states, layer.gate), linear(states, layer.up)  # [tokens, intermediate]
     silu = gate * (1 + np.tanh(gate / 2)) / 2  # gate * sigmoid(gate); by tanh, because exp would overflow
-    result: Floats = (silu * up) @ layer.down.T  # [tokens, hidden]
+    return linear(silu * up, layer.down)  # [tokens, hidden]
+
+
+def linear(states: Floats, weight: Floats) -> Floats:
+    """[tokens, inputs] to [tokens, outputs]; weights are stored [outputs, inputs]."""
+    result: Floats = states @ weight.T
     return result
 
 
