@@ -94,7 +94,13 @@ func (ex *exchange) reply(status int, body []byte) {
 	// A client that does not read must not keep us. If the deadline cannot be set, the server's own, longer one holds.
 	_ = http.NewResponseController(ex.writer).SetWriteDeadline(time.Now().Add(ex.server.WriteTimeout))
 	ex.writer.WriteHeader(status)
-	_, _ = ex.writer.Write(body) // fails only when the client is gone
+	if _, err := ex.writer.Write(body); err != nil && ex.failure == nil { // nobody sees it; log and metrics say so
+		ex.status, ex.failure = openai.StatusClientClosedRequest, clientGone(err)
+	}
+}
+
+func clientGone(cause error) *fault.Fault {
+	return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: cause}
 }
 
 // serverTiming is the header of that name: where the time went, in milliseconds.
