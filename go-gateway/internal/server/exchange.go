@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,7 +49,11 @@ func (s *Server) route(name string, serve handler) http.Handler {
 		defer s.Metrics.Inflight.Dec()
 		defer ex.finish(r)
 		defer ex.recoverPanic()
-		if err := serve(ex, r); err != nil {
+		err := serve(ex, r)
+		if err == nil && ex.status == 0 {
+			err = errors.New("the handler gave neither a reply nor an error")
+		}
+		if err != nil {
 			ex.fail(err)
 		}
 	})

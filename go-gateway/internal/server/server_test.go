@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -254,15 +253,13 @@ func TestRateLimitOnEachSideOfTheBoundary(t *testing.T) {
 
 func TestAPanicIsOneRequestsError(t *testing.T) {
 	g := startGateway(t)
-	g.hotpath.SetEmbed(func(_ context.Context, r *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-		return nil, testkit.Refusal(fault.EmptyInput, "inputs[0]", "x")
-	})
 	mux := g.API().(*router).mux
 	mux.Handle("/panic", g.route("/panic", func(*exchange, *http.Request) error { panic("secret words") }))
 	mux.Handle("/late", g.route("/late", func(ex *exchange, _ *http.Request) error {
 		ex.reply(http.StatusOK, []byte("{}"))
 		panic("too late")
 	}))
+	mux.Handle("/silent", g.route("/silent", func(*exchange, *http.Request) error { return nil }))
 	panicky := startHandler(t, mux)
 	got, err := http.Get(panicky + "/panic")
 	if err != nil {
@@ -274,6 +271,9 @@ func TestAPanicIsOneRequestsError(t *testing.T) {
 	line := g.accessLine(got.Header.Get("x-request-id"))
 	if line["level"] != "ERROR" || !strings.Contains(fmt.Sprint(line["cause"]), "secret words") || !strings.Contains(fmt.Sprint(line["cause"]), "server_test.go") {
 		t.Errorf("logged as %v", line)
+	}
+	if got, err := http.Get(panicky + "/silent"); err != nil || g.read(got).status != 500 {
+		t.Errorf("a handler without a reply: %v, %v", got, err)
 	}
 	if got, err := http.Get(panicky + "/late"); err == nil {
 		got.Body.Close()
