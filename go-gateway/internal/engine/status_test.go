@@ -75,7 +75,7 @@ func TestFaultOfBareCodesAgreesWithTheDocument(t *testing.T) {
 }
 
 func TestFaultOfStrangers(t *testing.T) {
-	foreign, err := status.New(codes.InvalidArgument, "x").WithDetails(&errdetails.ErrorInfo{Domain: "example.com", Reason: "INVALID_VALUE"})
+	foreign, err := status.New(codes.InvalidArgument, "x").WithDetails(&errdetails.ErrorInfo{Domain: "another.example", Reason: "INVALID_VALUE"})
 	if err != nil {
 		t.Fatal(err)
 	}
