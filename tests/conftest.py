@@ -42,6 +42,8 @@ def stack_kind(request: pytest.FixtureRequest) -> str:
 def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack with the default settings."""
     if stack_kind == "url":
+        if not STACK_JSON.exists():
+            pytest.fail(f"{STACK_JSON} is missing: start the stack with `make run` or `make up`")
         yield Stack.read(STACK_JSON)
     elif stack_kind == "compose":
         if not ComposeStack.engine_works():

@@ -1,5 +1,6 @@
 """The stack as processes of this machine."""
 
+import importlib.util
 import pathlib
 import socket
 import subprocess
@@ -108,9 +109,10 @@ class NativeStack:
 
     def start_hotpath(self) -> Process:
         settings = {
-            "listen": self._address("grpc", self.ports.grpc),
-            "metrics-listen": self._address("hotpath_metrics", self.ports.hotpath_metrics),
+            "grpc-address": self._address("grpc", self.ports.grpc),
+            "metrics-address": self._address("hotpath_metrics", self.ports.hotpath_metrics),
             "models": str(self.models),
+            "onnxruntime-library": str(onnxruntime_library()),
             **self.hotpath_settings,
         }
         self.hotpath = self._serve("hotpath", HOTPATH, settings)
@@ -211,3 +213,12 @@ class NativeStack:
         if not path.exists():
             raise StackError(f"{path.relative_to(ROOT)} is not built: run `make build`")
         return [str(path)]
+
+
+def onnxruntime_library() -> pathlib.Path:
+    """The library inside of the onnxruntime wheel that this Python has."""
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None
+    assert spec.origin is not None
+    (library,) = pathlib.Path(spec.origin).parent.glob("capi/libonnxruntime.*")
+    return library

@@ -29,7 +29,7 @@ REVISION = re.compile(r"[0-9a-f]{16}")
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAY_BE_EMPTY = frozenset({"triptych.bundle.v1.Tensor.shape"})  # of a scalar
+MAY_BE_EMPTY = frozenset({"triptych.bundle.v1.Tensor.shape"})  # of a scalar
 _ELEMENT_TYPES: Mapping[int, bundle_pb2.ElementType] = {
     onnx.TensorProto.FLOAT: bundle_pb2.ELEMENT_TYPE_FLOAT32,
     onnx.TensorProto.INT32: bundle_pb2.ELEMENT_TYPE_INT32,
@@ -111,7 +111,7 @@ def read(path: pathlib.Path) -> Bundle:
     """
     content = _content(path, MANIFEST)
     try:
-        manifest = strict_json.parse(content, bundle_pb2.Manifest, MANIFEST, _MAY_BE_EMPTY)
+        manifest = strict_json.parse(content, bundle_pb2.Manifest, MANIFEST, MAY_BE_EMPTY)
         _check_manifest(manifest)
         if path.name != revision_of(content):
             raise BundleError(
@@ -154,19 +154,21 @@ def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
     paths = [file.path for file in manifest.files]
     precisions = [graph.precision for graph in manifest.graphs]
     dimensions = list(manifest.embedding.dimensions)
-    checks = {
+    checks: dict[str, object] = {
         "format_version": manifest.format_version == FORMAT_VERSION,
         "name": NAME.fullmatch(manifest.name),
         "source.sha256": _SHA256.fullmatch(manifest.source.sha256),
+    }
+    for index, file in enumerate(manifest.files):
+        checks[f"files[{index}].path"] = _FILE_NAME.fullmatch(file.path)
+        checks[f"files[{index}].sha256"] = _SHA256.fullmatch(file.sha256)
+    checks |= {
         "files": paths == sorted(set(paths)) and not set(paths) & {MANIFEST, *CARD_FILES},
         "graphs": len(set(precisions)) == len(precisions),
         "tokenizer.file": manifest.tokenizer.file in paths,
         "golden_file": manifest.golden_file in paths,
         "embedding.dimensions": dimensions == sorted(set(dimensions), reverse=True),
     }
-    for index, file in enumerate(manifest.files):
-        checks[f"files[{index}].path"] = _FILE_NAME.fullmatch(file.path)
-        checks[f"files[{index}].sha256"] = _SHA256.fullmatch(file.sha256)
     for index, graph in enumerate(manifest.graphs):
         checks[f"graphs[{index}].file"] = graph.file in paths
         checks[f"graphs[{index}].tolerance.max_abs_error"] = graph.tolerance.max_abs_error > 0
@@ -199,7 +201,7 @@ def _check_files(path: pathlib.Path, manifest: bundle_pb2.Manifest) -> None:
 
 def _check_graph(path: pathlib.Path, graph: bundle_pb2.Graph, field: str) -> None:
     try:
-        model = onnx.load(path / graph.file, load_external_data=False)
+        model = onnx.load_model_from_string((path / graph.file).read_bytes())
     except DecodeError as error:
         raise BundleError(f"{field}.file: {graph.file} is not an ONNX model") from error
     if _opset(model) != graph.opset:

@@ -8,7 +8,6 @@ import datetime
 import io
 import json
 import os
-import pathlib
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import onnxruntime
 from matplotlib.figure import Figure
 
+from triptych_research import cpu
 from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
 from triptych_research.checkpoint import Checkpoint
 from triptych_research.evaluate import GATES, Quality
@@ -62,12 +62,9 @@ class Measurements:
 
 def machine() -> str:
     """Describe this machine in one line."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
+    int8 = "with" if cpu.has_int8_dot_product() else "without"
+    processor = f"{cpu.model_name()}, {os.cpu_count()} cores, {int8} int8 dot product"
+    return f"{processor}, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
 
 
 def today() -> str:

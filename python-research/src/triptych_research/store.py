@@ -23,6 +23,7 @@ from triptych_research.bundle import BundleError
 CURRENT = "current"
 # How many promotions can be rolled back.
 HISTORY = 10
+_TEMPORARY = ".new-"
 
 
 class StoreError(Exception):
@@ -89,15 +90,28 @@ class Store:
         return current
 
     def add(self, name: str, files: Mapping[str, bytes]) -> str:
-        """Write a bundle, check it and put it in place. Returns its revision; adding it again changes nothing."""
+        """Write a bundle, verify it and put it in place. Returns its revision.
+
+        A revision that is there and whole stays; only its card is replaced. After BundleError there is nothing.
+        """
         revision = bundle.revision_of(files[bundle.MANIFEST])
-        with self._temporary(name) as temporary:
+        self._model(name).mkdir(parents=True, exist_ok=True)
+        with self._turn(name), self._temporary(name) as temporary:
+            place = self._model(name) / revision
+            if _is_whole(place):
+                for file in bundle.CARD_FILES & files.keys():
+                    _write(temporary / file, files[file])
+                    (temporary / file).replace(place / file)
+                return revision
             staged = temporary / name / revision  # named as it will be, so that it can be checked as it will be
             staged.mkdir(parents=True)
             for file, content in files.items():
                 _write(staged / file, content)
+            _flush(staged)
             bundle.verify(staged)
-            self._place(staged, name)
+            shutil.rmtree(place, ignore_errors=True)  # it may be there and damaged
+            staged.rename(place)
+            _flush(place.parent)
         return revision
 
     def add_current(self, source: "Store", name: str) -> str:
@@ -134,19 +148,6 @@ class Store:
             )
         return self.root / name
 
-    def _place(self, staged: pathlib.Path, name: str) -> None:
-        place = self._model(name) / staged.name
-        try:
-            bundle.read(place)
-        except BundleError:
-            shutil.rmtree(place, ignore_errors=True)  # damaged, or not there
-            _flush(staged)
-            staged.rename(place)
-            _flush(place.parent)
-        else:  # the same content; what was measured of it is news
-            for file in sorted(bundle.CARD_FILES & {entry.name for entry in staged.iterdir()}):
-                (staged / file).replace(place / file)
-
     def _switch(self, name: str, current: Current) -> Current:
         folder = self._model(name)
         with self._temporary(name) as temporary:
@@ -157,21 +158,33 @@ class Store:
 
     @contextlib.contextmanager
     def _temporary(self, name: str) -> Iterator[pathlib.Path]:
-        """Make a folder on the same file system, which no reader takes for a revision."""
+        """Make a folder on the same file system, which no reader takes for a revision. To be called in a turn."""
         folder = self._model(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as temporary:
+        for left_by_a_crash in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left_by_a_crash, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
             yield pathlib.Path(temporary)
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
-        """Hold the model's folder, so that of two promotions neither forgets the other."""
-        descriptor = os.open(self._model(name), os.O_RDONLY)
+        """Hold the model's folder, so that of two changes at once neither undoes the other."""
+        try:
+            descriptor = os.open(self._model(name), os.O_RDONLY)
+        except FileNotFoundError:
+            raise StoreError(f"{self._model(name)}: no such model") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+    try:
+        bundle.read(path)
+    except BundleError:
+        return False
+    return True
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

@@ -38,9 +38,8 @@ def _torch_model(source: Source, checkpoint: Checkpoint) -> Callable[[Sequence[i
         import torch
         import transformers
     except ImportError as error:
-        raise ReferenceMismatchError(
-            f"{error.name} is not installed: pip install -e 'python-research[torch]'"
-        ) from error
+        hint = "pip install -e 'python-research[torch]'"
+        raise ReferenceMismatchError(f"{error.name} is not installed: {hint}") from error
     config = transformers.BertConfig.from_dict(json.loads(source.read("config.json")))
     model = transformers.BertModel(config, add_pooling_layer=False).eval()
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in checkpoint.tensors.items()})

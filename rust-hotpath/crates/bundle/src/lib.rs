@@ -16,5 +16,5 @@ mod strict_json;
 pub use folder::{Bundle, Revision, Stamp, hash};
 pub use golden::Golden;
 pub use hotpath_contract::bundle::v1::{CpuFeature, ElementType, Pooling, Precision};
-pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance};
+pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance, is_model_name};
 pub use refused::Refused;
