@@ -66,7 +66,7 @@ generate: build ## Make the stubs from proto/, and docs/config.md
 	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
 
 .PHONY: models
-models: models/all-minilm-l6-v2/current ## Fetch the weights (checked by hash) and export the bundles
+models: models/.made ## Fetch the weights (checked by hash) and export the bundles
 
 .PHONY: rename
 rename: .venv/.installed ## Make it yours: NAME=acme GO_MODULE=example.com/acme
@@ -91,8 +91,11 @@ build: .venv/.installed ## Build the gateway and the hot path
 	cd go-gateway && go build -trimpath -o bin/gateway ./cmd/gateway
 	cd rust-hotpath && cargo build --release --locked --quiet
 
-models/all-minilm-l6-v2/current: .venv/.installed
-	$(BIN)/triptych-models export
+# What exports: a change of it may change the models. The command itself knows whether it does.
+EXPORTER := $(shell find python-research/src/triptych_research -name '*.py' -o -name '*.txt')
+models/.made: $(EXPORTER) python-research/requirements.txt | .venv/.installed
+	$(BIN)/triptych-models export all-minilm-l6-v2
+	touch $@
 
 .PHONY: lint-proto lint-python lint-go lint-rust lint-generated
 lint-proto: .venv/.installed

@@ -15,9 +15,10 @@ COPY rust-hotpath ./
 RUN --mount=type=cache,target=/cache cargo build --release --locked --bin hotpath && cp /cache/target/release/hotpath /hotpath
 
 FROM debian:bookworm-slim
-COPY --from=onnxruntime /onnxruntime/files/onnxruntime/capi/libonnxruntime.so.* /usr/local/lib/
+COPY --from=onnxruntime /onnxruntime/files/onnxruntime/capi/libonnxruntime.so.* /usr/local/lib/libonnxruntime.so
 COPY --from=onnxruntime /onnxruntime/files/onnxruntime/LICENSE /onnxruntime/files/onnxruntime/ThirdPartyNotices.txt /usr/share/doc/onnxruntime/
 COPY --from=build /hotpath /hotpath
+ENV HOTPATH_ONNXRUNTIME_LIBRARY=/usr/local/lib/libonnxruntime.so
 USER 65532:65532
 ENTRYPOINT ["/hotpath"]
 CMD ["serve"]

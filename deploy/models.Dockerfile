@@ -1,9 +1,20 @@
-# The model bundles: exported and checked when the image is built, copied into the models volume when it runs.
+# The model bundles: exported and checked when the image is built, put into the models volume when it runs.
 # Build context: the repository's root.
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11-slim-bookworm
 WORKDIR /src
-COPY python-research/requirements.txt python-research/
-RUN --mount=type=cache,target=/root/.cache/pip pip install --require-hashes -r python-research/requirements.txt
-
-FROM debian:bookworm-slim
+ENV PYTHONPATH=/src PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp ORT_DISABLE_TELEMETRY=1
+COPY python-research/requirements.txt ./
+RUN --mount=type=cache,target=/cache pip install --quiet --cache-dir /cache/pip --root-user-action ignore --require-hashes -r requirements.txt
+COPY python-research/src ./
+COPY --chmod=755 <<'COMMAND' /usr/local/bin/models
+#!/usr/bin/env python3
+import sys
+from triptych_research.cli import main
+sys.exit(main())
+COMMAND
+RUN --mount=type=cache,target=/cache models --models /bundles export all-minilm-l6-v2 --cache /cache/wheels
+# A new named volume takes the owner of the folder that it is mounted on.
+RUN install -d -o 65532 -g 65532 /models
 USER 65532:65532
+ENTRYPOINT ["models", "--models", "/models"]
+CMD ["import", "/bundles"]

@@ -13,10 +13,14 @@ import pytest
 
 from stack.compose import ComposeStack
 from stack.description import STACK_JSON, Stack
-from stack.native import NativeStack
+from stack.native import FREE_PORTS, NativeStack
 
 KINDS = ("native", "compose", "url")
 LOG_TAIL = 4_000  # characters
+# Beside a stack of `make up`, not in its place.
+PROJECT = "triptych-e2e"
+LOGS = pytest.StashKey[Callable[[], list[pathlib.Path]]]()
+COMPOSE = pytest.StashKey[ComposeStack]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,16 +39,19 @@ def stack_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(stack_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack with the default settings."""
     if stack_kind == "url":
+        if not STACK_JSON.exists():
+            pytest.fail(f"{STACK_JSON} is missing: start the stack with `make run` or `make up`")
         yield Stack.read(STACK_JSON)
     elif stack_kind == "compose":
         if not ComposeStack.engine_works():
             if "CI" in os.environ:
                 pytest.fail("no container engine with Compose v2 answers, and in CI there must be one")
             pytest.skip("LOUD: no container engine with Compose v2 answers: the compose stack is NOT tested")
-        with ComposeStack() as compose:
+        with ComposeStack(PROJECT, FREE_PORTS) as compose:
+            request.session.stash[COMPOSE] = compose
             yield compose.describe()
     else:
         native = NativeStack(tmp_path_factory.mktemp("stack"))
@@ -78,9 +85,6 @@ def start_native(
         native.stop()
 
 
-LOGS = pytest.StashKey[Callable[[], list[pathlib.Path]]]()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -94,4 +98,6 @@ def pytest_runtest_makereport(
             logs += [pathlib.Path(path) for path in stack.logs.values()]
         for log in logs:
             report.sections.append((f"end of {log}", log.read_text(errors="replace")[-LOG_TAIL:]))
+        if COMPOSE in item.session.stash:
+            report.sections.append(("end of the containers' logs", item.session.stash[COMPOSE].logs()[-LOG_TAIL:]))
     return report

@@ -1,7 +1,6 @@
 """The table of bad requests, end to end; after each the service is as it was."""
 
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,12 +8,12 @@ import httpx
 import pytest
 
 import cases
-from e2e import replies
+from e2e import bundles, replies
 from e2e.fake_hotpath import FakeHotpath
 from e2e.load import Load
 from e2e.vectors import MODEL, embed
 from stack.description import Stack
-from stack.native import MODELS, NativeStack
+from stack.native import NativeStack
 from stack.waiting import wait_until
 
 OVER_HTTP = [case for case in cases.load() if case.http]
@@ -95,9 +94,10 @@ def hotpath_down(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
 
 @contextmanager
 def model_not_ready(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
-    native = start(models=damaged_models(folder), wait=False)
+    models = bundles.copy_current(folder)
+    bundles.damage(models, next(folder.glob(f"{MODEL}/*/")).name)
+    native = start(models=models, wait=False)
     stack = native.describe()
-    wait_until("the model being listed", lambda: replies.send(stack, case).status_code == 503, STATE_LIMIT_S)
     response = wait_until(
         "the bundle being refused",
         lambda: answer if "not_ready" in (answer := replies.send(stack, case)).text else None,
@@ -119,15 +119,6 @@ CONDITIONS = {
     condition.__name__: condition
     for condition in (stalled_body, full_queue, short_deadline, hotpath_down, model_not_ready, fake_hotpath)
 }
-
-
-def damaged_models(folder: pathlib.Path) -> pathlib.Path:
-    """A models folder whose only bundle has a file with one byte too many."""
-    shutil.copytree(MODELS / MODEL, folder / MODEL)
-    for tokenizer in folder.glob(f"{MODEL}/*/tokenizer.json"):
-        with tokenizer.open("ab") as file:
-            file.write(b"\n")
-    return folder
 
 
 @pytest.mark.parametrize("case", [case for case in OVER_HTTP if case.needs in CONDITIONS], ids=named)

@@ -14,11 +14,11 @@ import pytest
 
 from e2e.vectors import MODEL, embed
 from stack.description import ROOT, Stack
+from stack.native import FREE_PORTS
 from stack.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("native_only")
 START_LIMIT_S = 100
-FREE_PORTS = dict.fromkeys(("PORT", "GRPC_PORT", "GATEWAY_METRICS_PORT", "HOTPATH_METRICS_PORT"), "0")
 
 
 def environment(folder: pathlib.Path, **more: str) -> dict[str, str]:

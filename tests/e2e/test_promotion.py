@@ -1,24 +1,20 @@
 """A new revision takes over while requests run, and goes back."""
 
-import json
 import pathlib
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 
 import grpc
 import pytest
-from triptych.bundle.v1 import bundle_pb2
 from triptych.inference.v1 import model_pb2
 from triptych.inference.v1.model_pb2_grpc import ModelServiceStub
-from triptych_research import bundle, strict_json
-from triptych_research.store import Store
 
+from e2e import bundles
 from e2e.load import Load
 from e2e.vectors import MODEL
 from stack.description import ROOT
-from stack.native import MODELS, NativeStack
+from stack.native import NativeStack
 from stack.waiting import wait_until
 
 COMMAND = ROOT / ".venv/bin/triptych-models"
@@ -29,31 +25,16 @@ TAKE_OVER_LIMIT_S = 60
 @pytest.fixture
 def models(tmp_path: pathlib.Path) -> pathlib.Path:
     """A models folder of one's own."""
-    shutil.copytree(MODELS, tmp_path / "models")
-    return tmp_path / "models"
-
-
-def add_revision(models: pathlib.Path) -> str:
-    """Add a bundle that differs in a word of its manifest, and so in its revision."""
-    store = Store(models)
-    current = store.current(MODEL)
-    assert current is not None
-    folder = store.path(MODEL, current.revision)
-    manifest = bundle.read(folder).manifest
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    changed = bundle_pb2.Manifest()
-    changed.CopyFrom(manifest)
-    changed.source.owner = "somebody else"
-    return store.add(MODEL, {**files, bundle.MANIFEST: strict_json.dump(changed)})
+    return bundles.copy_current(tmp_path / "models")
 
 
 def command(models: pathlib.Path, *arguments: str) -> None:
-    subprocess.run([COMMAND, *arguments, "--models", models], check=True, capture_output=True)
+    subprocess.run([COMMAND, "--models", models, *arguments], check=True, capture_output=True)
 
 
 def test_promote_and_roll_back_under_load(start_native: Callable[..., NativeStack], models: pathlib.Path) -> None:
     native = start_native(models=models)
-    first, second = described(native).revision, add_revision(models)
+    first, second = described(native).revision, bundles.add_revision(models)
     with Load(native.describe()) as load:
         for step, expected in ((("promote", MODEL, second), second), (("rollback", MODEL), first)):
             command(models, *step)
@@ -67,12 +48,9 @@ def test_a_damaged_revision_is_refused_and_the_old_one_serves(
     start_native: Callable[..., NativeStack], models: pathlib.Path
 ) -> None:
     native = start_native(models=models)
-    first, second = described(native).revision, add_revision(models)
-    with (models / MODEL / second / "tokenizer.json").open("ab") as file:
-        file.write(b"\n")
-    # By hand: the command would refuse it.
-    (models / MODEL / "next").write_text(json.dumps({"revision": second, "history": [first]}))
-    (models / MODEL / "next").rename(models / MODEL / "current")
+    first, second = described(native).revision, bundles.add_revision(models)
+    bundles.damage(models, second)
+    bundles.switch(models, second, first)
     with Load(native.describe()) as load:
         model = wait_until(
             "the refusal", lambda: model if (model := described(native)).status_message else None, TAKE_OVER_LIMIT_S

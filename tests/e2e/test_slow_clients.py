@@ -72,7 +72,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(start_native: Callable[...,
 def test_work_of_a_client_that_went_away_is_dropped(start_native: Callable[..., NativeStack]) -> None:
     native = start_native(hotpath={"workers": "1"})
     stack = native.describe()
-    queued = "hotpath_queue_tokens"
+    queued = "hotpath_queued_tokens"
     with connect(stack) as client:
         client.sendall(request(stack, big_body(2000)))
         wait_until("the list being queued", lambda: metric(stack, queued) > 0, 30)

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-import re
+import shlex
 import subprocess
 
 import pytest
@@ -29,9 +29,10 @@ def test_every_shell_block_is_marked() -> None:
     assert [block.where for block in BLOCKS if block.kind not in documents.KINDS] == []
 
 
-@pytest.mark.parametrize("block", of_kind("run"))
-def test_block(block: documents.Block) -> None:
-    check(block, {})
+def test_blocks_that_need_no_stack() -> None:
+    for block in BLOCKS:
+        if block.kind == "run":
+            check(block, {})
 
 
 @pytest.mark.parametrize("block", of_kind("stack"))
@@ -51,9 +52,10 @@ def test_block_against_a_stack(block: documents.Block, stack: Stack, tmp_path: p
 @pytest.mark.parametrize("block", of_kind("make"))
 def test_make_targets_exist(block: documents.Block) -> None:
     """These are the long ones (demo, test, up); continuous integration runs them for real."""
-    for step in block.steps():
-        for target in re.findall(r"^make ([\w -]+)", step.command, re.M):
-            subprocess.run(["make", "--dry-run", *target.split()], cwd=ROOT, check=True, capture_output=True)
+    for line in "\n".join(step.command for step in block.steps()).splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "make", line
+        subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
 
 
 class TestRunner:

@@ -1,10 +1,11 @@
 """The stack as processes of this machine."""
 
+import importlib.util
 import pathlib
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import grpc
 import httpx
@@ -52,6 +53,10 @@ class Ports:
                         f"port {port} is in use by another program: stop it, or choose another port, "
                         f"as in `make run {self.variable(name)}=0` (0 takes a free one)"
                     ) from error
+
+
+# Variables that ask for a free port each, in `make` and in compose.yaml alike.
+FREE_PORTS = {Ports.variable(field.name): "0" for field in fields(Ports)}
 
 
 class NativeStack:
@@ -104,9 +109,10 @@ class NativeStack:
 
     def start_hotpath(self) -> Process:
         settings = {
-            "listen": self._address("grpc", self.ports.grpc),
-            "metrics-listen": self._address("hotpath_metrics", self.ports.hotpath_metrics),
+            "grpc-address": self._address("grpc", self.ports.grpc),
+            "metrics-address": self._address("hotpath_metrics", self.ports.hotpath_metrics),
             "models": str(self.models),
+            "onnxruntime-library": str(onnxruntime_library()),
             **self.hotpath_settings,
         }
         self.hotpath = self._serve("hotpath", HOTPATH, settings)
@@ -207,3 +213,12 @@ class NativeStack:
         if not path.exists():
             raise StackError(f"{path.relative_to(ROOT)} is not built: run `make build`")
         return [str(path)]
+
+
+def onnxruntime_library() -> pathlib.Path:
+    """The library inside of the onnxruntime wheel that this Python has."""
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None
+    assert spec.origin is not None
+    (library,) = pathlib.Path(spec.origin).parent.glob("capi/libonnxruntime.*")
+    return library

@@ -22,7 +22,7 @@ func healthcheck(ctx context.Context, t terminal, arguments []string) error {
 		return usageError{err}
 	}
 	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "localhost" // an address to listen on, not to call
+		host = "127.0.0.1" // an address to listen on, not to call
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()

@@ -4,12 +4,22 @@ package main
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"google.golang.org/grpc/grpclog"
+
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 func main() {
+	// What grpc-go has to say becomes lines like our own. It wants to know before it is used.
+	lines := slog.NewLogLogger(telemetry.NewLogger(os.Stderr, slog.LevelWarn).Handler(), slog.LevelWarn).Writer()
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, lines))
+
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal drains. It also restores the signals' own effect, so the second one ends the process at once.
 	context.AfterFunc(ctx, restore)

@@ -22,8 +22,8 @@ const (
 	typeServer         = "server_error"
 )
 
-// statusClientClosedRequest is nobody's standard and everybody's habit: the client went away. No client sees it.
-const statusClientClosedRequest = 499
+// StatusClientClosedRequest is nobody's standard and everybody's habit: the client went away. No client sees it.
+const StatusClientClosedRequest = 499
 
 // row is how one reason looks over HTTP.
 type row struct {
@@ -59,7 +59,7 @@ var table = map[fault.Reason]row{
 	fault.DeadlineExceeded:      {http.StatusGatewayTimeout, typeTimeout, "deadline_exceeded", false},
 	fault.HotpathUnavailable:    {http.StatusServiceUnavailable, typeOverloaded, "hotpath_unavailable", true},
 	fault.ModelNotReady:         {http.StatusServiceUnavailable, typeOverloaded, "model_not_ready", true},
-	fault.Cancelled:             {statusClientClosedRequest, typeInvalidRequest, "cancelled", false},
+	fault.Cancelled:             {StatusClientClosedRequest, typeInvalidRequest, "cancelled", false},
 	fault.Internal:              {http.StatusInternalServerError, typeServer, "internal_error", true},
 }
 

@@ -42,7 +42,7 @@ func (s *Server) readBody(ex *exchange, r *http.Request) ([]byte, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fault.New(fault.BodyTimeout, "The body did not arrive within %v.", s.BodyTimeout)
 	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil:
-		return nil, &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: err}
+		return nil, clientGone(err)
 	default:
 		return nil, fault.New(fault.InvalidJSON, "The body could not be read to its end: its transfer encoding is broken.")
 	}

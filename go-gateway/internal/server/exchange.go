@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,7 +49,11 @@ func (s *Server) route(name string, serve handler) http.Handler {
 		defer s.Metrics.Inflight.Dec()
 		defer ex.finish(r)
 		defer ex.recoverPanic()
-		if err := serve(ex, r); err != nil {
+		err := serve(ex, r)
+		if err == nil && ex.status == 0 {
+			err = errors.New("the handler gave neither a reply nor an error")
+		}
+		if err != nil {
 			ex.fail(err)
 		}
 	})
@@ -94,7 +99,13 @@ func (ex *exchange) reply(status int, body []byte) {
 	// A client that does not read must not keep us. If the deadline cannot be set, the server's own, longer one holds.
 	_ = http.NewResponseController(ex.writer).SetWriteDeadline(time.Now().Add(ex.server.WriteTimeout))
 	ex.writer.WriteHeader(status)
-	_, _ = ex.writer.Write(body) // fails only when the client is gone
+	if _, err := ex.writer.Write(body); err != nil && ex.failure == nil { // nobody sees it; log and metrics say so
+		ex.status, ex.failure = openai.StatusClientClosedRequest, clientGone(err)
+	}
+}
+
+func clientGone(cause error) *fault.Fault {
+	return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: cause}
 }
 
 // serverTiming is the header of that name: where the time went, in milliseconds.

@@ -1,5 +1,6 @@
 """Llama-architecture text generation: weights from a GGUF file or a folder, ONNX graphs, and the proof that they agree.
 
-Data goes one way: `gguf_file` and `llama_folder` read a source into `weights` (in the forms of `blocks`), `graph` turns
-them into ONNX, `session` runs a graph, and `golden` and `quality` judge it against `reference.decoder`.
+Data goes one way: `checkpoint` reads a source (`gguf_file`, `llama_folder`, `tokenizer`, `chat`) into weights
+(`weights`, `blocks`), `graph` turns them into ONNX, `session` runs a graph in the chunks of `chunks`, `golden` and
+`quality` judge it by `reference.decoder`, and `export` does all of that in order.
 """

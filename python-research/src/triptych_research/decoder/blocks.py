@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class BlockMatrix:
-    """Quantised weights of a linear layer: value = scale * (code - zero_point) + offset, one scale and offset a block."""
+    """Quantised weights: value = scale * (code - zero_point) + offset, with one scale and offset for each block."""
 
     bits: int  # 4 or 8
     zero_point: int
@@ -68,7 +68,7 @@ def stack(matrices: Sequence[BlockMatrix]) -> BlockMatrix:
 
 
 def to_int8(matrix: Matrix) -> BlockMatrix:
-    """8-bit codes around zero point 128. A matrix that has this form already is returned as it is, so Q8_0 stays exact."""
+    """Round to 8-bit codes around 128. A matrix that has this form already is returned as it is: Q8_0 stays exact."""
     if isinstance(matrix, BlockMatrix) and matrix.bits == 8 and matrix.offsets is None:
         return matrix
     values = dense(matrix)

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
+
 from triptych.bundle.v1 import bundle_pb2
 from triptych.bundle.v1.bundle_pb2 import ChatMarkup, ChatPlace, MarkupPiece
-
 from triptych_research.decoder.tokenizer import control_tokens
+from triptych_research.json_fields import CheckpointError
 
 BEFORE = {
     "system": bundle_pb2.CHAT_PLACE_BEFORE_SYSTEM,
@@ -82,7 +83,7 @@ def compile_template(
 ) -> list[bundle_pb2.ChatMarkup]:
     """Take a template apart.
 
-    Raises ValueError when it cannot be said in this form, as when it changes a message's text or puts it elsewhere.
+    Raises CheckpointError when it cannot be said in this form, as when it changes a message's text or moves it.
     """
     jinja = _Jinja(source, bos_token, eos_token)
     controls = control_tokens(tokenizer)
@@ -102,7 +103,7 @@ class _Jinja:
         try:
             self.template = environment.from_string(source)
         except TemplateError as error:
-            raise ValueError(f"chat template: {error}") from error
+            raise CheckpointError(f"chat template: {error}") from error
         self.tokens = {"bos_token": bos_token, "eos_token": eos_token}
 
     def render(self, messages: Sequence[Message], reply: bool = False) -> str:
@@ -111,7 +112,7 @@ class _Jinja:
             return self.template.render(messages=turns, add_generation_prompt=reply, **self.tokens)
         except TemplateError as error:
             roles = ", ".join(message.role for message in messages)
-            raise ValueError(f"chat template: refuses the roles {roles}: {error}") from error
+            raise CheckpointError(f"chat template: refuses the roles {roles}: {error}") from error
 
 
 def _refuse(message: str) -> NoReturn:
@@ -150,20 +151,20 @@ def _between(jinja: _Jinja, messages: Sequence[Message]) -> list[str]:
     for message in messages:
         before, mark, rest = rest.partition(message.content)
         if not mark:
-            raise ValueError(f"chat template: the {message.role}'s message is not in its place in what it renders")
+            raise CheckpointError(f"chat template: the {message.role}'s message is not in its place in what it renders")
         parts.append(before)
     return [*parts, rest]
 
 
 def _without_prefix(text: str, prefix: str) -> str:
     if not text.startswith(prefix):
-        raise ValueError(f"chat template: {text!r} does not begin with {prefix!r}, which ends a conversation")
+        raise CheckpointError(f"chat template: {text!r} does not begin with {prefix!r}, which ends a conversation")
     return text[len(prefix) :]
 
 
 def _without_suffix(text: str, suffix: str) -> str:
     if not text.endswith(suffix):
-        raise ValueError(f"chat template: {text!r} does not end with {suffix!r}, which stands there elsewhere")
+        raise CheckpointError(f"chat template: {text!r} does not end with {suffix!r}, which stands there elsewhere")
     return text[: len(text) - len(suffix)]
 
 
@@ -203,6 +204,6 @@ def _prove(template: ChatTemplate, jinja: _Jinja, tokenizer: Tokenizer) -> None:
         rendered = jinja.render(messages, reply)
         text = "".join(piece.text for piece in template.pieces(messages, reply))
         if text != rendered:
-            raise ValueError(f"chat template: cannot be said in pieces: {text!r} is not {rendered!r}")
+            raise CheckpointError(f"chat template: cannot be said in pieces: {text!r} is not {rendered!r}")
         if template.encode(messages, reply) != tokenizer.encode(rendered, add_special_tokens=False).ids:
-            raise ValueError(f"chat template: pieces of {rendered!r} have other ids than the whole")
+            raise CheckpointError(f"chat template: pieces of {rendered!r} have other ids than the whole")

@@ -1,21 +1,27 @@
-"""Where a prompt is cut when it is run in chunks. The hot path has the same function; the golden file holds test vectors.
+"""Where a prompt is cut when it is run in chunks. The hot path has the same function; golden files hold test vectors.
 
-A chunk of one token takes another path through attention than the same token inside a larger chunk (so does the 129th
-row of a chunk of 129, because attention works in tiles of 128), and later layers' rounding makes a visible difference of
-it. So chunks have 2 to 128 tokens, and their borders depend on nothing but the prompt's length: never on load or batch
-mates. Then a prompt gives the same numbers, bit for bit, whenever it is run.
+ONNX Runtime's attention works in tiles of 2 * head_dim rows (fewer where a core's L2 cache is under 256 KiB), and a
+tile of one row takes another path, whose last bits differ. In the layers after it the rounding of activations to 8
+bits makes a visible difference of that. So a chunk is no longer than a tile and, but for a prompt of one token, no
+shorter than two tokens, and borders depend on nothing but the prompt's length: never on load or batch mates. Then a
+prompt gives the same numbers, bit for bit, in chunks of any such size.
 """
 
 MAX_CHUNK_TOKENS = 128
 MIN_CHUNK_TOKENS = 3  # below, a tail of one could not borrow a token from its neighbour without making another
 
 
+def largest_chunk(head_dim: int) -> int:
+    """Most tokens of a chunk for a decoder with this head_dim: one tile, and no more than any machine needs."""
+    return min(MAX_CHUNK_TOKENS, 2 * head_dim)
+
+
 def chunk_plan(prompt_tokens: int, chunk_tokens: int) -> list[int]:
     """Lengths of the chunks in which a prompt is run, in order.
 
-    Full chunks from position 0, then what is left. Where one token would be left, the last full chunk gives it one more.
-    Only a prompt of one token is run as a chunk of one. Computed states of a prompt's beginning can be reused for another
-    prompt up to a border that both plans have.
+    Full chunks from position 0, then what is left. Where one token would be left, the last full chunk gives it one
+    more; only a prompt of one token is run as a chunk of one. What was computed of a prompt's beginning can serve
+    another prompt up to a border that both plans have.
 
     Raises ValueError when `prompt_tokens` is below 1 or `chunk_tokens` outside 3 to 128.
     """

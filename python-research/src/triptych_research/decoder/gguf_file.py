@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, take_rows
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.json_fields import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,25 @@ class GgufFile:
     tensors: dict[str, ReaderTensor]
 
     def field(self, key: str) -> Any:
-        """One metadata value; ValueError names the key where there is none."""
+        """One metadata value; CheckpointError names the key where there is none."""
         if key not in self.metadata:
-            raise ValueError(f"{self.path.name}: metadata field {key!r} is missing")
+            raise CheckpointError(f"{self.path.name}: metadata field {key!r} is missing")
         return self.metadata[key]
 
     def tensor(self, name: str) -> ReaderTensor:
-        """One tensor; ValueError names it where there is none."""
+        """One tensor; CheckpointError names it where there is none."""
         if name not in self.tensors:
-            raise ValueError(f"{self.path.name}: tensor {name!r} is missing")
+            raise CheckpointError(f"{self.path.name}: tensor {name!r} is missing")
         return self.tensors[name]
 
 
 def open_gguf(path: Path) -> GgufFile:
-    """Parse a GGUF file. Raises ValueError, naming the file, when it is damaged."""
+    """Parse a GGUF file. Raises CheckpointError, naming the file, when it is damaged."""
     try:
         reader = GGUFReader(path)
         metadata = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: not a readable GGUF file: {error}") from error
+        raise CheckpointError(f"{path.name}: not a readable GGUF file: {error}") from error
     return GgufFile(path, metadata, {tensor.name: tensor for tensor in reader.tensors})
 
 
@@ -50,14 +51,16 @@ def read_config(file: GgufFile) -> DecoderConfig:
     """The architecture's numbers."""
     architecture = file.field("general.architecture")
     if architecture != "llama":
-        raise ValueError(f"{file.path.name}: general.architecture is {architecture!r}; only 'llama' is supported")
+        raise CheckpointError(f"{file.path.name}: general.architecture is {architecture!r}; only 'llama' is supported")
     if "rope_freqs.weight" in file.tensors or "llama.rope.scaling.type" in file.metadata:
-        raise ValueError(f"{file.path.name}: scaled rotary embeddings are not supported")
+        raise CheckpointError(f"{file.path.name}: scaled rotary embeddings are not supported")
     hidden, heads = file.field("llama.embedding_length"), file.field("llama.attention.head_count")
     head_dim = file.metadata.get("llama.attention.key_length", hidden // heads)
     rotated = file.metadata.get("llama.rope.dimension_count", head_dim)
     if rotated != head_dim:
-        raise ValueError(f"{file.path.name}: llama.rope.dimension_count is {rotated}; it must be head_dim, {head_dim}")
+        raise CheckpointError(
+            f"{file.path.name}: llama.rope.dimension_count is {rotated}; it must be head_dim, {head_dim}"
+        )
     return DecoderConfig(
         vocabulary_size=len(file.field("tokenizer.ggml.tokens")),
         hidden_size=hidden,
@@ -72,13 +75,13 @@ def read_config(file: GgufFile) -> DecoderConfig:
     )
 
 
-def read_weights(file: GgufFile) -> DecoderWeights:
-    """All weights; ValueError names a tensor that is missing or has another shape than the config says."""
+def read_weights(file: GgufFile) -> DecoderWeights[Matrix]:
+    """All weights; CheckpointError names a tensor that is missing or has another shape than the config says."""
     config = read_config(file)
     query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size
 
-    def layer(index: int) -> DecoderLayer:
+    def layer(index: int) -> DecoderLayer[Matrix]:
         block = f"blk.{index}"
         query = _matrix(file, f"{block}.attn_q.weight", query_rows, hidden)
         key = _matrix(file, f"{block}.attn_k.weight", kv_rows, hidden)
@@ -105,7 +108,7 @@ def read_weights(file: GgufFile) -> DecoderWeights:
 
 
 def half_split_order(heads: int, head_dim: int) -> NDArray[np.intp]:
-    """Row order that turns GGUF's query and key rows, in which the two of a rotated pair are neighbours, into halves."""
+    """Order of rows that makes halves of GGUF's query and key rows, in which a rotated pair are neighbours."""
     return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).ravel()
 
 
@@ -113,7 +116,7 @@ def _vector(file: GgufFile, name: str, size: int) -> Floats:
     tensor = file.tensor(name)
     values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).ravel()
     if values.shape != (size,):
-        raise ValueError(f"{file.path.name}: {name} has {values.size} numbers; the config says {size}")
+        raise CheckpointError(f"{file.path.name}: {name} has {values.size} numbers; the config says {size}")
     return values
 
 
@@ -121,7 +124,7 @@ def _matrix(file: GgufFile, name: str, outputs: int, inputs: int) -> Matrix:
     tensor = file.tensor(name)
     shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF names the fastest axis first
     if shape != (outputs, inputs):
-        raise ValueError(f"{file.path.name}: {name} is {list(shape)}; the config says {[outputs, inputs]}")
+        raise CheckpointError(f"{file.path.name}: {name} is {list(shape)}; the config says {[outputs, inputs]}")
     if tensor.tensor_type == GGMLQuantizationType.Q4_1:
         return _q4_1(tensor.data, outputs)
     if tensor.tensor_type == GGMLQuantizationType.Q8_0:
@@ -130,7 +133,7 @@ def _matrix(file: GgufFile, name: str, outputs: int, inputs: int) -> Matrix:
 
 
 def _q4_1(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
-    """Blocks of 20 bytes: float16 d and m, then 16 bytes whose low nibbles are codes 0-15 and high ones 16-31; d*q + m."""
+    """Blocks of 20 bytes: float16 d and m, then codes q, 0-15 in the low halves, 16-31 in the high; d*q + m."""
     blocks = np.ascontiguousarray(data).reshape(outputs, -1, 4 + BLOCK // 2)
     factors = blocks[..., :4].copy().view(np.float16).astype(np.float32)  # [outputs, blocks, 2]
     nibbles = blocks[..., 4:]

@@ -1,11 +1,12 @@
 """Golden cases of a generation model: what the NumPy reference says after some prompts, and the gate for every graph.
 
-Each graph continues every prompt alone, together with all the others, and with its prompt cut into chunks of several
-sizes: to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
+Each graph continues every prompt alone, together with others, and with its prompt cut into chunks of several sizes:
+to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
 tokens may differ at near ties only. Anything else means no bundle.
 """
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +15,18 @@ from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chat import ChatTemplate, Message
-from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, chunk_plan
-from triptych_research.decoder.session import Continuation, DecoderSession
+from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.continuation import Continuation
+from triptych_research.decoder.session import DecoderSession
+from triptych_research.golden import GoldenError, errors
 from triptych_research.reference.decoder import ReferenceDecoder
 
 NEW_TOKENS = 32
-CHUNK_SIZES = (128, 100, 64, 16, 3)
 # In logits. The largest margin at which rounding weights and activations to 8 bits has turned a token was 0.5 in these
 # cases; two kinds of processor, which round differently, are as far from each other as both are from float32.
 CLEAR_MARGIN = 1.0
 LIKELIEST, OTHERS = 8, 24  # logits that are kept of each prompt
+SLOTS = 5  # texts that are replayed in one batch
 
 TEXTS = (
     "Hello",  # one token: the only prompt that is run as one
@@ -62,10 +65,6 @@ CHUNK_PLANS = (
 )
 
 
-class GoldenError(Exception):
-    """A graph or a tokenizer disagrees with the reference."""
-
-
 @dataclass(frozen=True)
 class Case:
     """A prompt and where it came from."""
@@ -80,6 +79,11 @@ def cases(tokenizer: Tokenizer, template: ChatTemplate | None, context_tokens: i
     if template is not None:
         found += [Case(messages, template.encode(messages)) for messages in CONVERSATIONS]
     return [case for case in found if len(case.ids) + NEW_TOKENS <= context_tokens]
+
+
+def session(graph: pathlib.Path | bytes, prompts: Sequence[Case]) -> DecoderSession:
+    """Return a session with room for the prompts and their continuations."""
+    return DecoderSession(graph, SLOTS, max(len(case.ids) for case in prompts) + NEW_TOKENS)
 
 
 def make(
@@ -112,11 +116,12 @@ def make(
 
 def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Continuation]:
     """Each prompt's continuation; GoldenError unless it is bitwise the same alone, in company and in any chunks."""
+    largest = graph.max_chunk_tokens
     alone = [graph.greedy([prompt], NEW_TOKENS)[0] for prompt in prompts]
-    for prompt, expected in zip(prompts, alone, strict=True):
-        for chunk_tokens in CHUNK_SIZES:
+    for index, (prompt, expected) in enumerate(zip(prompts, alone, strict=True)):
+        for chunk_tokens in (largest - 1, largest // 2, largest // 3, MIN_CHUNK_TOKENS):
             if not np.array_equal(graph.prefill(0, prompt, chunk_tokens), expected.next_token_logits):
-                raise GoldenError(f"a prompt of {len(prompt)} tokens has other logits in chunks of {chunk_tokens}")
+                raise GoldenError(f"generations[{index}]: other logits in chunks of {chunk_tokens} than of {largest}")
     for first in range(0, len(prompts), graph.slots):
         batch = prompts[first : first + graph.slots]
         for index, result in enumerate(graph.greedy(batch, NEW_TOKENS)):
@@ -152,12 +157,6 @@ def check_graph(
         _check_logits(result.next_token_logits[list(case.logit_ids)], case.reference, tolerance, field)
         for name, expected in (("reference", case.reference), (f"graphs[{index}]", case.graphs[index])):
             _check_tokens(result.token_ids, expected, golden.clear_margin, f"{field}.{name}")
-
-
-def errors(actual: Floats, expected: Floats) -> tuple[float, float]:
-    """Largest absolute difference and cosine of two vectors of logits."""
-    a, b = actual.astype(np.float64), expected.astype(np.float64)
-    return float(np.abs(a - b).max()), float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def _check_logits(

@@ -1,18 +1,20 @@
-"""Reads a folder in the layout of published Llama-architecture checkpoints: config.json and *.safetensors."""
+"""Reads a Llama-architecture checkpoint as it is published: config.json and model.safetensors."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+import safetensors
+import safetensors.numpy
 
+from triptych_research import json_fields
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import WEIGHTS, Source
 
-# Settings that would change what the model computes, with the only value that is supported.
+CONFIG = "config.json"
+# Settings that would change what the model computes, each with the only value that is supported.
 PLAIN = {
-    "model_type": "llama",
     "hidden_act": "silu",
     "rope_scaling": None,
     "rope_interleaved": False,
@@ -22,83 +24,77 @@ PLAIN = {
 }
 
 
-def read_config(folder: Path) -> DecoderConfig:
-    """The architecture's numbers from config.json; ValueError names a field that is missing or not supported."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def read_config(source: Source) -> DecoderConfig:
+    """The architecture's numbers; CheckpointError names a field that is missing or not supported."""
+    raw = json_fields.read(source, CONFIG)
+    json_fields.require(raw, CONFIG, "model_type", "llama")
     for name, plain in PLAIN.items():
-        if config.get(name, plain) != plain:
-            raise ValueError(f"config.json: {name} is {config[name]!r}; only {plain!r} is supported")
-
-    def number(name: str) -> Any:
-        if name not in config:
-            raise ValueError(f"config.json: field {name!r} is missing")
-        return config[name]
-
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ValueError(
-            f"config.json: rope_parameters.rope_type is {rope['rope_type']!r}; only 'default' is supported"
-        )
-    heads = number("num_attention_heads")
+        if raw.get(name, plain) != plain:
+            raise CheckpointError(f"{CONFIG}: {name}: {raw[name]!r} is not supported, only {plain!r}")
+    hidden, heads = (json_fields.positive(raw, CONFIG, name) for name in ("hidden_size", "num_attention_heads"))
+    optional = {"num_key_value_heads": heads, "head_dim": hidden // heads}
+    raw |= {name: default for name, default in optional.items() if raw.get(name) is None}
     return DecoderConfig(
-        vocabulary_size=number("vocab_size"),
-        hidden_size=number("hidden_size"),
-        intermediate_size=number("intermediate_size"),
-        layers=number("num_hidden_layers"),
+        vocabulary_size=json_fields.positive(raw, CONFIG, "vocab_size"),
+        hidden_size=hidden,
+        intermediate_size=json_fields.positive(raw, CONFIG, "intermediate_size"),
+        layers=json_fields.positive(raw, CONFIG, "num_hidden_layers"),
         heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or number("hidden_size") // heads,
-        context_tokens=number("max_position_embeddings"),
-        rope_base=float(rope.get("rope_theta") or config.get("rope_theta") or 10000.0),
-        rms_epsilon=float(number("rms_norm_eps")),
+        kv_heads=json_fields.positive(raw, CONFIG, "num_key_value_heads"),
+        head_dim=json_fields.positive(raw, CONFIG, "head_dim"),
+        context_tokens=json_fields.positive(raw, CONFIG, "max_position_embeddings"),
+        rope_base=_rope_base(raw),
+        rms_epsilon=json_fields.field(raw, CONFIG, "rms_norm_eps", float),
     )
 
 
-def read_weights(folder: Path) -> DecoderWeights:
-    """All weights as float32; ValueError names a tensor that is missing or has another shape than the config says."""
-    config = read_config(folder)
-    tensors = _Tensors(folder)
-    tied = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings", False)
+def read_weights(source: Source) -> DecoderWeights[Floats]:
+    """All weights; CheckpointError names a tensor that is missing or has another shape than the config says."""
+    config = read_config(source)
+    tied = json_fields.read(source, CONFIG).get("tie_word_embeddings", False)
+    try:
+        stored = safetensors.numpy.load(source.read(WEIGHTS))
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{WEIGHTS}: {error}") from error
+
+    def tensor(name: str, *shape: int) -> Floats:
+        if name not in stored:
+            raise CheckpointError(f"{WEIGHTS}: {name}: missing")
+        if stored[name].shape != shape:
+            raise CheckpointError(f"{WEIGHTS}: {name}: shape is {stored[name].shape}, {CONFIG} says {shape}")
+        return stored[name].astype(np.float32)
+
     query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size
 
-    def layer(index: int) -> DecoderLayer:
+    def layer(index: int) -> DecoderLayer[Floats]:
         block = f"model.layers.{index}"
         return DecoderLayer(
-            attention_norm=tensors.get(f"{block}.input_layernorm.weight", hidden),
-            query=tensors.get(f"{block}.self_attn.q_proj.weight", query_rows, hidden),
-            key=tensors.get(f"{block}.self_attn.k_proj.weight", kv_rows, hidden),
-            value=tensors.get(f"{block}.self_attn.v_proj.weight", kv_rows, hidden),
-            output=tensors.get(f"{block}.self_attn.o_proj.weight", hidden, query_rows),
-            ffn_norm=tensors.get(f"{block}.post_attention_layernorm.weight", hidden),
-            gate=tensors.get(f"{block}.mlp.gate_proj.weight", intermediate, hidden),
-            up=tensors.get(f"{block}.mlp.up_proj.weight", intermediate, hidden),
-            down=tensors.get(f"{block}.mlp.down_proj.weight", hidden, intermediate),
+            attention_norm=tensor(f"{block}.input_layernorm.weight", hidden),
+            query=tensor(f"{block}.self_attn.q_proj.weight", query_rows, hidden),
+            key=tensor(f"{block}.self_attn.k_proj.weight", kv_rows, hidden),
+            value=tensor(f"{block}.self_attn.v_proj.weight", kv_rows, hidden),
+            output=tensor(f"{block}.self_attn.o_proj.weight", hidden, query_rows),
+            ffn_norm=tensor(f"{block}.post_attention_layernorm.weight", hidden),
+            gate=tensor(f"{block}.mlp.gate_proj.weight", intermediate, hidden),
+            up=tensor(f"{block}.mlp.up_proj.weight", intermediate, hidden),
+            down=tensor(f"{block}.mlp.down_proj.weight", hidden, intermediate),
         )
 
     return DecoderWeights(
         config=config,
-        embedding=tensors.get("model.embed_tokens.weight", vocabulary, hidden),
+        embedding=tensor("model.embed_tokens.weight", vocabulary, hidden),
         decoder_layers=tuple(layer(index) for index in range(config.layers)),
-        final_norm=tensors.get("model.norm.weight", hidden),
-        lm_head=None if tied else tensors.get("lm_head.weight", vocabulary, hidden),
+        final_norm=tensor("model.norm.weight", hidden),
+        lm_head=None if tied else tensor("lm_head.weight", vocabulary, hidden),
     )
 
 
-class _Tensors:
-    """The tensors of all *.safetensors files of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="numpy") as tensors:
-                self.files.update(dict.fromkeys(tensors.keys(), path))
-
-    def get(self, name: str, *shape: int) -> Floats:
-        if name not in self.files:
-            raise ValueError(f"tensor {name!r} is in none of the folder's safetensors files")
-        with safe_open(self.files[name], framework="numpy") as tensors:
-            values = np.asarray(tensors.get_tensor(name)).astype(np.float32)
-        if values.shape != shape:
-            raise ValueError(f"{self.files[name].name}: {name} is {list(values.shape)}; the config says {list(shape)}")
-        return values
+def _rope_base(raw: dict[str, Any]) -> float:
+    """The base of rotary embeddings, which newer files keep in an object of its own."""
+    rope = raw.get("rope_parameters") or raw
+    if rope.get("rope_type", "default") != "default":
+        raise CheckpointError(
+            f"{CONFIG}: rope_parameters.rope_type: {rope['rope_type']!r} is not supported, only 'default'"
+        )
+    return float(rope.get("rope_theta", 10000.0))

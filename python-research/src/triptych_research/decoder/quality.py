@@ -18,10 +18,6 @@ from triptych_research.decoder.session import DecoderSession
 REPLY_TOKENS = 64
 
 
-class QualityError(Exception):
-    """A graph is further from float32 than its bounds allow."""
-
-
 @dataclass(frozen=True)
 class Quality:
     """What a graph's next-token distributions are like, beside those of the float32 graph."""
@@ -32,7 +28,7 @@ class Quality:
     kl: float  # mean Kullback-Leibler divergence from float32, in nats
     kl_p99: float
     top1: float  # share of positions at which both have the same likeliest token
-    widest_flip: float  # largest float32 margin, in logits, at which the likeliest token is another one
+    widest_flip: float  # largest lead of float32's likeliest token, in logits, where the graph's is another one
 
     @property
     def nll_increase(self) -> float:
@@ -48,8 +44,8 @@ class Bounds:
     max_kl: float
     min_top1: float
 
-    def check(self, quality: Quality, name: str) -> None:
-        """Raise QualityError, naming the measure, unless the graph keeps the bounds."""
+    def failures(self, quality: Quality) -> list[str]:
+        """Return the bounds that these numbers do not keep."""
         # Written so that a NaN fails.
         kept = {
             f"nll rises by {quality.nll_increase:.2%}, more than {self.max_nll_increase:.2%}": (
@@ -58,63 +54,58 @@ class Bounds:
             f"kl is {quality.kl:.4f}, above {self.max_kl:g}": quality.kl <= self.max_kl,
             f"top1 is {quality.top1:.4f}, below {self.min_top1:g}": quality.top1 >= self.min_top1,
         }
-        for complaint, good in kept.items():
-            if not good:
-                raise QualityError(f"{name}: {complaint}")
+        return [complaint for complaint, good in kept.items() if not good]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A graph and the float32 one, position by position."""
+
+    nll: Floats  # [places] of the passages
+    reference_nll: Floats  # [places]
+    kl: Floats  # [positions] of passages and replies
+    flips: Floats  # [positions]: the lead of float32's likeliest token over the graph's, in logits; 0 if it is the same
+
+    def summary(self) -> Quality:
+        return Quality(
+            positions=len(self.kl),
+            nll=float(self.nll.mean()),
+            reference_nll=float(self.reference_nll.mean()),
+            kl=float(self.kl.mean()),
+            kl_p99=float(np.quantile(self.kl, 0.99)),
+            top1=float(np.mean(self.flips == 0)),
+            widest_flip=float(self.flips.max()),
+        )
 
 
 def passages() -> list[str]:
-    """The texts that come with the package."""
+    """Return the texts that come with the package."""
     text = resources.files(__package__).joinpath("quality_texts.txt").read_text(encoding="utf-8")
     return [passage.strip() for passage in text.split("%%\n")]
 
 
-def measure(
+def compare(
     graph: DecoderSession, reference: DecoderSession, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]
-) -> Quality:
-    """Compare a graph with the float32 one on the passages and on the latter's replies to `prompts`."""
-    texts = [tokenizer.encode(text).ids for text in passages()]
-    replies = [reference.greedy([prompt], REPLY_TOKENS)[0].token_ids for prompt in prompts]
-    nll, reference_nll, divergences, margins = [], [], [], []
-    for ids in texts:
-        actual, expected = log_softmax(graph.score(ids)), log_softmax(reference.score(ids))  # [tokens, vocabulary]
-        places, targets = np.arange(len(ids) - 1), np.array(ids[1:])
-        nll.append(-actual[places, targets])
-        reference_nll.append(-expected[places, targets])
-        divergences.append(_divergence(expected, actual))
-        margins.append(_flips(expected, actual))
-    for prompt, reply in zip(prompts, replies, strict=True):
-        ids, first = [*prompt, *reply[:-1]], len(prompt) - 1
-        actual, expected = log_softmax(graph.score(ids)[first:]), log_softmax(reference.score(ids)[first:])
-        divergences.append(_divergence(expected, actual))
-        margins.append(_flips(expected, actual))
-    kl, flips = np.concatenate(divergences), np.concatenate(margins)
-    return Quality(
-        positions=len(kl),
-        nll=float(np.concatenate(nll).mean()),
-        reference_nll=float(np.concatenate(reference_nll).mean()),
-        kl=float(kl.mean()),
-        kl_p99=float(np.quantile(kl, 0.99)),
-        top1=float(np.mean(flips == 0)),
-        widest_flip=float(flips.max()),
-    )
+) -> Comparison:
+    """Compare a graph with the float32 one on the passages, and on the latter's replies to `prompts`."""
+    texts = [(tokenizer.encode(text).ids, 0) for text in passages()]
+    for prompt in prompts:
+        reply = reference.greedy([prompt], REPLY_TOKENS)[0].token_ids
+        texts.append(([*prompt, *reply[:-1]], len(prompt) - 1))
+    nll, reference_nll, kl, flips = [], [], [], []
+    for ids, first in texts:
+        actual, expected = (log_softmax(session.score(ids)[first:]) for session in (graph, reference))
+        kl.append((np.exp(expected) * (expected - actual)).sum(axis=-1))  # [tokens]
+        places = np.arange(len(expected))
+        flips.append(expected.max(axis=-1) - expected[places, actual.argmax(axis=-1)])
+        if first == 0:  # a passage: somebody wrote what comes next
+            nll.append(-actual[places[:-1], ids[1:]])
+            reference_nll.append(-expected[places[:-1], ids[1:]])
+    return Comparison(*map(np.concatenate, (nll, reference_nll, kl, flips)))
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Log-probabilities along the last axis."""
+    """Return log-probabilities along the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
-
-
-def _divergence(expected: Floats, actual: Floats) -> Floats:
-    """KL(expected || actual) at each position, from log-probabilities [tokens, vocabulary]."""
-    result: Floats = (np.exp(expected) * (expected - actual)).sum(axis=-1)
-    return result
-
-
-def _flips(expected: Floats, actual: Floats) -> Floats:
-    """At each position, by how much expected's likeliest token leads actual's: 0 where they are the same."""
-    places = np.arange(len(expected))
-    result: Floats = expected.max(axis=-1) - expected[places, actual.argmax(axis=-1)]
     return result

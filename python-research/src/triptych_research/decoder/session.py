@@ -1,4 +1,4 @@
-"""Runs a decoder graph with ONNX Runtime as the hot path does: one cache slab a layer and side, bound as past and present.
+"""Runs a decoder graph as the hot path does: one slab of cache for each layer and side, bound as past and present.
 
 Attention writes new keys and values where the old ones lie, so no step copies a cache. Rows [0, n) of the slabs decode
 together whatever their lengths; a prompt is prefilled into its row alone, in chunks.
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from triptych_research.decoder.blocks import Floats
-from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.chunks import chunk_plan, largest_chunk
 from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.graph import past_name, present_name
 
@@ -35,6 +36,7 @@ class DecoderSession:
         self.vocabulary_size = int(logits.shape[1])
         self.layers = (len(self.session.get_outputs()) - 1) // 2
         shape = (slots, int(cache.shape[1]), capacity, int(cache.shape[3]))  # [slots, kv_heads, capacity, head_dim]
+        self.max_chunk_tokens = largest_chunk(shape[3])
         self.slabs = {
             (side, layer): np.zeros(shape, np.float32) for layer in range(self.layers) for side in ("key", "value")
         }
@@ -63,26 +65,27 @@ class DecoderSession:
         self.session.run_with_iobinding(binding)
         return logits
 
-    def prefill(self, slot: int, prompt: Sequence[int], chunk_tokens: int = MAX_CHUNK_TOKENS) -> Floats:
+    def prefill(self, slot: int, prompt: Sequence[int], chunk_tokens: int | None = None) -> Floats:
         """Run a prompt into a row; return the logits of its last position, [vocabulary]."""
         start, logits = 0, np.empty((0, self.vocabulary_size), np.float32)
-        for size in chunk_plan(len(prompt), chunk_tokens):
+        for size in chunk_plan(len(prompt), chunk_tokens or self.max_chunk_tokens):
             end = start + size
             rows = [size - 1] if end == len(prompt) else []
             logits = self.run(slot, [prompt[start:end]], [end], rows)
             start = end
-        return logits[0]
+        last: Floats = logits[0]
+        return last
 
-    def score(self, text: Sequence[int], chunk_tokens: int = MAX_CHUNK_TOKENS) -> Floats:
+    def score(self, text: Sequence[int]) -> Floats:
         """Logits of every position of a text, [tokens, vocabulary]; uses row 0."""
         start, parts = 0, []
-        for size in chunk_plan(len(text), chunk_tokens):
+        for size in chunk_plan(len(text), self.max_chunk_tokens):
             parts.append(self.run(0, [text[start : start + size]], [start + size], range(size)))
             start += size
         return np.concatenate(parts)
 
     def greedy(
-        self, prompts: Sequence[Sequence[int]], new_tokens: int, chunk_tokens: int = MAX_CHUNK_TOKENS
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, chunk_tokens: int | None = None
     ) -> list[Continuation]:
         """Greedy continuations of up to `slots` prompts, which decode together."""
         logits = np.stack([self.prefill(row, prompt, chunk_tokens) for row, prompt in enumerate(prompts)])
@@ -94,3 +97,31 @@ class DecoderSession:
             for result, row in zip(results, logits, strict=True):  # row: [vocabulary]
                 result.take_likeliest(row)
         return results
+
+
+def check_declared_shapes(model: onnx.ModelProto) -> None:
+    """Raise ValueError unless a run's outputs have the shapes that the graph declares.
+
+    ONNX Runtime believes declarations of its own operators' results, and only complains when a reader binds a buffer.
+    """
+    sizes = {"batch": 2, "tokens": 1, "logit_rows": 3, "capacity": 5}
+    feeds: dict[str, NDArray[np.generic]] = {
+        "input_ids": np.zeros((2, 1), np.int64),
+        "seqlens_k": np.array([4, 2], np.int32),
+        "total_sequence_length": np.array(5, np.int32),
+        "logit_index": np.array([1, 0, 1], np.int64),
+    }
+    for value in model.graph.input:
+        if value.name not in feeds:
+            feeds[value.name] = np.zeros(
+                [sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float32
+            )
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for value, result in zip(model.graph.output, session.run(None, feeds), strict=True):
+        declared = [sizes.get(axis) if isinstance(axis, str) else axis for axis in _axes(value)]
+        if declared != list(result.shape):
+            raise ValueError(f"{value.name} is {list(result.shape)}; it is declared as {_axes(value)}")
+
+
+def _axes(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]

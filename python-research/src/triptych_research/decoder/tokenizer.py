@@ -1,7 +1,7 @@
 """Makes a tokenizer.json (Hugging Face tokenizers) from a GGUF file's metadata.
 
-GGUF names the pre-tokenizer instead of describing it, so each name needs a rule here that was compared with the format's
-own implementation; tests/data holds ids that were made by it. Other names are refused.
+GGUF names the pre-tokenizer instead of describing it, so each name needs a rule here that was compared with llama.cpp;
+the tests hold ids that it made. Other names are refused.
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from triptych_research.decoder.gguf_file import GgufFile
+from triptych_research.json_fields import CheckpointError
 
 ORDINARY, CONTROL = 1, 3  # tokenizer.ggml.token_type
 
@@ -20,8 +21,8 @@ PRE_TOKENIZERS = {
 }
 
 
-def tokenizer_json(file: GgufFile) -> str:
-    """The text of a tokenizer.json that gives the file's ids. Raises ValueError, naming the field, for other kinds."""
+def tokenizer_json(file: GgufFile) -> bytes:
+    """Return a tokenizer.json that gives the file's ids. Raises CheckpointError, naming the field, for other kinds."""
     _require(file, "tokenizer.ggml.model", {"gpt2"})
     _require(file, "tokenizer.ggml.pre", set(PRE_TOKENIZERS))
     _require(file, "tokenizer.ggml.add_bos_token", {False}, default=False)
@@ -29,7 +30,7 @@ def tokenizer_json(file: GgufFile) -> str:
     tokens: list[str] = file.field("tokenizer.ggml.tokens")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        raise ValueError(f"{file.path.name}: tokenizer.ggml.tokens holds a token twice")
+        raise CheckpointError(f"{file.path.name}: tokenizer.ggml.tokens holds a token twice")
     document = {
         "version": "1.0",
         "truncation": None,
@@ -52,9 +53,12 @@ def tokenizer_json(file: GgufFile) -> str:
             "merges": [merge.split(" ") for merge in file.field("tokenizer.ggml.merges")],
         },
     }
-    text = json.dumps(document, ensure_ascii=False)
-    Tokenizer.from_str(text)  # raises when the parts do not fit, as when a merge makes no token
-    return text
+    content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    try:
+        Tokenizer.from_buffer(content)
+    except Exception as error:  # tokenizers raises nothing narrower, as when a merge makes no token
+        raise CheckpointError(f"{file.path.name}: tokenizer.ggml: {error}") from error
+    return content
 
 
 def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
@@ -66,7 +70,9 @@ def _control_tokens(file: GgufFile, tokens: list[str]) -> list[dict[str, Any]]:
     types: list[int] = file.field("tokenizer.ggml.token_type")
     other = set(types) - {ORDINARY, CONTROL}
     if other:
-        raise ValueError(f"{file.path.name}: tokenizer.ggml.token_type has {sorted(other)}; only 1 and 3 are supported")
+        raise CheckpointError(
+            f"{file.path.name}: tokenizer.ggml.token_type has {sorted(other)}; only 1 and 3 are supported"
+        )
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     pairs = enumerate(zip(tokens, types, strict=True))
     return [{"id": index, "content": token, **plain} for index, (token, kind) in pairs if kind == CONTROL]
@@ -75,4 +81,4 @@ def _control_tokens(file: GgufFile, tokens: list[str]) -> list[dict[str, Any]]:
 def _require(file: GgufFile, key: str, supported: set[Any], default: Any = None) -> None:
     value = file.metadata.get(key, default)
     if value not in supported:
-        raise ValueError(f"{file.path.name}: {key} is {value!r}; supported: {sorted(supported)}")
+        raise CheckpointError(f"{file.path.name}: {key} is {value!r}; supported: {sorted(supported)}")

@@ -6,15 +6,19 @@ readers of other orders bring query and key rows into it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Generic, TypeVar
 
 from triptych_research.decoder.blocks import BLOCK, Floats, Matrix
+from triptych_research.json_fields import CheckpointError
+
+# What matrices are: Matrix as a source gives them, Floats where they are dequantised.
+M_co = TypeVar("M_co", bound=Matrix, covariant=True)
+N = TypeVar("N", bound=Matrix)
 
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The architecture's numbers. Raises ValueError, naming the field, for a shape that the graph cannot take."""
+    """The architecture's numbers. Raises CheckpointError, naming the field, for a shape that the graph cannot take."""
 
     vocabulary_size: int
     hidden_size: int
@@ -30,41 +34,45 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         for name in ("hidden_size", "intermediate_size"):
             if getattr(self, name) % BLOCK:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of {BLOCK}")
+                raise CheckpointError(f"{name} is {getattr(self, name)}; it must be a multiple of {BLOCK}")
         if self.heads * self.head_dim % BLOCK:
-            raise ValueError(f"heads * head_dim is {self.heads * self.head_dim}; it must be a multiple of {BLOCK}")
+            raise CheckpointError(f"heads * head_dim is {self.heads * self.head_dim}; it must be a multiple of {BLOCK}")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads is {self.heads}; it must be a multiple of kv_heads, {self.kv_heads}")
+            raise CheckpointError(f"heads is {self.heads}; it must be a multiple of kv_heads, {self.kv_heads}")
         if self.head_dim % 16:
-            raise ValueError(f"head_dim is {self.head_dim}; rotary attention takes multiples of 16")
+            raise CheckpointError(f"head_dim is {self.head_dim}; rotary attention takes multiples of 16")
 
 
 @dataclass(frozen=True)
-class DecoderLayer:
+class DecoderLayer(Generic[M_co]):
     """One transformer block. Matrices are [outputs, inputs]."""
 
     attention_norm: Floats  # [hidden]
-    query: Matrix  # [heads * head_dim, hidden]
-    key: Matrix  # [kv_heads * head_dim, hidden]
-    value: Matrix  # [kv_heads * head_dim, hidden]
-    output: Matrix  # [hidden, heads * head_dim]
+    query: M_co  # [heads * head_dim, hidden]
+    key: M_co  # [kv_heads * head_dim, hidden]
+    value: M_co  # [kv_heads * head_dim, hidden]
+    output: M_co  # [hidden, heads * head_dim]
     ffn_norm: Floats  # [hidden]
-    gate: Matrix  # [intermediate, hidden]
-    up: Matrix  # [intermediate, hidden]
-    down: Matrix  # [hidden, intermediate]
+    gate: M_co  # [intermediate, hidden]
+    up: M_co  # [intermediate, hidden]
+    down: M_co  # [hidden, intermediate]
+
+    def matrices(self) -> tuple[M_co, ...]:
+        """All matrices."""
+        return self.query, self.key, self.value, self.output, self.gate, self.up, self.down
 
 
 @dataclass(frozen=True)
-class DecoderWeights:
+class DecoderWeights(Generic[M_co]):
     """A whole decoder."""
 
     config: DecoderConfig
-    embedding: Matrix  # [vocabulary, hidden]
-    decoder_layers: tuple[DecoderLayer, ...]
+    embedding: M_co  # [vocabulary, hidden]
+    decoder_layers: tuple[DecoderLayer[M_co], ...]
     final_norm: Floats  # [hidden]
-    lm_head: Matrix | None  # [vocabulary, hidden]; None: the embedding serves both ways
+    lm_head: M_co | None  # [vocabulary, hidden]; None: the embedding serves both ways
 
-    def map_matrices(self, change: Callable[[Matrix], Matrix]) -> "DecoderWeights":
+    def map_matrices(self, change: Callable[[M_co], N]) -> "DecoderWeights[N]":
         """The same decoder with every matrix replaced."""
         layers = tuple(
             DecoderLayer(
@@ -82,13 +90,3 @@ class DecoderWeights:
         )
         head = None if self.lm_head is None else change(self.lm_head)
         return DecoderWeights(self.config, change(self.embedding), layers, self.final_norm, head)
-
-
-def rotary_tables(config: DecoderConfig) -> tuple[Floats, Floats]:
-    """Cosine and sine of each position's angles, each [context_tokens, head_dim / 2].
-
-    Angle i of position p is p / base^(2i / head_dim) (Su et al., RoFormer, 2021), in float64 until the last step.
-    """
-    frequencies = config.rope_base ** (-np.arange(0, config.head_dim, 2) / config.head_dim)  # [head_dim / 2]
-    angles = np.outer(np.arange(config.context_tokens), frequencies)  # [context_tokens, head_dim / 2]
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

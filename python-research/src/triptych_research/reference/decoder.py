@@ -1,9 +1,9 @@
 """A Llama-architecture decoder in plain NumPy. This is the place to understand the model; read it from top to bottom.
 
-A decoder guesses the next token. It keeps one vector of `hidden` numbers for each token, the residual stream; each layer
-reads that stream, and adds to it: first what other tokens say (attention), then what it makes of that (feed-forward). A
-token sees itself and those before it, so what was computed for it never changes: its keys and values are kept in a cache
-and the next token costs one row of work, not the whole text again.
+A decoder guesses the next token. It keeps one vector of `hidden` numbers for each token, the residual stream; each
+layer reads that stream, and adds to it: first what other tokens say (attention), then what it makes of that
+(feed-forward). A token sees itself and those before it, so what was computed for it never changes: its keys and
+values are kept in a cache and the next token costs one row of work, not the whole text again.
 
 Nothing is quantised here and nothing is batched: a text's numbers cannot depend on its company.
 """
@@ -11,10 +11,13 @@ Nothing is quantised here and nothing is batched: a text's numbers cannot depend
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from triptych_research.decoder.blocks import Floats, dense
+from triptych_research.decoder.blocks import Floats, Matrix, dense
 from triptych_research.decoder.continuation import Continuation
-from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights, rotary_tables
+from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+
+Angles = NDArray[np.float64]  # float32 is too coarse for thousands of radians
 
 
 @dataclass
@@ -26,15 +29,14 @@ class Cache:
 
     @property
     def tokens(self) -> int:
-        return self.keys[0].shape[1]
+        return int(self.keys[0].shape[1])
 
 
 class ReferenceDecoder:
     """Runs one text at a time with float32 weights (`weights` may be quantised; their values are taken as they are)."""
 
-    def __init__(self, weights: DecoderWeights) -> None:
+    def __init__(self, weights: DecoderWeights[Matrix]) -> None:
         self.weights = weights.map_matrices(dense)
-        self.cosines, self.sines = rotary_tables(weights.config)  # [context_tokens, head_dim / 2]
 
     def empty_cache(self) -> Cache:
         config = self.weights.config
@@ -45,16 +47,14 @@ class ReferenceDecoder:
         """Append tokens to the cache's text; return each one's logits for the token after it, [tokens, vocabulary]."""
         weights, epsilon = self.weights, self.weights.config.rms_epsilon
         past, future = cache.tokens, cache.tokens + len(token_ids)
-        turn = self.cosines[past:future], self.sines[past:future]  # [tokens, head_dim / 2]
-        embedding = dense(weights.embedding)
-        stream = embedding[token_ids]  # [tokens, hidden]
+        turn = angles(np.arange(past, future), weights.config)  # [tokens, head_dim / 2]
+        stream = weights.embedding[token_ids]  # [tokens, hidden]
         for index, layer in enumerate(weights.decoder_layers):
-            stream = stream + self._attention(
-                rms_norm(stream, layer.attention_norm, epsilon), layer, index, turn, cache
-            )
+            states = rms_norm(stream, layer.attention_norm, epsilon)
+            stream = stream + self._attention(states, layer, index, turn, cache)
             stream = stream + feed_forward(rms_norm(stream, layer.ffn_norm, epsilon), layer)
-        head = embedding if weights.lm_head is None else dense(weights.lm_head)
-        return rms_norm(stream, weights.final_norm, epsilon) @ head.T  # [tokens, vocabulary]
+        head = weights.embedding if weights.lm_head is None else weights.lm_head
+        return linear(rms_norm(stream, weights.final_norm, epsilon), head)  # [tokens, vocabulary]
 
     def greedy(self, prompt: list[int], new_tokens: int) -> Continuation:
         """Always take the likeliest token, `new_tokens` times."""
@@ -66,42 +66,60 @@ class ReferenceDecoder:
             result.take_likeliest(self.logits(result.token_ids[-1:], cache)[-1])
         return result
 
-    def _attention(
-        self, states: Floats, layer: DecoderLayer, index: int, turn: tuple[Floats, Floats], cache: Cache
-    ) -> Floats:
-        """Each token looks back: it averages the values of tokens before it, weighted by how well their key fits its query."""
+    def _attention(self, states: Floats, layer: DecoderLayer[Floats], index: int, turn: Angles, cache: Cache) -> Floats:
+        """Each token looks back: it averages earlier tokens' values, weighted by how well their key fits its query."""
         config = self.weights.config
-        queries = rotate(split_heads(states @ dense(layer.query).T, config), *turn)  # [heads, tokens, head_dim]
-        keys = rotate(split_heads(states @ dense(layer.key).T, config), *turn)  # [kv_heads, tokens, head_dim]
-        values = split_heads(states @ dense(layer.value).T, config)  # [kv_heads, tokens, head_dim]
+        queries = rotate(split_heads(linear(states, layer.query), config), turn)  # [heads, tokens, head_dim]
+        keys = rotate(split_heads(linear(states, layer.key), config), turn)  # [kv_heads, tokens, head_dim]
+        values = split_heads(linear(states, layer.value), config)  # [kv_heads, tokens, head_dim]
         keys = cache.keys[index] = np.concatenate([cache.keys[index], keys], axis=1)  # [kv_heads, text, head_dim]
         values = cache.values[index] = np.concatenate([cache.values[index], values], axis=1)
 
         # Grouped-query attention: a few query heads share one key head, which makes the cache so much smaller.
         group = config.heads // config.kv_heads
         keys, values = keys.repeat(group, axis=0), values.repeat(group, axis=0)  # [heads, text, head_dim]
-        scores = queries @ keys.swapaxes(1, 2) / np.float32(np.sqrt(config.head_dim))  # [heads, tokens, text]
+        scores: Floats = queries @ keys.swapaxes(1, 2) / np.sqrt(np.float32(config.head_dim))  # [heads, tokens, text]
         tokens, text = scores.shape[1:]
         later = np.arange(text) > np.arange(text - tokens, text)[:, None]  # [tokens, text]
-        attended = softmax(np.where(later, np.float32(-np.inf), scores)) @ values  # [heads, tokens, head_dim]
-        return attended.swapaxes(0, 1).reshape(tokens, -1) @ dense(layer.output).T  # [tokens, hidden]
+        scores[:, later] = -np.inf
+        attended = (softmax(scores) @ values).swapaxes(0, 1).reshape(tokens, -1)  # [tokens, heads * head_dim]
+        return linear(attended, layer.output)  # [tokens, hidden]
 
 
-def feed_forward(states: Floats, layer: DecoderLayer) -> Floats:
+def feed_forward(states: Floats, layer: DecoderLayer[Floats]) -> Floats:
     """SwiGLU (Shazeer, 2020): one projection decides how much of the other passes."""
-    gate, up = states @ dense(layer.gate).T, states @ dense(layer.up).T  # [tokens, intermediate]
+    gate, up = linear(states, layer.gate), linear(states, layer.up)  # [tokens, intermediate]
     silu = gate * (1 + np.tanh(gate / 2)) / 2  # gate * sigmoid(gate); by tanh, because exp would overflow
-    return (silu * up) @ dense(layer.down).T  # [tokens, hidden]
+    return linear(silu * up, layer.down)  # [tokens, hidden]
+
+
+def linear(states: Floats, weight: Floats) -> Floats:
+    """[tokens, inputs] to [tokens, outputs]; weights are stored [outputs, inputs]."""
+    result: Floats = states @ weight.T
+    return result
 
 
 def rms_norm(states: Floats, weight: Floats, epsilon: float) -> Floats:
     """Scale each row to a root mean square of 1, then each dimension by its weight (Zhang and Sennrich, 2019)."""
-    mean_square = np.mean(states * states, axis=-1, keepdims=True)
-    return states / np.sqrt(mean_square + np.float32(epsilon)) * weight
+    mean_square: Floats = np.mean(states * states, axis=-1, keepdims=True)
+    root = np.sqrt(mean_square + np.float32(epsilon), dtype=np.float32)
+    result: Floats = states / root * weight
+    return result
 
 
-def rotate(heads: Floats, cosines: Floats, sines: Floats) -> Floats:
+def angles(positions: NDArray[np.intp], config: DecoderConfig) -> Angles:
+    """By how much each pair of a head's dimensions turns at each position, [tokens, head_dim / 2].
+
+    Rotary embeddings (Su et al., RoFormer, 2021): the first pair turns by a radian a token, each later one more
+    slowly, the last one hardly ever.
+    """
+    speeds = config.rope_base ** (-np.arange(0, config.head_dim, 2) / config.head_dim)  # [head_dim / 2]
+    return positions[:, None] * speeds
+
+
+def rotate(heads: Floats, turn: Angles) -> Floats:
     """Turn each pair (i, i + head_dim / 2) by its position's angle, so that products depend on distance only."""
+    cosines, sines = np.cos(turn).astype(np.float32), np.sin(turn).astype(np.float32)  # [tokens, head_dim / 2]
     first, second = np.split(heads, 2, axis=-1)  # [heads, tokens, head_dim / 2] each
     return np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
 

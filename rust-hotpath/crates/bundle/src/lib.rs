@@ -20,5 +20,5 @@ pub use golden::{
     Golden, GoldenChunkPlan, GoldenContinuation, GoldenEmbedding, GoldenGeneration, GoldenGenerations, GoldenPrompt,
 };
 pub use hotpath_contract::bundle::v1::{ChatPlace, CpuFeature, ElementType, Pooling, Precision};
-pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Task, Tensor, Tokenizer, Tolerance};
+pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Task, Tensor, Tokenizer, Tolerance, is_model_name};
 pub use refused::Refused;

@@ -166,7 +166,7 @@ impl Manifest {
 
 /// Whether a string may name a model, and so a folder.
 #[must_use]
-pub(crate) fn is_model_name(name: &str) -> bool {
+pub fn is_model_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() <= 64
         && bytes.next().is_some_and(|first| first.is_ascii_lowercase())

@@ -1,0 +1,135 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func parse(env map[string]string, arguments ...string) (*Settings, error) {
+	flags := flag.NewFlagSet("test", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	return Parse(flags, arguments, func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	})
+}
+
+func TestDefaults(t *testing.T) {
+	got, err := parse(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.HTTPAddress != "127.0.0.1:8080" || got.RequestTimeout != 30*time.Second || got.LogLevel != slog.LevelInfo ||
+		!slices.Equal(got.HotpathAddresses, []string{"127.0.0.1:50051"}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestEveryFieldHasASetting(t *testing.T) {
+	got, err := parse(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := reflect.ValueOf(*got)
+	if fields.NumField() != len(got.settings()) {
+		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
+	}
+	for i := range fields.NumField() {
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "LogLevel" { // info is slog's zero
+			t.Errorf("%s has no default", name)
+		}
+	}
+}
+
+func TestFlagsWinOverTheEnvironment(t *testing.T) {
+	env := map[string]string{
+		"GATEWAY_HTTP_ADDRESS": "127.0.0.1:1", "GATEWAY_REQUEST_TIMEOUT": "2s", "GATEWAY_LOG_LEVEL": "debug",
+		"GATEWAY_HOTPATH_ADDRESSES": "a:1,[::1]:2", "GATEWAY_PORT": "tcp://10.0.0.1:80",
+	}
+	got, err := parse(env, "--http-address", "127.0.0.1:2", "-max-body-bytes=2048")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.HTTPAddress != "127.0.0.1:2" || got.RequestTimeout != 2*time.Second || got.MaxBodyBytes != 2048 ||
+		got.LogLevel != slog.LevelDebug || !slices.Equal(got.HotpathAddresses, []string{"a:1", "[::1]:2"}) {
+		t.Errorf("got %+v", got)
+	}
+	values := got.Values()
+	if values["hotpath_addresses"] != "a:1,[::1]:2" || values["request_timeout"] != "2s" || len(values) != len(got.settings()) {
+		t.Errorf("shown as %v", values)
+	}
+}
+
+func TestAllFaultsAreReportedTogether(t *testing.T) {
+	env := map[string]string{
+		"GATEWAY_REQUEST_TIMEOUT": "soon", "GATEWAY_MAX_BODY_BYTES": "8MiB", "GATEWAY_KEYS_FILE": "", "GATEWAY_IDLE_TIMEOUT": "0s",
+	}
+	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b", "--log-level", "loud",
+		"--max-inflight-requests", "0", "--metrics-address", "a:65536", "--unknown", "x")
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, part := range []string{
+		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
+		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
+	} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is missing from:\n%v", part, err)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, arguments := range [][]string{
+		{"extra"},
+		{"--ready-window", "5s", "--canary-interval", "5s"},
+		{"--http-address"},
+	} {
+		if got, err := parse(nil, arguments...); err == nil {
+			t.Errorf("%q gave %+v", arguments, got)
+		}
+	}
+	if _, err := parse(nil, "-help"); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("-help: %v", err)
+	}
+}
+
+func TestSettingsThatACommandLacksAreUnknown(t *testing.T) {
+	flags := flag.NewFlagSet("test", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	lookup := func(name string) (string, bool) { return "broken", name == "GATEWAY_REQUEST_TIMEOUT" }
+	if _, err := Parse(flags, []string{"--keys-file", "k"}, lookup, "keys-file"); err != nil {
+		t.Errorf("a variable of another command: %v", err)
+	}
+	flags = flag.NewFlagSet("test", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	if _, err := Parse(flags, []string{"--request-timeout", "1s"}, lookup, "keys-file"); err == nil {
+		t.Error("a flag of another command was accepted")
+	}
+}
+
+func TestMarkdownHasARowForEverySetting(t *testing.T) {
+	var out strings.Builder
+	if err := WriteMarkdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	rows := strings.Split(strings.TrimSpace(out.String()), "\n")[2:]
+	for i, one := range new(Settings).settings() {
+		row := rows[i]
+		for _, part := range []string{"--" + one.name, one.env(), one.preset, one.unit, one.meaning, one.consequence} {
+			if part == "" || !strings.Contains(row, part) {
+				t.Errorf("%q is missing from %s", part, row)
+			}
+		}
+		if strings.Count(row, "|") != 6 {
+			t.Errorf("a bar inside a cell breaks the table: %s", row)
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds waits that end long before on any machine.
+const patience = 10 * time.Second
+
+func newEngine(t *testing.T, timeout time.Duration, now func() time.Time, addresses ...string) *Engine {
+	t.Helper()
+	e, err := New(Options{
+		Addresses: addresses, Timeout: timeout, CanaryInterval: 5 * time.Second, ReadyWindow: 15 * time.Second,
+		Metrics: telemetry.NewMetrics(), Now: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func request() *inferencev1.EmbedRequest {
+	return &inferencev1.EmbedRequest{
+		Model:      testkit.ModelName,
+		Inputs:     []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: "a"}}},
+		Scheduling: &inferencev1.Scheduling{FairnessKey: "acme", Priority: inferencev1.Priority_PRIORITY_INTERACTIVE},
+	}
+}
+
+func reasonOf(err error) string {
+	if err == nil {
+		return "OK"
+	}
+	return fault.Name(fault.Of(err).Reason)
+}
+
+func TestEmbedCarriesIdentity(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	reply, err := e.Embed(Outgoing(t.Context(), "req-1", "00-1-2-00"), request())
+	if err != nil || len(reply.GetEmbeddings()) != 4*testkit.Dimensions {
+		t.Fatalf("got %d bytes, %v", len(reply.GetEmbeddings()), err)
+	}
+	carried := hotpath.Calls()[0].Metadata
+	if carried.Get("x-request-id")[0] != "req-1" || carried.Get("traceparent")[0] != "00-1-2-00" {
+		t.Errorf("got %v", carried)
+	}
+}
+
+func TestLargeRepliesFit(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	hotpath.SetEmbed(func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		return &inferencev1.EmbedResponse{Embeddings: make([]byte, 32<<20)}, nil
+	})
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	if reply, err := e.Embed(t.Context(), request()); err != nil || len(reply.GetEmbeddings()) != 32<<20 {
+		t.Errorf("got %d bytes, %v", len(reply.GetEmbeddings()), err)
+	}
+}
+
+// hang makes Embed wait for its caller to go away, and tells when it began and when it saw that.
+func hang(hotpath *testkit.Hotpath) (began, left chan struct{}) {
+	began, left = make(chan struct{}, 100), make(chan struct{}, 100)
+	hotpath.SetEmbed(func(ctx context.Context, _ *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		began <- struct{}{}
+		<-ctx.Done()
+		left <- struct{}{}
+		return nil, status.FromContextError(ctx.Err()).Err()
+	})
+	return began, left
+}
+
+func await(t *testing.T, what string, event <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(patience):
+		t.Fatalf("no %s in %v", what, patience)
+	}
+}
+
+func TestDeadlineReachesTheHotpath(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	_, left := hang(hotpath)
+	e := newEngine(t, 50*time.Millisecond, time.Now, hotpath.Address)
+	if _, err := e.Embed(t.Context(), request()); reasonOf(err) != "DEADLINE_EXCEEDED" {
+		t.Errorf("got %v", err)
+	}
+	await(t, "end of the work", left)
+}
+
+func TestCancellationReachesTheHotpath(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	began, left := hang(hotpath)
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-began; cancel() }()
+	if _, err := e.Embed(ctx, request()); reasonOf(err) != "CANCELLED" {
+		t.Errorf("got %v", err)
+	}
+	await(t, "end of the work", left)
+}
+
+func TestARefusalIsNotRepeated(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	hotpath.SetEmbed(func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		return nil, testkit.RefusalWith(codes.Unavailable, "QUEUE_FULL", "", "full", 3*time.Second)
+	})
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	_, err := e.Embed(t.Context(), request())
+	if reasonOf(err) != "QUEUE_FULL" || fault.Of(err).RetryAfter != 3*time.Second {
+		t.Errorf("got %v", err)
+	}
+	if calls := len(hotpath.Calls()); calls != 1 {
+		t.Errorf("%d calls for one request", calls)
+	}
+}
+
+func TestNoHotpathIsSaidAtOnce(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	hotpath.Stop()
+	e := newEngine(t, time.Hour, time.Now, hotpath.Address)
+	start := time.Now()
+	if _, err := e.Embed(t.Context(), request()); reasonOf(err) != "HOTPATH_UNAVAILABLE" {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > patience {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func TestACrashIsSaidAtOnceAndServiceComesBack(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	began, _ := hang(hotpath)
+	e := newEngine(t, time.Hour, time.Now, hotpath.Address)
+	const waiting = 8
+	results := make(chan error, waiting)
+	for range waiting {
+		go func() {
+			_, err := e.Embed(t.Context(), request())
+			results <- err
+		}()
+	}
+	for range waiting {
+		await(t, "start of the work", began)
+	}
+	hotpath.Stop()
+	for range waiting {
+		select {
+		case err := <-results:
+			if reasonOf(err) != "HOTPATH_UNAVAILABLE" {
+				t.Errorf("got %v", err)
+			}
+		case <-time.After(patience):
+			t.Fatal("a request hangs after the crash")
+		}
+	}
+	if calls := len(hotpath.Calls()); calls != waiting {
+		t.Errorf("%d calls for %d requests: a lost call was repeated", calls, waiting)
+	}
+	testkit.StartHotpath(t, hotpath.Address)
+	restarted := time.Now()
+	for {
+		_, err := e.Embed(t.Context(), request())
+		if err == nil {
+			break
+		}
+		if time.Since(restarted) > patience {
+			t.Fatalf("no service %v after the restart: %v", patience, err)
+		}
+		time.Sleep(slowestReconnect / 100)
+	}
+	if took := time.Since(restarted); took > 3*slowestReconnect {
+		t.Errorf("service came back after %v", took)
+	}
+}
+
+func TestAStoppingHotpathLosesNoRequest(t *testing.T) {
+	stays, stops := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	e := newEngine(t, patience, time.Now, stays.Address, stops.Address)
+	for len(stops.Calls()) == 0 || len(stays.Calls()) == 0 { // until both are in use
+		if _, err := e.Embed(t.Context(), request()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var clients sync.WaitGroup
+	var stopping atomic.Bool
+	for range 8 {
+		clients.Go(func() {
+			for after := 0; after < 50; {
+				if _, err := e.Embed(t.Context(), request()); err != nil {
+					t.Error(err)
+				}
+				if stopping.Load() {
+					after++
+				}
+			}
+		})
+	}
+	stopping.Store(true)
+	stops.GracefulStop()
+	clients.Wait()
+}
+
+func TestAHotpathThatIsNotReadyIsPassedOver(t *testing.T) {
+	ready, loading := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	ready.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	loading.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	e := newEngine(t, patience, time.Now, ready.Address, loading.Address)
+	for range 50 {
+		if _, err := e.Embed(t.Context(), request()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if calls := len(loading.Calls()); calls != 0 {
+		t.Errorf("%d of 50 calls went to the one that is not ready", calls)
+	}
+}
+
+func TestOneHotpathAloneAnswersForItself(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	hotpath.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	if _, err := e.Embed(t.Context(), request()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,286 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/testkit"
+)
+
+// errorCase is one entry of tests/cases/errors.json; the README beside that file says what its fields mean.
+type errorCase struct {
+	Name, Reason, Needs string
+	Fake                struct{ Field, Message string }
+	HTTP                *struct {
+		Method, Path, Key string
+		Headers           map[string]string
+		JSON              json.RawMessage
+		Body              json.RawMessage
+		BodyBase64        []byte `json:"body_base64"`
+	}
+	Expect struct {
+		Param   *string
+		Message string
+		Headers map[string]string
+	}
+}
+
+// conditions bring about what a case needs.
+var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
+	"": func(t *testing.T, _ errorCase) *gateway { return startGateway(t) },
+	"tiny_exhausted": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t)
+		for range 20 {
+			g.do(http.MethodPost, "/v1/embeddings", oneText, "Authorization", "Bearer "+g.keys["tiny"])
+		}
+		return g
+	},
+	"stalled_body": func(t *testing.T, _ errorCase) *gateway {
+		return startGateway(t, func(_ *engine.Options, o *Options) { o.BodyTimeout = 50 * time.Millisecond })
+	},
+	"full_queue": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t)
+		g.hotpath.SetEmbed(answer(testkit.RefusalWith(codes.Unavailable, "QUEUE_FULL", "", "the queue holds 1000 tokens, as many as it may", 3*time.Second)))
+		return g
+	},
+	"short_deadline": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t, func(e *engine.Options, _ *Options) { e.Timeout = 50 * time.Millisecond })
+		g.hotpath.SetEmbed(hang)
+		return g
+	},
+	"hotpath_down": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t)
+		g.hotpath.Stop()
+		return g
+	},
+	"model_not_ready": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t)
+		g.hotpath.SetEmbed(answer(testkit.Refusal(fault.ModelNotReady, "model", "open /secret/path: no such file")))
+		return g
+	},
+	"fake_hotpath": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		reason, ok := fault.ReasonNamed(c.Reason)
+		if !ok {
+			t.Fatalf("no reason %s", c.Reason)
+		}
+		g.hotpath.SetEmbed(answer(testkit.Refusal(reason, c.Fake.Field, c.Fake.Message)))
+		return g
+	},
+}
+
+func answer(err error) testkit.EmbedFunc {
+	return func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) { return nil, err }
+}
+
+// hang answers when the caller is gone.
+func hang(ctx context.Context, _ *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestErrorCases(t *testing.T) {
+	var file struct{ Cases []errorCase }
+	if err := json.Unmarshal(testkit.RepoFile(t, "tests/cases/errors.json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	table := testkit.ErrorTable(t)
+	shared := startGateway(t)
+	for _, c := range file.Cases {
+		if c.HTTP == nil {
+			continue // cannot be caused over HTTP; the hot path's tests run it
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			condition, known := conditions[c.Needs]
+			if !known {
+				t.Fatalf("these tests cannot bring about %q", c.Needs)
+			}
+			g := shared
+			if c.Needs != "" {
+				g = condition(t, c)
+			}
+			var got reply
+			if c.Needs == "stalled_body" {
+				got = g.sendHalf(t, c)
+			} else {
+				got = g.send(t, c)
+			}
+			checkShape(t, c, table[c.Reason], got)
+			checkExpectations(t, c, got)
+			if c.Needs != "hotpath_down" && c.Needs != "short_deadline" {
+				g.stillServes()
+			}
+		})
+	}
+}
+
+func (g *gateway) caseHeaders(c errorCase) []string {
+	headers := []string{}
+	switch c.HTTP.Key {
+	case "none":
+	case "wrong":
+		headers = append(headers, "Authorization", "Bearer trip_00000000_"+strings.Repeat("0", 43))
+	default:
+		headers = append(headers, "Authorization", "Bearer "+g.keys[c.HTTP.Key])
+	}
+	if c.HTTP.JSON != nil {
+		headers = append(headers, "Content-Type", "application/json")
+	}
+	for name, value := range c.HTTP.Headers {
+		headers = append(headers, name, value)
+	}
+	return headers
+}
+
+func (c errorCase) body(t *testing.T) string {
+	t.Helper()
+	switch {
+	case c.HTTP.JSON != nil:
+		encoded, err := json.Marshal(expand(t, c.HTTP.JSON))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(encoded)
+	case c.HTTP.Body != nil:
+		text, ok := expand(t, c.HTTP.Body).(string)
+		if !ok {
+			t.Fatalf("body is no text: %s", c.HTTP.Body)
+		}
+		return text
+	default:
+		return string(c.HTTP.BodyBase64)
+	}
+}
+
+func (g *gateway) send(t *testing.T, c errorCase) reply {
+	t.Helper()
+	return g.do(c.HTTP.Method, c.HTTP.Path, c.body(t), g.caseHeaders(c)...)
+}
+
+// sendHalf sends the headers and half of the body, and then nothing.
+func (g *gateway) sendHalf(t *testing.T, c errorCase) reply {
+	t.Helper()
+	connection, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	body := c.body(t)
+	fmt.Fprintf(connection, "%s %s HTTP/1.1\r\nHost: gateway\r\nContent-Length: %d\r\n", c.HTTP.Method, c.HTTP.Path, len(body))
+	headers := g.caseHeaders(c)
+	for i := 0; i < len(headers); i += 2 {
+		fmt.Fprintf(connection, "%s: %s\r\n", headers[i], headers[i+1])
+	}
+	fmt.Fprintf(connection, "\r\n%s", body[:len(body)/2])
+	if err := connection.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	sent, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := g.read(sent)
+	if rest, err := io.ReadAll(connection); err != nil || len(rest) > 0 {
+		t.Errorf("the connection stays open after the reply: %q, %v", rest, err)
+	}
+	return got
+}
+
+// checkShape compares the reply with docs/errors.md.
+func checkShape(t *testing.T, c errorCase, row testkit.ErrorRow, got reply) {
+	t.Helper()
+	if strconv.Itoa(got.status) != row.Status || got.err.Type != row.Type || got.err.Code != row.Code || got.err.Message == "" {
+		t.Errorf("got %d %.300s, want %+v", got.status, got.body, row)
+	}
+	if got.header.Get("x-request-id") == "" || !strings.Contains(got.header.Get("server-timing"), "total;dur=") {
+		t.Errorf("headers %v", got.header)
+	}
+	wait, waitMillis := got.header.Get("retry-after"), got.header.Get("retry-after-ms")
+	seconds, _ := strconv.Atoi(wait)
+	millis, _ := strconv.Atoi(waitMillis)
+	if limited := got.status == 429 || got.status == 503; limited != (seconds >= 1 && seconds <= 60 && millis > 0) || (!limited && wait+waitMillis != "") {
+		t.Errorf("retry-after %q, retry-after-ms %q", wait, waitMillis)
+	}
+	repeats := got.status == 408 || got.status == 409 || got.status == 429 || got.status >= 500
+	if stop := got.header.Get("x-should-retry") == "false"; stop != (repeats && row.Retry == "no") {
+		t.Errorf("x-should-retry %q", got.header.Get("x-should-retry"))
+	}
+	if c.Reason == "INTERNAL" && (strings.Contains(string(got.body), c.Fake.Message) || !strings.Contains(got.err.Message, got.header.Get("x-request-id"))) {
+		t.Errorf("a fault of ours says %s", got.body)
+	}
+}
+
+func checkExpectations(t *testing.T, c errorCase, got reply) {
+	t.Helper()
+	if c.Expect.Param != nil && (got.err.Param == nil || *got.err.Param != *c.Expect.Param) {
+		t.Errorf("param is not %q: %.300s", *c.Expect.Param, got.body)
+	}
+	if !regexp.MustCompile(c.Expect.Message).MatchString(got.err.Message) {
+		t.Errorf("%q does not match %q", got.err.Message, c.Expect.Message)
+	}
+	for name, pattern := range c.Expect.Headers {
+		if !regexp.MustCompile(pattern).MatchString(got.header.Get(name)) {
+			t.Errorf("%s: %q does not match %q", name, got.header.Get(name), pattern)
+		}
+	}
+}
+
+// expand replaces {"$repeat": X, "times": N} by X repeated N times.
+func expand(t *testing.T, raw json.RawMessage) any {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal(raw, &value); err != nil {
+		t.Fatal(err)
+	}
+	return expandValue(value)
+}
+
+func expandValue(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		if repeated, ok := value["$repeat"]; ok {
+			return repeat(expandValue(repeated), int(value["times"].(float64)))
+		}
+		for name := range value {
+			value[name] = expandValue(value[name])
+		}
+	case []any:
+		for i := range value {
+			value[i] = expandValue(value[i])
+		}
+	}
+	return value
+}
+
+func repeat(value any, times int) any {
+	if text, ok := value.(string); ok {
+		return strings.Repeat(text, times)
+	}
+	var list []any
+	for range times {
+		list = append(list, value.([]any)...)
+	}
+	return list
+}
+
+func TestTheCasesFileIsUnderstood(t *testing.T) {
+	got := expand(t, json.RawMessage(`{"a":[{"$repeat":"xy","times":2},{"$repeat":[1],"times":3}]}`))
+	if encoded, err := json.Marshal(got); err != nil || string(encoded) != `{"a":["xyxy",[1,1,1]]}` {
+		t.Errorf("got %s, %v", encoded, err)
+	}
+}

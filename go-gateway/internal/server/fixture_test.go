@@ -1,0 +1,238 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tenant"
+	"triptych.dev/gateway/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds waits that end long before on any machine.
+const patience = 10 * time.Second
+
+const tenantsYAML = `
+plans:
+  generous: {requests_per_minute: 1000000}
+  tiny: {requests_per_minute: 20}
+tenants:
+  acme: {plan: generous}
+  tiny: {plan: tiny}
+`
+
+// gateway is a server on a free port with a fake hot path behind it.
+type gateway struct {
+	testing.TB
+	*Server
+	url     string
+	hotpath *testkit.Hotpath
+	keys    map[string]string // by tenant
+	log     *lockedBuffer
+	clock   time.Time // of rate limits; it stands still
+}
+
+// change alters options before the gateway starts.
+type change func(*engine.Options, *Options)
+
+func startGateway(t testing.TB, changes ...change) *gateway {
+	t.Helper()
+	g := &gateway{TB: t, hotpath: testkit.StartHotpath(t, "127.0.0.1:0"), keys: map[string]string{}, log: &lockedBuffer{},
+		clock: time.Unix(1_800_000_000, 0)}
+	metrics := telemetry.NewMetrics()
+	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
+	engineOptions := engine.Options{
+		Addresses: []string{g.hotpath.Address}, Timeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,
+		Metrics: metrics, Now: time.Now,
+	}
+	options := Options{
+		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),
+		Now:          func() time.Time { return g.clock },
+		MaxBodyBytes: 8 << 20, MaxInflight: 64, BodyTimeout: patience, WriteTimeout: patience,
+	}
+	for _, alter := range changes {
+		alter(&engineOptions, &options)
+	}
+	var err error
+	if options.Engine, err = engine.New(engineOptions); err != nil {
+		t.Fatal(err)
+	}
+	g.Server = New(options)
+	metrics.ReportReady(g.Ready)
+	ctx, cancel := context.WithCancel(context.Background())
+	var watcher sync.WaitGroup
+	watcher.Go(func() { g.Engine.Watch(ctx) })
+	listener := httptest.NewServer(g.API())
+	g.url = listener.URL
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		listener.Close()
+		cancel()
+		watcher.Wait()
+		_ = g.Engine.Close()
+	})
+	return g
+}
+
+func (g *gateway) openDirectory(logger *slog.Logger) *tenant.Directory {
+	g.Helper()
+	folder := g.TempDir()
+	keysPath, tenantsPath := filepath.Join(folder, "keys.json"), filepath.Join(folder, "tenants.yaml")
+	if err := os.WriteFile(tenantsPath, []byte(tenantsYAML), 0o600); err != nil {
+		g.Fatal(err)
+	}
+	for _, name := range []string{"acme", "tiny"} {
+		key, err := tenant.NewKeysFile(keysPath, time.Now).Create(name)
+		if err != nil {
+			g.Fatal(err)
+		}
+		g.keys[name] = key.Reveal()
+	}
+	directory, err := tenant.Open(keysPath, tenantsPath, logger)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return directory
+}
+
+// eventually waits until a condition holds.
+func (g *gateway) eventually(what string, condition func() bool) {
+	g.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			g.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// reply is an HTTP reply that was read to its end.
+type reply struct {
+	status int
+	header http.Header
+	closes bool // the server ends the connection after it
+	body   []byte
+	err    struct {
+		Message, Type, Code string
+		Param               *string
+	}
+}
+
+// do sends a request; headers are name, value, name, value, and so on.
+func (g *gateway) do(method, path, body string, headers ...string) reply {
+	g.Helper()
+	request, err := http.NewRequestWithContext(g.Context(), method, g.url+path, strings.NewReader(body))
+	if err != nil {
+		g.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	sent, err := http.DefaultClient.Do(request)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return g.read(sent)
+}
+
+func (g *gateway) read(sent *http.Response) reply {
+	g.Helper()
+	defer sent.Body.Close()
+	got := reply{status: sent.StatusCode, header: sent.Header, closes: sent.Close}
+	var err error
+	if got.body, err = io.ReadAll(sent.Body); err != nil {
+		g.Fatal(err)
+	}
+	var failed struct {
+		Error json.RawMessage `json:"error"`
+	}
+	if json.Unmarshal(got.body, &failed) == nil && failed.Error != nil {
+		if err := json.Unmarshal(failed.Error, &got.err); err != nil {
+			g.Fatal(err)
+		}
+	}
+	return got
+}
+
+// post sends JSON with acme's key.
+func (g *gateway) post(path, body string, headers ...string) reply {
+	g.Helper()
+	return g.do(http.MethodPost, path, body, append([]string{"Authorization", "Bearer " + g.keys["acme"]}, headers...)...)
+}
+
+func (g *gateway) get(path string) reply {
+	g.Helper()
+	return g.do(http.MethodGet, path, "", "Authorization", "Bearer "+g.keys["acme"])
+}
+
+const oneText = `{"model":"` + testkit.ModelName + `","input":"a"}`
+
+// stillServes fails the test if an ordinary request does not succeed.
+func (g *gateway) stillServes() {
+	g.Helper()
+	g.hotpath.SetEmbed(nil)
+	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK {
+		g.Errorf("afterwards an ordinary request gets %d %s", got.status, got.body)
+	}
+}
+
+// accessLine returns the log's line of a request.
+func (g *gateway) accessLine(requestID string) map[string]any {
+	g.Helper()
+	var found map[string]any
+	g.eventually("a line in the log for "+requestID, func() bool {
+		for line := range strings.Lines(g.log.String()) {
+			var fields map[string]any
+			if err := json.Unmarshal([]byte(line), &fields); err != nil {
+				g.Fatalf("%v in the log's line %q", err, line)
+			}
+			if fields["request_id"] == requestID {
+				found = fields
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
+// scrape returns the metrics' text.
+func (g *gateway) scrape() string {
+	g.Helper()
+	recorder := httptest.NewRecorder()
+	g.Operations().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return recorder.Body.String()
+}
+
+// lockedBuffer is a log that tests read while it is written.
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(data)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

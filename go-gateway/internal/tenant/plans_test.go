@@ -1,0 +1,110 @@
+package tenant
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := replaceFile(path, []byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadTenants(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tenants.yaml")
+	writeFile(t, path, `
+plans:
+  standard: {requests_per_minute: 600, request_burst: 60}
+  tiny:
+    requests_per_minute: 20 # and a burst of as many
+tenants:
+  acme: {plan: standard}
+  tiny: {plan: tiny}
+`)
+	got, err := readTenants(path)
+	want := map[string]Tenant{
+		"acme": {"acme", Plan{"standard", 600, 60}},
+		"tiny": {"tiny", Plan{"tiny", 20, 20}},
+	}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestReadTenantsReportsAllFaults(t *testing.T) {
+	cases := []struct {
+		name, content string
+		faults        []string
+	}{
+		{"everything at once", `
+plans:
+  a: {requests_per_minute: 0}
+  b: {requests_per_minute: many, request_burst: -1}
+  c: {}
+  d: {requests_per_minute: 1000001, tokens_per_minute: 5}
+  E: {requests_per_minute: 1}
+  f: 7
+  g: {requests_per_minute: 1.5}
+tenants:
+  acme: {plan: none}
+  globex: {}
+  "": {plan: a}
+  tiny: [a]
+more: 1
+`, []string{
+			"plans.a.requests_per_minute must be a whole number from 1 to 1000000, not 0",
+			"plans.b.requests_per_minute", "plans.b.request_burst", "plans.c.requests_per_minute",
+			"plans.d.requests_per_minute", `plans.d has an unknown field "tokens_per_minute"`,
+			`plans: "E"`, "plans.f must be a mapping", "plans.g.requests_per_minute",
+			`tenants.acme.plan must name one of plans, not "none"`, "tenants.globex.plan", `tenants: ""`,
+			"tenants.tiny must be a mapping", `the file has an unknown field "more"`,
+		}},
+		{"empty", "", []string{"the file must be a mapping"}},
+		{"list", "[]", []string{"the file must be a mapping"}},
+		{"no tenants", "plans: {a: {requests_per_minute: 1}}", []string{"tenants must be a mapping with at least one entry"}},
+		{"empty mappings", "plans: {}\ntenants: {}", []string{"plans must be", "tenants must be"}},
+		{"twice", "plans: {a: {requests_per_minute: 1}}\nplans: {a: {requests_per_minute: 2}}\ntenants: {a: {plan: a}}", []string{"plans"}},
+		{"two documents", "plans: {a: {requests_per_minute: 1}}\ntenants: {a: {plan: a}}\n---\nplans: {}", []string{"more than one"}},
+		{"no YAML", "plans: [", []string{"tenants.yaml"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "tenants.yaml")
+			writeFile(t, path, c.content)
+			got, err := readTenants(path)
+			if err == nil {
+				t.Fatalf("accepted: %+v", got)
+			}
+			for _, part := range c.faults {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q is missing from:\n%v", part, err)
+				}
+			}
+		})
+	}
+	if _, err := readTenants(filepath.Join(t.TempDir(), "none.yaml")); !os.IsNotExist(err) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func FuzzReadTenants(f *testing.F) {
+	f.Add("plans: {a: {requests_per_minute: 1}}\ntenants: {a: {plan: a}}")
+	f.Add("plans: &p {a: *p}\n? [x]\n: !!binary |")
+	path := filepath.Join(f.TempDir(), "tenants.yaml")
+	f.Fuzz(func(t *testing.T, content string) {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tenants, err := readTenants(path)
+		for name, tenant := range tenants {
+			if err == nil && (tenant.Plan.RequestsPerMinute < 1 || tenant.Plan.RequestBurst < 1 || !nameShape.MatchString(name)) {
+				t.Errorf("%q gave %+v", content, tenant)
+			}
+		}
+	})
+}

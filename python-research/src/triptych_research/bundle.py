@@ -1,0 +1,250 @@
+"""The bundle: a folder that the hot path can serve, and the manifest that says what is in it.
+
+`read` believes nothing: every field must be there, every file must have its hash, every graph must have the inputs that
+the manifest names. `verify` also replays the golden cases. The layout is described in docs/architecture.md.
+"""
+
+import hashlib
+import pathlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from tokenizers import Tokenizer
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research import golden, strict_json
+from triptych_research.inference import Encoder
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+# What was measured when the bundle was made (card.py). It differs from run to run, so no revision names it.
+CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT = "CARD.md", "measurements.json", "quality.png", "speed.png"
+CARD_FILES = frozenset({CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT})
+NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+REVISION = re.compile(r"[0-9a-f]{16}")
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+MAY_BE_EMPTY = frozenset({"triptych.bundle.v1.Tensor.shape"})  # of a scalar
+_ELEMENT_TYPES: Mapping[int, bundle_pb2.ElementType] = {
+    onnx.TensorProto.FLOAT: bundle_pb2.ELEMENT_TYPE_FLOAT32,
+    onnx.TensorProto.INT32: bundle_pb2.ELEMENT_TYPE_INT32,
+    onnx.TensorProto.INT64: bundle_pb2.ELEMENT_TYPE_INT64,
+}
+
+
+class BundleError(Exception):
+    """A bundle is not what it says; the message names file and field."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    path: pathlib.Path
+    manifest: bundle_pb2.Manifest
+    golden: bundle_pb2.GoldenFile
+
+    @property
+    def revision(self) -> str:
+        return self.path.name
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.path / self.manifest.tokenizer.file))
+
+    def encoder(self, graph: bundle_pb2.Graph, threads: int = 1) -> Encoder:
+        return Encoder(self.path / graph.file, self.manifest.embedding.normalize, threads)
+
+
+def revision_of(manifest: bytes) -> str:
+    """Return the revision that a manifest's bytes name."""
+    return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def describe_files(files: Mapping[str, bytes]) -> list[bundle_pb2.File]:
+    """Return the manifest's entries of some files."""
+    return [
+        bundle_pb2.File(path=path, sha256=hashlib.sha256(files[path]).hexdigest(), size_bytes=len(files[path]))
+        for path in sorted(files)
+    ]
+
+
+def describe_graph(
+    model: onnx.ModelProto,
+    *,
+    file: str,
+    precision: bundle_pb2.Precision,
+    cpu_feature: bundle_pb2.CpuFeature,
+    tolerance: bundle_pb2.Tolerance,
+) -> bundle_pb2.Graph:
+    """Return the manifest's entry of a graph, its signature taken from the graph itself."""
+    return bundle_pb2.Graph(
+        precision=precision,
+        file=file,
+        opset=_opset(model),
+        cpu_feature=cpu_feature,
+        inputs=_describe_tensors(list(model.graph.input)),
+        outputs=_describe_tensors(list(model.graph.output)),
+        tolerance=tolerance,
+    )
+
+
+def _describe_tensors(values: list[onnx.ValueInfoProto]) -> list[bundle_pb2.Tensor]:
+    return [
+        bundle_pb2.Tensor(
+            name=value.name,
+            element_type=_ELEMENT_TYPES.get(value.type.tensor_type.elem_type, bundle_pb2.ELEMENT_TYPE_UNSPECIFIED),
+            shape=[axis.dim_param or str(axis.dim_value) for axis in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    ]
+
+
+def read(path: pathlib.Path) -> Bundle:
+    """Read and check a bundle: manifest, hashes, and that graphs and golden cases are what the manifest says.
+
+    Raises BundleError. Does not run the model: `verify` does.
+    """
+    content = _content(path, MANIFEST)
+    try:
+        manifest = strict_json.parse(content, bundle_pb2.Manifest, MANIFEST, MAY_BE_EMPTY)
+        _check_manifest(manifest)
+        if path.name != revision_of(content):
+            raise BundleError(
+                f"{MANIFEST}: revision: content is {revision_of(content)}, the folder is named {path.name}"
+            )
+        if path.resolve().parent.name != manifest.name:
+            raise BundleError(f"{MANIFEST}: name: {manifest.name} is not the folder's, {path.resolve().parent.name}")
+        _check_files(path, manifest)
+        for index, graph in enumerate(manifest.graphs):
+            _check_graph(path, graph, f"{MANIFEST}: graphs[{index}]")
+        cases = strict_json.parse(_content(path, manifest.golden_file), bundle_pb2.GoldenFile, manifest.golden_file)
+    except strict_json.StrictJsonError as error:
+        raise BundleError(str(error)) from error
+    bundle = Bundle(path, manifest, cases)
+    _check_golden(bundle)
+    return bundle
+
+
+def verify(path: pathlib.Path) -> Bundle:
+    """Read a bundle and replay its golden cases on every graph. Raises BundleError."""
+    bundle = read(path)
+    for index, graph in enumerate(bundle.manifest.graphs):
+        try:
+            golden.check_encoder(bundle.golden, bundle.encoder(graph), graph.tolerance)
+        except golden.GoldenError as error:
+            raise BundleError(f"{bundle.manifest.golden_file}: {error} ({graph.file})") from error
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise BundleError(f"{MANIFEST}: graphs[{index}].file: {graph.file} does not run: {error}") from error
+    return bundle
+
+
+def _content(path: pathlib.Path, file: str) -> bytes:
+    try:
+        return (path / file).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: {path}: {error.strerror}") from error
+
+
+def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
+    paths = [file.path for file in manifest.files]
+    precisions = [graph.precision for graph in manifest.graphs]
+    dimensions = list(manifest.embedding.dimensions)
+    checks: dict[str, object] = {
+        "format_version": manifest.format_version == FORMAT_VERSION,
+        "name": NAME.fullmatch(manifest.name),
+        "source.sha256": _SHA256.fullmatch(manifest.source.sha256),
+    }
+    for index, file in enumerate(manifest.files):
+        checks[f"files[{index}].path"] = _FILE_NAME.fullmatch(file.path)
+        checks[f"files[{index}].sha256"] = _SHA256.fullmatch(file.sha256)
+    checks |= {
+        "files": paths == sorted(set(paths)) and not set(paths) & {MANIFEST, *CARD_FILES},
+        "graphs": len(set(precisions)) == len(precisions),
+        "tokenizer.file": manifest.tokenizer.file in paths,
+        "golden_file": manifest.golden_file in paths,
+        "embedding.dimensions": dimensions == sorted(set(dimensions), reverse=True),
+    }
+    for index, graph in enumerate(manifest.graphs):
+        checks[f"graphs[{index}].file"] = graph.file in paths
+        checks[f"graphs[{index}].tolerance.max_abs_error"] = graph.tolerance.max_abs_error > 0
+        checks[f"graphs[{index}].tolerance.min_cosine"] = 0 < graph.tolerance.min_cosine <= 1
+    for field, good in checks.items():
+        if not good:
+            raise BundleError(f"{MANIFEST}: {field}: not a value that this format allows")
+    if manifest.onnxruntime_version != onnxruntime.__version__:
+        versions = f"checked with {manifest.onnxruntime_version}, this is {onnxruntime.__version__}"
+        raise BundleError(f"{MANIFEST}: onnxruntime_version: {versions}")
+
+
+def _check_files(path: pathlib.Path, manifest: bundle_pb2.Manifest) -> None:
+    for index, file in enumerate(manifest.files):
+        field = f"{MANIFEST}: files[{index}]"
+        try:
+            size = (path / file.path).stat().st_size
+            with (path / file.path).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{field}.path: {file.path}: {error.strerror}") from error
+        if size != file.size_bytes:
+            raise BundleError(f"{field}.size_bytes: {file.path} has {size} bytes, not {file.size_bytes}")
+        if digest != file.sha256:
+            raise BundleError(f"{field}.sha256: {file.path} has {digest}, not {file.sha256}")
+    known = {MANIFEST, *CARD_FILES, *(file.path for file in manifest.files)}
+    if unknown := sorted({entry.name for entry in path.iterdir()} - known):
+        raise BundleError(f"{MANIFEST}: files: {unknown[0]} is in the folder and not in the manifest")
+
+
+def _check_graph(path: pathlib.Path, graph: bundle_pb2.Graph, field: str) -> None:
+    try:
+        model = onnx.load_model_from_string((path / graph.file).read_bytes())
+    except DecodeError as error:
+        raise BundleError(f"{field}.file: {graph.file} is not an ONNX model") from error
+    if _opset(model) != graph.opset:
+        raise BundleError(f"{field}.opset: {graph.file} has {_opset(model)}, not {graph.opset}")
+    _check_tensors(list(model.graph.input), list(graph.inputs), graph.file, f"{field}.inputs")
+    _check_tensors(list(model.graph.output), list(graph.outputs), graph.file, f"{field}.outputs")
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set; 0 when the graph uses none."""
+    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 0)
+
+
+def _check_tensors(values: list[onnx.ValueInfoProto], stated: list[bundle_pb2.Tensor], file: str, field: str) -> None:
+    actual = _describe_tensors(values)
+    if [tensor.name for tensor in actual] != [tensor.name for tensor in stated]:
+        names = ", ".join(tensor.name for tensor in actual)
+        raise BundleError(f"{field}: {file} has {names}")
+    for index, (has, states) in enumerate(zip(actual, stated, strict=True)):
+        if has.element_type != states.element_type:
+            raise BundleError(f"{field}[{index}].element_type: differs from {file}")
+        if has.shape != states.shape:
+            raise BundleError(f"{field}[{index}].shape: {file} has [{', '.join(has.shape)}]")
+
+
+def _check_golden(bundle: Bundle) -> None:
+    manifest, file = bundle.manifest, bundle.manifest.golden_file
+    try:
+        tokenizer = bundle.tokenizer()
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise BundleError(f"{manifest.tokenizer.file}: {error}") from error
+    if tokenizer.padding or tokenizer.truncation:
+        raise BundleError(f"{manifest.tokenizer.file}: padding and truncation must be null: the service decides both")
+    if tokenizer.get_vocab_size() > manifest.tokenizer.vocabulary_size:
+        raise BundleError(f"{MANIFEST}: tokenizer.vocabulary_size: the tokenizer has {tokenizer.get_vocab_size()}")
+    if len(set(golden.lengths(bundle.golden))) < 2:
+        raise BundleError(f"{file}: embeddings: at least two cases of different lengths are needed")
+    for index, case in enumerate(bundle.golden.embeddings):
+        if len(case.vector) != manifest.embedding.dimensions[0]:
+            raise BundleError(f"{file}: embeddings[{index}].vector: has {len(case.vector)} dimensions")
+        if len(case.token_ids) > manifest.tokenizer.max_tokens:
+            raise BundleError(f"{file}: embeddings[{index}].token_ids: more than {manifest.tokenizer.max_tokens}")
+    try:
+        golden.check_tokenizer(bundle.golden, tokenizer)
+    except golden.GoldenError as error:
+        raise BundleError(f"{file}: {error}") from error

@@ -1,0 +1,186 @@
+"""Commands on the models folder: `triptych-models --help`."""
+
+import argparse
+import contextlib
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from triptych_research import bundle, export, sources
+from triptych_research.bundle import BundleError
+from triptych_research.checkpoint import CheckpointError
+from triptych_research.export import ExportError
+from triptych_research.recipes import RECIPES, Recipe
+from triptych_research.reference import ReferenceMismatchError, compare
+from triptych_research.sources import SourceError
+from triptych_research.store import Current, Store, StoreError
+
+# What a command may fail with: the message is for the user. Anything else is a defect and keeps its trace.
+EXPECTED = (BundleError, CheckpointError, ExportError, ReferenceMismatchError, SourceError, StoreError)
+_CACHE = pathlib.Path(".cache/wheels")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 1 after an error; wrong usage exits with 2."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        options.run(options, Store(options.models), console)
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _export(options: argparse.Namespace, store: Store, console: Console) -> None:
+    recipe = _recipe(options)
+    revision = None if options.force else export.up_to_date(recipe, store)
+    if revision:
+        console.print(f"{recipe.name} {revision} is up to date: same weights, same exporter (--force exports again)")
+        return
+
+    @contextlib.contextmanager
+    def step(title: str) -> Iterator[None]:
+        start = time.monotonic()
+        with console.status(title) if console.is_terminal else contextlib.nullcontext():
+            yield
+        console.print(f"{title}: {time.monotonic() - start:.1f} s")
+
+    revision = export.export(recipe, store, options.cache, step)
+    if not options.no_promote:
+        store.promote(recipe.name, revision)
+    console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.origin is None:
+        if options.name not in RECIPES:
+            raise SourceError(f"{options.name}: no such recipe; give --from, or one of {', '.join(RECIPES)}")
+        return RECIPES[options.name]
+    kind, _, address = options.origin.partition(":")
+    if kind not in ("file", "hub"):
+        raise SourceError(f"{options.origin}: expected file:FOLDER or hub:owner/name@commit")
+    for flag in ("license", "owner") if kind == "file" else ("license",):
+        if not getattr(options, flag):
+            raise SourceError(f"{options.origin}: --{flag} is needed: the manifest states it")
+    if kind == "hub":
+        return Recipe(options.name, sources.Hub(address, options.license))
+    return Recipe(options.name, sources.Folder(pathlib.Path(address), options.license, options.owner))
+
+
+def _list(options: argparse.Namespace, store: Store, console: Console) -> None:
+    table = Table("MODEL", "REVISION", "STANDING", box=None, pad_edge=False)
+    for name in store.names():
+        current = store.current(name)
+        for revision in store.revisions(name):
+            table.add_row(name, revision, _standing(revision, current))
+    console.print(table)
+
+
+def _standing(revision: str, current: Current | None) -> str:
+    if current is None or revision not in (current.revision, *current.history):
+        return "-"
+    return "current" if revision == current.revision else f"{current.history.index(revision) + 1} back"
+
+
+def _show(options: argparse.Namespace, store: Store, console: Console) -> None:
+    found = bundle.read(_path(options, store))
+    console.print((found.path / bundle.MANIFEST).read_text(), end="", markup=False)
+    if (card := found.path / bundle.MEASUREMENTS).exists():
+        console.print(card.read_text(), end="", markup=False)
+
+
+def _verify(options: argparse.Namespace, store: Store, console: Console) -> None:
+    found = bundle.verify(_path(options, store))
+    files, graphs = len(found.manifest.files), len(found.manifest.graphs)
+    cases = len(found.golden.embeddings)
+    console.print(f"{options.name} {found.revision} is whole: {files} files, {graphs} graphs, {cases} golden cases")
+
+
+def _path(options: argparse.Namespace, store: Store) -> pathlib.Path:
+    if options.revision:
+        return store.path(options.name, options.revision)
+    return store.current_path(options.name)
+
+
+def _promote(options: argparse.Namespace, store: Store, console: Console) -> None:
+    current = store.promote(options.name, options.revision)
+    console.print(f"{options.name} {current.revision} is current")
+
+
+def _rollback(options: argparse.Namespace, store: Store, console: Console) -> None:
+    current = store.rollback(options.name)
+    console.print(f"{options.name} {current.revision} is current again")
+
+
+def _import(options: argparse.Namespace, store: Store, console: Console) -> None:
+    source = Store(options.folder)
+    names = source.names()
+    if not names:
+        raise StoreError(f"{options.folder}: no models")
+    for name in names:
+        revision = store.add_current(source, name)
+        store.promote(name, revision)
+        console.print(f"{name} {revision} is current")
+
+
+def _check_reference(options: argparse.Namespace, store: Store, console: Console) -> None:
+    error = compare.with_torch(RECIPES[options.name].origin.fetch(options.cache))
+    console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="triptych-models", description="Make, check and promote model bundles.")
+    parser.add_argument(
+        "--models", type=pathlib.Path, default="models", metavar="FOLDER", help="models folder [models]"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("export", help="make a model's bundle, judge it, and promote it")
+    command.set_defaults(run=_export)
+    command.add_argument("name", metavar="NAME", help=f"{' or '.join(RECIPES)}, or a new name with --from")
+    command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
+    command.add_argument("--license", metavar="SPDX", help="licence of the weights; needed with --from")
+    command.add_argument("--owner", help="who published the weights; needed with --from file:")
+    command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")
+    command.add_argument("--no-promote", action="store_true", help="leave the current revision as it is")
+    _add_cache(command)
+
+    command = commands.add_parser("list", help="list models and revisions")
+    command.set_defaults(run=_list)
+    command = commands.add_parser("show", help="print a bundle's manifest and what was measured")
+    command.set_defaults(run=_show)
+    _add_revision(command)
+    command = commands.add_parser("verify", help="check a bundle: manifest, hashes, graphs, golden cases")
+    command.set_defaults(run=_verify)
+    _add_revision(command)
+    command = commands.add_parser("promote", help="make a revision current, after verifying it")
+    command.set_defaults(run=_promote)
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("revision", metavar="REVISION")
+    command = commands.add_parser("rollback", help="make the revision before the current one current again")
+    command.set_defaults(run=_rollback)
+    command.add_argument("name", metavar="NAME")
+    command = commands.add_parser("import", help="copy the current bundles of another models folder, and promote them")
+    command.set_defaults(run=_import)
+    command.add_argument("folder", type=pathlib.Path, metavar="FOLDER")
+    command = commands.add_parser(
+        "check-reference", help="compare the NumPy reference with PyTorch (needs the extra torch)"
+    )
+    command.set_defaults(run=_check_reference)
+    command.add_argument("name", metavar="NAME", choices=RECIPES)
+    _add_cache(command)
+    return parser
+
+
+def _add_revision(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("revision", metavar="REVISION", nargs="?", help="default: the current one")
+
+
+def _add_cache(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--cache", type=pathlib.Path, default=_CACHE, metavar="FOLDER", help=f"downloads [{_CACHE}]")

@@ -1,0 +1,121 @@
+"""What a decoder's source says: weights, tokenizer, chat template and what ends a continuation.
+
+A source is one GGUF file, or a folder in the layout of published checkpoints. Everything is checked here, so that the
+modules that build on it need not ask again.
+"""
+
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from triptych.bundle.v1.bundle_pb2 import ChatMarkup
+from triptych_research import checkpoint, json_fields
+from triptych_research.decoder import gguf_file, llama_folder, tokenizer
+from triptych_research.decoder.blocks import Matrix
+from triptych_research.decoder.chat import ChatTemplate, compile_template
+from triptych_research.decoder.weights import DecoderWeights
+from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import Source, SourceError
+
+
+@dataclass(frozen=True)
+class DecoderCheckpoint:
+    """A generation model, ready to be built."""
+
+    weights: DecoderWeights[Matrix]
+    tokenizer_json: bytes
+    chat_markup: Sequence[ChatMarkup]  # empty: the model has no chat template
+    stop_token_ids: Sequence[int]  # ascending
+
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_buffer(self.tokenizer_json)
+
+    def chat_template(self) -> ChatTemplate | None:
+        return ChatTemplate(self.chat_markup, self.tokenizer()) if self.chat_markup else None
+
+
+def load(source: Source, stop_tokens: Sequence[str] = ()) -> DecoderCheckpoint:
+    """Read and check a Llama-architecture decoder.
+
+    `stop_tokens` are control tokens that end a continuation beside those that the source names. Raises CheckpointError
+    for what this exporter cannot make a graph of, and SourceError for a missing file.
+    """
+    gguf_names = sorted(entry.name for entry in source.files.iterdir() if entry.name.endswith(".gguf"))
+    if len(gguf_names) > 1:
+        raise CheckpointError(f"{source.uri}: {', '.join(gguf_names)}: expected one GGUF file")
+    return _from_gguf(source, gguf_names[0], stop_tokens) if gguf_names else _from_folder(source, stop_tokens)
+
+
+def _from_gguf(source: Source, name: str, stop_tokens: Sequence[str]) -> DecoderCheckpoint:
+    with importlib.resources.as_file(source.files / name) as path:
+        file = gguf_file.open_gguf(path)
+        weights = gguf_file.read_weights(file)
+    content = tokenizer.tokenizer_json(file)
+    tokens = file.field("tokenizer.ggml.tokens")
+    names = {kind: tokens[file.metadata[key]] for kind, key in _SPECIAL_TOKENS.items() if key in file.metadata}
+    template = file.metadata.get("tokenizer.chat_template")
+    return _assemble(weights, content, template, names, [file.field(_SPECIAL_TOKENS["eos"])], stop_tokens)
+
+
+_SPECIAL_TOKENS = {"bos": "tokenizer.ggml.bos_token_id", "eos": "tokenizer.ggml.eos_token_id"}
+
+
+def _from_folder(source: Source, stop_tokens: Sequence[str]) -> DecoderCheckpoint:
+    weights = llama_folder.read_weights(source)
+    content = checkpoint.tokenizer_json(source, weights.config.vocabulary_size)
+    file = "tokenizer_config.json"
+    settings = json_fields.read(source, file)
+    names = {kind: _token_text(settings.get(f"{kind}_token")) for kind in _SPECIAL_TOKENS}
+    template = settings.get("chat_template") or _optional(source, "chat_template.jinja")
+    if template is not None and not isinstance(template, str):
+        raise CheckpointError(f"{file}: chat_template: expected str, not {type(template).__name__}")
+    return _assemble(weights, content, template, names, _stop_ids(source), stop_tokens)
+
+
+def _assemble(
+    weights: DecoderWeights[Matrix],
+    content: bytes,
+    template: str | None,
+    names: dict[str, str],
+    stop_ids: Sequence[int],
+    stop_tokens: Sequence[str],
+) -> DecoderCheckpoint:
+    parsed = Tokenizer.from_buffer(content)
+    controls = tokenizer.control_tokens(parsed)
+    for token in stop_tokens:
+        if token not in controls:
+            raise CheckpointError(f"stop token {token!r} is not a control token of the model")
+    stops = sorted({*stop_ids, *(controls[token] for token in stop_tokens)})
+    if not all(0 <= index < weights.config.vocabulary_size for index in stops):
+        raise CheckpointError(f"eos_token_id: {stops} is not within the vocabulary")
+    markup = compile_template(template, parsed, names.get("bos", ""), names.get("eos", "")) if template else []
+    return DecoderCheckpoint(weights, content, markup, stops)
+
+
+def _stop_ids(source: Source) -> list[int]:
+    """Ids that end a continuation: generation_config.json's where there is one, because it knows of chat."""
+    for file in ("generation_config.json", llama_folder.CONFIG):
+        if _optional(source, file) is None:
+            continue
+        ids = json_fields.read(source, file).get("eos_token_id")
+        ids = [ids] if isinstance(ids, int) else ids
+        if isinstance(ids, list) and ids and all(type(each) is int for each in ids):
+            return ids
+    raise CheckpointError(f"{llama_folder.CONFIG}: eos_token_id: missing, or not a token id or a list of them")
+
+
+def _optional(source: Source, file: str) -> str | None:
+    try:
+        return source.read(file).decode()
+    except SourceError:
+        return None
+
+
+def _token_text(token: Any) -> str:
+    """A special token's text; files give it as such or in an object."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else ""

@@ -1,0 +1,52 @@
+"""How fast graphs are: tokens a second of prefill, and of decoding several texts at once. Ratios within one run count."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from triptych_research.decoder.session import DecoderSession
+
+BATCHES = (1, 4, 8)  # texts that decode together
+PROMPT_TOKENS = 128
+_STEPS, _ROUNDS = 12, 3
+
+
+def tokens_per_second(
+    models: Mapping[str, bytes], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, dict[str, float]]:
+    """Return tokens a second by graph and threads, then by kind of work.
+
+    The graphs take turns and the best round of each counts, so that a busy moment of the machine hits none of them alone.
+    """
+    sessions = {
+        f"{name}, {threads} thread{'s' if threads > 1 else ''}": DecoderSession(
+            model, slots=max(BATCHES), capacity=PROMPT_TOKENS + _STEPS, threads=threads
+        )
+        for threads in sorted({1, os.cpu_count() or 1})
+        for name, model in models.items()
+    }
+    best: dict[str, dict[str, float]] = {name: {} for name in sessions}
+    for _ in range(_ROUNDS):
+        for name, session in sessions.items():
+            for work, tokens, run in _works(session):
+                start = clock()
+                run()
+                best[name][work] = max(best[name].get(work, 0.0), tokens / (clock() - start))
+    return best
+
+
+def _works(session: DecoderSession) -> list[tuple[str, int, Callable[[], object]]]:
+    """Name, tokens and code of each kind of work; prefill comes first, so that decoding reads what it wrote."""
+
+    def prefill() -> None:
+        for row in range(max(BATCHES)):
+            session.prefill(row, range(1, PROMPT_TOKENS + 1))
+
+    def decode(batch: int) -> None:
+        for step in range(1, _STEPS + 1):
+            session.run(0, [[1]] * batch, [PROMPT_TOKENS + step] * batch, range(batch))
+
+    works: list[tuple[str, int, Callable[[], object]]] = [("prefill", max(BATCHES) * PROMPT_TOKENS, prefill)]
+    for batch in BATCHES:
+        works.append((f"decode {batch}", batch * _STEPS, lambda batch=batch: decode(batch)))
+    return works

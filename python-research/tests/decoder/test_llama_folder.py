@@ -1,0 +1,58 @@
+"""Checkpoint folders: weights as they are, and a clear word about what is not supported."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from triptych_research.decoder import llama_folder
+from triptych_research.json_fields import CheckpointError
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_and_config_come_back(tmp_path: Path, tied: bool) -> None:
+    written = tiny.dense_weights(tied=tied)
+    back = llama_folder.read_weights(tiny.write_folder(tmp_path, written))
+    assert back.config == written.config
+    assert (back.lm_head is None) is tied
+    for expected, actual in zip(written.decoder_layers, back.decoder_layers, strict=True):
+        for name, values in vars(expected).items():
+            np.testing.assert_array_equal(getattr(actual, name), values, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "name", "expected"),
+    [
+        ("head_dim", 32, "head_dim", 32),  # heads may be wider than their share of the hidden size
+        ("num_key_value_heads", None, "kv_heads", tiny.CONFIG.heads),
+        ("rope_parameters", {"rope_type": "default", "rope_theta": 5000}, "rope_base", 5000),
+        ("rope_theta", None, "rope_base", 10000),
+    ],
+)
+def test_what_a_config_may_leave_out_or_say_otherwise(
+    tmp_path: Path, field: str, value: object, name: str, expected: float
+) -> None:
+    source = tiny.write_folder(tmp_path, tiny.dense_weights(), **{field: value})
+    assert getattr(llama_folder.read_config(source), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("model_type", "qwen2", "model_type: 'qwen2' is not supported, only 'llama'"),
+        ("hidden_act", "gelu", "hidden_act: 'gelu'"),
+        ("rope_scaling", {"rope_type": "llama3"}, "rope_scaling: "),
+        ("rope_parameters", {"rope_type": "yarn"}, "rope_parameters.rope_type: 'yarn'"),
+        ("attention_bias", True, "attention_bias: True"),
+        ("rms_norm_eps", None, "rms_norm_eps: missing"),
+        ("hidden_size", 63, "hidden_size is 63; it must be a multiple of 32"),
+        ("num_attention_heads", 8, "head_dim is 8"),
+        ("intermediate_size", 128, r"gate_proj.weight: shape is \(96, 64\), config.json says \(128, 64\)"),
+        ("tie_word_embeddings", False, r"model.safetensors: lm_head.weight: missing"),
+    ],
+)
+def test_what_the_graph_cannot_do_is_refused_by_name(tmp_path: Path, field: str, value: object, complaint: str) -> None:
+    source = tiny.write_folder(tmp_path, tiny.dense_weights(), **{field: value})
+    with pytest.raises(CheckpointError, match=complaint):
+        llama_folder.read_weights(source)

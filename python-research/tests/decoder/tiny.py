@@ -1,0 +1,206 @@
+"""A Llama-architecture decoder with random weights, small enough to run in milliseconds, as every kind of source."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType
+from safetensors.numpy import save_file
+
+from triptych_research import sources
+from triptych_research.decoder.blocks import BlockMatrix, Floats, Matrix, to_int8
+from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.sources import WEIGHTS, Source
+
+CONFIG = DecoderConfig(
+    vocabulary_size=96,
+    hidden_size=64,
+    intermediate_size=96,
+    layers=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    context_tokens=300,
+    rope_base=10000.0,
+    rms_epsilon=1e-5,
+)
+CONTROL_TOKENS = ("<end>", "<start>")
+TEMPLATE = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<start>system\nBe kind.<end>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<start>' + message['role'] + '\n' + message['content'] + '<end>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
+)
+
+
+def dense_weights(seed: int = 0, tied: bool = True) -> DecoderWeights[Floats]:
+    """Float32 weights, large enough for logits to differ clearly."""
+    random = np.random.default_rng(seed)
+
+    def matrix(outputs: int, inputs: int) -> Floats:
+        values: Floats = (random.standard_normal((outputs, inputs)) * 1.5 / np.sqrt(inputs)).astype(np.float32)
+        return values
+
+    def norm() -> np.ndarray:
+        return (1 + 0.1 * random.standard_normal(CONFIG.hidden_size)).astype(np.float32)
+
+    def layer() -> DecoderLayer[Floats]:
+        query_rows, kv_rows = CONFIG.heads * CONFIG.head_dim, CONFIG.kv_heads * CONFIG.head_dim
+        hidden, intermediate = CONFIG.hidden_size, CONFIG.intermediate_size
+        return DecoderLayer(
+            attention_norm=norm(),
+            query=matrix(query_rows, hidden),
+            key=matrix(kv_rows, hidden),
+            value=matrix(kv_rows, hidden),
+            output=matrix(hidden, query_rows),
+            ffn_norm=norm(),
+            gate=matrix(intermediate, hidden),
+            up=matrix(intermediate, hidden),
+            down=matrix(hidden, intermediate),
+        )
+
+    embedding = matrix(CONFIG.vocabulary_size, CONFIG.hidden_size)
+    layers = tuple(layer() for _ in range(CONFIG.layers))
+    head = None if tied else matrix(CONFIG.vocabulary_size, CONFIG.hidden_size)
+    return DecoderWeights(CONFIG, embedding, layers, norm(), head)
+
+
+def four_bit(matrix: Floats) -> BlockMatrix:
+    """Round a float32 matrix to 16 levels between each block's ends."""
+    blocks = matrix.reshape(len(matrix), -1, 32)
+    low, high = blocks.min(axis=-1), blocks.max(axis=-1)
+    scales = (high - low) / np.float32(15)
+    codes = np.rint((blocks - low[..., None]) / scales[..., None]).astype(np.uint8)
+    return BlockMatrix(4, 0, codes, scales, low)
+
+
+def weights() -> DecoderWeights[Matrix]:
+    """4-bit weights with offsets and an 8-bit table, as GGUF files have them: every graph form can be made of these."""
+    quantised = dense_weights().map_matrices(four_bit)
+    return dataclasses.replace(quantised, embedding=to_int8(dense_weights().embedding))
+
+
+def interleave(matrix: np.ndarray, heads: int) -> np.ndarray:
+    """Query or key rows from halves to the neighbours that GGUF has."""
+    return matrix.reshape(heads, 2, -1, matrix.shape[1]).swapaxes(1, 2).reshape(matrix.shape)
+
+
+def write_gguf(
+    path: Path,
+    source: DecoderWeights[Floats],
+    linear: GGMLQuantizationType = GGMLQuantizationType.Q4_1,
+    table: GGMLQuantizationType = GGMLQuantizationType.Q8_0,
+    without: str = "",
+    metadata: dict[str, object] | None = None,
+) -> None:
+    """Write float32 weights as a GGUF file, leaving out the tensor or field `without`."""
+    writer = gguf.GGUFWriter(path, arch="", endianess=gguf.GGUFEndian.LITTLE)
+    fields: dict[str, object] = {
+        "general.architecture": "llama",
+        "llama.block_count": CONFIG.layers,
+        "llama.context_length": CONFIG.context_tokens,
+        "llama.embedding_length": CONFIG.hidden_size,
+        "llama.feed_forward_length": CONFIG.intermediate_size,
+        "llama.attention.head_count": CONFIG.heads,
+        "llama.attention.head_count_kv": CONFIG.kv_heads,
+        "llama.rope.freq_base": CONFIG.rope_base,
+        "llama.attention.layer_norm_rms_epsilon": CONFIG.rms_epsilon,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        **vocabulary(),
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.chat_template": TEMPLATE,
+        **(metadata or {}),
+    }
+    for key, value in fields.items():
+        if key == without:
+            continue
+        match value:
+            case str():
+                writer.add_string(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case list():
+                writer.add_array(key, value)
+    for name, (values, kind) in _tensors(source, linear, table).items():
+        if name != without:
+            writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def vocabulary() -> dict[str, object]:
+    """A byte-level vocabulary of CONFIG's size: two control tokens, single characters and one merge."""
+    characters = [chr(code) for code in range(33, 127)][: CONFIG.vocabulary_size - 5]
+    tokens = [*CONTROL_TOKENS, *characters, "Ġ", "Ċ", "he"]
+    assert len(tokens) == CONFIG.vocabulary_size
+    kinds = [3] * len(CONTROL_TOKENS) + [1] * (len(tokens) - len(CONTROL_TOKENS))
+    return {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds, "tokenizer.ggml.merges": ["h e"]}
+
+
+def write_folder(folder: Path, source: DecoderWeights[Floats], **changes: object) -> Source:
+    """Write float32 weights as a checkpoint folder; `changes` go into config.json, and None leaves a field out."""
+    config: dict[str, object] = {
+        "model_type": "llama",
+        "vocab_size": CONFIG.vocabulary_size,
+        "hidden_size": CONFIG.hidden_size,
+        "intermediate_size": CONFIG.intermediate_size,
+        "num_hidden_layers": CONFIG.layers,
+        "num_attention_heads": CONFIG.heads,
+        "num_key_value_heads": CONFIG.kv_heads,
+        "max_position_embeddings": CONFIG.context_tokens,
+        "rope_theta": CONFIG.rope_base,
+        "rms_norm_eps": CONFIG.rms_epsilon,
+        "hidden_act": "silu",
+        "tie_word_embeddings": source.lm_head is None,
+        "eos_token_id": 0,
+        **changes,
+    }
+    config = {name: value for name, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {"model.embed_tokens.weight": source.embedding, "model.norm.weight": source.final_norm}
+    if source.lm_head is not None:
+        tensors["lm_head.weight"] = source.lm_head
+    for index, layer in enumerate(source.decoder_layers):
+        block = f"model.layers.{index}"
+        tensors |= {
+            f"{block}.input_layernorm.weight": layer.attention_norm,
+            f"{block}.self_attn.q_proj.weight": layer.query,
+            f"{block}.self_attn.k_proj.weight": layer.key,
+            f"{block}.self_attn.v_proj.weight": layer.value,
+            f"{block}.self_attn.o_proj.weight": layer.output,
+            f"{block}.post_attention_layernorm.weight": layer.ffn_norm,
+            f"{block}.mlp.gate_proj.weight": layer.gate,
+            f"{block}.mlp.up_proj.weight": layer.up,
+            f"{block}.mlp.down_proj.weight": layer.down,
+        }
+    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / WEIGHTS)
+    return sources.Folder(folder, license="MIT", owner="nobody").fetch(folder)
+
+
+def _tensors(
+    source: DecoderWeights[Floats], linear: GGMLQuantizationType, table: GGMLQuantizationType
+) -> dict[str, tuple[np.ndarray, GGMLQuantizationType]]:
+    plain = GGMLQuantizationType.F32
+    tensors = {"token_embd.weight": (source.embedding, table), "output_norm.weight": (source.final_norm, plain)}
+    if source.lm_head is not None:
+        tensors["output.weight"] = (source.lm_head, table)
+    for index, layer in enumerate(source.decoder_layers):
+        block = f"blk.{index}"
+        tensors |= {
+            f"{block}.attn_norm.weight": (layer.attention_norm, plain),
+            f"{block}.attn_q.weight": (interleave(layer.query, CONFIG.heads), linear),
+            f"{block}.attn_k.weight": (interleave(layer.key, CONFIG.kv_heads), linear),
+            f"{block}.attn_v.weight": (layer.value, linear),
+            f"{block}.attn_output.weight": (layer.output, linear),
+            f"{block}.ffn_norm.weight": (layer.ffn_norm, plain),
+            f"{block}.ffn_gate.weight": (layer.gate, linear),
+            f"{block}.ffn_up.weight": (layer.up, linear),
+            f"{block}.ffn_down.weight": (layer.down, linear),
+        }
+    return tensors

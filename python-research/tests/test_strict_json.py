@@ -1,0 +1,161 @@
+"""A manifest is read strictly: what it does not say is refused, with the field's name."""
+
+import contextlib
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research import strict_json
+from triptych_research.bundle import MAY_BE_EMPTY, Bundle
+from triptych_research.strict_json import StrictJsonError
+
+GOOD = {
+    "text": "hello",
+    "token_ids": [2, 3],
+    "vector": [0.5, 0.0],
+}
+
+
+def parse_case(case: Any) -> bundle_pb2.GoldenFile:
+    return strict_json.parse(json.dumps({"embeddings": [GOOD, case]}).encode(), bundle_pb2.GoldenFile, "golden.json")
+
+
+def test_a_good_file_is_read() -> None:
+    assert parse_case(GOOD).embeddings[1].text == "hello"
+
+
+@pytest.mark.parametrize(
+    ("case", "complaint"),
+    [
+        ({"text": "a", "vector": [1.0]}, "embeddings[1].token_ids: missing"),
+        (GOOD | {"score": 1}, "embeddings[1].score: unknown field"),
+        ({"text": "a", "tokenIds": [1], "vector": [1.0]}, "embeddings[1].tokenIds: unknown field"),
+        (GOOD | {"text": ""}, "embeddings[1].text: must not be empty"),
+        (GOOD | {"text": None}, "embeddings[1].text: expected a value"),
+        (GOOD | {"text": ["a"]}, "embeddings[1].text: expected a value"),
+        (GOOD | {"text": 7}, "text"),
+        (GOOD | {"vector": []}, "embeddings[1].vector: must not be empty"),
+        (GOOD | {"vector": 1.0}, "embeddings[1].vector: expected a list"),
+        (GOOD | {"vector": [1.0, None]}, "embeddings[1].vector[1]: expected a value"),
+        (GOOD | {"vector": ["NaN"]}, "embeddings[1].vector[0]: nan is not a finite number"),
+        (GOOD | {"vector": ["x"]}, "vector"),
+        (GOOD | {"token_ids": [-1]}, "token_ids"),
+        (GOOD | {"token_ids": [1.5]}, "token_ids"),
+        ([], "embeddings[1]: expected an object"),
+        (None, "embeddings[1]: expected an object"),
+    ],
+)
+def test_what_is_wrong_is_named(case: Any, complaint: str) -> None:
+    with pytest.raises(StrictJsonError) as caught:
+        parse_case(case)
+    assert str(caught.value).startswith("golden.json: ")
+    assert complaint in str(caught.value)
+
+
+def test_a_field_that_is_named_twice_is_refused() -> None:
+    twice = b'{"embeddings": [], "embeddings": []}'
+    with pytest.raises(StrictJsonError, match="embeddings: named twice"):
+        strict_json.parse(twice, bundle_pb2.GoldenFile, "golden.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"embeddings": NaN}'])
+def test_what_is_no_message_is_refused(content: bytes) -> None:
+    with pytest.raises(StrictJsonError, match=r"^golden\.json: "):
+        strict_json.parse(content, bundle_pb2.GoldenFile, "golden.json")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values) | st.dictionaries(st.sampled_from(["embeddings", "text", "vector"]), values),
+)
+
+
+@given(content=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_message_or_an_error(content: bytes) -> None:
+    with contextlib.suppress(StrictJsonError):
+        strict_json.parse(content, bundle_pb2.GoldenFile, "golden.json")
+
+
+CASES = st.builds(
+    bundle_pb2.GoldenEmbedding,
+    text=st.text(st.characters(codec="utf-8"), min_size=1),
+    token_ids=st.lists(st.integers(0, 2**32 - 1), min_size=1),
+    vector=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1),
+)
+
+
+@given(cases=st.lists(CASES, min_size=1))
+def test_what_is_written_is_read_back(cases: list[bundle_pb2.GoldenEmbedding]) -> None:
+    golden = bundle_pb2.GoldenFile(embeddings=cases)
+    assert strict_json.parse(strict_json.dump(golden), bundle_pb2.GoldenFile, "golden.json") == golden
+
+
+Find = Callable[[Any], Any]
+
+
+def every_place(raw: Any, path: str = "") -> list[tuple[str, Find]]:
+    """Return each object of a JSON value: its path, and how to find it in a copy of the value."""
+    places: list[tuple[str, Find]] = [(path, lambda copy: copy)] if isinstance(raw, dict) else []
+    items = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
+    for key, value in items:
+        here = f"{path}[{key}]" if isinstance(raw, list) else f"{path}.{key}".lstrip(".")
+        places += [(below, partial(_through, key, find)) for below, find in every_place(value, here)]
+    return places
+
+
+def _through(key: Any, find: Find, raw: Any) -> Any:
+    return find(raw[key])
+
+
+def test_every_field_of_a_manifest_is_required_and_no_other_is_known(tiny_bundle: Bundle) -> None:
+    content = strict_json.dump(tiny_bundle.manifest)
+    refused = 0
+    for path, find in every_place(json.loads(content)):
+        for field in find(json.loads(content)):
+            without = json.loads(content)
+            del find(without)[field]
+            added = json.loads(content)
+            find(added)[f"{field}_2"] = "x"
+            prefix = f"{path}." if path else ""
+            for raw, complaint in (
+                (without, "task: expected exactly one of" if field == "embedding" else f"{prefix}{field}: missing"),
+                (added, f"{prefix}{field}_2: unknown field"),
+            ):
+                with pytest.raises(StrictJsonError) as caught:
+                    parse_manifest(raw)
+                assert str(caught.value).startswith(f"bundle.json: {complaint}")
+                refused += 1
+    assert refused > 150
+    assert parse_manifest(json.loads(content)) == tiny_bundle.manifest
+
+
+def test_no_field_of_a_manifest_may_be_empty(tiny_bundle: Bundle) -> None:
+    content = strict_json.dump(tiny_bundle.manifest)
+    refused = 0
+    for _, find in every_place(json.loads(content)):
+        for field, value in find(json.loads(content)).items():
+            if field == "shape" or isinstance(value, (bool, dict)):
+                continue
+            raw = json.loads(content)
+            find(raw)[field] = empty_like(value)
+            with pytest.raises(StrictJsonError, match=f"{field}: must not be "):
+                parse_manifest(raw)
+            refused += 1
+    assert refused > 50
+
+
+def empty_like(value: Any) -> Any:
+    for enum in bundle_pb2.DESCRIPTOR.enum_types_by_name.values():
+        if value in enum.values_by_name if isinstance(value, str) else False:
+            return enum.values[0].name
+    return "0" if isinstance(value, str) and value.isdecimal() else type(value)()
+
+
+def parse_manifest(raw: Any) -> bundle_pb2.Manifest:
+    return strict_json.parse(json.dumps(raw).encode(), bundle_pb2.Manifest, "bundle.json", MAY_BE_EMPTY)

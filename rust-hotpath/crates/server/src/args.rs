@@ -1,0 +1,176 @@
+//! The command line. Each setting is a flag and a variable of the environment; its text says what follows from it.
+//!
+//! Values are taken as text, so that [`crate::config`] can report every fault at once.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// The hot path: tokenizes, schedules and runs ONNX models behind gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "hotpath", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    Serve(Box<Serve>),
+    /// Ask a serving process on this machine whether it is healthy; exit with 0 if so.
+    Healthcheck(Listen),
+    /// Print the settings as a Markdown table.
+    ConfigDocs,
+}
+
+/// Where gRPC listens.
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// Where gRPC listens; port 0 takes a free one. Whoever reaches it may use every model: keep it on loopback or on a
+    /// private network.
+    #[arg(long, env = "HOTPATH_GRPC_ADDRESS", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub grpc_address: String,
+}
+
+/// What `serve` takes.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Check the settings, print every fault, and exit with 0 or 64.
+    #[arg(long)]
+    pub check_config: bool,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub listen: Listen,
+
+    /// Where /metrics, /livez and /readyz are served over HTTP; port 0 takes a free one. A listener of its own, so that
+    /// it need not be open to those who send requests.
+    #[arg(long, env = "HOTPATH_METRICS_ADDRESS", default_value = "127.0.0.1:9465", value_name = "ADDRESS:PORT")]
+    pub metrics_address: String,
+
+    /// Folder of the models, one folder in it for each. Only read.
+    #[arg(long, env = "HOTPATH_MODELS", default_value = "models", value_name = "PATH")]
+    pub models: String,
+
+    /// Names of the models to serve, separated by commas. Empty: every folder that is there at the start. A name without
+    /// a folder is listed as failed until a bundle appears.
+    #[arg(long, env = "HOTPATH_MODEL_NAMES", default_value = "", value_name = "NAMES")]
+    pub model_names: String,
+
+    /// The ONNX Runtime library: the file in the onnxruntime wheel of the version that the bundles were checked with.
+    /// Required, so that nothing is loaded that happens to lie around.
+    #[arg(long, env = "HOTPATH_ONNXRUNTIME_LIBRARY", default_value = "", value_name = "PATH")]
+    pub onnxruntime_library: String,
+
+    /// SHA-256 of the library. Empty: that of a wheel that this program knows. Set it to run another build, on your own
+    /// word that it is good.
+    #[arg(long, env = "HOTPATH_ONNXRUNTIME_SHA256", default_value = "", value_name = "HEX")]
+    pub onnxruntime_sha256: String,
+
+    /// Which graph to run: "auto" takes the first in the manifest that the processor runs well, "int8" and "fp32" that
+    /// one. The vectors of different precisions are not interchangeable in one index.
+    #[arg(long, env = "HOTPATH_PRECISION", default_value = "auto", value_name = "PRECISION")]
+    pub precision: String,
+
+    /// Sessions for each model, each on a thread of its own; 0 takes the number of processors. Each holds the weights
+    /// once in memory.
+    #[arg(long, env = "HOTPATH_WORKERS", default_value = "0", value_name = "THREADS")]
+    pub workers: String,
+
+    /// Threads that move messages. They need little: more of them take time from the sessions.
+    #[arg(long, env = "HOTPATH_ASYNC_THREADS", default_value = "2", value_name = "THREADS")]
+    pub async_threads: String,
+
+    /// A batch takes inputs until so many tokens; a longer input goes alone. More makes short texts a little cheaper and
+    /// every text wait longer.
+    #[arg(long, env = "HOTPATH_BATCH_TOKENS", default_value = "112", value_name = "TOKENS")]
+    pub batch_tokens: String,
+
+    /// Most tokens of a model that wait. Beyond, requests are refused with QUEUE_FULL; only one that finds the queue empty
+    /// may be larger. The default is a few seconds' work for two processors.
+    #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
+    pub max_queue_tokens: String,
+
+    /// Longest wait of a request until its first input runs. Beyond, it is refused with QUEUE_FULL.
+    #[arg(long, env = "HOTPATH_MAX_QUEUE_MS", default_value = "10000", value_name = "MILLISECONDS")]
+    pub max_queue_ms: String,
+
+    /// Most inputs of one request. Beyond, it is refused with TOO_MANY_INPUTS.
+    #[arg(long, env = "HOTPATH_MAX_INPUTS", default_value = "2048", value_name = "INPUTS")]
+    pub max_inputs: String,
+
+    /// Most bytes of one request. It bounds what one caller can make this process hold and tokenize.
+    #[arg(long, env = "HOTPATH_MAX_MESSAGE_BYTES", default_value = "16777216", value_name = "BYTES")]
+    pub max_message_bytes: String,
+
+    /// Most calls at a time on one connection. Further ones wait at the caller.
+    #[arg(long, env = "HOTPATH_MAX_STREAMS", default_value = "1024", value_name = "CALLS")]
+    pub max_streams: String,
+
+    /// How often the promoted revision of each model, and its health, are looked at.
+    #[arg(long, env = "HOTPATH_WATCH_MS", default_value = "1000", value_name = "MILLISECONDS")]
+    pub watch_ms: String,
+
+    /// After so long without a successful inference a model makes one of its own.
+    #[arg(long, env = "HOTPATH_PROBE_MS", default_value = "5000", value_name = "MILLISECONDS")]
+    pub probe_ms: String,
+
+    /// A model is ready for so long after an inference succeeded; then it is failed until one does. Above the time
+    /// between probes.
+    #[arg(long, env = "HOTPATH_READY_MS", default_value = "15000", value_name = "MILLISECONDS")]
+    pub ready_ms: String,
+
+    /// How long accepted requests may take to finish after SIGTERM. Less than what the supervisor of the process waits
+    /// before it kills.
+    #[arg(long, env = "HOTPATH_DRAIN_MS", default_value = "30000", value_name = "MILLISECONDS")]
+    pub drain_ms: String,
+
+    /// Least severe level of what is logged: "error", "warn", "info", "debug" or "trace". No level logs texts.
+    #[arg(long, env = "HOTPATH_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+}
+
+/// The settings as a Markdown table, from the same texts as `--help`.
+#[must_use]
+pub fn table() -> String {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").expect("`serve` is declared above");
+    let mut table = "| flag | environment | default | unit | what it does, and what follows |\n".to_owned();
+    table += "|---|---|---|---|---|\n";
+    for argument in serve.get_arguments() {
+        let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
+        let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+        let default = Some(default.concat()).filter(|default| !default.is_empty());
+        let default = default.map_or_else(|| "(empty)".to_owned(), |default| format!("`{default}`"));
+        let unit = argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
+        let text =
+            argument.get_long_help().or_else(|| argument.get_help()).map(ToString::to_string).unwrap_or_default();
+        let (variable, unit, text) = (variable.to_string_lossy(), unit.to_lowercase(), text.replace('\n', " "));
+        table += &format!("| `--{flag}` | `{variable}` | {default} | {unit} | {} |\n", text.trim_end_matches('.'));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_in_the_table_with_its_variable() {
+        let (table, command) = (table(), Cli::command());
+        let serve = command.find_subcommand("serve").unwrap();
+        let flags = serve.get_arguments().filter_map(clap::Arg::get_long).filter(|flag| *flag != "check-config");
+        let flags: Vec<_> = flags.filter(|flag| *flag != "help").collect();
+        assert!(flags.len() > 15);
+        for flag in flags {
+            let variable = format!("HOTPATH_{}", flag.to_uppercase().replace('-', "_"));
+            assert!(table.contains(&format!("| `--{flag}` | `{variable}` |")), "{flag}");
+        }
+    }
+}

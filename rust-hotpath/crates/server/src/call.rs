@@ -1,0 +1,187 @@
+//! Around every call: its deadline, its log span, its count, and the care that a fault in it stays in it.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{Extensions, HeaderMap},
+    middleware::Next,
+    response::Response,
+};
+use futures_util::FutureExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Code, Status};
+use tracing::Instrument;
+
+use crate::{error::Error, metrics::Metrics};
+
+/// The transport has a timer of its own for the same deadline, and its error has no reason: ours goes off just before.
+const HEAD_START: Duration = Duration::from_millis(1);
+
+/// Longest header value that goes into the log.
+const LONGEST_LOGGED: usize = 128;
+
+/// What all calls share.
+#[derive(Debug)]
+pub struct Calls {
+    /// Counts them.
+    pub metrics: Arc<Metrics>,
+    /// Knows those that are not answered yet.
+    pub in_flight: TaskTracker,
+    /// Once cancelled, no new work is taken.
+    pub draining: CancellationToken,
+}
+
+/// One call, as its handler sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// When it came.
+    pub started: Instant,
+    /// When nobody waits for it any more.
+    pub deadline: Option<Instant>,
+}
+
+impl Call {
+    /// The call that a request's extensions hold; a fresh one for a request that did not come through [`through`].
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or_else(|| Self { started: Instant::now(), deadline: None })
+    }
+
+    /// Waits for `work` until the deadline.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::DeadlineExceeded`].
+    pub async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        match self.deadline {
+            None => work.await,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(Error::DeadlineExceeded))
+            }
+        }
+    }
+}
+
+/// Counts a call when it ends; one that is dropped was cancelled.
+struct Count<'a> {
+    metrics: &'a Metrics,
+    method: &'static str,
+    code: Code,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.call(self.method, self.code);
+    }
+}
+
+/// The middleware that every call goes through.
+pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let _in_flight = calls.in_flight.token();
+    let method = method(request.uri().path());
+    let mut count = Count { metrics: &calls.metrics, method, code: Code::Cancelled };
+    let headers = request.headers();
+    let span = tracing::info_span!(
+        "call",
+        method,
+        request_id = logged(headers, "x-request-id"),
+        traceparent = logged(headers, "traceparent")
+    );
+    let timeout = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START)));
+    request.extensions_mut().insert(Call { started, deadline });
+
+    let works = matches!(method, "Embed" | "Tokenize");
+    let answer = async {
+        if works && calls.draining.is_cancelled() {
+            return refusal(Error::ShuttingDown);
+        }
+        match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) if works => with_reason(response),
+            Ok(response) => response,
+            Err(_) => refusal(Error::Internal { cause: "the handler panicked".to_owned() }),
+        }
+    };
+    let response = answer.instrument(span).await;
+    count.code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    response
+}
+
+/// The last part of a call's path if it is one of ours, so that a label has few values.
+fn method(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let known = ["Embed", "Tokenize", "ListModels", "Check", "Watch", "ServerReflectionInfo"];
+    known.into_iter().find(|known| *known == name).unwrap_or("other")
+}
+
+/// Gives a reason to the errors that the transport makes itself: it could not read the request.
+fn with_reason(response: Response) -> Response {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    if !status.details().is_empty() {
+        return response;
+    }
+    match status.code() {
+        Code::OutOfRange => refusal(Error::BadMessage { problem: "has more bytes than the limit" }),
+        Code::Internal => refusal(Error::BadMessage { problem: "cannot be decoded" }),
+        _ => response,
+    }
+}
+
+fn refusal(error: Error) -> Response {
+    Status::from(error).into_http()
+}
+
+/// A header's value, cut to what is sane in a log.
+fn logged<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    &value[..value.len().min(LONGEST_LOGGED)] // ASCII, so any byte is a border
+}
+
+/// Reads gRPC's timeout: up to 8 digits and a unit.
+fn parse_timeout(value: &str) -> Option<Duration> {
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(parse_timeout("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_timeout("3H"), Some(Duration::from_secs(10_800)));
+        assert_eq!(parse_timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        assert_eq!(parse_timeout("7u"), Some(Duration::from_micros(7)));
+        for malformed in ["", "m", "1", "-1S", "1.5S", "100000000S", "1s", "1é", "é"] {
+            assert_eq!(parse_timeout(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn unknown_methods_share_a_label() {
+        assert_eq!(method("/any.package.v1.InferenceService/Embed"), "Embed");
+        assert_eq!(method("/x/DropTables"), "other");
+        assert_eq!(method(""), "other");
+    }
+}

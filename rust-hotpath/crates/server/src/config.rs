@@ -1,0 +1,211 @@
+//! The settings, checked. Every fault is found before any port is bound.
+
+use std::{
+    fmt::{self, Display},
+    fs,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
+    thread,
+    time::Duration,
+};
+
+use hotpath_bundle::{Precision, is_model_name};
+use hotpath_runtime::Library;
+use hotpath_scheduler::Limits;
+use tracing::Level;
+
+use crate::{
+    args::{Listen, Serve},
+    models::supervise::Timing,
+};
+
+/// What a process serves, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where gRPC listens.
+    pub grpc_address: SocketAddr,
+    /// Where metrics are served.
+    pub metrics_address: SocketAddr,
+    /// Folder of the models.
+    pub models: PathBuf,
+    /// Their names.
+    pub model_names: Vec<String>,
+    /// ONNX Runtime.
+    pub onnxruntime_library: PathBuf,
+    /// Its hash, where it is not a known one.
+    pub onnxruntime_sha256: Option<String>,
+    /// The graph to run; `None` takes what the processor runs best.
+    pub precision: Option<Precision>,
+    /// The schedulers' bounds.
+    pub limits: Limits,
+    /// Threads that move messages.
+    pub async_threads: usize,
+    /// Most inputs of a request.
+    pub max_inputs: usize,
+    /// Most bytes of a request.
+    pub max_message_bytes: usize,
+    /// Most calls at a time on a connection.
+    pub max_streams: u32,
+    /// How often models are looked at.
+    pub timing: Timing,
+    /// How long a drain may take.
+    pub drain: Duration,
+    /// Least severe level of what is logged.
+    pub log_level: Level,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Default, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(Vec<String>);
+
+impl Display for Faults {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Checks where a process listens.
+///
+/// # Errors
+/// [`Faults`].
+pub fn grpc_address(listen: &Listen) -> Result<SocketAddr, Faults> {
+    let mut faults = Faults::default();
+    let address = faults.parse("grpc-address", &listen.grpc_address, "an address and a port", UNUSED);
+    if faults.0.is_empty() { Ok(address) } else { Err(faults) }
+}
+
+/// Stands for an address that could not be read; it never leaves this module, because a fault does instead.
+const UNUSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl Config {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Faults`] names every setting at fault.
+    pub fn check(args: &Serve) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let models = PathBuf::from(&args.models);
+        let config = Self {
+            grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
+            metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
+            model_names: faults.model_names(&models, &args.model_names),
+            models,
+            onnxruntime_sha256: Some(args.onnxruntime_sha256.clone()).filter(|sha256| !sha256.is_empty()),
+            onnxruntime_library: faults.library(&args.onnxruntime_library, &args.onnxruntime_sha256),
+            precision: faults.precision(&args.precision),
+            limits: Limits {
+                workers: match faults.number("workers", &args.workers, 0..=1024) {
+                    0 => thread::available_parallelism().map_or(1, usize::from),
+                    workers => workers,
+                },
+                batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
+                max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
+                max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
+            },
+            async_threads: faults.number("async-threads", &args.async_threads, 1..=256),
+            max_inputs: faults.number("max-inputs", &args.max_inputs, 1..=65_536),
+            max_message_bytes: faults.number("max-message-bytes", &args.max_message_bytes, 1024..=1 << 30),
+            max_streams: faults.number("max-streams", &args.max_streams, 1..=1_000_000),
+            timing: Timing {
+                watch: faults.milliseconds("watch-ms", &args.watch_ms),
+                probe: faults.milliseconds("probe-ms", &args.probe_ms),
+                ready: faults.milliseconds("ready-ms", &args.ready_ms),
+            },
+            drain: faults.milliseconds("drain-ms", &args.drain_ms),
+            log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),
+        };
+        if config.timing.ready <= config.timing.probe && faults.0.is_empty() {
+            faults.add("ready-ms", "must be above --probe-ms, or an idle model would fail between two probes");
+        }
+        if faults.0.is_empty() { Ok(config) } else { Err(faults) }
+    }
+}
+
+impl Faults {
+    fn add(&mut self, flag: &str, problem: impl Display) {
+        let variable = flag.to_uppercase().replace('-', "_");
+        self.0.push(format!("--{flag} (HOTPATH_{variable}): {problem}"));
+    }
+
+    /// Reads a value; takes note of a fault and gives a placeholder, so that the next setting is looked at too.
+    fn parse<T: FromStr>(&mut self, flag: &str, value: &str, what: &str, placeholder: T) -> T {
+        value.parse().unwrap_or_else(|_| {
+            self.add(flag, format!("\"{value}\" is not {what}"));
+            placeholder
+        })
+    }
+
+    fn number<T: FromStr + PartialOrd + Display + Copy>(
+        &mut self,
+        flag: &str,
+        value: &str,
+        range: RangeInclusive<T>,
+    ) -> T {
+        match value.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let (least, most) = range.into_inner();
+                self.add(flag, format!("\"{value}\" is not a whole number from {least} to {most}"));
+                least
+            }
+        }
+    }
+
+    fn milliseconds(&mut self, flag: &str, value: &str) -> Duration {
+        Duration::from_millis(self.number(flag, value, 1..=86_400_000))
+    }
+
+    fn precision(&mut self, value: &str) -> Option<Precision> {
+        match value {
+            "auto" => None,
+            "int8" => Some(Precision::Int8),
+            "fp32" => Some(Precision::Fp32),
+            other => {
+                self.add("precision", format!("\"{other}\" is not auto, int8 or fp32"));
+                None
+            }
+        }
+    }
+
+    fn library(&mut self, path: &str, sha256: &str) -> PathBuf {
+        if path.is_empty() {
+            self.add("onnxruntime-library", "is required");
+        } else if let Err(error) = Library::check(Path::new(path), Some(sha256).filter(|sha256| !sha256.is_empty())) {
+            self.add("onnxruntime-library", error);
+        }
+        PathBuf::from(path)
+    }
+
+    fn model_names(&mut self, folder: &Path, names: &str) -> Vec<String> {
+        if names.is_empty() {
+            return self.model_folders(folder);
+        }
+        let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+        for name in names.iter().filter(|name| !is_model_name(name)) {
+            self.add("model-names", format!("\"{name}\" cannot name a model"));
+        }
+        names
+    }
+
+    fn model_folders(&mut self, folder: &Path) -> Vec<String> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.add("models", format!("{}: {error}", folder.display()));
+                return Vec::new();
+            }
+        };
+        let folders = entries.flatten().filter(|entry| entry.path().is_dir());
+        let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let names: Vec<String> = names.filter(|name| is_model_name(name)).collect();
+        if names.is_empty() {
+            self.add(
+                "models",
+                format!("{} holds no model; name one in --model-names to wait for it", folder.display()),
+            );
+        }
+        names
+    }
+}

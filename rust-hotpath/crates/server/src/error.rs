@@ -1,0 +1,163 @@
+//! What can go wrong with a request, and how it is said over gRPC. `docs/errors.md` has the table; a test holds it against
+//! this file.
+
+use std::{collections::HashMap, time::Duration};
+
+use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
+use hotpath_scheduler::{Failure, Full};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// A model that is not ready, or a process that goes away, is worth another look after this long: `current` is looked at
+/// every second, and a balancer finds another process within one.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a request was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Error {
+    #[error("`{field}` is required")]
+    MissingField { field: &'static str },
+    #[error("`{field}` {problem}")]
+    InvalidValue { field: &'static str, problem: String },
+    #[error("the request message {problem}")]
+    BadMessage { problem: &'static str },
+    #[error("there is no model \"{model}\"; ListModels lists them")]
+    ModelNotFound { model: String },
+    #[error("`{field}` is empty")]
+    EmptyInput { field: String },
+    #[error("`{field}` has {actual} tokens, the model takes at most {limit}")]
+    InputTooLong { field: String, actual: usize, limit: usize },
+    #[error("`{field}` has {actual} entries, a request may have at most {limit}")]
+    TooManyInputs { field: &'static str, actual: usize, limit: usize },
+    #[error("`{field}`: the id at place {place} is {actual}, the vocabulary's ids are below {limit}")]
+    TokenIdOutOfRange { field: String, place: usize, actual: u32, limit: u32 },
+    #[error("`dimensions` is {actual}, the model has vectors of {supported:?}")]
+    DimensionsUnsupported { actual: u32, supported: Vec<u32> },
+    #[error("the queue is full; retry in {} ms", retry_after.as_millis())]
+    QueueFull { retry_after: Duration },
+    #[error("the deadline passed before the request was done")]
+    DeadlineExceeded,
+    #[error("this process is shutting down")]
+    ShuttingDown,
+    #[error("model \"{model}\" is not ready")]
+    ModelNotReady { model: String },
+    #[error("the caller is gone")]
+    Cancelled,
+    /// The cause is for the log alone.
+    #[error("internal error; the log has its cause under the request id")]
+    Internal { cause: String },
+}
+
+/// The gRPC code of each reason, those that only the gateway has included.
+#[must_use]
+pub fn grpc_code(reason: ErrorReason) -> Code {
+    match reason {
+        ErrorReason::MissingApiKey | ErrorReason::InvalidApiKey => Code::Unauthenticated,
+        ErrorReason::RouteNotFound | ErrorReason::MethodNotAllowed => Code::Unimplemented,
+        ErrorReason::BodyTooLarge
+        | ErrorReason::BodyTimeout
+        | ErrorReason::InvalidJson
+        | ErrorReason::InvalidUtf8
+        | ErrorReason::InvalidValue
+        | ErrorReason::MissingField
+        | ErrorReason::UnsupportedParameter
+        | ErrorReason::EmptyInput
+        | ErrorReason::InputTooLong
+        | ErrorReason::TooManyInputs
+        | ErrorReason::TokenIdOutOfRange
+        | ErrorReason::TokenizerMismatch
+        | ErrorReason::DimensionsUnsupported => Code::InvalidArgument,
+        ErrorReason::ModelNotFound => Code::NotFound,
+        ErrorReason::ModelTaskMismatch => Code::FailedPrecondition,
+        ErrorReason::RateLimited => Code::ResourceExhausted,
+        ErrorReason::QueueFull | ErrorReason::HotpathUnavailable | ErrorReason::ModelNotReady => Code::Unavailable,
+        ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorReason::Cancelled => Code::Cancelled,
+        ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
+    }
+}
+
+impl Error {
+    /// The reason in the contract.
+    #[must_use]
+    pub fn reason(&self) -> ErrorReason {
+        match self {
+            Self::MissingField { .. } => ErrorReason::MissingField,
+            Self::InvalidValue { .. } | Self::BadMessage { .. } => ErrorReason::InvalidValue,
+            Self::ModelNotFound { .. } => ErrorReason::ModelNotFound,
+            Self::EmptyInput { .. } => ErrorReason::EmptyInput,
+            Self::InputTooLong { .. } => ErrorReason::InputTooLong,
+            Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
+            Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
+            Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
+            Self::QueueFull { .. } => ErrorReason::QueueFull,
+            Self::DeadlineExceeded => ErrorReason::DeadlineExceeded,
+            Self::ShuttingDown => ErrorReason::HotpathUnavailable,
+            Self::ModelNotReady { .. } => ErrorReason::ModelNotReady,
+            Self::Cancelled => ErrorReason::Cancelled,
+            Self::Internal { .. } => ErrorReason::Internal,
+        }
+    }
+
+    /// When a later attempt may succeed; `None` where repeating cannot mend it.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::QueueFull { retry_after } => Some(*retry_after),
+            Self::ShuttingDown | Self::ModelNotReady { .. } | Self::Internal { .. } => Some(LOOK_AGAIN),
+            _ => None,
+        }
+    }
+
+    /// The field at fault, and the limit and the actual number where they apply.
+    fn metadata(&self) -> HashMap<String, String> {
+        let (field, limit, actual) = match self {
+            Self::MissingField { field } | Self::InvalidValue { field, .. } => (*field, None, None),
+            Self::ModelNotFound { .. } => ("model", None, None),
+            Self::EmptyInput { field } => (field.as_str(), None, None),
+            Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), Some(*actual)),
+            Self::TooManyInputs { field, actual, limit } => (*field, Some(*limit), Some(*actual)),
+            Self::TokenIdOutOfRange { field, actual, limit, .. } => {
+                (field.as_str(), Some(*limit as usize), Some(*actual as usize))
+            }
+            Self::DimensionsUnsupported { actual, .. } => ("dimensions", None, Some(*actual as usize)),
+            _ => ("", None, None),
+        };
+        let field = Some(field).filter(|field| !field.is_empty()).map(|field| ("field", field.to_owned()));
+        let limit = limit.map(|limit| ("limit", limit.to_string()));
+        let actual = actual.map(|actual| ("actual", actual.to_string()));
+        [field, limit, actual].into_iter().flatten().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        if let Error::Internal { cause } = &error {
+            tracing::error!(cause, "request failed");
+        }
+        let reason = error.reason();
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason_name(reason), ERROR_DOMAIN, error.metadata());
+        if let Some(delay) = error.retry_after() {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(grpc_code(reason), error.to_string(), details)
+    }
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        Self::QueueFull { retry_after: full.retry_after }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::DeadlineExceeded => Self::DeadlineExceeded,
+            Failure::WaitedTooLong { retry_after } => Self::QueueFull { retry_after },
+            Failure::RunFailed { .. } => Self::Internal { cause: failure.to_string() },
+            Failure::Closed => Self::ShuttingDown,
+        }
+    }
+}

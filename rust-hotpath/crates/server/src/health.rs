@@ -1,0 +1,53 @@
+//! `grpc.health.v1`: one service name for each model, and the empty one for all of them.
+
+use hotpath_contract::inference::v1::ModelState;
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::models::{Model, Models};
+
+/// Tells the health service how the models are.
+#[derive(Debug, Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    models: Models,
+}
+
+impl Health {
+    /// Nothing serves yet.
+    pub async fn new(reporter: HealthReporter, models: Models) -> Self {
+        let health = Self { reporter, models };
+        health.nothing_serves().await;
+        health
+    }
+
+    /// Tells of one model, and so of all.
+    pub async fn tell(&self, model: &Model) {
+        let ready = model.now().state == ModelState::Ready;
+        self.reporter.set_service_status(service(model), status(ready)).await;
+        self.reporter.set_service_status("", status(self.models.all_ready())).await;
+    }
+
+    /// Tells that nothing serves.
+    pub async fn nothing_serves(&self) {
+        self.reporter.set_service_status("", ServingStatus::NotServing).await;
+        for model in self.models.iter() {
+            self.reporter.set_service_status(service(model), ServingStatus::NotServing).await;
+        }
+    }
+
+    /// Ends the streams of those who watch, which would keep their connections open.
+    pub async fn end(mut self) {
+        self.reporter.clear_service_status("").await;
+        for model in self.models.clone().iter() {
+            self.reporter.clear_service_status(&service(model)).await;
+        }
+    }
+}
+
+fn service(model: &Model) -> String {
+    format!("model/{}", model.name())
+}
+
+fn status(ready: bool) -> ServingStatus {
+    if ready { ServingStatus::Serving } else { ServingStatus::NotServing }
+}

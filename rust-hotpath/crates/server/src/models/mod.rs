@@ -1,0 +1,112 @@
+//! The models of this process: what each serves now, and what keeps that so.
+//!
+//! A [`Model`] is looked at by requests and changed by its [`supervise::Supervisor`] alone.
+
+pub mod golden;
+pub mod load;
+pub mod serving;
+pub mod supervise;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hotpath_contract::inference::v1::ModelState;
+
+use crate::error::Error;
+use serving::Serving;
+
+/// One configured model.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    now: RwLock<Now>,
+}
+
+/// Where a model stands.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Its state.
+    pub state: ModelState,
+    /// The revision that passed its checks last.
+    pub serving: Option<Arc<Serving>>,
+    /// Why it cannot serve, or why its newest revision was refused.
+    pub message: String,
+}
+
+impl Model {
+    /// A model of which nothing was read yet.
+    #[must_use]
+    pub fn new(name: String) -> Self {
+        let now = Now { state: ModelState::Loading, serving: None, message: String::new() };
+        Self { name, now: RwLock::new(now) }
+    }
+
+    /// Its name in requests.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What requests run on.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotReady`].
+    pub fn ready(&self) -> Result<Arc<Serving>, Error> {
+        let now = self.now();
+        let serving = now.serving.filter(|_| now.state == ModelState::Ready);
+        serving.ok_or_else(|| Error::ModelNotReady { model: self.name.clone() })
+    }
+
+    pub(crate) fn set(&self, now: Now) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+}
+
+/// Every configured model, ordered by name.
+#[derive(Debug, Clone)]
+pub struct Models(Arc<[Arc<Model>]>);
+
+impl Models {
+    /// Models of these names, of which nothing was read yet.
+    #[must_use]
+    pub fn new(names: &[String]) -> Self {
+        let mut names = names.to_vec();
+        names.sort();
+        names.dedup();
+        Self(names.into_iter().map(|name| Arc::new(Model::new(name))).collect())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.0.iter()
+    }
+
+    /// The model that a request names.
+    ///
+    /// # Errors
+    /// [`Error::MissingField`] and [`Error::ModelNotFound`].
+    pub fn find(&self, name: &str) -> Result<&Arc<Model>, Error> {
+        if name.is_empty() {
+            return Err(Error::MissingField { field: "model" });
+        }
+        self.iter().find(|model| model.name == name).ok_or_else(|| Error::ModelNotFound { model: name.to_owned() })
+    }
+
+    /// Lets go of every revision.
+    pub fn forget(&self) {
+        for model in self.iter() {
+            model.set(Now { serving: None, ..model.now() });
+        }
+    }
+
+    /// Whether every model is ready.
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.iter().all(|model| model.now().state == ModelState::Ready)
+    }
+}

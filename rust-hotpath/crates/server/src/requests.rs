@@ -1,0 +1,138 @@
+//! What a request must be before a model is asked. Each check names its field and its limit.
+
+use std::sync::Arc;
+
+use hotpath_contract::inference::v1::{EmbedInput, Priority, Scheduling, embed_input};
+use hotpath_scheduler::Class;
+
+use crate::error::Error;
+
+/// Longest fairness key in bytes.
+const MAX_FAIRNESS_KEY: usize = 128;
+
+/// Whose turn a request uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Its class.
+    pub class: Class,
+    /// Its fairness key.
+    pub key: Arc<str>,
+}
+
+/// One thing to embed; neither is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Text.
+    Text(String),
+    /// A text's ids.
+    Ids(Vec<u32>),
+}
+
+/// Checks `scheduling`.
+///
+/// # Errors
+/// [`Error::MissingField`] and [`Error::InvalidValue`].
+pub fn turn(scheduling: Option<Scheduling>) -> Result<Turn, Error> {
+    let scheduling = scheduling.ok_or(Error::MissingField { field: "scheduling" })?;
+    let class = match scheduling.priority() {
+        Priority::Interactive => Class::Interactive,
+        Priority::Batch => Class::Batch,
+        Priority::Unspecified => {
+            let problem = "must be PRIORITY_INTERACTIVE or PRIORITY_BATCH".to_owned();
+            return Err(Error::InvalidValue { field: "scheduling.priority", problem });
+        }
+    };
+    let length = scheduling.fairness_key.len();
+    if length > MAX_FAIRNESS_KEY {
+        let problem = format!("has {length} bytes, it may have at most {MAX_FAIRNESS_KEY}");
+        return Err(Error::InvalidValue { field: "scheduling.fairness_key", problem });
+    }
+    Ok(Turn { class, key: scheduling.fairness_key.into() })
+}
+
+/// Checks what an Embed request holds.
+///
+/// # Errors
+/// [`Error::EmptyInput`] and [`Error::TooManyInputs`].
+pub fn inputs(inputs: Vec<EmbedInput>, max_inputs: usize) -> Result<Vec<Input>, Error> {
+    count("inputs", inputs.len(), max_inputs)?;
+    let one = |(i, input): (usize, EmbedInput)| match input.input {
+        Some(embed_input::Input::Text(text)) if !text.is_empty() => Ok(Input::Text(text)),
+        Some(embed_input::Input::TokenIds(ids)) if !ids.ids.is_empty() => Ok(Input::Ids(ids.ids)),
+        _ => Err(Error::EmptyInput { field: format!("inputs[{i}]") }),
+    };
+    inputs.into_iter().enumerate().map(one).collect()
+}
+
+/// Checks what a Tokenize request holds.
+///
+/// # Errors
+/// [`Error::EmptyInput`] and [`Error::TooManyInputs`].
+pub fn texts(texts: &[String], max_inputs: usize) -> Result<(), Error> {
+    count("texts", texts.len(), max_inputs)?;
+    match texts.iter().position(String::is_empty) {
+        None => Ok(()),
+        Some(i) => Err(Error::EmptyInput { field: format!("texts[{i}]") }),
+    }
+}
+
+fn count(field: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+    match actual {
+        0 => Err(Error::EmptyInput { field: field.to_owned() }),
+        actual if actual > limit => Err(Error::TooManyInputs { field, actual, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// The length of vectors that a request asks for; 0 asks for the full one.
+///
+/// # Errors
+/// [`Error::DimensionsUnsupported`].
+pub fn dimensions(asked: u32, supported: &[u32]) -> Result<u32, Error> {
+    match asked {
+        0 => Ok(supported[0]), // a manifest has at least one
+        asked if supported.contains(&asked) => Ok(asked),
+        actual => Err(Error::DimensionsUnsupported { actual, supported: supported.to_vec() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scheduling(key: &str, priority: i32) -> Option<Scheduling> {
+        Some(Scheduling { fairness_key: key.to_owned(), priority })
+    }
+
+    #[test]
+    fn a_turn_needs_a_priority_and_a_short_key() {
+        let (interactive, batch) = (Priority::Interactive as i32, Priority::Batch as i32);
+        assert_eq!(turn(scheduling("", interactive)).unwrap(), Turn { class: Class::Interactive, key: "".into() });
+        assert_eq!(turn(scheduling(&"k".repeat(128), batch)).unwrap().class, Class::Batch);
+        assert!(matches!(turn(None), Err(Error::MissingField { field: "scheduling" })));
+        for priority in [0, 3, -1, i32::MAX] {
+            assert!(matches!(
+                turn(scheduling("", priority)),
+                Err(Error::InvalidValue { field: "scheduling.priority", .. })
+            ));
+        }
+        let long = turn(scheduling(&"k".repeat(129), batch));
+        assert!(matches!(long, Err(Error::InvalidValue { field: "scheduling.fairness_key", .. })));
+    }
+
+    #[test]
+    fn the_number_of_inputs_is_bounded_on_both_sides() {
+        let many = |n: usize| vec!["a".to_owned(); n];
+        assert_eq!(texts(&many(3), 3), Ok(()));
+        assert_eq!(texts(&many(4), 3), Err(Error::TooManyInputs { field: "texts", actual: 4, limit: 3 }));
+        assert_eq!(texts(&[], 3), Err(Error::EmptyInput { field: "texts".to_owned() }));
+        assert_eq!(texts(&["a".into(), String::new()], 3), Err(Error::EmptyInput { field: "texts[1]".to_owned() }));
+    }
+
+    #[test]
+    fn dimensions_are_those_of_the_manifest() {
+        assert_eq!(dimensions(0, &[384, 128]), Ok(384));
+        assert_eq!(dimensions(128, &[384, 128]), Ok(128));
+        assert!(matches!(dimensions(100, &[384, 128]), Err(Error::DimensionsUnsupported { actual: 100, .. })));
+    }
+}

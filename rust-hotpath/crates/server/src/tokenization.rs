@@ -1,0 +1,117 @@
+//! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up.
+
+use std::sync::{Arc, Weak};
+
+use hotpath_contract::inference::v1::TokenizedText;
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+use crate::{error::Error, models::serving::Serving, requests::Input};
+
+/// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
+/// thread and back costs some tens of microseconds.
+const AT_ONCE_BYTES: usize = 4096;
+
+/// Runs tokenization.
+#[derive(Debug)]
+pub struct Tokenization {
+    threads: Arc<Semaphore>,
+}
+
+/// Who waits for the result.
+#[derive(Debug)]
+pub struct Caller(Weak<()>);
+
+impl Caller {
+    fn check(&self) -> Result<(), Error> {
+        if self.0.strong_count() == 0 { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// The ids of a request's inputs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tokenized {
+    /// Those of each input, in their order.
+    pub ids: Vec<Vec<u32>>,
+    /// Indices of the inputs that were truncated.
+    pub truncated: Vec<u32>,
+}
+
+impl Tokenization {
+    /// Long texts use up to this many threads.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self { threads: Arc::new(Semaphore::new(threads)) }
+    }
+
+    /// Runs `work` on a text of some bytes. Work whose caller is gone should end early; until it does, it counts as running.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let here = Arc::new(());
+        let caller = Caller(Arc::downgrade(&here));
+        if bytes <= AT_ONCE_BYTES {
+            return work(&caller);
+        }
+        let permit = self.threads.clone().acquire_owned().await;
+        let working = spawn_blocking(move || {
+            let _permit = permit; // held until the work is over, whether or not somebody waits
+            work(&caller)
+        });
+        working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
+    }
+}
+
+/// Turns a request's inputs into ids, and holds them against the model's limits.
+///
+/// # Errors
+/// [`Error::TokenIdOutOfRange`], [`Error::InputTooLong`] unless `truncate`, [`Error::Cancelled`].
+pub fn ids(serving: &Serving, inputs: Vec<Input>, truncate: bool, caller: &Caller) -> Result<Tokenized, Error> {
+    let limits = &serving.bundle.manifest.tokenizer;
+    let max_tokens = limits.max_tokens as usize;
+    let mut tokenized = Tokenized { ids: Vec::with_capacity(inputs.len()), truncated: Vec::new() };
+    for (i, input) in (0_u32..).zip(inputs) {
+        caller.check()?;
+        let field = || format!("inputs[{i}]");
+        let mut ids = match input {
+            Input::Text(text) => serving.tokenizer.ids(&text).map_err(|error| Error::Internal { cause: error.0 })?,
+            Input::Ids(ids) => ids,
+        };
+        if let Some(place) = ids.iter().position(|id| *id >= limits.vocabulary_size) {
+            let (actual, limit) = (ids[place], limits.vocabulary_size);
+            return Err(Error::TokenIdOutOfRange { field: field(), place, actual, limit });
+        }
+        if ids.len() > max_tokens {
+            if !truncate {
+                return Err(Error::InputTooLong { field: field(), actual: ids.len(), limit: max_tokens });
+            }
+            serving.tokenizer.truncate(&mut ids, max_tokens);
+            tokenized.truncated.push(i);
+        }
+        tokenized.ids.push(ids);
+    }
+    Ok(tokenized)
+}
+
+/// The tokens of each text, with their places.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+pub fn tokens(serving: &Serving, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
+    let one = |text: &String| {
+        caller.check()?;
+        let tokens = serving.tokenizer.tokens(text).map_err(|error| Error::Internal { cause: error.0 })?;
+        Ok(TokenizedText {
+            token_count: u32::try_from(tokens.ids.len())
+                .map_err(|error| Error::Internal { cause: error.to_string() })?,
+            ids: tokens.ids,
+            byte_starts: tokens.byte_starts,
+            byte_ends: tokens.byte_ends,
+        })
+    };
+    texts.iter().map(one).collect()
+}

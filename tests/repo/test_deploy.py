@@ -1,0 +1,67 @@
+"""What deploy/ promises of its containers, read from the files. That they run is for the end-to-end tests."""
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from repo.tree import ROOT
+
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES = pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)
+
+
+@SERVICES
+def test_your_edit_is_what_runs(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["pull_policy"] == "build"
+    assert re.fullmatch(rf"{COMPOSE['name']}-\w+", service["image"]), "a local name, which no registry has"
+    assert (DEPLOY / pathlib.Path(service["build"]["dockerfile"]).name).exists()
+
+
+@SERVICES
+def test_a_container_has_as_few_rights_as_it_needs(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert service.get("privileged", False) is False
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+@SERVICES
+def test_whatever_serves_has_a_health_check_of_its_own(name: str) -> None:
+    service = COMPOSE["services"][name]
+    if service["restart"] == "no":
+        return  # ends by itself, and is waited for
+    command, program, subcommand = service["healthcheck"]["test"]
+    assert (command, program, subcommand) == ("CMD", f"/{name}", "healthcheck")
+
+
+@SERVICES
+def test_services_wait_for_what_they_need(name: str) -> None:
+    for needed, condition in COMPOSE["services"][name].get("depends_on", {}).items():
+        ends = COMPOSE["services"][needed]["restart"] == "no"
+        wanted = "service_completed_successfully" if ends else "service_healthy"
+        assert condition["condition"] == wanted
+
+
+@DOCKERFILES
+def test_images_run_as_a_numeric_user(path: pathlib.Path) -> None:
+    last_stage = re.split(r"^FROM ", path.read_text(), flags=re.M)[-1]
+    users = re.findall(r"^USER (\S+)$", last_stage, re.M)
+    assert users
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])
+
+
+@DOCKERFILES
+def test_base_images_are_pinned(path: pathlib.Path) -> None:
+    text = path.read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\w+)$", text, re.M)) | {"scratch"}
+    bases = set(re.findall(r"^FROM (\S+)", text, re.M)) - stages
+    assert all(re.fullmatch(r"[a-z]+:[\w.-]*bookworm[\w-]*", base) for base in bases)
+    assert "# syntax" not in text, "it fetches a frontend at each build"
