@@ -55,12 +55,7 @@ impl Encoder {
             problem: error.to_string(),
         })?;
         graph::compare(graph, &session)?;
-        Ok(Self {
-            session,
-            packed: Packed::default(),
-            dimensions: dimensions as usize,
-            normalize: task.normalize,
-        })
+        Ok(Self { session, packed: Packed::default(), dimensions: dimensions as usize, normalize: task.normalize })
     }
 
     /// Runs the graph on the packed texts and pools what comes out.

@@ -4,7 +4,7 @@
 
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Precision, Tolerance};
 use hotpath_runtime::{Encode, Encoder};
-use hotpath_testing::{bundle, library};
+use hotpath_testing::{bundle, golden_embeddings, library};
 
 const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
 
@@ -28,9 +28,9 @@ fn golden_cases_alone_and_together() {
     for precision in PRECISIONS {
         let tolerance = graph(&bundle, precision).tolerance;
         let mut encoder = encoder(&bundle, precision);
-        let texts: Vec<&[u32]> = bundle.golden.iter().map(|case| &*case.token_ids).collect();
+        let texts: Vec<&[u32]> = golden_embeddings(&bundle).iter().map(|case| &*case.token_ids).collect();
         let together = encoder.encode(&texts).unwrap();
-        for (case, together) in bundle.golden.iter().zip(together) {
+        for (case, together) in golden_embeddings(&bundle).iter().zip(together) {
             let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
             assert_near(&alone, &case.vector, tolerance);
             assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its company", case.text);
@@ -42,7 +42,7 @@ fn golden_cases_alone_and_together() {
 fn an_id_beyond_the_vocabulary_fails_and_the_session_lives() {
     let bundle = bundle();
     let mut encoder = encoder(&bundle, Precision::Int8);
-    let good = &bundle.golden[0];
+    let good = &golden_embeddings(&bundle)[0];
     let before = encoder.encode(&[&good.token_ids]).unwrap();
     let error = encoder.encode(&[&good.token_ids, &[bundle.manifest.tokenizer.vocabulary_size]]).unwrap_err();
     assert!(error.to_string().contains("indices"), "{error}");

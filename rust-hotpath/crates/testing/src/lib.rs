@@ -1,32 +1,43 @@
-//! Where tests find the real parts: the promoted bundle and ONNX Runtime. For tests alone.
+//! Where tests find the real parts: promoted bundles and ONNX Runtime. For tests alone.
 //!
 //! `HOTPATH_MODELS_DIR` and `HOTPATH_ONNXRUNTIME_LIBRARY` say where; without them, it is where `make` puts them. A test
 //! whose parts are not there fails and says what to do.
 
 #![forbid(unsafe_code)]
 
+mod tiny;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-use hotpath_bundle::{Bundle, Revision};
+use hotpath_bundle::{Bundle, Golden, GoldenEmbedding, GoldenGenerations, Revision};
 use hotpath_runtime::Library;
 
-/// The model that the repository makes by default.
+pub use tiny::tiny_decoder;
+
+/// The embedding model that the repository makes by default.
 pub const MODEL: &str = "all-minilm-l6-v2";
+
+/// The generation model that the repository makes by default.
+pub const GENERATION_MODEL: &str = "smollm2-135m-instruct";
 
 /// The folder of models.
 ///
 /// # Panics
-/// When the default model is not in it.
+/// When the default embedding model is not in it.
 #[must_use]
 pub fn models_dir() -> PathBuf {
+    models_dir_with(MODEL)
+}
+
+fn models_dir_with(model: &str) -> PathBuf {
     let dir = env::var_os("HOTPATH_MODELS_DIR").map_or_else(|| repository().join("models"), PathBuf::from);
-    let promoted = dir.join(MODEL).join("current").is_file();
+    let promoted = dir.join(model).join("current").is_file();
     assert!(
         promoted,
-        "no promoted bundle of {MODEL} in {}: run `make models`, or set HOTPATH_MODELS_DIR",
+        "no promoted bundle of {model} in {}: run `make models`, or set HOTPATH_MODELS_DIR",
         dir.display()
     );
     dir
@@ -52,14 +63,50 @@ pub fn library() -> Library {
     Library::load(&library_path(), None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The promoted bundle of the default model.
+/// The promoted bundle of the default embedding model.
 ///
 /// # Panics
 /// When it is refused.
 #[must_use]
 pub fn bundle() -> Bundle {
-    let folder = models_dir().join(MODEL);
-    let open = || Bundle::open(&folder, &Revision::current(&folder)?);
+    open(&models_dir().join(MODEL))
+}
+
+/// The promoted bundle of the default generation model.
+///
+/// # Panics
+/// When it is refused.
+#[must_use]
+pub fn generation_bundle() -> Bundle {
+    open(&models_dir_with(GENERATION_MODEL).join(GENERATION_MODEL))
+}
+
+/// The golden cases of an embedding model.
+///
+/// # Panics
+/// When the model does another task.
+#[must_use]
+pub fn golden_embeddings(bundle: &Bundle) -> &[GoldenEmbedding] {
+    match &bundle.golden {
+        Golden::Embeddings(cases) => cases,
+        Golden::Generations(_) => panic!("{} does another task", bundle.manifest.name),
+    }
+}
+
+/// The golden cases of a generation model.
+///
+/// # Panics
+/// When the model does another task.
+#[must_use]
+pub fn golden_generations(bundle: &Bundle) -> &GoldenGenerations {
+    match &bundle.golden {
+        Golden::Generations(golden) => golden,
+        Golden::Embeddings(_) => panic!("{} does another task", bundle.manifest.name),
+    }
+}
+
+fn open(folder: &Path) -> Bundle {
+    let open = || Bundle::open(folder, &Revision::current(folder)?);
     open().unwrap_or_else(|refused| panic!("{}: {refused}", folder.display()))
 }
 

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use hotpath_bundle::Bundle;
-use hotpath_testing::bundle;
+use hotpath_testing::{bundle, golden_embeddings};
 use hotpath_text::Tokenizer;
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&BUNDLE
 
 #[test]
 fn golden_texts_have_the_golden_ids() {
-    for case in &BUNDLE.golden {
+    for case in golden_embeddings(&BUNDLE) {
         assert_eq!(TOKENIZER.ids(&case.text).unwrap(), case.token_ids, "{}", case.text);
     }
 }
