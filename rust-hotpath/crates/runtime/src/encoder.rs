@@ -1,13 +1,14 @@
 //! The packed encoder: one session, its buffers, and the way from ids to vectors.
 
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Pooling, Refused, Tensor};
-use ort::{
-    inputs,
-    session::{Session, builder::GraphOptimizationLevel},
-    value::TensorRef,
-};
+use ort::{inputs, session::Session, value::TensorRef};
 
-use crate::{Encode, Library, RunError, graph, pack::Packed, pooling};
+use crate::{
+    Encode, Library, RunError,
+    pack::Packed,
+    pooling,
+    session::{self, Threads},
+};
 
 const OUTPUT: &str = "hidden_states";
 
@@ -37,24 +38,12 @@ impl Encoder {
     /// [`Refused`] when the graph needs another ONNX Runtime, cannot be loaded, differs from the manifest, or is no
     /// packed encoder.
     pub fn load(library: &Library, bundle: &Bundle, graph: &Graph) -> Result<Self, Refused> {
-        let manifest = &bundle.manifest;
-        if manifest.onnxruntime_version != library.version() {
-            return Err(Refused {
-                file: "bundle.json".to_owned(),
-                field: "onnxruntime_version".to_owned(),
-                problem: format!("is {}, {} is loaded", manifest.onnxruntime_version, library.version()),
-            });
-        }
-        let task = manifest.embedding()?;
+        let task = bundle.manifest.embedding()?;
         let dimensions = task.dimensions[0];
         signature(graph, dimensions)?;
         pooling_is_known(task.pooling)?;
-        let session = session(library, bundle, graph).map_err(|error| Refused {
-            file: graph.file.clone(),
-            field: String::new(),
-            problem: error.to_string(),
-        })?;
-        graph::compare(graph, &session)?;
+        // Several sessions of one thread beat a wide one on small models.
+        let session = session::open(library, bundle, graph, Threads::CALLER)?;
         Ok(Self { session, packed: Packed::default(), dimensions: dimensions as usize, normalize: task.normalize })
     }
 
@@ -133,16 +122,4 @@ fn pooling_is_known(pooling: Pooling) -> Result<(), Refused> {
             problem: "is unspecified".to_owned(),
         }),
     }
-}
-
-fn session(library: &Library, bundle: &Bundle, graph: &Graph) -> ort::Result<Session> {
-    Session::builder(&library.environment)?
-        .with_optimization_level(GraphOptimizationLevel::Level3)?
-        // One thread: several narrow sessions beat a wide one on small models, and one that spins robs the others.
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        // Lengths differ with every batch, so a pattern never fits and its memory would only grow.
-        .with_memory_pattern(false)?
-        .commit_from_file(bundle.path(&graph.file))
 }

@@ -5,16 +5,20 @@
 //!
 //! Must not depend on a tokenizer, on scheduling or on gRPC.
 
+mod decoder;
 mod encoder;
 mod graph;
 mod library;
 mod pack;
 mod pooling;
+mod session;
 
+pub use decoder::{Decode, Decoder, Extent, Step, chunk_at};
 pub use encoder::Encoder;
 pub use graph::{choose, cpu_has};
 pub use library::{Library, LibraryError};
 pub use pooling::shorten;
+pub use session::Threads;
 
 /// One session that turns token ids into vectors. The seam between the scheduler and ONNX Runtime, so that the scheduler
 /// is tested with sessions that fail on demand.

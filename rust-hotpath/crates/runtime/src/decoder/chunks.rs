@@ -1,0 +1,51 @@
+//! Where a prompt is cut.
+//!
+//! ONNX Runtime's attention takes another path for a single row, whose last bits differ; in the layers after it the rounding
+//! of activations makes a visible difference of that. So no chunk but that of a one-token prompt has one token, and borders
+//! depend on nothing but positions: never on load or company. Then a prompt gives the same numbers whatever runs beside it.
+
+/// Length of the chunk that begins at `position` of a prompt of `prompt_tokens`, for chunks of `chunk_tokens` (3 or more): a
+/// full one, or what is left; where that would leave one token, the chunk before gives it one more.
+#[must_use]
+pub fn chunk_at(position: usize, prompt_tokens: usize, chunk_tokens: usize) -> usize {
+    let left = prompt_tokens - position;
+    match left {
+        _ if left <= chunk_tokens => left,
+        _ if left == chunk_tokens + 1 => chunk_tokens - 1,
+        _ => chunk_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn plan(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
+        let mut chunks = Vec::new();
+        while chunks.iter().sum::<usize>() < prompt_tokens {
+            chunks.push(chunk_at(chunks.iter().sum(), prompt_tokens, chunk_tokens));
+        }
+        chunks
+    }
+
+    #[test]
+    fn the_last_token_never_goes_alone() {
+        assert_eq!(plan(1, 64), [1]);
+        assert_eq!(plan(65, 64), [63, 2]);
+        assert_eq!(plan(4, 3), [2, 2]);
+        assert_eq!(plan(513, 128), [128, 128, 128, 127, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_cover_the_prompt(prompt_tokens in 1..3000_usize, chunk_tokens in 3..129_usize) {
+            let chunks = plan(prompt_tokens, chunk_tokens);
+            prop_assert_eq!(chunks.iter().sum::<usize>(), prompt_tokens);
+            prop_assert!(chunks.iter().all(|chunk| (2..=chunk_tokens).contains(chunk)) || chunks == [1]);
+            let full = chunks.iter().take_while(|chunk| **chunk == chunk_tokens).count();
+            prop_assert!(chunks.len() - full <= 2, "borders are multiples of the chunk size as long as can be");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One graph, loaded: the same checks and settings whatever it computes.
+
+use hotpath_bundle::{Bundle, Graph, Refused};
+use ort::session::{Session, builder::GraphOptimizationLevel};
+
+use crate::{Library, graph};
+
+/// The threads of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads {
+    /// How many; 1 is the calling thread alone.
+    pub count: usize,
+    /// Whether they burn their core while they wait for work: faster on an idle machine, ruinous on a shared one.
+    pub spin: bool,
+}
+
+impl Threads {
+    /// The calling thread and no other.
+    pub const CALLER: Self = Self { count: 1, spin: false };
+}
+
+/// Loads one graph of a bundle.
+pub(crate) fn open(library: &Library, bundle: &Bundle, graph: &Graph, threads: Threads) -> Result<Session, Refused> {
+    let wanted = &bundle.manifest.onnxruntime_version;
+    if wanted != library.version() {
+        return Err(Refused {
+            file: "bundle.json".to_owned(),
+            field: "onnxruntime_version".to_owned(),
+            problem: format!("is {wanted}, {} is loaded", library.version()),
+        });
+    }
+    let session = build(library, bundle, graph, threads).map_err(|error| Refused {
+        file: graph.file.clone(),
+        field: String::new(),
+        problem: error.to_string(),
+    })?;
+    graph::compare(graph, &session)?;
+    Ok(session)
+}
+
+fn build(library: &Library, bundle: &Bundle, graph: &Graph, threads: Threads) -> ort::Result<Session> {
+    Session::builder(&library.environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(threads.count)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(threads.spin)?
+        // Lengths differ with every run, so a pattern never fits and its memory would only grow.
+        .with_memory_pattern(false)?
+        .commit_from_file(bundle.path(&graph.file))
+}
