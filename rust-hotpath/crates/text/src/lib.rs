@@ -1,8 +1,18 @@
-//! Text to token ids, and to where each token stands in the text.
+//! Text to token ids and back: encoding with places, conversations, and text that grows token by token.
 //!
 //! Must not depend on ONNX Runtime, on scheduling or on gRPC.
 
 #![forbid(unsafe_code)]
+
+mod chat;
+mod detokenizer;
+mod stop_strings;
+mod vocabulary;
+
+pub use chat::Chat;
+pub use detokenizer::Detokenizer;
+pub use stop_strings::{Scan, StopStrings};
+pub use vocabulary::Vocabulary;
 
 use hotpath_bundle::{Bundle, Refused};
 

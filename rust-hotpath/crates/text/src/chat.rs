@@ -1,0 +1,105 @@
+//! Conversations to token ids, by the manifest's template.
+//!
+//! A control token comes from the template and from nowhere else: what stands in a message is text, also where it is the
+//! name of a control token.
+
+use std::collections::HashMap;
+
+use hotpath_bundle::{Bundle, ChatPlace, ChatTemplate, MarkupPiece, Message, Refused, Role};
+
+use crate::{TokenizeError, Tokenizer};
+
+/// A bundle's way to write conversations.
+#[derive(Debug)]
+pub struct Chat {
+    template: ChatTemplate,
+    /// The template's control tokens.
+    controls: HashMap<String, u32>,
+    /// Takes the names of control tokens for text.
+    tokenizer: tokenizers::Tokenizer,
+}
+
+impl Chat {
+    /// Reads a bundle's template; `None` when its model only continues text.
+    ///
+    /// # Errors
+    /// [`Refused`] when the bundle is of another task, or the template names a control token that the vocabulary lacks.
+    pub fn load(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<Option<Self>, Refused> {
+        let Some(template) = bundle.manifest.generation()?.chat_template.clone() else { return Ok(None) };
+        let added = tokenizer.inner.get_added_tokens_decoder();
+        let special = added.into_iter().filter(|(_, token)| token.special);
+        let mut controls: HashMap<String, u32> = special.map(|(id, token)| (token.content, id)).collect();
+        let named = |piece: &MarkupPiece| piece.control && !controls.contains_key(&piece.text);
+        if let Some(unknown) = template.pieces().find(|piece| named(piece)) {
+            return Err(Refused {
+                file: "bundle.json".to_owned(),
+                field: "generation.chat_template".to_owned(),
+                problem: format!("\"{}\" is no control token of the vocabulary", unknown.text),
+            });
+        }
+        controls.retain(|name, _| template.pieces().any(|piece| piece.control && piece.text == *name));
+        let mut literal = tokenizer.inner.clone();
+        literal.set_encode_special_tokens(true);
+        Ok(Some(Self { template, controls, tokenizer: literal }))
+    }
+
+    /// The ids of a conversation, up to where the assistant's next turn begins.
+    ///
+    /// # Errors
+    /// [`TokenizeError`] when the tokenizer fails.
+    pub fn ids(&self, messages: &[Message]) -> Result<Vec<u32>, TokenizeError> {
+        let mut ids = Vec::new();
+        let mut text = String::new(); // since the last control token: tokenized as one, so there are no seams
+        for piece in self.pieces(messages) {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Control(id) => {
+                    self.append(&mut ids, &mut text)?;
+                    ids.push(id);
+                }
+            }
+        }
+        self.append(&mut ids, &mut text)?;
+        Ok(ids)
+    }
+
+    fn append(&self, ids: &mut Vec<u32>, text: &mut String) -> Result<(), TokenizeError> {
+        if !text.is_empty() {
+            ids.extend_from_slice(self.tokenizer.encode_fast(text.as_str(), false)?.get_ids());
+            text.clear();
+        }
+        Ok(())
+    }
+
+    fn pieces<'a>(&'a self, messages: &'a [Message]) -> impl Iterator<Item = Piece<'a>> {
+        let begins_with_system = messages.first().is_some_and(|message| message.role == Role::System);
+        let opening = if begins_with_system { ChatPlace::OpeningWithSystem } else { ChatPlace::Opening };
+        let turns = messages.iter().flat_map(|message| {
+            let (before, after) = places(message.role);
+            let content = std::iter::once(Piece::Text(&message.content));
+            self.markup(before).chain(content).chain(self.markup(after))
+        });
+        self.markup(opening).chain(turns).chain(self.markup(ChatPlace::Reply))
+    }
+
+    fn markup(&self, place: ChatPlace) -> impl Iterator<Item = Piece<'_>> {
+        self.template.at(place).iter().map(|piece| match self.controls.get(&piece.text) {
+            Some(id) if piece.control => Piece::Control(*id),
+            _ => Piece::Text(&piece.text),
+        })
+    }
+}
+
+/// A part of a conversation.
+enum Piece<'a> {
+    Control(u32),
+    Text(&'a str),
+}
+
+fn places(role: Role) -> (ChatPlace, ChatPlace) {
+    match role {
+        Role::System => (ChatPlace::BeforeSystem, ChatPlace::AfterSystem),
+        Role::User => (ChatPlace::BeforeUser, ChatPlace::AfterUser),
+        Role::Assistant => (ChatPlace::BeforeAssistant, ChatPlace::AfterAssistant),
+    }
+}
