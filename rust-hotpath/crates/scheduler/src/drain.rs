@@ -16,21 +16,23 @@ const LONGEST: Duration = Duration::from_mins(1);
 
 /// Tokens and seconds of the latest runs, both fading at the same pace, so that their ratio is one worker's rate.
 #[derive(Debug, Default)]
-pub(crate) struct DrainRate {
+pub struct DrainRate {
     tokens: f64,
     seconds: f64,
 }
 
 impl DrainRate {
+    /// Takes note that a run of so many tokens took so long.
     #[allow(clippy::cast_precision_loss)] // token counts are far below 2^52
-    pub(crate) fn note(&mut self, tokens: usize, took: Duration) {
+    pub fn note(&mut self, tokens: usize, took: Duration) {
         self.tokens = self.tokens * DECAY + tokens as f64;
         self.seconds = self.seconds * DECAY + took.as_secs_f64();
     }
 
     /// How long some workers need for so many tokens.
     #[allow(clippy::cast_precision_loss)]
-    pub(crate) fn time_for(&self, tokens: usize, workers: usize) -> Duration {
+    #[must_use]
+    pub fn time_for(&self, tokens: usize, workers: usize) -> Duration {
         if self.tokens <= 0.0 {
             return UNMEASURED;
         }

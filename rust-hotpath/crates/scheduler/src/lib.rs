@@ -11,9 +11,10 @@ mod drain;
 mod job;
 pub mod planner;
 mod scheduler;
-mod turns;
+pub mod turns;
 mod worker;
 
+pub use drain::DrainRate;
 pub use job::{Done, Failure};
 pub use planner::{Class, Full, Limits, Load};
 pub use scheduler::{Pending, Scheduler, Work};

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{drain::DrainRate, turns::Turns};
+use crate::{
+    drain::DrainRate,
+    turns::{Queued, Turns},
+};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -62,6 +65,12 @@ pub struct Item {
     pub input: usize,
     /// Its length.
     pub tokens: usize,
+}
+
+impl Queued for Item {
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
 }
 
 /// Why a request left the queue without being run to its end.
@@ -121,8 +130,8 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
-    interactive: Turns,
-    batch: Turns,
+    interactive: Turns<Item>,
+    batch: Turns<Item>,
     waiting: HashMap<RequestId, Waiting>,
     expiries: BTreeSet<(Time, RequestId)>,
     load: Load,
@@ -200,7 +209,7 @@ impl Planner {
         if let Some(time) = waiting.expires() {
             self.expiries.remove(&(time, id));
         }
-        for item in self.turns(waiting.class).remove(&waiting.key, id) {
+        for item in self.turns(waiting.class).remove(&waiting.key, |item| item.request == id) {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
         }
@@ -226,7 +235,7 @@ impl Planner {
         self.drain.note(tokens, took);
     }
 
-    fn turns(&mut self, class: Class) -> &mut Turns {
+    fn turns(&mut self, class: Class) -> &mut Turns<Item> {
         match class {
             Class::Interactive => &mut self.interactive,
             Class::Batch => &mut self.batch,

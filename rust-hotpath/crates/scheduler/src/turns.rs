@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::planner::{Item, RequestId};
+/// Something that is queued, and what it takes of a turn.
+pub trait Queued {
+    /// Its tokens.
+    fn tokens(&self) -> usize;
+}
 
 /// How many of a key's oldest inputs are looked at for one of like length. Few, since a batch's inputs should be of about
 /// the same age too, and the packed graph loses little on unlike ones.
@@ -17,52 +21,51 @@ const LOOK_AHEAD: usize = 16;
 
 /// The queues of one class of work.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub struct Turns<T> {
     /// Tokens that a turn gives.
     quantum: usize,
-    lanes: HashMap<Arc<str>, Lane>,
+    lanes: HashMap<Arc<str>, Lane<T>>,
     /// The keys that have work; the first one's turn is now.
     ring: VecDeque<Arc<str>>,
 }
 
 /// What one key has queued.
-#[derive(Debug, Default)]
-struct Lane {
+#[derive(Debug)]
+struct Lane<T> {
     /// Oldest first.
-    queue: VecDeque<Item>,
+    queue: VecDeque<T>,
     /// Tokens that it may still take in this turn, or has saved from the last one.
     deficit: usize,
     in_turn: bool,
 }
 
-impl Turns {
-    pub(crate) fn new(quantum: usize) -> Self {
+impl<T: Queued> Turns<T> {
+    /// Empty queues whose turns give `quantum` tokens.
+    #[must_use]
+    pub fn new(quantum: usize) -> Self {
         Self { quantum: quantum.max(1), lanes: HashMap::new(), ring: VecDeque::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is queued.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 
-    pub(crate) fn push(&mut self, key: &Arc<str>, items: impl Iterator<Item = Item>) {
+    /// Queues items of one key.
+    pub fn push(&mut self, key: &Arc<str>, items: impl IntoIterator<Item = T>) {
         let lane = self.lanes.entry(key.clone()).or_insert_with(|| {
             self.ring.push_back(key.clone());
-            Lane::default()
+            Lane { queue: VecDeque::new(), deficit: 0, in_turn: false }
         });
         lane.queue.extend(items);
     }
 
-    /// Takes a request's items out of its key's queue.
-    pub(crate) fn remove(&mut self, key: &Arc<str>, request: RequestId) -> Vec<Item> {
+    /// Takes some items out of a key's queue.
+    pub fn remove(&mut self, key: &Arc<str>, which: impl Fn(&T) -> bool) -> Vec<T> {
         let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
-        let mut removed = Vec::new();
-        lane.queue.retain(|item| {
-            let keep = item.request != request;
-            if !keep {
-                removed.push(*item);
-            }
-            keep
-        });
+        let (removed, kept): (Vec<T>, Vec<T>) = lane.queue.drain(..).partition(which);
+        lane.queue = kept.into();
         if lane.queue.is_empty() {
             self.lanes.remove(key);
             self.ring.retain(|other| other != key);
@@ -74,7 +77,7 @@ impl Turns {
     ///
     /// Whatever is taken of a key, its oldest is among it. Where that does not fit any more the batch ends, and the next
     /// one begins with it: so nothing is overtaken for long, and turns are never skipped.
-    pub(crate) fn take(&mut self, batch_tokens: usize) -> Vec<Item> {
+    pub fn take(&mut self, batch_tokens: usize) -> Vec<T> {
         let mut batch = Vec::new();
         let mut room = batch_tokens;
         while let Some(key) = self.ring.front() {
@@ -86,7 +89,7 @@ impl Turns {
                     self.lanes.remove(key);
                     self.ring.pop_front();
                 }
-                Some(oldest) if oldest.tokens > lane.deficit => {
+                Some(oldest) if oldest.tokens() > lane.deficit => {
                     lane.in_turn = false;
                     self.ring.rotate_left(1);
                 }
@@ -97,7 +100,7 @@ impl Turns {
     }
 }
 
-impl Lane {
+impl<T: Queued> Lane<T> {
     fn begin_turn(&mut self, quantum: usize) {
         if !self.in_turn {
             self.in_turn = true;
@@ -106,17 +109,17 @@ impl Lane {
     }
 
     /// Moves the oldest item into the batch, and then those of the next few that are most like it in length.
-    fn serve(&mut self, batch: &mut Vec<Item>, room: &mut usize) {
+    fn serve(&mut self, batch: &mut Vec<T>, room: &mut usize) {
         let Some(oldest) = self.queue.front() else { return };
-        let fits = batch.is_empty() || oldest.tokens <= *room;
-        if !fits || oldest.tokens > self.deficit {
+        let fits = batch.is_empty() || oldest.tokens() <= *room;
+        if !fits || oldest.tokens() > self.deficit {
             return;
         }
-        let like = oldest.tokens;
+        let like = oldest.tokens();
         let mut next = Some(0);
         while let Some(item) = next.and_then(|place| self.queue.remove(place)) {
-            self.deficit -= item.tokens;
-            *room = room.saturating_sub(item.tokens);
+            self.deficit -= item.tokens();
+            *room = room.saturating_sub(item.tokens());
             batch.push(item);
             next = self.most_like(like, self.deficit.min(*room));
         }
@@ -125,7 +128,7 @@ impl Lane {
     /// Place of the item whose length is closest to `like` among the next few of at most `most` tokens; the older of two.
     fn most_like(&self, like: usize, most: usize) -> Option<usize> {
         let next_few = self.queue.iter().take(LOOK_AHEAD).enumerate();
-        let fitting = next_few.filter(|(_, item)| item.tokens <= most);
-        fitting.min_by_key(|(_, item)| item.tokens.abs_diff(like)).map(|(place, _)| place)
+        let fitting = next_few.filter(|(_, item)| item.tokens() <= most);
+        fitting.min_by_key(|(_, item)| item.tokens().abs_diff(like)).map(|(place, _)| place)
     }
 }
