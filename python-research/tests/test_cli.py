@@ -9,7 +9,7 @@ import pytest
 from conftest import CACHE
 
 from triptych_research import bundle, cli, evaluate, texts
-from triptych_research.store import Store
+from triptych_research.store import Current, Store
 
 Run = Callable[..., str]
 Fail = Callable[..., str]
@@ -69,10 +69,12 @@ def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[st
     run(*export_tiny, "--force")
     assert store.revisions("small") == [revision]
     assert (found.path / bundle.MEASUREMENTS).read_bytes() != measured
-    # A damaged bundle is not up to date.
+    # What was damaged, or is to be described otherwise, is not up to date.
     (found.path / "golden.json").unlink()
     run(*export_tiny)
     bundle.verify(store.current_path("small"))
+    run(*export_tiny, "--owner", "them")
+    assert store.current("small") == Current(next(iter({*store.revisions("small")} - {revision})), (revision,))
 
 
 def test_a_model_that_misses_a_gate_makes_no_bundle(

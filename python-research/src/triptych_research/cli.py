@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from triptych_research import bundle, export, sources
 from triptych_research.bundle import BundleError
@@ -50,7 +51,9 @@ def _export(options: argparse.Namespace, store: Store, console: Console) -> None
             yield
         console.print(f"{title}: {time.monotonic() - start:.1f} s")
 
-    revision = export.export(recipe, store, options.cache, step)
+    # NumPy's matrices are small here. On a busy machine its threads wait for each other longer than they work.
+    with threadpool_limits(limits=1, user_api="blas"):
+        revision = export.export(recipe, store, options.cache, step)
     if not options.no_promote:
         store.promote(recipe.name, revision)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
