@@ -92,6 +92,7 @@ def test_a_model_that_misses_a_gate_makes_no_bundle(
         (["export", "x", "--from", "file:.", "--license", "MIT"], "file:.: --owner is needed: the manifest states it"),
         (["export", "x", "--from", "file:.", "--owner", "me"], "file:.: --license is needed: the manifest states it"),
         (["export", "x", "--from", "hub:a/b@main", "--license", "MIT"], "hub:a/b@main: expected owner/name@commit"),
+        (["export", "X", "--from", "file:.", "--license", "MIT", "--owner", "me"], "X: a model's name is 1 to 64 of"),
         (["export", "x", "--from", "s3:a"], "s3:a: expected file:FOLDER or hub:owner/name@commit"),
         (["show", "tiny"], "tiny/current: no current revision"),
         (["verify", "tiny", "0123456789abcdef"], "tiny/0123456789abcdef: no such revision"),
@@ -134,6 +135,14 @@ def other_owner(files: Files) -> Files:
 
 def golden_cases(store: Store) -> int:
     return len(bundle.read(store.current_path("tiny")).golden.embeddings)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(fail: Fail, store: Store, tiny_files: Files) -> None:
+    path = store.path("tiny", store.add("tiny", tiny_files))
+    store.promote("tiny", path.name)
+    (store.root / "tiny/current").unlink()
+    (store.root / "tiny/current").mkdir()
+    assert "Is a directory" in fail("promote", "tiny", path.name)
 
 
 def test_verify_finds_damage(fail: Fail, store: Store, tiny_files: Files) -> None:

@@ -21,7 +21,7 @@ from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
 # What a command may fail with: the message is for the user. Anything else is a defect and keeps its trace.
-EXPECTED = (BundleError, CheckpointError, ExportError, ReferenceMismatchError, SourceError, StoreError)
+EXPECTED = (BundleError, CheckpointError, ExportError, OSError, ReferenceMismatchError, SourceError, StoreError)
 _CACHE = pathlib.Path(".cache/wheels")
 
 
