@@ -5,7 +5,6 @@ manifest states. This module knows nothing about what is in the files.
 """
 
 import hashlib
-import importlib.resources
 import pathlib
 import re
 import subprocess
@@ -18,6 +17,7 @@ from typing import Protocol
 
 import huggingface_hub
 
+PINS = pathlib.Path(__file__).with_name("wheels.txt")
 WEIGHTS = "model.safetensors"
 # What checkpoints consist of, as far as they have it; a hub repository often holds the same weights in four more
 # formats.
@@ -61,7 +61,7 @@ class Origin(Protocol):
     """A place that a source can be fetched from."""
 
     def identity(self) -> str:
-        """Return what tells this source from every other, its content included, without fetching it."""
+        """Return, without fetching it, what tells this source from every other: place, content, licence and owner."""
 
     def fetch(self, cache: pathlib.Path) -> Source:
         """Return the source; downloads are kept in `cache`. Raises SourceError."""
@@ -77,7 +77,7 @@ class Wheel:
     owner: str
 
     def identity(self) -> str:
-        return str(_pin(self.name))
+        return f"{_pin(self.name)} {self.license} {self.owner}"
 
     def fetch(self, cache: pathlib.Path) -> Source:
         pin = _pin(self.name)
@@ -95,7 +95,7 @@ class Folder:
 
     def identity(self) -> str:
         digests = [f"{name}={_sha256(self.path / name)}" for name in CHECKPOINT_FILES if (self.path / name).is_file()]
-        return " ".join([self._uri(), *digests])
+        return " ".join([self._uri(), self.license, self.owner, *digests])
 
     def fetch(self, cache: pathlib.Path) -> Source:
         return _with_weights(self._uri(), self.license, self.owner, self.path)
@@ -110,23 +110,31 @@ class Hub:
 
     address: str
     license: str
+    endpoint: str | None = None  # default: the public one, or HF_ENDPOINT
 
     def __post_init__(self) -> None:
         if not _HUB_ADDRESS.fullmatch(self.address):
-            raise SourceError(f"{self.identity()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
+            raise SourceError(f"{self._uri()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
 
     def identity(self) -> str:
-        return f"hub:{self.address}"
+        return f"{self._uri()} {self.license}"
 
     def fetch(self, cache: pathlib.Path) -> Source:
         repository, _, commit = self.address.partition("@")
         try:
             path = huggingface_hub.snapshot_download(
-                repository, revision=commit, cache_dir=cache / "hub", allow_patterns=list(CHECKPOINT_FILES)
+                repository,
+                revision=commit,
+                cache_dir=cache / "hub",
+                allow_patterns=list(CHECKPOINT_FILES),
+                endpoint=self.endpoint,
             )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
-            raise SourceError(f"{self.identity()}: {error}") from error
-        return _with_weights(self.identity(), self.license, repository.split("/")[0], pathlib.Path(path))
+            raise SourceError(f"{self._uri()}: {error}") from error
+        return _with_weights(self._uri(), self.license, repository.split("/")[0], pathlib.Path(path))
+
+    def _uri(self) -> str:
+        return f"hub:{self.address}"
 
 
 def fetch_wheel(name: str, cache: pathlib.Path) -> pathlib.Path:
@@ -154,8 +162,8 @@ class _Pin:
 
 
 def _pin(name: str) -> _Pin:
-    text = (importlib.resources.files(__package__) / "wheels.txt").read_text()
-    match = re.search(rf"^({re.escape(name)}==\S+) --hash=sha256:([0-9a-f]{{64}})$", text, re.MULTILINE)
+    line = re.compile(rf"^({re.escape(name)}==\S+) --hash=sha256:([0-9a-f]{{64}})$", re.MULTILINE)
+    match = line.search(PINS.read_text())
     if not match:
         raise SourceError(f"wheels.txt: {name}: no line with a version and a sha256")
     return _Pin(*match.groups())
