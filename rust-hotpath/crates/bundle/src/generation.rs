@@ -64,6 +64,14 @@ pub struct Message {
     pub content: String,
 }
 
+impl KvCache {
+    /// Bytes that each token takes in all layers.
+    #[must_use]
+    pub fn token_bytes(&self) -> usize {
+        self.layers as usize * 2 * self.kv_heads as usize * self.head_dimensions as usize * size_of::<f32>()
+    }
+}
+
 impl ChatTemplate {
     /// The markup of one place; empty where there is none.
     #[must_use]

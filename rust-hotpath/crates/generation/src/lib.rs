@@ -1,9 +1,22 @@
 //! Continuous batching: which rows of a decoder run next, and what each of them says.
 //!
+//! [`planner`] decides; it is pure, so that its rules are tested as properties of any interleaving of events. [`Engine`]
+//! gives it a lock, a clock, and the thread that owns the session. What a row says depends on its own prompt, settings and
+//! seed, whoever runs beside it.
+//!
 //! Must not depend on gRPC or on what a bundle is, and knows a session only as [`hotpath_runtime::Decode`].
 
 #![forbid(unsafe_code)]
 
+mod engine;
+mod looping;
+pub mod planner;
 mod sampler;
+mod sequence;
+mod work;
 
+pub use engine::{Engine, Settings, Stream};
+pub use looping::{Kind, Observer, Ran};
+pub use planner::{Class, Limits, Load, Refusal};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};
+pub use work::{Delta, Done, Event, Failure, Finish, Rejected, Stop, Work};

@@ -47,16 +47,10 @@ pub trait Decode: Send {
     fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError>;
 
     /// Makes the first tokens of a row those of another row. What it held beyond them is gone.
-    ///
-    /// # Errors
-    /// [`RunError`] when the operating system does not give or take memory.
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) -> Result<(), RunError>;
+    fn copy_row(&mut self, from: usize, to: usize, tokens: usize);
 
     /// Gives a row's memory back.
-    ///
-    /// # Errors
-    /// As [`Decode::copy_row`].
-    fn release_row(&mut self, row: usize) -> Result<(), RunError>;
+    fn release_row(&mut self, row: usize);
 }
 
 /// One row's part in a decode step.
@@ -188,12 +182,12 @@ impl Decode for Decoder {
         self.run(row, tokens.len(), logits)
     }
 
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) -> Result<(), RunError> {
-        self.arena.copy_row(from, to, tokens).map_err(|error| RunError(error.to_string()))
+    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
+        self.arena.copy_row(from, to, tokens);
     }
 
-    fn release_row(&mut self, row: usize) -> Result<(), RunError> {
-        self.arena.release_row(row).map_err(|error| RunError(error.to_string()))
+    fn release_row(&mut self, row: usize) {
+        self.arena.release_row(row);
     }
 }
 

@@ -74,21 +74,19 @@ impl Arena {
         Ok(binding.logits.extract_tensor().1)
     }
 
-    pub(super) fn copy_row(&mut self, from: usize, to: usize, tokens: usize) -> io::Result<()> {
+    pub(super) fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
         if self.touched[to] > tokens {
-            self.release_row(to)?;
+            self.release_row(to);
         }
         self.touched[to] = tokens;
         self.slabs.iter_mut().for_each(|slab| slab.copy_row(from, to, tokens));
-        Ok(())
     }
 
-    pub(super) fn release_row(&mut self, row: usize) -> io::Result<()> {
+    pub(super) fn release_row(&mut self, row: usize) {
         if self.touched[row] > 0 {
             self.touched[row] = 0;
-            self.slabs.iter_mut().try_for_each(|slab| slab.release_row(row))?;
+            self.slabs.iter_mut().for_each(|slab| slab.release_row(row));
         }
-        Ok(())
     }
 }
 

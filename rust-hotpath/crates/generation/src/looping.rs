@@ -1,0 +1,282 @@
+//! The loop: asks the planner what runs, runs it, and tells every continuation's reader what came of it.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use hotpath_runtime::{Decode, RunError, Step};
+use hotpath_text::Vocabulary;
+use tokio::sync::mpsc;
+
+use crate::{
+    engine::Shared,
+    planner::{Chunk, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
+    sequence::{Sequence, Terms},
+    work::{Delta, Done, Event, Failure},
+};
+
+/// Sees every run of the session.
+pub trait Observer: Send + Sync {
+    /// A run has ended. Called by the loop, between runs: it must not wait.
+    fn ran(&self, run: &Ran);
+}
+
+/// One run of the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// What it was.
+    pub kind: Kind,
+    /// Tokens of the chunk, or rows of the step: each is a token.
+    pub tokens: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed. A step that failed runs again, one row at a time.
+    pub error: Option<String>,
+}
+
+/// The kinds of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A chunk of a prompt.
+    Prefill,
+    /// A step of the rows that decode.
+    Decode,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Job {
+    prompt: Arc<[u32]>,
+    terms: Terms,
+    choices: usize,
+    /// Made when the prompt has been read.
+    sequences: Vec<Sequence>,
+    events: mpsc::Sender<Event>,
+    paused: Arc<AtomicBool>,
+    queued: Instant,
+    began: Option<Instant>,
+    first_token: Option<Instant>,
+    cached_tokens: usize,
+}
+
+impl Job {
+    pub(crate) fn new(
+        prompt: Arc<[u32]>,
+        terms: Terms,
+        choices: usize,
+        events: mpsc::Sender<Event>,
+        paused: Arc<AtomicBool>,
+    ) -> Self {
+        let (queued, sequences) = (Instant::now(), Vec::new());
+        Self {
+            prompt,
+            terms,
+            choices,
+            sequences,
+            events,
+            paused,
+            queued,
+            began: None,
+            first_token: None,
+            cached_tokens: 0,
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // There is room: a request is paused before its last place is taken. The reader may be gone, which is its right.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Whether the reader leaves room for one more step and the end.
+    fn has_room(&self) -> bool {
+        self.events.capacity() > self.choices
+    }
+
+    fn done(&self) -> Done {
+        let now = Instant::now();
+        let began = self.began.unwrap_or(now);
+        let first_token = self.first_token.unwrap_or(now);
+        Done {
+            prompt_tokens: self.prompt.len(),
+            cached_tokens: self.cached_tokens,
+            completion_tokens: self.sequences.iter().map(Sequence::tokens).sum(),
+            queue: began - self.queued,
+            prefill: first_token - began,
+            decode: now - first_token,
+        }
+    }
+}
+
+/// Works until the engine is closed and nothing is left.
+pub(crate) fn work(shared: &Shared, session: Box<dyn Decode>, vocabulary: &Arc<Vocabulary>, observer: &dyn Observer) {
+    let mut of_loop = Loop { shared, session, vocabulary, observer, jobs: HashMap::new() };
+    while let Some(decision) = shared.next(&mut of_loop.jobs) {
+        for (id, why) in decision.ended {
+            of_loop.end(id, why);
+        }
+        for change in &decision.changes {
+            of_loop.change(change);
+        }
+        match decision.run {
+            Some(Run::Prefill(chunk)) => of_loop.prefill(&chunk),
+            Some(Run::Decode { first, rows }) => of_loop.decode(first, &rows),
+            None => (),
+        }
+    }
+}
+
+struct Loop<'a> {
+    shared: &'a Shared,
+    session: Box<dyn Decode>,
+    vocabulary: &'a Arc<Vocabulary>,
+    observer: &'a dyn Observer,
+    jobs: HashMap<RequestId, Job>,
+}
+
+impl Loop<'_> {
+    fn end(&mut self, id: RequestId, why: Ended) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let failure = match why {
+            Ended::Cancelled => return, // nobody reads
+            Ended::Deadline => Failure::DeadlineExceeded,
+            Ended::MaxWait => {
+                Failure::WaitedTooLong { retry_after: self.shared.note(|planner, _| planner.time_to_drain()) }
+            }
+            Ended::SlowReader => Failure::SlowReader,
+        };
+        job.tell(Event::Failed(failure));
+    }
+
+    fn change(&mut self, change: &RowChange) {
+        match *change {
+            RowChange::Copy { from, to, tokens } => self.session.copy_row(from, to, tokens),
+            RowChange::Release(row) => self.session.release_row(row),
+        }
+    }
+
+    fn prefill(&mut self, chunk: &Chunk) {
+        let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
+        let began = Instant::now();
+        if job.began.is_none() {
+            (job.began, job.cached_tokens) = (Some(began), chunk.start);
+        }
+        let tokens = &job.prompt[chunk.start..chunk.start + chunk.tokens];
+        let asked = if chunk.last { chunk.tokens - 1..chunk.tokens } else { 0..0 };
+        let outcome = attempt(|| self.session.prefill(chunk.row, chunk.start, tokens, asked));
+        let took = began.elapsed();
+        self.observer.ran(&Ran { kind: Kind::Prefill, tokens: chunk.tokens, took, error: error(&outcome) });
+        if outcome.is_ok() {
+            self.shared.note(|planner, _| planner.ran(took)); // what failed was not read, and must not be reused
+        }
+        match outcome {
+            Ok(_) if !chunk.last => (),
+            Ok(logits) => {
+                job.first_token = Some(Instant::now());
+                let new = |choice| Sequence::new(&job.terms, choice, &job.prompt, self.vocabulary.clone());
+                job.sequences = (0..job.choices).map(new).collect();
+                let said = (0..job.choices).map(|choice| advance(self.shared, job, chunk.request, choice, logits));
+                let failure = said.filter_map(Result::err).last();
+                self.settle(chunk.request, failure);
+            }
+            Err(failure) => self.settle(chunk.request, Some(failure.0)),
+        }
+    }
+
+    fn decode(&mut self, first: usize, rows: &[Decoding]) {
+        let step = |row: &Decoding| {
+            let job = self.jobs.get(&row.sequence.request);
+            Step { token: job.map_or(0, |job| job.sequences[row.sequence.choice].last()), length: row.length }
+        };
+        let steps: Vec<Step> = rows.iter().map(step).collect();
+        let vocabulary = self.session.extent().vocabulary;
+        let began = Instant::now();
+        let outcome = attempt(|| self.session.decode(first, &steps));
+        let took = began.elapsed();
+        self.observer.ran(&Ran { kind: Kind::Decode, tokens: rows.len(), took, error: error(&outcome) });
+        self.shared.note(|planner, _| planner.ran(took));
+        let mut failures: HashMap<RequestId, Option<String>> = HashMap::new();
+        let mut advance = |row: &Decoding, logits: Result<&[f32], RunError>| {
+            let SequenceId { request, choice } = row.sequence;
+            let Some(job) = self.jobs.get_mut(&request) else { return };
+            let failed = match logits {
+                Ok(logits) => advance(self.shared, job, request, choice, logits).err(),
+                Err(error) => Some(error.0),
+            };
+            let known = failures.entry(request).or_default();
+            *known = known.take().or(failed);
+        };
+        match outcome {
+            Ok(logits) => {
+                for (row, logits) in rows.iter().zip(logits.chunks(vocabulary)) {
+                    advance(row, Ok(logits));
+                }
+            }
+            Err(error) if rows.len() == 1 => advance(&rows[0], Err(error)),
+            // A bad row fails alone. Rows hold what they held, so each may run again.
+            Err(_) => {
+                for (place, (row, step)) in rows.iter().zip(&steps).enumerate() {
+                    advance(row, attempt(|| self.session.decode(first + place, std::slice::from_ref(step))));
+                }
+            }
+        }
+        for (request, failure) in failures {
+            self.settle(request, failure);
+        }
+    }
+
+    /// After a run: ends a request that failed or is complete, and pauses one whose reader leaves no room.
+    fn settle(&mut self, id: RequestId, failure: Option<String>) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let Some(failure) = failure {
+            job.tell(Event::Failed(Failure::RunFailed(failure)));
+            return self.forget(id);
+        }
+        if job.sequences.iter().all(Sequence::is_finished) {
+            job.tell(Event::Done(job.done()));
+            self.jobs.remove(&id);
+        } else if !job.has_room() {
+            self.shared.note(|planner, now| planner.pause(now, id));
+            job.paused.store(true, Ordering::SeqCst);
+            // The reader may have made room before it could see that it is waited for.
+            if job.has_room() && job.paused.swap(false, Ordering::SeqCst) {
+                self.shared.note(|planner, _| planner.resume(id));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: RequestId) {
+        self.jobs.remove(&id);
+        self.shared.note(|planner, _| planner.cancel(id));
+    }
+}
+
+/// Lets a continuation say its next token.
+fn advance(shared: &Shared, job: &mut Job, request: RequestId, choice: usize, logits: &[f32]) -> Result<(), String> {
+    let said = job.sequences[choice].advance(logits).map_err(|error| error.to_string())?;
+    if said.finish.is_some() {
+        shared.note(|planner, _| planner.finish(SequenceId { request, choice }));
+    }
+    job.tell(Event::Delta(Delta { choice, token: said.token, text: said.text, finish: said.finish }));
+    Ok(())
+}
+
+/// Runs the session. It keeps nothing from one run to the next but rows, which hold what they held: a panic leaves it usable.
+fn attempt<'a>(run: impl FnOnce() -> Result<&'a [f32], RunError>) -> Result<&'a [f32], RunError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(RunError(format!("panic: {}", message(&*panic)))))
+}
+
+fn error(outcome: &Result<&[f32], RunError>) -> Option<String> {
+    outcome.as_ref().err().map(ToString::to_string)
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}

@@ -1,0 +1,293 @@
+//! Ways in and out: queueing, admitting, joining, parking, leaving.
+
+use std::time::Duration;
+
+use super::{
+    Class, Phase, Place, Planner, Refusal, Request, RequestId, SequenceId, Time, index,
+    request::{Known, Ticket},
+};
+
+impl Planner {
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it never fits, or when the queue would hold more than
+    /// [`Limits::max_queued_tokens`](super::Limits::max_queued_tokens), unless it is empty.
+    pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Refusal> {
+        let reserves = self.check(&request)?;
+        let tokens = reserves * request.choices;
+        let after = self.queued_tokens + tokens;
+        if after > self.limits.max_queued_tokens && self.queued_tokens > 0 {
+            let excess = (after - self.limits.max_queued_tokens).min(self.queued_tokens);
+            return Err(Refusal::Full { retry_after: self.drain.time_for(excess, 1) });
+        }
+        self.last_id += 1;
+        let id = RequestId(self.last_id);
+        self.queued_tokens = after;
+        self.queues[index(request.class)].turns.push(&request.key, [Ticket { id, tokens }]);
+        let known = Known::new(request, reserves, now, self.limits.max_wait);
+        self.expiries.extend(known.expiries().map(|time| (time, id)));
+        self.known.insert(id, known);
+        Ok(id)
+    }
+
+    /// Tokens that each of a request's continuations would reserve, if it ever fits.
+    fn check(&self, request: &Request) -> Result<usize, Refusal> {
+        let tokens = request.prompt.len() + request.max_tokens;
+        if request.prompt.is_empty() || request.max_tokens == 0 || request.choices == 0 {
+            return Err(Refusal::Empty);
+        }
+        if request.choices > self.limits.batch {
+            return Err(Refusal::TooManyChoices { choices: request.choices, limit: self.limits.batch });
+        }
+        let each = self.limits.cache_tokens / request.choices / self.limits.granule * self.limits.granule;
+        let limit = self.limits.context_tokens.min(each);
+        if tokens > limit { Err(Refusal::TooLong { tokens, limit }) } else { Ok(self.round_up(tokens)) }
+    }
+
+    /// Drops a request that waits.
+    pub(super) fn unqueue(&mut self, id: RequestId) {
+        let Some(known) = self.known.remove(&id) else { return };
+        self.forget_expiries(id, &known);
+        self.queued_tokens -= known.tokens();
+        let queue = &mut self.queues[index(known.class)];
+        if queue.head == Some(id) {
+            queue.head = None;
+        } else {
+            queue.turns.remove(&known.prompt.key, |ticket| ticket.id == id);
+        }
+    }
+
+    /// Ends a request in whatever phase it is. What it has in rows leaves with the next [`Planner::leave`].
+    pub(super) fn drop_request(&mut self, id: RequestId) {
+        let Some(known) = self.known.get(&id) else { return };
+        match known.phase {
+            Phase::Waiting => self.unqueue(id),
+            Phase::Prefilling { row, done } => {
+                let (prompt, held) = (known.prompt.clone(), done.max(known.held));
+                self.forget(id);
+                if !self.keep(prompt, row, done, held, true) {
+                    self.rows.leave_side(row);
+                }
+            }
+            Phase::Running(_) => {
+                let choices = known.choices;
+                (0..choices).for_each(|choice| self.finish(SequenceId { request: id, choice }));
+                let Some(known) = self.known.get_mut(&id) else { return };
+                for time in [known.deadline.take(), known.parked_until.take()].into_iter().flatten() {
+                    self.expiries.remove(&(time, id));
+                }
+            }
+        }
+    }
+
+    /// Takes finished continuations out of their rows, and forgets requests that have no other.
+    pub(super) fn leave(&mut self) {
+        for class in [Class::Interactive, Class::Batch] {
+            // From the end, so that nothing that leaves is moved first.
+            for place in (0..self.rows.area(class).len()).rev() {
+                let SequenceId { request, choice } = self.rows.area(class)[place];
+                if let Some(Place::Leaving { length }) = self.place(request, choice) {
+                    let row = self.rows.first(class) + place;
+                    self.gone(request, choice, row, length, false);
+                    self.leave_area(class, place);
+                }
+            }
+        }
+        let ids: Vec<RequestId> = self.known.keys().copied().collect();
+        for id in ids {
+            for choice in 0..self.known[&id].choices {
+                if let Some(Place::LeavingFrom { row, length }) = self.place(id, choice)
+                    && !self.gone(id, choice, row, length, true)
+                {
+                    self.rows.leave_side(row);
+                }
+            }
+            if matches!(&self.known[&id].phase, Phase::Running(places) if places.iter().all(|place| *place == Place::Gone))
+            {
+                self.forget(id);
+            }
+        }
+    }
+
+    /// Moves continuations whose reader does not keep up out of their area.
+    pub(super) fn park(&mut self) {
+        for class in [Class::Interactive, Class::Batch] {
+            for place in (0..self.rows.area(class).len()).rev() {
+                let SequenceId { request, choice } = self.rows.area(class)[place];
+                let slow = self.known[&request].parked_until.is_some();
+                if slow && let Some(Place::Decoding { length }) = self.place(request, choice) {
+                    let row = self.side_row(None).expect("each admitted continuation has one");
+                    self.rows.copy(self.rows.first(class) + place, row, length);
+                    self.leave_area(class, place);
+                    self.put(request, choice, Place::Beside { row, length });
+                }
+            }
+        }
+    }
+
+    /// Moves continuations whose reader keeps up into their area.
+    pub(super) fn join(&mut self) {
+        let ready = self.known.iter().filter(|(_, known)| known.parked_until.is_none());
+        let ready = ready.flat_map(|(id, known)| match &known.phase {
+            Phase::Running(places) => places.iter().enumerate().map(|(choice, place)| (*id, choice, *place)).collect(),
+            _ => Vec::new(),
+        });
+        for (request, choice, place) in ready.collect::<Vec<_>>() {
+            if let Place::Beside { row, length } = place {
+                let class = self.known[&request].class;
+                self.rows.join(class, SequenceId { request, choice }, row, length);
+                self.put(request, choice, Place::Decoding { length });
+                if let Some(known) = self.known.get_mut(&request) {
+                    known.held = 0;
+                }
+            }
+        }
+    }
+
+    /// Admits requests in their turns, as long as there is room for the longest that each may become.
+    pub(super) fn admit(&mut self) {
+        for class in [Class::Interactive, Class::Batch] {
+            while let Some(id) = self.head(class) {
+                if !self.fits(id) {
+                    return; // batch does not overtake interactive work that waits for room
+                }
+                self.queues[index(class)].head = None;
+                self.place_prompt(id);
+            }
+        }
+    }
+
+    /// The request whose turn it is.
+    fn head(&mut self, class: Class) -> Option<RequestId> {
+        let queue = &mut self.queues[index(class)];
+        if queue.head.is_none() {
+            queue.head = queue.turns.take(0).pop().map(|ticket| ticket.id);
+        }
+        queue.head
+    }
+
+    fn fits(&self, id: RequestId) -> bool {
+        let request = &self.known[&id];
+        let (class, tokens) = (request.class, request.tokens());
+        let of_class = self.known.values().filter(|known| known.class == class);
+        let places: usize = of_class.map(Known::places).sum();
+        let reserved: usize = self.reserved.iter().sum();
+        // Batch work leaves half of the cache alone, so that interactive work always finds room.
+        let batch = self.reserved[index(Class::Batch)];
+        let is_share = class == Class::Interactive || batch == 0 || batch + tokens <= self.limits.cache_tokens / 2;
+        places + request.choices <= self.limits.batch && reserved + tokens <= self.limits.cache_tokens && is_share
+    }
+
+    /// Gives an admitted request a row for its prompt, with what it can reuse.
+    fn place_prompt(&mut self, id: RequestId) {
+        let donor = self.donor(id);
+        let known = &self.known[&id];
+        let (class, tokens) = (known.class, known.tokens());
+        self.queued_tokens -= tokens;
+        self.reserved[index(class)] += tokens;
+        let donor_row = donor.filter(|donor| donor.held.is_some()).map(|donor| donor.row);
+        self.make_room(0, donor_row);
+        let over = self.reserved.iter().sum::<usize>() + self.rows.kept_tokens() > self.limits.cache_tokens;
+        let beside = if over { None } else { self.side_row(donor_row) };
+        let mut held = 0;
+        let (row, done) = match (beside, donor) {
+            (Some(row), Some(donor)) => {
+                self.rows.copy(donor.row, row, donor.tokens);
+                self.rows.touch(donor.row);
+                (row, donor.tokens)
+            }
+            // No room beside the donor: its row becomes this request's.
+            (None, Some(donor)) if donor.held.is_some_and(|held| held <= tokens) => {
+                self.rows.take_over(donor.row);
+                held = donor.held.unwrap_or(0);
+                (donor.row, donor.tokens)
+            }
+            (beside, _) => {
+                self.make_room(0, None);
+                (beside.or_else(|| self.side_row(None)).expect("each admitted continuation has one"), 0)
+            }
+        };
+        if let Some(known) = self.known.get_mut(&id) {
+            if let Some(patience) = known.patience.take() {
+                self.expiries.remove(&(patience, id));
+            }
+            known.held = held;
+            known.phase = Phase::Prefilling { row, done };
+        }
+    }
+
+    /// Gives up kept beginnings until so many more tokens fit, save one.
+    pub(super) fn make_room(&mut self, tokens: usize, except: Option<usize>) {
+        let reserved: usize = self.reserved.iter().sum();
+        while reserved + self.rows.kept_tokens() + tokens > self.limits.cache_tokens {
+            let Some(row) = self.rows.least_used(except) else { return };
+            self.rows.evict(row);
+        }
+    }
+
+    /// A row beside the areas, at the price of a kept beginning if need be.
+    pub(super) fn side_row(&mut self, except: Option<usize>) -> Option<usize> {
+        if let Some(row) = self.rows.take_side() {
+            return Some(row);
+        }
+        let row = self.rows.least_used(except)?;
+        self.rows.evict(row);
+        self.rows.take_side()
+    }
+
+    /// Takes note that a finished continuation leaves a row, and keeps the beginning of its prompt if no other holds it.
+    /// Says whether it is kept in that row.
+    fn gone(&mut self, id: RequestId, choice: usize, row: usize, length: usize, in_place: bool) -> bool {
+        self.put(id, choice, Place::Gone);
+        let known = &self.known[&id];
+        self.reserved[index(known.class)] -= known.reserves;
+        self.drain.note(known.reserves.saturating_sub(length), Duration::ZERO); // reserved, and never needed
+        let prompt = known.prompt.clone();
+        let alone = matches!(&known.phase, Phase::Running(places) if places.iter().all(|place| *place == Place::Gone));
+        let (done, held) = (prompt.tokens.len(), length.max(known.held));
+        alone && self.keep(prompt, row, done, held, in_place)
+    }
+
+    fn leave_area(&mut self, class: Class, place: usize) {
+        let last = self.rows.area(class).last().copied().expect("somebody leaves");
+        let tokens = self.known[&last.request].length(last.choice);
+        self.rows.leave_area(class, place, tokens);
+    }
+
+    /// The row of a continuation that is in its area.
+    pub(super) fn row_in_area(&self, request: RequestId, choice: usize) -> Option<usize> {
+        let class = self.known[&request].class;
+        let place = self.rows.area(class).iter().position(|sequence| *sequence == SequenceId { request, choice })?;
+        Some(self.rows.first(class) + place)
+    }
+
+    fn place(&self, id: RequestId, choice: usize) -> Option<Place> {
+        match &self.known.get(&id)?.phase {
+            Phase::Running(places) => Some(places[choice]),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, id: RequestId, choice: usize, place: Place) {
+        if let Some(Phase::Running(places)) = self.known.get_mut(&id).map(|known| &mut known.phase) {
+            places[choice] = place;
+        }
+    }
+
+    /// Forgets a request that has nothing in any row.
+    fn forget(&mut self, id: RequestId) {
+        if let Some(known) = self.known.remove(&id) {
+            if matches!(known.phase, Phase::Prefilling { .. }) {
+                self.reserved[index(known.class)] -= known.tokens();
+            }
+            self.forget_expiries(id, &known);
+        }
+    }
+
+    fn forget_expiries(&mut self, id: RequestId, known: &Known) {
+        for time in known.expiries() {
+            self.expiries.remove(&(time, id));
+        }
+    }
+}

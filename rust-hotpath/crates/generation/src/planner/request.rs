@@ -1,0 +1,197 @@
+//! One request and its continuations, wherever they are.
+
+use std::{sync::Arc, time::Duration};
+
+use hotpath_runtime::chunk_at;
+use hotpath_scheduler::turns::Queued;
+
+use super::{Chunk, Class, Ended, Prompt, Time};
+
+/// Names a request to its planner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(super) u64);
+
+/// Names one of a request's continuations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SequenceId {
+    /// The request.
+    pub request: RequestId,
+    /// Which of its choices.
+    pub choice: usize,
+}
+
+/// What the planner must know of a request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its class.
+    pub class: Class,
+    /// Whose turn it uses.
+    pub key: Arc<str>,
+    /// When nobody waits for it any more.
+    pub deadline: Option<Time>,
+    /// The prompt's tokens; at least one.
+    pub prompt: Arc<[u32]>,
+    /// Most tokens of each continuation; at least one.
+    pub max_tokens: usize,
+    /// How many continuations; at least one.
+    pub choices: usize,
+}
+
+/// A request in its queue.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub id: RequestId,
+    pub tokens: usize,
+}
+
+impl Queued for Ticket {
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+/// A request that is not done.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub class: Class,
+    pub prompt: Prompt,
+    pub choices: usize,
+    /// Tokens that each of its continuations reserves, prompt included.
+    pub reserves: usize,
+    pub deadline: Option<Time>,
+    /// When it will have waited for too long; `None` once it is admitted.
+    pub patience: Option<Time>,
+    /// When its reader will have kept it waiting for too long.
+    pub parked_until: Option<Time>,
+    /// Tokens that its prompt's row took memory for before, where that row was a kept beginning's.
+    pub held: usize,
+    pub phase: Phase,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Waiting,
+    /// Its prompt is read, up to `done`.
+    Prefilling {
+        row: usize,
+        done: usize,
+    },
+    /// By choice.
+    Running(Vec<Place>),
+}
+
+/// Where a continuation is. `length` is the number of tokens that its row holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a row beside the areas: it has not joined yet, or waits for its reader.
+    Beside {
+        row: usize,
+        length: usize,
+    },
+    /// In its class' area.
+    Decoding {
+        length: usize,
+    },
+    /// Finished, and still in the area.
+    Leaving {
+        length: usize,
+    },
+    /// Finished, and still beside.
+    LeavingFrom {
+        row: usize,
+        length: usize,
+    },
+    Gone,
+}
+
+impl Known {
+    pub(super) fn new(request: Request, reserves: usize, now: Time, max_wait: Duration) -> Self {
+        Self {
+            class: request.class,
+            prompt: Prompt { tokens: request.prompt, key: request.key },
+            choices: request.choices,
+            reserves,
+            deadline: request.deadline,
+            patience: Some(now + max_wait),
+            parked_until: None,
+            held: 0,
+            phase: Phase::Waiting,
+        }
+    }
+
+    /// Tokens that it reserves in all.
+    pub(super) fn tokens(&self) -> usize {
+        self.reserves * self.choices
+    }
+
+    /// How many of its continuations are admitted and not finished.
+    pub(super) fn places(&self) -> usize {
+        match &self.phase {
+            Phase::Waiting => 0,
+            Phase::Prefilling { .. } => self.choices,
+            Phase::Running(places) => places.iter().filter(|place| **place != Place::Gone).count(),
+        }
+    }
+
+    /// Every moment at which it ends by itself.
+    pub(super) fn expiries(&self) -> impl Iterator<Item = Time> {
+        [self.deadline, self.patience, self.parked_until].into_iter().flatten()
+    }
+
+    /// What ends it at one of those moments.
+    pub(super) fn why(&self, time: Time) -> Ended {
+        if self.deadline == Some(time) {
+            Ended::Deadline
+        } else if self.patience == Some(time) {
+            Ended::MaxWait
+        } else {
+            Ended::SlowReader
+        }
+    }
+
+    /// Tokens of the prompt that are still to be read; `None` when it is not being read.
+    pub(super) fn left(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Prefilling { done, .. } => Some(self.prompt.tokens.len() - done),
+            _ => None,
+        }
+    }
+
+    /// The next chunk of the prompt.
+    pub(super) fn chunk(&self, request: RequestId, chunk_tokens: usize) -> Option<Chunk> {
+        let Phase::Prefilling { row, done } = self.phase else { return None };
+        let tokens = chunk_at(done, self.prompt.tokens.len(), chunk_tokens);
+        Some(Chunk { request, row, start: done, tokens, last: done + tokens == self.prompt.tokens.len() })
+    }
+
+    /// Takes note that a chunk was read.
+    pub(super) fn read(&mut self, chunk: &Chunk) {
+        let length = chunk.start + chunk.tokens;
+        self.phase = if chunk.last {
+            Phase::Running(vec![Place::Beside { row: chunk.row, length }; self.choices])
+        } else {
+            Phase::Prefilling { row: chunk.row, done: length }
+        };
+    }
+
+    /// Takes note that a continuation's row has one more token.
+    pub(super) fn said(&mut self, choice: usize) {
+        if let Phase::Running(places) = &mut self.phase
+            && let Place::Decoding { length } = &mut places[choice]
+        {
+            *length += 1;
+        }
+    }
+
+    /// Tokens in a continuation's row.
+    pub(super) fn length(&self, choice: usize) -> usize {
+        match &self.phase {
+            Phase::Running(places) => match places[choice] {
+                Place::Beside { length, .. } | Place::LeavingFrom { length, .. } => length,
+                Place::Decoding { length } | Place::Leaving { length } => length,
+                Place::Gone => 0,
+            },
+            _ => 0,
+        }
+    }
+}

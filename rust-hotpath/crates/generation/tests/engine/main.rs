@@ -1,0 +1,14 @@
+//! The engine over real sessions, and over ones that do as they are told.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+mod company;
+mod solo;
+
+use hotpath_generation::{Observer, Ran};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn ran(&self, _: &Ran) {}
+}

@@ -1,0 +1,237 @@
+//! The planner's promises, as properties of any interleaving of arrivals, lengths, cancellations, deadlines and slow readers.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+mod world;
+
+use std::time::Duration;
+
+use hotpath_generation::planner::{Class, Ended, Limits, Refusal, Run};
+use proptest::prelude::*;
+use world::{Arrival, Event, World};
+
+const LIMITS: Limits = Limits {
+    batch: 3,
+    cache_tokens: 160,
+    granule: 4,
+    context_tokens: 64,
+    chunk_tokens: 4,
+    max_queued_tokens: 400,
+    max_wait: Duration::from_millis(500),
+    max_parked: Duration::from_millis(100),
+    share_prefixes: false,
+};
+
+/// A prompt that begins like others of its family.
+fn prompt(family: u32, common: usize, own: u32, length: usize) -> Vec<u32> {
+    (0..length).map(|place| if place < common { family } else { own }).collect()
+}
+
+fn prompts() -> impl Strategy<Value = Vec<u32>> {
+    let length = prop_oneof![8 => 1..30_usize, 1 => 30..60_usize];
+    (0..2_u32, 0..40_usize, 10..14_u32, length)
+        .prop_map(|(family, common, own, length)| prompt(family, common, own, length))
+}
+
+fn arrivals() -> impl Strategy<Value = Event> {
+    let class = prop_oneof![2 => Just(Class::Interactive), 1 => Just(Class::Batch)];
+    let says = prop_oneof![
+        4 => prop::collection::vec(1..12_usize, 1),
+        1 => prop::collection::vec(1..6_usize, 1..4),
+    ];
+    let deadline = prop::option::of(0..300_u64);
+    (class, 0..3_usize, prompts(), says, 0..4_usize, deadline).prop_map(
+        |(class, key, prompt, says, spare, deadline)| {
+            let max_tokens = says.iter().max().unwrap() + spare;
+            Event::Arrive(Arrival { class, key, prompt, max_tokens, says, deadline })
+        },
+    )
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let any = any::<prop::sample::Index>;
+    let event = prop_oneof![
+        4 => arrivals(),
+        12 => Just(Event::Next),
+        1 => any().prop_map(Event::Cancel),
+        1 => any().prop_map(Event::Pause),
+        1 => any().prop_map(Event::Resume),
+        1 => (0..60_u64).prop_map(Event::Wait),
+    ];
+    prop::collection::vec(event, 1..250)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// [`World`] holds every decision against the rules and every row against what it must hold; at the end it drains the
+    /// queue and accounts for every request.
+    #[test]
+    fn any_interleaving_keeps_the_rules(events in events(), share_prefixes in any::<bool>()) {
+        let mut world = World::new(Limits { share_prefixes, ..LIMITS });
+        for event in events {
+            world.apply(event);
+        }
+        world.drain();
+    }
+}
+
+fn arrival(prompt: Vec<u32>, says: usize) -> Arrival {
+    Arrival { class: Class::Interactive, key: 0, prompt, max_tokens: says, says: vec![says], deadline: None }
+}
+
+#[test]
+fn a_prompt_that_begins_like_another_is_read_from_where_they_part() {
+    let mut world = World::new(LIMITS);
+    let first = prompt(1, 22, 7, 30);
+    world.arrive(arrival(first.clone(), 2)).unwrap();
+    world.drain();
+    world.arrive(arrival(prompt(1, 22, 8, 30), 2)).unwrap(); // parts within the sixth chunk
+    world.drain();
+    assert_eq!(world.reused, 20);
+    world.arrive(arrival(first, 2)).unwrap(); // the same again: all but its last, incomplete chunk
+    world.drain();
+    assert_eq!(world.reused, 20 + 28);
+    world.arrive(Arrival { key: 1, ..arrival(prompt(1, 22, 8, 30), 2) }).unwrap();
+    world.drain();
+    assert_eq!(world.reused, 20 + 28, "another key's prompts are its own");
+}
+
+#[test]
+fn a_running_prompt_is_reused_too() {
+    let mut world = World::new(LIMITS);
+    world.arrive(arrival(prompt(1, 30, 7, 30), 20)).unwrap();
+    for _ in 0..9 {
+        world.next();
+    }
+    world.arrive(arrival(prompt(1, 16, 8, 20), 20)).unwrap();
+    world.drain();
+    assert_eq!(world.reused, 16);
+}
+
+#[test]
+fn whole_chunks_are_reused_where_a_tail_of_one_would_be_left() {
+    for (length, expected) in [(8, 4), (9, 4), (10, 8), (12, 8), (13, 8), (14, 12)] {
+        let mut world = World::new(LIMITS);
+        world.arrive(arrival(prompt(1, 40, 1, 40), 1)).unwrap();
+        world.drain();
+        world.arrive(arrival(prompt(1, length, 1, length), 1)).unwrap();
+        world.drain();
+        assert_eq!(world.reused, expected, "of {length} tokens");
+    }
+}
+
+#[test]
+fn the_beginning_that_was_of_no_use_for_longest_makes_way() {
+    let mut world = World::new(LIMITS);
+    for family in [1, 2, 3, 1, 4, 5] {
+        world.arrive(arrival(prompt(family, 36, family, 36), 1)).unwrap(); // room for four
+        world.drain();
+    }
+    assert_eq!(world.reused, 32);
+    for (family, reused) in [(1, 32), (2, 0)] {
+        let before = world.reused;
+        world.arrive(arrival(prompt(family, 36, family, 36), 1)).unwrap();
+        world.drain();
+        assert_eq!(world.reused - before, reused, "family {family}");
+    }
+}
+
+#[test]
+fn what_never_fits_is_refused_with_the_limit() {
+    let mut world = World::new(LIMITS);
+    let with = |prompt: usize, max_tokens: usize, choices: usize| Arrival {
+        max_tokens,
+        says: vec![1; choices],
+        ..arrival(vec![1; prompt], 1)
+    };
+    assert_eq!(world.arrive(with(60, 5, 1)).unwrap_err(), Refusal::TooLong { tokens: 65, limit: 64 });
+    assert_eq!(world.arrive(with(50, 4, 3)).unwrap_err(), Refusal::TooLong { tokens: 54, limit: 52 });
+    world.arrive(with(48, 4, 3)).unwrap();
+    let planner = &mut world.planner;
+    let request = |prompt: usize, max_tokens, choices| hotpath_generation::planner::Request {
+        class: Class::Batch,
+        key: "a".into(),
+        deadline: None,
+        prompt: vec![1; prompt].into(),
+        max_tokens,
+        choices,
+    };
+    let mut refusal = |request| planner.submit(Duration::ZERO, request).unwrap_err();
+    assert_eq!(refusal(request(0, 1, 1)), Refusal::Empty);
+    assert_eq!(refusal(request(1, 0, 1)), Refusal::Empty);
+    assert_eq!(refusal(request(1, 1, 4)), Refusal::TooManyChoices { choices: 4, limit: 3 });
+}
+
+#[test]
+fn keys_take_turns() {
+    let mut world = World::new(Limits { batch: 1, cache_tokens: 2000, max_queued_tokens: 10_000, ..LIMITS });
+    // One key comes with many, another with two, later.
+    let many = (0..100).map(|_| world.arrive(arrival(vec![1; 20], 1)).unwrap()).collect::<Vec<_>>();
+    let few: Vec<_> = (0..2).map(|_| world.arrive(Arrival { key: 1, ..arrival(vec![1; 20], 1) }).unwrap()).collect();
+    let mut order = Vec::new();
+    while let Some(run) = world.planner.next(Duration::ZERO).run {
+        let Run::Prefill(chunk) = run else { panic!("{run:?}") };
+        world.planner.ran(Duration::from_millis(1));
+        if chunk.last {
+            order.push(chunk.request);
+            world.planner.finish(hotpath_generation::planner::SequenceId { request: chunk.request, choice: 0 });
+        }
+    }
+    let place = |id| order.iter().position(|other| *other == id).unwrap();
+    assert_eq!(order.len(), many.len() + few.len());
+    assert!(few.iter().all(|id| place(*id) < 60), "a turn is 1024 tokens, so 42 requests of 24");
+}
+
+#[test]
+fn a_long_prompt_gets_every_fourth_chunk_of_a_stream_of_short_ones() {
+    let mut world =
+        World::new(Limits { cache_tokens: 2000, context_tokens: 600, max_queued_tokens: 100_000, ..LIMITS });
+    let long = world.arrive(arrival((0..400).collect(), 1)).unwrap();
+    for n in 0..400 {
+        world.arrive(arrival(vec![1000 + n; 4], 1)).unwrap();
+    }
+    let mut chunks = 0;
+    loop {
+        let Some(Run::Prefill(chunk)) = world.planner.next(Duration::ZERO).run else { panic!("only prompts") };
+        chunks += 1;
+        world.planner.ran(Duration::from_millis(1));
+        let sequence = hotpath_generation::planner::SequenceId { request: chunk.request, choice: 0 };
+        if chunk.last {
+            world.planner.finish(sequence);
+            if chunk.request == long {
+                break;
+            }
+        }
+    }
+    assert!((300..=404).contains(&chunks), "100 chunks of the long prompt took {chunks}");
+}
+
+#[test]
+fn a_paused_request_waits_and_ends_after_a_while() {
+    let mut world = World::new(LIMITS);
+    let slow = world.arrive(arrival(vec![1; 4], 20)).unwrap();
+    world.next();
+    world.planner.pause(Duration::ZERO, slow);
+    let decision = world.planner.next(Duration::ZERO);
+    assert_eq!((decision.run, decision.wake), (None, Some(LIMITS.max_parked)));
+    assert_eq!(world.planner.load().parked, 1);
+    let ended = world.planner.next(LIMITS.max_parked).ended;
+    assert_eq!(ended, [(slow, Ended::SlowReader)]);
+    assert_eq!(world.planner.load().reserved_tokens, 0);
+}
+
+#[test]
+fn batch_work_leaves_half_of_the_cache_alone() {
+    let mut world = World::new(LIMITS);
+    let batch = |length: usize| Arrival { class: Class::Batch, ..arrival(vec![1; length], 20) };
+    for _ in 0..3 {
+        world.arrive(batch(20)).unwrap(); // 40 each of 160
+    }
+    world.next();
+    assert_eq!(world.planner.load().reserved_tokens, 80);
+    world.arrive(arrival(vec![1; 40], 20)).unwrap();
+    world.next();
+    assert_eq!(world.planner.load().reserved_tokens, 140, "interactive work has room at once");
+    world.drain();
+}

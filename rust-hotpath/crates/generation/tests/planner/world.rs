@@ -1,0 +1,335 @@
+//! A model of the planner that is too simple to be wrong: a cache whose rows hold what was really put there, requests with
+//! where they stand, and every rule checked by looking at all of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use hotpath_generation::planner::{
+    Chunk, Class, Decoding, Ended, Limits, Planner, Refusal, Request, RequestId, RowChange, Run, SequenceId, Time,
+};
+use hotpath_runtime::chunk_at;
+use proptest::sample::Index;
+
+#[derive(Debug, Clone)]
+pub enum Event {
+    Arrive(Arrival),
+    Next,
+    Cancel(Index),
+    Pause(Index),
+    Resume(Index),
+    Wait(u64),
+}
+
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub class: Class,
+    pub key: usize,
+    pub prompt: Vec<u32>,
+    pub max_tokens: usize,
+    /// For each choice, how many tokens it says.
+    pub says: Vec<usize>,
+    pub deadline: Option<u64>,
+}
+
+/// What one place of a row holds: a token, and for one that was read, whose prompt it was read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Read { token: u32, key: usize },
+    Said { sequence: SequenceId, number: usize },
+}
+
+#[derive(Debug)]
+struct Known {
+    arrival: Arrival,
+    arrived: Time,
+    /// Tokens read, once its prompt has been begun.
+    read: Option<usize>,
+    /// Tokens said by each choice.
+    said: Vec<usize>,
+    paused: Option<Time>,
+    over: bool,
+    cancelled: bool,
+}
+
+impl Known {
+    fn is_decoding(&self, choice: usize) -> bool {
+        !self.over && self.said[choice] > 0 && self.said[choice] < self.arrival.says[choice]
+    }
+
+    fn is_reading(&self) -> bool {
+        !self.over && self.read.is_some_and(|read| read < self.arrival.prompt.len())
+    }
+
+    fn due(&self, now: Time, limits: &Limits, waits: bool) -> Option<Ended> {
+        let deadline = self.arrival.deadline.map(|after| self.arrived + Duration::from_millis(after));
+        let patience = waits.then_some(self.arrived + limits.max_wait);
+        let parked = self.paused.map(|since| since + limits.max_parked);
+        let times = [(deadline, Ended::Deadline), (patience, Ended::MaxWait), (parked, Ended::SlowReader)];
+        let due = times.into_iter().filter_map(|(time, why)| Some((time.filter(|time| *time <= now)?, why)));
+        due.min_by_key(|(time, _)| *time).map(|(_, why)| why)
+    }
+}
+
+pub struct World {
+    pub planner: Planner,
+    limits: Limits,
+    now: Time,
+    known: BTreeMap<RequestId, Known>,
+    cache: Vec<Vec<Cell>>,
+    /// The most that each row has held since it was released: what it takes memory for.
+    touched: Vec<usize>,
+    chunk_went_last: bool,
+    pub reused: usize,
+}
+
+impl World {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            planner: Planner::new(limits),
+            limits,
+            now: Duration::ZERO,
+            known: BTreeMap::new(),
+            cache: vec![Vec::new(); limits.rows()],
+            touched: vec![0; limits.rows()],
+            chunk_went_last: false,
+            reused: 0,
+        }
+    }
+
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Arrive(arrival) => drop(self.arrive(arrival)),
+            Event::Next => drop(self.next()),
+            Event::Cancel(which) => self.with_any(which, |planner, known, id, _| {
+                known.cancelled = true;
+                known.over |= planner.is_waiting(id); // what waits is gone at once
+                planner.cancel(id);
+            }),
+            Event::Pause(which) => self.with_any(which, |planner, known, id, now| {
+                let speaks = known.said.iter().any(|said| *said > 0);
+                if speaks && !known.over && known.paused.is_none() {
+                    planner.pause(now, id);
+                    known.paused = Some(now);
+                }
+            }),
+            Event::Resume(which) => self.with_any(which, |planner, known, id, _| {
+                planner.resume(id);
+                known.paused = None;
+            }),
+            Event::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
+        }
+        self.check_bounds();
+    }
+
+    fn with_any(&mut self, which: Index, act: impl FnOnce(&mut Planner, &mut Known, RequestId, Time)) {
+        if !self.known.is_empty() {
+            let count = self.known.len();
+            let (id, known) = self.known.iter_mut().nth(which.index(count)).unwrap();
+            act(&mut self.planner, known, *id, self.now);
+        }
+    }
+
+    pub fn arrive(&mut self, arrival: Arrival) -> Result<RequestId, Refusal> {
+        let request = Request {
+            class: arrival.class,
+            key: format!("key-{}", arrival.key).into(),
+            deadline: arrival.deadline.map(|after| self.now + Duration::from_millis(after)),
+            prompt: Arc::from(arrival.prompt.clone()),
+            max_tokens: arrival.max_tokens,
+            choices: arrival.says.len(),
+        };
+        let queued = self.queued_tokens();
+        let tokens = self.reserve(&arrival) * arrival.says.len();
+        let id = self.planner.submit(self.now, request).inspect_err(|refusal| match refusal {
+            Refusal::Full { .. } => assert!(queued > 0 && queued + tokens > self.limits.max_queued_tokens),
+            Refusal::TooLong { tokens: actual, limit } => assert!(actual > limit),
+            other => panic!("{other:?} for {arrival:?}"),
+        })?;
+        assert!(queued == 0 || queued + tokens <= self.limits.max_queued_tokens, "admitted beyond the bound");
+        let said = vec![0; arrival.says.len()];
+        let known = Known { arrival, arrived: self.now, read: None, said, paused: None, over: false, cancelled: false };
+        assert!(self.known.insert(id, known).is_none(), "an id was given twice");
+        Ok(id)
+    }
+
+    /// Takes a decision, holds it against the rules and carries it out. Says whether anything ran.
+    pub fn next(&mut self) -> bool {
+        let due = self.due();
+        let decision = self.planner.next(self.now);
+        assert_eq!(decision.ended.iter().copied().collect::<BTreeMap<_, _>>(), due, "who ended");
+        for id in due.keys() {
+            self.known.get_mut(id).unwrap().over = true;
+        }
+        decision.changes.iter().for_each(|change| self.change(change));
+        self.check_memory();
+        self.check_class(decision.run.as_ref());
+        match &decision.run {
+            Some(Run::Prefill(chunk)) => self.prefill(chunk),
+            Some(Run::Decode { first, rows }) => self.decode(*first, rows),
+            None => {
+                let waits = self.known.values().filter(|known| !known.over).count();
+                assert!(waits == 0 || decision.wake.is_some() || self.known.values().all(|known| known.over));
+            }
+        }
+        decision.run.is_some()
+    }
+
+    /// Lets everything run to its end; readers catch up.
+    pub fn drain(&mut self) {
+        let ids: Vec<RequestId> = self.known.keys().copied().collect();
+        for id in ids {
+            self.planner.resume(id);
+            self.known.get_mut(&id).unwrap().paused = None;
+        }
+        let most = 10_000;
+        assert!((0..most).any(|_| !self.next()), "work goes on for ever");
+        assert!(self.known.values().all(|known| known.over), "work waits and nobody gets it");
+        let load = self.planner.load();
+        assert_eq!((load.queued_tokens, load.reserved_tokens, load.decoding, load.parked), (0, 0, 0, 0));
+        let held: usize = self.touched.iter().map(|tokens| self.round_up(*tokens)).sum();
+        assert_eq!(held, load.kept_tokens, "rows hold what nobody knows of");
+    }
+
+    fn due(&self) -> BTreeMap<RequestId, Ended> {
+        let live = self.known.iter().filter(|(_, known)| !known.over);
+        let why = |id: RequestId, known: &Known| match known.cancelled {
+            true => Some(Ended::Cancelled),
+            false => known.due(self.now, &self.limits, self.planner.is_waiting(id)),
+        };
+        live.filter_map(|(id, known)| Some((*id, why(*id, known)?))).collect()
+    }
+
+    fn change(&mut self, change: &RowChange) {
+        match *change {
+            RowChange::Copy { from, to, tokens } => {
+                assert_ne!(from, to);
+                let cells = self.cache[from][..tokens].to_vec();
+                (self.cache[to], self.touched[to]) = (cells, tokens);
+            }
+            RowChange::Release(row) => (self.cache[row], self.touched[row]) = (Vec::new(), 0),
+        }
+    }
+
+    fn prefill(&mut self, chunk: &Chunk) {
+        let known = self.known.get_mut(&chunk.request).unwrap();
+        let (prompt, key) = (&known.arrival.prompt, known.arrival.key);
+        let begins = known.read.is_none();
+        assert!(begins && chunk.start % self.limits.chunk_tokens == 0 || known.read == Some(chunk.start));
+        assert_eq!(chunk.tokens, chunk_at(chunk.start, prompt.len(), self.limits.chunk_tokens));
+        assert_eq!(chunk.last, chunk.start + chunk.tokens == prompt.len());
+        if begins {
+            self.reused += chunk.start;
+        }
+        for (place, cell) in self.cache[chunk.row][..chunk.start].iter().enumerate() {
+            let Cell::Read { token, key: of } = *cell else { panic!("{cell:?} was reused") };
+            assert_eq!(token, prompt[place]);
+            assert!(of == key || self.limits.share_prefixes, "reused across keys");
+        }
+        self.cache[chunk.row].truncate(chunk.start);
+        let end = chunk.start + chunk.tokens;
+        self.cache[chunk.row].extend(prompt[chunk.start..end].iter().map(|token| Cell::Read { token: *token, key }));
+        known.read = Some(end);
+        self.planner.ran(Duration::from_millis(5));
+        if chunk.last {
+            (0..known.said.len()).for_each(|choice| self.say(SequenceId { request: chunk.request, choice }));
+        }
+        self.check_memory();
+    }
+
+    fn decode(&mut self, first: usize, rows: &[Decoding]) {
+        let class = self.known[&rows[0].sequence.request].arrival.class;
+        let expected: BTreeSet<SequenceId> = self.decoding(class).collect();
+        assert_eq!(rows.iter().map(|row| row.sequence).collect::<BTreeSet<_>>(), expected, "who decodes");
+        for (row, decoding) in (first..).zip(rows) {
+            let sequence = decoding.sequence;
+            let known = &self.known[&sequence.request];
+            let said = known.said[sequence.choice] - 1; // the last one is what this step appends
+            let cells = &mut self.cache[row];
+            assert_eq!((cells.len(), decoding.length), (decoding.length, known.arrival.prompt.len() + said));
+            for (place, cell) in cells.iter().enumerate() {
+                let number = place.wrapping_sub(known.arrival.prompt.len());
+                match *cell {
+                    Cell::Read { token, .. } => assert_eq!(token, known.arrival.prompt[place]),
+                    other => assert_eq!(other, Cell::Said { sequence, number }),
+                }
+            }
+            cells.push(Cell::Said { sequence, number: said });
+        }
+        self.planner.ran(Duration::from_millis(2));
+        rows.iter().for_each(|row| self.say(row.sequence));
+        self.check_memory();
+    }
+
+    /// A continuation says a token, and ends if it was its last.
+    fn say(&mut self, sequence: SequenceId) {
+        let known = self.known.get_mut(&sequence.request).unwrap();
+        known.said[sequence.choice] += 1;
+        if known.said[sequence.choice] == known.arrival.says[sequence.choice] {
+            self.planner.finish(sequence);
+            known.over = known.said == known.arrival.says;
+        }
+    }
+
+    /// Interactive before batch, and no two chunks in a row while others decode.
+    fn check_class(&mut self, run: Option<&Run>) {
+        let ran = match run {
+            Some(Run::Prefill(chunk)) => self.known[&chunk.request].arrival.class,
+            Some(Run::Decode { rows, .. }) => self.known[&rows[0].sequence.request].arrival.class,
+            None => {
+                assert!([Class::Interactive, Class::Batch].iter().all(|class| !self.has_work(*class)), "idle");
+                return;
+            }
+        };
+        assert!(ran == Class::Interactive || !self.has_work(Class::Interactive), "batch went before interactive");
+        let chunk = matches!(run, Some(Run::Prefill(_)));
+        assert!(!(chunk && self.chunk_went_last && self.decoding(ran).next().is_some()), "two chunks delayed a step");
+        self.chunk_went_last = chunk;
+    }
+
+    fn has_work(&self, class: Class) -> bool {
+        let reading = self.known.values().any(|known| known.arrival.class == class && known.is_reading());
+        reading || self.decoding(class).next().is_some()
+    }
+
+    fn decoding(&self, class: Class) -> impl Iterator<Item = SequenceId> {
+        let of_class =
+            self.known.iter().filter(move |(_, known)| known.arrival.class == class && known.paused.is_none());
+        of_class.flat_map(|(id, known)| {
+            let choices = (0..known.said.len()).filter(|choice| known.is_decoding(*choice));
+            choices.map(|choice| SequenceId { request: *id, choice }).collect::<Vec<_>>()
+        })
+    }
+
+    fn check_memory(&mut self) {
+        for (touched, row) in self.touched.iter_mut().zip(&self.cache) {
+            *touched = row.len().max(*touched);
+        }
+        let held: usize = self.touched.iter().map(|tokens| self.round_up(*tokens)).sum();
+        assert!(held <= self.limits.cache_tokens, "rows hold {held} tokens");
+    }
+
+    fn check_bounds(&self) {
+        let load = self.planner.load();
+        assert_eq!(load.queued_tokens, self.queued_tokens());
+        assert!(load.reserved_tokens + load.kept_tokens <= self.limits.cache_tokens, "{load:?}");
+        for class in [Class::Interactive, Class::Batch] {
+            assert!(self.decoding(class).count() <= self.limits.batch);
+        }
+    }
+
+    fn queued_tokens(&self) -> usize {
+        let waiting = self.known.iter().filter(|(id, _)| self.planner.is_waiting(**id));
+        waiting.map(|(_, known)| self.reserve(&known.arrival) * known.said.len()).sum()
+    }
+
+    fn reserve(&self, arrival: &Arrival) -> usize {
+        self.round_up(arrival.prompt.len() + arrival.max_tokens)
+    }
+
+    fn round_up(&self, tokens: usize) -> usize {
+        tokens.next_multiple_of(self.limits.granule)
+    }
+}
