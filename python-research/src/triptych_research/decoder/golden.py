@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chat import ChatTemplate, Message
-from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS, chunk_plan
 from triptych_research.decoder.continuation import Continuation
+from triptych_research.decoder.graph import past_name
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.golden import GoldenError, errors
 from triptych_research.reference.decoder import ReferenceDecoder
@@ -130,6 +131,55 @@ def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Cont
             if not same or not np.array_equal(result.next_token_logits, expected.next_token_logits):
                 raise GoldenError(f"generations[{first + index}]: not the same alone and in a batch of {len(batch)}")
     return alone
+
+
+def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
+    """Return the fields of a generation task, each with whether it is as it must be."""
+    task = manifest.generation
+    stops = list(task.stop_token_ids)
+    places = [markup.place for markup in task.chat_template]
+    shape = ["batch", str(task.kv_cache.kv_heads), "capacity", str(task.kv_cache.head_dimensions)]
+    caches = {past_name(side, layer): shape for layer in range(task.kv_cache.layers) for side in ("key", "value")}
+    return {
+        "generation.kv_cache": all(
+            {tensor.name: list(tensor.shape) for tensor in graph.inputs if tensor.name.startswith("past_")} == caches
+            for graph in manifest.graphs
+        ),
+        "generation.max_chunk_tokens": MIN_CHUNK_TOKENS <= task.max_chunk_tokens <= MAX_CHUNK_TOKENS,
+        "generation.stop_token_ids": stops == sorted(set(stops)) and stops[-1] < manifest.tokenizer.vocabulary_size,
+        "generation.chat_template": len(set(places)) == len(places),
+    }
+
+
+def check_cases(manifest: bundle_pb2.Manifest, golden: bundle_pb2.GenerationGoldenFile, tokenizer: Tokenizer) -> None:
+    """Raise GoldenError unless the cases are what the manifest and the tokenizer say."""
+    if len({len(case.prompt_ids) for case in golden.generations}) < 2:
+        raise GoldenError("generations: at least two cases of different lengths are needed")
+    for index, case in enumerate(golden.generations):
+        field = f"generations[{index}]"
+        if len(case.graphs) != len(manifest.graphs):
+            raise GoldenError(f"{field}.graphs: {len(case.graphs)}, where the manifest has {len(manifest.graphs)}")
+        for continuation in (case.reference, *case.graphs):
+            if len(continuation.next_token_logits) != len(case.logit_ids):
+                raise GoldenError(f"{field}: next_token_logits and logit_ids are not as many")
+            if len(continuation.token_ids) != NEW_TOKENS or len(continuation.margins) != NEW_TOKENS:
+                raise GoldenError(f"{field}: token_ids and margins are not {NEW_TOKENS}")
+        if len(case.prompt_ids) + NEW_TOKENS > manifest.tokenizer.max_tokens:
+            raise GoldenError(f"{field}.prompt_ids: no room for {NEW_TOKENS} more tokens")
+    for index, plan in enumerate(golden.chunk_plans):
+        if chunk_plan(plan.prompt_tokens, plan.chunk_tokens) != list(plan.chunks):
+            raise GoldenError(f"chunk_plans[{index}].chunks: not where prompts are cut")
+    markup = manifest.generation.chat_template
+    check_tokenizer(golden, tokenizer, ChatTemplate(markup, tokenizer) if markup else None)
+
+
+def replay_graph(
+    folder: pathlib.Path, manifest: bundle_pb2.Manifest, golden: bundle_pb2.GenerationGoldenFile, index: int
+) -> None:
+    """Raise GoldenError unless one of a bundle's graphs gives the golden continuations."""
+    graph = manifest.graphs[index]
+    capacity = max(len(case.prompt_ids) for case in golden.generations) + NEW_TOKENS
+    check_graph(golden, index, DecoderSession(folder / graph.file, SLOTS, capacity), graph.tolerance)
 
 
 def check_tokenizer(

@@ -1,5 +1,6 @@
-"""How fast graphs are: tokens a second of prefill, and of decoding several texts at once. Ratios within one run count."""
+"""How fast graphs are: tokens a second of prefill, and of decoding several texts at once."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,8 @@ def tokens_per_second(
 ) -> dict[str, dict[str, float]]:
     """Return tokens a second by graph and threads, then by kind of work.
 
-    The graphs take turns and the best round of each counts, so that a busy moment of the machine hits none of them alone.
+    The graphs take turns and the best round of each counts, so that a busy moment of the machine hits none of them
+    alone.
     """
     sessions = {
         f"{name}, {threads} thread{'s' if threads > 1 else ''}": DecoderSession(
@@ -46,7 +48,7 @@ def _works(session: DecoderSession) -> list[tuple[str, int, Callable[[], object]
         for step in range(1, _STEPS + 1):
             session.run(0, [[1]] * batch, [PROMPT_TOKENS + step] * batch, range(batch))
 
-    works: list[tuple[str, int, Callable[[], object]]] = [("prefill", max(BATCHES) * PROMPT_TOKENS, prefill)]
-    for batch in BATCHES:
-        works.append((f"decode {batch}", batch * _STEPS, lambda batch=batch: decode(batch)))
-    return works
+    return [
+        ("prefill", max(BATCHES) * PROMPT_TOKENS, prefill),
+        *((f"decode {batch}", batch * _STEPS, functools.partial(decode, batch)) for batch in BATCHES),
+    ]
