@@ -81,7 +81,7 @@ clean: ## Remove what make made
 
 .venv/.installed: tests/requirements.txt python-research/pyproject.toml
 	python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else None)'
-	python3 -m venv --clear .venv
+	python3 -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e python-research
 	touch $@

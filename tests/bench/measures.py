@@ -1,0 +1,226 @@
+"""The measurements. Each starts what it needs, compares like with like within itself, and returns figures.
+
+What is compared alternates in rounds, so that a machine whose speed drifts moves both sides; a ratio is the median of
+the rounds' ratios. It must not know how figures are shown.
+"""
+
+import dataclasses
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+from triptych_research import speed
+from triptych_research.inference import pack
+
+from bench import corpus, load, raw
+from bench.corpus import Corpus
+from stack.native import NativeStack
+
+CLIENTS = 16
+TEXTS_PER_LIST = 32
+LIST_CLIENTS = 4  # lists of 32 keep every worker busy with few clients
+LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0)  # of the measured capacity
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to measure."""
+
+    rounds: int
+    round_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """Texts a second through the whole stack beside ONNX Runtime alone, with the same number of inference threads."""
+
+    workers: int
+    schedule: str  # the fastest of raw.SCHEDULES
+    raw: float  # median texts/s
+    singles: float  # texts/s through the stack: CLIENTS clients, one text a request
+    singles_ratio: float  # median of the rounds' ratios
+    lists: float  # texts/s through the stack: LIST_CLIENTS clients, TEXTS_PER_LIST texts a request
+    lists_ratio: float
+    cpu_us: dict[str, float]  # CPU-µs for one text in a request of its own, by process; "driver" is the load generator
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedLatency:
+    """What the stack adds to tokenizing and running one text, one client; differences are taken text by text."""
+
+    raw_p50_ms: float
+    stack_p50_ms: float
+    added_p50_ms: float
+    added_p99_ms: float
+    raw_jitter_p99_ms: float  # p99 of the same difference between two raw runs: what the machine itself adds
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPoint:
+    """Latency at one arrival rate."""
+
+    load: float  # share of the capacity
+    rate_per_s: float
+    p50_ms: float  # of the requests that succeeded
+    p99_ms: float
+    refused: float  # share answered with 503
+    served_per_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Footprint:
+    """Start and memory of the hot path."""
+
+    ready_s: float  # from the start of the process to a verified, ready model
+    rss_mib: float  # after load
+    weights_mib: float  # the graph's file
+    workers: int
+
+
+def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Throughput:
+    """Measure with `workers` sessions of one thread on both sides."""
+    schedule, feeds = raw.best_schedule(texts.int8, texts.ids, workers, effort.round_s / 2)
+    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8"})
+    try:
+        where = stack.start()
+        address = corpus.address(where)
+        singles = corpus.requests(where, texts.texts, 1)
+        lists = corpus.requests(where, texts.texts, TEXTS_PER_LIST)
+        rounds = []
+        for _ in range(effort.rounds):
+            alone = raw.texts_per_s(texts.int8, feeds, len(texts.texts), workers, 1, effort.round_s)
+            rounds.append(
+                (
+                    alone,
+                    _served_per_s(load.closed_loop(address, singles, CLIENTS, effort.round_s)),
+                    _served_per_s(load.closed_loop(address, lists, LIST_CLIENTS, effort.round_s)) * TEXTS_PER_LIST,
+                )
+            )
+        cpu = _cpu_per_request(where.pids, lambda: load.closed_loop(address, singles, CLIENTS, effort.round_s))
+    finally:
+        stack.stop()
+    return Throughput(
+        workers=workers,
+        schedule=schedule,
+        raw=statistics.median(alone for alone, _, _ in rounds),
+        singles=statistics.median(single for _, single, _ in rounds),
+        singles_ratio=statistics.median(single / alone for alone, single, _ in rounds),
+        lists=statistics.median(many for _, _, many in rounds),
+        lists_ratio=statistics.median(many / alone for alone, _, many in rounds),
+        cpu_us=cpu,
+    )
+
+
+def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedLatency:
+    """Send each text once raw, once through the stack and once raw again, one after the other."""
+    stack = NativeStack(folder, hotpath={"workers": "1", "precision": "int8"})
+    count = int(effort.rounds * effort.round_s * 20)
+    alone, again, through = [], [], []
+    one = raw.OneText(texts.int8, texts.bundle / "tokenizer.json")
+    try:
+        where = stack.start()
+        requests = corpus.requests(where, texts.texts[:count], 1)
+        with load.Client(corpus.address(where)) as client:
+            for text, request in zip(texts.texts, requests, strict=False):
+                alone.append(one.seconds(text))
+                through.append(client.seconds(request))
+                again.append(one.seconds(text))
+    finally:
+        stack.stop()
+    added = [1e3 * (stack_s - raw_s) for stack_s, raw_s in zip(through, alone, strict=True)]
+    jitter = [1e3 * (second - first) for second, first in zip(again, alone, strict=True)]
+    return AddedLatency(
+        raw_p50_ms=1e3 * statistics.median(alone),
+        stack_p50_ms=1e3 * statistics.median(through),
+        added_p50_ms=statistics.median(added),
+        added_p99_ms=percentile(added, 99),
+        raw_jitter_p99_ms=percentile(jitter, 99),
+    )
+
+
+def usual_recipe(texts: Corpus, cores: int, effort: Effort) -> float:
+    """Packed int8 ÷ padded fp32, each in one session with all cores; the usual recipe is 8 texts a batch, in order."""
+    packed = [pack(batch) for batch in raw.SCHEDULES["in order, 112 tokens a batch"](texts.ids)]
+    padded = speed.padded(texts.ids)
+    ratios = []
+    for _ in range(effort.rounds):
+        ours = raw.texts_per_s(texts.int8, packed, len(texts.ids), 1, cores, effort.round_s)
+        usual = raw.texts_per_s(texts.fp32, padded, len(texts.ids), 1, cores, effort.round_s)
+        ratios.append(ours / usual)
+    return statistics.median(ratios)
+
+
+def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> list[LoadPoint]:
+    """Measure the capacity, then latency at shares of it, with the default limits of the queue."""
+    stack = NativeStack(folder, hotpath={"precision": "int8"})
+    points = []
+    try:
+        where = stack.start()
+        address = corpus.address(where)
+        requests = corpus.requests(where, texts.texts, 1)
+        capacity = _served_per_s(load.closed_loop(address, requests, 4 * CLIENTS, effort.round_s * effort.rounds))
+        for share in LOADS:
+            replies = load.open_loop(address, requests, share * capacity, effort.round_s * effort.rounds)
+            served = [1e3 * reply.latency_s for reply in replies if reply.status == 200]
+            points.append(
+                LoadPoint(
+                    load=share,
+                    rate_per_s=share * capacity,
+                    p50_ms=statistics.median(served),
+                    p99_ms=percentile(served, 99),
+                    refused=sum(reply.status == 503 for reply in replies) / len(replies),
+                    served_per_s=len(served) / max(reply.done_at_s for reply in replies),
+                )
+            )
+    finally:
+        stack.stop()
+    return points
+
+
+def footprint(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Footprint:
+    """Start, load and look."""
+    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8"})
+    try:
+        stack.create_keys()
+        start = time.perf_counter()
+        stack.start_hotpath()
+        stack.wait_hotpath_ready()
+        ready_s = time.perf_counter() - start
+        stack.start_gateway()
+        stack.wait_ready()
+        where = stack.describe()
+        load.closed_loop(corpus.address(where), corpus.requests(where, texts.texts, 1), CLIENTS, effort.round_s)
+        rss = psutil.Process(where.pids["hotpath"]).memory_info().rss
+    finally:
+        stack.stop()
+    weights = texts.int8.stat().st_size
+    return Footprint(ready_s=ready_s, rss_mib=rss / 2**20, weights_mib=weights / 2**20, workers=workers)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that `percent` of a hundred values do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def _served_per_s(replies: Sequence[load.Reply]) -> float:
+    bad = {reply.status for reply in replies} - {200}
+    if bad:
+        raise RuntimeError(f"a measurement below capacity was answered with {sorted(bad)}")
+    return len(replies) / max(reply.done_at_s for reply in replies)
+
+
+def _cpu_per_request(pids: dict[str, int], run: Callable[[], Sequence[load.Reply]]) -> dict[str, float]:
+    """CPU-µs that each process spends for one request."""
+    processes = {name: psutil.Process(pid) for name, pid in pids.items()} | {"driver": psutil.Process()}
+
+    def seconds() -> dict[str, float]:
+        times = {name: process.cpu_times() for name, process in processes.items()}
+        return {name: used.user + used.system for name, used in times.items()}
+
+    before = seconds()
+    replies = run()
+    after = seconds()
+    return {name: 1e6 * (after[name] - before[name]) / len(replies) for name in processes}

@@ -1,0 +1,87 @@
+"""ONNX Runtime in this process, driven as well as we know: what the whole stack is compared with.
+
+Feeds are prepared beforehand, so nothing but `session.run` is timed; `OneText` is the exception.
+"""
+
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+from triptych_research.inference import batches, pack
+
+Texts = Sequence[Sequence[int]]  # token ids
+Feed = Mapping[str, np.ndarray]
+# From short texts on, a batch of this many tokens fills the matrix kernels; longer ones gain nothing (measured).
+BATCH_TOKENS = 112
+
+
+def session(graph: pathlib.Path, threads: int) -> onnxruntime.InferenceSession:
+    """A session as the hot path makes one, with `threads` for one run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+# What a caller with all texts in hand may do; the best of them is the comparison.
+SCHEDULES: dict[str, Callable[[Texts], Iterable[Texts]]] = {
+    "one by one": lambda texts: ([ids] for ids in texts),
+    "in order, 112 tokens a batch": lambda texts: batches(texts, BATCH_TOKENS),
+    "sorted by length, 112 tokens a batch": lambda texts: batches(sorted(texts, key=len), BATCH_TOKENS),
+}
+
+
+def texts_per_s(
+    graph: pathlib.Path, feeds: Sequence[Feed], texts: int, workers: int, threads: int, duration_s: float
+) -> float:
+    """Run the feeds round and round on `workers` sessions of `threads` threads each; return texts a second."""
+    sessions = [session(graph, threads) for _ in range(workers)]
+    for each in sessions:
+        each.run(None, feeds[0])
+    lock, position, done = threading.Lock(), 0, [0] * workers
+    per_feed = texts / len(feeds)
+    end = time.perf_counter() + duration_s
+
+    def work(worker: int) -> None:
+        nonlocal position
+        while time.perf_counter() < end:
+            with lock:
+                feed = feeds[position % len(feeds)]
+                position += 1
+            sessions[worker].run(None, feed)
+            done[worker] += 1
+
+    start = time.perf_counter()
+    pool = [threading.Thread(target=work, args=(worker,)) for worker in range(workers)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    return sum(done) * per_feed / (time.perf_counter() - start)
+
+
+def best_schedule(graph: pathlib.Path, texts: Texts, workers: int, duration_s: float) -> tuple[str, list[Feed]]:
+    """The name and the feeds of the fastest schedule, one thread for each worker's session."""
+    feeds = {name: [pack(batch) for batch in schedule(texts)] for name, schedule in SCHEDULES.items()}
+    name = max(feeds, key=lambda name: texts_per_s(graph, feeds[name], len(texts), workers, 1, duration_s))
+    return name, feeds[name]
+
+
+class OneText:
+    """Tokenizes and runs single texts on one thread."""
+
+    def __init__(self, graph: pathlib.Path, tokenizer: pathlib.Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        self._session = session(graph, 1)
+
+    def seconds(self, text: str) -> float:
+        """Time from the text's characters to its hidden states."""
+        start = time.perf_counter()
+        self._session.run(None, pack([self._tokenizer.encode(text).ids]))
+        return time.perf_counter() - start

@@ -1,0 +1,184 @@
+"""Shows what was measured: docs/benchmarks.md and its plots, from one run's figures alone."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from bench.measures import AddedLatency, Footprint, LoadPoint, Throughput
+
+mpl.use("svg")
+mpl.rcParams |= {"font.size": 10, "svg.hashsalt": "benchmarks", "axes.spines.top": False, "axes.spines.right": False}
+INK, SOFT, GOLD, RUST = "#22252b", "#b9bec8", "#b08d3e", "#a5502d"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """One run: where, when and what."""
+
+    machine: str
+    date: str
+    commit: str
+    tokens_per_text: float
+    throughput: Sequence[Throughput]
+    latency: AddedLatency
+    usual_recipe: float
+    footprint: Footprint
+    load: Sequence[LoadPoint]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A figure beside what was expected and what is wanted."""
+
+    what: str
+    against: str
+    value: str
+    expected: str
+    wanted: str
+
+
+def rows(results: Results) -> list[Row]:
+    """The figures that say whether the design holds."""
+    found = []
+    for each in results.throughput:
+        raw = f"ONNX Runtime alone, {_threads(each.workers)}, {each.schedule}"
+        for what, ratio in (
+            ("1 text a request, 16 clients", each.singles_ratio),
+            ("32 texts a request", each.lists_ratio),
+        ):
+            found.append(Row(f"texts/s, {what}, {_threads(each.workers)}", raw, f"{ratio:.2f}", "≥ 0.90", "0.95"))
+    latency, memory = results.latency, results.footprint
+    raw = "tokenizer + ONNX Runtime in process, same text"
+    weights = f"{memory.weights_mib:.0f} MiB of weights, {memory.workers} sessions"
+    return [
+        *found,
+        Row("latency added at 1 client, p50", raw, f"{latency.added_p50_ms:.2f} ms", "≤ 0.8 ms", "0.6 ms"),
+        Row("latency added at 1 client, p99", raw, f"{latency.added_p99_ms:.2f} ms", "≤ 3 ms", "2 ms"),
+        Row(
+            "texts/s, packed int8",
+            "padded fp32, 8 a batch; one session, all cores",
+            f"{results.usual_recipe:.1f}",
+            "",
+            "",
+        ),
+        Row("start to verified ready", "", f"{memory.ready_s:.1f} s", "", ""),
+        Row("hot path's RSS after load", weights, f"{memory.rss_mib:.0f} MiB", "", ""),
+    ]
+
+
+def write(results: Results, document: pathlib.Path) -> None:
+    """Write the document, and the plots into the folder beside it that has its name."""
+    plots = document.with_suffix("")
+    plots.mkdir(parents=True, exist_ok=True)
+    _save(plots / "load.svg", lambda axes: _draw_load(axes, results.load))
+    _save(plots / "cpu.svg", lambda axes: _draw_cpu(axes, results.throughput))
+    document.write_text(_markdown(results, plots.name))
+
+
+def _markdown(results: Results, plots: str) -> str:
+    table = "\n".join(
+        f"| {row.what} | {row.against} | **{row.value}** | {row.expected} | {row.wanted} |" for row in rows(results)
+    )
+    absolute = "\n".join(
+        f"| {_threads(each.workers)} | {each.raw:.0f} | {each.singles:.0f} | {each.lists:.0f} |"
+        for each in results.throughput
+    )
+    cpu = "\n".join(
+        f"| {_threads(each.workers)} | " + " | ".join(f"{each.cpu_us[name]:.0f}" for name in PROCESSES) + " |"
+        for each in results.throughput
+    )
+    curve = "\n".join(
+        f"| {point.load:.0%} | {point.rate_per_s:.0f} | {point.served_per_s:.0f} | {point.p50_ms:.1f} "
+        f"| {point.p99_ms:.1f} | {point.refused:.0%} |"
+        for point in results.load
+    )
+    latency = results.latency
+    return f"""# Benchmarks
+
+Written by `make bench`. Ratios are taken within this one run, both sides in turn; absolute numbers are this machine's.
+
+- Machine: {results.machine}
+- Date: {results.date}; commit {results.commit}
+- Texts: the model card's evaluation texts, {results.tokens_per_text:.0f} tokens in the mean
+- Driver: one Python thread on the same machine; it takes its CPU time from what it measures (see below)
+
+| what | against | measured | expected | wanted |
+|---|---|---|---|---|
+{table}
+
+Latency is compared text by text: {latency.raw_p50_ms:.2f} ms raw and {latency.stack_p50_ms:.2f} ms through the stack
+at the median. Two raw runs of the same text differ by up to {latency.raw_jitter_p99_ms:.2f} ms themselves (p99): that
+much of the p99 is the machine's.
+
+## Texts a second
+
+| inference threads | ONNX Runtime alone | stack, 1 text a request | stack, 32 texts a request |
+|---|---|---|---|
+{absolute}
+
+## Where the time goes
+
+CPU time for one text in a request of its own, in µs. The hot path's share holds inference itself. With as many
+inference threads as cores, gateway and driver take their time from inference: no ratio above (hot path ÷ all) can be
+reached.
+
+| inference threads | {" | ".join(PROCESSES)} |
+|---|{"---|" * len(PROCESSES)}
+{cpu}
+
+![CPU time by process]({plots}/cpu.svg)
+
+## Latency as load grows
+
+Requests arrive at random at a share of the measured capacity, whether or not earlier ones are answered; latency counts
+from the moment at which a request was due. Beyond capacity the queue's bounds hold: the rest is refused with 503 and
+`Retry-After`.
+
+| load | arrivals/s | served/s | p50 ms | p99 ms | refused |
+|---|---|---|---|---|---|
+{curve}
+
+![Latency and refusals by load]({plots}/load.svg)
+"""
+
+
+PROCESSES = ("hotpath", "gateway", "driver")
+
+
+def _threads(workers: int) -> str:
+    return f"{workers} thread{'' if workers == 1 else 's'}"
+
+
+def _save(path: pathlib.Path, draw: Callable[[Axes], None]) -> None:
+    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
+    draw(axes)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _draw_load(axes: Axes, points: Sequence[LoadPoint]) -> None:
+    loads = [100 * point.load for point in points]
+    axes.plot(loads, [point.p99_ms for point in points], color=RUST, marker="o", label="p99")
+    axes.plot(loads, [point.p50_ms for point in points], color=GOLD, marker="o", label="p50")
+    axes.set(xlabel="load, % of capacity", ylabel="latency, ms", yscale="log")
+    refused = axes.twinx()
+    refused.bar(loads, [100 * point.refused for point in points], width=6, color=SOFT, alpha=0.5, label="refused")
+    refused.set(ylabel="refused, %", ylim=(0, 100))
+    axes.set_zorder(1)
+    axes.patch.set_visible(False)
+    axes.legend(loc="upper left", frameon=False)
+
+
+def _draw_cpu(axes: Axes, throughputs: Sequence[Throughput]) -> None:
+    labels = [_threads(each.workers) for each in throughputs]
+    left = [0.0] * len(throughputs)
+    for name, color in zip(PROCESSES, (RUST, GOLD, SOFT), strict=True):
+        values = [each.cpu_us[name] for each in throughputs]
+        axes.barh(labels, values, left=left, color=color, label=name, height=0.55)
+        left = [start + value for start, value in zip(left, values, strict=True)]
+    axes.set(xlabel="CPU time for one text, µs")
+    axes.legend(loc="lower right", frameon=False, ncols=3)
