@@ -13,10 +13,11 @@ from rich.table import Table
 from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
 from triptych_research.checkpoint import CheckpointError
+from triptych_research.decoder import checkpoint as decoder_checkpoint
 from triptych_research.decoder import export as decoder_export
 from triptych_research.export import ExportError
 from triptych_research.recipes import RECIPES, DecoderRecipe, Recipe
-from triptych_research.reference import ReferenceMismatchError, compare
+from triptych_research.reference import ReferenceMismatchError, compare, compare_decoder
 from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
@@ -136,7 +137,12 @@ def _import(options: argparse.Namespace, store: Store, console: Console) -> None
 
 
 def _check_reference(options: argparse.Namespace, store: Store, console: Console) -> None:
-    error = compare.with_torch(RECIPES[options.name].origin.fetch(options.cache))
+    recipe = RECIPES[options.name]
+    source = recipe.origin.fetch(options.cache)
+    if isinstance(recipe, DecoderRecipe):
+        error = compare_decoder.with_torch(decoder_checkpoint.load(source, recipe.stop_tokens))
+    else:
+        error = compare.with_torch(source)
     console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
 
 

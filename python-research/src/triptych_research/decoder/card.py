@@ -50,9 +50,9 @@ def render(
 
 def _markdown(name: str, source: Source, checkpoint: DecoderCheckpoint, measured: Measurements) -> str:
     config = checkpoint.weights.config
-    graphs = list(measured.quality)
-    positions = measured.quality[graphs[0]].positions
+    positions = next(iter(measured.quality.values())).positions
     cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 4
+    shape = f"{config.layers} layers of {config.heads} heads ({config.kv_heads} of keys), {config.hidden_size} wide"
     return f"""# {name}
 
 Text to its continuation; at most {config.context_tokens:,} tokens, prompt and continuation together.
@@ -63,9 +63,8 @@ Text to its continuation; at most {config.context_tokens:,} tokens, prompt and c
 | weights | `{source.uri}`, by {source.owner} |
 | SHA-256 of the weights as fetched | `{source.sha256}` |
 | licence of the weights | {source.license} |
-| layers, hidden, heads (keys), vocabulary | {config.layers}, {config.hidden_size}, {config.heads}
-({config.kv_heads}), {config.vocabulary_size:,} |
-| cache for each token | {cache_bytes:,} bytes |
+| architecture | {shape}; {config.vocabulary_size:,} tokens in the vocabulary |
+| cache | {cache_bytes:,} bytes a token |
 
 Measured {measured.date} on {measured.machine}.
 
@@ -81,7 +80,7 @@ replies. They say nothing of how good the model is. A number outside of its boun
 ![Divergence and flips]({QUALITY_PLOT})
 
 A graph's greedy text is its own: where two words are nearly as likely, rounding decides. In the golden cases a graph
-agrees with the float32 reference wherever the reference's lead is at least {CLEAR_MARGIN:g} logits.
+agrees with the float32 reference wherever the reference's lead is {CLEAR_MARGIN:g} logits or more.
 
 ## Speed
 
@@ -102,9 +101,7 @@ def _quality_table(measured: Measurements) -> str:
         ],
         "mean divergence (KL, nats)": [f"{q.kl:.4f} (≤ {BOUNDS[g].max_kl:g})" for g, q in measured.quality.items()],
         "same likeliest token": [f"{q.top1:.1%} (≥ {BOUNDS[g].min_top1:.1%})" for g, q in measured.quality.items()],
-        "largest lead that another token overtook (logits)": [
-            f"{q.widest_flip:.2f}" for q in measured.quality.values()
-        ],
+        "largest lead of a token that lost (logits)": [f"{q.widest_flip:.2f}" for q in measured.quality.values()],
         "size of the graph": [f"{measured.size_bytes[graph] / 1e6:.0f} MB" for graph in graphs],
     }
     return _table(["", *graphs], rows)
@@ -127,11 +124,11 @@ def _quality_figure(comparisons: Mapping[str, Comparison]) -> Figure:
     bins = np.geomspace(1e-6, 1, 61)
     for name, comparison in comparisons.items():
         left.hist(np.clip(comparison.kl, bins[0], bins[-1]), bins=bins, histtype="step", label=name)
-        right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 1.5, 31), histtype="step", label=name)
+        right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 2, 41), histtype="step", label=name)
     left.set(xscale="log", xlabel="divergence from float32 (nats)", ylabel="positions")
     right.set(xlabel="float32's lead where the likeliest token differs (logits)", ylabel="positions")
     right.axvline(CLEAR_MARGIN, color="tab:red", linestyle="--", label="clear margin of golden cases")
-    left.legend()
+    left.legend(loc="upper left")
     right.legend()
     return figure
 

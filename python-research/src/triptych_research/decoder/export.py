@@ -35,6 +35,7 @@ GRAPHS: Mapping[str, tuple[str, bundle_pb2.Precision]] = {
 # Of the golden logits, against the reference. Measured: at most 0.7, at least 0.998. Processors round activations to
 # 8 bits at other places and are as far from each other as from float32.
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1.5, min_cosine=0.99)
+QUALITY_TOKENS = 512  # room for any passage, and any golden prompt with its reply
 
 
 def export(recipe: DecoderRecipe, store: Store, cache: pathlib.Path, step: Step) -> str:
@@ -121,13 +122,10 @@ def bundle_files(
 
 def judge(checkpoint: DecoderCheckpoint, models: Mapping[str, onnx.ModelProto]) -> dict[str, Comparison]:
     """Compare the graphs with float32. Raises ExportError when one does not keep its bounds."""
-    tokenizer, template = checkpoint.tokenizer(), checkpoint.chat_template()
-    cases = golden.cases(tokenizer, template, checkpoint.weights.config.context_tokens)
-    prompts = [case.ids for case in cases if not isinstance(case.prompt, str)]
-    capacity = max(
-        *(len(prompt) + quality.REPLY_TOKENS for prompt in prompts),
-        *(len(tokenizer.encode(text).ids) for text in quality.passages()),
-    )
+    tokenizer, context_tokens = checkpoint.tokenizer(), checkpoint.weights.config.context_tokens
+    capacity = min(QUALITY_TOKENS, context_tokens)
+    cases = golden.cases(tokenizer, checkpoint.chat_template(), context_tokens)
+    prompts = [case.ids for case in cases if len(case.ids) + quality.REPLY_TOKENS <= capacity]
 
     def session(model: onnx.ModelProto) -> DecoderSession:
         return DecoderSession(model.SerializeToString(), slots=1, capacity=capacity)

@@ -1,7 +1,7 @@
 """How far a quantised graph is from the float32 one, on text: likelihood, divergence and agreement, with bounds.
 
 Both run the same weights; the difference is what rounding costs. Texts are short passages of several kinds, which come
-with this package, and the float32 model's own replies to the golden conversations: there its distribution is sharp, and
+with this package, and the float32 model's own continuations of the golden prompts: there its distribution is sharp, and
 there a user would see another word.
 """
 
@@ -94,8 +94,11 @@ def passages() -> list[str]:
 def compare(
     graph: DecoderSession, reference: DecoderSession, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]
 ) -> Comparison:
-    """Compare a graph with the float32 one on the passages, and on the latter's replies to `prompts`."""
-    texts = [(tokenizer.encode(text).ids, 0) for text in passages()]
+    """Compare a graph with the float32 one on the passages, and on the latter's replies to `prompts`.
+
+    Passages are cut where the sessions have no more room; prompts must leave room for REPLY_TOKENS.
+    """
+    texts = [(tokenizer.encode(text).ids[: graph.capacity], 0) for text in passages()]
     for prompt in prompts:
         reply = reference.greedy([prompt], REPLY_TOKENS)[0].token_ids
         texts.append(([*prompt, *reply[:-1]], len(prompt) - 1))
