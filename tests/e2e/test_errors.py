@@ -19,8 +19,8 @@ from stack.waiting import wait_until
 OVER_HTTP = [case for case in cases.load() if case.http]
 PLAIN = [case for case in OVER_HTTP if not case.needs]
 STATE_LIMIT_S = 60
-# One worker, and room for about two of the load's requests: eight clients fill it.
-SMALL_QUEUE = {"workers": "1", "max-queue-tokens": "600"}
+# One worker, and room for less than one of the load's requests: while that waits, nothing else gets in.
+SMALL_QUEUE = {"workers": "1", "max-queue-tokens": "100"}
 
 StartNative = Callable[..., NativeStack]
 
@@ -88,8 +88,7 @@ def hotpath_down(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
     native.hotpath.stop()
     yield replies.send(stack, case)
     native.start_hotpath()
-    native.wait_ready()
-    assert replies.send(stack, case).status_code == 200
+    wait_until("service being back", lambda: replies.send(stack, case).status_code == 200, STATE_LIMIT_S)
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from stack.process import Process
 from stack.waiting import StackError, wait_until
 
 StartNative = Callable[..., NativeStack]
-# A request that was begun this long before a signal has reached the services by then.
-ARRIVED_S = 0.05
+# A request that was begun this long before a signal has reached the hot path by then, on a busy machine too.
+ARRIVED_S = 0.5
+# Lists that take a second or more, so that requests are open when a signal comes.
+LONG = {"input": ["a text of some ten tokens, of which there are many"] * 512}
 # No request may take this long: its own limit in the hot path is 30 s, and that is for work that is queued.
 HANGS_S = 20
 
@@ -56,35 +58,34 @@ def test_killed_gateway_serves_again_at_its_address(start_native: StartNative) -
 
 def test_terminated_hotpath_finishes_what_it_accepted(start_native: StartNative) -> None:
     native = start_native()
-    # Lists, so that requests are being worked on when the signal comes.
-    with Load(native.describe(), lambda number: {"input": [f"text {number} of a list"] * 32}) as load:
-        load.wait_for(200, 20)
+    with Load(native.describe(), lambda _: LONG) as load:
+        load.wait_for(200, 8)
         signalled = time.monotonic()
         assert running(native.hotpath).stop() == 0
         load.wait_for(503, 5, since=time.monotonic())
         native.start_hotpath()
-        load.wait_for(200, 20, since=time.monotonic())
+        load.wait_for(200, 8, since=time.monotonic())
     check_refusals(load.outcomes)
     accepted = [outcome for outcome in load.outcomes if outcome.started < signalled - ARRIVED_S]
-    assert len([outcome for outcome in accepted if outcome.ended > signalled]) > 0, "requests were open at the signal"
+    assert max(outcome.ended for outcome in accepted) > signalled, "no request was open at the signal"
     assert {outcome.status for outcome in accepted} == {200}
 
 
 def test_terminated_gateway_finishes_what_it_accepted(start_native: StartNative) -> None:
-    native = start_native()
+    listens_on_s = 0.5
+    native = start_native(gateway={"drain-delay": f"{listens_on_s}s"})
     stack = native.describe()
-    with Load(stack, lambda number: {"input": [f"text {number} of a list"] * 32}) as load:
-        load.wait_for(200, 20)
+    with Load(stack, lambda _: LONG) as load:
+        load.wait_for(200, 8)
         signalled = time.monotonic()
         running(native.gateway).signal(signal.SIGTERM)
-        not_ready = wait_until("the gateway not being ready", lambda: readiness(stack.url) != 200, 10)
-        assert not_ready
+        wait_until("the gateway not being ready", lambda: readiness(stack.url) != 200, 10)
         assert running(native.gateway).wait() == 0
-    accepted = [outcome for outcome in load.outcomes if outcome.started < signalled - ARRIVED_S]
-    assert len([outcome for outcome in accepted if outcome.ended > signalled]) > 0, "requests were open at the signal"
+    accepted = [outcome for outcome in load.outcomes if outcome.started < signalled + listens_on_s / 2]
+    assert max(outcome.ended for outcome in accepted) > signalled + listens_on_s, "no request was open at the end"
     assert {outcome.status for outcome in accepted} == {200}
-    # Later ones were served, or found no listener; none was cut off half-way.
-    assert {outcome.error.split(":")[0] for outcome in load.outcomes if outcome.status != 200} <= {"ConnectError"}
+    # Later ones were served, or found no listener, or one that closed before it let them in; none had half an answer.
+    assert load.statuses() == {200, None}
 
 
 def readiness(url: str) -> int | None:

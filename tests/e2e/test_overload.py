@@ -13,23 +13,26 @@ from stack.native import NativeStack
 
 StartNative = Callable[..., NativeStack]
 # Eight clients with lists like this one keep a single worker busy for many seconds.
-FLOOD = ["a text of some ten tokens, of which there are very many"] * 400
+FLOOD = ["a text of some ten tokens, of which there are very many"] * 1000
 # A turn of the other tenant's, a noisy machine included. Behind the flood it would be far more.
-PROMPT_S = 2
+PROMPT_S = 1
 
 
 def test_a_flood_of_one_tenant_does_not_hold_up_another(start_native: StartNative) -> None:
-    native = start_native(hotpath={"workers": "1"})
+    native = start_native(hotpath={"workers": "1", "max-queue-tokens": "1000000"})
     stack = native.describe()
     headers = {"authorization": f"Bearer {stack.keys['globex']}"}
     with Load(stack, lambda _: {"input": FLOOD}) as flood, httpx.Client(base_url=stack.url, headers=headers) as http:
         flood.wait_for(200)
+        waits = []
         for _ in range(10):
             started = time.monotonic()
             assert embed(http, "one short text")
-            assert time.monotonic() - started < PROMPT_S
-        slowest = max(outcome.ended - outcome.started for outcome in flood.outcomes if outcome.status == 200)
-    assert slowest > PROMPT_S, "the flood was no flood, so this test has shown nothing"
+            waits.append(time.monotonic() - started)
+        flood.wait_for(200, 9)
+    slowest = max(outcome.ended - outcome.started for outcome in flood.outcomes)
+    assert slowest > 2 * PROMPT_S, "the flood was no flood, so this test has shown nothing"
+    assert max(waits) < PROMPT_S
 
 
 def test_refusals_are_quick_and_counted(start_native: StartNative) -> None:

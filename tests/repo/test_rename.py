@@ -3,14 +3,13 @@
 import argparse
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from repo import rename
-from repo.tree import ROOT, git, text_of, tracked_files
+from repo.tree import ROOT, commit_all, copy_tree, git, text_of, tracked_files
 
 NAME, MODULE = "acme", "example.com/acme"
 
@@ -19,20 +18,11 @@ NAME, MODULE = "acme", "example.com/acme"
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A copy of the tracked tree, renamed and committed."""
     root = tmp_path_factory.mktemp("renamed")
-    for path in tracked_files():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, root / path)
-    git("init", "--quiet", cwd=root)
-    commit(root, "before")
+    copy_tree(root)
     command = [sys.executable, "-m", "repo.rename", NAME, MODULE]
     subprocess.run(command, cwd=root / "tests", check=True, env={**os.environ, "PYTHONPATH": "."})
-    commit(root, "after")
+    commit_all(root, "after")
     return root
-
-
-def commit(root: pathlib.Path, message: str) -> None:
-    git("add", "--all", cwd=root)
-    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", message, cwd=root)
 
 
 @pytest.mark.timeout(300)

@@ -1,6 +1,7 @@
 """The repository's tracked files, as git sees them."""
 
 import pathlib
+import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,3 +24,18 @@ def text_of(path: pathlib.Path, root: pathlib.Path = ROOT) -> str | None:
         return (root / path).read_text()
     except UnicodeDecodeError:
         return None
+
+
+def copy_tree(target: pathlib.Path) -> None:
+    """Copy the tracked files into an empty folder and commit them there."""
+    for path in tracked_files():
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target / path)
+    git("init", "--quiet", cwd=target)
+    commit_all(target, "copied")
+
+
+def commit_all(root: pathlib.Path, message: str) -> None:
+    """Commit everything in a copy."""
+    git("add", "--all", cwd=root)
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", message, cwd=root)

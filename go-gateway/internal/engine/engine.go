@@ -105,10 +105,12 @@ func (e *Engine) Close() error { return e.connection.Close() }
 // Embed turns inputs into vectors.
 func (e *Engine) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
 	reply, err := invoke(ctx, e, "Embed", e.inference.Embed, request)
-	if err == nil {
-		e.readiness.succeeded(request.GetModel(), e.options.Now())
+	if err != nil {
+		e.readiness.failed(request.GetModel(), err)
+		return nil, err
 	}
-	return reply, err
+	e.readiness.succeeded(request.GetModel(), e.options.Now())
+	return reply, nil
 }
 
 // Tokenize turns texts into tokens.

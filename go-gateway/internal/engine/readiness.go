@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/connectivity"
+
+	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
@@ -15,7 +18,10 @@ const longestRefresh = time.Second
 // canaryText is what the gateway embeds when nobody else does.
 const canaryText = "ready?"
 
-var errNotListed = errors.New("the hot path has not listed its models yet")
+var (
+	errNotListed      = errors.New("the hot path has not listed its models yet")
+	errConnectionLost = errors.New("the connection to the hot path was lost")
+)
 
 // readiness remembers which models the hot path has and when each of them last did its work.
 type readiness struct {
@@ -39,6 +45,10 @@ type ModelStatus struct {
 
 // Watch keeps the list of models fresh and tries models that nobody uses, until ctx ends.
 func (e *Engine) Watch(ctx context.Context) {
+	connected := make(chan struct{}, 1)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	watcher.Go(func() { e.watchConnection(ctx, connected) })
 	ticker := time.NewTicker(min(longestRefresh, e.options.CanaryInterval))
 	defer ticker.Stop()
 	for {
@@ -46,7 +56,28 @@ func (e *Engine) Watch(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-connected:
 		case <-ticker.C:
+		}
+	}
+}
+
+// watchConnection forgets everything when the last connection is lost: what answers next may be another process, be it
+// within the same second. A new connection is worth a check at once.
+func (e *Engine) watchConnection(ctx context.Context, connected chan<- struct{}) {
+	for {
+		state := e.connection.GetState()
+		if state == connectivity.Ready {
+			select {
+			case connected <- struct{}{}:
+			default: // a check is due already
+			}
+		}
+		if !e.connection.WaitForStateChange(ctx, state) {
+			return
+		}
+		if state == connectivity.Ready {
+			e.readiness.listed(nil, unavailable(errConnectionLost))
 		}
 	}
 }
@@ -105,6 +136,16 @@ func (r *readiness) status(since time.Time) (bool, []ModelStatus) {
 		}
 	}
 	return healthy && serving > 0, statuses
+}
+
+// failed forgets a model's success when the hot path says that the model does not work.
+func (r *readiness) failed(model string, err error) {
+	if fault.Of(err).Reason != fault.ModelNotReady {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.successes, model)
 }
 
 func (r *readiness) succeeded(model string, now time.Time) {

@@ -16,6 +16,16 @@ type clock struct{ elapsed atomic.Int64 }
 func (c *clock) now() time.Time          { return time.Unix(1_800_000_000, c.elapsed.Load()) }
 func (c *clock) advance(d time.Duration) { c.elapsed.Add(int64(d)) }
 
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
 func ready(e *Engine) bool {
 	ready, _ := e.Ready()
 	return ready
@@ -72,7 +82,9 @@ func TestAFailingModelIsTriedAtEveryCheck(t *testing.T) {
 	hotpath.SetEmbed(func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
 		return nil, testkit.RefusalWith(14, "MODEL_NOT_READY", "model", "inference fails", 0)
 	})
-	clock.advance(15 * time.Second)
+	if _, err := e.Embed(t.Context(), request()); reasonOf(err) != "MODEL_NOT_READY" || ready(e) {
+		t.Errorf("ready %v after %v", ready(e), err)
+	}
 	before := hotpath.Canaries()
 	e.check(t.Context())
 	e.check(t.Context())
@@ -116,6 +128,25 @@ func TestARestartMustProveItself(t *testing.T) {
 	}
 }
 
+func TestAQuickRestartIsNoticed(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	e := newEngine(t, patience, time.Now, hotpath.Address)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { e.Watch(ctx); close(ended) }()
+	eventually(t, "ready", func() bool { return ready(e) })
+	hotpath.Stop()
+	again := testkit.StartHotpath(t, hotpath.Address)
+	began, _ := hang(again)
+	eventually(t, "not ready", func() bool { return !ready(e) })
+	await(t, "canary for the new process", began)
+	if ready(e) {
+		t.Error("ready on the word of the process that died")
+	}
+	cancel()
+	await(t, "end of Watch", ended)
+}
+
 func TestReadyByModelStates(t *testing.T) {
 	model := func(name string, state inferencev1.ModelState) *inferencev1.Model {
 		return &inferencev1.Model{Name: name, State: state, Task: inferencev1.Task_TASK_EMBEDDING}
@@ -154,13 +185,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { e.Watch(ctx); close(ended) }()
-	deadline := time.Now().Add(patience)
-	for !ready(e) {
-		if time.Now().After(deadline) {
-			t.Fatal("never ready")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "ready", func() bool { return ready(e) })
 	cancel()
 	await(t, "end of Watch", ended)
 }

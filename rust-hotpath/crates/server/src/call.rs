@@ -20,8 +20,10 @@ use tracing::Instrument;
 
 use crate::{error::Error, metrics::Metrics};
 
-/// The transport has a timer of its own for the same deadline, and its error has no reason: ours goes off just before.
-const HEAD_START: Duration = Duration::from_millis(1);
+/// The deadline as we keep it lies before the caller's by this much, or by a quarter of the caller's time if that is less:
+/// so our reply, which has a reason, arrives before the caller gives up, and before the transport's own timer goes off,
+/// which knows no reasons.
+const HEAD_START: Duration = Duration::from_millis(10);
 
 /// Longest header value that goes into the log.
 const LONGEST_LOGGED: usize = 128;
@@ -94,7 +96,7 @@ pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next
         traceparent = logged(headers, "traceparent")
     );
     let timeout = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START)));
+    let deadline = timeout.and_then(|timeout| started.checked_add(timeout - HEAD_START.min(timeout / 4)));
     request.extensions_mut().insert(Call { started, deadline });
 
     let works = matches!(method, "Embed" | "Tokenize");

@@ -100,23 +100,26 @@ pub fn dimensions(asked: u32, supported: &[u32]) -> Result<u32, Error> {
 mod tests {
     use super::*;
 
-    fn scheduling(key: &str, priority: i32) -> Option<Scheduling> {
-        Some(Scheduling { fairness_key: key.to_owned(), priority })
+    fn scheduling(key: &str, priority: i32) -> Scheduling {
+        Scheduling { fairness_key: key.to_owned(), priority }
     }
 
     #[test]
     fn a_turn_needs_a_priority_and_a_short_key() {
         let (interactive, batch) = (Priority::Interactive as i32, Priority::Batch as i32);
-        assert_eq!(turn(scheduling("", interactive)).unwrap(), Turn { class: Class::Interactive, key: "".into() });
-        assert_eq!(turn(scheduling(&"k".repeat(128), batch)).unwrap().class, Class::Batch);
+        assert_eq!(
+            turn(Some(scheduling("", interactive))).unwrap(),
+            Turn { class: Class::Interactive, key: "".into() }
+        );
+        assert_eq!(turn(Some(scheduling(&"k".repeat(128), batch))).unwrap().class, Class::Batch);
         assert!(matches!(turn(None), Err(Error::MissingField { field: "scheduling" })));
         for priority in [0, 3, -1, i32::MAX] {
             assert!(matches!(
-                turn(scheduling("", priority)),
+                turn(Some(scheduling("", priority))),
                 Err(Error::InvalidValue { field: "scheduling.priority", .. })
             ));
         }
-        let long = turn(scheduling(&"k".repeat(129), batch));
+        let long = turn(Some(scheduling(&"k".repeat(129), batch)));
         assert!(matches!(long, Err(Error::InvalidValue { field: "scheduling.fairness_key", .. })));
     }
 

@@ -114,7 +114,7 @@ impl Supervisor {
             None => (ModelState::Failed, self.refused.clone()),
         };
         if state != before {
-            tracing::info!(model = self.model.name(), state = state.as_str_name(), message, "model state");
+            tracing::info!(model = self.model.name(), state = state.as_str_name(), reason = message, "model state");
         }
         self.model.set(Now { state, serving: self.serving.clone(), message });
         self.health.tell(&self.model).await;

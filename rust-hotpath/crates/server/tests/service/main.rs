@@ -1,0 +1,17 @@
+//! The service from outside its library: over gRPC, on ports of its own, with the real bundle and ONNX Runtime.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
+
+mod cases;
+mod embed;
+mod error_table;
+mod faults;
+mod invariance;
+mod models;
+mod operations;
+mod overload;
+mod process;
+mod revisions;
+mod sessions;
+mod shutdown;
+mod support;

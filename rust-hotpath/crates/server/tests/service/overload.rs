@@ -1,0 +1,100 @@
+//! More work than may wait, less time than it takes, and callers who go away.
+
+use std::{sync::Arc, time::Duration};
+
+use hotpath_contract::inference::v1::{ModelState, Priority};
+use tonic::Code;
+
+use crate::{
+    operations::send_with_timeout,
+    sessions::Control,
+    support::{TestServer, config, embed, eventually, ids, reason, request},
+};
+
+/// A server with one session that waits, and is at its first text.
+async fn busy(max_queued_tokens: usize) -> (TestServer, Arc<Control>, tokio::task::JoinHandle<bool>) {
+    let control = Arc::new(Control::default());
+    let mut config = config();
+    config.limits.workers = 1;
+    config.limits.max_queued_tokens = max_queued_tokens;
+    let server = TestServer::start_with(config, control.factory()).await;
+    server.wait_for(|model| model.state() == ModelState::Ready).await;
+    control.close();
+    let client = server.client();
+    let first = tokio::spawn(async move { embed(&client, request(vec![ids(&[1])])).await.is_ok() });
+    eventually("the first text being run", || async { control.ran(&[1]).then_some(()) }).await;
+    (server, control, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_with_a_delay_and_recovers() {
+    let (server, control, first) = busy(4).await;
+    let client = server.client();
+    let second = tokio::spawn(async move { embed(&client, request(vec![ids(&[2, 2, 2, 2])])).await.is_ok() });
+    eventually("the queue being full", || async {
+        (server.metric("hotpath_queued_tokens", "").await == 4.0).then_some(())
+    })
+    .await;
+    let status = embed(&server.client(), request(vec![ids(&[3])])).await.unwrap_err();
+    let (reason, details) = reason(&status);
+    assert_eq!((status.code(), reason.as_str()), (Code::Unavailable, "QUEUE_FULL"));
+    assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    assert_eq!(server.metric("hotpath_inputs_total", "outcome=\"refused\"").await, 1.0);
+    control.open();
+    assert!(first.await.unwrap() && second.await.unwrap(), "what was accepted is done");
+    assert!(embed(&server.client(), request(vec![ids(&[3])])).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_is_kept_in_the_queue_and_what_is_late_does_not_run() {
+    let (server, control, first) = busy(1000).await;
+    let status = send_with_timeout(&server, request(vec![ids(&[4]), ids(&[4])]), "200m").await;
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(server.metric("hotpath_inputs_total", "outcome=\"expired\"").await, 2.0);
+    assert_eq!(server.metric("hotpath_queued_inputs", "").await, 0.0);
+    control.open();
+    assert!(first.await.unwrap());
+    assert!(embed(&server.client(), request(vec![ids(&[5])])).await.is_ok());
+    assert!(!control.ran(&[4]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_of_a_caller_who_went_away_does_not_run() {
+    let (server, control, first) = busy(1000).await;
+    let client = server.client();
+    let gone = tokio::spawn(async move { embed(&client, request(vec![ids(&[6]), ids(&[6])])).await });
+    eventually("its being queued", || async {
+        (server.metric("hotpath_queued_inputs", "").await == 2.0).then_some(())
+    })
+    .await;
+    gone.abort();
+    eventually("its being dropped", || async {
+        (server.metric("hotpath_queued_inputs", "").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(server.metric("hotpath_inputs_total", "outcome=\"cancelled\"").await, 2.0);
+    control.open();
+    assert!(first.await.unwrap());
+    assert!(embed(&server.client(), request(vec![ids(&[7])])).await.is_ok());
+    assert!(!control.ran(&[6]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interactive_work_overtakes_batch_work_that_waits() {
+    let (server, control, first) = busy(1000).await;
+    let (slow, fast) = (server.client(), server.client());
+    let mut batch = request(vec![ids(&[8; 100])]);
+    batch.scheduling.as_mut().unwrap().set_priority(Priority::Batch);
+    let batch = tokio::spawn(async move { embed(&slow, batch).await.unwrap().timings.unwrap().queue.unwrap() });
+    eventually("the batch work waiting", || async {
+        (server.metric("hotpath_queued_inputs", "").await == 1.0).then_some(())
+    })
+    .await;
+    let interactive = tokio::spawn(async move { embed(&fast, request(vec![ids(&[9; 100])])).await.is_ok() });
+    eventually("both waiting", || async { (server.metric("hotpath_queued_inputs", "").await == 2.0).then_some(()) })
+        .await;
+    control.open();
+    assert!(first.await.unwrap() && interactive.await.unwrap());
+    batch.await.unwrap();
+    assert!(control.position(&[9; 100]) < control.position(&[8; 100]));
+}

@@ -1,0 +1,92 @@
+//! Promotion and roll-back under load: no request is lost, and a bad revision changes nothing.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use hotpath_bundle::Revision;
+use hotpath_contract::inference::v1::ModelState;
+use tokio::task::JoinSet;
+
+use crate::support::{OwnModels, TestServer, config, embed, eventually, texts};
+
+/// Clients that ask until they are stopped; any error fails the test.
+struct Load {
+    clients: JoinSet<()>,
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+}
+
+impl Load {
+    fn start(server: &TestServer) -> Self {
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut clients = JoinSet::new();
+        for _ in 0..4 {
+            let (client, stop, served) = (server.client(), stop.clone(), served.clone());
+            clients.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    embed(&client, texts(&["a short text", "another one of a few more words"])).await.unwrap();
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        Self { clients, stop, served }
+    }
+
+    async fn serves_on(&self) {
+        let before = self.served.load(Ordering::Relaxed);
+        eventually("requests being served", || async {
+            (self.served.load(Ordering::Relaxed) > before + 20).then_some(())
+        })
+        .await;
+    }
+
+    async fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(client) = self.clients.join_next().await {
+            client.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promotion_and_roll_back_lose_no_request() {
+    let models = OwnModels::link();
+    let first = Revision::current(&models.model()).unwrap();
+    let second = models.add_of_owner("somebody else");
+    let mut config = config();
+    config.models = models.path();
+    let server = TestServer::ready(config).await;
+    let load = Load::start(&server);
+    load.serves_on().await;
+    for (revision, owner) in [(&second, "somebody else"), (&first, "sentence-transformers")] {
+        models.promote(revision);
+        let model = server.wait_for(|model| model.revision == revision.as_str()).await;
+        assert_eq!((model.owner.as_str(), model.state()), (owner, ModelState::Ready));
+        load.serves_on().await;
+    }
+    load.stop().await;
+    let reply = embed(&server.client(), texts(&["a"])).await.unwrap();
+    assert_eq!(reply.revision, first.as_str());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_revision_leaves_the_old_one_serving() {
+    let models = OwnModels::link();
+    let first = Revision::current(&models.model()).unwrap();
+    let bad = models.add_of_owner("somebody else");
+    models.replace(&models.model().join(bad.as_str()).join("golden.json"), b"{}");
+    let mut config = config();
+    config.models = models.path();
+    let server = TestServer::ready(config).await;
+    let load = Load::start(&server);
+    models.promote(&bad);
+    let model = server.wait_for(|model| !model.status_message.is_empty()).await;
+    assert!(model.status_message.contains(bad.as_str()) && model.status_message.contains("golden.json"), "{model:?}");
+    assert_eq!((model.revision.as_str(), model.state()), (first.as_str(), ModelState::Ready));
+    load.serves_on().await;
+    models.promote(&first);
+    server.wait_for(|model| model.status_message.is_empty()).await;
+    load.stop().await;
+}

@@ -1,0 +1,259 @@
+//! A server in this process, and clients for it.
+
+use std::{
+    fs,
+    future::Future,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use hotpath_bundle::{Bundle, Revision};
+use hotpath_contract::inference::v1::{
+    EmbedInput, EmbedRequest, EmbedResponse, ListModelsRequest, Model, ModelState, Priority, Scheduling, TokenIds,
+    embed_input::Input, inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
+};
+use hotpath_runtime::Library;
+use hotpath_scheduler::Limits;
+use hotpath_server::{
+    config::Config,
+    metrics::Metrics,
+    models::{
+        load::{SessionFactory, onnx_sessions},
+        supervise::Timing,
+    },
+    serve::{Listeners, serve},
+};
+use hotpath_testing::{MODEL, library_path, models_dir};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Longer than anything here takes on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Settings for a test: free ports, the real bundle, and supervisors that look often.
+pub fn config() -> Config {
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    Config {
+        grpc_address: loopback,
+        metrics_address: loopback,
+        models: models_dir(),
+        model_names: vec![MODEL.to_owned()],
+        onnxruntime_library: library_path(),
+        onnxruntime_sha256: None,
+        precision: None,
+        limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(60) },
+        async_threads: 2,
+        max_inputs: 2048,
+        max_message_bytes: 16 << 20,
+        max_streams: 1024,
+        timing: Timing {
+            watch: Duration::from_millis(20),
+            probe: Duration::from_secs(5),
+            ready: Duration::from_secs(15),
+        },
+        drain: LIMIT,
+        log_level: tracing::Level::INFO,
+    }
+}
+
+/// A server that ends with the test.
+pub struct TestServer {
+    pub address: String,
+    pub metrics_url: String,
+    stop: Option<oneshot::Sender<()>>,
+    pub task: JoinHandle<std::io::Result<()>>,
+}
+
+impl TestServer {
+    /// Starts with sessions of ONNX Runtime.
+    pub async fn start(config: Config) -> Self {
+        let library = Library::load(&config.onnxruntime_library, None).unwrap();
+        Self::start_with(config, onnx_sessions(library)).await
+    }
+
+    pub async fn start_with(config: Config, sessions: SessionFactory) -> Self {
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let address = listeners.grpc.local_addr().unwrap().to_string();
+        let metrics_url = listeners.metrics.local_addr().unwrap().to_string();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async {
+            let _ = stopped.await; // a test that ends without a word stops its server too
+        };
+        let serving = async move { serve(&config, sessions, Metrics::new("test"), listeners, shutdown).await };
+        Self { address, metrics_url, stop: Some(stop), task: tokio::spawn(serving) }
+    }
+
+    /// Starts, and waits until the model is ready.
+    pub async fn ready(config: Config) -> Self {
+        let server = Self::start(config).await;
+        server.wait_for(|model| model.state() == ModelState::Ready).await;
+        server
+    }
+
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
+    pub fn client(&self) -> InferenceServiceClient<Channel> {
+        InferenceServiceClient::new(self.channel()).max_decoding_message_size(64 << 20)
+    }
+
+    pub async fn model(&self) -> Model {
+        let mut client = ModelServiceClient::new(self.channel());
+        client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models.remove(0)
+    }
+
+    pub async fn wait_for(&self, holds: impl Fn(&Model) -> bool) -> Model {
+        eventually("the model being as expected", || async {
+            let model = self.model().await;
+            holds(&model).then_some(model)
+        })
+        .await
+    }
+
+    /// What a metric says, summed over labels that contain `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = http_get(&self.metrics_url, "/metrics").await.1;
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name) && line.contains(labels);
+        text.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Begins the shutdown.
+    pub fn stop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+    }
+}
+
+/// Looks until there is something to see.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let looking = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            ticks.tick().await;
+            if let Some(seen) = look().await {
+                return seen;
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, looking).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A GET without a client library: status and body.
+pub async fn http_get(address: &str, path: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+pub fn text(text: &str) -> EmbedInput {
+    EmbedInput { input: Some(Input::Text(text.to_owned())) }
+}
+
+pub fn ids(ids: &[u32]) -> EmbedInput {
+    EmbedInput { input: Some(Input::TokenIds(TokenIds { ids: ids.to_vec() })) }
+}
+
+pub fn request(inputs: Vec<EmbedInput>) -> EmbedRequest {
+    let scheduling = Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() };
+    EmbedRequest { model: MODEL.to_owned(), inputs, scheduling: Some(scheduling), ..EmbedRequest::default() }
+}
+
+pub fn texts(texts: &[&str]) -> EmbedRequest {
+    request(texts.iter().map(|one| text(one)).collect())
+}
+
+pub async fn embed(client: &InferenceServiceClient<Channel>, request: EmbedRequest) -> Result<EmbedResponse, Status> {
+    client.clone().embed(request).await.map(tonic::Response::into_inner)
+}
+
+/// The vectors of a reply.
+pub fn vectors(reply: &EmbedResponse) -> Vec<Vec<f32>> {
+    let floats = reply.embeddings.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+    floats.collect::<Vec<_>>().chunks_exact(reply.dimensions as usize).map(<[f32]>::to_vec).collect()
+}
+
+/// An error's reason, and its details.
+pub fn reason(status: &Status) -> (String, ErrorDetails) {
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap_or_else(|| panic!("no reason in {status:?}"));
+    assert_eq!(info.domain, "triptych.dev");
+    (info.reason.clone(), details)
+}
+
+/// A models folder of one's own, whose files are links to the real ones.
+pub struct OwnModels(TempDir);
+
+impl OwnModels {
+    pub fn link() -> Self {
+        let own = Self(tempfile::tempdir().unwrap());
+        fs::create_dir(own.model()).unwrap();
+        let revision = Revision::current(&models_dir().join(MODEL)).unwrap();
+        let manifest = fs::read(models_dir().join(MODEL).join(revision.as_str()).join("bundle.json")).unwrap();
+        own.add(&manifest);
+        own.promote(&revision);
+        own
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.0.path().join(MODEL)
+    }
+
+    /// Adds a revision that differs in its manifest alone.
+    pub fn add(&self, manifest: &[u8]) -> Revision {
+        let revision = Revision::of(manifest);
+        let folder = self.model().join(revision.as_str());
+        fs::create_dir(&folder).unwrap();
+        let real = models_dir().join(MODEL);
+        let real = real.join(Revision::current(&real).unwrap().as_str());
+        for file in fs::read_dir(real).unwrap() {
+            let file = file.unwrap().path();
+            symlink(fs::canonicalize(&file).unwrap(), folder.join(file.file_name().unwrap())).unwrap();
+        }
+        self.replace(&folder.join("bundle.json"), manifest);
+        revision
+    }
+
+    /// Adds a revision by another owner.
+    pub fn add_of_owner(&self, owner: &str) -> Revision {
+        let bundle = Bundle::open(&self.model(), &Revision::current(&self.model()).unwrap()).unwrap();
+        let manifest = fs::read_to_string(bundle.path("bundle.json")).unwrap();
+        let before = format!("\"owner\": \"{}\"", bundle.manifest.source.owner);
+        assert!(manifest.contains(&before));
+        self.add(manifest.replace(&before, &format!("\"owner\": \"{owner}\"")).as_bytes())
+    }
+
+    /// Replaces a file as a careful writer does: by a rename.
+    pub fn replace(&self, path: &Path, content: &[u8]) {
+        let beside = self.0.path().join(".beside");
+        fs::write(&beside, content).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
+    pub fn promote(&self, revision: &Revision) {
+        let current = format!("{{\"revision\": \"{revision}\", \"history\": []}}");
+        self.replace(&self.model().join("current"), current.as_bytes());
+    }
+}
+
+/// Some real texts of different lengths: the golden ones.
+pub fn golden() -> Arc<Bundle> {
+    Arc::new(hotpath_testing::bundle())
+}
