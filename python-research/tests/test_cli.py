@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from conftest import CACHE
 
+from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, evaluate, texts
 from triptych_research.store import Store
 
@@ -131,7 +132,9 @@ def other_owner(files: Files) -> Files:
 
 
 def golden_cases(store: Store) -> int:
-    return len(bundle.read(store.current_path("tiny")).golden.embeddings)
+    golden = bundle.read(store.current_path("tiny")).golden
+    assert isinstance(golden, bundle_pb2.GoldenFile)
+    return len(golden.embeddings)
 
 
 def test_verify_finds_damage(fail: Fail, store: Store, tiny_files: Files) -> None:

@@ -5,7 +5,7 @@ in company, means no bundle.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -54,7 +54,7 @@ def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
 
 def check_cases(manifest: bundle_pb2.Manifest, golden: bundle_pb2.GoldenFile, tokenizer: Tokenizer) -> None:
     """Raise GoldenError unless the cases are what the manifest and the tokenizer say."""
-    if len({len(case.token_ids) for case in golden.embeddings}) < 2:
+    if len(set(lengths(golden))) < 2:
         raise GoldenError("embeddings: at least two cases of different lengths are needed")
     for index, case in enumerate(golden.embeddings):
         if len(case.vector) != manifest.embedding.dimensions[0]:
@@ -106,3 +106,8 @@ def _check_vector(actual: np.ndarray, expected: np.ndarray, tolerance: bundle_pb
         raise GoldenError(f"{field}: max_abs_error is {error:.2g}, above {tolerance.max_abs_error:g}")
     if not cosine >= tolerance.min_cosine:
         raise GoldenError(f"{field}: min_cosine is {cosine:.6f}, below {tolerance.min_cosine:g}")
+
+
+def lengths(golden: bundle_pb2.GoldenFile) -> Sequence[int]:
+    """Return the number of tokens of each case."""
+    return [len(case.token_ids) for case in golden.embeddings]

@@ -1,8 +1,8 @@
 """Golden cases of a generation model: what the NumPy reference says after some prompts, and the gate for every graph.
 
-Each graph continues every prompt alone, together with others, and with its prompt cut into chunks of several sizes:
-to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its greedy
-tokens may differ at near ties only. Anything else means no bundle.
+Each graph continues every prompt alone, together with all others, and with its prompt cut into chunks of several
+sizes: to the last bit the same. Against the reference its logits may be as far off as its tolerance says, and its
+greedy tokens may differ at near ties only. Anything else means no bundle.
 """
 
 import pathlib
@@ -27,7 +27,6 @@ NEW_TOKENS = 32
 # kinds of processor, which round differently, are as far from each other as from float32.
 CLEAR_MARGIN = 1.5
 LIKELIEST, OTHERS = 8, 24  # logits that are kept of each prompt
-SLOTS = 5  # texts that are replayed in one batch
 
 TEXTS = (
     "Hello",  # one token: the only prompt that is run as one
@@ -84,7 +83,7 @@ def cases(tokenizer: Tokenizer, template: ChatTemplate | None, context_tokens: i
 
 def session(graph: pathlib.Path | bytes, prompts: Sequence[Case]) -> DecoderSession:
     """Return a session with room for the prompts and their continuations."""
-    return DecoderSession(graph, SLOTS, max(len(case.ids) for case in prompts) + NEW_TOKENS)
+    return DecoderSession(graph, len(prompts), max(len(case.ids) for case in prompts) + NEW_TOKENS)
 
 
 def make(
@@ -119,15 +118,12 @@ def make(
 
 
 def replay(prompts: Sequence[Sequence[int]], graph: DecoderSession) -> list[Continuation]:
-    """Return each prompt's continuation; GoldenError unless it is bitwise the same alone and in company."""
+    """Return each prompt's continuation; GoldenError unless it is bitwise the same alone and in one batch."""
     alone = [graph.greedy([prompt], NEW_TOKENS)[0] for prompt in prompts]
-    for first in range(0, len(prompts), graph.slots):
-        batch = prompts[first : first + graph.slots]
-        for index, result in enumerate(graph.greedy(batch, NEW_TOKENS)):
-            expected = alone[first + index]
-            same = (result.token_ids, result.margins) == (expected.token_ids, expected.margins)
-            if not same or not np.array_equal(result.next_token_logits, expected.next_token_logits):
-                raise GoldenError(f"generations[{first + index}]: not the same alone and in a batch of {len(batch)}")
+    for index, (result, expected) in enumerate(zip(graph.greedy(prompts, NEW_TOKENS), alone, strict=True)):
+        same = (result.token_ids, result.margins) == (expected.token_ids, expected.margins)
+        if not same or not np.array_equal(result.next_token_logits, expected.next_token_logits):
+            raise GoldenError(f"generations[{index}]: not the same alone and in a batch of {len(prompts)}")
     return alone
 
 
@@ -188,7 +184,8 @@ def replay_graph(
     """Raise GoldenError unless one of a bundle's graphs gives the golden continuations."""
     graph = manifest.graphs[index]
     capacity = max(len(case.prompt_ids) for case in golden.generations) + NEW_TOKENS
-    check_graph(golden, index, DecoderSession(folder / graph.file, SLOTS, capacity), graph.tolerance)
+    decoder = DecoderSession(folder / graph.file, len(golden.generations), capacity)
+    check_graph(golden, index, decoder, graph.tolerance)
 
 
 def check_tokenizer(
@@ -196,14 +193,19 @@ def check_tokenizer(
 ) -> None:
     """Raise GoldenError unless each prompt has the golden ids."""
     for index, case in enumerate(golden.generations):
+        field = f"generations[{index}]"
         if case.WhichOneof("prompt") == "text":
             ids = tokenizer.encode(case.text).ids
         elif template is None:
-            raise GoldenError(f"generations[{index}].conversation: the model has no chat template")
+            raise GoldenError(f"{field}.conversation: the model has no chat template")
         else:
-            ids = template.encode([Message(each.role, each.content) for each in case.conversation.messages])
+            messages = [Message(each.role, each.content) for each in case.conversation.messages]
+            try:
+                ids = template.encode(messages)
+            except KeyError as error:
+                raise GoldenError(f"{field}.conversation: {error} is no role and no control token") from error
         if ids != list(case.prompt_ids):
-            raise GoldenError(f"generations[{index}].prompt_ids: tokenizer says {ids}, not {list(case.prompt_ids)}")
+            raise GoldenError(f"{field}.prompt_ids: tokenizer says {ids}, not {list(case.prompt_ids)}")
 
 
 def check_graph(

@@ -22,7 +22,7 @@ CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7
 
 def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
     model = build(weights, WeightForm.INT8)
-    return DecoderSession(model.SerializeToString(), slots=2, capacity=tiny.CONFIG.context_tokens)
+    return DecoderSession(model.SerializeToString(), slots=len(CASES), capacity=tiny.CONFIG.context_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_row_that_reads_its_neighbour_is_found(session: DecoderSession, monkey
         return run(slot, ids, [max(lengths)] * len(lengths), rows)
 
     monkeypatch.setattr(session, "run", leak)
-    with pytest.raises(GoldenError, match="not the same alone and in a batch of 2"):
+    with pytest.raises(GoldenError, match="not the same alone and in a batch of 3"):
         golden.replay([case.ids for case in CASES], session)
 
 

@@ -147,6 +147,10 @@ def test_a_manifest_s_field_is_named(tmp_path: Path, files: dict[str, bytes], ed
         (lambda cases: cases.generations[2].reference.margins.pop(), r"generations\[2\]: token_ids and margins"),
         (lambda cases: cases.chunk_plans[0].chunks.append(1), r"chunk_plans\[0\].chunks: not where prompts are cut"),
         (lambda cases: cases.ClearField("clear_margin"), "clear_margin"),
+        (
+            lambda cases: setattr(cases.generations[-1].conversation.messages[0], "role", "tool"),
+            r"generations\[\d\].conversation: 'tool' is no role",
+        ),
         (lambda cases: cases.generations[0].ClearField("reference"), r"generations\[0\].reference"),
     ],
 )
