@@ -101,12 +101,14 @@ def test_a_model_without_chat_template_has_a_bundle_too(
     assert {case.WhichOneof("prompt") for case in cases.generations} == {"text"}
 
 
-def test_a_graph_out_of_bounds_stops_the_export(checkpoint: DecoderCheckpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = export.build_graphs(checkpoint)
+def test_a_graph_out_of_bounds_stops_the_export(
+    checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {form: files[f"model.{form}.onnx"] for form in ("int4", "int8")}
     strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
     monkeypatch.setattr(quality, "BOUNDS", {"int4": strict, "int8": strict})
     with pytest.raises(ExportError, match=r"too far from float32: int4: kl is .*, above 0; int8: kl is .*, above 0"):
-        export.judge(checkpoint, graphs)
+        export.judge(checkpoint, files, graphs)
 
 
 def _stop_at(*ids: int) -> Edit:

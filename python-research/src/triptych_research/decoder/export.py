@@ -3,6 +3,7 @@
 Any gate that fails raises, and then there is no bundle.
 """
 
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -35,7 +36,6 @@ GRAPHS: Mapping[str, tuple[str, bundle_pb2.Precision]] = {
 # Of the golden logits, against the reference. Measured: at most 0.7, at least 0.998. Processors round activations to
 # 8 bits at other places and are as far from each other as from float32.
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1.5, min_cosine=0.99)
-QUALITY_TOKENS = 512  # room for any passage, and any golden prompt with its reply
 
 
 def export(recipe: DecoderRecipe, store: Store, cache: pathlib.Path, step: Step) -> str:
@@ -51,17 +51,17 @@ def export(recipe: DecoderRecipe, store: Store, cache: pathlib.Path, step: Step)
     with step("Ask the NumPy reference for the golden cases"):
         files = bundle_files(recipe.name, source, checkpoint, models)
     with step("Judge the graphs by float32"):
-        comparisons = judge(checkpoint, models)
-    contents = {form: files[GRAPHS[form][0]] for form in models}
+        graphs = {form: files[GRAPHS[form][0]] for form in models}
+        comparisons = judge(checkpoint, files, graphs)
     with step("Measure speed"):
-        speeds = speed.tokens_per_second(contents)
+        speeds = speed.tokens_per_second(graphs)
     measured = card.Measurements(
         fingerprint=fingerprint(recipe),
         date=common_card.today(),
         machine=common_card.machine(),
         quality={form: comparison.summary() for form, comparison in comparisons.items()},
         tokens_per_second=speeds,
-        size_bytes={name: len(content) for name, content in contents.items()},
+        size_bytes={form: len(graph) for form, graph in graphs.items()},
     )
     with step("Replay the golden cases and write the bundle"):
         return store.add(recipe.name, files | card.render(recipe.name, source, checkpoint, measured, comparisons))
@@ -120,20 +120,20 @@ def bundle_files(
     return content | {bundle.MANIFEST: strict_json.dump(manifest)}
 
 
-def judge(checkpoint: DecoderCheckpoint, models: Mapping[str, onnx.ModelProto]) -> dict[str, Comparison]:
+def judge(
+    checkpoint: DecoderCheckpoint, files: Mapping[str, bytes], graphs: Mapping[str, bytes]
+) -> dict[str, Comparison]:
     """Compare the graphs with float32. Raises ExportError when one does not keep its bounds."""
-    tokenizer, context_tokens = checkpoint.tokenizer(), checkpoint.weights.config.context_tokens
-    capacity = min(QUALITY_TOKENS, context_tokens)
-    cases = golden.cases(tokenizer, checkpoint.chat_template(), context_tokens)
-    prompts = [case.ids for case in cases if len(case.ids) + quality.REPLY_TOKENS <= capacity]
+    golden_file = strict_json.parse(files[GOLDEN_FILE], bundle_pb2.GenerationGoldenFile, GOLDEN_FILE)
+    replies = [(case.prompt_ids, case.reference.token_ids) for case in golden_file.generations]
+    texts = quality.texts(checkpoint.tokenizer(), replies, checkpoint.weights.config.context_tokens)
+    capacity = max(len(text.ids) for text in texts)
 
-    def session(model: onnx.ModelProto) -> DecoderSession:
-        return DecoderSession(model.SerializeToString(), slots=1, capacity=capacity)
+    def session(graph: bytes) -> DecoderSession:
+        return DecoderSession(graph, slots=1, capacity=capacity, threads=os.cpu_count() or 1)
 
-    reference = session(build(checkpoint.weights, WeightForm.FP32))
-    comparisons = {
-        form: quality.compare(session(model), reference, tokenizer, prompts) for form, model in models.items()
-    }
+    reference = session(build(checkpoint.weights, WeightForm.FP32).SerializeToString())
+    comparisons = quality.compare({form: session(graph) for form, graph in graphs.items()}, reference, texts)
     failures = [
         f"{form}: {failure}"
         for form, comparison in comparisons.items()
