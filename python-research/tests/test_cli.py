@@ -10,7 +10,7 @@ from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, evaluate, texts
-from triptych_research.store import Store
+from triptych_research.store import Current, Store
 
 Run = Callable[..., str]
 Fail = Callable[..., str]
@@ -70,10 +70,12 @@ def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[st
     run(*export_tiny, "--force")
     assert store.revisions("small") == [revision]
     assert (found.path / bundle.MEASUREMENTS).read_bytes() != measured
-    # A damaged bundle is not up to date.
+    # What was damaged, or is to be described otherwise, is not up to date.
     (found.path / "golden.json").unlink()
     run(*export_tiny)
     bundle.verify(store.current_path("small"))
+    run(*export_tiny, "--owner", "them")
+    assert store.current("small") == Current(next(iter({*store.revisions("small")} - {revision})), (revision,))
 
 
 def test_a_model_that_misses_a_gate_makes_no_bundle(
@@ -91,6 +93,7 @@ def test_a_model_that_misses_a_gate_makes_no_bundle(
         (["export", "x", "--from", "file:.", "--license", "MIT"], "file:.: --owner is needed: the manifest states it"),
         (["export", "x", "--from", "file:.", "--owner", "me"], "file:.: --license is needed: the manifest states it"),
         (["export", "x", "--from", "hub:a/b@main", "--license", "MIT"], "hub:a/b@main: expected owner/name@commit"),
+        (["export", "X", "--from", "file:.", "--license", "MIT", "--owner", "me"], "X: a model's name is 1 to 64 of"),
         (["export", "x", "--from", "s3:a"], "s3:a: expected file:FOLDER or hub:owner/name@commit"),
         (["show", "tiny"], "tiny/current: no current revision"),
         (["verify", "tiny", "0123456789abcdef"], "tiny/0123456789abcdef: no such revision"),
@@ -135,6 +138,14 @@ def golden_cases(store: Store) -> int:
     golden = bundle.read(store.current_path("tiny")).golden
     assert isinstance(golden, bundle_pb2.GoldenFile)
     return len(golden.embeddings)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(fail: Fail, store: Store, tiny_files: Files) -> None:
+    path = store.path("tiny", store.add("tiny", tiny_files))
+    store.promote("tiny", path.name)
+    (store.root / "tiny/current").unlink()
+    (store.root / "tiny/current").mkdir()
+    assert "Is a directory" in fail("promote", "tiny", path.name)
 
 
 def test_verify_finds_damage(fail: Fail, store: Store, tiny_files: Files) -> None:

@@ -79,13 +79,15 @@ def test_a_folder_is_named_and_not_located(tiny_folder: pathlib.Path, tmp_path: 
     assert source.sha256 == hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_folders_identity_is_its_content(tiny_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_a_folders_identity_is_its_content_and_description(tiny_folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
     same = tmp_path / "tiny"
     same.mkdir()
     for file in CHECKPOINT_FILES:
         (same / file).parent.mkdir(exist_ok=True)
         (same / file).write_bytes((tiny_folder / file).read_bytes())
     assert Folder(same, "MIT", "x").identity() == Folder(tiny_folder, "MIT", "x").identity()
+    assert Folder(same, "MIT", "x").identity() != Folder(same, "MIT", "y").identity()
+    assert Folder(same, "MIT", "x").identity() != Folder(same, "ISC", "x").identity()
     (same / "tokenizer.json").write_bytes(b"{}")
     assert Folder(same, "MIT", "x").identity() != Folder(tiny_folder, "MIT", "x").identity()
 

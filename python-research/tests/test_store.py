@@ -219,7 +219,7 @@ def test_what_is_not_there_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "-a", "a" * 65, "a\n"])
 def test_a_name_that_is_no_models_name_goes_nowhere(store: Store, tiny_files: Files, name: str) -> None:
-    with pytest.raises(StoreError, match="a model's name is "):
+    with pytest.raises(BundleError, match="a model's name is "):
         store.add(name, tiny_files)
     assert not store.root.exists()
 

@@ -28,14 +28,15 @@ CARD_FILES = frozenset({CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT})
 NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 REVISION = re.compile(r"[0-9a-f]{16}")
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 MAY_BE_EMPTY = frozenset(
     {
         "triptych.bundle.v1.Tensor.shape",  # of a scalar
         "triptych.bundle.v1.GenerationTask.chat_template",  # of a model that only continues text
     }
 )
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ELEMENT_TYPES: Mapping[int, bundle_pb2.ElementType] = {
     onnx.TensorProto.FLOAT: bundle_pb2.ELEMENT_TYPE_FLOAT32,
     onnx.TensorProto.INT32: bundle_pb2.ELEMENT_TYPE_INT32,
@@ -64,6 +65,12 @@ class Bundle:
 
     def encoder(self, graph: bundle_pb2.Graph, threads: int = 1) -> Encoder:
         return Encoder(self.path / graph.file, self.manifest.embedding.normalize, threads)
+
+
+def check_name(name: str) -> None:
+    """Raise BundleError unless a model may be named so."""
+    if not NAME.fullmatch(name):
+        raise BundleError(f"{name}: a model's name is 1 to 64 of a-z, 0-9, '.', '-' and '_', beginning with a letter")
 
 
 def revision_of(manifest: bytes) -> str:

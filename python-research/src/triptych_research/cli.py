@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
@@ -22,7 +23,7 @@ from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
 # What a command may fail with: the message is for the user. Anything else is a defect and keeps its trace.
-EXPECTED = (BundleError, CheckpointError, ExportError, ReferenceMismatchError, SourceError, StoreError)
+EXPECTED = (BundleError, CheckpointError, ExportError, OSError, ReferenceMismatchError, SourceError, StoreError)
 _CACHE = pathlib.Path(".cache/wheels")
 
 
@@ -52,10 +53,12 @@ def _export(options: argparse.Namespace, store: Store, console: Console) -> None
             yield
         console.print(f"{title}: {time.monotonic() - start:.1f} s")
 
-    if isinstance(recipe, DecoderRecipe):
-        revision = decoder_export.export(recipe, store, options.cache, step)
-    else:
-        revision = export.export(recipe, store, options.cache, step)
+    # NumPy's matrices are small. On a busy machine its threads wait for each other longer than they work.
+    with threadpool_limits(limits=1, user_api="blas"):
+        if isinstance(recipe, DecoderRecipe):
+            revision = decoder_export.export(recipe, store, options.cache, step)
+        else:
+            revision = export.export(recipe, store, options.cache, step)
     if not options.no_promote:
         store.promote(recipe.name, revision)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from triptych_research import sources
+from triptych_research import bundle, sources
 
 
 @dataclass(frozen=True)
@@ -12,6 +12,9 @@ class Recipe:
 
     name: str
     origin: sources.Origin
+
+    def __post_init__(self) -> None:
+        bundle.check_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Origin(Protocol):
     """A place that a source can be fetched from."""
 
     def identity(self) -> str:
-        """Return what tells this source from every other, its content included, without fetching it."""
+        """Return, without fetching it, what tells this source from every other: place, content, licence and owner."""
 
     def fetch(self, cache: pathlib.Path) -> Source:
         """Return the source; downloads are kept in `cache`. Raises SourceError."""
@@ -76,7 +76,7 @@ class Wheel:
     owner: str
 
     def identity(self) -> str:
-        return str(_pin(self.name))
+        return f"{_pin(self.name)} {self.license} {self.owner}"
 
     def fetch(self, cache: pathlib.Path) -> Source:
         pin = _pin(self.name)
@@ -94,7 +94,7 @@ class Folder:
 
     def identity(self) -> str:
         digests = [f"{name}={_sha256(self.path / name)}" for name in _FILES if (self.path / name).is_file()]
-        return " ".join([self._uri(), *digests])
+        return " ".join([self._uri(), self.license, self.owner, *digests])
 
     def fetch(self, cache: pathlib.Path) -> Source:
         return _with_weights(self._uri(), self.license, self.owner, self.path)
@@ -113,10 +113,10 @@ class Hub:
 
     def __post_init__(self) -> None:
         if not _HUB_ADDRESS.fullmatch(self.address):
-            raise SourceError(f"{self.identity()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
+            raise SourceError(f"{self._uri()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
 
     def identity(self) -> str:
-        return f"hub:{self.address}"
+        return f"{self._uri()} {self.license}"
 
     def fetch(self, cache: pathlib.Path) -> Source:
         repository, _, commit = self.address.partition("@")
@@ -129,8 +129,11 @@ class Hub:
                 endpoint=self.endpoint,
             )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
-            raise SourceError(f"{self.identity()}: {error}") from error
-        return _with_weights(self.identity(), self.license, repository.split("/")[0], pathlib.Path(path))
+            raise SourceError(f"{self._uri()}: {error}") from error
+        return _with_weights(self._uri(), self.license, repository.split("/")[0], pathlib.Path(path))
+
+    def _uri(self) -> str:
+        return f"hub:{self.address}"
 
 
 def fetch_wheel(name: str, cache: pathlib.Path) -> pathlib.Path:

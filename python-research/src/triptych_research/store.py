@@ -142,10 +142,7 @@ class Store:
             return self._switch(name, Current(previous, tuple(history)))
 
     def _model(self, name: str) -> pathlib.Path:
-        if not bundle.NAME.fullmatch(name):
-            raise StoreError(
-                f"{name}: a model's name is 1 to 64 of a-z, 0-9, '.', '-' and '_', beginning with a letter"
-            )
+        bundle.check_name(name)
         return self.root / name
 
     def _switch(self, name: str, current: Current) -> Current:

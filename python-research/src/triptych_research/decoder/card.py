@@ -70,10 +70,10 @@ Measured {measured.date} on {measured.machine}.
 
 ## What the graphs keep of float32
 
-int4 has the source's own 4-bit weights, to the last bit; int8 rounds their values anew to 8 bits. Both round activations
-to 8 bits, in blocks of 32. The measures compare them with the same weights run in float32, at {positions:,} positions:
-passages of prose, dialogue, code and data in several languages, and the float32 reference's own replies. They say
-nothing of how good the model is. A number outside of its bound fails the export.
+int4 has the source's own 4-bit weights, to the last bit; int8 rounds their values anew to 8 bits. Both round
+activations to 8 bits, in blocks of 32. The measures compare them with the same weights run in float32, at
+{positions:,} positions: passages of prose, dialogue, code and data in several languages, and the float32 reference's
+own replies. They say nothing of how good the model is. A number outside of its bound fails the export.
 
 {_quality_table(measured)}
 
