@@ -3,17 +3,19 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from triptych_research.decoder.session import DecoderSession
 
 BATCHES = (1, 4, 8)  # texts that decode together
 PROMPT_TOKENS = 128
-_STEPS, _ROUNDS = 8, 3
+STEPS = 8  # of decoding, in one round
+ALL_THREADS = sorted({1, os.cpu_count() or 1})
+_ROUNDS = 3
 
 
 def tokens_per_second(
-    models: Mapping[str, bytes], clock: Callable[[], float] = time.perf_counter
+    models: Mapping[str, bytes], clock: Callable[[], float] = time.perf_counter, threads: Sequence[int] = ALL_THREADS
 ) -> dict[str, dict[str, float]]:
     """Return tokens a second by graph and threads, then by kind of work.
 
@@ -21,10 +23,10 @@ def tokens_per_second(
     alone.
     """
     sessions = {
-        f"{name}, {threads} thread{'s' if threads > 1 else ''}": DecoderSession(
-            model, slots=max(BATCHES), capacity=PROMPT_TOKENS + _STEPS, threads=threads
+        f"{name}, {count} thread{'s' if count > 1 else ''}": DecoderSession(
+            model, slots=max(BATCHES), capacity=PROMPT_TOKENS + STEPS, threads=count
         )
-        for threads in sorted({1, os.cpu_count() or 1})
+        for count in threads
         for name, model in models.items()
     }
     for session in sessions.values():
@@ -46,10 +48,10 @@ def _works(session: DecoderSession) -> list[tuple[str, int, Callable[[], object]
     prompt = range(1, PROMPT_TOKENS + 1)
 
     def decode(batch: int) -> None:
-        for step in range(1, _STEPS + 1):
+        for step in range(1, STEPS + 1):
             session.run(0, [[1]] * batch, [PROMPT_TOKENS + step] * batch, range(batch))
 
     return [
         ("prefill", PROMPT_TOKENS, functools.partial(session.prefill, 0, prompt)),
-        *((f"decode {batch}", batch * _STEPS, functools.partial(decode, batch)) for batch in BATCHES),
+        *((f"decode {batch}", batch * STEPS, functools.partial(decode, batch)) for batch in BATCHES),
     ]

@@ -111,7 +111,9 @@ impl Manifest {
             Ok(path)
         };
         let tokenizer = required(proto.tokenizer, "tokenizer")?;
-        let Task::Embedding(embedding) = required(proto.task, "embedding")?;
+        let Task::Embedding(embedding) = required(proto.task, "embedding")? else {
+            return Err(Refused::field(FILE, "generation", "is a task that this reader does not know"));
+        };
         Ok(Self {
             name: name(proto.name)?,
             source: source(required(proto.source, "source")?)?,
