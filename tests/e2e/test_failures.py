@@ -16,8 +16,9 @@ from stack.waiting import StackError, wait_until
 StartNative = Callable[..., NativeStack]
 # A request that was begun this long before a signal has reached the hot path by then, on a busy machine too.
 ARRIVED_S = 0.5
-# Lists that take a second or more, so that requests are open when a signal comes.
-LONG: dict[str, object] = {"input": ["a text of some ten tokens, of which there are many"] * 512}
+# Lists that keep one worker busy for a second or more, so that requests are open when a signal comes. None is refused.
+ONE_WORKER = {"workers": "1", "max-queue-tokens": "1000000", "max-queue-ms": "60000"}
+LONG: dict[str, object] = {"input": ["a text of some ten tokens, of which there are many"] * 256}
 
 
 def running(process: Process | None) -> Process:
@@ -45,7 +46,7 @@ def test_killed_gateway_serves_again_at_its_address(start_native: StartNative) -
 
 
 def test_terminated_hotpath_finishes_what_it_accepted(start_native: StartNative) -> None:
-    native = start_native()
+    native = start_native(hotpath=ONE_WORKER)
     with Load(native.describe(), lambda _: LONG) as load:
         load.wait_for(200, 8)
         signalled = time.monotonic()
@@ -61,7 +62,7 @@ def test_terminated_hotpath_finishes_what_it_accepted(start_native: StartNative)
 
 def test_terminated_gateway_finishes_what_it_accepted(start_native: StartNative) -> None:
     listens_on_s = 0.5
-    native = start_native(gateway={"drain-delay": f"{listens_on_s}s"})
+    native = start_native(gateway={"drain-delay": f"{listens_on_s}s"}, hotpath=ONE_WORKER)
     stack = native.describe()
     with Load(stack, lambda _: LONG) as load:
         load.wait_for(200, 8)
