@@ -60,6 +60,15 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
 
 
 @pytest.fixture
+def compose(request: pytest.FixtureRequest, stack_kind: str) -> ComposeStack:
+    """The containers behind `stack`, for tests of what only containers have."""
+    if stack_kind != "compose":
+        pytest.skip("LOUD: this test is about containers, and so runs with --stack compose only")
+    request.getfixturevalue("stack")
+    return request.session.stash[COMPOSE]
+
+
+@pytest.fixture
 def native_only(stack_kind: str) -> None:
     """For tests of what only processes of this machine have."""
     if stack_kind != "native":

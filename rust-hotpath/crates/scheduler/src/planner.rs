@@ -1,7 +1,7 @@
 //! Who runs next. Pure: time comes in with each call, and nothing here waits, sleeps or knows a thread.
 //!
 //! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
-//! tokens, no artificial wait, and nothing runs for nobody.
+//! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -126,6 +126,7 @@ pub struct Planner {
     waiting: HashMap<RequestId, Waiting>,
     expiries: BTreeSet<(Time, RequestId)>,
     load: Load,
+    running_batches: usize,
     drain: DrainRate,
     last_id: u64,
 }
@@ -141,6 +142,7 @@ impl Planner {
             waiting: HashMap::new(),
             expiries: BTreeSet::new(),
             load: Load::default(),
+            running_batches: 0,
             drain: DrainRate::default(),
             last_id: 0,
         }
@@ -210,7 +212,9 @@ impl Planner {
     pub fn next(&mut self, now: Time) -> Decision {
         let expired = self.expire(now);
         let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
-        let batch = turns.take(self.limits.batch_tokens);
+        let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
+        let batch = turns.take(turns.tokens().div_ceil(idle).min(self.limits.batch_tokens));
+        self.running_batches += usize::from(!batch.is_empty());
         for item in &batch {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
@@ -223,6 +227,7 @@ impl Planner {
     /// Takes note that a batch of [`Planner::next`] has run, well or not.
     pub fn finished(&mut self, inputs: usize, tokens: usize, took: Duration) {
         self.load.running_inputs -= inputs;
+        self.running_batches -= 1;
         self.drain.note(tokens, took);
     }
 

@@ -20,6 +20,8 @@ const LOOK_AHEAD: usize = 16;
 pub(crate) struct Turns {
     /// Tokens that a turn gives.
     quantum: usize,
+    /// Tokens of all that is queued.
+    tokens: usize,
     lanes: HashMap<Arc<str>, Lane>,
     /// The keys that have work; the first one's turn is now.
     ring: VecDeque<Arc<str>>,
@@ -37,11 +39,15 @@ struct Lane {
 
 impl Turns {
     pub(crate) fn new(quantum: usize) -> Self {
-        Self { quantum: quantum.max(1), lanes: HashMap::new(), ring: VecDeque::new() }
+        Self { quantum: quantum.max(1), tokens: 0, lanes: HashMap::new(), ring: VecDeque::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
     }
 
     pub(crate) fn push(&mut self, key: &Arc<str>, items: impl Iterator<Item = Item>) {
@@ -49,7 +55,10 @@ impl Turns {
             self.ring.push_back(key.clone());
             Lane::default()
         });
-        lane.queue.extend(items);
+        for item in items {
+            self.tokens += item.tokens;
+            lane.queue.push_back(item);
+        }
     }
 
     /// Takes a request's items out of its key's queue.
@@ -59,6 +68,7 @@ impl Turns {
         lane.queue.retain(|item| {
             let keep = item.request != request;
             if !keep {
+                self.tokens -= item.tokens;
                 removed.push(*item);
             }
             keep
@@ -75,7 +85,7 @@ impl Turns {
     /// Whatever is taken of a key, its oldest is among it. Where that does not fit any more the batch ends, and the next
     /// one begins with it: so nothing is overtaken for long, and turns are never skipped.
     pub(crate) fn take(&mut self, batch_tokens: usize) -> Vec<Item> {
-        let mut batch = Vec::new();
+        let mut batch: Vec<Item> = Vec::new();
         let mut room = batch_tokens;
         while let Some(key) = self.ring.front() {
             let lane = self.lanes.get_mut(key).expect("a key in the ring has a lane");
@@ -93,6 +103,7 @@ impl Turns {
                 Some(_) => break, // its turn goes on with the next batch
             }
         }
+        self.tokens -= batch.iter().map(|item| item.tokens).sum::<usize>();
         batch
     }
 }
