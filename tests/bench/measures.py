@@ -116,7 +116,7 @@ def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort
 def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedLatency:
     """Send each text once raw, once through the stack and once raw again, one after the other."""
     stack = NativeStack(folder, hotpath={"workers": "1", "precision": "int8"})
-    count = int(effort.rounds * effort.round_s * 20)
+    count = int(effort.rounds * effort.round_s * 100)
     alone, again, through = [], [], []
     one = raw.OneText(texts.int8, texts.bundle / "tokenizer.json")
     try:
