@@ -1,7 +1,7 @@
 """`make bench`: measures, prints and writes docs/benchmarks.md.
 
-It takes about five minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment, for
-tests: its figures mean nothing, and it wants another place to write to.
+It takes about five minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment,
+for tests: its figures mean nothing, and it wants another place to write to.
 """
 
 import argparse
