@@ -1,6 +1,6 @@
 """A load generator for keep-alive HTTP: one thread, one epoll loop, requests built beforehand.
 
-It must cost little, because on a small machine it takes its time from the services that it measures: about 30 µs of
+It must cost little, because on a small machine it takes its time from the services that it measures: about 50 µs of
 one core for a request (`make bench` measures it and prints the figure). It therefore speaks just enough HTTP/1.1 for
 its purpose: replies with a Content-Length. It must not depend on the stack or on any client library.
 """
@@ -156,7 +156,7 @@ def open_loop(
     requests: Sequence[bytes],
     rate_per_s: float,
     duration_s: float,
-    connections: int = 512,
+    connections: int = 4096,
     seed: int = 1,
 ) -> list[Reply]:
     """Requests arrive as a Poisson process, whether or not the earlier ones are answered: latency at a given load."""
