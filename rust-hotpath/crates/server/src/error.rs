@@ -22,7 +22,7 @@ pub enum Error {
     InvalidValue { field: &'static str, problem: String },
     #[error("the request message {problem}")]
     BadMessage { problem: &'static str },
-    #[error("there is no model \"{model}\"; ListModels lists them")]
+    #[error("there is no model \"{model}\"")]
     ModelNotFound { model: String },
     #[error("`{field}` is empty")]
     EmptyInput { field: String },
