@@ -32,6 +32,8 @@ pub(crate) struct Turns {
 struct Lane {
     /// Oldest first.
     queue: VecDeque<Item>,
+    /// Tokens of all that is queued.
+    tokens: usize,
     /// Tokens that it may still take in this turn, or has saved from the last one.
     deficit: usize,
     in_turn: bool,
@@ -50,6 +52,11 @@ impl Turns {
         self.tokens
     }
 
+    /// Tokens that a key has queued.
+    pub(crate) fn tokens_of(&self, key: &str) -> usize {
+        self.lanes.get(key).map_or(0, |lane| lane.tokens)
+    }
+
     pub(crate) fn push(&mut self, key: &Arc<str>, items: impl Iterator<Item = Item>) {
         let lane = self.lanes.entry(key.clone()).or_insert_with(|| {
             self.ring.push_back(key.clone());
@@ -57,6 +64,7 @@ impl Turns {
         });
         for item in items {
             self.tokens += item.tokens;
+            lane.tokens += item.tokens;
             lane.queue.push_back(item);
         }
     }
@@ -68,11 +76,13 @@ impl Turns {
         lane.queue.retain(|item| {
             let keep = item.request != request;
             if !keep {
-                self.tokens -= item.tokens;
                 removed.push(*item);
             }
             keep
         });
+        let tokens = removed.iter().map(|item| item.tokens).sum::<usize>();
+        self.tokens -= tokens;
+        lane.tokens -= tokens;
         if lane.queue.is_empty() {
             self.lanes.remove(key);
             self.ring.retain(|other| other != key);
@@ -127,6 +137,7 @@ impl Lane {
         let mut next = Some(0);
         while let Some(item) = next.and_then(|place| self.queue.remove(place)) {
             self.deficit -= item.tokens;
+            self.tokens -= item.tokens;
             *room = room.saturating_sub(item.tokens);
             batch.push(item);
             next = self.most_like(like, self.deficit.min(*room));

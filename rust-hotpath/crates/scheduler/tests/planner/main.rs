@@ -103,7 +103,7 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
     let first = request(Class::Interactive, "a", &[100; 20]);
     planner.submit(Duration::ZERO, first).unwrap();
     let full = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[400])).unwrap_err();
-    assert_eq!(full.retry_after, Duration::from_millis(200));
+    assert_eq!(full.retry_after, Duration::from_millis(200), "400 tokens at 2 × 1000 tokens a second");
     assert_eq!(planner.load().queued_tokens, 2000, "a refused request leaves nothing behind");
 }
 
@@ -112,6 +112,19 @@ fn an_empty_queue_takes_a_request_above_the_bound() {
     let mut planner = Planner::new(LIMITS);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[100; 30])).unwrap();
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1])).unwrap_err();
+}
+
+/// Fair turns are worth little to one who is not let in.
+#[test]
+fn a_key_that_floods_the_queue_leaves_room_for_others() {
+    let mut planner = Planner::new(LIMITS);
+    let mut flood = |class, key: &str| while planner.submit(Duration::ZERO, request(class, key, &[10])).is_ok() {};
+    flood(Class::Batch, "a");
+    flood(Class::Batch, "b");
+    flood(Class::Interactive, "a");
+    let queued = planner.load().queued_tokens;
+    assert!(queued >= LIMITS.max_queued_tokens * 4 / 5, "the room is used: {queued}");
+    planner.submit(Duration::ZERO, request(Class::Interactive, "c", &[10])).unwrap();
 }
 
 #[test]
