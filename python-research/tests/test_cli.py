@@ -6,9 +6,12 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+import tiny_decoder
 from conftest import CACHE
 
+from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, evaluate, texts
+from triptych_research.decoder import quality
 from triptych_research.store import Current, Store
 
 Run = Callable[..., str]
@@ -134,7 +137,9 @@ def other_owner(files: Files) -> Files:
 
 
 def golden_cases(store: Store) -> int:
-    return len(bundle.read(store.current_path("tiny")).golden.embeddings)
+    golden = bundle.read(store.current_path("tiny")).golden
+    assert isinstance(golden, bundle_pb2.GoldenFile)
+    return len(golden.embeddings)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(fail: Fail, store: Store, tiny_files: Files) -> None:
@@ -163,3 +168,28 @@ def test_import_fills_an_empty_folder_and_follows_the_other(
     for _ in range(2):
         assert run("import", str(other.root)) == f"tiny {second} is current\n"
     assert run("rollback", "tiny") == f"tiny {first} is current again\n"
+
+
+def test_a_folder_with_a_decoder_becomes_a_bundle(
+    run: Run, store: Store, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Random weights are rounded as well as others, but have no opinion that would survive it.
+    loose = quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5)
+    monkeypatch.setattr(quality, "BOUNDS", {"int8": loose})
+    (tmp_path / "chatty").mkdir()
+    tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
+    origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")
+    command = ("export", "chatty", *origin, "--task", "generation", "--cache", str(tmp_path))
+    revision = run(*command).split()[-3]
+    assert store.current("chatty") == Current(revision)
+    assert run(*command) == f"chatty {revision} is up to date: same weights, same exporter (--force exports again)\n"
+    assert run("verify", "chatty").startswith(f"chatty {revision} is whole: 3 files, 1 graphs, ")
+    shown = run("show", "chatty")
+    assert '"PRECISION_INT8_BLOCK"' in shown
+    assert '"tokens_per_second"' in shown
+
+
+def test_a_decoder_is_no_encoder(fail: Fail, tmp_path: pathlib.Path) -> None:
+    tiny_decoder.write_folder(tmp_path, tiny_decoder.dense_weights())
+    origin = ("--from", f"file:{tmp_path}", "--license", "MIT", "--owner", "me", "--cache", str(CACHE))
+    assert fail("export", "wrong", *origin) == "config.json: model_type: 'llama' is not supported, only 'bert'"

@@ -1,7 +1,7 @@
 """`make bench`: measures, prints and writes docs/benchmarks.md.
 
-It takes about ten minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment, for
-tests: its figures mean nothing, and it wants another place to write to.
+It takes about five minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment,
+for tests: its figures mean nothing, and it wants another place to write to.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from stack.description import ROOT
 from stack.native import MODELS
 
 DOCUMENT = ROOT / "docs/benchmarks.md"
-FULL, QUICK = measures.Effort(rounds=5, round_s=4), measures.Effort(rounds=1, round_s=0.5)
+FULL, QUICK = measures.Effort(rounds=3, round_s=4), measures.Effort(rounds=1, round_s=0.5)
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
 

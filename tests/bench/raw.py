@@ -4,6 +4,7 @@ Feeds are prepared beforehand, so nothing but `session.run` is timed; `OneText` 
 """
 
 import pathlib
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,11 +67,17 @@ def texts_per_s(
     return sum(done) * per_feed / (time.perf_counter() - start)
 
 
-def best_schedule(graph: pathlib.Path, texts: Texts, workers: int, duration_s: float) -> tuple[str, list[Feed]]:
-    """The name and the feeds of the fastest schedule, one thread for each worker's session."""
+def best_schedule(
+    graph: pathlib.Path, texts: Texts, workers: int, rounds: int, round_s: float
+) -> tuple[str, list[Feed]]:
+    """The name and the feeds of the fastest schedule in the median of some rounds, one thread for each session."""
     feeds = {name: [pack(batch) for batch in schedule(texts)] for name, schedule in SCHEDULES.items()}
-    name = max(feeds, key=lambda name: texts_per_s(graph, feeds[name], len(texts), workers, 1, duration_s))
-    return name, feeds[name]
+    speeds: dict[str, list[float]] = {name: [] for name in feeds}
+    for _ in range(rounds):
+        for name, found in speeds.items():
+            found.append(texts_per_s(graph, feeds[name], len(texts), workers, 1, round_s))
+    best = max(speeds, key=lambda name: statistics.median(speeds[name]))
+    return best, feeds[best]
 
 
 class OneText:

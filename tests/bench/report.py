@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from bench.measures import AddedLatency, Footprint, LoadPoint, Throughput
+from bench.measures import BLOCK, AddedLatency, Footprint, LoadPoint, Throughput
 
 mpl.use("svg")
 mpl.rcParams |= {"font.size": 10, "svg.hashsalt": "benchmarks", "axes.spines.top": False, "axes.spines.right": False}
@@ -111,8 +111,9 @@ Written by `make bench`. Ratios are taken within this one run, both sides in tur
 {table}
 
 Latency is compared text by text: {latency.raw_p50_ms:.2f} ms raw and {latency.stack_p50_ms:.2f} ms through the stack
-at the median. Two raw runs of the same text differ by up to {latency.raw_jitter_p99_ms:.2f} ms themselves (p99): that
-much of the p99 is the machine's.
+at the median. Both sides take turns by blocks of {BLOCK} texts, so that each finds its own weights in the caches; a
+block's first text is not counted. Two raw runs of the same text differ by up to {latency.raw_jitter_p99_ms:.2f} ms
+themselves (p99): that much of the p99 is the machine's.
 
 ## Texts a second
 
@@ -123,8 +124,8 @@ much of the p99 is the machine's.
 ## Where the time goes
 
 CPU time for one text in a request of its own, in µs. The hot path's share holds inference itself. With as many
-inference threads as cores, gateway and driver take their time from inference: no ratio above (hot path ÷ all) can be
-reached.
+inference threads as cores, everything else takes its time from inference: no ratio above (inference ÷ all) can be
+reached. With a core to spare, the services run beside it.
 
 | inference threads | {" | ".join(PROCESSES)} |
 |---|{"---|" * len(PROCESSES)}
@@ -135,8 +136,9 @@ reached.
 ## Latency as load grows
 
 Requests arrive at random at a share of the measured capacity, whether or not earlier ones are answered; latency counts
-from the moment at which a request was due. Beyond capacity the queue's bounds hold: the rest is refused with 503 and
-`Retry-After`.
+from the moment at which a request was due. The limits are the default ones: the gateway serves 1024 requests at once,
+and the hot path queues 65,536 tokens; what is beyond either is refused with 503 and `Retry-After`. The driver does not
+repeat them. Each load lasts twice as long as what is counted, the second half: the first one fills the queue.
 
 | load | arrivals/s | served/s | p50 ms | p99 ms | refused |
 |---|---|---|---|---|---|

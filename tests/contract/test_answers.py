@@ -19,8 +19,8 @@ from stack.native import MODELS
 
 MODEL = "all-minilm-l6-v2"
 INTERACTIVE = pb.Scheduling(priority=pb.PRIORITY_INTERACTIVE)
-# The graph is the same and so are its bits; pooling and the norm may add up in another order.
-ROUNDING = 2e-6
+# The graph is the same and so are its bits; pooling and the norm add up in another order. Measured: 4.5e-8.
+ROUNDING = 2e-7
 SHORT = [text for text in TEXTS if len(text) < 200]
 
 

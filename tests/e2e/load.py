@@ -16,6 +16,8 @@ CLIENTS = 8
 # Longer than any request may take: one that takes this long hangs.
 TIMEOUT_S = 30
 WAIT_LIMIT_S = 60
+# No request may take this long: its own limit in the hot path is 30 s, and that is for work that is queued.
+HANGS_S = 20
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,13 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+
+def check_refusals(outcomes: list[Outcome]) -> None:
+    """Assert that whatever did not succeed was told to come back, and when."""
+    for outcome in outcomes:
+        if outcome.status != 200:
+            assert outcome.status == 503, outcome
+            assert outcome.error in {"hotpath_unavailable", "model_not_ready"}, outcome
+            assert 1 <= int(outcome.headers["retry-after"]) <= 60
+        assert outcome.ended - outcome.started < HANGS_S, outcome

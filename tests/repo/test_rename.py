@@ -40,7 +40,8 @@ def test_stubs_are_regenerated_without_a_difference(renamed: pathlib.Path) -> No
 
 @pytest.mark.timeout(600)
 def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(renamed / "python-research/src")}
+    more = {"PYTHONPATH": str(renamed / "python-research/src"), f"{NAME.upper()}_MODELS_DIR": str(ROOT / "models")}
+    env = {**os.environ, **more}
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
     subprocess.run(command, cwd=renamed / "python-research", check=True, env=env)
 

@@ -88,7 +88,7 @@ class ComposeStack:
     def output(self, *arguments: str) -> str:
         """Run a compose command and return what it prints."""
         result = subprocess.run(
-            [*self._command, *arguments],
+            [*self._command, "--progress", "quiet", *arguments],  # a build would tell of itself on stdout
             env=self._env,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import golden, strict_json
+from triptych_research import strict_json, tasks
+from triptych_research.golden import GoldenError
 from triptych_research.inference import Encoder
 
 FORMAT_VERSION = 1
@@ -27,7 +28,12 @@ CARD_FILES = frozenset({CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT})
 NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 REVISION = re.compile(r"[0-9a-f]{16}")
 
-MAY_BE_EMPTY = frozenset({"triptych.bundle.v1.Tensor.shape"})  # of a scalar
+MAY_BE_EMPTY = frozenset(
+    {
+        "triptych.bundle.v1.Tensor.shape",  # of a scalar
+        "triptych.bundle.v1.GenerationTask.chat_template",  # of a model that only continues text
+    }
+)
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +54,7 @@ class Bundle:
 
     path: pathlib.Path
     manifest: bundle_pb2.Manifest
-    golden: bundle_pb2.GoldenFile
+    golden: tasks.GoldenFile
 
     @property
     def revision(self) -> str:
@@ -129,7 +135,8 @@ def read(path: pathlib.Path) -> Bundle:
         _check_files(path, manifest)
         for index, graph in enumerate(manifest.graphs):
             _check_graph(path, graph, f"{MANIFEST}: graphs[{index}]")
-        cases = strict_json.parse(_content(path, manifest.golden_file), bundle_pb2.GoldenFile, manifest.golden_file)
+        golden_type = tasks.of(manifest).golden_type
+        cases = strict_json.parse(_content(path, manifest.golden_file), golden_type, manifest.golden_file)
     except strict_json.StrictJsonError as error:
         raise BundleError(str(error)) from error
     bundle = Bundle(path, manifest, cases)
@@ -142,8 +149,8 @@ def verify(path: pathlib.Path) -> Bundle:
     bundle = read(path)
     for index, graph in enumerate(bundle.manifest.graphs):
         try:
-            golden.check_encoder(bundle.golden, bundle.encoder(graph), graph.tolerance)
-        except golden.GoldenError as error:
+            tasks.of(bundle.manifest).replay(path, bundle.manifest, bundle.golden, index)
+        except GoldenError as error:
             raise BundleError(f"{bundle.manifest.golden_file}: {error} ({graph.file})") from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise BundleError(f"{MANIFEST}: graphs[{index}].file: {graph.file} does not run: {error}") from error
@@ -160,7 +167,6 @@ def _content(path: pathlib.Path, file: str) -> bytes:
 def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
     paths = [file.path for file in manifest.files]
     precisions = [graph.precision for graph in manifest.graphs]
-    dimensions = list(manifest.embedding.dimensions)
     checks: dict[str, object] = {
         "format_version": manifest.format_version == FORMAT_VERSION,
         "name": NAME.fullmatch(manifest.name),
@@ -174,8 +180,8 @@ def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
         "graphs": len(set(precisions)) == len(precisions),
         "tokenizer.file": manifest.tokenizer.file in paths,
         "golden_file": manifest.golden_file in paths,
-        "embedding.dimensions": dimensions == sorted(set(dimensions), reverse=True),
     }
+    checks |= tasks.of(manifest).manifest_checks(manifest)
     for index, graph in enumerate(manifest.graphs):
         checks[f"graphs[{index}].file"] = graph.file in paths
         checks[f"graphs[{index}].tolerance.max_abs_error"] = graph.tolerance.max_abs_error > 0
@@ -244,14 +250,7 @@ def _check_golden(bundle: Bundle) -> None:
         raise BundleError(f"{manifest.tokenizer.file}: padding and truncation must be null: the service decides both")
     if tokenizer.get_vocab_size() > manifest.tokenizer.vocabulary_size:
         raise BundleError(f"{MANIFEST}: tokenizer.vocabulary_size: the tokenizer has {tokenizer.get_vocab_size()}")
-    if len(set(golden.lengths(bundle.golden))) < 2:
-        raise BundleError(f"{file}: embeddings: at least two cases of different lengths are needed")
-    for index, case in enumerate(bundle.golden.embeddings):
-        if len(case.vector) != manifest.embedding.dimensions[0]:
-            raise BundleError(f"{file}: embeddings[{index}].vector: has {len(case.vector)} dimensions")
-        if len(case.token_ids) > manifest.tokenizer.max_tokens:
-            raise BundleError(f"{file}: embeddings[{index}].token_ids: more than {manifest.tokenizer.max_tokens}")
     try:
-        golden.check_tokenizer(bundle.golden, tokenizer)
-    except golden.GoldenError as error:
+        tasks.of(manifest).check_cases(manifest, bundle.golden, tokenizer)
+    except GoldenError as error:
         raise BundleError(f"{file}: {error}") from error

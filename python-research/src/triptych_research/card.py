@@ -78,8 +78,8 @@ def render(
     return {
         CARD: _markdown(name, source, checkpoint, measured).encode(),
         MEASUREMENTS: measured.to_json(),
-        QUALITY_PLOT: _png(_quality_figure(measured.quality, vectors)),
-        SPEED_PLOT: _png(_speed_figure(measured.tokens_per_second)),
+        QUALITY_PLOT: png(_quality_figure(measured.quality, vectors)),
+        SPEED_PLOT: png(_speed_figure(measured.tokens_per_second)),
     }
 
 
@@ -175,7 +175,8 @@ def _speed_figure(tokens_per_second: Mapping[str, float]) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as a file's content."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from triptych_research import bundle, export, sources
+from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
 from triptych_research.checkpoint import CheckpointError
+from triptych_research.decoder import checkpoint as decoder_checkpoint
+from triptych_research.decoder import export as decoder_export
 from triptych_research.export import ExportError
-from triptych_research.recipes import RECIPES, Recipe
-from triptych_research.reference import ReferenceMismatchError, compare
+from triptych_research.recipes import RECIPES, DecoderRecipe, Recipe
+from triptych_research.reference import ReferenceMismatchError, compare, compare_decoder
 from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
@@ -51,9 +53,12 @@ def _export(options: argparse.Namespace, store: Store, console: Console) -> None
             yield
         console.print(f"{title}: {time.monotonic() - start:.1f} s")
 
-    # NumPy's matrices are small here. On a busy machine its threads wait for each other longer than they work.
+    # NumPy's matrices are small. On a busy machine its threads wait for each other longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        revision = export.export(recipe, store, options.cache, step)
+        if isinstance(recipe, DecoderRecipe):
+            revision = decoder_export.export(recipe, store, options.cache, step)
+        else:
+            revision = export.export(recipe, store, options.cache, step)
     if not options.no_promote:
         store.promote(recipe.name, revision)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
@@ -70,9 +75,12 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     for flag in ("license", "owner") if kind == "file" else ("license",):
         if not getattr(options, flag):
             raise SourceError(f"{options.origin}: --{flag} is needed: the manifest states it")
+    origin: sources.Origin
     if kind == "hub":
-        return Recipe(options.name, sources.Hub(address, options.license))
-    return Recipe(options.name, sources.Folder(pathlib.Path(address), options.license, options.owner))
+        origin = sources.Hub(address, options.license)
+    else:
+        origin = sources.Folder(pathlib.Path(address), options.license, options.owner)
+    return DecoderRecipe(options.name, origin) if options.task == "generation" else Recipe(options.name, origin)
 
 
 def _list(options: argparse.Namespace, store: Store, console: Console) -> None:
@@ -100,7 +108,7 @@ def _show(options: argparse.Namespace, store: Store, console: Console) -> None:
 def _verify(options: argparse.Namespace, store: Store, console: Console) -> None:
     found = bundle.verify(_path(options, store))
     files, graphs = len(found.manifest.files), len(found.manifest.graphs)
-    cases = len(found.golden.embeddings)
+    cases = tasks.of(found.manifest).count_cases(found.golden)
     console.print(f"{options.name} {found.revision} is whole: {files} files, {graphs} graphs, {cases} golden cases")
 
 
@@ -132,7 +140,12 @@ def _import(options: argparse.Namespace, store: Store, console: Console) -> None
 
 
 def _check_reference(options: argparse.Namespace, store: Store, console: Console) -> None:
-    error = compare.with_torch(RECIPES[options.name].origin.fetch(options.cache))
+    recipe = RECIPES[options.name]
+    source = recipe.origin.fetch(options.cache)
+    if isinstance(recipe, DecoderRecipe):
+        error = compare_decoder.with_torch(decoder_checkpoint.load(source, recipe.stop_tokens))
+    else:
+        error = compare.with_torch(source)
     console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
 
 
@@ -147,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_export)
     command.add_argument("name", metavar="NAME", help=f"{' or '.join(RECIPES)}, or a new name with --from")
     command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
+    command.add_argument("--task", choices=tasks.TASKS, default="embedding", help="of --from's model [embedding]")
     command.add_argument("--license", metavar="SPDX", help="licence of the weights; needed with --from")
     command.add_argument("--owner", help="who published the weights; needed with --from file:")
     command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")

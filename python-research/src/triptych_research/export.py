@@ -35,7 +35,7 @@ FP32_TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1e-5, min_cosine=0.99999)
 # VNNI) is outside, with 0.9925, and is meant to be.
 INT8_TOLERANCE = bundle_pb2.Tolerance(max_abs_error=0.03, min_cosine=0.995)
 # What decides, beside this package's own files, which bytes a bundle has.
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "protobuf", "safetensors", "tokenizers")
+_LIBRARIES = ("gguf", "jinja2", "numpy", "onnx", "onnxruntime", "protobuf", "safetensors", "tokenizers")
 _SPEED_TEXTS = 200
 
 # Announces a step that takes a while, until the context ends.

@@ -4,7 +4,8 @@ A case is replayed alone and then in one batch with all the others, whose length
 in company, means no bundle.
 """
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -43,6 +44,32 @@ def make(checkpoint: Checkpoint) -> bundle_pb2.GoldenFile:
         if len(token_ids) <= checkpoint.max_tokens:
             golden.embeddings.add(text=text, token_ids=token_ids, vector=reference.embed(token_ids))
     return golden
+
+
+def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
+    """Return the fields of an embedding task, each with whether it is as it must be."""
+    dimensions = list(manifest.embedding.dimensions)
+    return {"embedding.dimensions": dimensions == sorted(set(dimensions), reverse=True)}
+
+
+def check_cases(manifest: bundle_pb2.Manifest, golden: bundle_pb2.GoldenFile, tokenizer: Tokenizer) -> None:
+    """Raise GoldenError unless the cases are what the manifest and the tokenizer say."""
+    if len(set(lengths(golden))) < 2:
+        raise GoldenError("embeddings: at least two cases of different lengths are needed")
+    for index, case in enumerate(golden.embeddings):
+        if len(case.vector) != manifest.embedding.dimensions[0]:
+            raise GoldenError(f"embeddings[{index}].vector: has {len(case.vector)} dimensions")
+        if len(case.token_ids) > manifest.tokenizer.max_tokens:
+            raise GoldenError(f"embeddings[{index}].token_ids: more than {manifest.tokenizer.max_tokens}")
+    check_tokenizer(golden, tokenizer)
+
+
+def replay_graph(
+    folder: pathlib.Path, manifest: bundle_pb2.Manifest, golden: bundle_pb2.GoldenFile, index: int
+) -> None:
+    """Raise GoldenError unless one of a bundle's graphs gives the golden vectors."""
+    graph = manifest.graphs[index]
+    check_encoder(golden, Encoder(folder / graph.file, manifest.embedding.normalize), graph.tolerance)
 
 
 def check_tokenizer(golden: bundle_pb2.GoldenFile, tokenizer: Tokenizer) -> None:

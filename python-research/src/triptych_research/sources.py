@@ -19,19 +19,18 @@ import huggingface_hub
 
 PINS = pathlib.Path(__file__).with_name("wheels.txt")
 WEIGHTS = "model.safetensors"
-# What checkpoints consist of, as far as they have it; a hub repository often holds the same weights in four more
-# formats.
+# What an encoder's checkpoint consists of; a hub repository often holds the same weights in four more formats.
 CHECKPOINT_FILES = (
     "config.json",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
     "tokenizer.json",
-    "tokenizer_config.json",
-    "generation_config.json",
-    "chat_template.jinja",
     WEIGHTS,
 )
+# What a decoder's may have beside some of these.
+DECODER_FILES = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
+_FILES = (*CHECKPOINT_FILES, *DECODER_FILES)
 _HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
@@ -94,7 +93,7 @@ class Folder:
     owner: str
 
     def identity(self) -> str:
-        digests = [f"{name}={_sha256(self.path / name)}" for name in CHECKPOINT_FILES if (self.path / name).is_file()]
+        digests = [f"{name}={_sha256(self.path / name)}" for name in _FILES if (self.path / name).is_file()]
         return " ".join([self._uri(), self.license, self.owner, *digests])
 
     def fetch(self, cache: pathlib.Path) -> Source:
@@ -126,7 +125,7 @@ class Hub:
                 repository,
                 revision=commit,
                 cache_dir=cache / "hub",
-                allow_patterns=list(CHECKPOINT_FILES),
+                allow_patterns=list(_FILES),
                 endpoint=self.endpoint,
             )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:

@@ -8,19 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.message import Message
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import golden
 from triptych_research.decoder import golden as generation_golden
 
+GoldenFile = bundle_pb2.GoldenFile | bundle_pb2.GenerationGoldenFile
+
 
 @dataclass(frozen=True)
 class Task:
     """How bundles of one task are checked. Functions raise GoldenError, whose message names the field."""
 
-    golden_type: type[Message]
+    golden_type: type[GoldenFile]
     manifest_checks: Callable[[bundle_pb2.Manifest], Mapping[str, bool]]  # by field, whether it is as it must be
     count_cases: Callable[[Any], int]
     check_cases: Callable[[bundle_pb2.Manifest, Any, Tokenizer], None]  # without running the model

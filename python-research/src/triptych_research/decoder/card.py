@@ -12,7 +12,7 @@ from triptych_research import card
 from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.golden import CLEAR_MARGIN
-from triptych_research.decoder.quality import Bounds, Comparison, Quality
+from triptych_research.decoder.quality import BOUNDS, Comparison, Quality
 from triptych_research.decoder.speed import BATCHES, PROMPT_TOKENS
 from triptych_research.sources import Source
 
@@ -37,25 +37,22 @@ def render(
     source: Source,
     checkpoint: DecoderCheckpoint,
     measured: Measurements,
-    bounds: Mapping[str, Bounds],
     comparisons: Mapping[str, Comparison],
 ) -> dict[str, bytes]:
     """Return the card's files."""
     return {
-        CARD: _markdown(name, source, checkpoint, measured, bounds).encode(),
+        CARD: _markdown(name, source, checkpoint, measured).encode(),
         MEASUREMENTS: measured.to_json(),
         QUALITY_PLOT: card.png(_quality_figure(comparisons)),
         SPEED_PLOT: card.png(_speed_figure(measured.tokens_per_second)),
     }
 
 
-def _markdown(
-    name: str, source: Source, checkpoint: DecoderCheckpoint, measured: Measurements, bounds: Mapping[str, Bounds]
-) -> str:
+def _markdown(name: str, source: Source, checkpoint: DecoderCheckpoint, measured: Measurements) -> str:
     config = checkpoint.weights.config
-    graphs = list(measured.quality)
-    positions = measured.quality[graphs[0]].positions
+    positions = next(iter(measured.quality.values())).positions
     cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 4
+    shape = f"{config.layers} layers of {config.heads} heads ({config.kv_heads} of keys), {config.hidden_size} wide"
     return f"""# {name}
 
 Text to its continuation; at most {config.context_tokens:,} tokens, prompt and continuation together.
@@ -66,29 +63,29 @@ Text to its continuation; at most {config.context_tokens:,} tokens, prompt and c
 | weights | `{source.uri}`, by {source.owner} |
 | SHA-256 of the weights as fetched | `{source.sha256}` |
 | licence of the weights | {source.license} |
-| layers, hidden, heads (keys), vocabulary | {config.layers}, {config.hidden_size}, {config.heads} ({config.kv_heads}), {config.vocabulary_size:,} |
-| cache for each token | {cache_bytes:,} bytes |
+| architecture | {shape}; {config.vocabulary_size:,} tokens in the vocabulary |
+| cache | {cache_bytes:,} bytes a token |
 
 Measured {measured.date} on {measured.machine}.
 
 ## What the graphs keep of float32
 
-int4 has the source's own 4-bit weights, to the last bit; int8 rounds their values anew to 8 bits. Both round activations
-to 8 bits, in blocks of 32. The measures compare them with the same weights run in float32, at {positions:,} positions:
-passages of prose, dialogue, code and data in several languages, and the float32 model's own replies. They say nothing of
-how good the model is. A number outside of its bound fails the export.
+int4 has the source's own 4-bit weights, to the last bit; int8 rounds their values anew to 8 bits. Both round
+activations to 8 bits, in blocks of 32. The measures compare them with the same weights run in float32, at
+{positions:,} positions: passages of prose, dialogue, code and data in several languages, and the float32 reference's
+own replies. They say nothing of how good the model is. A number outside of its bound fails the export.
 
-{_quality_table(measured, bounds)}
+{_quality_table(measured)}
 
 ![Divergence and flips]({QUALITY_PLOT})
 
 A graph's greedy text is its own: where two words are nearly as likely, rounding decides. In the golden cases a graph
-agrees with the float32 reference wherever the reference's lead is at least {CLEAR_MARGIN:g} logits.
+agrees with the float32 reference wherever the reference's lead is {CLEAR_MARGIN:g} logits or more.
 
 ## Speed
 
-Tokens a second, without tokenizer and sampling. *Prefill* runs prompts of {PROMPT_TOKENS} tokens; *decode n* makes a token
-for each of n texts of that length at once.
+Tokens a second, without tokenizer and sampling. *Prefill* runs prompts of {PROMPT_TOKENS} tokens; *decode n* makes a
+token for each of n texts of that length at once.
 
 {_speed_table(measured)}
 
@@ -96,15 +93,15 @@ for each of n texts of that length at once.
 """
 
 
-def _quality_table(measured: Measurements, bounds: Mapping[str, Bounds]) -> str:
+def _quality_table(measured: Measurements) -> str:
     graphs = list(measured.quality)
     rows = {
         "rise of the passages' negative log-likelihood": [
-            f"{q.nll_increase:+.2%} (≤ {bounds[g].max_nll_increase:.2%})" for g, q in measured.quality.items()
+            f"{q.nll_increase:+.2%} (≤ {BOUNDS[g].max_nll_increase:.2%})" for g, q in measured.quality.items()
         ],
-        "mean divergence (KL, nats)": [f"{q.kl:.4f} (≤ {bounds[g].max_kl:g})" for g, q in measured.quality.items()],
-        "same likeliest token": [f"{q.top1:.1%} (≥ {bounds[g].min_top1:.1%})" for g, q in measured.quality.items()],
-        "largest lead that another token overtook (logits)": [f"{q.widest_flip:.2f}" for q in measured.quality.values()],
+        "mean divergence (KL, nats)": [f"{q.kl:.4f} (≤ {BOUNDS[g].max_kl:g})" for g, q in measured.quality.items()],
+        "same likeliest token": [f"{q.top1:.1%} (≥ {BOUNDS[g].min_top1:.1%})" for g, q in measured.quality.items()],
+        "largest lead of a token that lost (logits)": [f"{q.widest_flip:.2f}" for q in measured.quality.values()],
         "size of the graph": [f"{measured.size_bytes[graph] / 1e6:.0f} MB" for graph in graphs],
     }
     return _table(["", *graphs], rows)
@@ -112,9 +109,7 @@ def _quality_table(measured: Measurements, bounds: Mapping[str, Bounds]) -> str:
 
 def _speed_table(measured: Measurements) -> str:
     works = ["prefill", *(f"decode {batch}" for batch in BATCHES)]
-    rows = {
-        name: [f"{speeds[work]:,.0f}" for work in works] for name, speeds in measured.tokens_per_second.items()
-    }
+    rows = {name: [f"{speeds[work]:,.0f}" for work in works] for name, speeds in measured.tokens_per_second.items()}
     return _table(["", *works], rows)
 
 
@@ -129,11 +124,11 @@ def _quality_figure(comparisons: Mapping[str, Comparison]) -> Figure:
     bins = np.geomspace(1e-6, 1, 61)
     for name, comparison in comparisons.items():
         left.hist(np.clip(comparison.kl, bins[0], bins[-1]), bins=bins, histtype="step", label=name)
-        right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 1.5, 31), histtype="step", label=name)
+        right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 2, 41), histtype="step", label=name)
     left.set(xscale="log", xlabel="divergence from float32 (nats)", ylabel="positions")
     right.set(xlabel="float32's lead where the likeliest token differs (logits)", ylabel="positions")
     right.axvline(CLEAR_MARGIN, color="tab:red", linestyle="--", label="clear margin of golden cases")
-    left.legend()
+    left.legend(loc="upper left")
     right.legend()
     return figure
 

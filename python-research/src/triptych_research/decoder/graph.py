@@ -28,8 +28,8 @@ class WeightForm(StrEnum):
     """Numeric form of the linear layers."""
 
     FP32 = "fp32"  # dequantised; to judge the others by
-    INT8 = "int8"  # 8 bits in blocks of 32, rounded anew from the source's values
     INT4 = "int4"  # the source's own 4 bits in blocks of 32, with their float offsets: nothing is rounded
+    INT8 = "int8"  # 8 bits in blocks of 32, rounded anew from the source's values
 
 
 def build(weights: DecoderWeights[Matrix], form: WeightForm, activations: int = INT8_ACTIVATIONS) -> onnx.ModelProto:

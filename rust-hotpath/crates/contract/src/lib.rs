@@ -7,7 +7,7 @@
 
 /// What a bundle's files say: `triptych.bundle.v1`.
 pub mod bundle {
-    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    #[allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
     pub mod v1 {
         tonic::include_proto!("triptych.bundle.v1");
     }
@@ -15,7 +15,7 @@ pub mod bundle {
 
 /// What requests and replies say: `triptych.inference.v1`.
 pub mod inference {
-    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    #[allow(clippy::all, clippy::pedantic, missing_docs, rustdoc::all)]
     pub mod v1 {
         tonic::include_proto!("triptych.inference.v1");
     }

@@ -1,7 +1,7 @@
 //! Who runs next. Pure: time comes in with each call, and nothing here waits, sleeps or knows a thread.
 //!
 //! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
-//! tokens, no artificial wait, and nothing runs for nobody.
+//! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,6 +14,11 @@ use crate::{
     turns::{Queued, Turns},
 };
 
+/// What one key of one class has queued may be at most so many times what is left of the bound. So one that floods the
+/// queue alone fills four fifths of it, and however many do, there is room for a newcomer (dynamic thresholds, Choudhury and
+/// Hahne 1998).
+const SHARE: usize = 4;
+
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
 
@@ -24,7 +29,8 @@ pub struct Limits {
     pub workers: usize,
     /// A batch takes inputs until this many tokens. An input that is longer goes alone.
     pub batch_tokens: usize,
-    /// Most tokens that wait. Only a request that finds the queue empty may be larger.
+    /// Most tokens that wait, and each key of each class only its share of them. Only a request that finds the queue empty
+    /// may be larger.
     pub max_queued_tokens: usize,
     /// Longest wait of a request until its first input runs.
     pub max_wait: Duration,
@@ -135,6 +141,7 @@ pub struct Planner {
     waiting: HashMap<RequestId, Waiting>,
     expiries: BTreeSet<(Time, RequestId)>,
     load: Load,
+    running_batches: usize,
     drain: DrainRate,
     last_id: u64,
 }
@@ -150,6 +157,7 @@ impl Planner {
             waiting: HashMap::new(),
             expiries: BTreeSet::new(),
             load: Load::default(),
+            running_batches: 0,
             drain: DrainRate::default(),
             last_id: 0,
         }
@@ -176,21 +184,20 @@ impl Planner {
     /// Queues a request's inputs one by one.
     ///
     /// # Errors
-    /// [`Full`] when the queue would hold more than [`Limits::max_queued_tokens`], unless it is empty.
+    /// [`Full`] when the queue, or the key's share of it, would go beyond [`Limits::max_queued_tokens`], unless it is empty.
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
-        let after = self.load.queued_tokens + tokens;
-        if after > self.limits.max_queued_tokens && self.load.queued_tokens > 0 {
-            let excess = after - self.limits.max_queued_tokens;
+        let excess = self.excess(tokens, self.turns(request.class).tokens_of(&request.key));
+        if excess > 0 && self.load.queued_tokens > 0 {
             let retry_after = self.drain.time_for(excess.min(self.load.queued_tokens), self.limits.workers);
             return Err(Full { retry_after });
         }
         self.last_id += 1;
         let id = RequestId(self.last_id);
-        self.load.queued_tokens = after;
+        self.load.queued_tokens += tokens;
         self.load.queued_inputs += request.inputs.len();
         let items = request.inputs.iter().enumerate().map(|(input, &tokens)| Item { request: id, input, tokens });
-        self.turns(request.class).push(&request.key, items);
+        self.turns_mut(request.class).push(&request.key, items);
         let waiting = Waiting {
             class: request.class,
             key: request.key,
@@ -209,7 +216,7 @@ impl Planner {
         if let Some(time) = waiting.expires() {
             self.expiries.remove(&(time, id));
         }
-        for item in self.turns(waiting.class).remove(&waiting.key, |item| item.request == id) {
+        for item in self.turns_mut(waiting.class).remove(&waiting.key, |item| item.request == id) {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
         }
@@ -219,7 +226,9 @@ impl Planner {
     pub fn next(&mut self, now: Time) -> Decision {
         let expired = self.expire(now);
         let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
-        let batch = turns.take(self.limits.batch_tokens);
+        let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
+        let batch = turns.take(turns.tokens().div_ceil(idle).min(self.limits.batch_tokens));
+        self.running_batches += usize::from(!batch.is_empty());
         for item in &batch {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
@@ -232,10 +241,28 @@ impl Planner {
     /// Takes note that a batch of [`Planner::next`] has run, well or not.
     pub fn finished(&mut self, inputs: usize, tokens: usize, took: Duration) {
         self.load.running_inputs -= inputs;
+        self.running_batches -= 1;
         self.drain.note(tokens, took);
     }
 
-    fn turns(&mut self, class: Class) -> &mut Turns<Item> {
+    /// Tokens that must run before a request of some tokens fits, whose key has `queued` tokens already.
+    fn excess(&self, tokens: usize, queued: usize) -> usize {
+        let after = self.load.queued_tokens + tokens;
+        let beyond_bound = after.saturating_sub(self.limits.max_queued_tokens);
+        let room = self.limits.max_queued_tokens.saturating_sub(after).saturating_mul(SHARE);
+        // Each token of the key that runs takes one from its side and adds SHARE to the room.
+        let beyond_share = (queued + tokens).saturating_sub(room).div_ceil(SHARE + 1);
+        beyond_bound.max(beyond_share)
+    }
+
+    fn turns(&self, class: Class) -> &Turns<Item> {
+        match class {
+            Class::Interactive => &self.interactive,
+            Class::Batch => &self.batch,
+        }
+    }
+
+    fn turns_mut(&mut self, class: Class) -> &mut Turns<Item> {
         match class {
             Class::Interactive => &mut self.interactive,
             Class::Batch => &mut self.batch,

@@ -24,6 +24,8 @@ const LOOK_AHEAD: usize = 16;
 pub struct Turns<T> {
     /// Tokens that a turn gives.
     quantum: usize,
+    /// Tokens of all that is queued.
+    tokens: usize,
     lanes: HashMap<Arc<str>, Lane<T>>,
     /// The keys that have work; the first one's turn is now.
     ring: VecDeque<Arc<str>>,
@@ -34,6 +36,8 @@ pub struct Turns<T> {
 struct Lane<T> {
     /// Oldest first.
     queue: VecDeque<T>,
+    /// Tokens of all that is queued.
+    tokens: usize,
     /// Tokens that it may still take in this turn, or has saved from the last one.
     deficit: usize,
     in_turn: bool,
@@ -43,7 +47,7 @@ impl<T: Queued> Turns<T> {
     /// Empty queues whose turns give `quantum` tokens.
     #[must_use]
     pub fn new(quantum: usize) -> Self {
-        Self { quantum: quantum.max(1), lanes: HashMap::new(), ring: VecDeque::new() }
+        Self { quantum: quantum.max(1), tokens: 0, lanes: HashMap::new(), ring: VecDeque::new() }
     }
 
     /// Whether nothing is queued.
@@ -52,13 +56,29 @@ impl<T: Queued> Turns<T> {
         self.ring.is_empty()
     }
 
+    /// Tokens of all that is queued.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Tokens that a key has queued.
+    #[must_use]
+    pub fn tokens_of(&self, key: &str) -> usize {
+        self.lanes.get(key).map_or(0, |lane| lane.tokens)
+    }
+
     /// Queues items of one key.
     pub fn push(&mut self, key: &Arc<str>, items: impl IntoIterator<Item = T>) {
         let lane = self.lanes.entry(key.clone()).or_insert_with(|| {
             self.ring.push_back(key.clone());
-            Lane { queue: VecDeque::new(), deficit: 0, in_turn: false }
+            Lane { queue: VecDeque::new(), tokens: 0, deficit: 0, in_turn: false }
         });
-        lane.queue.extend(items);
+        for item in items {
+            self.tokens += item.tokens();
+            lane.tokens += item.tokens();
+            lane.queue.push_back(item);
+        }
     }
 
     /// Takes some items out of a key's queue.
@@ -66,6 +86,9 @@ impl<T: Queued> Turns<T> {
         let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
         let (removed, kept): (Vec<T>, Vec<T>) = lane.queue.drain(..).partition(which);
         lane.queue = kept.into();
+        let tokens = removed.iter().map(Queued::tokens).sum::<usize>();
+        self.tokens -= tokens;
+        lane.tokens -= tokens;
         if lane.queue.is_empty() {
             self.lanes.remove(key);
             self.ring.retain(|other| other != key);
@@ -96,6 +119,7 @@ impl<T: Queued> Turns<T> {
                 Some(_) => break, // its turn goes on with the next batch
             }
         }
+        self.tokens -= batch.iter().map(Queued::tokens).sum::<usize>();
         batch
     }
 }
@@ -119,6 +143,7 @@ impl<T: Queued> Lane<T> {
         let mut next = Some(0);
         while let Some(item) = next.and_then(|place| self.queue.remove(place)) {
             self.deficit -= item.tokens();
+            self.tokens -= item.tokens();
             *room = room.saturating_sub(item.tokens());
             batch.push(item);
             next = self.most_like(like, self.deficit.min(*room));

@@ -78,8 +78,9 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_WORKERS", default_value = "0", value_name = "THREADS")]
     pub workers: String,
 
-    /// Threads that move messages. They need little: more of them take time from the sessions.
-    #[arg(long, env = "HOTPATH_ASYNC_THREADS", default_value = "2", value_name = "THREADS")]
+    /// Threads that move messages and tokenize short texts; 0 takes one for every four sessions. They need a tenth of the
+    /// sessions' time, and each one more is one more to wake up.
+    #[arg(long, env = "HOTPATH_ASYNC_THREADS", default_value = "0", value_name = "THREADS")]
     pub async_threads: String,
 
     /// A batch takes inputs until so many tokens; a longer input goes alone. More makes short texts a little cheaper and

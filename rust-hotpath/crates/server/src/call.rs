@@ -96,7 +96,7 @@ pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next
         traceparent = logged(headers, "traceparent")
     );
     let timeout = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    let deadline = timeout.and_then(|timeout| started.checked_add(timeout - HEAD_START.min(timeout / 4)));
+    let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 4))));
     request.extensions_mut().insert(Call { started, deadline });
 
     let works = matches!(method, "Embed" | "Tokenize");
@@ -165,6 +165,8 @@ fn parse_timeout(value: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tower::Service;
+
     use super::*;
 
     #[test]
@@ -178,6 +180,27 @@ mod tests {
         for malformed in ["", "m", "1", "-1S", "1.5S", "100000000S", "1s", "1é", "é"] {
             assert_eq!(parse_timeout(malformed), None, "{malformed}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_handler_is_that_calls_error() {
+        async fn panics() -> axum::http::StatusCode {
+            panic!("a handler that panics")
+        }
+        let calls = Arc::new(Calls {
+            metrics: Arc::new(Metrics::new("test")),
+            in_flight: TaskTracker::new(),
+            draining: CancellationToken::new(),
+        });
+        let mut routes = axum::Router::new()
+            .route("/service/Embed", axum::routing::post(panics))
+            .layer(axum::middleware::from_fn_with_state(calls.clone(), through));
+        let request = Request::post("/service/Embed").body(axum::body::Body::empty()).unwrap();
+        let response = routes.call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("panics"), "the cause is for the log: {}", status.message());
+        assert!(calls.in_flight.is_empty(), "a drain does not wait for it");
     }
 
     #[test]

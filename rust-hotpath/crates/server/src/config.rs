@@ -56,6 +56,9 @@ pub struct Config {
     pub log_level: Level,
 }
 
+/// A session's texts cost the asynchronous threads about a tenth of what they cost the session (docs/benchmarks.md).
+const SESSIONS_PER_ASYNC_THREAD: usize = 4;
+
 /// Everything that is wrong with the settings.
 #[derive(Debug, Default, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Faults(Vec<String>);
@@ -87,6 +90,10 @@ impl Config {
     pub fn check(args: &Serve) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let models = PathBuf::from(&args.models);
+        let workers = match faults.number("workers", &args.workers, 0..=1024) {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
         let config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
@@ -96,15 +103,15 @@ impl Config {
             onnxruntime_library: faults.library(&args.onnxruntime_library, &args.onnxruntime_sha256),
             precision: faults.precision(&args.precision),
             limits: Limits {
-                workers: match faults.number("workers", &args.workers, 0..=1024) {
-                    0 => thread::available_parallelism().map_or(1, usize::from),
-                    workers => workers,
-                },
+                workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
                 max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
             },
-            async_threads: faults.number("async-threads", &args.async_threads, 1..=256),
+            async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
+                0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
+                threads => threads,
+            },
             max_inputs: faults.number("max-inputs", &args.max_inputs, 1..=65_536),
             max_message_bytes: faults.number("max-message-bytes", &args.max_message_bytes, 1024..=1 << 30),
             max_streams: faults.number("max-streams", &args.max_streams, 1..=1_000_000),

@@ -22,7 +22,7 @@ pub enum Error {
     InvalidValue { field: &'static str, problem: String },
     #[error("the request message {problem}")]
     BadMessage { problem: &'static str },
-    #[error("there is no model \"{model}\"; ListModels lists them")]
+    #[error("there is no model \"{model}\"")]
     ModelNotFound { model: String },
     #[error("`{field}` is empty")]
     EmptyInput { field: String },
@@ -36,6 +36,8 @@ pub enum Error {
     DimensionsUnsupported { actual: u32, supported: Vec<u32> },
     #[error("the queue is full; retry in {} ms", retry_after.as_millis())]
     QueueFull { retry_after: Duration },
+    #[error("the request waited too long in the queue; retry in {} ms", retry_after.as_millis())]
+    WaitedTooLong { retry_after: Duration },
     #[error("the deadline passed before the request was done")]
     DeadlineExceeded,
     #[error("this process is shutting down")]
@@ -91,7 +93,7 @@ impl Error {
             Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
             Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
             Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
-            Self::QueueFull { .. } => ErrorReason::QueueFull,
+            Self::QueueFull { .. } | Self::WaitedTooLong { .. } => ErrorReason::QueueFull,
             Self::DeadlineExceeded => ErrorReason::DeadlineExceeded,
             Self::ShuttingDown => ErrorReason::HotpathUnavailable,
             Self::ModelNotReady { .. } => ErrorReason::ModelNotReady,
@@ -103,7 +105,7 @@ impl Error {
     /// When a later attempt may succeed; `None` where repeating cannot mend it.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after } => Some(*retry_after),
+            Self::QueueFull { retry_after } | Self::WaitedTooLong { retry_after } => Some(*retry_after),
             Self::ShuttingDown | Self::ModelNotReady { .. } | Self::Internal { .. } => Some(LOOK_AGAIN),
             _ => None,
         }
@@ -155,7 +157,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::DeadlineExceeded => Self::DeadlineExceeded,
-            Failure::WaitedTooLong { retry_after } => Self::QueueFull { retry_after },
+            Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             Failure::RunFailed { .. } => Self::Internal { cause: failure.to_string() },
             Failure::Closed => Self::ShuttingDown,
         }

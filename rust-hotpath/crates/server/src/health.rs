@@ -1,6 +1,9 @@
 //! `grpc.health.v1`: one service name for each model, and the empty one for all of them.
 
+use std::sync::Arc;
+
 use hotpath_contract::inference::v1::ModelState;
+use tokio::sync::Mutex;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::models::{Model, Models};
@@ -10,18 +13,21 @@ use crate::models::{Model, Models};
 pub struct Health {
     reporter: HealthReporter,
     models: Models,
+    /// Held from looking at the models until that is told, so that what is told last is what was seen last.
+    telling: Arc<Mutex<()>>,
 }
 
 impl Health {
     /// Nothing serves yet.
     pub async fn new(reporter: HealthReporter, models: Models) -> Self {
-        let health = Self { reporter, models };
+        let health = Self { reporter, models, telling: Arc::default() };
         health.nothing_serves().await;
         health
     }
 
-    /// Tells of one model, and so of all.
+    /// Tells of one model, and so of all. Those who watch hear of it even if it is no news: call it for news alone.
     pub async fn tell(&self, model: &Model) {
+        let _telling = self.telling.lock().await;
         let ready = model.now().state == ModelState::Ready;
         self.reporter.set_service_status(service(model), status(ready)).await;
         self.reporter.set_service_status("", status(self.models.all_ready())).await;

@@ -85,7 +85,7 @@ impl Inference {
         ending.outcome = match &result {
             Ok(_) => Outcome::Completed,
             Err(Error::DeadlineExceeded) => Outcome::Expired,
-            Err(Error::QueueFull { .. }) => Outcome::Refused,
+            Err(Error::QueueFull { .. } | Error::WaitedTooLong { .. }) => Outcome::Refused,
             Err(_) => Outcome::Failed,
         };
         if let Ok(done) = &result {

@@ -3,6 +3,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`args`], [`config`] | settings, and their checks |
+//! | [`program`] | the subcommands |
 //! | [`serve`], [`signals`] | the life of the process: wiring, and drain |
 //! | [`call`] | what every call has: deadline, span, count |
 //! | [`inference`], [`model_service`] | the services |
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod metrics_http;
 pub mod model_service;
 pub mod models;
+pub mod program;
 pub mod requests;
 pub mod serve;
 pub mod signals;

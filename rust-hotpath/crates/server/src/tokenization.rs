@@ -115,3 +115,67 @@ pub fn tokens(serving: &Serving, texts: &[String], caller: &Caller) -> Result<Ve
     };
     texts.iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+    const LONG: usize = AT_ONCE_BYTES + 1;
+
+    fn arrives<T>(channel: &mpsc::Receiver<T>) -> Result<T, Error> {
+        channel.recv_timeout(LIMIT).map_err(|error| Error::Internal { cause: error.to_string() })
+    }
+
+    /// The runtime of this test has one thread: a long text that took it would keep the short one from running.
+    #[tokio::test]
+    async fn a_long_text_does_not_hold_up_a_short_one() {
+        let tokenization = Tokenization::new(1);
+        let (short_ran, short_runs) = mpsc::channel();
+        let long = tokenization.run(LONG, move |_| arrives(&short_runs));
+        let short = tokenization.run(AT_ONCE_BYTES, move |_| Ok(short_ran.send(()).is_ok()));
+        let (long, short) = tokio::join!(long, short);
+        assert_eq!((long, short), (Ok(()), Ok(true)));
+    }
+
+    #[tokio::test]
+    async fn long_texts_use_no_more_threads_than_allowed() {
+        let tokenization = Tokenization::new(1);
+        let (first_runs, first_ran) = mpsc::channel();
+        let (let_first_end, first_may_end) = mpsc::channel();
+        let first = tokenization.run(LONG, move |_| {
+            let _ = first_runs.send(());
+            arrives(&first_may_end)
+        });
+        let second = tokenization.run(LONG, move |_| Ok(first_ran.try_recv().is_ok()));
+        let meanwhile = async {
+            tokio::task::yield_now().await;
+            assert_eq!(tokenization.threads.available_permits(), 0);
+            let_first_end.send(()).unwrap();
+        };
+        let (first, second, ()) = tokio::join!(first, second, meanwhile);
+        assert_eq!((first, second), (Ok(()), Ok(true)), "the second ran after the first");
+    }
+
+    #[tokio::test]
+    async fn work_learns_that_its_caller_is_gone() {
+        let tokenization = Tokenization::new(1);
+        let (let_it_go_on, may_go_on) = mpsc::channel();
+        let (tells, told) = mpsc::channel();
+        let work = tokenization.run(LONG, move |caller| {
+            let _ = tells.send(caller.check());
+            arrives(&may_go_on)?;
+            let _ = tells.send(caller.check());
+            Ok(())
+        });
+        {
+            let mut work = Box::pin(work);
+            assert!(futures_util::poll!(&mut work).is_pending());
+            assert_eq!(arrives(&told).unwrap(), Ok(()));
+        } // the caller goes away
+        let_it_go_on.send(()).unwrap();
+        assert_eq!(arrives(&told).unwrap(), Err(Error::Cancelled));
+    }
+}

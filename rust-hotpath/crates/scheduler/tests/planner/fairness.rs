@@ -33,9 +33,11 @@ impl Contest {
 
     /// Runs one batch and says what it took of each key.
     fn step(&mut self) {
-        for item in self.planner.next(Duration::ZERO).batch {
+        let batch = self.planner.next(Duration::ZERO).batch;
+        for item in &batch {
             self.served[self.owner[&item.request]] += item.tokens;
         }
+        self.planner.finished(batch.len(), 0, Duration::ZERO);
     }
 
     fn spread(&self) -> usize {

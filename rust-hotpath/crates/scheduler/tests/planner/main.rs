@@ -11,6 +11,9 @@ use hotpath_scheduler::planner::{Class, Expiry, Limits, Planner};
 use proptest::prelude::*;
 use world::{Event, World, request};
 
+/// A worker that has no other beside it takes whole batches.
+const ONE_WORKER: Limits = Limits { workers: 1, ..LIMITS };
+
 const LIMITS: Limits =
     Limits { workers: 2, batch_tokens: 100, max_queued_tokens: 2000, max_wait: Duration::from_millis(500) };
 
@@ -53,7 +56,7 @@ proptest! {
 
 #[test]
 fn interactive_goes_before_batch() {
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(ONE_WORKER);
     let batch = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[10, 10])).unwrap();
     let interactive = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[10])).unwrap();
     let first = planner.next(Duration::ZERO).batch;
@@ -63,13 +66,24 @@ fn interactive_goes_before_batch() {
 
 #[test]
 fn like_lengths_go_together_behind_the_oldest() {
-    let mut planner = Planner::new(LIMITS);
+    let mut planner = Planner::new(ONE_WORKER);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[40, 7, 38, 90, 5])).unwrap();
     let lengths =
         |planner: &mut Planner| planner.next(Duration::ZERO).batch.iter().map(|item| item.tokens).collect::<Vec<_>>();
     assert_eq!(lengths(&mut planner), [40, 38, 7, 5]);
     assert_eq!(lengths(&mut planner), [90]);
     assert!(lengths(&mut planner).is_empty());
+}
+
+#[test]
+fn idle_workers_share_what_waits() {
+    let mut planner = Planner::new(LIMITS);
+    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO).batch.len();
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[20; 4])).unwrap();
+    assert_eq!((sizes(&mut planner), sizes(&mut planner)), (2, 2), "each of two idle workers takes half");
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[20; 4])).unwrap();
+    planner.finished(2, 40, Duration::from_millis(1));
+    assert_eq!(sizes(&mut planner), 4, "nobody else is idle");
 }
 
 #[test]
@@ -83,11 +97,13 @@ fn an_input_longer_than_a_batch_goes_alone() {
 #[test]
 fn a_full_queue_refuses_and_says_when_to_come_back() {
     let mut planner = Planner::new(LIMITS);
-    planner.finished(0, 1000, Duration::from_secs(1)); // 1000 tokens a second and worker
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1000])).unwrap();
+    planner.next(Duration::ZERO);
+    planner.finished(1, 1000, Duration::from_secs(1)); // 1000 tokens a second and worker
     let first = request(Class::Interactive, "a", &[100; 20]);
     planner.submit(Duration::ZERO, first).unwrap();
     let full = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[400])).unwrap_err();
-    assert_eq!(full.retry_after, Duration::from_millis(200));
+    assert_eq!(full.retry_after, Duration::from_millis(200), "400 tokens at 2 × 1000 tokens a second");
     assert_eq!(planner.load().queued_tokens, 2000, "a refused request leaves nothing behind");
 }
 
@@ -96,6 +112,19 @@ fn an_empty_queue_takes_a_request_above_the_bound() {
     let mut planner = Planner::new(LIMITS);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[100; 30])).unwrap();
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1])).unwrap_err();
+}
+
+/// Fair turns are worth little to one who is not let in.
+#[test]
+fn a_key_that_floods_the_queue_leaves_room_for_others() {
+    let mut planner = Planner::new(LIMITS);
+    let mut flood = |class, key: &str| while planner.submit(Duration::ZERO, request(class, key, &[10])).is_ok() {};
+    flood(Class::Batch, "a");
+    flood(Class::Batch, "b");
+    flood(Class::Interactive, "a");
+    let queued = planner.load().queued_tokens;
+    assert!(queued >= LIMITS.max_queued_tokens * 4 / 5, "the room is used: {queued}");
+    planner.submit(Duration::ZERO, request(Class::Interactive, "c", &[10])).unwrap();
 }
 
 #[test]

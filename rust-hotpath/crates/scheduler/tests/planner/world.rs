@@ -36,6 +36,10 @@ impl Known {
         self.inputs.iter().enumerate().filter(|(_, (_, place))| *place == Place::Queued).map(|(input, _)| input)
     }
 
+    fn queued_tokens(&self) -> usize {
+        self.queued().map(|input| self.inputs[input].0).sum()
+    }
+
     fn started(&self) -> bool {
         self.inputs.iter().any(|(_, place)| matches!(place, Place::Running | Place::Done))
     }
@@ -115,18 +119,21 @@ impl World {
     fn arrive(&mut self, class: Class, key: usize, inputs: Vec<usize>, deadline: Option<u64>) {
         let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
         let tokens: usize = inputs.iter().sum();
-        let queued = self.queued_tokens();
+        let (queued, of_key) = (self.queued_tokens(), self.queued_tokens_of(class, key));
+        let after = queued + tokens;
+        let left = self.limits.max_queued_tokens.saturating_sub(after);
+        let fits = queued == 0 || (after <= self.limits.max_queued_tokens && of_key + tokens <= 4 * left);
         let request = Request { class, key: format!("key-{key}").into(), deadline, inputs: inputs.clone() };
         match self.planner.submit(self.now, request) {
             Ok(id) => {
-                assert!(queued == 0 || queued + tokens <= self.limits.max_queued_tokens, "admitted beyond the bound");
+                assert!(fits, "admitted beyond the bound");
                 self.largest = self.largest.max(tokens);
                 let inputs = inputs.into_iter().map(|tokens| (tokens, Place::Queued)).collect();
                 let known = Known { class, key, inputs, deadline, arrived: self.now };
                 assert!(self.known.insert(id, known).is_none(), "an id was given twice");
             }
             Err(full) => {
-                assert!(queued > 0 && queued + tokens > self.limits.max_queued_tokens, "refused without need");
+                assert!(!fits, "refused without need");
                 assert!(full.retry_after > Duration::ZERO && full.retry_after <= Duration::from_mins(1));
             }
         }
@@ -195,7 +202,12 @@ impl World {
     }
 
     fn queued_tokens(&self) -> usize {
-        self.known.values().flat_map(|known| known.queued().map(|input| known.inputs[input].0)).sum()
+        self.known.values().map(Known::queued_tokens).sum()
+    }
+
+    fn queued_tokens_of(&self, class: Class, key: usize) -> usize {
+        let of_key = self.known.values().filter(|known| (known.class, known.key) == (class, key));
+        of_key.map(Known::queued_tokens).sum()
     }
 
     fn check_bounds(&self) {

@@ -34,12 +34,14 @@ impl Serving {
         self.bundle.manifest.embedding.dimensions[0]
     }
 
-    /// "int8" or "fp32".
+    /// As in "int8" or "fp32".
     #[must_use]
     pub fn precision(&self) -> &'static str {
         match self.graph.precision {
             Precision::Int8 => "int8",
             Precision::Fp32 => "fp32",
+            Precision::Int8Block => "int8_block",
+            Precision::Int4Block => "int4_block",
             Precision::Unspecified => "",
         }
     }

@@ -113,10 +113,13 @@ impl Supervisor {
             Some(false) => (ModelState::Failed, format!("no inference succeeded lately: {}", self.failing)),
             None => (ModelState::Failed, self.refused.clone()),
         };
-        if state != before {
+        let news = state != before;
+        if news {
             tracing::info!(model = self.model.name(), state = state.as_str_name(), reason = message, "model state");
         }
         self.model.set(Now { state, serving: self.serving.clone(), message });
-        self.health.tell(&self.model).await;
+        if news {
+            self.health.tell(&self.model).await;
+        }
     }
 }

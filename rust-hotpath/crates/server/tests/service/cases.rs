@@ -8,12 +8,14 @@ use hotpath_contract::{
     reason_from_name,
 };
 use hotpath_server::error::grpc_code;
+use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 use tonic::Status;
 
+use crate::operations::send_raw;
 use crate::support::{TestServer, config, embed, reason, texts};
 
 #[derive(Deserialize)]
@@ -64,7 +66,7 @@ fn expand(value: Value) -> Value {
 }
 
 /// Reads a message in Protobuf's JSON form.
-fn message<M: prost::Message + Default>(name: &str, json: Value) -> M {
+fn message<M: Message + Default>(name: &str, json: Value) -> M {
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let descriptor = pool.get_message_by_name(&format!("triptych.inference.v1.{name}")).unwrap();
     DynamicMessage::deserialize(descriptor, json).unwrap().transcode_to().unwrap()
@@ -133,8 +135,12 @@ async fn what_is_no_request_is_an_invalid_value() {
     let status = embed(&server.client(), texts(&[&"x".repeat(2000)])).await.unwrap_err();
     assert_eq!(reason(&status).0, "INVALID_VALUE");
     assert!(status.message().contains("bytes"), "{status:?}");
-    let status = crate::operations::send_raw(&server, b"\xff\xff\xff", "30S").await;
-    assert_eq!(reason(&status).0, "INVALID_VALUE");
+    let whole = texts(&["a", "b"]).encode_to_vec();
+    for cut in 0..whole.len() {
+        let status = send_raw(&server, &whole[..cut], "30S").await;
+        let reason = reason(&status).0;
+        assert!(["INVALID_VALUE", "MISSING_FIELD", "EMPTY_INPUT"].contains(&reason.as_str()), "{cut}: {status:?}");
+    }
     assert!(
         tokio::time::timeout(Duration::from_secs(30), embed(&server.client(), texts(&["a"]))).await.unwrap().is_ok()
     );

@@ -61,6 +61,7 @@ fn errors() -> Vec<Error> {
         Error::TokenIdOutOfRange { field: field(), place: 0, actual: 2, limit: 1 },
         Error::DimensionsUnsupported { actual: 2, supported: vec![1] },
         Error::QueueFull { retry_after: delay },
+        Error::WaitedTooLong { retry_after: delay },
         Error::DeadlineExceeded,
         Error::ShuttingDown,
         Error::ModelNotReady { model: String::new() },

@@ -98,3 +98,29 @@ async fn interactive_work_overtakes_batch_work_that_waits() {
     batch.await.unwrap();
     assert!(control.position(&[9; 100]) < control.position(&[8; 100]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_too_long_is_refused_with_a_delay() {
+    let control = Arc::new(Control::default());
+    let mut config = config();
+    config.limits.workers = 1;
+    config.limits.max_wait = Duration::from_millis(200);
+    let server = TestServer::start_with(config, control.factory()).await;
+    server.wait_for(|model| model.state() == ModelState::Ready).await;
+    control.close();
+    let (client, other) = (server.client(), server.client());
+    let first = tokio::spawn(async move { embed(&client, request(vec![ids(&[1])])).await.is_ok() });
+    eventually("the first text being run", || async { control.ran(&[1]).then_some(()) }).await;
+    let waits = tokio::spawn(async move { embed(&other, request(vec![ids(&[2])])).await });
+    eventually("its being queued", || async {
+        (server.metric("hotpath_queued_inputs", "").await == 1.0).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(200)).await; // time itself is what is tested
+    control.open();
+    let status = waits.await.unwrap().unwrap_err();
+    let (reason, details) = reason(&status);
+    assert_eq!(reason, "QUEUE_FULL");
+    assert!(details.retry_info().is_some() && status.message().contains("waited"), "{status:?}");
+    assert!(first.await.unwrap() && !control.ran(&[2]));
+}

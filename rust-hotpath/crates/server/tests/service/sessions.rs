@@ -18,6 +18,7 @@ pub const PANICS: u32 = 30_000;
 #[derive(Default)]
 pub struct Control {
     failing: AtomicBool,
+    company: AtomicBool,
     closed: Mutex<bool>,
     opened: Condvar,
     runs: Mutex<Vec<Vec<Vec<u32>>>>,
@@ -27,6 +28,11 @@ impl Control {
     /// From now on every run fails, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// From now on a vector's last bits tell how many were in its batch.
+    pub fn depend_on_company(&self) {
+        self.company.store(true, Ordering::Relaxed);
     }
 
     /// Runs wait until [`Control::open`].
@@ -75,7 +81,18 @@ impl Encode for Session {
         if self.control.failing.load(Ordering::Relaxed) {
             return Err(RunError("a session that fails".to_owned()));
         }
-        let other = vec![1.0; self.dimensions];
-        Ok(texts.iter().map(|text| self.golden.get(*text).unwrap_or(&other).clone()).collect())
+        let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| self.vector(text)).collect();
+        if self.control.company.load(Ordering::Relaxed) && texts.len() > 1 {
+            for vector in &mut vectors {
+                vector[0] = vector[0].next_up();
+            }
+        }
+        Ok(vectors)
+    }
+}
+
+impl Session {
+    fn vector(&self, text: &[u32]) -> Vec<f32> {
+        self.golden.get(text).cloned().unwrap_or_else(|| vec![1.0; self.dimensions])
     }
 }

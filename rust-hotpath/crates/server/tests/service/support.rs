@@ -48,7 +48,7 @@ pub fn config() -> Config {
         onnxruntime_library: library_path(),
         onnxruntime_sha256: None,
         precision: None,
-        limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(60) },
+        limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
         async_threads: 2,
         max_inputs: 2048,
         max_message_bytes: 16 << 20,

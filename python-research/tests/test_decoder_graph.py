@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-import tiny
+import tiny_decoder as tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -31,6 +31,12 @@ def test_rounding_to_8_bits_moves_a_weight_by_half_a_step_at_most(values: np.nda
 
 
 @given(MATRICES)
+def test_each_block_s_largest_weight_has_the_largest_code(values: np.ndarray) -> None:
+    largest = np.abs(to_int8(values).codes.astype(int) - 128).max(axis=-1)  # [outputs, blocks]
+    assert set(largest[np.abs(values).reshape(*largest.shape, 32).max(axis=-1) > 1e-30]) <= {127}
+
+
+@given(MATRICES)
 def test_8_bit_weights_are_left_alone(values: np.ndarray) -> None:
     matrix = to_int8(values)
     assert to_int8(matrix) is matrix

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import tiny
+import tiny_decoder as tiny
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder import golden
@@ -22,7 +22,7 @@ CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7
 
 def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
     model = build(weights, WeightForm.INT8)
-    return DecoderSession(model.SerializeToString(), slots=2, capacity=tiny.CONFIG.context_tokens)
+    return DecoderSession(model.SerializeToString(), slots=len(CASES), capacity=tiny.CONFIG.context_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_row_that_reads_its_neighbour_is_found(session: DecoderSession, monkey
         return run(slot, ids, [max(lengths)] * len(lengths), rows)
 
     monkeypatch.setattr(session, "run", leak)
-    with pytest.raises(GoldenError, match="not the same alone and in a batch of 2"):
+    with pytest.raises(GoldenError, match="not the same alone and in a batch of 3"):
         golden.replay([case.ids for case in CASES], session)
 
 
@@ -115,5 +115,6 @@ def test_a_prompt_whose_last_bits_depend_on_its_chunks_is_found(
         return np.nextafter(logits, np.float32(np.inf)) if chunk_tokens == MIN_CHUNK_TOKENS else logits
 
     monkeypatch.setattr(session, "prefill", round_otherwise)
+    prompts = [case.ids for case in CASES]
     with pytest.raises(GoldenError, match=r"generations\[0\]: other logits in chunks of 3 than of 32"):
-        golden.replay([case.ids for case in CASES], session)
+        golden.check_chunks(prompts, golden.replay(prompts, session), session)

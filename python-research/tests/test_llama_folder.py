@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
+import tiny_decoder as tiny
 
 from triptych_research.decoder import llama_folder
 from triptych_research.json_fields import CheckpointError

@@ -1,7 +1,7 @@
 """Chat templates in pieces: the ids of the rendered string, except that messages are never read as markup."""
 
 import pytest
-import tiny
+import tiny_decoder as tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Template

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import tiny
+import tiny_decoder as tiny
 
 from triptych_research.decoder.blocks import Floats
 from triptych_research.reference.decoder import ReferenceDecoder, angles, rms_norm, rotate, softmax

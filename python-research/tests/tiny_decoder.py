@@ -8,10 +8,12 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from triptych_research import sources
 from triptych_research.decoder.blocks import BlockMatrix, Floats, Matrix, to_int8
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.reference import compare_decoder
 from triptych_research.sources import WEIGHTS, Source
 
 CONFIG = DecoderConfig(
@@ -163,24 +165,26 @@ def write_folder(folder: Path, source: DecoderWeights[Floats], **changes: object
     }
     config = {name: value for name, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = {"model.embed_tokens.weight": source.embedding, "model.norm.weight": source.final_norm}
-    if source.lm_head is not None:
-        tensors["lm_head.weight"] = source.lm_head
-    for index, layer in enumerate(source.decoder_layers):
-        block = f"model.layers.{index}"
-        tensors |= {
-            f"{block}.input_layernorm.weight": layer.attention_norm,
-            f"{block}.self_attn.q_proj.weight": layer.query,
-            f"{block}.self_attn.k_proj.weight": layer.key,
-            f"{block}.self_attn.v_proj.weight": layer.value,
-            f"{block}.self_attn.o_proj.weight": layer.output,
-            f"{block}.post_attention_layernorm.weight": layer.ffn_norm,
-            f"{block}.mlp.gate_proj.weight": layer.gate,
-            f"{block}.mlp.up_proj.weight": layer.up,
-            f"{block}.mlp.down_proj.weight": layer.down,
-        }
-    save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, folder / WEIGHTS)
+    template = {"bos_token": "<start>", "eos_token": {"content": "<end>"}, "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(template))
+    _tokenizer().save(str(folder / "tokenizer.json"))
+    tensors = {name: np.ascontiguousarray(values) for name, values in compare_decoder.tensors(source).items()}
+    if source.lm_head is None:
+        del tensors["lm_head.weight"]
+    save_file(tensors, folder / WEIGHTS)
     return sources.Folder(folder, license="MIT", owner="nobody").fetch(folder)
+
+
+def _tokenizer() -> Tokenizer:
+    """The vocabulary of `write_gguf` as published folders have it."""
+    tokens = vocabulary()["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    tokenizer = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, [("h", "e")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(CONTROL_TOKENS))
+    tokenizer.enable_truncation(8)  # as published files often are
+    return tokenizer
 
 
 def _tensors(

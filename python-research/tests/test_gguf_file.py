@@ -5,7 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-import tiny
+import tiny_decoder as tiny
 from gguf import GGMLQuantizationType
 
 from triptych_research.decoder import gguf_file

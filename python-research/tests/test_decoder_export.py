@@ -1,0 +1,183 @@
+"""A generation bundle: whole when it is made, and refused with file and field when it is not what it says."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_decoder as tiny
+
+from triptych.bundle.v1 import bundle_pb2
+from triptych_research import bundle, strict_json
+from triptych_research.bundle import BundleError
+from triptych_research.decoder import export, golden, quality
+from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
+from triptych_research.export import ExportError
+from triptych_research.sources import Source
+from triptych_research.store import Store
+
+Edit = Callable[[bundle_pb2.Manifest], None]
+EditGolden = Callable[[bundle_pb2.GenerationGoldenFile], None]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_gguf(folder / "tiny.gguf", tiny.dense_weights())
+    return Source("file:tiny", "0" * 64, "MIT", "nobody", folder)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(source: Source) -> DecoderCheckpoint:
+    return load(source)
+
+
+@pytest.fixture(scope="module")
+def files(source: Source, checkpoint: DecoderCheckpoint) -> dict[str, bytes]:
+    return export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
+    """A bundle on disk that nothing has verified yet."""
+    return write(tmp_path, files)
+
+
+def write(root: Path, files: dict[str, bytes]) -> Path:
+    path = root / "tiny" / bundle.revision_of(files[bundle.MANIFEST])
+    path.mkdir(parents=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    return path
+
+
+def changed(
+    files: dict[str, bytes], edit: Edit | None = None, edit_golden: EditGolden | None = None
+) -> dict[str, bytes]:
+    """The files with manifest and golden cases changed, and hashes that agree with that."""
+    content = {name: value for name, value in files.items() if name != bundle.MANIFEST}
+    if edit_golden is not None:
+        cases = strict_json.parse(content["golden.json"], bundle_pb2.GenerationGoldenFile, "golden.json")
+        edit_golden(cases)
+        content["golden.json"] = strict_json.dump(cases)
+    manifest = strict_json.parse(files[bundle.MANIFEST], bundle_pb2.Manifest, "bundle.json", bundle.MAY_BE_EMPTY)
+    del manifest.files[:]
+    manifest.files.extend(bundle.describe_files(content))
+    if edit is not None:
+        edit(manifest)
+    return content | {bundle.MANIFEST: strict_json.dump(manifest)}
+
+
+def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[str, bytes]) -> None:
+    store = Store(tmp_path)
+    revision = store.add("tiny", files)
+    store.promote("tiny", revision)
+    found = bundle.read(store.current_path("tiny"))
+    assert found.manifest.WhichOneof("task") == "generation"
+    assert [graph.file for graph in found.manifest.graphs] == ["model.int4.onnx", "model.int8.onnx"]
+    assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
+    assert list(found.manifest.generation.stop_token_ids) == [0]
+
+
+def test_the_same_source_makes_the_same_bundle(
+    source: Source, checkpoint: DecoderCheckpoint, files: dict[str, bytes]
+) -> None:
+    assert export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint)) == files
+
+
+def test_without_4_bits_in_the_source_there_is_no_4_bit_graph(tmp_path: Path) -> None:
+    checkpoint = load(tiny.write_folder(tmp_path, tiny.dense_weights()))
+    assert list(export.build_graphs(checkpoint)) == ["int8"]
+
+
+def test_a_model_without_chat_template_has_a_bundle_too(
+    tmp_path: Path, source: Source, checkpoint: DecoderCheckpoint
+) -> None:
+    plain = dataclasses.replace(checkpoint, chat_markup=[])
+    graphs = export.build_graphs(plain)
+    path = write(tmp_path, export.bundle_files("tiny", source, plain, {"int4": graphs["int4"]}))
+    cases = bundle.verify(path).golden
+    assert isinstance(cases, bundle_pb2.GenerationGoldenFile)
+    assert {case.WhichOneof("prompt") for case in cases.generations} == {"text"}
+
+
+def test_a_graph_out_of_bounds_stops_the_export(
+    checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {form: files[f"model.{form}.onnx"] for form in ("int4", "int8")}
+    strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
+    monkeypatch.setattr(quality, "BOUNDS", {"int4": strict, "int8": strict})
+    with pytest.raises(ExportError, match=r"too far from float32: int4: kl is .*, above 0; int8: kl is .*, above 0"):
+        export.judge(checkpoint, files, graphs)
+
+
+def _stop_at(*ids: int) -> Edit:
+    def edit(manifest: bundle_pb2.Manifest) -> None:
+        manifest.generation.stop_token_ids[:] = ids
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "field"),
+    [
+        (lambda manifest: setattr(manifest.generation.kv_cache, "layers", 3), "generation.kv_cache"),
+        (lambda manifest: setattr(manifest.generation.kv_cache, "head_dimensions", 8), "generation.kv_cache"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 2), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 129), "generation.max_chunk_tokens"),
+        (_stop_at(96), "generation.stop_token_ids"),
+        (_stop_at(1, 0), "generation.stop_token_ids"),
+        (_stop_at(), "generation.stop_token_ids"),
+        (
+            lambda manifest: manifest.generation.chat_template.append(manifest.generation.chat_template[0]),
+            "generation.chat_template",
+        ),
+        (lambda manifest: manifest.generation.ClearField("kv_cache"), "generation.kv_cache"),
+    ],
+)
+def test_a_manifest_s_field_is_named(tmp_path: Path, files: dict[str, bytes], edit: Edit, field: str) -> None:
+    with pytest.raises(BundleError, match=rf"bundle.json: {field}"):
+        bundle.read(write(tmp_path, changed(files, edit)))
+
+
+@pytest.mark.parametrize(
+    ("edit_golden", "complaint"),
+    [
+        (lambda cases: cases.generations[1].prompt_ids.append(5), r"generations\[1\].prompt_ids: tokenizer says"),
+        (lambda cases: cases.generations[0].graphs.pop(), r"generations\[0\].graphs: 1, where the manifest has 2"),
+        (lambda cases: cases.generations[0].logit_ids.pop(), r"generations\[0\]: next_token_logits and logit_ids"),
+        (lambda cases: cases.generations[2].reference.margins.pop(), r"generations\[2\]: token_ids and margins"),
+        (lambda cases: cases.chunk_plans[0].chunks.append(1), r"chunk_plans\[0\].chunks: not where prompts are cut"),
+        (lambda cases: cases.ClearField("clear_margin"), "clear_margin"),
+        (
+            lambda cases: setattr(cases.generations[-1].conversation.messages[0], "role", "tool"),
+            r"generations\[\d\].conversation: 'tool' is no role",
+        ),
+        (lambda cases: cases.generations[0].ClearField("reference"), r"generations\[0\].reference"),
+    ],
+)
+def test_a_golden_case_s_field_is_named(
+    tmp_path: Path, files: dict[str, bytes], edit_golden: EditGolden, complaint: str
+) -> None:
+    with pytest.raises(BundleError, match=rf"golden.json: {complaint}"):
+        bundle.read(write(tmp_path, changed(files, edit_golden=edit_golden)))
+
+
+def test_a_golden_token_that_a_graph_does_not_say_is_found(tmp_path: Path, files: dict[str, bytes]) -> None:
+    def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
+        cases.generations[1].graphs[1].token_ids[3] ^= 1
+        cases.generations[1].graphs[1].margins[3] = golden.CLEAR_MARGIN
+
+    path = write(tmp_path, changed(files, edit_golden=edit))
+    bundle.read(path)
+    with pytest.raises(BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int8.onnx"):
+        bundle.verify(path)
+
+
+def test_a_golden_logit_that_a_graph_does_not_have_is_found(folder: Path, files: dict[str, bytes]) -> None:
+    def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
+        cases.generations[2].reference.next_token_logits[0] += 10
+
+    path = write(folder.parent.parent / "other", changed(files, edit_golden=edit))
+    with pytest.raises(BundleError, match=r"generations\[2\]: max_abs_error of the logits"):
+        bundle.verify(path)

@@ -1,0 +1,54 @@
+//! What each subcommand does.
+
+use std::{error::Error, future::Future};
+
+use hotpath_runtime::Library;
+
+use crate::{
+    args::{Command, table},
+    config::{Config, grpc_address},
+    healthcheck,
+    metrics::Metrics,
+    models::load::onnx_sessions,
+    serve::{Listeners, serve},
+    signals, telemetry,
+};
+
+/// Runs a subcommand to its end.
+///
+/// # Errors
+/// [`Faults`](crate::config::Faults) where the settings are wrong; any other error is a failure of the run.
+pub fn execute(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::ConfigDocs => print!("{}", table()),
+        Command::Healthcheck(listen) => {
+            telemetry::start(tracing::Level::INFO);
+            block_on(1, healthcheck::check(grpc_address(&listen)?))?;
+        }
+        Command::Serve(args) => {
+            let config = Config::check(&args)?;
+            if !args.check_config {
+                run(&config)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn run(config: &Config) -> Result<(), Box<dyn Error>> {
+    telemetry::start(config.log_level);
+    let library = Library::load(&config.onnxruntime_library, config.onnxruntime_sha256.as_deref())?;
+    let metrics = Metrics::new(library.version());
+    block_on(config.async_threads, async {
+        let shutdown = signals::shutdown()?;
+        let listeners = Listeners::bind(config).await?;
+        Ok(serve(config, onnx_sessions(library), metrics, listeners, shutdown).await?)
+    })
+}
+
+fn block_on<T>(threads: usize, work: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background(); // a drain that took too long leaves work behind, which must not hold the process
+    outcome
+}
