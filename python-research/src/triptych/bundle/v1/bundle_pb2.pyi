@@ -71,7 +71,7 @@ CHAT_PLACE_AFTER_ASSISTANT: ChatPlace
 CHAT_PLACE_REPLY: ChatPlace
 
 class Manifest(_message.Message):
-    __slots__ = ("format_version", "name", "source", "files", "onnxruntime_version", "graphs", "tokenizer", "golden_file", "embedding", "generation")
+    __slots__ = ("format_version", "name", "source", "files", "onnxruntime_version", "graphs", "tokenizer", "golden_file", "embedding", "generation", "classification")
     FORMAT_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class Manifest(_message.Message):
     GOLDEN_FILE_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
     format_version: int
     name: str
     source: Source
@@ -92,7 +93,8 @@ class Manifest(_message.Message):
     golden_file: str
     embedding: EmbeddingTask
     generation: GenerationTask
-    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., onnxruntime_version: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., golden_file: _Optional[str] = ..., embedding: _Optional[_Union[EmbeddingTask, _Mapping]] = ..., generation: _Optional[_Union[GenerationTask, _Mapping]] = ...) -> None: ...
+    classification: ClassificationTask
+    def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Source, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., onnxruntime_version: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., golden_file: _Optional[str] = ..., embedding: _Optional[_Union[EmbeddingTask, _Mapping]] = ..., generation: _Optional[_Union[GenerationTask, _Mapping]] = ..., classification: _Optional[_Union[ClassificationTask, _Mapping]] = ...) -> None: ...
 
 class Source(_message.Message):
     __slots__ = ("uri", "sha256", "license", "owner")
@@ -209,6 +211,38 @@ class MarkupPiece(_message.Message):
     text: str
     control: bool
     def __init__(self, text: _Optional[str] = ..., control: _Optional[bool] = ...) -> None: ...
+
+class ClassificationTask(_message.Message):
+    __slots__ = ("encoder", "encoder_sha256", "labels")
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SHA256_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    encoder: str
+    encoder_sha256: str
+    labels: _containers.RepeatedCompositeFieldContainer[ClassLabel]
+    def __init__(self, encoder: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ...) -> None: ...
+
+class ClassLabel(_message.Message):
+    __slots__ = ("name", "threshold")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    threshold: float
+    def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
+
+class ClassificationGoldenFile(_message.Message):
+    __slots__ = ("classifications",)
+    CLASSIFICATIONS_FIELD_NUMBER: _ClassVar[int]
+    classifications: _containers.RepeatedCompositeFieldContainer[GoldenClassification]
+    def __init__(self, classifications: _Optional[_Iterable[_Union[GoldenClassification, _Mapping]]] = ...) -> None: ...
+
+class GoldenClassification(_message.Message):
+    __slots__ = ("text", "scores")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, text: _Optional[str] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GoldenFile(_message.Message):
     __slots__ = ("embeddings",)

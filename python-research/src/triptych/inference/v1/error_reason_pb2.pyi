@@ -32,6 +32,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_HOTPATH_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_MODEL_NOT_READY: _ClassVar[ErrorReason]
     ERROR_REASON_CANCELLED: _ClassVar[ErrorReason]
+    ERROR_REASON_SLOW_READER: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_MISSING_API_KEY: ErrorReason
@@ -59,4 +60,5 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
 ERROR_REASON_HOTPATH_UNAVAILABLE: ErrorReason
 ERROR_REASON_MODEL_NOT_READY: ErrorReason
 ERROR_REASON_CANCELLED: ErrorReason
+ERROR_REASON_SLOW_READER: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason

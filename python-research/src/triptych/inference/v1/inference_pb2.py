@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%triptych/inference/v1/inference.proto\x12\x15triptych.inference.v1\x1a\x1egoogle/protobuf/duration.proto\"\xad\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x31\n\x06inputs\x18\x02 \x03(\x0b\x32!.triptych.inference.v1.EmbedInput\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x35\n\nscheduling\x18\x05 \x01(\x0b\x32!.triptych.inference.v1.Scheduling\"[\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x34\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x1f.triptych.inference.v1.TokenIdsH\x00\x42\x07\n\x05input\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xaa\x01\n\rEmbedResponse\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\r\x12\x18\n\x10truncated_inputs\x18\x05 \x03(\r\x12/\n\x07timings\x18\x06 \x01(\x0b\x32\x1e.triptych.inference.v1.Timings\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"G\n\x10TokenizeResponse\x12\x33\n\x05texts\x18\x01 \x03(\x0b\x32$.triptych.inference.v1.TokenizedText\"Y\n\rTokenizedText\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x13\n\x0b\x62yte_starts\x18\x02 \x03(\r\x12\x11\n\tbyte_ends\x18\x03 \x03(\r\x12\x13\n\x0btoken_count\x18\x04 \x01(\r\"U\n\nScheduling\x12\x14\n\x0c\x66\x61irness_key\x18\x01 \x01(\t\x12\x31\n\x08priority\x18\x02 \x01(\x0e\x32\x1f.triptych.inference.v1.Priority\"\x8e\x01\n\x07Timings\x12+\n\x08tokenize\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x32\xc3\x01\n\x10InferenceService\x12R\n\x05\x45mbed\x12#.triptych.inference.v1.EmbedRequest\x1a$.triptych.inference.v1.EmbedResponse\x12[\n\x08Tokenize\x12&.triptych.inference.v1.TokenizeRequest\x1a\'.triptych.inference.v1.TokenizeResponseBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%triptych/inference/v1/inference.proto\x12\x15triptych.inference.v1\x1a\x1egoogle/protobuf/duration.proto\"\xad\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x31\n\x06inputs\x18\x02 \x03(\x0b\x32!.triptych.inference.v1.EmbedInput\x12\x12\n\ndimensions\x18\x03 \x01(\r\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x35\n\nscheduling\x18\x05 \x01(\x0b\x32!.triptych.inference.v1.Scheduling\"[\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x34\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x1f.triptych.inference.v1.TokenIdsH\x00\x42\x07\n\x05input\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\xaa\x01\n\rEmbedResponse\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x12\n\ndimensions\x18\x02 \x01(\r\x12\x12\n\nembeddings\x18\x03 \x01(\x0c\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\r\x12\x18\n\x10truncated_inputs\x18\x05 \x03(\r\x12/\n\x07timings\x18\x06 \x01(\x0b\x32\x1e.triptych.inference.v1.Timings\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"G\n\x10TokenizeResponse\x12\x33\n\x05texts\x18\x01 \x03(\x0b\x32$.triptych.inference.v1.TokenizedText\"Y\n\rTokenizedText\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x13\n\x0b\x62yte_starts\x18\x02 \x03(\r\x12\x11\n\tbyte_ends\x18\x03 \x03(\r\x12\x13\n\x0btoken_count\x18\x04 \x01(\r\"\xc2\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12;\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32#.triptych.inference.v1.ConversationH\x00\x12\x34\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x1f.triptych.inference.v1.TokenIdsH\x00\x12\x12\n\nmax_tokens\x18\x05 \x01(\r\x12\x0f\n\x07\x63hoices\x18\x06 \x01(\r\x12\x31\n\x08sampling\x18\x07 \x01(\x0b\x32\x1f.triptych.inference.v1.Sampling\x12)\n\x04stop\x18\x08 \x01(\x0b\x32\x1b.triptych.inference.v1.Stop\x12\x19\n\x0ctop_logprobs\x18\t \x01(\rH\x01\x88\x01\x01\x12-\n\x06\x66ormat\x18\n \x01(\x0b\x32\x1d.triptych.inference.v1.Format\x12\x35\n\nscheduling\x18\x0b \x01(\x0b\x32!.triptych.inference.v1.SchedulingB\x08\n\x06promptB\x0f\n\r_top_logprobs\"@\n\x0c\x43onversation\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.triptych.inference.v1.Message\"E\n\x07Message\x12)\n\x04role\x18\x01 \x01(\x0e\x32\x1b.triptych.inference.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xef\x02\n\x08Sampling\x12\x18\n\x0btemperature\x18\x01 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x05 \x01(\x02\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x1f\n\x12repetition_penalty\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12\x42\n\nlogit_bias\x18\x08 \x03(\x0b\x32..triptych.inference.v1.Sampling.LogitBiasEntry\x12\x11\n\x04seed\x18\t \x01(\x04H\x03\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seed\"R\n\x04Stop\x12\x0f\n\x07strings\x18\x01 \x03(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x12\n\nignore_eos\x18\x03 \x01(\x08\x12\x12\n\nmin_tokens\x18\x04 \x01(\r\"c\n\x06\x46ormat\x12\x38\n\x0bjson_object\x18\x01 \x01(\x0b\x32!.triptych.inference.v1.JsonObjectH\x00\x12\x15\n\x0bjson_schema\x18\x02 \x01(\tH\x00\x42\x08\n\x06\x66ormat\"\x0c\n\nJsonObject\"\x87\x01\n\x10GenerateResponse\x12\x35\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32$.triptych.inference.v1.GenerateDeltaH\x00\x12\x33\n\x04\x64one\x18\x02 \x01(\x0b\x32#.triptych.inference.v1.GenerateDoneH\x00\x42\x07\n\x05\x65vent\"\x93\x01\n\rGenerateDelta\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x35\n\x06tokens\x18\x03 \x03(\x0b\x32%.triptych.inference.v1.GeneratedToken\x12-\n\x06\x66inish\x18\x04 \x01(\x0b\x32\x1d.triptych.inference.v1.Finish\"w\n\x0eGeneratedToken\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\x39\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32#.triptych.inference.v1.TokenLogprob\":\n\x0cTokenLogprob\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\"z\n\x06\x46inish\x12\x17\n\rstop_token_id\x18\x01 \x01(\rH\x00\x12\x15\n\x0bstop_string\x18\x02 \x01(\tH\x00\x12\x36\n\x06length\x18\x03 \x01(\x0b\x32$.triptych.inference.v1.LengthReachedH\x00\x42\x08\n\x06reason\"\x0f\n\rLengthReached\"\xa2\x01\n\x0cGenerateDone\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\x12\x37\n\x07timings\x18\x05 \x01(\x0b\x32&.triptych.inference.v1.GenerateTimings\"\xbf\x01\n\x0fGenerateTimings\x12+\n\x08tokenize\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07prefill\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"f\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x35\n\nscheduling\x18\x03 \x01(\x0b\x32!.triptych.inference.v1.Scheduling\"\xd9\x01\n\x10\x43lassifyResponse\x12\x10\n\x08revision\x18\x01 \x01(\t\x12,\n\x06labels\x18\x02 \x03(\x0b\x32\x1c.triptych.inference.v1.Label\x12>\n\x0f\x63lassifications\x18\x03 \x03(\x0b\x32%.triptych.inference.v1.Classification\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\r\x12/\n\x07timings\x18\x05 \x01(\x0b\x32\x1e.triptych.inference.v1.Timings\"(\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\x02\" \n\x0e\x43lassification\x12\x0e\n\x06scores\x18\x01 \x03(\x02\"U\n\nScheduling\x12\x14\n\x0c\x66\x61irness_key\x18\x01 \x01(\t\x12\x31\n\x08priority\x18\x02 \x01(\x0e\x32\x1f.triptych.inference.v1.Priority\"\x8e\x01\n\x07Timings\x12+\n\x08tokenize\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x32\xff\x02\n\x10InferenceService\x12R\n\x05\x45mbed\x12#.triptych.inference.v1.EmbedRequest\x1a$.triptych.inference.v1.EmbedResponse\x12[\n\x08Tokenize\x12&.triptych.inference.v1.TokenizeRequest\x1a\'.triptych.inference.v1.TokenizeResponse\x12]\n\x08Generate\x12&.triptych.inference.v1.GenerateRequest\x1a\'.triptych.inference.v1.GenerateResponse0\x01\x12[\n\x08\x43lassify\x12&.triptych.inference.v1.ClassifyRequest\x1a\'.triptych.inference.v1.ClassifyResponseBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.inference.v1.infer
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1'
-  _globals['_PRIORITY']._serialized_start=1008
-  _globals['_PRIORITY']._serialized_end=1090
+  _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=3536
+  _globals['_ROLE']._serialized_end=3616
+  _globals['_PRIORITY']._serialized_start=3618
+  _globals['_PRIORITY']._serialized_end=3700
   _globals['_EMBEDREQUEST']._serialized_start=97
   _globals['_EMBEDREQUEST']._serialized_end=270
   _globals['_EMBEDINPUT']._serialized_start=272
@@ -49,10 +53,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZERESPONSE']._serialized_end=683
   _globals['_TOKENIZEDTEXT']._serialized_start=685
   _globals['_TOKENIZEDTEXT']._serialized_end=774
-  _globals['_SCHEDULING']._serialized_start=776
-  _globals['_SCHEDULING']._serialized_end=861
-  _globals['_TIMINGS']._serialized_start=864
-  _globals['_TIMINGS']._serialized_end=1006
-  _globals['_INFERENCESERVICE']._serialized_start=1093
-  _globals['_INFERENCESERVICE']._serialized_end=1288
+  _globals['_GENERATEREQUEST']._serialized_start=777
+  _globals['_GENERATEREQUEST']._serialized_end=1227
+  _globals['_CONVERSATION']._serialized_start=1229
+  _globals['_CONVERSATION']._serialized_end=1293
+  _globals['_MESSAGE']._serialized_start=1295
+  _globals['_MESSAGE']._serialized_end=1364
+  _globals['_SAMPLING']._serialized_start=1367
+  _globals['_SAMPLING']._serialized_end=1734
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=1628
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=1676
+  _globals['_STOP']._serialized_start=1736
+  _globals['_STOP']._serialized_end=1818
+  _globals['_FORMAT']._serialized_start=1820
+  _globals['_FORMAT']._serialized_end=1919
+  _globals['_JSONOBJECT']._serialized_start=1921
+  _globals['_JSONOBJECT']._serialized_end=1933
+  _globals['_GENERATERESPONSE']._serialized_start=1936
+  _globals['_GENERATERESPONSE']._serialized_end=2071
+  _globals['_GENERATEDELTA']._serialized_start=2074
+  _globals['_GENERATEDELTA']._serialized_end=2221
+  _globals['_GENERATEDTOKEN']._serialized_start=2223
+  _globals['_GENERATEDTOKEN']._serialized_end=2342
+  _globals['_TOKENLOGPROB']._serialized_start=2344
+  _globals['_TOKENLOGPROB']._serialized_end=2402
+  _globals['_FINISH']._serialized_start=2404
+  _globals['_FINISH']._serialized_end=2526
+  _globals['_LENGTHREACHED']._serialized_start=2528
+  _globals['_LENGTHREACHED']._serialized_end=2543
+  _globals['_GENERATEDONE']._serialized_start=2546
+  _globals['_GENERATEDONE']._serialized_end=2708
+  _globals['_GENERATETIMINGS']._serialized_start=2711
+  _globals['_GENERATETIMINGS']._serialized_end=2902
+  _globals['_CLASSIFYREQUEST']._serialized_start=2904
+  _globals['_CLASSIFYREQUEST']._serialized_end=3006
+  _globals['_CLASSIFYRESPONSE']._serialized_start=3009
+  _globals['_CLASSIFYRESPONSE']._serialized_end=3226
+  _globals['_LABEL']._serialized_start=3228
+  _globals['_LABEL']._serialized_end=3268
+  _globals['_CLASSIFICATION']._serialized_start=3270
+  _globals['_CLASSIFICATION']._serialized_end=3302
+  _globals['_SCHEDULING']._serialized_start=3304
+  _globals['_SCHEDULING']._serialized_end=3389
+  _globals['_TIMINGS']._serialized_start=3392
+  _globals['_TIMINGS']._serialized_end=3534
+  _globals['_INFERENCESERVICE']._serialized_start=3703
+  _globals['_INFERENCESERVICE']._serialized_end=4086
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,16 @@ class InferenceServiceStub:
                 request_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/triptych.inference.v1.InferenceService/Generate',
+                request_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.Classify = channel.unary_unary(
+                '/triptych.inference.v1.InferenceService/Classify',
+                request_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -83,6 +93,32 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Generate continues a prompt, and tells each token as it comes.
+
+        A choice's tokens come in order; choices interleave. The last message is `done`. A stream that ends without it ends with
+        an error status, whose reason says why; what was told before stands. What a choice says depends on its prompt, sampling,
+        seed and place among the choices alone, whoever runs beside it. Dropping the stream frees what it holds before the next
+        step.
+
+        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
+        TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
+        the encoder takes is cut into windows, and each label's score is the highest of any window.
+
+        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
+        DEADLINE_EXCEEDED, MODEL_NOT_READY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +131,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.FromString,
                     response_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
+                    response_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyRequest.FromString,
+                    response_serializer=triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -156,6 +202,60 @@ class InferenceService:
             '/triptych.inference.v1.InferenceService/Tokenize',
             triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
             triptych_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/triptych.inference.v1.InferenceService/Generate',
+            triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
+            triptych_dot_inference_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/triptych.inference.v1.InferenceService/Classify',
+            triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyRequest.SerializeToString,
+            triptych_dot_inference_dot_v1_dot_inference__pb2.ClassifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

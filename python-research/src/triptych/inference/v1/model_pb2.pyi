@@ -14,6 +14,8 @@ class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TASK_UNSPECIFIED: _ClassVar[Task]
     TASK_EMBEDDING: _ClassVar[Task]
+    TASK_GENERATION: _ClassVar[Task]
+    TASK_CLASSIFICATION: _ClassVar[Task]
 
 class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -23,6 +25,8 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_FAILED: _ClassVar[ModelState]
 TASK_UNSPECIFIED: Task
 TASK_EMBEDDING: Task
+TASK_GENERATION: Task
+TASK_CLASSIFICATION: Task
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -39,7 +43,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message")
+    __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message", "default_max_tokens", "chat")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +54,8 @@ class Model(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     STATUS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CHAT_FIELD_NUMBER: _ClassVar[int]
     name: str
     task: Task
     state: ModelState
@@ -60,14 +66,18 @@ class Model(_message.Message):
     limits: Limits
     dimensions: _containers.RepeatedScalarFieldContainer[int]
     status_message: str
-    def __init__(self, name: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., precision: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., dimensions: _Optional[_Iterable[int]] = ..., status_message: _Optional[str] = ...) -> None: ...
+    default_max_tokens: int
+    chat: bool
+    def __init__(self, name: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., precision: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., dimensions: _Optional[_Iterable[int]] = ..., status_message: _Optional[str] = ..., default_max_tokens: _Optional[int] = ..., chat: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_tokens", "max_inputs", "vocabulary_size")
+    __slots__ = ("max_tokens", "max_inputs", "vocabulary_size", "max_choices")
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_INPUTS_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHOICES_FIELD_NUMBER: _ClassVar[int]
     max_tokens: int
     max_inputs: int
     vocabulary_size: int
-    def __init__(self, max_tokens: _Optional[int] = ..., max_inputs: _Optional[int] = ..., vocabulary_size: _Optional[int] = ...) -> None: ...
+    max_choices: int
+    def __init__(self, max_tokens: _Optional[int] = ..., max_inputs: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., max_choices: _Optional[int] = ...) -> None: ...

@@ -85,6 +85,8 @@ const (
 	ErrorReason_ERROR_REASON_MODEL_NOT_READY ErrorReason = 54
 	// The client went away or cancelled.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 55
+	// The client did not read its stream for longer than the limit.
+	ErrorReason_ERROR_REASON_SLOW_READER ErrorReason = 56
 	// A fault of ours; the cause is in the log under the request id, never in the reply.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 90
 )
@@ -118,6 +120,7 @@ var (
 		53: "ERROR_REASON_HOTPATH_UNAVAILABLE",
 		54: "ERROR_REASON_MODEL_NOT_READY",
 		55: "ERROR_REASON_CANCELLED",
+		56: "ERROR_REASON_SLOW_READER",
 		90: "ERROR_REASON_INTERNAL",
 	}
 	ErrorReason_value = map[string]int32{
@@ -147,6 +150,7 @@ var (
 		"ERROR_REASON_HOTPATH_UNAVAILABLE":    53,
 		"ERROR_REASON_MODEL_NOT_READY":        54,
 		"ERROR_REASON_CANCELLED":              55,
+		"ERROR_REASON_SLOW_READER":            56,
 		"ERROR_REASON_INTERNAL":               90,
 	}
 )
@@ -182,7 +186,7 @@ var File_triptych_inference_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_triptych_inference_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\x9a\a\n" +
+	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\xb8\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_MISSING_API_KEY\x10\x01\x12 \n" +
@@ -210,7 +214,8 @@ const file_triptych_inference_v1_error_reason_proto_rawDesc = "" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x104\x12$\n" +
 	" ERROR_REASON_HOTPATH_UNAVAILABLE\x105\x12 \n" +
 	"\x1cERROR_REASON_MODEL_NOT_READY\x106\x12\x1a\n" +
-	"\x16ERROR_REASON_CANCELLED\x107\x12\x19\n" +
+	"\x16ERROR_REASON_CANCELLED\x107\x12\x1c\n" +
+	"\x18ERROR_REASON_SLOW_READER\x108\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10ZBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
 
 var (

@@ -22,6 +22,63 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Role is who says a message.
+type Role int32
+
+const (
+	// Refused with INVALID_VALUE.
+	Role_ROLE_UNSPECIFIED Role = 0
+	// Whoever set the conversation up.
+	Role_ROLE_SYSTEM Role = 1
+	// The person.
+	Role_ROLE_USER Role = 2
+	// The model.
+	Role_ROLE_ASSISTANT Role = 3
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_SYSTEM",
+		2: "ROLE_USER",
+		3: "ROLE_ASSISTANT",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_SYSTEM":      1,
+		"ROLE_USER":        2,
+		"ROLE_ASSISTANT":   3,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_triptych_inference_v1_inference_proto_enumTypes[0].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_triptych_inference_v1_inference_proto_enumTypes[0]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{0}
+}
+
 // Priority orders classes of work: a lower class runs only when no higher one waits.
 type Priority int32
 
@@ -59,11 +116,11 @@ func (x Priority) String() string {
 }
 
 func (Priority) Descriptor() protoreflect.EnumDescriptor {
-	return file_triptych_inference_v1_inference_proto_enumTypes[0].Descriptor()
+	return file_triptych_inference_v1_inference_proto_enumTypes[1].Descriptor()
 }
 
 func (Priority) Type() protoreflect.EnumType {
-	return &file_triptych_inference_v1_inference_proto_enumTypes[0]
+	return &file_triptych_inference_v1_inference_proto_enumTypes[1]
 }
 
 func (x Priority) Number() protoreflect.EnumNumber {
@@ -72,7 +129,7 @@ func (x Priority) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Priority.Descriptor instead.
 func (Priority) EnumDescriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{0}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{1}
 }
 
 // EmbedRequest asks for the vectors of some inputs.
@@ -558,6 +615,1441 @@ func (x *TokenizedText) GetTokenCount() uint32 {
 	return 0
 }
 
+// GenerateRequest asks for continuations of one prompt.
+type GenerateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model's name, as ListModels gives it. Required; unknown: MODEL_NOT_FOUND.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Exactly one of them. None, or one without a token: EMPTY_INPUT.
+	//
+	// Types that are valid to be assigned to Prompt:
+	//
+	//	*GenerateRequest_Text
+	//	*GenerateRequest_Conversation
+	//	*GenerateRequest_TokenIds
+	Prompt isGenerateRequest_Prompt `protobuf_oneof:"prompt"`
+	// Most tokens of each choice. 0 = Model.default_max_tokens, or what the prompt leaves of Limits.max_tokens if that is less.
+	// Prompt and max_tokens beyond Limits.max_tokens: INPUT_TOO_LONG.
+	MaxTokens uint32 `protobuf:"varint,5,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// How many continuations, up to Limits.max_choices. 0 counts as 1. They share the prompt's computation.
+	Choices uint32 `protobuf:"varint,6,opt,name=choices,proto3" json:"choices,omitempty"`
+	// How tokens are chosen.
+	Sampling *Sampling `protobuf:"bytes,7,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// What ends a continuation before max_tokens.
+	Stop *Stop `protobuf:"bytes,8,opt,name=stop,proto3" json:"stop,omitempty"`
+	// Present: report log-probabilities: the chosen token's, and those of so many of the likeliest, up to 20.
+	TopLogprobs *uint32 `protobuf:"varint,9,opt,name=top_logprobs,json=topLogprobs,proto3,oneof" json:"top_logprobs,omitempty"`
+	// What the text must parse as. Absent: any text.
+	Format *Format `protobuf:"bytes,10,opt,name=format,proto3" json:"format,omitempty"`
+	// Whose turn it is. Required.
+	Scheduling    *Scheduling `protobuf:"bytes,11,opt,name=scheduling,proto3" json:"scheduling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateRequest) Reset() {
+	*x = GenerateRequest{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateRequest) ProtoMessage() {}
+
+func (x *GenerateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateRequest.ProtoReflect.Descriptor instead.
+func (*GenerateRequest) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GenerateRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *GenerateRequest) GetPrompt() isGenerateRequest_Prompt {
+	if x != nil {
+		return x.Prompt
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetText() string {
+	if x != nil {
+		if x, ok := x.Prompt.(*GenerateRequest_Text); ok {
+			return x.Text
+		}
+	}
+	return ""
+}
+
+func (x *GenerateRequest) GetConversation() *Conversation {
+	if x != nil {
+		if x, ok := x.Prompt.(*GenerateRequest_Conversation); ok {
+			return x.Conversation
+		}
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetTokenIds() *TokenIds {
+	if x != nil {
+		if x, ok := x.Prompt.(*GenerateRequest_TokenIds); ok {
+			return x.TokenIds
+		}
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetMaxTokens() uint32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
+}
+
+func (x *GenerateRequest) GetChoices() uint32 {
+	if x != nil {
+		return x.Choices
+	}
+	return 0
+}
+
+func (x *GenerateRequest) GetSampling() *Sampling {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetStop() *Stop {
+	if x != nil {
+		return x.Stop
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetTopLogprobs() uint32 {
+	if x != nil && x.TopLogprobs != nil {
+		return *x.TopLogprobs
+	}
+	return 0
+}
+
+func (x *GenerateRequest) GetFormat() *Format {
+	if x != nil {
+		return x.Format
+	}
+	return nil
+}
+
+func (x *GenerateRequest) GetScheduling() *Scheduling {
+	if x != nil {
+		return x.Scheduling
+	}
+	return nil
+}
+
+type isGenerateRequest_Prompt interface {
+	isGenerateRequest_Prompt()
+}
+
+type GenerateRequest_Text struct {
+	// A text to continue as it is. Names of control tokens in it are control tokens, as the tokenizer's file says.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+type GenerateRequest_Conversation struct {
+	// A conversation to reply to. A model without a chat template: MODEL_TASK_MISMATCH.
+	Conversation *Conversation `protobuf:"bytes,3,opt,name=conversation,proto3,oneof"`
+}
+
+type GenerateRequest_TokenIds struct {
+	// Ids to continue as they are.
+	TokenIds *TokenIds `protobuf:"bytes,4,opt,name=token_ids,json=tokenIds,proto3,oneof"`
+}
+
+func (*GenerateRequest_Text) isGenerateRequest_Prompt() {}
+
+func (*GenerateRequest_Conversation) isGenerateRequest_Prompt() {}
+
+func (*GenerateRequest_TokenIds) isGenerateRequest_Prompt() {}
+
+// Conversation is what was said so far.
+type Conversation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least one, else EMPTY_INPUT.
+	Messages      []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conversation) Reset() {
+	*x = Conversation{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conversation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conversation) ProtoMessage() {}
+
+func (x *Conversation) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conversation.ProtoReflect.Descriptor instead.
+func (*Conversation) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Conversation) GetMessages() []*Message {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// Message is one turn of a conversation.
+type Message struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required; ROLE_UNSPECIFIED: INVALID_VALUE.
+	Role Role `protobuf:"varint,1,opt,name=role,proto3,enum=triptych.inference.v1.Role" json:"role,omitempty"`
+	// What is said. Names of control tokens in it are text. May be empty.
+	Content       string `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Message) Reset() {
+	*x = Message{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Message) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Message) ProtoMessage() {}
+
+func (x *Message) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Message.ProtoReflect.Descriptor instead.
+func (*Message) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Message) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+func (x *Message) GetContent() string {
+	if x != nil {
+		return x.Content
+	}
+	return ""
+}
+
+// Sampling says how tokens are chosen. Steps go in this order: bias, penalties, min_tokens, temperature, min_p, top_k, top_p.
+// Out of range: INVALID_VALUE.
+type Sampling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Divides the logits, 0 to 2; 0 takes the likeliest token. Absent: 1.
+	Temperature *float32 `protobuf:"fixed32,1,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
+	// Keeps the fewest of the likeliest tokens whose probabilities make up this much, above 0 to 1. Absent: 1.
+	TopP *float32 `protobuf:"fixed32,2,opt,name=top_p,json=topP,proto3,oneof" json:"top_p,omitempty"`
+	// Keeps this many of the likeliest tokens; 0 keeps all.
+	TopK uint32 `protobuf:"varint,3,opt,name=top_k,json=topK,proto3" json:"top_k,omitempty"`
+	// Keeps tokens of at least this part of the likeliest one's probability, 0 to 1.
+	MinP float32 `protobuf:"fixed32,4,opt,name=min_p,json=minP,proto3" json:"min_p,omitempty"`
+	// Taken from a token's logit for each time that it was said, -2 to 2.
+	FrequencyPenalty float32 `protobuf:"fixed32,5,opt,name=frequency_penalty,json=frequencyPenalty,proto3" json:"frequency_penalty,omitempty"`
+	// Taken from a token's logit if it was said, -2 to 2.
+	PresencePenalty float32 `protobuf:"fixed32,6,opt,name=presence_penalty,json=presencePenalty,proto3" json:"presence_penalty,omitempty"`
+	// Divides a token's logit, or multiplies one below 0, if it was said or is in the prompt; above 0 to 10. Absent: 1.
+	RepetitionPenalty *float32 `protobuf:"fixed32,7,opt,name=repetition_penalty,json=repetitionPenalty,proto3,oneof" json:"repetition_penalty,omitempty"`
+	// Added to logits, by token id; -100 to 100 each, 300 at most.
+	LogitBias map[uint32]float32 `protobuf:"bytes,8,rep,name=logit_bias,json=logitBias,proto3" json:"logit_bias,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"fixed32,2,opt,name=value"`
+	// Where random numbers come from: the same ones for the same seed. Absent: a fresh one.
+	Seed          *uint64 `protobuf:"varint,9,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sampling) Reset() {
+	*x = Sampling{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sampling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sampling) ProtoMessage() {}
+
+func (x *Sampling) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sampling.ProtoReflect.Descriptor instead.
+func (*Sampling) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Sampling) GetTemperature() float32 {
+	if x != nil && x.Temperature != nil {
+		return *x.Temperature
+	}
+	return 0
+}
+
+func (x *Sampling) GetTopP() float32 {
+	if x != nil && x.TopP != nil {
+		return *x.TopP
+	}
+	return 0
+}
+
+func (x *Sampling) GetTopK() uint32 {
+	if x != nil {
+		return x.TopK
+	}
+	return 0
+}
+
+func (x *Sampling) GetMinP() float32 {
+	if x != nil {
+		return x.MinP
+	}
+	return 0
+}
+
+func (x *Sampling) GetFrequencyPenalty() float32 {
+	if x != nil {
+		return x.FrequencyPenalty
+	}
+	return 0
+}
+
+func (x *Sampling) GetPresencePenalty() float32 {
+	if x != nil {
+		return x.PresencePenalty
+	}
+	return 0
+}
+
+func (x *Sampling) GetRepetitionPenalty() float32 {
+	if x != nil && x.RepetitionPenalty != nil {
+		return *x.RepetitionPenalty
+	}
+	return 0
+}
+
+func (x *Sampling) GetLogitBias() map[uint32]float32 {
+	if x != nil {
+		return x.LogitBias
+	}
+	return nil
+}
+
+func (x *Sampling) GetSeed() uint64 {
+	if x != nil && x.Seed != nil {
+		return *x.Seed
+	}
+	return 0
+}
+
+// Stop says what ends a continuation.
+type Stop struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It ends before the first of these; no part of them is told. 1 to 256 bytes each, 16 at most.
+	Strings []string `protobuf:"bytes,1,rep,name=strings,proto3" json:"strings,omitempty"`
+	// It ends at any of these tokens, beside the model's own. 64 at most.
+	TokenIds []uint32 `protobuf:"varint,2,rep,packed,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// Whether the model's own stop ids are tokens like any other.
+	IgnoreEos bool `protobuf:"varint,3,opt,name=ignore_eos,json=ignoreEos,proto3" json:"ignore_eos,omitempty"`
+	// Before this many tokens no stop id is chosen and no stop string looked for.
+	MinTokens     uint32 `protobuf:"varint,4,opt,name=min_tokens,json=minTokens,proto3" json:"min_tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stop) Reset() {
+	*x = Stop{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stop) ProtoMessage() {}
+
+func (x *Stop) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stop.ProtoReflect.Descriptor instead.
+func (*Stop) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Stop) GetStrings() []string {
+	if x != nil {
+		return x.Strings
+	}
+	return nil
+}
+
+func (x *Stop) GetTokenIds() []uint32 {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *Stop) GetIgnoreEos() bool {
+	if x != nil {
+		return x.IgnoreEos
+	}
+	return false
+}
+
+func (x *Stop) GetMinTokens() uint32 {
+	if x != nil {
+		return x.MinTokens
+	}
+	return 0
+}
+
+// Format is what a continuation's text must parse as. It does, if the continuation ends by itself; one that ends for its
+// length may be cut anywhere.
+type Format struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one.
+	//
+	// Types that are valid to be assigned to Format:
+	//
+	//	*Format_JsonObject
+	//	*Format_JsonSchema
+	Format        isFormat_Format `protobuf_oneof:"format"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Format) Reset() {
+	*x = Format{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Format) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Format) ProtoMessage() {}
+
+func (x *Format) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Format.ProtoReflect.Descriptor instead.
+func (*Format) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Format) GetFormat() isFormat_Format {
+	if x != nil {
+		return x.Format
+	}
+	return nil
+}
+
+func (x *Format) GetJsonObject() *JsonObject {
+	if x != nil {
+		if x, ok := x.Format.(*Format_JsonObject); ok {
+			return x.JsonObject
+		}
+	}
+	return nil
+}
+
+func (x *Format) GetJsonSchema() string {
+	if x != nil {
+		if x, ok := x.Format.(*Format_JsonSchema); ok {
+			return x.JsonSchema
+		}
+	}
+	return ""
+}
+
+type isFormat_Format interface {
+	isFormat_Format()
+}
+
+type Format_JsonObject struct {
+	// Any JSON object.
+	JsonObject *JsonObject `protobuf:"bytes,1,opt,name=json_object,json=jsonObject,proto3,oneof"`
+}
+
+type Format_JsonSchema struct {
+	// JSON that this JSON Schema allows. One that is not understood in full: INVALID_VALUE.
+	JsonSchema string `protobuf:"bytes,2,opt,name=json_schema,json=jsonSchema,proto3,oneof"`
+}
+
+func (*Format_JsonObject) isFormat_Format() {}
+
+func (*Format_JsonSchema) isFormat_Format() {}
+
+// JsonObject asks for any JSON object.
+type JsonObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JsonObject) Reset() {
+	*x = JsonObject{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JsonObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JsonObject) ProtoMessage() {}
+
+func (x *JsonObject) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JsonObject.ProtoReflect.Descriptor instead.
+func (*JsonObject) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{13}
+}
+
+// GenerateResponse is one message of the stream.
+type GenerateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*GenerateResponse_Delta
+	//	*GenerateResponse_Done
+	Event         isGenerateResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateResponse) Reset() {
+	*x = GenerateResponse{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateResponse) ProtoMessage() {}
+
+func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateResponse.ProtoReflect.Descriptor instead.
+func (*GenerateResponse) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GenerateResponse) GetEvent() isGenerateResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *GenerateResponse) GetDelta() *GenerateDelta {
+	if x != nil {
+		if x, ok := x.Event.(*GenerateResponse_Delta); ok {
+			return x.Delta
+		}
+	}
+	return nil
+}
+
+func (x *GenerateResponse) GetDone() *GenerateDone {
+	if x != nil {
+		if x, ok := x.Event.(*GenerateResponse_Done); ok {
+			return x.Done
+		}
+	}
+	return nil
+}
+
+type isGenerateResponse_Event interface {
+	isGenerateResponse_Event()
+}
+
+type GenerateResponse_Delta struct {
+	// A choice goes on.
+	Delta *GenerateDelta `protobuf:"bytes,1,opt,name=delta,proto3,oneof"`
+}
+
+type GenerateResponse_Done struct {
+	// All choices have ended.
+	Done *GenerateDone `protobuf:"bytes,2,opt,name=done,proto3,oneof"`
+}
+
+func (*GenerateResponse_Delta) isGenerateResponse_Event() {}
+
+func (*GenerateResponse_Done) isGenerateResponse_Event() {}
+
+// GenerateDelta is what a step adds to a choice.
+type GenerateDelta struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which choice, from 0.
+	Choice uint32 `protobuf:"varint,1,opt,name=choice,proto3" json:"choice,omitempty"`
+	// Text that is certain now: whole characters, none of a stop string. May be empty: a token's text may come later, or never.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// The tokens, in order.
+	Tokens []*GeneratedToken `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// Why the choice ends with it; absent if it goes on.
+	Finish        *Finish `protobuf:"bytes,4,opt,name=finish,proto3" json:"finish,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateDelta) Reset() {
+	*x = GenerateDelta{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateDelta) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateDelta) ProtoMessage() {}
+
+func (x *GenerateDelta) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateDelta.ProtoReflect.Descriptor instead.
+func (*GenerateDelta) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GenerateDelta) GetChoice() uint32 {
+	if x != nil {
+		return x.Choice
+	}
+	return 0
+}
+
+func (x *GenerateDelta) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *GenerateDelta) GetTokens() []*GeneratedToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *GenerateDelta) GetFinish() *Finish {
+	if x != nil {
+		return x.Finish
+	}
+	return nil
+}
+
+// GeneratedToken is one token.
+type GeneratedToken struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its bytes, which may be part of a character; empty for a control token.
+	Bytes []byte `protobuf:"bytes,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Natural logarithm of its probability before sampling changes it. 0 unless GenerateRequest.top_logprobs.
+	Logprob float32 `protobuf:"fixed32,3,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	// The likeliest tokens, likeliest first.
+	TopLogprobs   []*TokenLogprob `protobuf:"bytes,4,rep,name=top_logprobs,json=topLogprobs,proto3" json:"top_logprobs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GeneratedToken) Reset() {
+	*x = GeneratedToken{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GeneratedToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GeneratedToken) ProtoMessage() {}
+
+func (x *GeneratedToken) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GeneratedToken.ProtoReflect.Descriptor instead.
+func (*GeneratedToken) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GeneratedToken) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *GeneratedToken) GetBytes() []byte {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *GeneratedToken) GetLogprob() float32 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+func (x *GeneratedToken) GetTopLogprobs() []*TokenLogprob {
+	if x != nil {
+		return x.TopLogprobs
+	}
+	return nil
+}
+
+// TokenLogprob is a token that could have been chosen.
+type TokenLogprob struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its bytes.
+	Bytes []byte `protobuf:"bytes,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Natural logarithm of its probability.
+	Logprob       float32 `protobuf:"fixed32,3,opt,name=logprob,proto3" json:"logprob,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenLogprob) Reset() {
+	*x = TokenLogprob{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenLogprob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenLogprob) ProtoMessage() {}
+
+func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
+func (*TokenLogprob) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TokenLogprob) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TokenLogprob) GetBytes() []byte {
+	if x != nil {
+		return x.Bytes
+	}
+	return nil
+}
+
+func (x *TokenLogprob) GetLogprob() float32 {
+	if x != nil {
+		return x.Logprob
+	}
+	return 0
+}
+
+// Finish says why a choice ended.
+type Finish struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one.
+	//
+	// Types that are valid to be assigned to Reason:
+	//
+	//	*Finish_StopTokenId
+	//	*Finish_StopString
+	//	*Finish_Length
+	Reason        isFinish_Reason `protobuf_oneof:"reason"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finish) Reset() {
+	*x = Finish{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finish) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finish) ProtoMessage() {}
+
+func (x *Finish) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finish.ProtoReflect.Descriptor instead.
+func (*Finish) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Finish) GetReason() isFinish_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+func (x *Finish) GetStopTokenId() uint32 {
+	if x != nil {
+		if x, ok := x.Reason.(*Finish_StopTokenId); ok {
+			return x.StopTokenId
+		}
+	}
+	return 0
+}
+
+func (x *Finish) GetStopString() string {
+	if x != nil {
+		if x, ok := x.Reason.(*Finish_StopString); ok {
+			return x.StopString
+		}
+	}
+	return ""
+}
+
+func (x *Finish) GetLength() *LengthReached {
+	if x != nil {
+		if x, ok := x.Reason.(*Finish_Length); ok {
+			return x.Length
+		}
+	}
+	return nil
+}
+
+type isFinish_Reason interface {
+	isFinish_Reason()
+}
+
+type Finish_StopTokenId struct {
+	// At a stop id, which is among the tokens.
+	StopTokenId uint32 `protobuf:"varint,1,opt,name=stop_token_id,json=stopTokenId,proto3,oneof"`
+}
+
+type Finish_StopString struct {
+	// Before a stop string.
+	StopString string `protobuf:"bytes,2,opt,name=stop_string,json=stopString,proto3,oneof"`
+}
+
+type Finish_Length struct {
+	// It has as many tokens as it may.
+	Length *LengthReached `protobuf:"bytes,3,opt,name=length,proto3,oneof"`
+}
+
+func (*Finish_StopTokenId) isFinish_Reason() {}
+
+func (*Finish_StopString) isFinish_Reason() {}
+
+func (*Finish_Length) isFinish_Reason() {}
+
+// LengthReached says that a choice has as many tokens as it may.
+type LengthReached struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LengthReached) Reset() {
+	*x = LengthReached{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LengthReached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LengthReached) ProtoMessage() {}
+
+func (x *LengthReached) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LengthReached.ProtoReflect.Descriptor instead.
+func (*LengthReached) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{19}
+}
+
+// GenerateDone sums a request up.
+type GenerateDone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the model (16 hexadecimal digits).
+	Revision string `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Tokens of the prompt.
+	PromptTokens uint32 `protobuf:"varint,2,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// Those of them whose computation was reused from another request.
+	CachedTokens uint32 `protobuf:"varint,3,opt,name=cached_tokens,json=cachedTokens,proto3" json:"cached_tokens,omitempty"`
+	// Tokens of all choices, stop ids included.
+	CompletionTokens uint32 `protobuf:"varint,4,opt,name=completion_tokens,json=completionTokens,proto3" json:"completion_tokens,omitempty"`
+	// Where the time went.
+	Timings       *GenerateTimings `protobuf:"bytes,5,opt,name=timings,proto3" json:"timings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateDone) Reset() {
+	*x = GenerateDone{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateDone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateDone) ProtoMessage() {}
+
+func (x *GenerateDone) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateDone.ProtoReflect.Descriptor instead.
+func (*GenerateDone) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GenerateDone) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *GenerateDone) GetPromptTokens() uint32 {
+	if x != nil {
+		return x.PromptTokens
+	}
+	return 0
+}
+
+func (x *GenerateDone) GetCachedTokens() uint32 {
+	if x != nil {
+		return x.CachedTokens
+	}
+	return 0
+}
+
+func (x *GenerateDone) GetCompletionTokens() uint32 {
+	if x != nil {
+		return x.CompletionTokens
+	}
+	return 0
+}
+
+func (x *GenerateDone) GetTimings() *GenerateTimings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+// GenerateTimings tells where a request's time went. They do not overlap.
+type GenerateTimings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Checking, and turning the prompt into tokens.
+	Tokenize *durationpb.Duration `protobuf:"bytes,1,opt,name=tokenize,proto3" json:"tokenize,omitempty"`
+	// From queueing until the prompt's first chunk ran.
+	Queue *durationpb.Duration `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
+	// From then until the first token.
+	Prefill *durationpb.Duration `protobuf:"bytes,3,opt,name=prefill,proto3" json:"prefill,omitempty"`
+	// From then until the last token.
+	Decode        *durationpb.Duration `protobuf:"bytes,4,opt,name=decode,proto3" json:"decode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateTimings) Reset() {
+	*x = GenerateTimings{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateTimings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateTimings) ProtoMessage() {}
+
+func (x *GenerateTimings) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateTimings.ProtoReflect.Descriptor instead.
+func (*GenerateTimings) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GenerateTimings) GetTokenize() *durationpb.Duration {
+	if x != nil {
+		return x.Tokenize
+	}
+	return nil
+}
+
+func (x *GenerateTimings) GetQueue() *durationpb.Duration {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *GenerateTimings) GetPrefill() *durationpb.Duration {
+	if x != nil {
+		return x.Prefill
+	}
+	return nil
+}
+
+func (x *GenerateTimings) GetDecode() *durationpb.Duration {
+	if x != nil {
+		return x.Decode
+	}
+	return nil
+}
+
+// ClassifyRequest asks for the labels of some texts.
+type ClassifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model's name, as ListModels gives it. Required; unknown: MODEL_NOT_FOUND.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// 1 to Limits.max_inputs texts. None, or one of 0 bytes: EMPTY_INPUT; more: TOO_MANY_INPUTS.
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// Whose turn it is. Required.
+	Scheduling    *Scheduling `protobuf:"bytes,3,opt,name=scheduling,proto3" json:"scheduling,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyRequest) Reset() {
+	*x = ClassifyRequest{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyRequest) ProtoMessage() {}
+
+func (x *ClassifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyRequest.ProtoReflect.Descriptor instead.
+func (*ClassifyRequest) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ClassifyRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ClassifyRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *ClassifyRequest) GetScheduling() *Scheduling {
+	if x != nil {
+		return x.Scheduling
+	}
+	return nil
+}
+
+// ClassifyResponse holds each text's scores, in the order of the request.
+type ClassifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the model (16 hexadecimal digits).
+	Revision string `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The labels, in the order of the scores.
+	Labels []*Label `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty"`
+	// One for each text.
+	Classifications []*Classification `protobuf:"bytes,3,rep,name=classifications,proto3" json:"classifications,omitempty"`
+	// Tokens charged for each text: those of all its windows.
+	TokenCounts []uint32 `protobuf:"varint,4,rep,packed,name=token_counts,json=tokenCounts,proto3" json:"token_counts,omitempty"`
+	// Where the time went.
+	Timings       *Timings `protobuf:"bytes,5,opt,name=timings,proto3" json:"timings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClassifyResponse) Reset() {
+	*x = ClassifyResponse{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClassifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClassifyResponse) ProtoMessage() {}
+
+func (x *ClassifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClassifyResponse.ProtoReflect.Descriptor instead.
+func (*ClassifyResponse) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ClassifyResponse) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *ClassifyResponse) GetLabels() []*Label {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ClassifyResponse) GetClassifications() []*Classification {
+	if x != nil {
+		return x.Classifications
+	}
+	return nil
+}
+
+func (x *ClassifyResponse) GetTokenCounts() []uint32 {
+	if x != nil {
+		return x.TokenCounts
+	}
+	return nil
+}
+
+func (x *ClassifyResponse) GetTimings() *Timings {
+	if x != nil {
+		return x.Timings
+	}
+	return nil
+}
+
+// Label is something that a text may be.
+type Label struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A text is said to be it from this score on.
+	Threshold     float32 `protobuf:"fixed32,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Label) Reset() {
+	*x = Label{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Label) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Label) ProtoMessage() {}
+
+func (x *Label) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Label.ProtoReflect.Descriptor instead.
+func (*Label) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Label) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Label) GetThreshold() float32 {
+	if x != nil {
+		return x.Threshold
+	}
+	return 0
+}
+
+// Classification is one text's scores.
+type Classification struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Probabilities, as many and in the order of ClassifyResponse.labels. They are independent and need not sum up to 1.
+	Scores        []float32 `protobuf:"fixed32,1,rep,packed,name=scores,proto3" json:"scores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Classification) Reset() {
+	*x = Classification{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Classification) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Classification) ProtoMessage() {}
+
+func (x *Classification) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Classification.ProtoReflect.Descriptor instead.
+func (*Classification) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Classification) GetScores() []float32 {
+	if x != nil {
+		return x.Scores
+	}
+	return nil
+}
+
 // Scheduling says whose turn it is when there is more work than workers.
 type Scheduling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -572,7 +2064,7 @@ type Scheduling struct {
 
 func (x *Scheduling) Reset() {
 	*x = Scheduling{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[7]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +2076,7 @@ func (x *Scheduling) String() string {
 func (*Scheduling) ProtoMessage() {}
 
 func (x *Scheduling) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[7]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +2089,7 @@ func (x *Scheduling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduling.ProtoReflect.Descriptor instead.
 func (*Scheduling) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{7}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Scheduling) GetFairnessKey() string {
@@ -629,7 +2121,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[8]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +2133,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[8]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +2146,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{8}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Timings) GetTokenize() *durationpb.Duration {
@@ -722,7 +2214,116 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"byteStarts\x12\x1b\n" +
 	"\tbyte_ends\x18\x03 \x03(\rR\bbyteEnds\x12\x1f\n" +
 	"\vtoken_count\x18\x04 \x01(\rR\n" +
-	"tokenCount\"l\n" +
+	"tokenCount\"\xac\x04\n" +
+	"\x0fGenerateRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12I\n" +
+	"\fconversation\x18\x03 \x01(\v2#.triptych.inference.v1.ConversationH\x00R\fconversation\x12>\n" +
+	"\ttoken_ids\x18\x04 \x01(\v2\x1f.triptych.inference.v1.TokenIdsH\x00R\btokenIds\x12\x1d\n" +
+	"\n" +
+	"max_tokens\x18\x05 \x01(\rR\tmaxTokens\x12\x18\n" +
+	"\achoices\x18\x06 \x01(\rR\achoices\x12;\n" +
+	"\bsampling\x18\a \x01(\v2\x1f.triptych.inference.v1.SamplingR\bsampling\x12/\n" +
+	"\x04stop\x18\b \x01(\v2\x1b.triptych.inference.v1.StopR\x04stop\x12&\n" +
+	"\ftop_logprobs\x18\t \x01(\rH\x01R\vtopLogprobs\x88\x01\x01\x125\n" +
+	"\x06format\x18\n" +
+	" \x01(\v2\x1d.triptych.inference.v1.FormatR\x06format\x12A\n" +
+	"\n" +
+	"scheduling\x18\v \x01(\v2!.triptych.inference.v1.SchedulingR\n" +
+	"schedulingB\b\n" +
+	"\x06promptB\x0f\n" +
+	"\r_top_logprobs\"J\n" +
+	"\fConversation\x12:\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1e.triptych.inference.v1.MessageR\bmessages\"T\n" +
+	"\aMessage\x12/\n" +
+	"\x04role\x18\x01 \x01(\x0e2\x1b.triptych.inference.v1.RoleR\x04role\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\tR\acontent\"\xe1\x03\n" +
+	"\bSampling\x12%\n" +
+	"\vtemperature\x18\x01 \x01(\x02H\x00R\vtemperature\x88\x01\x01\x12\x18\n" +
+	"\x05top_p\x18\x02 \x01(\x02H\x01R\x04topP\x88\x01\x01\x12\x13\n" +
+	"\x05top_k\x18\x03 \x01(\rR\x04topK\x12\x13\n" +
+	"\x05min_p\x18\x04 \x01(\x02R\x04minP\x12+\n" +
+	"\x11frequency_penalty\x18\x05 \x01(\x02R\x10frequencyPenalty\x12)\n" +
+	"\x10presence_penalty\x18\x06 \x01(\x02R\x0fpresencePenalty\x122\n" +
+	"\x12repetition_penalty\x18\a \x01(\x02H\x02R\x11repetitionPenalty\x88\x01\x01\x12M\n" +
+	"\n" +
+	"logit_bias\x18\b \x03(\v2..triptych.inference.v1.Sampling.LogitBiasEntryR\tlogitBias\x12\x17\n" +
+	"\x04seed\x18\t \x01(\x04H\x03R\x04seed\x88\x01\x01\x1a<\n" +
+	"\x0eLogitBiasEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01B\x0e\n" +
+	"\f_temperatureB\b\n" +
+	"\x06_top_pB\x15\n" +
+	"\x13_repetition_penaltyB\a\n" +
+	"\x05_seed\"{\n" +
+	"\x04Stop\x12\x18\n" +
+	"\astrings\x18\x01 \x03(\tR\astrings\x12\x1b\n" +
+	"\ttoken_ids\x18\x02 \x03(\rR\btokenIds\x12\x1d\n" +
+	"\n" +
+	"ignore_eos\x18\x03 \x01(\bR\tignoreEos\x12\x1d\n" +
+	"\n" +
+	"min_tokens\x18\x04 \x01(\rR\tminTokens\"{\n" +
+	"\x06Format\x12D\n" +
+	"\vjson_object\x18\x01 \x01(\v2!.triptych.inference.v1.JsonObjectH\x00R\n" +
+	"jsonObject\x12!\n" +
+	"\vjson_schema\x18\x02 \x01(\tH\x00R\n" +
+	"jsonSchemaB\b\n" +
+	"\x06format\"\f\n" +
+	"\n" +
+	"JsonObject\"\x94\x01\n" +
+	"\x10GenerateResponse\x12<\n" +
+	"\x05delta\x18\x01 \x01(\v2$.triptych.inference.v1.GenerateDeltaH\x00R\x05delta\x129\n" +
+	"\x04done\x18\x02 \x01(\v2#.triptych.inference.v1.GenerateDoneH\x00R\x04doneB\a\n" +
+	"\x05event\"\xb1\x01\n" +
+	"\rGenerateDelta\x12\x16\n" +
+	"\x06choice\x18\x01 \x01(\rR\x06choice\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12=\n" +
+	"\x06tokens\x18\x03 \x03(\v2%.triptych.inference.v1.GeneratedTokenR\x06tokens\x125\n" +
+	"\x06finish\x18\x04 \x01(\v2\x1d.triptych.inference.v1.FinishR\x06finish\"\x98\x01\n" +
+	"\x0eGeneratedToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\fR\x05bytes\x12\x18\n" +
+	"\alogprob\x18\x03 \x01(\x02R\alogprob\x12F\n" +
+	"\ftop_logprobs\x18\x04 \x03(\v2#.triptych.inference.v1.TokenLogprobR\vtopLogprobs\"N\n" +
+	"\fTokenLogprob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\fR\x05bytes\x12\x18\n" +
+	"\alogprob\x18\x03 \x01(\x02R\alogprob\"\x9b\x01\n" +
+	"\x06Finish\x12$\n" +
+	"\rstop_token_id\x18\x01 \x01(\rH\x00R\vstopTokenId\x12!\n" +
+	"\vstop_string\x18\x02 \x01(\tH\x00R\n" +
+	"stopString\x12>\n" +
+	"\x06length\x18\x03 \x01(\v2$.triptych.inference.v1.LengthReachedH\x00R\x06lengthB\b\n" +
+	"\x06reason\"\x0f\n" +
+	"\rLengthReached\"\xe3\x01\n" +
+	"\fGenerateDone\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12#\n" +
+	"\rprompt_tokens\x18\x02 \x01(\rR\fpromptTokens\x12#\n" +
+	"\rcached_tokens\x18\x03 \x01(\rR\fcachedTokens\x12+\n" +
+	"\x11completion_tokens\x18\x04 \x01(\rR\x10completionTokens\x12@\n" +
+	"\atimings\x18\x05 \x01(\v2&.triptych.inference.v1.GenerateTimingsR\atimings\"\xe1\x01\n" +
+	"\x0fGenerateTimings\x125\n" +
+	"\btokenize\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\btokenize\x12/\n" +
+	"\x05queue\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05queue\x123\n" +
+	"\aprefill\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aprefill\x121\n" +
+	"\x06decode\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06decode\"\x80\x01\n" +
+	"\x0fClassifyRequest\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
+	"\x05texts\x18\x02 \x03(\tR\x05texts\x12A\n" +
+	"\n" +
+	"scheduling\x18\x03 \x01(\v2!.triptych.inference.v1.SchedulingR\n" +
+	"scheduling\"\x92\x02\n" +
+	"\x10ClassifyResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x124\n" +
+	"\x06labels\x18\x02 \x03(\v2\x1c.triptych.inference.v1.LabelR\x06labels\x12O\n" +
+	"\x0fclassifications\x18\x03 \x03(\v2%.triptych.inference.v1.ClassificationR\x0fclassifications\x12!\n" +
+	"\ftoken_counts\x18\x04 \x03(\rR\vtokenCounts\x128\n" +
+	"\atimings\x18\x05 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"9\n" +
+	"\x05Label\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tthreshold\x18\x02 \x01(\x02R\tthreshold\"(\n" +
+	"\x0eClassification\x12\x16\n" +
+	"\x06scores\x18\x01 \x03(\x02R\x06scores\"l\n" +
 	"\n" +
 	"Scheduling\x12!\n" +
 	"\ffairness_key\x18\x01 \x01(\tR\vfairnessKey\x12;\n" +
@@ -730,14 +2331,21 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"\aTimings\x125\n" +
 	"\btokenize\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\btokenize\x12/\n" +
 	"\x05queue\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05queue\x127\n" +
-	"\tinference\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tinference*R\n" +
+	"\tinference\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tinference*P\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vROLE_SYSTEM\x10\x01\x12\r\n" +
+	"\tROLE_USER\x10\x02\x12\x12\n" +
+	"\x0eROLE_ASSISTANT\x10\x03*R\n" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n" +
-	"\x0ePRIORITY_BATCH\x10\x022\xc3\x01\n" +
+	"\x0ePRIORITY_BATCH\x10\x022\xff\x02\n" +
 	"\x10InferenceService\x12R\n" +
 	"\x05Embed\x12#.triptych.inference.v1.EmbedRequest\x1a$.triptych.inference.v1.EmbedResponse\x12[\n" +
-	"\bTokenize\x12&.triptych.inference.v1.TokenizeRequest\x1a'.triptych.inference.v1.TokenizeResponseBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
+	"\bTokenize\x12&.triptych.inference.v1.TokenizeRequest\x1a'.triptych.inference.v1.TokenizeResponse\x12]\n" +
+	"\bGenerate\x12&.triptych.inference.v1.GenerateRequest\x1a'.triptych.inference.v1.GenerateResponse0\x01\x12[\n" +
+	"\bClassify\x12&.triptych.inference.v1.ClassifyRequest\x1a'.triptych.inference.v1.ClassifyResponseBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
 
 var (
 	file_triptych_inference_v1_inference_proto_rawDescOnce sync.Once
@@ -751,40 +2359,90 @@ func file_triptych_inference_v1_inference_proto_rawDescGZIP() []byte {
 	return file_triptych_inference_v1_inference_proto_rawDescData
 }
 
-var file_triptych_inference_v1_inference_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_triptych_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_triptych_inference_v1_inference_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_triptych_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_triptych_inference_v1_inference_proto_goTypes = []any{
-	(Priority)(0),               // 0: triptych.inference.v1.Priority
-	(*EmbedRequest)(nil),        // 1: triptych.inference.v1.EmbedRequest
-	(*EmbedInput)(nil),          // 2: triptych.inference.v1.EmbedInput
-	(*TokenIds)(nil),            // 3: triptych.inference.v1.TokenIds
-	(*EmbedResponse)(nil),       // 4: triptych.inference.v1.EmbedResponse
-	(*TokenizeRequest)(nil),     // 5: triptych.inference.v1.TokenizeRequest
-	(*TokenizeResponse)(nil),    // 6: triptych.inference.v1.TokenizeResponse
-	(*TokenizedText)(nil),       // 7: triptych.inference.v1.TokenizedText
-	(*Scheduling)(nil),          // 8: triptych.inference.v1.Scheduling
-	(*Timings)(nil),             // 9: triptych.inference.v1.Timings
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(Role)(0),                   // 0: triptych.inference.v1.Role
+	(Priority)(0),               // 1: triptych.inference.v1.Priority
+	(*EmbedRequest)(nil),        // 2: triptych.inference.v1.EmbedRequest
+	(*EmbedInput)(nil),          // 3: triptych.inference.v1.EmbedInput
+	(*TokenIds)(nil),            // 4: triptych.inference.v1.TokenIds
+	(*EmbedResponse)(nil),       // 5: triptych.inference.v1.EmbedResponse
+	(*TokenizeRequest)(nil),     // 6: triptych.inference.v1.TokenizeRequest
+	(*TokenizeResponse)(nil),    // 7: triptych.inference.v1.TokenizeResponse
+	(*TokenizedText)(nil),       // 8: triptych.inference.v1.TokenizedText
+	(*GenerateRequest)(nil),     // 9: triptych.inference.v1.GenerateRequest
+	(*Conversation)(nil),        // 10: triptych.inference.v1.Conversation
+	(*Message)(nil),             // 11: triptych.inference.v1.Message
+	(*Sampling)(nil),            // 12: triptych.inference.v1.Sampling
+	(*Stop)(nil),                // 13: triptych.inference.v1.Stop
+	(*Format)(nil),              // 14: triptych.inference.v1.Format
+	(*JsonObject)(nil),          // 15: triptych.inference.v1.JsonObject
+	(*GenerateResponse)(nil),    // 16: triptych.inference.v1.GenerateResponse
+	(*GenerateDelta)(nil),       // 17: triptych.inference.v1.GenerateDelta
+	(*GeneratedToken)(nil),      // 18: triptych.inference.v1.GeneratedToken
+	(*TokenLogprob)(nil),        // 19: triptych.inference.v1.TokenLogprob
+	(*Finish)(nil),              // 20: triptych.inference.v1.Finish
+	(*LengthReached)(nil),       // 21: triptych.inference.v1.LengthReached
+	(*GenerateDone)(nil),        // 22: triptych.inference.v1.GenerateDone
+	(*GenerateTimings)(nil),     // 23: triptych.inference.v1.GenerateTimings
+	(*ClassifyRequest)(nil),     // 24: triptych.inference.v1.ClassifyRequest
+	(*ClassifyResponse)(nil),    // 25: triptych.inference.v1.ClassifyResponse
+	(*Label)(nil),               // 26: triptych.inference.v1.Label
+	(*Classification)(nil),      // 27: triptych.inference.v1.Classification
+	(*Scheduling)(nil),          // 28: triptych.inference.v1.Scheduling
+	(*Timings)(nil),             // 29: triptych.inference.v1.Timings
+	nil,                         // 30: triptych.inference.v1.Sampling.LogitBiasEntry
+	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
 }
 var file_triptych_inference_v1_inference_proto_depIdxs = []int32{
-	2,  // 0: triptych.inference.v1.EmbedRequest.inputs:type_name -> triptych.inference.v1.EmbedInput
-	8,  // 1: triptych.inference.v1.EmbedRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
-	3,  // 2: triptych.inference.v1.EmbedInput.token_ids:type_name -> triptych.inference.v1.TokenIds
-	9,  // 3: triptych.inference.v1.EmbedResponse.timings:type_name -> triptych.inference.v1.Timings
-	7,  // 4: triptych.inference.v1.TokenizeResponse.texts:type_name -> triptych.inference.v1.TokenizedText
-	0,  // 5: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
-	10, // 6: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
-	10, // 7: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
-	10, // 8: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
-	1,  // 9: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
-	5,  // 10: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
-	4,  // 11: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
-	6,  // 12: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
-	11, // [11:13] is the sub-list for method output_type
-	9,  // [9:11] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 0: triptych.inference.v1.EmbedRequest.inputs:type_name -> triptych.inference.v1.EmbedInput
+	28, // 1: triptych.inference.v1.EmbedRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	4,  // 2: triptych.inference.v1.EmbedInput.token_ids:type_name -> triptych.inference.v1.TokenIds
+	29, // 3: triptych.inference.v1.EmbedResponse.timings:type_name -> triptych.inference.v1.Timings
+	8,  // 4: triptych.inference.v1.TokenizeResponse.texts:type_name -> triptych.inference.v1.TokenizedText
+	10, // 5: triptych.inference.v1.GenerateRequest.conversation:type_name -> triptych.inference.v1.Conversation
+	4,  // 6: triptych.inference.v1.GenerateRequest.token_ids:type_name -> triptych.inference.v1.TokenIds
+	12, // 7: triptych.inference.v1.GenerateRequest.sampling:type_name -> triptych.inference.v1.Sampling
+	13, // 8: triptych.inference.v1.GenerateRequest.stop:type_name -> triptych.inference.v1.Stop
+	14, // 9: triptych.inference.v1.GenerateRequest.format:type_name -> triptych.inference.v1.Format
+	28, // 10: triptych.inference.v1.GenerateRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	11, // 11: triptych.inference.v1.Conversation.messages:type_name -> triptych.inference.v1.Message
+	0,  // 12: triptych.inference.v1.Message.role:type_name -> triptych.inference.v1.Role
+	30, // 13: triptych.inference.v1.Sampling.logit_bias:type_name -> triptych.inference.v1.Sampling.LogitBiasEntry
+	15, // 14: triptych.inference.v1.Format.json_object:type_name -> triptych.inference.v1.JsonObject
+	17, // 15: triptych.inference.v1.GenerateResponse.delta:type_name -> triptych.inference.v1.GenerateDelta
+	22, // 16: triptych.inference.v1.GenerateResponse.done:type_name -> triptych.inference.v1.GenerateDone
+	18, // 17: triptych.inference.v1.GenerateDelta.tokens:type_name -> triptych.inference.v1.GeneratedToken
+	20, // 18: triptych.inference.v1.GenerateDelta.finish:type_name -> triptych.inference.v1.Finish
+	19, // 19: triptych.inference.v1.GeneratedToken.top_logprobs:type_name -> triptych.inference.v1.TokenLogprob
+	21, // 20: triptych.inference.v1.Finish.length:type_name -> triptych.inference.v1.LengthReached
+	23, // 21: triptych.inference.v1.GenerateDone.timings:type_name -> triptych.inference.v1.GenerateTimings
+	31, // 22: triptych.inference.v1.GenerateTimings.tokenize:type_name -> google.protobuf.Duration
+	31, // 23: triptych.inference.v1.GenerateTimings.queue:type_name -> google.protobuf.Duration
+	31, // 24: triptych.inference.v1.GenerateTimings.prefill:type_name -> google.protobuf.Duration
+	31, // 25: triptych.inference.v1.GenerateTimings.decode:type_name -> google.protobuf.Duration
+	28, // 26: triptych.inference.v1.ClassifyRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	26, // 27: triptych.inference.v1.ClassifyResponse.labels:type_name -> triptych.inference.v1.Label
+	27, // 28: triptych.inference.v1.ClassifyResponse.classifications:type_name -> triptych.inference.v1.Classification
+	29, // 29: triptych.inference.v1.ClassifyResponse.timings:type_name -> triptych.inference.v1.Timings
+	1,  // 30: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
+	31, // 31: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
+	31, // 32: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
+	31, // 33: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
+	2,  // 34: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
+	6,  // 35: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
+	9,  // 36: triptych.inference.v1.InferenceService.Generate:input_type -> triptych.inference.v1.GenerateRequest
+	24, // 37: triptych.inference.v1.InferenceService.Classify:input_type -> triptych.inference.v1.ClassifyRequest
+	5,  // 38: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
+	7,  // 39: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
+	16, // 40: triptych.inference.v1.InferenceService.Generate:output_type -> triptych.inference.v1.GenerateResponse
+	25, // 41: triptych.inference.v1.InferenceService.Classify:output_type -> triptych.inference.v1.ClassifyResponse
+	38, // [38:42] is the sub-list for method output_type
+	34, // [34:38] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_triptych_inference_v1_inference_proto_init() }
@@ -796,13 +2454,32 @@ func file_triptych_inference_v1_inference_proto_init() {
 		(*EmbedInput_Text)(nil),
 		(*EmbedInput_TokenIds)(nil),
 	}
+	file_triptych_inference_v1_inference_proto_msgTypes[7].OneofWrappers = []any{
+		(*GenerateRequest_Text)(nil),
+		(*GenerateRequest_Conversation)(nil),
+		(*GenerateRequest_TokenIds)(nil),
+	}
+	file_triptych_inference_v1_inference_proto_msgTypes[10].OneofWrappers = []any{}
+	file_triptych_inference_v1_inference_proto_msgTypes[12].OneofWrappers = []any{
+		(*Format_JsonObject)(nil),
+		(*Format_JsonSchema)(nil),
+	}
+	file_triptych_inference_v1_inference_proto_msgTypes[14].OneofWrappers = []any{
+		(*GenerateResponse_Delta)(nil),
+		(*GenerateResponse_Done)(nil),
+	}
+	file_triptych_inference_v1_inference_proto_msgTypes[18].OneofWrappers = []any{
+		(*Finish_StopTokenId)(nil),
+		(*Finish_StopString)(nil),
+		(*Finish_Length)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_triptych_inference_v1_inference_proto_rawDesc), len(file_triptych_inference_v1_inference_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

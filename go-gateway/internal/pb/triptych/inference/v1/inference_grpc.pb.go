@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	InferenceService_Embed_FullMethodName    = "/triptych.inference.v1.InferenceService/Embed"
 	InferenceService_Tokenize_FullMethodName = "/triptych.inference.v1.InferenceService/Tokenize"
+	InferenceService_Generate_FullMethodName = "/triptych.inference.v1.InferenceService/Generate"
+	InferenceService_Classify_FullMethodName = "/triptych.inference.v1.InferenceService/Classify"
 )
 
 // InferenceServiceClient is the client API for InferenceService service.
@@ -47,6 +49,22 @@ type InferenceServiceClient interface {
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, MODEL_NOT_READY.
 	Tokenize(ctx context.Context, in *TokenizeRequest, opts ...grpc.CallOption) (*TokenizeResponse, error)
+	// Generate continues a prompt, and tells each token as it comes.
+	//
+	// A choice's tokens come in order; choices interleave. The last message is `done`. A stream that ends without it ends with
+	// an error status, whose reason says why; what was told before stands. What a choice says depends on its prompt, sampling,
+	// seed and place among the choices alone, whoever runs beside it. Dropping the stream frees what it holds before the next
+	// step.
+	//
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
+	// TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+	Generate(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerateResponse], error)
+	// Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
+	// the encoder takes is cut into windows, and each label's score is the highest of any window.
+	//
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
+	// DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error)
 }
 
 type inferenceServiceClient struct {
@@ -77,6 +95,35 @@ func (c *inferenceServiceClient) Tokenize(ctx context.Context, in *TokenizeReque
 	return out, nil
 }
 
+func (c *inferenceServiceClient) Generate(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &InferenceService_ServiceDesc.Streams[0], InferenceService_Generate_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GenerateRequest, GenerateResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InferenceService_GenerateClient = grpc.ServerStreamingClient[GenerateResponse]
+
+func (c *inferenceServiceClient) Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClassifyResponse)
+	err := c.cc.Invoke(ctx, InferenceService_Classify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InferenceServiceServer is the server API for InferenceService service.
 // All implementations must embed UnimplementedInferenceServiceServer
 // for forward compatibility.
@@ -101,6 +148,22 @@ type InferenceServiceServer interface {
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, MODEL_NOT_READY.
 	Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error)
+	// Generate continues a prompt, and tells each token as it comes.
+	//
+	// A choice's tokens come in order; choices interleave. The last message is `done`. A stream that ends without it ends with
+	// an error status, whose reason says why; what was told before stands. What a choice says depends on its prompt, sampling,
+	// seed and place among the choices alone, whoever runs beside it. Dropping the stream frees what it holds before the next
+	// step.
+	//
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
+	// TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+	Generate(*GenerateRequest, grpc.ServerStreamingServer[GenerateResponse]) error
+	// Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
+	// the encoder takes is cut into windows, and each label's score is the highest of any window.
+	//
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
+	// DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error)
 	mustEmbedUnimplementedInferenceServiceServer()
 }
 
@@ -116,6 +179,12 @@ func (UnimplementedInferenceServiceServer) Embed(context.Context, *EmbedRequest)
 }
 func (UnimplementedInferenceServiceServer) Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Tokenize not implemented")
+}
+func (UnimplementedInferenceServiceServer) Generate(*GenerateRequest, grpc.ServerStreamingServer[GenerateResponse]) error {
+	return status.Error(codes.Unimplemented, "method Generate not implemented")
+}
+func (UnimplementedInferenceServiceServer) Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Classify not implemented")
 }
 func (UnimplementedInferenceServiceServer) mustEmbedUnimplementedInferenceServiceServer() {}
 func (UnimplementedInferenceServiceServer) testEmbeddedByValue()                          {}
@@ -174,6 +243,35 @@ func _InferenceService_Tokenize_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InferenceService_Generate_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GenerateRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(InferenceServiceServer).Generate(m, &grpc.GenericServerStream[GenerateRequest, GenerateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type InferenceService_GenerateServer = grpc.ServerStreamingServer[GenerateResponse]
+
+func _InferenceService_Classify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClassifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InferenceServiceServer).Classify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InferenceService_Classify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InferenceServiceServer).Classify(ctx, req.(*ClassifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InferenceService_ServiceDesc is the grpc.ServiceDesc for InferenceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -189,7 +287,17 @@ var InferenceService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Tokenize",
 			Handler:    _InferenceService_Tokenize_Handler,
 		},
+		{
+			MethodName: "Classify",
+			Handler:    _InferenceService_Classify_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Generate",
+			Handler:       _InferenceService_Generate_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "triptych/inference/v1/inference.proto",
 }

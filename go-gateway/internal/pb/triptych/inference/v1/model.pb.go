@@ -30,6 +30,10 @@ const (
 	Task_TASK_UNSPECIFIED Task = 0
 	// Text to vector: InferenceService.Embed.
 	Task_TASK_EMBEDDING Task = 1
+	// Text to its continuation: InferenceService.Generate.
+	Task_TASK_GENERATION Task = 2
+	// Text to scores of labels: InferenceService.Classify.
+	Task_TASK_CLASSIFICATION Task = 3
 )
 
 // Enum value maps for Task.
@@ -37,10 +41,14 @@ var (
 	Task_name = map[int32]string{
 		0: "TASK_UNSPECIFIED",
 		1: "TASK_EMBEDDING",
+		2: "TASK_GENERATION",
+		3: "TASK_CLASSIFICATION",
 	}
 	Task_value = map[string]int32{
-		"TASK_UNSPECIFIED": 0,
-		"TASK_EMBEDDING":   1,
+		"TASK_UNSPECIFIED":    0,
+		"TASK_EMBEDDING":      1,
+		"TASK_GENERATION":     2,
+		"TASK_CLASSIFICATION": 3,
 	}
 )
 
@@ -235,6 +243,10 @@ type Model struct {
 	// Why the model cannot serve, or why its newest revision was refused while an older one goes on serving. For
 	// operators: it may name files.
 	StatusMessage string `protobuf:"bytes,10,opt,name=status_message,json=statusMessage,proto3" json:"status_message,omitempty"`
+	// Generation models: GenerateRequest.max_tokens where it is 0.
+	DefaultMaxTokens uint32 `protobuf:"varint,11,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`
+	// Generation models: whether it has a chat template.
+	Chat          bool `protobuf:"varint,12,opt,name=chat,proto3" json:"chat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,17 +351,33 @@ func (x *Model) GetStatusMessage() string {
 	return ""
 }
 
+func (x *Model) GetDefaultMaxTokens() uint32 {
+	if x != nil {
+		return x.DefaultMaxTokens
+	}
+	return 0
+}
+
+func (x *Model) GetChat() bool {
+	if x != nil {
+		return x.Chat
+	}
+	return false
+}
+
 // Limits of one request to a model.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most tokens of one input, special tokens included.
+	// Most tokens of one input, special tokens included. For generation, of prompt and continuation together.
 	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	// Most inputs of one request.
 	MaxInputs uint32 `protobuf:"varint,2,opt,name=max_inputs,json=maxInputs,proto3" json:"max_inputs,omitempty"`
 	// Token ids are below this number.
 	VocabularySize uint32 `protobuf:"varint,3,opt,name=vocabulary_size,json=vocabularySize,proto3" json:"vocabulary_size,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Most choices of one request; 0 for models that do not generate.
+	MaxChoices    uint32 `protobuf:"varint,4,opt,name=max_choices,json=maxChoices,proto3" json:"max_choices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -403,6 +431,13 @@ func (x *Limits) GetVocabularySize() uint32 {
 	return 0
 }
 
+func (x *Limits) GetMaxChoices() uint32 {
+	if x != nil {
+		return x.MaxChoices
+	}
+	return 0
+}
+
 var File_triptych_inference_v1_model_proto protoreflect.FileDescriptor
 
 const file_triptych_inference_v1_model_proto_rawDesc = "" +
@@ -410,7 +445,7 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"!triptych/inference/v1/model.proto\x12\x15triptych.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n" +
 	"\x11ListModelsRequest\"J\n" +
 	"\x12ListModelsResponse\x124\n" +
-	"\x06models\x18\x01 \x03(\v2\x1c.triptych.inference.v1.ModelR\x06models\"\x90\x03\n" +
+	"\x06models\x18\x01 \x03(\v2\x1c.triptych.inference.v1.ModelR\x06models\"\xd2\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x04task\x18\x02 \x01(\x0e2\x1b.triptych.inference.v1.TaskR\x04task\x127\n" +
@@ -425,16 +460,22 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"dimensions\x18\t \x03(\rR\n" +
 	"dimensions\x12%\n" +
 	"\x0estatus_message\x18\n" +
-	" \x01(\tR\rstatusMessage\"o\n" +
+	" \x01(\tR\rstatusMessage\x12,\n" +
+	"\x12default_max_tokens\x18\v \x01(\rR\x10defaultMaxTokens\x12\x12\n" +
+	"\x04chat\x18\f \x01(\bR\x04chat\"\x90\x01\n" +
 	"\x06Limits\x12\x1d\n" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1d\n" +
 	"\n" +
 	"max_inputs\x18\x02 \x01(\rR\tmaxInputs\x12'\n" +
-	"\x0fvocabulary_size\x18\x03 \x01(\rR\x0evocabularySize*0\n" +
+	"\x0fvocabulary_size\x18\x03 \x01(\rR\x0evocabularySize\x12\x1f\n" +
+	"\vmax_choices\x18\x04 \x01(\rR\n" +
+	"maxChoices*^\n" +
 	"\x04Task\x12\x14\n" +
 	"\x10TASK_UNSPECIFIED\x10\x00\x12\x12\n" +
-	"\x0eTASK_EMBEDDING\x10\x01*q\n" +
+	"\x0eTASK_EMBEDDING\x10\x01\x12\x13\n" +
+	"\x0fTASK_GENERATION\x10\x02\x12\x17\n" +
+	"\x13TASK_CLASSIFICATION\x10\x03*q\n" +
 	"\n" +
 	"ModelState\x12\x1b\n" +
 	"\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
