@@ -1,0 +1,57 @@
+"""Moderation: OpenAI's shape, a verdict from a real model, and honesty about what it does not judge."""
+
+import httpx
+import openai
+
+MODEL = "moderation-minilm"
+CATEGORIES = 13
+HARMLESS = "The cat sleeps on the warm keyboard."
+THREAT = "I will find you and I will hurt you."
+NOT_ASSESSED = {"harassment/threatening", "self-harm/intent", "self-harm/instructions", "illicit", "illicit/violent"}
+
+
+def test_sdk_gets_a_verdict(client: openai.OpenAI) -> None:
+    answer = client.moderations.create(input=[HARMLESS, THREAT])
+    assert answer.model == MODEL
+    harmless, threat = answer.results
+    assert not harmless.flagged
+    assert threat.flagged
+    assert threat.category_scores.violence > harmless.category_scores.violence
+
+
+def test_every_category_is_there_and_the_unjudged_are_listed(http: httpx.Client) -> None:
+    answer = http.post("/v1/moderations", json={"input": THREAT}).raise_for_status().json()
+    (result,) = answer["results"]
+    assert len(result["categories"]) == len(result["category_scores"]) == CATEGORIES
+    assert set(result["not_assessed"]) == NOT_ASSESSED
+    for category in NOT_ASSESSED:
+        assert result["categories"][category] is False
+        assert result["category_scores"][category] == 0
+    assert result["flagged"] == any(result["categories"].values())
+
+
+def test_long_texts_are_judged_whole(http: httpx.Client) -> None:
+    """What stands at the end of a text that is longer than the encoder takes counts like what stands at its beginning."""
+    long = "The weather was fine and nothing happened. " * 80 + THREAT
+    (result,) = http.post("/v1/moderations", json={"input": long}).raise_for_status().json()["results"]
+    (alone,) = http.post("/v1/moderations", json={"input": "The weather was fine and nothing happened. " * 80}).json()[
+        "results"
+    ]
+    assert result["category_scores"]["violence"] > 2 * alone["category_scores"]["violence"]
+
+
+def test_forms_of_input(http: httpx.Client) -> None:
+    def scores(inputs: object) -> list[dict[str, float]]:
+        answer = http.post("/v1/moderations", json={"input": inputs, "model": MODEL}).raise_for_status().json()
+        return [result["category_scores"] for result in answer["results"]]
+
+    assert scores(THREAT) == scores([THREAT]) == scores([{"type": "text", "text": THREAT}])
+    assert scores([HARMLESS, THREAT]) == scores(HARMLESS) + scores(THREAT)
+
+
+def test_images_and_other_models_are_refused(http: httpx.Client) -> None:
+    image = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+    response = http.post("/v1/moderations", json={"input": image})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "input[0].type")
+    response = http.post("/v1/moderations", json={"input": "a", "model": "all-minilm-l6-v2"})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "model_task_mismatch")
