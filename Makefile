@@ -68,6 +68,11 @@ generate: build ## Make the stubs from proto/, and docs/config.md
 .PHONY: models
 models: models/.made ## Fetch the weights (checked by hash) and export the bundles
 
+.PHONY: train-moderation
+DATA ?= data/moderation
+train-moderation: models ## Train the moderation head anew (DATA=folder of the labelled texts)
+	$(BIN)/triptych-models train-moderation --data $(DATA)
+
 .PHONY: rename
 rename: .venv/.installed ## Make it yours: NAME=acme GO_MODULE=example.com/acme
 	$(IN_TESTS) repo.rename "$(NAME)" "$(GO_MODULE)"
@@ -95,6 +100,8 @@ build: .venv/.installed ## Build the gateway and the hot path
 EXPORTER := $(shell find python-research/src/triptych_research -name '*.py' -o -name '*.txt')
 models/.made: $(EXPORTER) python-research/requirements.txt | .venv/.installed
 	$(BIN)/triptych-models export all-minilm-l6-v2
+	$(BIN)/triptych-models export moderation-minilm
+	$(BIN)/triptych-models export smollm2-135m-instruct
 	touch $@
 
 .PHONY: lint-proto lint-python lint-go lint-rust lint-generated

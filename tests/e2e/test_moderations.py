@@ -31,7 +31,7 @@ def test_every_category_is_there_and_the_unjudged_are_listed(http: httpx.Client)
 
 
 def test_long_texts_are_judged_whole(http: httpx.Client) -> None:
-    """What stands at the end of a text that is longer than the encoder takes counts like what stands at its beginning."""
+    """The end of a text that is longer than the encoder takes counts as its beginning does."""
     long = "The weather was fine and nothing happened. " * 80 + THREAT
     (result,) = http.post("/v1/moderations", json={"input": long}).raise_for_status().json()["results"]
     (alone,) = http.post("/v1/moderations", json={"input": "The weather was fine and nothing happened. " * 80}).json()[

@@ -1,4 +1,4 @@
-"""The golden journey, shown as it happens: one request with curl, then the official SDK ranking sentences."""
+"""The golden journey, shown as it happens: a request with curl, then the official SDK: a chat, a ranking, a verdict."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from stack.terminal import console
 from stack.waiting import StackError
 
 MODEL = "all-minilm-l6-v2"
+CHAT_MODEL = "smollm2-135m-instruct"
 QUESTION = "How do I get my money back?"
 SENTENCES = [
     "Refunds are paid within five working days.",
@@ -22,8 +23,19 @@ SENTENCES = [
     "Our office is closed on public holidays.",
     "The cat sleeps on the warm keyboard.",
 ]
-CODE = """\
+PROMPT = "Why is it good to test software?"
+VERDICTS = ["The cat sleeps on the warm keyboard.", "I will find you and I will hurt you."]
+CHAT_CODE = """\
 client = openai.OpenAI(base_url="{url}/v1", api_key=KEY)
+messages = [{{"role": "user", "content": "{prompt}"}}]
+for chunk in client.chat.completions.create(
+    model="{model}", messages=messages, temperature=0, max_tokens=60, stream=True
+):
+    print(chunk.choices[0].delta.content or "", end="")"""
+MODERATION_CODE = """\
+for result in client.moderations.create(input=texts).results:
+    print(result.flagged, result.category_scores)"""
+EMBEDDING_CODE = """\
 texts = [question, *sentences]
 reply = client.embeddings.create(model="all-minilm-l6-v2", input=texts)
 vectors = np.array([entry.embedding for entry in reply.data])
@@ -35,8 +47,13 @@ def journey(stack: Stack) -> None:
     """Make the requests and show their real output."""
     console.rule("[bold]One request, with curl")
     with_curl(stack)
-    console.rule("[bold]The official SDK ranks sentences by meaning")
-    with_sdk(stack)
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.keys["acme"]) as client:
+        console.rule("[bold]The official SDK: a chat, streamed")
+        converse(stack, client)
+        console.rule("[bold]Sentences ranked by meaning")
+        rank(client)
+        console.rule("[bold]A moderation verdict")
+        judge(client)
 
 
 def with_curl(stack: Stack) -> None:
@@ -61,10 +78,30 @@ def with_curl(stack: Stack) -> None:
     console.print(f"{start[:SHOWN]}[dim]…[/]]{end}\n", markup=True, soft_wrap=True)
 
 
-def with_sdk(stack: Stack) -> None:
-    console.print(Syntax(CODE.format(url=stack.url), "python", background_color="default"))
-    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.keys["acme"]) as client:
-        raw = client.embeddings.with_raw_response.create(model=MODEL, input=[QUESTION, *SENTENCES])
+def converse(stack: Stack, client: openai.OpenAI) -> None:
+    code = CHAT_CODE.format(url=stack.url, prompt=PROMPT, model=CHAT_MODEL)
+    console.print(Syntax(code, "python", background_color="default"))
+    chunks = client.chat.completions.create(
+        model=CHAT_MODEL,
+        messages=[{"role": "user", "content": PROMPT}],
+        temperature=0,
+        max_tokens=60,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    usage = None
+    for chunk in chunks:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            console.print(choice.delta.content or "", end="", style="bold", soft_wrap=True, highlight=False)
+    if usage is None:
+        raise StackError("the stream ended without its usage")
+    console.print(f"\n{usage.prompt_tokens} tokens of prompt, {usage.completion_tokens} of reply\n")
+
+
+def rank(client: openai.OpenAI) -> None:
+    console.print(Syntax(EMBEDDING_CODE, "python", background_color="default"))
+    raw = client.embeddings.with_raw_response.create(model=MODEL, input=[QUESTION, *SENTENCES])
     reply = raw.parse()
     vectors = np.array([entry.embedding for entry in reply.data])  # [texts, 384]
     scores = vectors[1:] @ vectors[0]
@@ -76,6 +113,18 @@ def with_sdk(stack: Stack) -> None:
     console.print(table)
     timing = f"{reply.usage.total_tokens} tokens; Server-Timing: {raw.headers['server-timing']}\n"
     console.print(timing, soft_wrap=True)
+
+
+def judge(client: openai.OpenAI) -> None:
+    console.print(Syntax(MODERATION_CODE, "python", background_color="default"))
+    table = Table(show_edge=False)
+    for name in ("flagged", "highest score", "text"):
+        table.add_column(name)
+    for text, result in zip(VERDICTS, client.moderations.create(input=VERDICTS).results, strict=True):
+        scores: dict[str, float] = result.category_scores.model_dump(by_alias=True)
+        highest = max(scores, key=scores.__getitem__)
+        table.add_row("yes" if result.flagged else "no", f"{highest} {scores[highest]:.2f}", text)
+    console.print(table, "")
 
 
 def next_steps() -> None:
