@@ -42,12 +42,13 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 func startGateway(ctx context.Context, settings *config.Settings, directory *tenant.Directory, logger *slog.Logger) (err error) {
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{
-		Addresses:      settings.HotpathAddresses,
-		Timeout:        settings.RequestTimeout,
-		CanaryInterval: settings.CanaryInterval,
-		ReadyWindow:    settings.ReadyWindow,
-		Metrics:        metrics,
-		Now:            time.Now,
+		Addresses:         settings.HotpathAddresses,
+		Timeout:           settings.RequestTimeout,
+		GenerationTimeout: settings.GenerationTimeout,
+		CanaryInterval:    settings.CanaryInterval,
+		ReadyWindow:       settings.ReadyWindow,
+		Metrics:           metrics,
+		Now:               time.Now,
 	})
 	if err != nil {
 		return err
@@ -57,6 +58,7 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 		Engine: hotpath, Directory: directory, Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Now: time.Now,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
+		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
 	})
 	metrics.ReportReady(gateway.Ready)
 
@@ -99,7 +101,8 @@ func listen(
 	served := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: settings.HeaderTimeout,
-		// Bounds for what has no own deadline: handlers set the time for a body and for a reply more tightly.
+		// Bounds for what has no own deadline: handlers set the time for a body, for a reply and
+		// for each event of a stream themselves.
 		ReadTimeout:    settings.HeaderTimeout + settings.BodyTimeout,
 		WriteTimeout:   settings.HeaderTimeout + settings.BodyTimeout + settings.RequestTimeout + settings.WriteTimeout,
 		IdleTimeout:    settings.IdleTimeout,

@@ -80,7 +80,12 @@ func checkAddress(value string) error {
 }
 
 func path(name string, destination *string, preset, meaning, consequence string) setting {
-	return setting{name, "path", preset, meaning, consequence,
+	return text(name, "path", destination, preset, meaning, consequence)
+}
+
+// text is a setting that may be anything but empty.
+func text(name, unit string, destination *string, preset, meaning, consequence string) setting {
+	return setting{name, unit, preset, meaning, consequence,
 		func(value string) error {
 			*destination = value
 			if value == "" {

@@ -26,6 +26,13 @@ const (
 
 	// Half of what the official SDKs' users wait before they give up, and a hundred times a normal request.
 	defaultRequestTimeout = 30 * time.Second
+	// Some 10 000 tokens of a small model alone, and more than what its context holds with 8 others beside it.
+	defaultGenerationTimeout = 5 * time.Minute
+	// A sixth of the shortest idle limit that proxies commonly have.
+	defaultStreamHeartbeat = 10 * time.Second
+
+	defaultModerationModel = "moderation-minilm"
+
 	// 2048 texts of 256 tokens are 2 to 3 MB; escapes can double that.
 	defaultMaxBodyBytes = 8 << 20
 	// With the default body limit the worst case is 8 GiB of bodies at once, the usual one a few MB.
@@ -44,7 +51,7 @@ const (
 	// Long enough for a keep-alive client in a loop to be told to reconnect elsewhere, and for one probe a second.
 	defaultDrainDelay = time.Second
 	// What a request may take: an accepted one is never cut off.
-	defaultDrainTimeout = defaultRequestTimeout
+	defaultDrainTimeout = defaultGenerationTimeout
 
 	// Small beside the ready window, and one short text in 5 s is no load.
 	defaultCanaryInterval = 5 * time.Second
@@ -60,7 +67,11 @@ type Settings struct {
 	KeysFile         string
 	TenantsFile      string
 
-	RequestTimeout time.Duration
+	RequestTimeout    time.Duration
+	GenerationTimeout time.Duration
+	StreamHeartbeat   time.Duration
+	ModerationModel   string
+
 	MaxBodyBytes   int
 	MaxInflight    int
 	HeaderTimeout  time.Duration
@@ -91,7 +102,13 @@ func (s *Settings) settings() []setting {
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		duration("request-timeout", &s.RequestTimeout, defaultRequestTimeout, time.Millisecond, day,
-			"Time that a request has in the hot path.", "Then it is answered with 504, and its work is dropped."),
+			"Time that a request has in the hot path, unless it generates text.", "Then it is answered with 504, and its work is dropped."),
+		duration("generation-timeout", &s.GenerationTimeout, defaultGenerationTimeout, time.Millisecond, day,
+			"Time that a request which generates text has in the hot path.", "Then it is answered with 504, or its stream ends with that error, and its work is dropped."),
+		duration("stream-heartbeat", &s.StreamHeartbeat, defaultStreamHeartbeat, time.Millisecond, day,
+			"How long a stream may be silent before it gets a comment.", "Longer than the idle limit of a proxy in front, it makes the proxy drop requests that wait for their turn."),
+		text("moderation-model", "name", &s.ModerationModel, defaultModerationModel,
+			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
 		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
 			"Largest request body.", "A larger one is answered with 413. Bodies are held in memory."),
 		number("max-inflight-requests", &s.MaxInflight, defaultMaxInflight, 1, 1<<20, "requests",
@@ -101,7 +118,7 @@ func (s *Settings) settings() []setting {
 		duration("body-timeout", &s.BodyTimeout, defaultBodyTimeout, time.Millisecond, day,
 			"Time for a request's body to arrive.", "Then the request is answered with 408. The hot path hears of a request only when all of it is here."),
 		duration("write-timeout", &s.WriteTimeout, defaultWriteTimeout, time.Millisecond, day,
-			"Time for a client to take its reply.", "Then the connection is closed."),
+			"Time for a client to take its reply, or one event of a stream.", "Then the connection is closed, and a stream's work is dropped."),
 		duration("idle-timeout", &s.IdleTimeout, defaultIdleTimeout, time.Millisecond, day,
 			"Time that a connection may wait for its next request.", "Shorter than a balancer's own limit, it makes the balancer lose requests."),
 		number("max-header-bytes", &s.MaxHeaderBytes, defaultMaxHeaderBytes, 1<<10, 1<<20, "bytes",
@@ -109,7 +126,7 @@ func (s *Settings) settings() []setting {
 		duration("drain-delay", &s.DrainDelay, defaultDrainDelay, 0, day,
 			"Time between \"not ready\" and the end of listening, at SIGTERM.", "Longer than a balancer's probe takes to notice, no request is sent to a closed port; Kubernetes wants about 5s."),
 		duration("drain-timeout", &s.DrainTimeout, defaultDrainTimeout, 0, day,
-			"Time for accepted requests to end, after that.", "Then they are cut off, and the exit status is 1. Below `request-timeout`, slow requests may be lost."),
+			"Time for accepted requests to end, after that.", "Then they are cut off, and the exit status is 1. Below `generation-timeout`, long streams may be lost."),
 		duration("canary-interval", &s.CanaryInterval, defaultCanaryInterval, 10*time.Millisecond, day,
 			"How long a model may be without a successful request before the gateway tries one of its own.", "Shorter notices a fault sooner and costs one tiny inference each time."),
 		duration("ready-window", &s.ReadyWindow, defaultReadyWindow, 10*time.Millisecond, day,

@@ -42,8 +42,10 @@ const (
 type Options struct {
 	// Addresses of the hot paths, host:port. Names are resolved anew for each connection.
 	Addresses []string
-	// Timeout of one call.
+	// Timeout of one call, but for Generate's.
 	Timeout time.Duration
+	// GenerationTimeout of one call of Generate.
+	GenerationTimeout time.Duration
 	// CanaryInterval is how long a model may be without a success before Watch tries it.
 	CanaryInterval time.Duration
 	// ReadyWindow is how long one success proves that a model works.
@@ -105,6 +107,17 @@ func (e *Engine) Close() error { return e.connection.Close() }
 // Embed turns inputs into vectors.
 func (e *Engine) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
 	reply, err := invoke(ctx, e, "Embed", e.inference.Embed, request)
+	if err != nil {
+		e.readiness.failed(request.GetModel(), err)
+		return nil, err
+	}
+	e.readiness.succeeded(request.GetModel(), e.options.Now())
+	return reply, nil
+}
+
+// Classify scores texts for a model's labels.
+func (e *Engine) Classify(ctx context.Context, request *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error) {
+	reply, err := invoke(ctx, e, "Classify", e.inference.Classify, request)
 	if err != nil {
 		e.readiness.failed(request.GetModel(), err)
 		return nil, err

@@ -26,7 +26,7 @@ const patience = 10 * time.Second
 func newEngine(t *testing.T, timeout time.Duration, now func() time.Time, addresses ...string) *Engine {
 	t.Helper()
 	e, err := New(Options{
-		Addresses: addresses, Timeout: timeout, CanaryInterval: 5 * time.Second, ReadyWindow: 15 * time.Second,
+		Addresses: addresses, Timeout: timeout, GenerationTimeout: timeout, CanaryInterval: 5 * time.Second, ReadyWindow: 15 * time.Second,
 		Metrics: telemetry.NewMetrics(), Now: now,
 	})
 	if err != nil {

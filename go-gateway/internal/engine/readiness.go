@@ -15,7 +15,7 @@ import (
 // longestRefresh is how old the list of models may be.
 const longestRefresh = time.Second
 
-// canaryText is what the gateway embeds when nobody else does.
+// canaryText is what the gateway embeds, continues or classifies when nobody else does.
 const canaryText = "ready?"
 
 var (
@@ -89,20 +89,38 @@ func (e *Engine) check(ctx context.Context) {
 	reply, err := invoke(ctx, e, "ListModels", e.models.ListModels, &inferencev1.ListModelsRequest{})
 	e.readiness.listed(reply.GetModels(), err)
 	var canaries sync.WaitGroup
-	for _, name := range e.readiness.idle(e.options.Now().Add(-e.options.CanaryInterval)) {
-		canaries.Go(func() { e.canary(ctx, name) })
+	for _, model := range e.readiness.idle(e.options.Now().Add(-e.options.CanaryInterval)) {
+		canaries.Go(func() { e.canary(ctx, model) })
 	}
 	canaries.Wait()
 }
 
-// canary makes one tiny inference. Its success is noted by Embed; its failure shows as the lack of one.
-func (e *Engine) canary(ctx context.Context, model string) {
-	_, _ = e.Embed(ctx, &inferencev1.EmbedRequest{
-		Model:  model,
-		Inputs: []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: canaryText}}},
-		// No tenant has the empty name, so the canary has a turn of its own.
-		Scheduling: &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE},
-	})
+// canary makes one tiny inference. Its success is noted as any other's; its failure shows as the lack of one.
+func (e *Engine) canary(ctx context.Context, model *inferencev1.Model) {
+	// No tenant has the empty name, so the canary has a turn of its own.
+	scheduling := &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
+	switch model.GetTask() {
+	case inferencev1.Task_TASK_EMBEDDING:
+		_, _ = e.Embed(ctx, &inferencev1.EmbedRequest{
+			Model:      model.GetName(),
+			Inputs:     []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: canaryText}}},
+			Scheduling: scheduling,
+		})
+	case inferencev1.Task_TASK_GENERATION:
+		generation := e.Generate(ctx, &inferencev1.GenerateRequest{
+			Model:      model.GetName(),
+			Prompt:     &inferencev1.GenerateRequest_Text{Text: canaryText},
+			MaxTokens:  1,
+			Scheduling: scheduling,
+		})
+		for range generation.Deltas() { // to its end
+		}
+		generation.Close()
+	case inferencev1.Task_TASK_CLASSIFICATION:
+		_, _ = e.Classify(ctx, &inferencev1.ClassifyRequest{
+			Model: model.GetName(), Texts: []string{canaryText}, Scheduling: scheduling,
+		})
+	}
 }
 
 // Models returns the models that the hot path serves, as of about a second ago. Errors are *fault.Fault.
@@ -166,16 +184,15 @@ func (r *readiness) listed(models []*inferencev1.Model, err error) {
 }
 
 // idle returns the serving models without a success after a time.
-func (r *readiness) idle(since time.Time) []string {
+func (r *readiness) idle(since time.Time) []*inferencev1.Model {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var names []string
+	var idle []*inferencev1.Model
 	for _, model := range r.models {
-		embeds := model.GetTask() == inferencev1.Task_TASK_EMBEDDING
 		serves := model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
-		if embeds && serves && !r.successes[model.GetName()].After(since) {
-			names = append(names, model.GetName())
+		if serves && !r.successes[model.GetName()].After(since) {
+			idle = append(idle, model)
 		}
 	}
-	return names
+	return idle
 }

@@ -30,6 +30,7 @@ var speaking = map[fault.Reason]bool{
 	fault.DimensionsUnsupported: true,
 	fault.QueueFull:             true,
 	fault.DeadlineExceeded:      true,
+	fault.SlowReader:            true,
 }
 
 // faultOf says what a failed call means. The fault's Param is the contract's field, as in "inputs[1]".

@@ -20,6 +20,7 @@ var fromHotpath = map[string]bool{
 	"INVALID_VALUE": true, "MISSING_FIELD": true, "MODEL_NOT_FOUND": true, "MODEL_TASK_MISMATCH": true, "EMPTY_INPUT": true,
 	"INPUT_TOO_LONG": true, "TOO_MANY_INPUTS": true, "TOKEN_ID_OUT_OF_RANGE": true, "DIMENSIONS_UNSUPPORTED": true,
 	"QUEUE_FULL": true, "DEADLINE_EXCEEDED": true, "MODEL_NOT_READY": true, "HOTPATH_UNAVAILABLE": true,
+	"SLOW_READER": true,
 }
 
 func TestFaultOfEveryDocumentedReason(t *testing.T) {

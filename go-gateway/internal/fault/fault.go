@@ -44,6 +44,7 @@ const (
 	HotpathUnavailable    = inferencev1.ErrorReason_ERROR_REASON_HOTPATH_UNAVAILABLE
 	ModelNotReady         = inferencev1.ErrorReason_ERROR_REASON_MODEL_NOT_READY
 	Cancelled             = inferencev1.ErrorReason_ERROR_REASON_CANCELLED
+	SlowReader            = inferencev1.ErrorReason_ERROR_REASON_SLOW_READER
 	Internal              = inferencev1.ErrorReason_ERROR_REASON_INTERNAL
 )
 

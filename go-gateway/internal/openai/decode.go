@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -26,7 +27,7 @@ func readObject(body []byte, fields map[string]readField) error {
 	if kind := decoder.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
 		return fault.New(fault.InvalidJSON, "The body must be one JSON object, not %s.", describe(kind))
 	}
-	err := readMembers(decoder, fields)
+	err := readWhole(decoder, fields)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fault.New(fault.InvalidJSON, "The body ends after %d bytes, before its JSON object does.", len(body))
 	}
@@ -36,7 +37,34 @@ func readObject(body []byte, fields map[string]readField) error {
 	return err
 }
 
-func readMembers(decoder *jsontext.Decoder, fields map[string]readField) error {
+func readWhole(decoder *jsontext.Decoder, fields map[string]readField) error {
+	if err := readFields(decoder, "", fields); err != nil {
+		return err
+	}
+	end := decoder.InputOffset()
+	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
+		return fault.New(fault.InvalidJSON, "Something follows the body's JSON object, which ends at byte %d.", end)
+	}
+	return nil
+}
+
+// readFields reads one object. prefix is what stands before its fields' names in errors, as in "stream_options.".
+func readFields(decoder *jsontext.Decoder, prefix string, fields map[string]readField) error {
+	return readMembers(decoder, func(key string) error {
+		name := prefix + key
+		read, known := fields[key]
+		if !known {
+			return unsupported(decoder, prefix+clip(key))
+		}
+		if decoder.PeekKind() == jsontext.KindNull {
+			return decoder.SkipValue()
+		}
+		return read(decoder, name)
+	})
+}
+
+// readMembers reads one object and leaves each value to read.
+func readMembers(decoder *jsontext.Decoder, read func(key string) error) error {
 	if _, err := decoder.ReadToken(); err != nil { // {
 		return err
 	}
@@ -45,30 +73,28 @@ func readMembers(decoder *jsontext.Decoder, fields map[string]readField) error {
 		if err != nil {
 			return err
 		}
-		name := token.String()
-		read, known := fields[name]
-		if !known {
-			return fault.InField(fault.UnsupportedParameter, clip(name),
-				"The field %q is not supported here; nothing is ignored silently.", clip(name))
-		}
-		if decoder.PeekKind() == jsontext.KindNull {
-			if err := decoder.SkipValue(); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := read(decoder, name); err != nil {
+		if err := read(token.String()); err != nil {
 			return err
 		}
 	}
-	if _, err := decoder.ReadToken(); err != nil { // }
-		return err
+	_, err := decoder.ReadToken() // }
+	return err
+}
+
+// unsupported refuses a field. It need not be in a table of fields, unless null is to count as absent.
+func unsupported(_ *jsontext.Decoder, name string) error {
+	return fault.InField(fault.UnsupportedParameter, name,
+		"The field %q is not supported here; nothing is ignored silently.", name)
+}
+
+// object reads an object of known fields.
+func object(fields map[string]readField) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		if err := expectKind(decoder, jsontext.KindBeginObject, name, "an object"); err != nil {
+			return err
+		}
+		return readFields(decoder, name+".", fields)
 	}
-	end := decoder.InputOffset()
-	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
-		return fault.New(fault.InvalidJSON, "Something follows the body's JSON object, which ends at byte %d.", end)
-	}
-	return nil
 }
 
 // syntaxFault tells text that is not Unicode from text that is not JSON: the former is what a lenient reader accepts.
@@ -132,27 +158,23 @@ func boolean(destination *bool) readField {
 
 // positive reads a whole number from 1 to 2³² − 1.
 func positive(destination *uint32) readField {
-	return func(decoder *jsontext.Decoder, name string) error {
-		const wanted = "a whole number of at least 1"
-		token, err := readKind(decoder, jsontext.KindNumber, name, wanted)
-		if err != nil {
-			return err
-		}
-		value, err := strconv.ParseUint(token.String(), 10, 32)
-		if err != nil || value == 0 {
-			return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, wanted, clip(token.String()))
-		}
-		*destination = uint32(value)
-		return nil
-	}
+	return whole(1, math.MaxUint32, func(value uint32) { *destination = value })
 }
 
 // readKind reads one token, which must be of a kind.
 func readKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string) (jsontext.Token, error) {
-	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
-		return jsontext.Token{}, wrongType(param, wanted, found)
+	if err := expectKind(decoder, kind, param, wanted); err != nil {
+		return jsontext.Token{}, err
 	}
 	return decoder.ReadToken()
+}
+
+// expectKind refuses a value of another kind. One that is no JSON is left to the decoder.
+func expectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string) error {
+	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
+		return wrongType(param, wanted, found)
+	}
+	return nil
 }
 
 func wrongType(param, wanted string, found jsontext.Kind) *fault.Fault {

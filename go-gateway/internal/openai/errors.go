@@ -60,6 +60,7 @@ var table = map[fault.Reason]row{
 	fault.HotpathUnavailable:    {http.StatusServiceUnavailable, typeOverloaded, "hotpath_unavailable", true},
 	fault.ModelNotReady:         {http.StatusServiceUnavailable, typeOverloaded, "model_not_ready", true},
 	fault.Cancelled:             {StatusClientClosedRequest, typeInvalidRequest, "cancelled", false},
+	fault.SlowReader:            {http.StatusRequestTimeout, typeTimeout, "slow_reader", false},
 	fault.Internal:              {http.StatusInternalServerError, typeServer, "internal_error", true},
 }
 

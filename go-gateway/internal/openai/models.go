@@ -20,18 +20,23 @@ type model struct {
 	Created int64  `json:"created"` // Unix seconds: when the served revision was made; 0 while none is
 	OwnedBy string `json:"owned_by"`
 
-	Task       string   `json:"task"`      // "embedding"
+	Task       string   `json:"task"`      // "embedding", "generation" or "classification"
 	State      string   `json:"state"`     // "loading", "ready" or "failed"
 	Revision   string   `json:"revision"`  // empty while none is served
-	Precision  string   `json:"precision"` // "int8" or "fp32"; empty while none is served
+	Precision  string   `json:"precision"` // as in "int8"; empty while none is served
 	Dimensions []uint32 `json:"dimensions"`
 	Limits     limits   `json:"limits"`
+
+	// Of models that generate.
+	DefaultMaxTokens uint32 `json:"default_max_tokens,omitzero"`
+	Chat             bool   `json:"chat,omitzero"` // takes conversations
 }
 
 type limits struct {
-	MaxTokens      uint32 `json:"max_tokens"` // of one input
+	MaxTokens      uint32 `json:"max_tokens"` // of one input, with what is generated
 	MaxInputs      uint32 `json:"max_inputs"` // of one request
 	VocabularySize uint32 `json:"vocabulary_size"`
+	MaxChoices     uint32 `json:"max_choices,omitzero"` // of one request to a model that generates
 }
 
 // RenderModels returns the reply to GET /v1/models.
@@ -64,7 +69,10 @@ func modelObject(one *inferencev1.Model) model {
 			MaxTokens:      one.GetLimits().GetMaxTokens(),
 			MaxInputs:      one.GetLimits().GetMaxInputs(),
 			VocabularySize: one.GetLimits().GetVocabularySize(),
+			MaxChoices:     one.GetLimits().GetMaxChoices(),
 		},
+		DefaultMaxTokens: one.GetDefaultMaxTokens(),
+		Chat:             one.GetChat(),
 	}
 }
 

@@ -51,7 +51,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	if !in.present {
 		return nil, missing("input")
 	}
-	if err := checkTokenizer(&in, embed.Model, tokenizer); err != nil {
+	if err := checkTokenizer(&in, "input", embed.Model, tokenizer); err != nil {
 		return nil, err
 	}
 	base64, err := wantsBase64(encoding)
@@ -108,15 +108,15 @@ func missing(name string) *fault.Fault {
 }
 
 // checkTokenizer refuses ids that may be another tokenizer's: they would be in range and give silent garbage.
-func checkTokenizer(in *input, model string, tokenizer *string) error {
+func checkTokenizer(in *input, name, model string, tokenizer *string) error {
 	switch {
 	case tokenizer != nil && *tokenizer != model:
 		return fault.InField(fault.TokenizerMismatch, "tokenizer",
 			"tokenizer is %q; the ids must be those of the model %q.", clip(*tokenizer), model)
 	case tokenizer == nil && in.ids != nil:
-		return fault.InField(fault.TokenizerMismatch, "input",
-			"input holds token ids and does not say of which tokenizer. Send text (LangChain: check_embedding_ctx_length=False), "+
-				"or, if the ids are from POST /v1/tokenize, add \"tokenizer\": %q.", model)
+		return fault.InField(fault.TokenizerMismatch, name,
+			"%s holds token ids and does not say of which tokenizer. Send text (LangChain: check_embedding_ctx_length=False), "+
+				"or, if the ids are from POST /v1/tokenize, add \"tokenizer\": %q.", name, model)
 	default:
 		return nil
 	}

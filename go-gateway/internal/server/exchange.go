@@ -29,9 +29,9 @@ type exchange struct {
 	// Filled in as they become known.
 	tenant  string
 	model   string // set once it is known to exist
-	inputs  int
-	tokens  uint64
-	timings *inferencev1.Timings
+	tokens  uint64 // charged
+	work    []slog.Attr
+	phases  []openai.Phase
 	status  int // of the reply; 0 while there is none
 	failure *fault.Fault
 }
@@ -91,7 +91,7 @@ func (ex *exchange) reply(status int, body []byte) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Request-Id", ex.requestID)
-	header.Set("Server-Timing", serverTiming(ex.timings, total))
+	header.Set("Server-Timing", serverTiming(ex.phases, total))
 	header.Set("Openai-Processing-Ms", strconv.FormatInt(total.Milliseconds(), 10))
 	if ex.server.draining.Load() {
 		header.Set("Connection", "close")
@@ -109,15 +109,21 @@ func clientGone(cause error) *fault.Fault {
 }
 
 // serverTiming is the header of that name: where the time went, in milliseconds.
-func serverTiming(timings *inferencev1.Timings, total time.Duration) string {
+func serverTiming(phases []openai.Phase, total time.Duration) string {
 	text := ""
-	if timings != nil {
-		text = fmt.Sprintf("tokenize;dur=%.3f, queue;dur=%.3f, inference;dur=%.3f, ",
-			milliseconds(timings.GetTokenize().AsDuration()),
-			milliseconds(timings.GetQueue().AsDuration()),
-			milliseconds(timings.GetInference().AsDuration()))
+	for _, phase := range phases {
+		text += fmt.Sprintf("%s;dur=%.3f, ", phase.Name, milliseconds(phase.Took))
 	}
 	return text + fmt.Sprintf("total;dur=%.3f", milliseconds(total))
+}
+
+// phasesOf says where the time of a request without a stream went.
+func phasesOf(timings *inferencev1.Timings) []openai.Phase {
+	return []openai.Phase{
+		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
+		{Name: "queue", Took: timings.GetQueue().AsDuration()},
+		{Name: "inference", Took: timings.GetInference().AsDuration()},
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -170,12 +176,12 @@ func (ex *exchange) attributes(r *http.Request, elapsed time.Duration) []slog.At
 	if ex.tenant != "" {
 		attributes = append(attributes, slog.String("tenant", ex.tenant))
 	}
-	if ex.timings != nil {
-		attributes = append(attributes,
-			slog.String("model", ex.model), slog.Int("inputs", ex.inputs), slog.Uint64("tokens", ex.tokens),
-			slog.Float64("tokenize_ms", milliseconds(ex.timings.GetTokenize().AsDuration())),
-			slog.Float64("queue_ms", milliseconds(ex.timings.GetQueue().AsDuration())),
-			slog.Float64("inference_ms", milliseconds(ex.timings.GetInference().AsDuration())))
+	if ex.model != "" {
+		attributes = append(attributes, slog.String("model", ex.model))
+	}
+	attributes = append(attributes, ex.work...)
+	for _, phase := range ex.phases {
+		attributes = append(attributes, slog.Float64(phase.Name+"_ms", milliseconds(phase.Took)))
 	}
 	if ex.failure != nil && ex.failure.Param != "" {
 		attributes = append(attributes, slog.String("param", ex.failure.Param))

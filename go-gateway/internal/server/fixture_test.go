@@ -59,13 +59,14 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	metrics := telemetry.NewMetrics()
 	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
 	engineOptions := engine.Options{
-		Addresses: []string{g.hotpath.Address}, Timeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,
+		Addresses: []string{g.hotpath.Address}, Timeout: patience, GenerationTimeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,
 		Metrics: metrics, Now: time.Now,
 	}
 	options := Options{
 		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),
 		Now:          func() time.Time { return g.clock },
 		MaxBodyBytes: 8 << 20, MaxInflight: 64, BodyTimeout: patience, WriteTimeout: patience,
+		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
 	}
 	for _, alter := range changes {
 		alter(&engineOptions, &options)

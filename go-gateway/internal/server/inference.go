@@ -1,6 +1,7 @@
 package server
 
 import (
+	"log/slog"
 	"net/http"
 
 	"triptych.dev/gateway/internal/engine"
@@ -19,10 +20,7 @@ func (s *Server) embeddings(ex *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	request.Embed.Scheduling = &inferencev1.Scheduling{
-		FairnessKey: ex.tenant,
-		Priority:    inferencev1.Priority_PRIORITY_INTERACTIVE,
-	}
+	request.Embed.Scheduling = ex.scheduling()
 	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Embed(ctx, request.Embed)
 	if err != nil {
@@ -33,10 +31,45 @@ func (s *Server) embeddings(ex *exchange, r *http.Request) error {
 		return fault.InternalError(err)
 	}
 	defer s.buffers.put(reply)
-	ex.model, ex.inputs = request.Embed.GetModel(), len(request.Embed.GetInputs())
-	ex.tokens, ex.timings = openai.Tokens(result.GetTokenCounts()), result.GetTimings()
+	ex.ran(request.Embed.GetModel(), len(request.Embed.GetInputs()), result.GetTokenCounts(), result.GetTimings())
 	ex.reply(http.StatusOK, reply)
 	return nil
+}
+
+// moderations serves POST /v1/moderations.
+func (s *Server) moderations(ex *exchange, r *http.Request) error {
+	body, err := s.readBody(ex, r)
+	if err != nil {
+		return err
+	}
+	request, err := openai.DecodeModeration(body, s.ModerationModel)
+	if err != nil {
+		return err
+	}
+	request.Classify.Scheduling = ex.scheduling()
+	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
+	result, err := s.Engine.Classify(ctx, request.Classify)
+	if err != nil {
+		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
+	}
+	reply, err := openai.RenderModeration(request, result, ex.requestID)
+	if err != nil {
+		return fault.InternalError(err)
+	}
+	ex.ran(request.Classify.GetModel(), len(request.Classify.GetTexts()), result.GetTokenCounts(), result.GetTimings())
+	ex.reply(http.StatusOK, reply)
+	return nil
+}
+
+// scheduling gives each tenant a turn of its own.
+func (ex *exchange) scheduling() *inferencev1.Scheduling {
+	return &inferencev1.Scheduling{FairnessKey: ex.tenant, Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
+}
+
+// ran notes what the hot path did.
+func (ex *exchange) ran(model string, inputs int, tokenCounts []uint32, timings *inferencev1.Timings) {
+	ex.model, ex.tokens, ex.phases = model, openai.Tokens(tokenCounts), phasesOf(timings)
+	ex.work = []slog.Attr{slog.Int("inputs", inputs), slog.Uint64("tokens", ex.tokens)}
 }
 
 // tokenize serves POST /v1/tokenize.

@@ -1,7 +1,7 @@
 // Package server is HTTP in and HTTP out: routes, what every request goes through, and the handlers.
 //
-// A handler reads the whole request before it calls the hot path, and has the whole reply before it writes: a slow
-// client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is tenant's and
+// A handler reads the whole request before it calls the hot path, and has the whole reply before it writes, unless the
+// client asked for a stream: a slow client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is tenant's and
 // quota's.
 package server
 
@@ -14,6 +14,7 @@ import (
 
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/tenant"
@@ -35,8 +36,12 @@ type Options struct {
 	MaxInflight int
 	// BodyTimeout is the time for a body to arrive.
 	BodyTimeout time.Duration
-	// WriteTimeout is the time for a client to take its reply.
+	// WriteTimeout is the time for a client to take its reply, or one event of a stream.
 	WriteTimeout time.Duration
+	// StreamHeartbeat is how long a stream may be silent.
+	StreamHeartbeat time.Duration
+	// ModerationModel is for requests for moderation that name no model.
+	ModerationModel string
 }
 
 // Server answers HTTP requests. It is safe for concurrent use.
@@ -65,6 +70,9 @@ func (s *Server) Ready() bool {
 func (s *Server) API() http.Handler {
 	router := s.newRouter()
 	router.add(http.MethodPost, "/v1/embeddings", s.admitted(s.embeddings))
+	router.add(http.MethodPost, "/v1/chat/completions", s.admitted(s.generation(openai.DecodeChat)))
+	router.add(http.MethodPost, "/v1/completions", s.admitted(s.generation(openai.DecodeCompletion)))
+	router.add(http.MethodPost, "/v1/moderations", s.admitted(s.moderations))
 	router.add(http.MethodPost, "/v1/tokenize", s.admitted(s.tokenize))
 	router.add(http.MethodGet, "/v1/models", s.admitted(s.listModels))
 	router.add(http.MethodGet, "/v1/models/{id}", s.admitted(s.getModel))

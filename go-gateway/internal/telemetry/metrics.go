@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// durationBuckets span a refusal (well below 1 ms) to the longest request.
-var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30} // seconds
+// durationBuckets span a refusal (well below 1 ms) to the longest generation.
+var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300} // seconds
 
 // Metrics are the gateway's. Labels hold only values of a bounded number: routes of the table, configured tenants,
 // served models.
@@ -28,6 +28,14 @@ type Metrics struct {
 	HotpathSeconds *prometheus.HistogramVec
 	// Tokens counts charged tokens by tenant and model.
 	Tokens *prometheus.CounterVec
+	// GeneratedTokens counts the charged tokens that were generated, by tenant and model.
+	GeneratedTokens *prometheus.CounterVec
+	// CachedTokens counts the charged tokens whose computation was reused, by tenant and model.
+	CachedTokens *prometheus.CounterVec
+	// FirstTokenSeconds is the time from a request's headers to its first token, by model.
+	FirstTokenSeconds *prometheus.HistogramVec
+	// Finishes counts choices that ended, by model and OpenAI's finish_reason.
+	Finishes *prometheus.CounterVec
 	// RateLimited counts requests refused for their rate, by tenant.
 	RateLimited *prometheus.CounterVec
 }
@@ -51,12 +59,25 @@ func NewMetrics() *Metrics {
 		Tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_tokens_total", Help: "Charged tokens.",
 		}, []string{"tenant", "model"}),
+		GeneratedTokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_generated_tokens_total", Help: "Charged tokens that were generated.",
+		}, []string{"tenant", "model"}),
+		CachedTokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_cached_tokens_total", Help: "Charged tokens whose computation was reused.",
+		}, []string{"tenant", "model"}),
+		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "gateway_first_token_seconds", Help: "Time from a request's headers to its first token.", Buckets: durationBuckets,
+		}, []string{"model"}),
+		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
+		}, []string{"model", "finish_reason"}),
 		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_rate_limited_total", Help: "Requests refused for their rate.",
 		}, []string{"tenant"}),
 	}
 	m.registry.MustRegister(
-		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.RateLimited,
+		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
+		m.FirstTokenSeconds, m.Finishes, m.RateLimited,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

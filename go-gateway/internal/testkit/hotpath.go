@@ -25,7 +25,7 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-// The fake's one model.
+// The fake's embedding model, which is the only one that it lists unless told otherwise.
 const (
 	ModelName      = "all-minilm-l6-v2"
 	ModelRevision  = "0123456789abcdef"
@@ -38,12 +38,20 @@ const (
 type (
 	// EmbedFunc answers Embed.
 	EmbedFunc func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error)
-	// Call is one call that the fake got.
+	// Call is one call that the fake got: one of the requests.
 	Call struct {
 		Metadata metadata.MD
 		Embed    *inferencev1.EmbedRequest
+		Generate *inferencev1.GenerateRequest
+		Classify *inferencev1.ClassifyRequest
 	}
 )
+
+// canary: the gateway's own calls have no tenant.
+func (c Call) canary() bool {
+	return c.Embed.GetScheduling().GetFairnessKey() == "" && c.Generate.GetScheduling().GetFairnessKey() == "" &&
+		c.Classify.GetScheduling().GetFairnessKey() == ""
+}
 
 // Hotpath is a hot path without models: it keeps the contract's rules, and its vectors are hashes of the inputs.
 type Hotpath struct {
@@ -54,10 +62,12 @@ type Hotpath struct {
 	Health  *health.Server
 	server  *grpc.Server
 
-	mu     sync.Mutex
-	embed  EmbedFunc
-	models []*inferencev1.Model
-	calls  []Call
+	mu       sync.Mutex
+	embed    EmbedFunc
+	generate GenerateFunc
+	classify ClassifyFunc
+	models   []*inferencev1.Model
+	calls    []Call
 }
 
 // StartHotpath starts a fake on an address, as in "127.0.0.1:0", and stops it when the test ends.
@@ -99,16 +109,14 @@ func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
 	h.models = models
 }
 
-// Calls returns the calls of Embed so far, canaries excluded.
+// Calls returns the calls so far that ran a model, canaries excluded.
 func (h *Hotpath) Calls() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(h.calls), func(call Call) bool {
-		return call.Embed.GetScheduling().GetFairnessKey() == ""
-	})
+	return slices.DeleteFunc(slices.Clone(h.calls), Call.canary)
 }
 
-// Canaries returns how many calls of Embed were the gateway's own.
+// Canaries returns how many calls that ran a model were the gateway's own.
 func (h *Hotpath) Canaries() int {
 	real := len(h.Calls())
 	h.mu.Lock()
@@ -127,7 +135,7 @@ func (h *Hotpath) ListModels(context.Context, *inferencev1.ListModelsRequest) (*
 func (h *Hotpath) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
 	carried, _ := metadata.FromIncomingContext(ctx)
 	h.mu.Lock()
-	h.calls = append(h.calls, Call{carried, request})
+	h.calls = append(h.calls, Call{Metadata: carried, Embed: request})
 	embed := h.embed
 	h.mu.Unlock()
 	if embed == nil {
@@ -138,7 +146,7 @@ func (h *Hotpath) Embed(ctx context.Context, request *inferencev1.EmbedRequest) 
 
 // Tokenize implements the contract; a token is a word.
 func (h *Hotpath) Tokenize(_ context.Context, request *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error) {
-	if err := checkCommon(request.GetModel(), "texts", len(request.GetTexts())); err != nil {
+	if err := checkCommon(request.GetModel(), ModelName, "texts", len(request.GetTexts())); err != nil {
 		return nil, err
 	}
 	reply := &inferencev1.TokenizeResponse{}
@@ -153,7 +161,7 @@ func (h *Hotpath) Tokenize(_ context.Context, request *inferencev1.TokenizeReque
 
 // Embed is the usual answer to Embed.
 func Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-	if err := checkCommon(request.GetModel(), "inputs", len(request.GetInputs())); err != nil {
+	if err := checkCommon(request.GetModel(), ModelName, "inputs", len(request.GetInputs())); err != nil {
 		return nil, err
 	}
 	if request.GetScheduling().GetPriority() == inferencev1.Priority_PRIORITY_UNSPECIFIED {
@@ -190,12 +198,26 @@ func Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.E
 	return reply, nil
 }
 
-func checkCommon(model, inputs string, count int) error {
-	switch {
+// taskOf says what the models do that the fake knows, listed or not.
+var taskOf = map[string]string{ModelName: "embeds", ChatModelName: "generates", ModerationModelName: "classifies"}
+
+func checkModel(model, wanted string) error {
+	switch task, known := taskOf[model]; {
 	case model == "":
 		return Refusal(fault.MissingField, "model", "model is required")
-	case model != ModelName:
+	case !known:
 		return Refusal(fault.ModelNotFound, "model", fmt.Sprintf("there is no model %q", model))
+	case model != wanted:
+		return Refusal(fault.ModelTaskMismatch, "model", fmt.Sprintf("the model %q %s", model, task))
+	default:
+		return nil
+	}
+}
+
+func checkCommon(model, wanted, inputs string, count int) error {
+	switch err := checkModel(model, wanted); {
+	case err != nil:
+		return err
 	case count == 0:
 		return Refusal(fault.EmptyInput, inputs, inputs+" is empty")
 	case count > MaxInputs:

@@ -42,6 +42,8 @@ func codeOf(reason fault.Reason) codes.Code {
 		return codes.Unavailable
 	case fault.DeadlineExceeded:
 		return codes.DeadlineExceeded
+	case fault.SlowReader:
+		return codes.Aborted
 	case fault.Internal:
 		return codes.Internal
 	default:

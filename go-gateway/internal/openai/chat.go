@@ -1,0 +1,55 @@
+package openai
+
+import (
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// DecodeChat reads the body of POST /v1/chat/completions. Errors are *fault.Fault.
+//
+// What depends on the model (its context, its template, the number of choices) is the hot path's to judge.
+func DecodeChat(body []byte) (*GenerationRequest, error) {
+	var (
+		said        messages
+		logprobs    bool
+		topLogprobs uint32
+		label       *string
+	)
+	g := newGeneration()
+	err := readObject(body, g.fields(map[string]readField{
+		"messages":              said.read,
+		"max_completion_tokens": positive(&g.completionLimit),
+		"logprobs":              boolean(&logprobs),
+		"top_logprobs":          whole(0, mostTopLogprobs, func(v uint32) { topLogprobs = v }),
+		// Marks of the caller's own, accepted and not used, as "user" is.
+		"metadata":          labels,
+		"safety_identifier": text(&label),
+		"store":             onlyFalse("Nothing is stored here."),
+		// Known, so that null counts as absent.
+		"tools": unsupported, "tool_choice": unsupported, "parallel_tool_calls": unsupported,
+		"functions": unsupported, "function_call": unsupported,
+		"audio": unsupported, "modalities": unsupported, "prediction": unsupported,
+		"reasoning_effort": unsupported, "verbosity": unsupported, "web_search_options": unsupported,
+		"service_tier": unsupported, "prompt_cache_key": unsupported,
+	}))
+	if err != nil {
+		return nil, err
+	}
+	request, err := g.finish(true)
+	if err != nil {
+		return nil, err
+	}
+	if !said.present {
+		return nil, missing("messages")
+	}
+	if topLogprobs > 0 && !logprobs {
+		return nil, fault.InField(fault.InvalidValue, "top_logprobs", "top_logprobs needs \"logprobs\": true.")
+	}
+	if logprobs {
+		request.Generate.TopLogprobs = &topLogprobs
+	}
+	request.Generate.Prompt = &inferencev1.GenerateRequest_Conversation{
+		Conversation: &inferencev1.Conversation{Messages: said.list},
+	}
+	return request, nil
+}

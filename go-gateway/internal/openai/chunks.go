@@ -1,0 +1,185 @@
+package openai
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// Heartbeat is a server-sent event that clients skip.
+const Heartbeat = ": still here\n\n"
+
+const (
+	eventStart = "data: "
+	eventEnd   = "\n\n"
+	streamEnd  = eventStart + "[DONE]" + eventEnd
+)
+
+// Chunks renders one stream: each step of the hot path becomes the server-sent events of its own. It is written by hand
+// because there is one for each token.
+//
+// Its errors mean that the hot path broke its contract.
+type Chunks struct {
+	request  *GenerationRequest
+	progress progress
+	head     []byte // of every chunk: up to its choices
+	tail     string // of every chunk but the last: after its choices
+	begun    []bool // chat: choices whose role was told
+	offsets  []int  // completions: characters of each choice so far
+	held     []byte // the last choice's end, which waits for the timings
+}
+
+// NewChunks begins a stream. id is the request's.
+func NewChunks(request *GenerationRequest, id string, created time.Time) (*Chunks, error) {
+	kind, prefix := "text_completion", completionID
+	if request.Chat {
+		kind, prefix = "chat.completion.chunk", chatID
+	}
+	head := append([]byte(eventStart), `{"id":"`...)
+	head = append(head, prefix+id+`","object":"`+kind+`","created":`...)
+	head = strconv.AppendInt(head, created.Unix(), 10)
+	head = append(head, `,"model":`...)
+	head, err := jsontext.AppendQuote(head, request.Generate.GetModel())
+	if err != nil {
+		return nil, err
+	}
+	tail := "}" + eventEnd
+	if request.IncludeUsage {
+		tail = `,"usage":null` + tail
+	}
+	choices := request.Choices()
+	return &Chunks{
+		request: request, progress: newProgress(choices), head: append(head, `,"choices":[`...), tail: "]" + tail,
+		begun: make([]bool, choices), offsets: make([]int, choices),
+	}, nil
+}
+
+// AppendDelta appends the events of one step, which may be none.
+func (c *Chunks) AppendDelta(buffer []byte, delta *inferencev1.GenerateDelta) ([]byte, error) {
+	if err := c.progress.check(delta); err != nil {
+		return nil, err
+	}
+	choice := int(delta.GetChoice())
+	if c.request.Chat && !c.begun[choice] {
+		c.begun[choice] = true
+		buffer = c.appendChoice(buffer, choice)
+		buffer = append(buffer, `,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}`...)
+		buffer = append(buffer, c.tail...)
+	}
+	tokens := saidTokens(delta)
+	if delta.GetText() != "" || c.request.Generate.TopLogprobs != nil && len(tokens) > 0 {
+		var err error
+		if buffer, err = c.appendText(buffer, delta, tokens); err != nil {
+			return nil, err
+		}
+	}
+	if delta.GetFinish() == nil {
+		return buffer, nil
+	}
+	end, err := c.appendEnd(nil, delta)
+	if err != nil {
+		return nil, err
+	}
+	if c.progress.left == 0 {
+		c.held = end
+		return buffer, nil
+	}
+	buffer = append(buffer, end...)
+	return append(buffer, c.tail...), nil
+}
+
+func (c *Chunks) appendChoice(buffer []byte, choice int) []byte {
+	buffer = append(buffer, c.head...)
+	buffer = append(buffer, `{"index":`...)
+	return strconv.AppendInt(buffer, int64(choice), 10)
+}
+
+func (c *Chunks) appendText(
+	buffer []byte, delta *inferencev1.GenerateDelta, tokens []*inferencev1.GeneratedToken,
+) ([]byte, error) {
+	choice := int(delta.GetChoice())
+	buffer = c.appendChoice(buffer, choice)
+	if c.request.Chat {
+		buffer = append(buffer, `,"delta":{"content":`...)
+	} else {
+		buffer = append(buffer, `,"text":`...)
+	}
+	buffer, err := jsontext.AppendQuote(buffer, delta.GetText())
+	if err != nil {
+		return nil, err
+	}
+	if c.request.Chat {
+		buffer = append(buffer, '}')
+	}
+	buffer = append(buffer, `,"logprobs":`...)
+	if buffer, c.offsets[choice], err = appendLogprobs(buffer, c.request, tokens, c.offsets[choice]); err != nil {
+		return nil, err
+	}
+	buffer = append(buffer, `,"finish_reason":null}`...)
+	return append(buffer, c.tail...), nil
+}
+
+// appendLogprobs writes some tokens' "logprobs" in the form of the request's reply.
+func appendLogprobs(
+	buffer []byte, request *GenerationRequest, tokens []*inferencev1.GeneratedToken, offset int,
+) ([]byte, int, error) {
+	switch {
+	case request.Generate.TopLogprobs == nil:
+		return append(buffer, "null"...), 0, nil
+	case request.Chat:
+		buffer, err := appendChatLogprobs(buffer, tokens)
+		return buffer, 0, err
+	default:
+		return appendCompletionLogprobs(buffer, tokens, request.Generate.GetTopLogprobs() > 0, offset)
+	}
+}
+
+// appendEnd writes the chunk that ends a choice, without its tail.
+func (c *Chunks) appendEnd(buffer []byte, delta *inferencev1.GenerateDelta) ([]byte, error) {
+	buffer = c.appendChoice(buffer, int(delta.GetChoice()))
+	if c.request.Chat {
+		buffer = append(buffer, `,"delta":{},"logprobs":null,`...)
+	} else {
+		buffer = append(buffer, `,"text":"","logprobs":null,`...)
+	}
+	buffer, err := appendFinish(buffer, delta.GetFinish())
+	return append(buffer, '}'), err
+}
+
+// AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers are
+// long gone: with the counts, where they were asked for, or else with the end of the last choice.
+func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phases []Phase) ([]byte, error) {
+	if err := c.progress.ended(); err != nil {
+		return nil, err
+	}
+	buffer = append(buffer, c.held...)
+	if c.request.IncludeUsage {
+		buffer = append(buffer, c.tail...)
+		buffer = append(buffer, c.head...)
+		buffer = append(buffer, `],"usage":`...)
+		buffer = appendGenerationUsage(buffer, done)
+	} else {
+		buffer = append(buffer, ']')
+	}
+	buffer = append(buffer, `,"system_fingerprint":`...)
+	buffer, err := jsontext.AppendQuote(buffer, done.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	buffer = append(buffer, `,"timings":`...)
+	buffer = appendTimings(buffer, phases)
+	return append(buffer, "}"+eventEnd+streamEnd...), nil
+}
+
+// RenderStreamError returns the last event of a stream that broke, and the status that its fault would have had. SDKs take
+// an event for an error by its data alone.
+func RenderStreamError(failure *fault.Fault, requestID string) (status int, event []byte) {
+	status, body := RenderError(http.Header{}, failure, requestID)
+	event = append([]byte(eventStart), body...)
+	return status, append(event, eventEnd...)
+}

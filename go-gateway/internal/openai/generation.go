@@ -1,0 +1,184 @@
+package openai
+
+import (
+	"fmt"
+	"maps"
+	"math"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// GenerationRequest is POST /v1/chat/completions or POST /v1/completions.
+type GenerationRequest struct {
+	// Generate is the hot path's request; its scheduling is left to the caller.
+	Generate *inferencev1.GenerateRequest
+	// Chat says which of the two it is, and so what the reply looks like.
+	Chat bool
+	// Stream asks for server-sent events.
+	Stream bool
+	// IncludeUsage asks for a last chunk with the counts.
+	IncludeUsage bool
+
+	maxTokensField string // the name under which the client sent max_tokens
+	singleStop     bool   // stop was one string, not a list
+}
+
+// Bounds that the contract gives to one request, whatever the model.
+const (
+	mostTopLogprobs  = 20
+	mostStopStrings  = 16
+	longestStop      = 256 // bytes
+	mostStopTokenIDs = 64
+	mostBiases       = 300
+)
+
+// generation collects the fields that chat and completions share.
+type generation struct {
+	request         *inferencev1.GenerateRequest
+	model           *string
+	completionLimit uint32 // max_completion_tokens
+	stop            stopStrings
+	format          responseFormat
+	stream          bool
+	streamOptions   bool
+	includeUsage    bool
+}
+
+func newGeneration() *generation {
+	return &generation{request: &inferencev1.GenerateRequest{
+		Sampling: &inferencev1.Sampling{}, Stop: &inferencev1.Stop{},
+	}}
+}
+
+// fields are the shared ones, and those of own.
+func (g *generation) fields(own map[string]readField) map[string]readField {
+	var label *string // marks of an end user: accepted and not used
+	request, sampling, stop := g.request, g.request.GetSampling(), g.request.GetStop()
+	shared := map[string]readField{
+		"model":      text(&g.model),
+		"max_tokens": positive(&request.MaxTokens),
+		"n":          positive(&request.Choices),
+
+		"temperature":        number(span{least: 0, most: 2}, func(v float32) { sampling.Temperature = &v }),
+		"top_p":              number(span{least: 0, most: 1, open: true}, func(v float32) { sampling.TopP = &v }),
+		"top_k":              whole(0, math.MaxUint32, func(v uint32) { sampling.TopK = v }),
+		"min_p":              number(span{least: 0, most: 1}, func(v float32) { sampling.MinP = v }),
+		"frequency_penalty":  number(span{least: -2, most: 2}, func(v float32) { sampling.FrequencyPenalty = v }),
+		"presence_penalty":   number(span{least: -2, most: 2}, func(v float32) { sampling.PresencePenalty = v }),
+		"repetition_penalty": number(span{least: 0, most: 10, open: true}, func(v float32) { sampling.RepetitionPenalty = &v }),
+		"logit_bias":         logitBias(sampling),
+		"seed":               seed(func(v uint64) { sampling.Seed = &v }),
+
+		"stop":           g.stop.read,
+		"stop_token_ids": stopTokenIDs(stop),
+		"ignore_eos":     boolean(&stop.IgnoreEos),
+		"min_tokens":     whole(0, math.MaxUint32, func(v uint32) { stop.MinTokens = v }),
+
+		"stream":          boolean(&g.stream),
+		"stream_options":  g.readStreamOptions,
+		"response_format": g.format.read,
+
+		"user": text(&label),
+	}
+	maps.Copy(shared, own)
+	return shared
+}
+
+func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) error {
+	g.streamOptions = true
+	return object(map[string]readField{
+		"include_usage":       boolean(&g.includeUsage),
+		"include_obfuscation": onlyFalse("Streams are not padded here."),
+	})(decoder, name)
+}
+
+// finish checks what no field shows alone.
+func (g *generation) finish(chat bool) (*GenerationRequest, error) {
+	var err error
+	if g.request.Model, err = requiredModel(g.model); err != nil {
+		return nil, err
+	}
+	limitField := "max_tokens"
+	if g.completionLimit != 0 {
+		if g.request.MaxTokens != 0 && g.request.MaxTokens != g.completionLimit {
+			return nil, fault.InField(fault.InvalidValue, "max_tokens",
+				"max_tokens (%d) and max_completion_tokens (%d) are two names of one limit.", g.request.MaxTokens, g.completionLimit)
+		}
+		g.request.MaxTokens, limitField = g.completionLimit, "max_completion_tokens"
+	}
+	if g.streamOptions && !g.stream {
+		return nil, fault.InField(fault.InvalidValue, "stream_options", "stream_options needs \"stream\": true.")
+	}
+	if g.request.Format, err = g.format.contract(); err != nil {
+		return nil, err
+	}
+	g.request.Stop.Strings = g.stop.strings
+	return &GenerationRequest{
+		Generate: g.request, Chat: chat, Stream: g.stream, IncludeUsage: g.includeUsage,
+		maxTokensField: limitField, singleStop: g.stop.single,
+	}, nil
+}
+
+// Choices is how many continuations the reply has.
+func (r *GenerationRequest) Choices() int { return int(max(1, r.Generate.GetChoices())) }
+
+// stopStrings is the field stop: one string or a list of them.
+type stopStrings struct {
+	single  bool
+	strings []string
+}
+
+func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
+	if decoder.PeekKind() == jsontext.KindString {
+		s.single = true
+		return s.readOne(decoder, name)
+	}
+	return readList(decoder, name, "a string or a list of strings", mostStopStrings, func(param string) error {
+		return s.readOne(decoder, param)
+	})
+}
+
+func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
+	token, err := readKind(decoder, jsontext.KindString, param, "a string")
+	if err != nil {
+		return err
+	}
+	one := token.String()
+	if len(one) == 0 || len(one) > longestStop {
+		return fault.InField(fault.InvalidValue, param, "%s has %d bytes; it must have 1 to %d.", param, len(one), longestStop)
+	}
+	s.strings = append(s.strings, one)
+	return nil
+}
+
+func stopTokenIDs(stop *inferencev1.Stop) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		return readList(decoder, name, "a list of token ids", mostStopTokenIDs, func(param string) error {
+			return whole(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, param)
+		})
+	}
+}
+
+// logitBias reads an object of token ids and what is added to their logits.
+func logitBias(sampling *inferencev1.Sampling) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		if err := expectKind(decoder, jsontext.KindBeginObject, name, "an object of numbers by token id"); err != nil {
+			return err
+		}
+		sampling.LogitBias = map[uint32]float32{}
+		return readMembers(decoder, func(key string) error {
+			id, err := parseTokenID(key)
+			if err != nil {
+				return fault.InField(fault.InvalidValue, name, "%s must be by token id, and %q is none.", name, clip(key))
+			}
+			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == mostBiases {
+				return fault.InField(fault.InvalidValue, name, "%s must name each token once, and at most %d.", name, mostBiases)
+			}
+			set := func(bias float32) { sampling.LogitBias[id] = bias }
+			return number(span{least: -100, most: 100}, set)(decoder, fmt.Sprintf("%s.%d", name, id))
+		})
+	}
+}

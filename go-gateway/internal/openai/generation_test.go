@@ -1,0 +1,323 @@
+package openai
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// hello is the start of a good chat request; more fields may follow.
+const hello = `{"model":"m","messages":[{"role":"user","content":"hi"}]`
+
+// helloContract is the same to the hot path.
+const helloContract = `"model":"m","conversation":{"messages":[{"role":"ROLE_USER","content":"hi"}]}`
+
+func checkGenerate(t *testing.T, got *GenerationRequest, want string) {
+	t.Helper()
+	var wanted inferencev1.GenerateRequest
+	if err := protojson.Unmarshal([]byte(want), &wanted); err != nil {
+		t.Fatal(err)
+	}
+	if wanted.Sampling == nil {
+		wanted.Sampling = &inferencev1.Sampling{}
+	}
+	if wanted.Stop == nil {
+		wanted.Stop = &inferencev1.Stop{}
+	}
+	if !proto.Equal(got.Generate, &wanted) {
+		t.Errorf("got  %v\nwant %v", got.Generate, &wanted)
+	}
+}
+
+func TestDecodeChatHonours(t *testing.T) {
+	cases := []struct{ name, more, want string }{
+		{"nothing more", ``, ``},
+		{"max_tokens", `"max_tokens":7`, `"max_tokens":7`},
+		{"max_completion_tokens", `"max_completion_tokens":7`, `"max_tokens":7`},
+		{"both, alike", `"max_completion_tokens":7,"max_tokens":7`, `"max_tokens":7`},
+		{"n", `"n":3`, `"choices":3`},
+		{"one stop", `"stop":"END"`, `"stop":{"strings":["END"]}`},
+		{"stops", `"stop":["a","é\n"]`, `"stop":{"strings":["a","é\n"]}`},
+		{"no stops", `"stop":[]`, ``},
+		{"temperature", `"temperature":0`, `"sampling":{"temperature":0}`},
+		{"temperature of 2", `"temperature":2.0`, `"sampling":{"temperature":2}`},
+		{"top_p", `"top_p":0.25`, `"sampling":{"top_p":0.25}`},
+		{"top_k", `"top_k":40`, `"sampling":{"top_k":40}`},
+		{"min_p", `"min_p":0.5`, `"sampling":{"min_p":0.5}`},
+		{"penalties", `"frequency_penalty":-2,"presence_penalty":2,"repetition_penalty":1.5`,
+			`"sampling":{"frequency_penalty":-2,"presence_penalty":2,"repetition_penalty":1.5}`},
+		{"logit_bias", `"logit_bias":{"5":-100,"49151":0.5}`, `"sampling":{"logit_bias":{"5":-100,"49151":0.5}}`},
+		{"seed", `"seed":18446744073709551615`, `"sampling":{"seed":"18446744073709551615"}`},
+		{"negative seed", `"seed":-1`, `"sampling":{"seed":"18446744073709551615"}`},
+		{"stop ids", `"stop_token_ids":[2,0],"ignore_eos":true,"min_tokens":3`, `"stop":{"token_ids":[2,0],"ignore_eos":true,"min_tokens":3}`},
+		{"logprobs", `"logprobs":true`, `"top_logprobs":0`},
+		{"top_logprobs", `"top_logprobs":20,"logprobs":true`, `"top_logprobs":20`},
+		{"no logprobs", `"logprobs":false,"top_logprobs":0`, ``},
+		{"text", `"response_format":{"type":"text"}`, ``},
+		{"any object", `"response_format":{"type":"json_object"}`, `"format":{"json_object":{}}`},
+		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
+			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
+		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
+		{"null is absent", `"tools":null,"tool_choice":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			more, want := c.more, c.want
+			if more != "" {
+				more = "," + more
+			}
+			if want != "" {
+				want = "," + want
+			}
+			got, err := DecodeChat([]byte(hello + more + "}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Chat || got.Stream || got.IncludeUsage {
+				t.Errorf("got %+v", got)
+			}
+			checkGenerate(t, got, "{"+helloContract+want+"}")
+		})
+	}
+}
+
+func TestDecodeChatStreams(t *testing.T) {
+	for more, want := range map[string][2]bool{
+		`"stream":false`:                    {false, false},
+		`"stream":true`:                     {true, false},
+		`"stream":true,"stream_options":{}`: {true, false},
+		`"stream_options":{"include_usage":true,"include_obfuscation":false},"stream":true`: {true, true},
+		`"stream":true,"stream_options":null`:                                               {true, false},
+	} {
+		got, err := DecodeChat([]byte(hello + "," + more + "}"))
+		if err != nil || got.Stream != want[0] || got.IncludeUsage != want[1] {
+			t.Errorf("%s: got %+v, %v", more, got, err)
+		}
+	}
+}
+
+func TestDecodeChatMessages(t *testing.T) {
+	body := `{"model":"m","messages":[
+		{"role":"system","content":"a"},{"content":"b","role":"developer"},
+		{"role":"user","content":[{"type":"text","text":"c"},{"text":"d","type":"text"}]},
+		{"role":"assistant","content":"","refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":null},
+		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
+	got, err := DecodeChat([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGenerate(t, got, `{"model":"m","conversation":{"messages":[
+		{"role":"ROLE_SYSTEM","content":"a"},{"role":"ROLE_SYSTEM","content":"b"},{"role":"ROLE_USER","content":"c\nd"},
+		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
+}
+
+// refusal is what is wrong with a request.
+type refusal struct {
+	body        string
+	reason      fault.Reason
+	param, says string
+}
+
+func checkRefusal(t *testing.T, c refusal, err error) {
+	t.Helper()
+	got := fault.Of(err)
+	if err == nil || got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) || len(got.Message) > 400 {
+		t.Errorf("%.200s\ngot %s, param %q, %q", c.body, fault.Name(got.Reason), got.Param, got.Message)
+	}
+}
+
+func TestDecodeChatRefusesValues(t *testing.T) {
+	long := strings.Repeat("x", 257)
+	biases := ""
+	for i := range 301 {
+		biases += fmt.Sprintf(`,"%d":1`, i)
+	}
+	for _, c := range []refusal{
+		{`"max_tokens":0`, fault.InvalidValue, "max_tokens", "at least 1"},
+		{`"max_tokens":1.5`, fault.InvalidValue, "max_tokens", "1.5"},
+		{`"max_completion_tokens":-1`, fault.InvalidValue, "max_completion_tokens", "-1"},
+		{`"max_tokens":5,"max_completion_tokens":6`, fault.InvalidValue, "max_tokens", "max_completion_tokens (6)"},
+		{`"n":0`, fault.InvalidValue, "n", "at least 1"},
+		{`"n":"2"`, fault.InvalidValue, "n", "a string"},
+		{`"stop":1`, fault.InvalidValue, "stop", "a list of strings"},
+		{`"stop":""`, fault.InvalidValue, "stop", "1 to 256"},
+		{`"stop":["a",""]`, fault.InvalidValue, "stop[1]", "1 to 256"},
+		{`"stop":["a",null]`, fault.InvalidValue, "stop[1]", "null"},
+		{`"stop":["` + long + `"]`, fault.InvalidValue, "stop[0]", "257 bytes"},
+		{`"stop":["a"` + strings.Repeat(`,"a"`, 16) + `]`, fault.InvalidValue, "stop", "more than 16"},
+		{`"stop_token_ids":["a"]`, fault.InvalidValue, "stop_token_ids[0]", "a string"},
+		{`"stop_token_ids":[1` + strings.Repeat(`,1`, 64) + `]`, fault.InvalidValue, "stop_token_ids", "more than 64"},
+		{`"ignore_eos":1`, fault.InvalidValue, "ignore_eos", "true or false"},
+		{`"min_tokens":-1`, fault.InvalidValue, "min_tokens", "at least 0"},
+		{`"temperature":2.01`, fault.InvalidValue, "temperature", "from 0 to 2, not 2.01"},
+		{`"temperature":-0.1`, fault.InvalidValue, "temperature", "-0.1"},
+		{`"temperature":"hot"`, fault.InvalidValue, "temperature", "a string"},
+		{`"temperature":1e999`, fault.InvalidValue, "temperature", "1e999"},
+		{`"top_p":0`, fault.InvalidValue, "top_p", "above 0"},
+		{`"top_p":1e-99`, fault.InvalidValue, "top_p", "above 0"},
+		{`"top_p":1.1`, fault.InvalidValue, "top_p", "at most 1"},
+		{`"top_k":-1`, fault.InvalidValue, "top_k", "at least 0"},
+		{`"min_p":1.1`, fault.InvalidValue, "min_p", "from 0 to 1"},
+		{`"frequency_penalty":2.1`, fault.InvalidValue, "frequency_penalty", "from -2 to 2"},
+		{`"presence_penalty":-2.1`, fault.InvalidValue, "presence_penalty", "from -2 to 2"},
+		{`"repetition_penalty":0`, fault.InvalidValue, "repetition_penalty", "above 0"},
+		{`"repetition_penalty":11`, fault.InvalidValue, "repetition_penalty", "at most 10"},
+		{`"logit_bias":[1]`, fault.InvalidValue, "logit_bias", "a list"},
+		{`"logit_bias":{"the":1}`, fault.InvalidValue, "logit_bias", `"the"`},
+		{`"logit_bias":{"7":101}`, fault.InvalidValue, "logit_bias.7", "from -100 to 100"},
+		{`"logit_bias":{"7":null}`, fault.InvalidValue, "logit_bias.7", "null"},
+		{`"logit_bias":{"7":1,"07":1}`, fault.InvalidValue, "logit_bias", "once"},
+		{`"logit_bias":{` + biases[1:] + `}`, fault.InvalidValue, "logit_bias", "at most 300"},
+		{`"seed":1.5`, fault.InvalidValue, "seed", "64 bits"},
+		{`"seed":18446744073709551616`, fault.InvalidValue, "seed", "64 bits"},
+		{`"logprobs":3`, fault.InvalidValue, "logprobs", "true or false"},
+		{`"logprobs":true,"top_logprobs":21`, fault.InvalidValue, "top_logprobs", "from 0 to 20"},
+		{`"top_logprobs":1`, fault.InvalidValue, "top_logprobs", `"logprobs": true`},
+		{`"stream":"yes"`, fault.InvalidValue, "stream", "true or false"},
+		{`"stream_options":{"include_usage":true}`, fault.InvalidValue, "stream_options", `"stream": true`},
+		{`"stream":true,"stream_options":{"include_usage":1}`, fault.InvalidValue, "stream_options.include_usage", "true or false"},
+		{`"response_format":"json"`, fault.InvalidValue, "response_format", "an object"},
+		{`"response_format":{}`, fault.MissingField, "response_format.type", ""},
+		{`"response_format":{"type":"yaml"}`, fault.InvalidValue, "response_format.type", "yaml"},
+		{`"response_format":{"type":"json_schema"}`, fault.MissingField, "response_format.json_schema", ""},
+		{`"response_format":{"type":"json_schema","json_schema":{"name":"n"}}`, fault.MissingField, "response_format.json_schema.schema", ""},
+		{`"response_format":{"type":"json_schema","json_schema":{"schema":"s"}}`, fault.InvalidValue, "response_format.json_schema.schema", "JSON Schema"},
+		{`"response_format":{"type":"json_object","json_schema":{"schema":{}}}`, fault.InvalidValue, "response_format.json_schema", "json_schema"},
+		{`"user":1`, fault.InvalidValue, "user", "a string"},
+		{`"metadata":{"a":1}`, fault.InvalidValue, "metadata.a", "a string"},
+		{`"model":"x"`, fault.InvalidJSON, "model", "twice"},
+	} {
+		_, err := DecodeChat([]byte(hello + "," + c.body + "}"))
+		checkRefusal(t, c, err)
+	}
+}
+
+func TestDecodeChatRefusesFieldsByName(t *testing.T) {
+	for field, value := range map[string]string{
+		"tools": `[{"type":"function"}]`, "tool_choice": `"auto"`, "parallel_tool_calls": `true`, "functions": `[]`, "function_call": `"none"`,
+		"audio": `{}`, "modalities": `["text"]`, "prediction": `{}`, "reasoning_effort": `"low"`, "verbosity": `"low"`, "web_search_options": `{}`,
+		"service_tier": `"auto"`, "prompt_cache_key": `"k"`, "store": `true`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
+		"use_beam_search": `false`, "nonsense": `1`, "tokenizer": `"m"`,
+	} {
+		_, err := DecodeChat([]byte(hello + `,"` + field + `":` + value + `}`))
+		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
+	}
+	for field, value := range map[string]string{
+		"best_of": `1`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
+	} {
+		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","` + field + `":` + value + `}`))
+		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
+	}
+	checkRefusal(t, refusal{"", fault.UnsupportedParameter, "stream_options.extra", "extra"}, func() error {
+		_, err := DecodeChat([]byte(hello + `,"stream":true,"stream_options":{"extra":1}}`))
+		return err
+	}())
+}
+
+func TestDecodeChatRefusesMessages(t *testing.T) {
+	for _, c := range []refusal{
+		{`null`, fault.MissingField, "messages", ""},
+		{`"hi"`, fault.InvalidValue, "messages", "a list of messages"},
+		{`["hi"]`, fault.InvalidValue, "messages[0]", "an object"},
+		{`[{"content":"a"}]`, fault.MissingField, "messages[0].role", ""},
+		{`[{"role":"user"}]`, fault.MissingField, "messages[0].content", ""},
+		{`[{"role":"user","content":null}]`, fault.MissingField, "messages[0].content", ""},
+		{`[{"role":"tool","content":"a"}]`, fault.InvalidValue, "messages[0].role", `not "tool"`},
+		{`[{"role":"user","content":"a"},{"role":"User","content":"a"}]`, fault.InvalidValue, "messages[1].role", `not "User"`},
+		{`[{"role":"user","content":1}]`, fault.InvalidValue, "messages[0].content", "text parts"},
+		{`[{"role":"user","content":"a","name":"bob"}]`, fault.UnsupportedParameter, "messages[0].name", ""},
+		{`[{"role":"assistant","content":"a","tool_calls":[]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
+		{`[{"role":"user","content":["a"]}]`, fault.InvalidValue, "messages[0].content[0]", "an object"},
+		{`[{"role":"user","content":[{"type":"text"}]}]`, fault.MissingField, "messages[0].content[0].text", ""},
+		{`[{"role":"user","content":[{"text":"a"}]}]`, fault.MissingField, "messages[0].content[0].type", ""},
+		{`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}]`,
+			fault.InvalidValue, "messages[0].content[1].type", `"image_url": only text`},
+		{`[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]`, fault.InvalidValue, "messages[0].content[0].type", "only text"},
+		{`[{"role":"user","content":[{"input_audio":{},"type":"input_audio"}]}]`, fault.UnsupportedParameter, "messages[0].content[0].input_audio", ""},
+	} {
+		_, err := DecodeChat([]byte(`{"model":"m","messages":` + c.body + `}`))
+		checkRefusal(t, c, err)
+	}
+}
+
+func TestDecodeCompletion(t *testing.T) {
+	for _, c := range [][2]string{
+		{`"prompt":"a"`, `"text":"a"`},
+		{`"prompt":["a"]`, `"text":"a"`},
+		{`"prompt":""`, `"text":""`},
+		{`"prompt":[5,6],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
+		{`"prompt":[[5,6]],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
+		{`"prompt":"a","logprobs":0`, `"text":"a","top_logprobs":0`},
+		{`"prompt":"a","logprobs":5,"echo":false,"best_of":null`, `"text":"a","top_logprobs":5`},
+		{`"prompt":"a","max_tokens":16,"temperature":0.5,"n":2,"stop":["b"]`,
+			`"text":"a","max_tokens":16,"choices":2,"sampling":{"temperature":0.5},"stop":{"strings":["b"]}`},
+	} {
+		got, err := DecodeCompletion([]byte(`{"model":"m",` + c[0] + `}`))
+		if err != nil {
+			t.Errorf("%s: %v", c[0], err)
+			continue
+		}
+		checkGenerate(t, got, `{"model":"m",`+c[1]+`}`)
+	}
+	for _, c := range []refusal{
+		{`"n":1`, fault.MissingField, "prompt", ""},
+		{`"prompt":[]`, fault.EmptyInput, "prompt", "empty"},
+		{`"prompt":["a","b"]`, fault.TooManyInputs, "prompt", "2 entries"},
+		{`"prompt":[1,2]`, fault.TokenizerMismatch, "prompt", `"tokenizer": "m"`},
+		{`"prompt":[1,2],"tokenizer":"gpt2"`, fault.TokenizerMismatch, "tokenizer", "gpt2"},
+		{`"prompt":7`, fault.InvalidValue, "prompt", "a string"},
+		{`"prompt":"a","logprobs":true`, fault.InvalidValue, "logprobs", "a boolean"},
+		{`"prompt":"a","logprobs":21`, fault.InvalidValue, "logprobs", "20"},
+	} {
+		_, err := DecodeCompletion([]byte(`{"model":"m",` + c.body + `}`))
+		checkRefusal(t, c, err)
+	}
+}
+
+func TestGenerationFaultsInHTTPTerms(t *testing.T) {
+	chat := &GenerationRequest{Chat: true, maxTokensField: "max_completion_tokens", singleStop: true}
+	completion := &GenerationRequest{maxTokensField: "max_tokens"}
+	for _, c := range []struct {
+		request      *GenerationRequest
+		field, param string
+	}{
+		{chat, "model", "model"},
+		{chat, "conversation.messages[3].content", "messages[3].content"},
+		{chat, "conversation.messages[3]", "messages[3]"},
+		{chat, "conversation.messages", "messages"},
+		{chat, "conversation", "messages"},
+		{chat, "prompt", "messages"},
+		{completion, "prompt", "prompt"},
+		{completion, "text", "prompt"},
+		{completion, "token_ids", "prompt"},
+		{completion, "token_ids.ids[3]", "prompt[3]"},
+		{chat, "max_tokens", "max_completion_tokens"},
+		{completion, "max_tokens", "max_tokens"},
+		{chat, "choices", "n"},
+		{chat, "sampling.temperature", "temperature"},
+		{chat, "sampling.logit_bias[5]", "logit_bias"},
+		{chat, "stop.strings[0]", "stop"},
+		{completion, "stop.strings[2]", "stop[2]"},
+		{chat, "stop.token_ids[1]", "stop_token_ids[1]"},
+		{chat, "stop.min_tokens", "min_tokens"},
+		{chat, "top_logprobs", "top_logprobs"},
+		{completion, "top_logprobs", "logprobs"},
+		{chat, "format.json_schema", "response_format.json_schema.schema"},
+		{chat, "format", "response_format"},
+		{chat, "", ""},
+	} {
+		got := c.request.InHTTPTerms(fault.InField(fault.InvalidValue, c.field, "%s is bad", c.field))
+		if got.Reason != fault.InvalidValue || got.Param != c.param || got.Message != c.param+" is bad" {
+			t.Errorf("%s: got %+v", c.field, got)
+		}
+	}
+	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,56 @@
+package openai
+
+import (
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/fault"
+)
+
+// readList reads a list of at most so many elements and leaves each to read.
+func readList(decoder *jsontext.Decoder, name, wanted string, most int, read func(param string) error) error {
+	if _, err := readKind(decoder, jsontext.KindBeginArray, name, wanted); err != nil {
+		return err
+	}
+	for i := 0; decoder.PeekKind() != jsontext.KindEndArray; i++ {
+		if i == most {
+			return fault.InField(fault.InvalidValue, name, "%s has more than %d entries.", name, most)
+		}
+		if err := read(element(name, i)); err != nil {
+			return err
+		}
+	}
+	_, err := decoder.ReadToken() // ]
+	return err
+}
+
+func parseTokenID(text string) (uint32, error) {
+	id, err := strconv.ParseUint(text, 10, 32)
+	return uint32(id), err
+}
+
+// onlyFalse reads a boolean that asks for nothing here unless it is true, which is refused.
+func onlyFalse(why string) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		var asked bool
+		if err := boolean(&asked)(decoder, name); err != nil {
+			return err
+		}
+		if asked {
+			return fault.InField(fault.UnsupportedParameter, name, "%s must be false or absent. %s", name, why)
+		}
+		return nil
+	}
+}
+
+// labels reads an object of strings: marks of a caller's own, accepted and not used.
+func labels(decoder *jsontext.Decoder, name string) error {
+	if err := expectKind(decoder, jsontext.KindBeginObject, name, "an object of strings"); err != nil {
+		return err
+	}
+	return readMembers(decoder, func(key string) error {
+		_, err := readKind(decoder, jsontext.KindString, name+"."+clip(key), "a string")
+		return err
+	})
+}

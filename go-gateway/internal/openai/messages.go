@@ -1,0 +1,112 @@
+package openai
+
+import (
+	"math"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// messages is the field of that name: a conversation.
+type messages struct {
+	present bool
+	list    []*inferencev1.Message
+}
+
+// roles are OpenAI's names. "developer" is its newer one for "system".
+var roles = map[string]inferencev1.Role{
+	"system":    inferencev1.Role_ROLE_SYSTEM,
+	"developer": inferencev1.Role_ROLE_SYSTEM,
+	"user":      inferencev1.Role_ROLE_USER,
+	"assistant": inferencev1.Role_ROLE_ASSISTANT,
+}
+
+func (m *messages) read(decoder *jsontext.Decoder, name string) error {
+	m.present = true
+	return readList(decoder, name, "a list of messages", math.MaxInt, func(param string) error {
+		message, err := readMessage(decoder, param)
+		m.list = append(m.list, message)
+		return err
+	})
+}
+
+func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
+	var role, content *string
+	err := object(map[string]readField{
+		"role": text(&role),
+		"content": func(decoder *jsontext.Decoder, name string) error {
+			said, err := readContent(decoder, name)
+			content = &said
+			return err
+		},
+		// A reply that is sent back has these as null.
+		"refusal": unsupported, "annotations": unsupported, "audio": unsupported,
+		"function_call": unsupported, "tool_calls": unsupported,
+	})(decoder, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case role == nil:
+		return nil, missing(name + ".role")
+	case content == nil:
+		return nil, missing(name + ".content")
+	}
+	who, known := roles[*role]
+	if !known {
+		return nil, fault.InField(fault.InvalidValue, name+".role",
+			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*role))
+	}
+	return &inferencev1.Message{Role: who, Content: *content}, nil
+}
+
+// readContent reads a text, or a list of text parts, which become lines of one text.
+func readContent(decoder *jsontext.Decoder, name string) (string, error) {
+	if decoder.PeekKind() == jsontext.KindString {
+		token, err := decoder.ReadToken()
+		if err != nil {
+			return "", err
+		}
+		return token.String(), nil
+	}
+	var parts []string
+	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(param string) error {
+		part, err := readPart(decoder, param)
+		parts = append(parts, part)
+		return err
+	})
+	return joinParts(parts), err
+}
+
+func joinParts(parts []string) string { return strings.Join(parts, "\n") }
+
+// readPart reads one part of a content. Only text is taken.
+func readPart(decoder *jsontext.Decoder, name string) (string, error) {
+	var kind, said *string
+	err := object(map[string]readField{"type": textType(&kind), "text": text(&said)})(decoder, name)
+	switch {
+	case err != nil:
+		return "", err
+	case kind == nil:
+		return "", missing(name + ".type")
+	case said == nil:
+		return "", missing(name + ".text")
+	default:
+		return *said, nil
+	}
+}
+
+// textType reads a part's type, which usually comes before what it is about: so the refusal names the type.
+func textType(kind **string) readField {
+	return func(decoder *jsontext.Decoder, name string) error {
+		if err := text(kind)(decoder, name); err != nil {
+			return err
+		}
+		if **kind != "text" {
+			return fault.InField(fault.InvalidValue, name, "%s must be \"text\", not %q: only text is taken here.", name, clip(**kind))
+		}
+		return nil
+	}
+}

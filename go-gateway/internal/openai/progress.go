@@ -1,0 +1,78 @@
+package openai
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// progress holds a stream of the hot path to its contract: choices that were asked for, each of which ends once.
+type progress struct {
+	finished []bool
+	left     int // choices that go on
+}
+
+func newProgress(choices int) progress {
+	return progress{finished: make([]bool, choices), left: choices}
+}
+
+func (p *progress) check(delta *inferencev1.GenerateDelta) error {
+	choice := int(delta.GetChoice())
+	if choice >= len(p.finished) || p.finished[choice] {
+		return fmt.Errorf("the hot path went on with choice %d of %d, which ended or was not asked for", choice, len(p.finished))
+	}
+	if delta.GetFinish() != nil {
+		p.finished[choice] = true
+		p.left--
+	}
+	return nil
+}
+
+// ended returns an error unless all choices have ended.
+func (p *progress) ended() error {
+	if p.left > 0 {
+		return fmt.Errorf("the hot path ended a stream of %d choices with %d of them going on", len(p.finished), p.left)
+	}
+	return nil
+}
+
+// FinishReason is OpenAI's word for why a choice ended.
+func FinishReason(finish *inferencev1.Finish) string {
+	if finish.GetLength() != nil {
+		return "length"
+	}
+	return "stop"
+}
+
+// appendFinish writes why a choice ended, and at which stop: a string or a token id.
+func appendFinish(buffer []byte, finish *inferencev1.Finish) ([]byte, error) {
+	buffer = append(buffer, `"finish_reason":"`...)
+	buffer = append(buffer, FinishReason(finish)...)
+	buffer = append(buffer, '"')
+	switch reason := finish.GetReason().(type) {
+	case *inferencev1.Finish_Length:
+		return buffer, nil
+	case *inferencev1.Finish_StopTokenId:
+		buffer = append(buffer, `,"stop_reason":`...)
+		return strconv.AppendUint(buffer, uint64(reason.StopTokenId), 10), nil
+	case *inferencev1.Finish_StopString:
+		buffer = append(buffer, `,"stop_reason":`...)
+		return jsontext.AppendQuote(buffer, reason.StopString)
+	default:
+		return nil, errors.New("the hot path gave no reason for a choice's end")
+	}
+}
+
+// saidTokens are a step's tokens that are part of what the choice says: the one at which it stops is not.
+func saidTokens(delta *inferencev1.GenerateDelta) []*inferencev1.GeneratedToken {
+	tokens := delta.GetTokens()
+	stop, stopped := delta.GetFinish().GetReason().(*inferencev1.Finish_StopTokenId)
+	if last := len(tokens) - 1; stopped && last >= 0 && tokens[last].GetId() == stop.StopTokenId {
+		return tokens[:last]
+	}
+	return tokens
+}

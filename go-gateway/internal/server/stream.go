@@ -1,0 +1,137 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/openai"
+)
+
+// stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat, a
+// failure is an ordinary reply; after that it is the stream's last event.
+func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *engine.Generation, progress *tally) error {
+	chunks, err := openai.NewChunks(request, ex.requestID, ex.start)
+	if err != nil {
+		return fault.InternalError(err)
+	}
+	events := eventWriter{ex: ex, controller: http.NewResponseController(ex.writer)}
+	err = s.relay(&events, chunks, running, progress)
+	if err == nil {
+		err = finish(&events, chunks, running, progress)
+	}
+	if err == nil || !events.open {
+		return inRequestTerms(request, err)
+	}
+	events.breakOff(fault.Of(inRequestTerms(request, err)))
+	return nil
+}
+
+// relay writes what comes until nothing comes any more.
+func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *engine.Generation, progress *tally) error {
+	buffer := s.buffers.get()
+	defer func() { s.buffers.put(buffer) }()
+	heartbeat := time.NewTicker(s.StreamHeartbeat)
+	defer heartbeat.Stop()
+	for {
+		buffer = buffer[:0]
+		select {
+		case delta, open := <-running.Deltas():
+			if !open {
+				return nil
+			}
+			progress.add(delta)
+			var err error
+			if buffer, err = chunks.AppendDelta(buffer, delta); err != nil {
+				return fault.InternalError(err)
+			}
+			if len(buffer) == 0 {
+				continue // no whole character yet
+			}
+		case <-heartbeat.C:
+			buffer = append(buffer, openai.Heartbeat...)
+		}
+		if err := events.write(buffer); err != nil {
+			return err
+		}
+		heartbeat.Reset(s.StreamHeartbeat)
+	}
+}
+
+// finish writes how it went.
+func finish(events *eventWriter, chunks *openai.Chunks, running *engine.Generation, progress *tally) error {
+	done, err := running.Result()
+	if err != nil {
+		return err
+	}
+	progress.end(done)
+	last, err := chunks.AppendDone(nil, done, progress.ex.phases)
+	if err != nil {
+		return fault.InternalError(err)
+	}
+	return events.write(last)
+}
+
+func inRequestTerms(request *openai.GenerationRequest, err error) error {
+	if err == nil {
+		return nil
+	}
+	return request.InHTTPTerms(fault.Of(err))
+}
+
+// eventWriter writes a stream of server-sent events. Its errors are *fault.Fault: nobody reads any more.
+type eventWriter struct {
+	ex         *exchange
+	controller *http.ResponseController
+	open       bool // headers are out
+	deaf       bool // a write failed
+}
+
+// write sends whole events to the client now.
+func (w *eventWriter) write(events []byte) error {
+	if !w.open {
+		w.begin()
+	}
+	// One deadline for each event: a client that does not read must not keep us, and a long stream is no slow one.
+	_ = w.controller.SetWriteDeadline(time.Now().Add(w.ex.server.WriteTimeout))
+	_, err := w.ex.writer.Write(events)
+	if err == nil {
+		err = w.controller.Flush()
+	}
+	if err == nil {
+		return nil
+	}
+	w.deaf = true
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &fault.Fault{Reason: fault.SlowReader, Cause: err, Message: "The client did not read its stream."}
+	}
+	return clientGone(err)
+}
+
+func (w *eventWriter) begin() {
+	w.open = true
+	w.ex.status = http.StatusOK
+	header := w.ex.header()
+	header.Set("Content-Type", "text/event-stream; charset=utf-8")
+	header.Set("Cache-Control", "no-cache")
+	header.Set("X-Accel-Buffering", "no") // nginx would collect events
+	header.Set("X-Request-Id", w.ex.requestID)
+	header.Set("Openai-Processing-Ms", strconv.FormatInt(time.Since(w.ex.start).Milliseconds(), 10))
+	if w.ex.server.draining.Load() {
+		header.Set("Connection", "close")
+	}
+	w.ex.writer.WriteHeader(http.StatusOK)
+}
+
+// breakOff ends the stream with an error, whose status stands in log and metrics: the one that was sent is long gone.
+func (w *eventWriter) breakOff(failure *fault.Fault) {
+	status, event := openai.RenderStreamError(failure, w.ex.requestID)
+	w.ex.status, w.ex.failure = status, failure
+	if !w.deaf {
+		_ = w.write(event) // whoever went away meanwhile misses nothing
+	}
+}
