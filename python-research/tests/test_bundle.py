@@ -82,6 +82,7 @@ def test_a_bundle_under_another_models_name_is_refused(tiny_bundle: Bundle) -> N
         (lambda m: setattr(m, "onnxruntime_version", "1.0.0"), "onnxruntime_version: checked with 1.0.0, this is "),
         (lambda m: setattr(m, "golden_file", "gold.json"), "golden_file"),
         (lambda m: setattr(m.tokenizer, "file", "other.json"), "tokenizer.file"),
+        (lambda m: m.ClearField("tokenizer"), "tokenizer: missing"),
         (lambda m: setattr(m.files[0], "path", "../golden.json"), "files[0].path"),
         (lambda m: setattr(m.files[0], "sha256", "0" * 64), "files[0].sha256: golden.json has "),
         (lambda m: setattr(m.files[1], "size_bytes", 1), "files[1].size_bytes"),

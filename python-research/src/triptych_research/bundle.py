@@ -7,7 +7,7 @@ the manifest names. `verify` also replays the golden cases. The layout is descri
 import hashlib
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import strict_json, tasks
+from triptych_research.classification.encoders import TextEncoder
 from triptych_research.golden import GoldenError
 from triptych_research.inference import Encoder
 
@@ -32,6 +33,7 @@ MAY_BE_EMPTY = frozenset(
     {
         "triptych.bundle.v1.Tensor.shape",  # of a scalar
         "triptych.bundle.v1.GenerationTask.chat_template",  # of a model that only continues text
+        "triptych.bundle.v1.Manifest.tokenizer",  # of a head, which uses its encoder's
     }
 )
 
@@ -144,17 +146,45 @@ def read(path: pathlib.Path) -> Bundle:
     return bundle
 
 
-def verify(path: pathlib.Path) -> Bundle:
-    """Read a bundle and replay its golden cases on every graph. Raises BundleError."""
+# A model's name to the folder of its current revision.
+FindCurrent = Callable[[str], pathlib.Path]
+
+
+def verify(path: pathlib.Path, find_current: FindCurrent | None = None) -> Bundle:
+    """Read a bundle and replay its golden cases on every graph. Raises BundleError, and what `find_current` raises.
+
+    A head is replayed on the vectors of its encoder's current bundle, which `find_current` has to find.
+    """
     bundle = read(path)
+    encoders = text_encoders(bundle, find_current) if bundle.manifest.HasField("classification") else []
     for index, graph in enumerate(bundle.manifest.graphs):
         try:
-            tasks.of(bundle.manifest).replay(path, bundle.manifest, bundle.golden, index)
+            tasks.of(bundle.manifest).replay(path, bundle.manifest, bundle.golden, index, encoders)
         except GoldenError as error:
             raise BundleError(f"{bundle.manifest.golden_file}: {error} ({graph.file})") from error
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise BundleError(f"{MANIFEST}: graphs[{index}].file: {graph.file} does not run: {error}") from error
     return bundle
+
+
+def is_head(path: pathlib.Path) -> bool:
+    """Tell whether a bundle is a head, which needs another model."""
+    return read(path).manifest.HasField("classification")
+
+
+def text_encoders(bundle: Bundle, find_current: FindCurrent | None) -> list[TextEncoder]:
+    """Return the current encoder of a head, once for each of its graphs. Raises BundleError if it is another one."""
+    task = bundle.manifest.classification
+    if find_current is None:
+        raise BundleError(f"{MANIFEST}: classification.encoder: {task.encoder} is needed to replay the golden cases")
+    encoder = read(find_current(task.encoder))
+    trained_on, found = task.encoder_sha256, encoder.manifest.source.sha256
+    if found != trained_on:
+        raise BundleError(
+            f"{MANIFEST}: classification.encoder_sha256: {trained_on}; the current {task.encoder} is made of {found}"
+        )
+    limit, tokenizer = encoder.manifest.tokenizer.max_tokens, encoder.tokenizer()
+    return [TextEncoder(tokenizer, limit, encoder.encoder(graph)) for graph in encoder.manifest.graphs]
 
 
 def _content(path: pathlib.Path, file: str) -> bytes:
@@ -175,10 +205,13 @@ def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
     for index, file in enumerate(manifest.files):
         checks[f"files[{index}].path"] = _FILE_NAME.fullmatch(file.path)
         checks[f"files[{index}].sha256"] = _SHA256.fullmatch(file.sha256)
+    if manifest.HasField("tokenizer") == manifest.HasField("classification"):
+        wrong = "not of a head, which uses its encoder's" if manifest.HasField("tokenizer") else "missing"
+        raise BundleError(f"{MANIFEST}: tokenizer: {wrong}")
     checks |= {
         "files": paths == sorted(set(paths)) and not set(paths) & {MANIFEST, *CARD_FILES},
         "graphs": len(set(precisions)) == len(precisions),
-        "tokenizer.file": manifest.tokenizer.file in paths,
+        "tokenizer.file": not manifest.HasField("tokenizer") or manifest.tokenizer.file in paths,
         "golden_file": manifest.golden_file in paths,
     }
     checks |= tasks.of(manifest).manifest_checks(manifest)
@@ -242,6 +275,15 @@ def _check_tensors(values: list[onnx.ValueInfoProto], stated: list[bundle_pb2.Te
 
 def _check_golden(bundle: Bundle) -> None:
     manifest, file = bundle.manifest, bundle.manifest.golden_file
+    tokenizer = _tokenizer(bundle) if manifest.HasField("tokenizer") else None
+    try:
+        tasks.of(manifest).check_cases(manifest, bundle.golden, tokenizer)
+    except GoldenError as error:
+        raise BundleError(f"{file}: {error}") from error
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    manifest = bundle.manifest
     try:
         tokenizer = bundle.tokenizer()
     except Exception as error:  # tokenizers raises nothing narrower
@@ -250,7 +292,4 @@ def _check_golden(bundle: Bundle) -> None:
         raise BundleError(f"{manifest.tokenizer.file}: padding and truncation must be null: the service decides both")
     if tokenizer.get_vocab_size() > manifest.tokenizer.vocabulary_size:
         raise BundleError(f"{MANIFEST}: tokenizer.vocabulary_size: the tokenizer has {tokenizer.get_vocab_size()}")
-    try:
-        tasks.of(manifest).check_cases(manifest, bundle.golden, tokenizer)
-    except GoldenError as error:
-        raise BundleError(f"{file}: {error}") from error
+    return tokenizer

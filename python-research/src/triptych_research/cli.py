@@ -5,25 +5,39 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
 from triptych_research.checkpoint import CheckpointError
+from triptych_research.classification import dataset, train
+from triptych_research.classification import export as head_export
+from triptych_research.classification import head as head_file
+from triptych_research.classification.dataset import DatasetError
 from triptych_research.decoder import checkpoint as decoder_checkpoint
 from triptych_research.decoder import export as decoder_export
 from triptych_research.export import ExportError
-from triptych_research.recipes import RECIPES, DecoderRecipe, Recipe
+from triptych_research.recipes import HEADS, MODERATION, RECIPES, DecoderRecipe, HeadRecipe, Recipe
 from triptych_research.reference import ReferenceMismatchError, compare, compare_decoder
 from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
 # What a command may fail with: the message is for the user. Anything else is a defect and keeps its trace.
-EXPECTED = (BundleError, CheckpointError, ExportError, OSError, ReferenceMismatchError, SourceError, StoreError)
+EXPECTED = (
+    BundleError,
+    CheckpointError,
+    DatasetError,
+    ExportError,
+    OSError,
+    ReferenceMismatchError,
+    SourceError,
+    StoreError,
+)
 _CACHE = pathlib.Path(".cache/wheels")
 
 
@@ -57,6 +71,8 @@ def _export(options: argparse.Namespace, store: Store, console: Console) -> None
     with threadpool_limits(limits=1, user_api="blas"):
         if isinstance(recipe, DecoderRecipe):
             revision = decoder_export.export(recipe, store, options.cache, step)
+        elif isinstance(recipe, HeadRecipe):
+            revision = head_export.export(recipe, store, options.cache, step)
         else:
             revision = export.export(recipe, store, options.cache, step)
     if not options.no_promote:
@@ -106,7 +122,7 @@ def _show(options: argparse.Namespace, store: Store, console: Console) -> None:
 
 
 def _verify(options: argparse.Namespace, store: Store, console: Console) -> None:
-    found = bundle.verify(_path(options, store))
+    found = bundle.verify(_path(options, store), store.current_path)
     files, graphs = len(found.manifest.files), len(found.manifest.graphs)
     cases = tasks.of(found.manifest).count_cases(found.golden)
     console.print(f"{options.name} {found.revision} is whole: {files} files, {graphs} graphs, {cases} golden cases")
@@ -133,7 +149,8 @@ def _import(options: argparse.Namespace, store: Store, console: Console) -> None
     names = source.names()
     if not names:
         raise StoreError(f"{options.folder}: no models")
-    for name in names:
+    # A head is checked on its encoder, which has to be there before it.
+    for name in sorted(names, key=lambda name: (bundle.is_head(source.current_path(name)), name)):
         revision = store.add_current(source, name)
         store.promote(name, revision)
         console.print(f"{name} {revision} is current")
@@ -149,6 +166,27 @@ def _check_reference(options: argparse.Namespace, store: Store, console: Console
     console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
 
 
+def _train_moderation(options: argparse.Namespace, store: Store, console: Console) -> None:
+    encoder = bundle.read(store.current_path(MODERATION.encoder))
+    with Progress(console=console) as bars, threadpool_limits(limits=1, user_api="blas"):
+
+        def progress(title: str, steps: int) -> Callable[[], None]:
+            bar = bars.add_task(title, total=steps)
+            return lambda: bars.advance(bar)
+
+        head, scores = train.train(options.data, encoder, progress)
+    head.write(options.output)
+    train.write_scores(scores, options.output)
+    table = Table("CATEGORY", "TEXTS", "POSITIVES", "AUC", "AP", "THRESHOLD", "PRECISION", "RECALL", box=None)
+    for each in scores.categories:
+        measured = (each.auc.value, each.average_precision.value, each.threshold)
+        unseen = (each.at_unseen.precision, each.at_unseen.recall)
+        numbers = [f"{number:.2f}" for number in (*measured, *unseen)]
+        table.add_row(each.name, str(each.texts), str(each.positives), *numbers)
+    console.print(table)
+    console.print(f"{options.output / head_file.FILE} and {train.SCORES_FILE} are written")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="triptych-models", description="Make, check and promote model bundles.")
     parser.add_argument(
@@ -160,12 +198,21 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_export)
     command.add_argument("name", metavar="NAME", help=f"{' or '.join(RECIPES)}, or a new name with --from")
     command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
-    command.add_argument("--task", choices=tasks.TASKS, default="embedding", help="of --from's model [embedding]")
+    command.add_argument(
+        "--task", choices=("embedding", "generation"), default="embedding", help="of --from's model [embedding]"
+    )
     command.add_argument("--license", metavar="SPDX", help="licence of the weights; needed with --from")
     command.add_argument("--owner", help="who published the weights; needed with --from file:")
     command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")
     command.add_argument("--no-promote", action="store_true", help="leave the current revision as it is")
     _add_cache(command)
+
+    command = commands.add_parser("train-moderation", help="train the moderation head, judge it, and write its numbers")
+    command.set_defaults(run=_train_moderation)
+    command.add_argument("--data", type=pathlib.Path, required=True, metavar="FOLDER", help=f"with {dataset.FILE}")
+    command.add_argument(
+        "--output", type=pathlib.Path, default=HEADS, metavar="FOLDER", help="where the numbers go [this package]"
+    )
 
     command = commands.add_parser("list", help="list models and revisions")
     command.set_defaults(run=_list)
@@ -189,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
         "check-reference", help="compare the NumPy reference with PyTorch (needs the extra torch)"
     )
     command.set_defaults(run=_check_reference)
-    command.add_argument("name", metavar="NAME", choices=RECIPES)
+    command.add_argument("name", metavar="NAME", choices=[name for name in RECIPES if name != MODERATION.name])
     _add_cache(command)
     return parser
 

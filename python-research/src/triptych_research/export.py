@@ -122,7 +122,7 @@ def fingerprint(recipe: Recipe) -> str:
     """Return a hash of all that decides which bytes a bundle has: origin, this package, and the libraries it uses."""
     digest = hashlib.sha256(f"{recipe.name} {recipe.origin.identity()}".encode())
     for path in sorted(pathlib.Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".txt"):
+        if path.suffix in (".py", ".txt", ".json"):
             digest.update(path.read_bytes())
     for library in _LIBRARIES:
         digest.update(f"{library}=={importlib.metadata.version(library)}".encode())

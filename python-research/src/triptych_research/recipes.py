@@ -1,5 +1,6 @@
 """The default models, a dozen lines each."""
 
+import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,22 @@ class DecoderRecipe(Recipe):
     stop_tokens: tuple[str, ...] = ()  # control tokens that end a text, beside those that the source names
 
 
+@dataclass(frozen=True)
+class HeadRecipe(Recipe):
+    """What to make a classification model from."""
+
+    encoder: str  # the name of its recipe
+
+
+# Heads that were trained here are part of the package.
+HEADS = pathlib.Path(__file__).with_name("classification")
+
+MODERATION = HeadRecipe(
+    name="moderation-minilm",
+    origin=sources.Packaged(HEADS, "moderation-minilm", "head.json", license="Apache-2.0", owner="triptych"),
+    encoder="all-minilm-l6-v2",
+)
+
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -46,5 +63,6 @@ RECIPES: Mapping[str, Recipe] = {
             ),
             stop_tokens=("<|endoftext|>",),  # the source names the end of a turn only
         ),
+        MODERATION,
     )
 }

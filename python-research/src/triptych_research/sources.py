@@ -104,6 +104,26 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Packaged:
+    """A file of this package: numbers that were trained here."""
+
+    path: pathlib.Path
+    name: str  # of the model
+    file: str
+    license: str
+    owner: str
+
+    def identity(self) -> str:
+        return f"{self._uri()} {self.license} {self.owner} {_sha256(self.path / self.file)}"
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        return Source(self._uri(), _sha256(self.path / self.file), self.license, self.owner, self.path)
+
+    def _uri(self) -> str:
+        return f"file:{self.name}"
+
+
+@dataclass(frozen=True)
 class Hub:
     """A hub repository, as "owner/name@commit". A branch would be another model tomorrow, so it is refused."""
 

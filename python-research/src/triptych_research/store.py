@@ -108,7 +108,7 @@ class Store:
             for file, content in files.items():
                 _write(staged / file, content)
             _flush(staged)
-            bundle.verify(staged)
+            bundle.verify(staged, self.current_path)
             shutil.rmtree(place, ignore_errors=True)  # it may be there and damaged
             staged.rename(place)
             _flush(place.parent)
@@ -123,7 +123,7 @@ class Store:
     def promote(self, name: str, revision: str) -> Current:
         """Make a revision current, after verifying it. Promoting the current one changes nothing."""
         path = self.path(name, revision)
-        bundle.verify(path)
+        bundle.verify(path, self.current_path)
         with self._turn(name):
             before = self.current(name)
             if before is not None and before.revision == revision:
@@ -138,7 +138,7 @@ class Store:
             if before is None or not before.history:
                 raise StoreError(f"{self._model(name) / CURRENT}: no revision to go back to")
             previous, *history = before.history
-            bundle.verify(self.path(name, previous))
+            bundle.verify(self.path(name, previous), self.current_path)
             return self._switch(name, Current(previous, tuple(history)))
 
     def _model(self, name: str) -> pathlib.Path:

@@ -23,11 +23,12 @@ def parse(content: bytes, message_type: type[M], file: str, may_be_empty: frozen
     """Parse a file that holds one message.
 
     Each field must be present under its own name, and must not hold its type's empty value (0, "", [], unspecified)
-    unless it is a bool or listed in `may_be_empty` by full name. Raises StrictJsonError.
+    unless it is a bool or listed in `may_be_empty` by full name; a message that is listed may be missing. Raises
+    StrictJsonError.
     """
     try:
         raw = json.loads(content.decode(), object_pairs_hook=_without_duplicates)
-        _check_fields(raw, message_type.DESCRIPTOR, "")
+        _check_fields(raw, message_type.DESCRIPTOR, "", may_be_empty)
         message = json_format.ParseDict(raw, message_type())
     except (ValueError, RecursionError, json_format.ParseError) as error:
         raise StrictJsonError(f"{file}: {error}") from error
@@ -54,7 +55,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _check_fields(raw: Any, descriptor: Any, path: str) -> None:
+def _check_fields(raw: Any, descriptor: Any, path: str, may_be_empty: frozenset[str]) -> None:
     if not isinstance(raw, dict):
         raise ValueError(f"{path or 'the file'}: expected an object")
     for name in raw:
@@ -63,29 +64,30 @@ def _check_fields(raw: Any, descriptor: Any, path: str) -> None:
     for field in descriptor.fields:
         here = _join(path, field.name)
         if field.name not in raw:
-            if field.containing_oneof is None:
+            may_be_missing = field.message_type is not None and field.full_name in may_be_empty
+            if field.containing_oneof is None and not may_be_missing:
                 raise ValueError(f"{here}: missing")
             continue
-        _check_field(raw[field.name], field, here)
+        _check_field(raw[field.name], field, here, may_be_empty)
     for oneof in descriptor.oneofs:
         names = [field.name for field in oneof.fields]
         if sum(name in raw for name in names) != 1:
             raise ValueError(f"{_join(path, oneof.name)}: expected exactly one of {', '.join(names)}")
 
 
-def _check_field(value: Any, field: Any, path: str) -> None:
+def _check_field(value: Any, field: Any, path: str, may_be_empty: frozenset[str]) -> None:
     if field.is_repeated:
         if not isinstance(value, list):
             raise ValueError(f"{path}: expected a list")
         for index, item in enumerate(value):
-            _check_item(item, field, f"{path}[{index}]")
+            _check_item(item, field, f"{path}[{index}]", may_be_empty)
     else:
-        _check_item(value, field, path)
+        _check_item(value, field, path, may_be_empty)
 
 
-def _check_item(value: Any, field: Any, path: str) -> None:
+def _check_item(value: Any, field: Any, path: str, may_be_empty: frozenset[str]) -> None:
     if field.message_type is not None:
-        _check_fields(value, field.message_type, path)
+        _check_fields(value, field.message_type, path, may_be_empty)
     elif value is None or isinstance(value, (dict, list)):
         raise ValueError(f"{path}: expected a value")
 
@@ -93,8 +95,8 @@ def _check_item(value: Any, field: Any, path: str) -> None:
 def _check_values(message: Message, path: str, may_be_empty: frozenset[str]) -> None:
     for field in message.DESCRIPTOR.fields:
         here = _join(path, field.name)
-        if field.containing_oneof is not None and not message.HasField(field.name):
-            continue
+        if field.has_presence and not message.HasField(field.name):
+            continue  # a member of a oneof, or missing and allowed to be
         value = getattr(message, field.name)
         items = list(value) if field.is_repeated else [value]
         if not items and field.full_name not in may_be_empty:

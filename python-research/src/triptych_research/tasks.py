@@ -4,17 +4,17 @@
 """
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import golden
+from triptych_research.classification import golden as classification_golden
+from triptych_research.classification.encoders import TextEncoder
 from triptych_research.decoder import golden as generation_golden
 
-GoldenFile = bundle_pb2.GoldenFile | bundle_pb2.GenerationGoldenFile
+GoldenFile = bundle_pb2.GoldenFile | bundle_pb2.GenerationGoldenFile | bundle_pb2.ClassificationGoldenFile
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Task:
     golden_type: type[GoldenFile]
     manifest_checks: Callable[[bundle_pb2.Manifest], Mapping[str, bool]]  # by field, whether it is as it must be
     count_cases: Callable[[Any], int]
-    check_cases: Callable[[bundle_pb2.Manifest, Any, Tokenizer], None]  # without running the model
-    replay: Callable[[pathlib.Path, bundle_pb2.Manifest, Any, int], None]  # folder, …, and which of the graphs
+    check_cases: Callable[[bundle_pb2.Manifest, Any, Any], None]  # with its Tokenizer, if it has one; nothing runs
+    # Folder, …, which of the graphs, and for a head its encoder's graphs.
+    replay: Callable[[pathlib.Path, bundle_pb2.Manifest, Any, int, Sequence[TextEncoder]], None]
 
 
 # By the name of the manifest's field.
@@ -35,14 +36,21 @@ TASKS: Mapping[str, Task] = {
         manifest_checks=golden.manifest_checks,
         count_cases=lambda file: len(file.embeddings),
         check_cases=golden.check_cases,
-        replay=golden.replay_graph,
+        replay=lambda folder, manifest, cases, index, _: golden.replay_graph(folder, manifest, cases, index),
     ),
     "generation": Task(
         golden_type=bundle_pb2.GenerationGoldenFile,
         manifest_checks=generation_golden.manifest_checks,
         count_cases=lambda file: len(file.generations),
         check_cases=generation_golden.check_cases,
-        replay=generation_golden.replay_graph,
+        replay=lambda folder, manifest, cases, index, _: generation_golden.replay_graph(folder, manifest, cases, index),
+    ),
+    "classification": Task(
+        golden_type=bundle_pb2.ClassificationGoldenFile,
+        manifest_checks=classification_golden.manifest_checks,
+        count_cases=lambda file: len(file.classifications),
+        check_cases=lambda manifest, cases, _: classification_golden.check_cases(manifest, cases),
+        replay=classification_golden.replay_graph,
     ),
 }
 

@@ -1,0 +1,156 @@
+"""The model card of the moderation head: what training measured, for people. It measures nothing itself."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from triptych_research import card, json_fields
+from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT
+from triptych_research.classification.head import Head
+from triptych_research.classification.train import SCORES_FILE
+from triptych_research.sources import Source
+
+Scores = Mapping[str, Any]  # what train.Scores wrote
+
+_LIMITS = """\
+- It was trained on few texts, of which far more are unwanted than in most traffic. Where nearly all texts are harmless,
+  a score overstates the probability, and precision at these thresholds is lower than in the table.
+- Rare categories rest on few positives; their intervals are wide. *violence/graphic* with 24 positives and
+  *harassment* and *violence* with a low recall are hints, not verdicts.
+- It judges a small sentence encoder's vector of the text. It does not know who speaks to whom, sarcasm, quotation,
+  fiction, news and history from the real thing, or what came before in a conversation.
+- English only. The encoder has seen little else, and no other language was measured.
+- Misspelled or disguised words, leetspeak and deliberate attacks pass. Nothing of the kind was measured.
+- Names of groups alone may raise *hate*: the texts mention groups mostly where they are attacked. Bias between groups
+  was not measured.
+- Five categories of OpenAI's thirteen have no training data and are no labels of this model: harassment/threatening,
+  illicit, illicit/violent, self-harm/intent and self-harm/instructions. Who must show them has to say *not assessed*.
+- *self-harm* does not tell a cry for help from encouragement. It is no substitute for care, and *sexual/minors* is no
+  substitute for the legally required ways of detection and report.
+- A text longer than the encoder takes is judged by its worst part, so long texts are flagged more readily. Within a
+  part of up to 254 tokens one bad sentence among many good ones is lost."""
+
+
+def load_scores(source: Source) -> Scores:
+    """Read what training measured."""
+    scores: Scores = json_fields.read(source, SCORES_FILE)
+    return scores
+
+
+def render(name: str, source: Source, head: Head, scores: Scores, fingerprint: str, date: str) -> dict[str, bytes]:
+    """Return the card's files."""
+    measured = {"fingerprint": fingerprint, "date": date, **scores}
+    return {
+        CARD: _markdown(name, source, head, scores).encode(),
+        MEASUREMENTS: (json.dumps(measured, indent=2) + "\n").encode(),
+        QUALITY_PLOT: card.png(_figure(scores)),
+    }
+
+
+def _markdown(name: str, source: Source, head: Head, scores: Scores) -> str:
+    categories = scores["categories"]
+    rows = {
+        "quality": [_quality_row(each) for each in categories],
+        "verdicts": [_verdict_row(each) for each in categories],
+        "calibration": [_calibration_row(each) for each in categories],
+    }
+    table = {part: "\n".join(lines) for part, lines in rows.items()}
+    return f"""# {name}
+
+Scores a text for {len(head.labels)} of the categories of OpenAI's moderation endpoint, 0 to 1 each: a linear head on
+the vectors of `{head.encoder}`.
+
+| | |
+|---|---|
+| head | `{source.uri}`, trained by `{scores["command"]}` |
+| SHA-256 of the head's numbers | `{source.sha256}` |
+| encoder | `{head.encoder}`, source `{head.encoder_sha256}` |
+| trained on | `{scores["data"]}`, SHA-256 `{scores["data_sha256"]}`: OpenAI's moderation evaluation set, MIT licence |
+| texts | {scores["texts"]:,}, as {scores["windows"]:,} windows; {scores["near_copies"]} are near copies of another |
+
+## How it was trained and judged
+
+One logistic regression for each category, on the texts whose label for it is known. All numbers below are of texts that
+the scoring head had not seen: {scores["folds"]}-fold cross-validation, stratified, near copies in the same fold,
+repeated with {len(scores["seeds"])} seeds. Penalty and calibration (a scale and a shift of the logit) are chosen inside
+each fold's training texts. Intervals hold 95 % of 1,000 bootstrap draws of texts; training on other texts would vary
+besides.
+
+| category | known | positives | AUC | average precision | with int8 vectors: AUC, AP |
+|---|---|---|---|---|---|
+{table["quality"]}
+
+Average precision has to be read beside the share of positives, which is what guessing gets.
+
+## Thresholds
+
+The rule: the threshold with the highest F1 (the harmonic mean of precision and recall) on the scores of unseen texts,
+in steps of 0.01. *Unseen* are precision and recall when the threshold, too, was chosen on other texts: what to expect
+on texts like these. *Flips* is the share of verdicts that change when vectors are made in int8 instead of float32.
+
+| category | threshold | precision | recall | unseen: precision | recall | false positives | flips |
+|---|---|---|---|---|---|---|---|
+{table["verdicts"]}
+
+A service that must not miss takes lower thresholds; the curves in `{MEASUREMENTS}` say what that costs.
+
+![Precision over recall, and shares over scores]({QUALITY_PLOT})
+
+## Calibration
+
+The Brier score is the mean squared error of the probability. Of always saying the category's share it is the second
+number. The calibration error is the mean distance of score and share in ten bins of equally many texts.
+
+| category | Brier score | of the share | calibration error |
+|---|---|---|---|
+{table["calibration"]}
+
+## What it cannot do
+
+{_LIMITS}
+"""
+
+
+def _quality_row(each: Scores) -> str:
+    auc, precision = (_interval(each[measure]) for measure in ("auc", "average_precision"))
+    int8 = f"{each['auc_int8']:.3f}, {each['average_precision_int8']:.2f}"
+    share = each["positives"] / each["texts"]
+    return f"| {each['name']} | {each['texts']:,} | {each['positives']} ({share:.1%}) | {auc} | {precision} | {int8} |"
+
+
+def _verdict_row(each: Scores) -> str:
+    chosen, unseen = each["at_threshold"], each["at_unseen"]
+    return (
+        f"| {each['name']} | {each['threshold']:.2f} | {chosen['precision']:.2f} | {chosen['recall']:.2f} "
+        f"| {unseen['precision']:.2f} | {unseen['recall']:.2f} | {unseen['false_positive_rate']:.1%} "
+        f"| {each['verdicts_changed_by_int8']:.2%} |"
+    )
+
+
+def _calibration_row(each: Scores) -> str:
+    return (
+        f"| {each['name']} | {each['brier']:.4f} | {each['brier_of_base_rate']:.4f} | {each['calibration_error']:.3f} |"
+    )
+
+
+def _interval(interval: Scores) -> str:
+    return f"{interval['value']:.2f} ({interval['low']:.2f} to {interval['high']:.2f})"
+
+
+def _figure(scores: Scores) -> Figure:
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for each in scores["categories"]:
+        recall, precision = ([point[axis] for point in each["curve"]] for axis in ("recall", "precision"))
+        (line,) = left.plot(recall, precision, label=each["name"])
+        chosen = each["at_threshold"]
+        left.plot(chosen["recall"], chosen["precision"], "o", color=line.get_color())
+        means, shares = ([one[axis] for one in each["reliability"]] for axis in ("mean_score", "share"))
+        right.plot(means, shares, ".-", color=line.get_color())
+    left.set(xlabel="recall", ylabel="precision", title="dots: the thresholds", xlim=(0, 1.02), ylim=(0, 1.02))
+    figure.legend(loc="outside right center", fontsize="small")
+    right.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    right.set(xlabel="mean score of a tenth of the texts", ylabel="share that is it", title="calibration")
+    return figure
