@@ -4,7 +4,7 @@ import json
 import pathlib
 
 import pytest
-from conftest import CACHE
+from conftest import CACHE, ROOT
 
 from triptych_research import bundle, cli
 from triptych_research.bundle import Bundle
@@ -81,6 +81,16 @@ def test_its_card_tells_what_it_cannot_do(moderation: Bundle) -> None:
     assert "no training data" in card
     assert "harassment/threatening" in card
     assert (moderation.path / bundle.QUALITY_PLOT).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readme_has_these_scores() -> None:
+    readme = (ROOT / "python-research/README.md").read_text()
+    for each in SCORES["categories"]:
+        auc, precision = (
+            "{value:.2f} ({low:.2f} to {high:.2f})".format(**each[key]) for key in ("auc", "average_precision")
+        )
+        unseen = "{precision:.2f} | {recall:.2f}".format(**each["at_unseen"])
+        assert f"| {each['name']} | {auc} | {precision} | {unseen} |" in readme
 
 
 def test_made_again_it_is_up_to_date(moderation_models: Store, capsys: pytest.CaptureFixture[str]) -> None:
