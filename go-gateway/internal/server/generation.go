@@ -48,11 +48,11 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 	if err != nil {
 		return request.InHTTPTerms(fault.Of(err))
 	}
-	progress.end(done)
 	body, err := reply.Render(done, ex.requestID, ex.start)
 	if err != nil {
 		return fault.InternalError(err)
 	}
+	progress.end(done)
 	ex.reply(http.StatusOK, body)
 	return nil
 }
@@ -80,17 +80,21 @@ func (t *tally) add(delta *inferencev1.GenerateDelta) {
 	}
 }
 
-// end takes the hot path's sum.
-func (t *tally) end(done *inferencev1.GenerateDone) {
-	timings := done.GetTimings()
-	t.done, t.ex.model = done, t.model
-	t.ex.tokens = uint64(done.GetPromptTokens()) + uint64(done.GetCompletionTokens())
-	t.ex.phases = append([]openai.Phase{
+// phases says where the time went.
+func (t *tally) phases(timings *inferencev1.GenerateTimings) []openai.Phase {
+	return append([]openai.Phase{
 		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
 		{Name: "queue", Took: timings.GetQueue().AsDuration()},
 		{Name: "prefill", Took: timings.GetPrefill().AsDuration()},
 		{Name: "decode", Took: timings.GetDecode().AsDuration()},
 	}, t.ex.phases...)
+}
+
+// end takes the hot path's sum, which is what is charged.
+func (t *tally) end(done *inferencev1.GenerateDone) {
+	t.done, t.ex.model = done, t.model
+	t.ex.tokens = uint64(done.GetPromptTokens()) + uint64(done.GetCompletionTokens())
+	t.ex.phases = t.phases(done.GetTimings())
 }
 
 // note leaves what is known at the end, be it a broken one.

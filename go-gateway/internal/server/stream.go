@@ -68,11 +68,11 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *engine.Generati
 	if err != nil {
 		return err
 	}
-	progress.end(done)
-	last, err := chunks.AppendDone(nil, done, progress.ex.phases)
+	last, err := chunks.AppendDone(nil, done, progress.phases(done.GetTimings()))
 	if err != nil {
 		return fault.InternalError(err)
 	}
+	progress.end(done)
 	return events.write(last)
 }
 

@@ -1,0 +1,260 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/testkit"
+)
+
+const (
+	oneChat       = `{"model":"smollm2-135m-instruct","messages":[{"role":"user","content":"hi there"}]}`
+	oneCompletion = `{"model":"smollm2-135m-instruct","prompt":"Once upon a time"}`
+)
+
+func TestAChatIsAnswered(t *testing.T) {
+	g := startGateway(t)
+	got := g.post("/v1/chat/completions", oneChat, "X-Request-Id", "my-id")
+	want := `^\{"id":"chatcmpl-my-id","object":"chat\.completion","created":\d{10},"model":"smollm2-135m-instruct","choices":\[` +
+		`\{"index":0,"message":\{"role":"assistant","content":"Hello from the fake\.","refusal":null\},"logprobs":null,"finish_reason":"stop","stop_reason":2\}\],` +
+		`"usage":\{"prompt_tokens":4,"completion_tokens":6,"total_tokens":10,"prompt_tokens_details":\{"cached_tokens":2\}\},"system_fingerprint":"0123456789abcdef"\}$`
+	if got.status != http.StatusOK || !regexp.MustCompile(want).Match(got.body) || got.header.Get("content-type") != "application/json" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	timing := got.header.Get("server-timing")
+	if !regexp.MustCompile(`^tokenize;dur=0\.100, queue;dur=0\.200, prefill;dur=3\.000, decode;dur=40\.000, first_token;dur=[\d.]+, total;dur=[\d.]+$`).MatchString(timing) {
+		t.Errorf("server-timing %q", timing)
+	}
+}
+
+func TestACompletionIsAnswered(t *testing.T) {
+	g := startGateway(t)
+	got := g.post("/v1/completions", strings.Replace(oneCompletion, "{", `{"n":2,"max_tokens":2,`, 1))
+	want := `"choices":\[\{"index":0,"text":"Hello from","logprobs":null,"finish_reason":"length"\},\{"index":1,"text":"Hello from","logprobs":null,"finish_reason":"length"\}\],` +
+		`"usage":\{"prompt_tokens":4,"completion_tokens":4,"total_tokens":8,`
+	if got.status != http.StatusOK || !regexp.MustCompile(want).Match(got.body) {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	ids := g.post("/v1/completions", `{"model":"smollm2-135m-instruct","prompt":[1,2,3],"tokenizer":"smollm2-135m-instruct","max_tokens":1}`)
+	if ids.status != http.StatusOK || !slices.Equal(g.hotpath.Calls()[1].Generate.GetTokenIds().GetIds(), []uint32{1, 2, 3}) {
+		t.Errorf("got %d %s", ids.status, ids.body)
+	}
+}
+
+func TestWhatGenerateIsTold(t *testing.T) {
+	g := startGateway(t)
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	g.post("/v1/chat/completions", oneChat, "X-Request-Id", "my-id", "Traceparent", trace)
+	call := g.hotpath.Calls()[0]
+	if call.Metadata.Get("x-request-id")[0] != "my-id" || call.Metadata.Get("traceparent")[0] != trace {
+		t.Errorf("metadata %v", call.Metadata)
+	}
+	scheduling := call.Generate.GetScheduling()
+	if scheduling.GetFairnessKey() != "acme" || scheduling.GetPriority() != inferencev1.Priority_PRIORITY_INTERACTIVE {
+		t.Errorf("scheduling %v", scheduling)
+	}
+	if key := g.keys["acme"]; strings.Contains(fmt.Sprint(call.Metadata, call.Generate), key) {
+		t.Error("the hot path saw the key")
+	}
+}
+
+func TestRefusalsOfTheHotpathNameTheRequestsFields(t *testing.T) {
+	g := startGateway(t)
+	for _, c := range []struct{ path, body, code, param string }{
+		{"/v1/chat/completions", `{"model":"smollm2-135m-instruct","messages":[]}`, "empty_input", "messages"},
+		{"/v1/chat/completions", strings.Replace(oneChat, "{", `{"max_completion_tokens":5000,`, 1), "context_length_exceeded", "max_completion_tokens"},
+		{"/v1/chat/completions", strings.Replace(oneChat, "{", `{"n":9,`, 1), "invalid_value", "n"},
+		{"/v1/chat/completions", strings.Replace(oneChat, "smollm2-135m-instruct", "all-minilm-l6-v2", 1), "model_task_mismatch", "model"},
+		{"/v1/completions", strings.Replace(oneCompletion, "smollm2-135m-instruct", "none", 1), "model_not_found", "model"},
+		{"/v1/completions", `{"model":"smollm2-135m-instruct","prompt":""}`, "empty_input", "prompt"},
+		{"/v1/completions", `{"model":"smollm2-135m-instruct","prompt":[1,60000],"tokenizer":"smollm2-135m-instruct"}`, "token_id_out_of_range", "prompt[1]"},
+		{"/v1/embeddings", `{"model":"smollm2-135m-instruct","input":"a"}`, "model_task_mismatch", "model"},
+		{"/v1/moderations", `{"input":["a",""]}`, "empty_input", "input[1]"},
+		{"/v1/moderations", `{"input":""}`, "empty_input", "input"},
+	} {
+		for _, body := range []string{c.body, strings.Replace(c.body, "{", `{"stream":true,`, 1)} {
+			if body != c.body && !strings.Contains(c.path, "completions") {
+				continue
+			}
+			got := g.post(c.path, body)
+			if got.status < 400 || got.status > 404 || got.err.Code != c.code || got.err.Param == nil || *got.err.Param != c.param {
+				t.Errorf("%s %s: got %d %s", c.path, body, got.status, got.body)
+			}
+		}
+	}
+}
+
+func TestAGenerationMayTakeLongerThanARequest(t *testing.T) {
+	const timeout = 20 * time.Millisecond
+	g := startGateway(t, func(e *engine.Options, _ *Options) { e.Timeout = timeout })
+	g.hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		select {
+		case <-time.After(3 * timeout): // the generation takes its time
+			return testkit.Generate(request, stream)
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	})
+	if got := g.post("/v1/chat/completions", oneChat); got.status != http.StatusOK {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+func TestAGenerationIsBounded(t *testing.T) {
+	g := startGateway(t, func(e *engine.Options, _ *Options) { e.GenerationTimeout = 50 * time.Millisecond })
+	left := make(chan struct{}, 1)
+	g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		<-stream.Context().Done()
+		left <- struct{}{}
+		return stream.Context().Err()
+	})
+	for _, body := range []string{oneChat, streamed(oneChat)} {
+		got := g.post("/v1/chat/completions", body)
+		if got.status != http.StatusGatewayTimeout || got.err.Code != "deadline_exceeded" || !strings.Contains(got.err.Message, "50ms") {
+			t.Errorf("got %d %s", got.status, got.body)
+		}
+		g.await("the end of the work", left)
+	}
+}
+
+func TestAClientThatLeavesEndsItsGeneration(t *testing.T) {
+	g := startGateway(t)
+	left := make(chan struct{}, 1)
+	for name, says := range map[string]bool{"queued": false, "decoding": true} {
+		for _, body := range []string{oneChat, streamed(oneChat)} {
+			began := make(chan struct{}, 1)
+			g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+				if says {
+					if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a"}); err != nil {
+						return err
+					}
+				}
+				began <- struct{}{}
+				<-stream.Context().Done()
+				left <- struct{}{}
+				return stream.Context().Err()
+			})
+			ctx, leave := context.WithCancel(t.Context())
+			requestID := fmt.Sprintf("leaver-%s-%d", name, len(body))
+			go func() { <-began; leave() }()
+			g.open(ctx, "/v1/chat/completions", body, requestID)
+			g.await("the end of the work for "+requestID, left)
+			if line := g.accessLine(requestID); line["reason"] != "CANCELLED" || line["status"] != 499.0 {
+				t.Errorf("logged as %v", line)
+			}
+		}
+	}
+	g.eventually("no request in flight", func() bool { return g.inflight.Load() == 0 })
+}
+
+func TestAnotherModelsTurnIsRefusedInTime(t *testing.T) {
+	g := startGateway(t)
+	g.hotpath.SetGenerate(func(*inferencev1.GenerateRequest, testkit.GenerateStream) error {
+		return testkit.RefusalWith(codes.Unavailable, fault.Name(fault.QueueFull), "", "the queue is full", 3*time.Second)
+	})
+	for _, body := range []string{oneChat, streamed(oneChat)} {
+		got := g.post("/v1/chat/completions", body)
+		if got.status != http.StatusServiceUnavailable || got.err.Code != "queue_full" || got.header.Get("retry-after") != "3" {
+			t.Errorf("got %d %v %s", got.status, got.header, got.body)
+		}
+	}
+}
+
+func TestGenerationsAreCountedAndLogged(t *testing.T) {
+	g := startGateway(t)
+	const words = "confidential-words"
+	g.post("/v1/chat/completions", streamed(strings.Replace(oneChat, "hi there", words, 1)), "X-Request-Id", "streamed")
+	g.post("/v1/completions", strings.Replace(oneCompletion, "{", `{"n":2,"max_tokens":3,`, 1), "X-Request-Id", "whole")
+	line := g.accessLine("streamed")
+	for name, want := range map[string]any{
+		"status": 200.0, "reason": "OK", "tenant": "acme", "model": testkit.ChatModelName, "route": "/v1/chat/completions",
+		"prompt_tokens": 3.0, "cached_tokens": 1.0, "completion_tokens": 6.0, "queue_ms": 0.2, "prefill_ms": 3.0, "decode_ms": 40.0,
+		"finish_reasons": "[stop]",
+	} {
+		if got := line[name]; got != want && fmt.Sprint(got) != want {
+			t.Errorf("%s is %v in %v", name, got, line)
+		}
+	}
+	if first, ok := line["first_token_ms"].(float64); !ok || first <= 0 {
+		t.Errorf("no time to the first token in %v", line)
+	}
+	if line := g.accessLine("whole"); fmt.Sprint(line["finish_reasons"]) != "[length length]" {
+		t.Errorf("got %v", line)
+	}
+	if log := g.log.String(); strings.Contains(log, words) || strings.Contains(log, "Hello") {
+		t.Errorf("the log holds what was said:\n%s", log)
+	}
+	text := g.scrape()
+	for _, line := range []string{
+		`gateway_requests_total{reason="OK",route="/v1/chat/completions",status="200"} 1`,
+		`gateway_tokens_total{model="smollm2-135m-instruct",tenant="acme"} 19`,
+		`gateway_generated_tokens_total{model="smollm2-135m-instruct",tenant="acme"} 12`,
+		`gateway_cached_tokens_total{model="smollm2-135m-instruct",tenant="acme"} 3`,
+		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 2`,
+		`gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
+		`gateway_finished_choices_total{finish_reason="length",model="smollm2-135m-instruct"} 2`,
+		`gateway_hotpath_seconds_count{method="Generate"} 2`,
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("%s is missing from:\n%s", line, text)
+		}
+	}
+}
+
+func TestModerations(t *testing.T) {
+	g := startGateway(t)
+	got := g.post("/v1/moderations", `{"input":["hate","kind words","kill kill kill kill"]}`, "X-Request-Id", "judged")
+	var decoded struct {
+		ID, Model string
+		Results   []struct {
+			Flagged    bool
+			Categories map[string]bool
+			Scores     map[string]float64 `json:"category_scores"`
+		}
+	}
+	if err := json.Unmarshal(got.body, &decoded); err != nil || got.status != http.StatusOK || len(decoded.Results) != 3 {
+		t.Fatalf("got %d %s, %v", got.status, got.body, err)
+	}
+	if decoded.ID != "modr-judged" || decoded.Model != testkit.ModerationModelName {
+		t.Errorf("got %s", got.body)
+	}
+	for i, want := range []struct{ flagged, hate, violence bool }{{true, true, false}, {false, false, false}, {true, false, true}} {
+		result := decoded.Results[i]
+		if result.Flagged != want.flagged || result.Categories["hate"] != want.hate || result.Categories["violence"] != want.violence || len(result.Scores) != 13 {
+			t.Errorf("result %d: %+v", i, result)
+		}
+	}
+	if line := g.accessLine("judged"); line["model"] != testkit.ModerationModelName || line["tokens"] != 13.0 {
+		t.Errorf("logged as %v", line)
+	}
+	if got := g.post("/v1/moderations", `{"input":"a","model":"all-minilm-l6-v2"}`); got.err.Code != "model_task_mismatch" {
+		t.Errorf("got %s", got.body)
+	}
+}
+
+func TestModelsOfEveryTaskAreListed(t *testing.T) {
+	g := startGateway(t)
+	g.hotpath.SetModels(testkit.Model(), testkit.ModerationModel(), testkit.ChatModel())
+	g.eventually("three models", func() bool { return strings.Count(string(g.get("/v1/models").body), `"object":"model"`) == 3 })
+	chat := string(g.get("/v1/models/" + testkit.ChatModelName).body)
+	for _, part := range []string{`"task":"generation"`, `"max_choices":8`, `"max_tokens":2048`, `"default_max_tokens":256`, `"chat":true`} {
+		if !strings.Contains(chat, part) {
+			t.Errorf("%s is missing from %s", part, chat)
+		}
+	}
+	if got := string(g.get("/v1/models/" + testkit.ModerationModelName).body); !strings.Contains(got, `"task":"classification"`) || strings.Contains(got, "chat") {
+		t.Errorf("got %s", got)
+	}
+}
