@@ -1,4 +1,4 @@
-"""One embedding model in memory: its bundle, its tokenizer, its session."""
+"""One model in memory: its bundle, its graph, its tokenizer. Embedding models also run here."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 import numpy as np
 from numpy.typing import NDArray
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle
+from triptych_research.bundle import Bundle
 
 from contract.reference.refusal import Refusal
 
@@ -20,26 +20,40 @@ Tokens = Sequence[int]
 
 
 class Model:
-    """Text to ids, ids to vectors."""
+    """A bundle that was read and verified, and the graph of it that this processor runs well."""
 
-    def __init__(self, path: pathlib.Path, pool: Executor) -> None:
-        """Read and verify the bundle at `path`; vectors are computed by the pool's threads, one run on each."""
-        self.bundle = bundle.verify(path)
-        self.graph = choose_graph(self.bundle.manifest)
-        self._tokenizer = self.bundle.tokenizer()
-        self._encoder = self.bundle.encoder(self.graph, threads=1)
-        self._pool = pool
+    def __init__(self, found: Bundle) -> None:
+        self.bundle = found
+        self.graph = choose_graph(found.manifest)
 
     @property
     def precision(self) -> str:
         name: str = bundle_pb2.Precision.Name(self.graph.precision)
         return name.removeprefix("PRECISION_").lower()
 
+
+class TokenModel(Model):
+    """A model with a tokenizer."""
+
+    def __init__(self, found: Bundle) -> None:
+        super().__init__(found)
+        self.tokenizer = found.tokenizer()
+
     def tokenize(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Return the ids and the place [start, end) of each in the text's UTF-8 bytes."""
-        encoding = self._tokenizer.encode(text)
+        encoding = self.tokenizer.encode(text)
         byte_of = np.cumsum([0, *(len(character.encode()) for character in text)])  # [characters + 1]
         return encoding.ids, [(int(byte_of[start]), int(byte_of[end])) for start, end in encoding.offsets]
+
+
+class Embedder(TokenModel):
+    """Ids to vectors."""
+
+    def __init__(self, found: Bundle, pool: Executor) -> None:
+        """Vectors are computed by the pool's threads, one run on each."""
+        super().__init__(found)
+        self._encoder = found.encoder(self.graph, threads=1)
+        self._pool = pool
 
     def truncate(self, ids: list[int]) -> list[int]:
         """Keep as many tokens as the model takes, the one that closes a text among them."""

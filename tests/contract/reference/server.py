@@ -7,15 +7,19 @@ import pathlib
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from triptych.inference.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
+from triptych_research import bundle
 from triptych_research.store import Store
 
-from contract.reference.model import Model
+from contract.reference.classifier import Classifier
+from contract.reference.generator import Generator
+from contract.reference.model import Embedder, Model
 from contract.reference.service import InferenceService, ModelService
 
 # Calls that may be open at once: they mostly wait for a run. More wait in grpcio's queue.
@@ -29,10 +33,26 @@ REFLECTION = "grpc.reflection.v1.ServerReflection"
 
 
 def load_models(folder: pathlib.Path, pool: ThreadPoolExecutor) -> dict[str, Model]:
-    """Load the current revision of every model in the folder."""
+    """Load the current revision of every model in the folder; heads after the encoders that they need."""
     store = Store(folder)
-    current = {name: store.current(name) for name in store.names()}
-    return {name: Model(store.path(name, now.revision), pool) for name, now in current.items() if now}
+    paths = [store.path(name, current.revision) for name in store.names() if (current := store.current(name))]
+    found = [bundle.verify(path, store.current_path) for path in paths]
+    models: dict[str, Model] = {}
+    for each in sorted(found, key=lambda each: each.manifest.HasField("classification")):
+        models[each.manifest.name] = load(each, models, pool)
+    return models
+
+
+def load(found: bundle.Bundle, others: Mapping[str, Model], pool: ThreadPoolExecutor) -> Model:
+    """Load a bundle. The encoder of a head is among the others: its verification has found it."""
+    if found.manifest.HasField("generation"):
+        return Generator(found)
+    if found.manifest.HasField("embedding"):
+        return Embedder(found, pool)
+    encoder = others[found.manifest.classification.encoder]
+    if not isinstance(encoder, Embedder):
+        raise SystemExit(f"{found.manifest.name}: classification.encoder: {encoder.bundle.manifest.name} is no encoder")
+    return Classifier(found, encoder)
 
 
 def add_health(server: grpc.Server, models: dict[str, Model]) -> None:

@@ -1,8 +1,8 @@
-"""The gRPC services: what is asked is checked field by field, then answered."""
+"""The gRPC services: what is asked is checked, then answered."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -11,15 +11,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from triptych.inference.v1 import inference_pb2 as pb
 from triptych.inference.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 
-from contract.reference.model import Model
+from contract.reference import checks
+from contract.reference.classifier import Classifier
+from contract.reference.generator import Generator
+from contract.reference.model import Embedder, Model, TokenModel
 from contract.reference.refusal import Refusal
 
-MAX_INPUTS = 2048
-MAX_FAIRNESS_KEY = 128  # bytes
+M = TypeVar("M", bound=Model)
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
-    """Embed and Tokenize."""
+    """Embed, Tokenize, Generate and Classify."""
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         self._models = models
@@ -36,65 +38,118 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         except Refusal as refusal:
             refusal.abort(context)
 
+    def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
+        try:
+            yield from self._generate(request, context)
+        except Refusal as refusal:
+            refusal.abort(context)
+
+    def Classify(self, request: pb.ClassifyRequest, context: grpc.ServicerContext) -> pb.ClassifyResponse:
+        try:
+            return self._classify(request, context)
+        except Refusal as refusal:
+            refusal.abort(context)
+
     def _embed(self, request: pb.EmbedRequest, context: grpc.ServicerContext) -> pb.EmbedResponse:
         start = time.monotonic()
-        model = self._model(request.model)
-        check_scheduling(request)
-        check_count(request.inputs, "inputs")
-        dimensions = check_dimensions(model, request.dimensions)
+        model = self._model(request.model, Embedder)
+        checks.check_scheduling(request)
+        checks.check_count(request.inputs, "inputs")
+        dimensions = checks.check_dimensions(model, request.dimensions)
         truncated: list[int] = []
         texts = [self._tokens(model, request, index, truncated) for index in range(len(request.inputs))]
         tokenized = time.monotonic()
         vectors = model.embed(texts, context.is_active)[:, :dimensions]  # [inputs, dimensions]
         if dimensions < model.bundle.manifest.embedding.dimensions[0]:
             vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-        done = time.monotonic()
         return pb.EmbedResponse(
             revision=model.bundle.revision,
             dimensions=dimensions,
             embeddings=vectors.astype("<f4").tobytes(),
             token_counts=[len(ids) for ids in texts],
             truncated_inputs=truncated,
-            timings=pb.Timings(
-                tokenize=duration(tokenized - start), queue=duration(0), inference=duration(done - tokenized)
-            ),
+            timings=timings(start, tokenized, time.monotonic()),
         )
 
     def _tokenize(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
-        model = self._model(request.model)
-        check_count(request.texts, "texts")
+        model = self._model(request.model, TokenModel)
+        checks.check_texts(request.texts)
         reply = pb.TokenizeResponse()
-        for index, text in enumerate(request.texts):
-            if not text:
-                raise Refusal("EMPTY_INPUT", f"texts[{index}] is empty", field=f"texts[{index}]")
+        for text in request.texts:
             ids, places = model.tokenize(text)
             starts, ends = zip(*places, strict=True)
             reply.texts.add(ids=ids, byte_starts=starts, byte_ends=ends, token_count=len(ids))
         return reply
 
-    def _model(self, name: str) -> Model:
+    def _generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
+        start = time.monotonic()
+        model = self._model(request.model, Generator)
+        checks.check_scheduling(request)
+        checks.check_prompt(request)
+        prompt = self._prompt(model, request)
+        terms = checks.check_terms(model, request, len(prompt))
+        tokenized = first = time.monotonic()
+        said = 0
+        for delta in model.generate(prompt, terms, context.is_active):
+            first = first if said else time.monotonic()
+            said += len(delta.tokens)
+            yield pb.GenerateResponse(delta=delta)
+        done = pb.GenerateDone(revision=model.bundle.revision, prompt_tokens=len(prompt), completion_tokens=said)
+        done.timings.tokenize.CopyFrom(duration(tokenized - start))
+        done.timings.queue.CopyFrom(duration(0))
+        done.timings.prefill.CopyFrom(duration(first - tokenized))
+        done.timings.decode.CopyFrom(duration(time.monotonic() - first))
+        yield pb.GenerateResponse(done=done)
+
+    def _classify(self, request: pb.ClassifyRequest, context: grpc.ServicerContext) -> pb.ClassifyResponse:
+        start = time.monotonic()
+        model = self._model(request.model, Classifier)
+        checks.check_scheduling(request)
+        checks.check_texts(request.texts)
+        verdicts = [model.classify(text, context.is_active) for text in request.texts]
+        labels = model.bundle.manifest.classification.labels
+        return pb.ClassifyResponse(
+            revision=model.bundle.revision,
+            labels=[pb.Label(name=label.name, threshold=label.threshold) for label in labels],
+            classifications=[pb.Classification(scores=verdict.scores) for verdict in verdicts],
+            token_counts=[verdict.tokens for verdict in verdicts],
+            timings=timings(start, start, time.monotonic()),
+        )
+
+    def _model(self, name: str, kind: type[M]) -> M:
         if not name:
             raise Refusal("MISSING_FIELD", "model is required", field="model")
         if name not in self._models:
             raise Refusal("MODEL_NOT_FOUND", f"there is no model {name!r}", field="model")
-        return self._models[name]
+        model = self._models[name]
+        if not isinstance(model, kind):
+            raise Refusal("MODEL_TASK_MISMATCH", f"the model {name!r} does another task", field="model")
+        return model
 
-    def _tokens(self, model: Model, request: pb.EmbedRequest, index: int, truncated: list[int]) -> list[int]:
+    def _tokens(self, model: Embedder, request: pb.EmbedRequest, index: int, truncated: list[int]) -> list[int]:
         """Return the ids of one input, and note when it was cut."""
         field, one, limits = f"inputs[{index}]", request.inputs[index], model.bundle.manifest.tokenizer
         ids = model.tokenize(one.text)[0] if one.text else list(one.token_ids.ids)
         if not ids:
             raise Refusal("EMPTY_INPUT", f"{field} is empty", field=field)
-        for token in ids:
-            if token >= limits.vocabulary_size:
-                message = f"{field} has token id {token}; ids are below {limits.vocabulary_size}"
-                raise Refusal("TOKEN_ID_OUT_OF_RANGE", message, field, limits.vocabulary_size, token)
+        checks.check_ids(ids, field, limits.vocabulary_size)
         if len(ids) > limits.max_tokens:
             if not request.truncate:
                 message = f"{field} has {len(ids)} tokens; the model takes {limits.max_tokens}"
                 raise Refusal("INPUT_TOO_LONG", message, field, limits.max_tokens, len(ids))
             truncated.append(index)
             return model.truncate(ids)
+        return ids
+
+    def _prompt(self, model: Generator, request: pb.GenerateRequest) -> list[int]:
+        field = str(request.WhichOneof("prompt"))
+        if field == "conversation":
+            ids = model.conversation_ids(request.conversation.messages)
+        else:
+            ids = model.tokenize(request.text)[0] if field == "text" else list(request.token_ids.ids)
+        if not ids:
+            raise Refusal("EMPTY_INPUT", f"{field} has no token", field=field)
+        checks.check_ids(ids, field, model.bundle.manifest.tokenizer.vocabulary_size)
         return ids
 
 
@@ -116,9 +171,8 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         manifest = model.bundle.manifest
         written = Timestamp()
         written.FromNanoseconds((model.bundle.path / "bundle.json").stat().st_mtime_ns)
-        return model_pb2.Model(
+        described = model_pb2.Model(
             name=name,
-            task=model_pb2.TASK_EMBEDDING,
             state=model_pb2.MODEL_STATE_READY,
             revision=model.bundle.revision,
             precision=model.precision,
@@ -126,37 +180,25 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             owner=manifest.source.owner,
             limits=model_pb2.Limits(
                 max_tokens=manifest.tokenizer.max_tokens,
-                max_inputs=MAX_INPUTS,
+                max_inputs=checks.MAX_INPUTS,
                 vocabulary_size=manifest.tokenizer.vocabulary_size,
             ),
-            dimensions=manifest.embedding.dimensions,
         )
+        if isinstance(model, Embedder):
+            described.task = model_pb2.TASK_EMBEDDING
+            described.dimensions.extend(manifest.embedding.dimensions)
+        elif isinstance(model, Generator):
+            described.task = model_pb2.TASK_GENERATION
+            described.limits.max_choices = checks.MAX_CHOICES
+            described.default_max_tokens = checks.DEFAULT_MAX_TOKENS
+            described.chat = model.chat is not None
+        else:
+            described.task = model_pb2.TASK_CLASSIFICATION
+        return described
 
 
-def check_scheduling(request: pb.EmbedRequest) -> None:
-    if not request.HasField("scheduling"):
-        raise Refusal("MISSING_FIELD", "scheduling is required", field="scheduling")
-    if request.scheduling.priority not in (pb.PRIORITY_INTERACTIVE, pb.PRIORITY_BATCH):
-        raise Refusal("INVALID_VALUE", "scheduling.priority is not one of Priority", field="scheduling.priority")
-    length = len(request.scheduling.fairness_key.encode())
-    if length > MAX_FAIRNESS_KEY:
-        message = f"scheduling.fairness_key has {length} bytes; at most {MAX_FAIRNESS_KEY}"
-        raise Refusal("INVALID_VALUE", message, "scheduling.fairness_key", MAX_FAIRNESS_KEY, length)
-
-
-def check_count(inputs: Sequence[Any], field: str) -> None:
-    if not inputs:
-        raise Refusal("EMPTY_INPUT", f"{field} is empty", field=field)
-    if len(inputs) > MAX_INPUTS:
-        raise Refusal("TOO_MANY_INPUTS", f"{len(inputs)} inputs; at most {MAX_INPUTS}", field, MAX_INPUTS, len(inputs))
-
-
-def check_dimensions(model: Model, wanted: int) -> int:
-    offered = list(model.bundle.manifest.embedding.dimensions)
-    if wanted and wanted not in offered:
-        message = f"the model has vectors of {', '.join(map(str, offered))} dimensions, not of {wanted}"
-        raise Refusal("DIMENSIONS_UNSUPPORTED", message, field="dimensions", actual=wanted)
-    return wanted or offered[0]
+def timings(start: float, tokenized: float, done: float) -> pb.Timings:
+    return pb.Timings(tokenize=duration(tokenized - start), queue=duration(0), inference=duration(done - tokenized))
 
 
 def duration(seconds: float) -> Duration:
