@@ -20,7 +20,7 @@ Tokens = Sequence[int]
 
 
 class Model:
-    """A bundle that was read and verified, and the graph of it that this processor runs well."""
+    """A bundle that was read, and the graph of it that this processor runs well."""
 
     def __init__(self, found: Bundle) -> None:
         self.bundle = found

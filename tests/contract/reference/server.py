@@ -33,10 +33,13 @@ REFLECTION = "grpc.reflection.v1.ServerReflection"
 
 
 def load_models(folder: pathlib.Path, pool: ThreadPoolExecutor) -> dict[str, Model]:
-    """Load the current revision of every model in the folder; heads after the encoders that they need."""
+    """Load the current revision of every model in the folder; heads after the encoders that they need.
+
+    Bundles are read strictly and not replayed: that took place when they were promoted, and would take half a minute.
+    """
     store = Store(folder)
     paths = [store.path(name, current.revision) for name in store.names() if (current := store.current(name))]
-    found = [bundle.verify(path, store.current_path) for path in paths]
+    found = [bundle.read(path) for path in paths]
     models: dict[str, Model] = {}
     for each in sorted(found, key=lambda each: each.manifest.HasField("classification")):
         models[each.manifest.name] = load(each, models, pool)
@@ -44,14 +47,15 @@ def load_models(folder: pathlib.Path, pool: ThreadPoolExecutor) -> dict[str, Mod
 
 
 def load(found: bundle.Bundle, others: Mapping[str, Model], pool: ThreadPoolExecutor) -> Model:
-    """Load a bundle. The encoder of a head is among the others: its verification has found it."""
+    """Load a bundle. The encoder of a head is among the others."""
     if found.manifest.HasField("generation"):
         return Generator(found)
     if found.manifest.HasField("embedding"):
         return Embedder(found, pool)
-    encoder = others[found.manifest.classification.encoder]
-    if not isinstance(encoder, Embedder):
-        raise SystemExit(f"{found.manifest.name}: classification.encoder: {encoder.bundle.manifest.name} is no encoder")
+    task = found.manifest.classification
+    encoder = others.get(task.encoder)
+    if not isinstance(encoder, Embedder) or encoder.bundle.manifest.source.sha256 != task.encoder_sha256:
+        raise SystemExit(f"{found.manifest.name}: {task.encoder} of source {task.encoder_sha256} is not there")
     return Classifier(found, encoder)
 
 
