@@ -129,6 +129,10 @@ func TestInHTTPTerms(t *testing.T) {
 			t.Errorf("%q: got %+v", c.field, got)
 		}
 	}
+	quoted := InHTTPTerms(fault.InField(fault.InvalidValue, "texts", "`texts` has 3 texts; texts are `texts`"), false)
+	if quoted.Message != "`input` has 3 texts; texts are `input`" {
+		t.Errorf("got %q", quoted.Message)
+	}
 	got := InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "a detail of ours"), false)
 	if got.Reason != fault.Internal || got.Param != "" {
 		t.Errorf("a field that the gateway sets: got %+v", got)

@@ -31,11 +31,15 @@ func InHTTPTerms(found *fault.Fault, singleInput bool) *fault.Fault {
 	}
 }
 
-// inTerms says param instead of the contract's field.
+// inTerms says param instead of the contract's field. The hot path's messages have it in backquotes; a field's name may be
+// a word like any other, so it is replaced nowhere else but at the beginning.
 func inTerms(found *fault.Fault, param string) *fault.Fault {
 	translated := *found
 	translated.Param = param
-	translated.Message = strings.ReplaceAll(found.Message, found.Param, param)
+	translated.Message = strings.ReplaceAll(found.Message, "`"+found.Param+"`", "`"+param+"`")
+	if rest, begins := strings.CutPrefix(found.Message, found.Param+" "); begins {
+		translated.Message = param + " " + rest
+	}
 	return &translated
 }
 
@@ -70,7 +74,9 @@ func (r *GenerationRequest) InHTTPTerms(found *fault.Fault) *fault.Fault {
 	for _, term := range generationTerms {
 		if match := term.contract.FindStringSubmatchIndex(found.Param); match != nil {
 			param := term.contract.ExpandString(nil, term.param, found.Param, match)
-			return inTerms(found, r.called(string(param)))
+			translated := inTerms(found, r.called(string(param)))
+			translated.Message = strings.ReplaceAll(translated.Message, "`max_tokens`", "`"+r.maxTokensField+"`")
+			return translated
 		}
 	}
 	return notTheClients(found)

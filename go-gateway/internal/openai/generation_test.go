@@ -237,9 +237,11 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":[{"type":"text"}]}]`, fault.MissingField, "messages[0].content[0].text", ""},
 		{`[{"role":"user","content":[{"text":"a"}]}]`, fault.MissingField, "messages[0].content[0].type", ""},
 		{`[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}]`,
-			fault.InvalidValue, "messages[0].content[1].type", `"image_url": only text`},
-		{`[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]`, fault.InvalidValue, "messages[0].content[0].type", "only text"},
-		{`[{"role":"user","content":[{"input_audio":{},"type":"input_audio"}]}]`, fault.UnsupportedParameter, "messages[0].content[0].input_audio", ""},
+			fault.InvalidValue, "messages[0].content[1]", `"image_url": only text`},
+		{`[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]`, fault.InvalidValue, "messages[0].content[0]", "only text"},
+		{`[{"role":"user","content":[{"input_audio":{},"type":"input_audio"}]}]`, fault.InvalidValue, "messages[0].content[0]", "only text"},
+		{`[{"role":"user","content":[{"type":"video"}]}]`, fault.InvalidValue, "messages[0].content[0]", `"video"`},
+		{`[{"role":"user","content":[{"type":"text","text":"a","cache_control":{}}]}]`, fault.UnsupportedParameter, "messages[0].content[0].cache_control", ""},
 	} {
 		_, err := DecodeChat([]byte(`{"model":"m","messages":` + c.body + `}`))
 		checkRefusal(t, c, err)
@@ -316,6 +318,14 @@ func TestGenerationFaultsInHTTPTerms(t *testing.T) {
 		if got.Reason != fault.InvalidValue || got.Param != c.param || got.Message != c.param+" is bad" {
 			t.Errorf("%s: got %+v", c.field, got)
 		}
+	}
+	long := fault.InField(fault.InputTooLong, "text", "`text` has 9 tokens and `max_tokens` is 5; the text's context is 12")
+	if got := completion.InHTTPTerms(long); got.Message != "`prompt` has 9 tokens and `max_tokens` is 5; the text's context is 12" {
+		t.Errorf("got %q", got.Message)
+	}
+	long.Param = "conversation"
+	if got := chat.InHTTPTerms(long); got.Param != "messages" || !strings.Contains(got.Message, "`max_completion_tokens` is 5") {
+		t.Errorf("got %+v", got)
 	}
 	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
 		t.Errorf("got %+v", got)

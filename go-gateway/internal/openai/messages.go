@@ -82,31 +82,28 @@ func readContent(decoder *jsontext.Decoder, name string) (string, error) {
 
 func joinParts(parts []string) string { return strings.Join(parts, "\n") }
 
-// readPart reads one part of a content. Only text is taken.
+// readPart reads one part of a content. Only text is taken; what else there is, is refused alike in whatever order its
+// fields come.
 func readPart(decoder *jsontext.Decoder, name string) (string, error) {
 	var kind, said *string
-	err := object(map[string]readField{"type": textType(&kind), "text": text(&said)})(decoder, name)
+	onlyText := func(found string) error {
+		return fault.InField(fault.InvalidValue, name, "%s must have the type \"text\", not %q: only text is taken here.", name, clip(found))
+	}
+	other := func(_ *jsontext.Decoder, field string) error { return onlyText(strings.TrimPrefix(field, name+".")) }
+	err := object(map[string]readField{
+		"type": text(&kind), "text": text(&said),
+		"image_url": other, "input_audio": other, "file": other, "refusal": other,
+	})(decoder, name)
 	switch {
 	case err != nil:
 		return "", err
 	case kind == nil:
 		return "", missing(name + ".type")
+	case *kind != "text":
+		return "", onlyText(*kind)
 	case said == nil:
 		return "", missing(name + ".text")
 	default:
 		return *said, nil
-	}
-}
-
-// textType reads a part's type, which usually comes before what it is about: so the refusal names the type.
-func textType(kind **string) readField {
-	return func(decoder *jsontext.Decoder, name string) error {
-		if err := text(kind)(decoder, name); err != nil {
-			return err
-		}
-		if **kind != "text" {
-			return fault.InField(fault.InvalidValue, name, "%s must be \"text\", not %q: only text is taken here.", name, clip(**kind))
-		}
-		return nil
 	}
 }

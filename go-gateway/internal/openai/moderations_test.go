@@ -43,7 +43,7 @@ func TestDecodeModeration(t *testing.T) {
 		{`{"input":[1]}`, fault.InvalidValue, "input[0]", "a number"},
 		{`{"input":["a",{"type":"text","text":"b"}]}`, fault.InvalidValue, "input[1]", "an object"},
 		{`{"input":[{"type":"text","text":"b"},"a"]}`, fault.InvalidValue, "input[1]", "an object, not a string"},
-		{`{"input":[{"type":"image_url","image_url":{"url":"u"}}]}`, fault.InvalidValue, "input[0].type", "only text"},
+		{`{"input":[{"type":"image_url","image_url":{"url":"u"}}]}`, fault.InvalidValue, "input[0]", "only text"},
 		{`{"input":"a","user":"u"}`, fault.UnsupportedParameter, "user", ""},
 	} {
 		_, err := DecodeModeration([]byte(c.body), "preset")

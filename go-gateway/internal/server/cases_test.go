@@ -79,7 +79,12 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 		if !ok {
 			t.Fatalf("no reason %s", c.Reason)
 		}
-		g.hotpath.SetEmbed(answer(testkit.Refusal(reason, c.Fake.Field, c.Fake.Message)))
+		refusal := testkit.Refusal(reason, c.Fake.Field, c.Fake.Message)
+		g.hotpath.SetEmbed(answer(refusal))
+		g.hotpath.SetGenerate(func(*inferencev1.GenerateRequest, testkit.GenerateStream) error { return refusal })
+		g.hotpath.SetClassify(func(context.Context, *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error) {
+			return nil, refusal
+		})
 		return g
 	},
 }

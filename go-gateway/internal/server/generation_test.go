@@ -74,12 +74,12 @@ func TestRefusalsOfTheHotpathNameTheRequestsFields(t *testing.T) {
 	g := startGateway(t)
 	for _, c := range []struct{ path, body, code, param string }{
 		{"/v1/chat/completions", `{"model":"smollm2-135m-instruct","messages":[]}`, "empty_input", "messages"},
-		{"/v1/chat/completions", strings.Replace(oneChat, "{", `{"max_completion_tokens":5000,`, 1), "context_length_exceeded", "max_completion_tokens"},
+		{"/v1/chat/completions", strings.Replace(oneChat, "{", `{"max_completion_tokens":5000,`, 1), "context_length_exceeded", "messages"},
 		{"/v1/chat/completions", strings.Replace(oneChat, "{", `{"n":9,`, 1), "invalid_value", "n"},
 		{"/v1/chat/completions", strings.Replace(oneChat, "smollm2-135m-instruct", "all-minilm-l6-v2", 1), "model_task_mismatch", "model"},
 		{"/v1/completions", strings.Replace(oneCompletion, "smollm2-135m-instruct", "none", 1), "model_not_found", "model"},
 		{"/v1/completions", `{"model":"smollm2-135m-instruct","prompt":""}`, "empty_input", "prompt"},
-		{"/v1/completions", `{"model":"smollm2-135m-instruct","prompt":[1,60000],"tokenizer":"smollm2-135m-instruct"}`, "token_id_out_of_range", "prompt[1]"},
+		{"/v1/completions", `{"model":"smollm2-135m-instruct","prompt":[1,60000],"tokenizer":"smollm2-135m-instruct"}`, "token_id_out_of_range", "prompt"},
 		{"/v1/embeddings", `{"model":"smollm2-135m-instruct","input":"a"}`, "model_task_mismatch", "model"},
 		{"/v1/moderations", `{"input":["a",""]}`, "empty_input", "input[1]"},
 		{"/v1/moderations", `{"input":""}`, "empty_input", "input"},

@@ -129,45 +129,39 @@ func checkGenerate(request *inferencev1.GenerateRequest) (int, error) {
 	if most := uint32(MaxChoices); request.GetChoices() > most {
 		return 0, Refusal(fault.InvalidValue, "choices", fmt.Sprintf("choices is %d; at most %d are made", request.GetChoices(), most))
 	}
-	prompt, err := countPrompt(request)
+	field, prompt, err := countPrompt(request)
 	if total := prompt + int(request.GetMaxTokens()); err == nil && total > ContextTokens {
-		return 0, Refusal(fault.InputTooLong, "max_tokens",
-			fmt.Sprintf("the prompt has %d tokens and max_tokens is %d; together they may be %d", prompt, request.GetMaxTokens(), ContextTokens))
+		return 0, Refusal(fault.InputTooLong, field,
+			fmt.Sprintf("`%s` has %d tokens and `max_tokens` is %d; together they may be at most %d", field, prompt, request.GetMaxTokens(), ContextTokens))
 	}
 	return prompt, err
 }
 
-func countPrompt(request *inferencev1.GenerateRequest) (int, error) {
+// countPrompt returns the prompt's field and number of tokens.
+func countPrompt(request *inferencev1.GenerateRequest) (field string, tokens int, err error) {
 	switch prompt := request.GetPrompt().(type) {
 	case *inferencev1.GenerateRequest_Text:
-		if prompt.Text == "" {
-			return 0, Refusal(fault.EmptyInput, "text", "text is empty")
-		}
-		return len(strings.Fields(prompt.Text)), nil
+		field, tokens = "text", len(strings.Fields(prompt.Text))
 	case *inferencev1.GenerateRequest_TokenIds:
-		ids := prompt.TokenIds.GetIds()
-		for i, id := range ids {
+		field, tokens = "token_ids", len(prompt.TokenIds.GetIds())
+		for i, id := range prompt.TokenIds.GetIds() {
 			if id >= ChatVocabulary {
-				field := fmt.Sprintf("token_ids.ids[%d]", i)
-				return 0, Refusal(fault.TokenIDOutOfRange, field, fmt.Sprintf("%s is %d; ids are below %d", field, id, ChatVocabulary))
+				return "", 0, Refusal(fault.TokenIDOutOfRange, field,
+					fmt.Sprintf("`%s`: the id at place %d is %d, the vocabulary's ids are below %d", field, i, id, ChatVocabulary))
 			}
 		}
-		if len(ids) == 0 {
-			return 0, Refusal(fault.EmptyInput, "token_ids", "token_ids is empty")
-		}
-		return len(ids), nil
 	case *inferencev1.GenerateRequest_Conversation:
-		if len(prompt.Conversation.GetMessages()) == 0 {
-			return 0, Refusal(fault.EmptyInput, "conversation.messages", "conversation.messages is empty")
-		}
-		tokens := 0
+		field = "conversation"
 		for _, message := range prompt.Conversation.GetMessages() {
 			tokens += 2 + len(strings.Fields(message.GetContent()))
 		}
-		return tokens, nil
 	default:
-		return 0, Refusal(fault.EmptyInput, "prompt", "there is no prompt")
+		field = "prompt"
 	}
+	if tokens == 0 {
+		return "", 0, Refusal(fault.EmptyInput, field, "`"+field+"` is empty")
+	}
+	return field, tokens, nil
 }
 
 // ChatModel is the fake's generation model as it is listed.
