@@ -92,18 +92,7 @@ impl Bundle {
     /// [`Refused`] names the first file and field at fault.
     pub fn open(model_folder: &Path, revision: &Revision) -> Result<Self, Refused> {
         let folder = model_folder.join(revision.as_str());
-        let json = read(&folder, manifest::FILE)?;
-        let found = Revision::of(&json);
-        if found != *revision {
-            let problem = format!("its hash gives revision {found}, the folder is named {revision}");
-            return Err(Refused::file(manifest::FILE, problem));
-        }
-        let manifest = Manifest::parse(&json)?;
-        let folder_name = model_folder.file_name().unwrap_or_default();
-        if folder_name != manifest.name.as_str() {
-            let problem = format!("is \"{}\", the folder is named \"{}\"", manifest.name, folder_name.display());
-            return Err(Refused::field(manifest::FILE, "name", problem));
-        }
+        let manifest = Manifest::open(model_folder, revision)?;
         for file in &manifest.files {
             verify(&folder, file)?;
         }
@@ -111,13 +100,35 @@ impl Bundle {
         let create_time = fs::metadata(folder.join(manifest::FILE))
             .and_then(|metadata| metadata.modified())
             .map_err(|error| Refused::file(manifest::FILE, error))?;
-        Ok(Self { revision: found, manifest, golden, create_time, folder })
+        Ok(Self { revision: revision.clone(), manifest, golden, create_time, folder })
     }
 
     /// Where one of the manifest's files is.
     #[must_use]
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
+    }
+}
+
+impl Manifest {
+    /// Reads a revision's manifest, without looking at the files that it lists.
+    ///
+    /// # Errors
+    /// [`Refused`] when its hash or the model's name is not the folder's, or a field is at fault.
+    pub fn open(model_folder: &Path, revision: &Revision) -> Result<Self, Refused> {
+        let json = read(&model_folder.join(revision.as_str()), manifest::FILE)?;
+        let found = Revision::of(&json);
+        if found != *revision {
+            let problem = format!("its hash gives revision {found}, the folder is named {revision}");
+            return Err(Refused::file(manifest::FILE, problem));
+        }
+        let manifest = Self::parse(&json)?;
+        let folder_name = model_folder.file_name().unwrap_or_default();
+        if folder_name != manifest.name.as_str() {
+            let problem = format!("is \"{}\", the folder is named \"{}\"", manifest.name, folder_name.display());
+            return Err(Refused::field(manifest::FILE, "name", problem));
+        }
+        Ok(manifest)
     }
 }
 

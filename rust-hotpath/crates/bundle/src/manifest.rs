@@ -157,6 +157,9 @@ impl Manifest {
             task: match task {
                 manifest::Task::Embedding(embedding) => Task::Embedding(self::embedding(embedding)?),
                 manifest::Task::Generation(task) => Task::Generation(generation::read(task, &tokenizer)?),
+                manifest::Task::Classification(_) => {
+                    return Err(Refused::field(FILE, "classification", "is a task that this reader does not know"));
+                }
             },
             tokenizer,
             files,

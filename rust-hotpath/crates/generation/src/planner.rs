@@ -60,6 +60,13 @@ impl Limits {
     pub fn rows(&self) -> usize {
         4 * self.batch
     }
+
+    /// Most tokens, prompt included, of each of so many continuations of one prompt.
+    #[must_use]
+    pub fn longest(&self, choices: usize) -> usize {
+        let each = self.cache_tokens / choices.max(1) / self.granule * self.granule;
+        self.context_tokens.min(each)
+    }
 }
 
 /// Why a request is not queued.

@@ -158,28 +158,6 @@ fn an_id_beyond_the_vocabulary_fails_and_leaves_rows_as_they_were() {
 }
 
 #[test]
-#[cfg(target_os = "linux")]
-fn rows_take_memory_for_their_tokens_alone() {
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-        let line = status.lines().find(|line| line.starts_with("Anonymous:")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-    };
-    let mut decoder = tiny(4000); // 4000 rows of 512 tokens: 1 GB of addresses
-    let prompts = prompts(&[512]);
-    prefill(&mut decoder, 0, &prompts[0], 32);
-    let before = resident();
-    let rows = 200;
-    (1..rows).for_each(|row| decoder.copy_row(0, row, 512));
-    let taken = resident() - before;
-    let expected = (rows - 1) * 512 * decoder.extent().token_bytes();
-    assert!((expected..expected * 5 / 4).contains(&taken), "{taken} bytes for {expected}");
-    (1..rows).for_each(|row| decoder.release_row(row));
-    let kept = resident().saturating_sub(before);
-    assert!(kept < expected / 4, "{kept} of {expected} bytes are still there");
-}
-
-#[test]
 fn a_graph_that_is_no_such_decoder_is_refused_by_field() {
     type Change = fn(&mut Graph);
     let cases: [(Change, &str, &str); 6] = [

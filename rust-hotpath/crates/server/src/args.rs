@@ -68,12 +68,12 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_ONNXRUNTIME_SHA256", default_value = "", value_name = "HEX")]
     pub onnxruntime_sha256: String,
 
-    /// Which graph to run: "auto" takes the first in the manifest that the processor runs well, "int8" and "fp32" that
+    /// Which graph of embedding models to run: "auto" takes the first in the manifest that the processor runs well, "int8" and "fp32" that
     /// one. The vectors of different precisions are not interchangeable in one index.
     #[arg(long, env = "HOTPATH_PRECISION", default_value = "auto", value_name = "PRECISION")]
     pub precision: String,
 
-    /// Sessions for each model, each on a thread of its own; 0 takes the number of processors. Each holds the weights
+    /// Sessions for each embedding model, each on a thread of its own; 0 takes the number of processors. Each holds the weights
     /// once in memory.
     #[arg(long, env = "HOTPATH_WORKERS", default_value = "0", value_name = "THREADS")]
     pub workers: String,
@@ -93,7 +93,7 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
     pub max_queue_tokens: String,
 
-    /// Longest wait of a request until its first input runs. Beyond, it is refused with QUEUE_FULL.
+    /// Longest wait of a request until its first input runs, or its prompt is read. Beyond, it is refused with QUEUE_FULL.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_MS", default_value = "10000", value_name = "MILLISECONDS")]
     pub max_queue_ms: String,
 
@@ -108,6 +108,10 @@ pub struct Serve {
     /// Most calls at a time on one connection. Further ones wait at the caller.
     #[arg(long, env = "HOTPATH_MAX_STREAMS", default_value = "1024", value_name = "CALLS")]
     pub max_streams: String,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub generation: Generation,
 
     /// How often the promoted revision of each model, and its health, are looked at.
     #[arg(long, env = "HOTPATH_WATCH_MS", default_value = "1000", value_name = "MILLISECONDS")]
@@ -130,6 +134,56 @@ pub struct Serve {
     /// Least severe level of what is logged: "error", "warn", "info", "debug" or "trace". No level logs texts.
     #[arg(long, env = "HOTPATH_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
+}
+
+/// How generation models are served.
+#[derive(Debug, Clone, Args)]
+pub struct Generation {
+    /// Which graph of generation models to run: "auto" takes the first in the manifest that the processor runs well,
+    /// "int4_block" and "int8_block" that one.
+    #[arg(long, env = "HOTPATH_GENERATION_PRECISION", default_value = "auto", value_name = "PRECISION")]
+    pub generation_precision: String,
+
+    /// Threads of each generation model's session; 0 takes the number of processors.
+    #[arg(long, env = "HOTPATH_GENERATION_THREADS", default_value = "0", value_name = "THREADS")]
+    pub generation_threads: String,
+
+    /// Whether those threads burn their processor while they wait for each other. A single stream is a third faster on a
+    /// machine that does nothing else, and everything is many times slower on one that does.
+    #[arg(long, env = "HOTPATH_GENERATION_SPIN", default_value = "false", value_name = "BOOLEAN")]
+    pub generation_spin: String,
+
+    /// Most memory for the keys and values of each generation model, beside its weights. A request is admitted once there
+    /// is room for the longest that it may become, and one that is longer than all of it is refused with INPUT_TOO_LONG.
+    #[arg(long, env = "HOTPATH_CACHE_BYTES", default_value = "1073741824", value_name = "BYTES")]
+    pub cache_bytes: String,
+
+    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait.
+    /// More say more tokens together, and each its own more slowly.
+    #[arg(long, env = "HOTPATH_MAX_ROWS", default_value = "32", value_name = "ROWS")]
+    pub max_rows: String,
+
+    /// Tokens of a prompt that are run at once, 3 to 128. A running stream's next token comes later by at most one chunk;
+    /// smaller ones read prompts more slowly.
+    #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "64", value_name = "TOKENS")]
+    pub chunk_tokens: String,
+
+    /// Most choices of one request. Beyond, it is refused with INVALID_VALUE. Not above --max-rows.
+    #[arg(long, env = "HOTPATH_MAX_CHOICES", default_value = "8", value_name = "CHOICES")]
+    pub max_choices: String,
+
+    /// Most tokens of a continuation where the request does not say. Each request holds room for as many as it may say.
+    #[arg(long, env = "HOTPATH_DEFAULT_MAX_TOKENS", default_value = "512", value_name = "TOKENS")]
+    pub default_max_tokens: String,
+
+    /// How long a stream's reader may keep its continuations waiting. Then the stream ends with SLOW_READER.
+    #[arg(long, env = "HOTPATH_SLOW_READER_MS", default_value = "10000", value_name = "MILLISECONDS")]
+    pub slow_reader_ms: String,
+
+    /// Whether the beginning of a prompt that was computed for one fairness key is reused for others. Then a prompt's time
+    /// tells whether another tenant has sent one that begins alike.
+    #[arg(long, env = "HOTPATH_SHARE_PREFIXES", default_value = "false", value_name = "BOOLEAN")]
+    pub share_prefixes: String,
 }
 
 /// The settings as a Markdown table, from the same texts as `--help`.

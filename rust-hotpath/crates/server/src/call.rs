@@ -3,18 +3,26 @@
 use std::{
     future::Future,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     http::{Extensions, HeaderMap},
     middleware::Next,
     response::Response,
 };
+use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tonic::{Code, Status};
 use tracing::Instrument;
 
@@ -69,25 +77,60 @@ impl Call {
     }
 }
 
-/// Counts a call when it ends; one that is dropped was cancelled.
-struct Count<'a> {
-    metrics: &'a Metrics,
+/// A call that has not ended. Counted when it does; one that is dropped before was cancelled.
+struct Running {
+    metrics: Arc<Metrics>,
     method: &'static str,
     code: Code,
+    _in_flight: TaskTrackerToken,
 }
 
-impl Drop for Count<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.metrics.call(self.method, self.code);
+    }
+}
+
+/// A reply's body, which is the call's end: a stream runs for as long as it is read.
+struct Replying {
+    body: Body,
+    running: Option<Running>,
+}
+
+impl HttpBody for Replying {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        // Ends before the caller can see that it has, so that what it asks next finds it counted.
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(status) = frame.trailers_ref().and_then(Status::from_header_map)
+            && let Some(mut running) = self.running.take()
+        {
+            running.code = status.code();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// The middleware that every call goes through.
 pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let _in_flight = calls.in_flight.token();
     let method = method(request.uri().path());
-    let mut count = Count { metrics: &calls.metrics, method, code: Code::Cancelled };
+    let (metrics, in_flight) = (calls.metrics.clone(), calls.in_flight.token());
+    let mut running = Running { metrics, method, code: Code::Cancelled, _in_flight: in_flight };
     let headers = request.headers();
     let span = tracing::info_span!(
         "call",
@@ -99,7 +142,7 @@ pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next
     let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 4))));
     request.extensions_mut().insert(Call { started, deadline });
 
-    let works = matches!(method, "Embed" | "Tokenize");
+    let works = matches!(method, "Embed" | "Tokenize" | "Generate" | "Classify");
     let answer = async {
         if works && calls.draining.is_cancelled() {
             return refusal(Error::ShuttingDown);
@@ -111,14 +154,19 @@ pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next
         }
     };
     let response = answer.instrument(span).await;
-    count.code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-    response
+    match Status::from_header_map(response.headers()) {
+        None if works => response.map(|body| Body::new(Replying { body, running: Some(running) })),
+        status => {
+            running.code = status.map_or(Code::Ok, |status| status.code());
+            response
+        }
+    }
 }
 
 /// The last part of a call's path if it is one of ours, so that a label has few values.
 fn method(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let known = ["Embed", "Tokenize", "ListModels", "Check", "Watch", "ServerReflectionInfo"];
+    let known = ["Embed", "Tokenize", "Generate", "Classify", "ListModels", "Check", "Watch", "ServerReflectionInfo"];
     known.into_iter().find(|known| *known == name).unwrap_or("other")
 }
 

@@ -12,13 +12,13 @@ use std::{
 };
 
 use hotpath_bundle::{Precision, is_model_name};
-use hotpath_runtime::Library;
+use hotpath_runtime::{Library, Threads};
 use hotpath_scheduler::Limits;
 use tracing::Level;
 
 use crate::{
-    args::{Listen, Serve},
-    models::supervise::Timing,
+    args::{Generation, Listen, Serve},
+    models::{generation::GenerationSettings, supervise::Timing},
 };
 
 /// What a process serves, and how.
@@ -36,10 +36,12 @@ pub struct Config {
     pub onnxruntime_library: PathBuf,
     /// Its hash, where it is not a known one.
     pub onnxruntime_sha256: Option<String>,
-    /// The graph to run; `None` takes what the processor runs best.
+    /// The graph of embedding models to run; `None` takes what the processor runs best.
     pub precision: Option<Precision>,
     /// The schedulers' bounds.
     pub limits: Limits,
+    /// How generation models are served.
+    pub generation: GenerationSettings,
     /// Threads that move messages.
     pub async_threads: usize,
     /// Most inputs of a request.
@@ -90,10 +92,7 @@ impl Config {
     pub fn check(args: &Serve) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let models = PathBuf::from(&args.models);
-        let workers = match faults.number("workers", &args.workers, 0..=1024) {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        };
+        let workers = faults.threads("workers", &args.workers);
         let config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
@@ -101,13 +100,18 @@ impl Config {
             models,
             onnxruntime_sha256: Some(args.onnxruntime_sha256.clone()).filter(|sha256| !sha256.is_empty()),
             onnxruntime_library: faults.library(&args.onnxruntime_library, &args.onnxruntime_sha256),
-            precision: faults.precision(&args.precision),
+            precision: faults.precision(
+                "precision",
+                &args.precision,
+                [("int8", Precision::Int8), ("fp32", Precision::Fp32)],
+            ),
             limits: Limits {
                 workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
                 max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
             },
+            generation: faults.generation(&args.generation),
             async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
                 0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
                 threads => threads,
@@ -164,15 +168,39 @@ impl Faults {
         Duration::from_millis(self.number(flag, value, 1..=86_400_000))
     }
 
-    fn precision(&mut self, value: &str) -> Option<Precision> {
-        match value {
-            "auto" => None,
-            "int8" => Some(Precision::Int8),
-            "fp32" => Some(Precision::Fp32),
-            other => {
-                self.add("precision", format!("\"{other}\" is not auto, int8 or fp32"));
-                None
-            }
+    /// A number of threads; 0 stands for that of processors.
+    fn threads(&mut self, flag: &str, value: &str) -> usize {
+        match self.number(flag, value, 0..=1024) {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    fn precision(&mut self, flag: &str, value: &str, known: [(&str, Precision); 2]) -> Option<Precision> {
+        let found = known.iter().find(|(name, _)| *name == value).map(|(_, precision)| *precision);
+        if found.is_none() && value != "auto" {
+            let [(first, _), (second, _)] = known;
+            self.add(flag, format!("\"{value}\" is not auto, {first} or {second}"));
+        }
+        found
+    }
+
+    fn generation(&mut self, args: &Generation) -> GenerationSettings {
+        let precisions = [("int4_block", Precision::Int4Block), ("int8_block", Precision::Int8Block)];
+        let max_rows = self.number("max-rows", &args.max_rows, 1..=1024);
+        GenerationSettings {
+            precision: self.precision("generation-precision", &args.generation_precision, precisions),
+            threads: Threads {
+                count: self.threads("generation-threads", &args.generation_threads),
+                spin: self.parse("generation-spin", &args.generation_spin, "true or false", false),
+            },
+            cache_bytes: self.number("cache-bytes", &args.cache_bytes, 1 << 20..=1 << 40),
+            max_rows,
+            chunk_tokens: self.number("chunk-tokens", &args.chunk_tokens, 3..=128),
+            max_choices: self.number("max-choices", &args.max_choices, 1..=max_rows),
+            default_max_tokens: self.number("default-max-tokens", &args.default_max_tokens, 1..=1_000_000),
+            slow_reader: self.milliseconds("slow-reader-ms", &args.slow_reader_ms),
+            share_prefixes: self.parse("share-prefixes", &args.share_prefixes, "true or false", false),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
+use hotpath_generation as generation;
 use hotpath_scheduler::{Failure, Full};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -19,15 +20,19 @@ pub enum Error {
     #[error("`{field}` is required")]
     MissingField { field: &'static str },
     #[error("`{field}` {problem}")]
-    InvalidValue { field: &'static str, problem: String },
+    InvalidValue { field: String, problem: String },
     #[error("the request message {problem}")]
     BadMessage { problem: &'static str },
     #[error("there is no model \"{model}\"")]
     ModelNotFound { model: String },
+    #[error("model \"{model}\" {problem}")]
+    ModelTaskMismatch { model: String, problem: &'static str },
     #[error("`{field}` is empty")]
     EmptyInput { field: String },
     #[error("`{field}` has {actual} tokens, the model takes at most {limit}")]
     InputTooLong { field: String, actual: usize, limit: usize },
+    #[error("`{field}` has {prompt} tokens and `max_tokens` is {max_tokens}; together they may be at most {limit}")]
+    PromptTooLong { field: &'static str, prompt: usize, max_tokens: usize, limit: usize },
     #[error("`{field}` has {actual} entries, a request may have at most {limit}")]
     TooManyInputs { field: &'static str, actual: usize, limit: usize },
     #[error("`{field}`: the id at place {place} is {actual}, the vocabulary's ids are below {limit}")]
@@ -40,6 +45,8 @@ pub enum Error {
     WaitedTooLong { retry_after: Duration },
     #[error("the deadline passed before the request was done")]
     DeadlineExceeded,
+    #[error("the stream was not read for longer than the limit")]
+    SlowReader,
     #[error("this process is shutting down")]
     ShuttingDown,
     #[error("model \"{model}\" is not ready")]
@@ -76,11 +83,17 @@ pub fn grpc_code(reason: ErrorReason) -> Code {
         ErrorReason::QueueFull | ErrorReason::HotpathUnavailable | ErrorReason::ModelNotReady => Code::Unavailable,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Cancelled => Code::Cancelled,
+        ErrorReason::SlowReader => Code::Aborted,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
     }
 }
 
 impl Error {
+    /// A field with a value that it may not have; `problem` continues a sentence that the field begins.
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidValue { field: field.into(), problem: problem.into() }
+    }
+
     /// The reason in the contract.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {
@@ -88,13 +101,15 @@ impl Error {
             Self::MissingField { .. } => ErrorReason::MissingField,
             Self::InvalidValue { .. } | Self::BadMessage { .. } => ErrorReason::InvalidValue,
             Self::ModelNotFound { .. } => ErrorReason::ModelNotFound,
+            Self::ModelTaskMismatch { .. } => ErrorReason::ModelTaskMismatch,
             Self::EmptyInput { .. } => ErrorReason::EmptyInput,
-            Self::InputTooLong { .. } => ErrorReason::InputTooLong,
+            Self::InputTooLong { .. } | Self::PromptTooLong { .. } => ErrorReason::InputTooLong,
             Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
             Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
             Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
             Self::QueueFull { .. } | Self::WaitedTooLong { .. } => ErrorReason::QueueFull,
             Self::DeadlineExceeded => ErrorReason::DeadlineExceeded,
+            Self::SlowReader => ErrorReason::SlowReader,
             Self::ShuttingDown => ErrorReason::HotpathUnavailable,
             Self::ModelNotReady { .. } => ErrorReason::ModelNotReady,
             Self::Cancelled => ErrorReason::Cancelled,
@@ -114,10 +129,13 @@ impl Error {
     /// The field at fault, and the limit and the actual number where they apply.
     fn metadata(&self) -> HashMap<String, String> {
         let (field, limit, actual) = match self {
-            Self::MissingField { field } | Self::InvalidValue { field, .. } => (*field, None, None),
-            Self::ModelNotFound { .. } => ("model", None, None),
-            Self::EmptyInput { field } => (field.as_str(), None, None),
+            Self::MissingField { field } => (*field, None, None),
+            Self::InvalidValue { field, .. } | Self::EmptyInput { field } => (field.as_str(), None, None),
+            Self::ModelNotFound { .. } | Self::ModelTaskMismatch { .. } => ("model", None, None),
             Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), Some(*actual)),
+            Self::PromptTooLong { field, prompt, max_tokens, limit } => {
+                (*field, Some(*limit), Some(prompt.saturating_add(*max_tokens)))
+            }
             Self::TooManyInputs { field, actual, limit } => (*field, Some(*limit), Some(*actual)),
             Self::TokenIdOutOfRange { field, actual, limit, .. } => {
                 (field.as_str(), Some(*limit as usize), Some(*actual as usize))
@@ -160,6 +178,18 @@ impl From<Failure> for Error {
             Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             Failure::RunFailed { .. } => Self::Internal { cause: failure.to_string() },
             Failure::Closed => Self::ShuttingDown,
+        }
+    }
+}
+
+impl From<generation::Failure> for Error {
+    fn from(failure: generation::Failure) -> Self {
+        match failure {
+            generation::Failure::DeadlineExceeded => Self::DeadlineExceeded,
+            generation::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
+            generation::Failure::SlowReader => Self::SlowReader,
+            generation::Failure::RunFailed(cause) => Self::Internal { cause },
+            generation::Failure::Closed => Self::ShuttingDown,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hotpath_contract::inference::v1::{
-    EmbedRequest, EmbedResponse, Timings, TokenizeRequest, TokenizeResponse, inference_service_server::InferenceService,
+    ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse, GenerateRequest, Timings, TokenizeRequest,
+    TokenizeResponse, inference_service_server::InferenceService,
 };
 use hotpath_runtime::shorten;
 use hotpath_scheduler::{Done, Work};
@@ -13,8 +14,9 @@ use tonic::{Request, Response, Status};
 use crate::{
     call::Call,
     error::Error,
+    generate::Replies,
     metrics::{Metrics, Outcome},
-    models::{Models, serving::Serving},
+    models::{Models, embedding::Embedder},
     requests::{self, Input},
     tokenization::{self, Tokenization},
 };
@@ -43,6 +45,19 @@ impl InferenceService for Inference {
         let call = Call::of(request.extensions());
         Ok(Response::new(self.tokenize_texts(call, request.into_inner()).await?))
     }
+
+    type GenerateStream = Replies;
+
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Replies>, Status> {
+        let call = Call::of(request.extensions());
+        Ok(Response::new(self.generate_replies(call, request.into_inner()).await?))
+    }
+
+    async fn classify(&self, request: Request<ClassifyRequest>) -> Result<Response<ClassifyResponse>, Status> {
+        // No task of the bundles that are served here has labels.
+        let serving = self.models.find(&request.into_inner().model)?.ready()?;
+        Err(serving.does_not("does not classify").into())
+    }
 }
 
 impl Inference {
@@ -51,7 +66,8 @@ impl Inference {
         let turn = requests::turn(request.scheduling)?;
         let inputs = requests::inputs(request.inputs, self.max_inputs)?;
         let serving = model.ready()?;
-        let dimensions = requests::dimensions(request.dimensions, &serving.bundle.manifest.embedding.dimensions)?;
+        let embedder = serving.embedder()?;
+        let dimensions = requests::dimensions(request.dimensions, &embedder.task.dimensions)?;
 
         let (owner, truncate, bytes) = (serving.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
@@ -60,16 +76,13 @@ impl Inference {
         let tokenize = call.started.elapsed();
 
         let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs: tokenized.ids };
-        let done = self.run(call, model.name(), &serving, work).await?;
-        let timings = Timings {
-            tokenize: prost_types::Duration::try_from(tokenize).ok(),
-            queue: prost_types::Duration::try_from(done.queue).ok(),
-            inference: prost_types::Duration::try_from(done.inference).ok(),
-        };
+        let done = self.run(call, model.name(), embedder, work).await?;
+        let timings =
+            Timings { tokenize: duration(tokenize), queue: duration(done.queue), inference: duration(done.inference) };
         Ok(EmbedResponse {
             revision: serving.bundle.revision.to_string(),
             dimensions,
-            embeddings: little_endian(&serving, done.vectors, dimensions as usize),
+            embeddings: little_endian(embedder, done.vectors, dimensions as usize),
             token_counts,
             truncated_inputs: tokenized.truncated,
             timings: Some(timings),
@@ -77,17 +90,12 @@ impl Inference {
     }
 
     /// Runs inputs and counts what became of them, also when the call is dropped meanwhile.
-    async fn run(&self, call: Call, model: &str, serving: &Serving, work: Work) -> Result<Done, Error> {
+    async fn run(&self, call: Call, model: &str, embedder: &Embedder, work: Work) -> Result<Done, Error> {
         let mut ending =
             Ending { metrics: &self.metrics, model, inputs: work.inputs.len(), outcome: Outcome::Cancelled };
-        let running = async { Ok(serving.scheduler.submit(work)?.result().await?) };
+        let running = async { Ok(embedder.scheduler.submit(work)?.result().await?) };
         let result = call.within_deadline(running).await;
-        ending.outcome = match &result {
-            Ok(_) => Outcome::Completed,
-            Err(Error::DeadlineExceeded) => Outcome::Expired,
-            Err(Error::QueueFull { .. } | Error::WaitedTooLong { .. }) => Outcome::Refused,
-            Err(_) => Outcome::Failed,
-        };
+        ending.outcome = Outcome::of(&result);
         if let Ok(done) = &result {
             self.metrics.queued(done.queue.as_secs_f64());
         }
@@ -127,15 +135,20 @@ fn bytes_of(inputs: &[Input]) -> usize {
     bytes.sum()
 }
 
+/// A duration as it travels.
+pub(crate) fn duration(took: std::time::Duration) -> Option<prost_types::Duration> {
+    prost_types::Duration::try_from(took).ok()
+}
+
 fn count(tokens: usize) -> Result<u32, Error> {
     u32::try_from(tokens).map_err(|error| Error::Internal { cause: error.to_string() })
 }
 
 /// The vectors as they travel: [inputs, dimensions] float32, little-endian, row-major.
-fn little_endian(serving: &Serving, vectors: Vec<Vec<f32>>, dimensions: usize) -> Bytes {
+fn little_endian(embedder: &Embedder, vectors: Vec<Vec<f32>>, dimensions: usize) -> Bytes {
     let mut bytes = Vec::with_capacity(4 * vectors.len() * dimensions);
     for mut vector in vectors {
-        shorten(&mut vector, dimensions, serving.bundle.manifest.embedding.normalize);
+        shorten(&mut vector, dimensions, embedder.task.normalize);
         bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
     }
     bytes.into()

@@ -1,14 +1,18 @@
 //! What is counted. Labels have few values: a model's name, a method, a code.
 
 use hotpath_contract::inference::v1::ModelState;
-use hotpath_scheduler::{Observer, Run};
+use hotpath_generation::{Kind, Ran};
+use hotpath_scheduler::Run;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
-use crate::models::Models;
+use crate::{
+    error::Error,
+    models::{Models, serving::Worker},
+};
 
 /// Buckets in seconds, from the time that a worker needs to wake to the longest wait in a queue.
 const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
@@ -16,10 +20,10 @@ const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.0
 /// Labels of a metric: name and value.
 type Labels<const N: usize> = [(&'static str, String); N];
 
-/// What became of an input.
+/// What became of an input, or of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It has its vector.
+    /// It has its result.
     Completed,
     /// Its caller went away.
     Cancelled,
@@ -27,17 +31,46 @@ pub enum Outcome {
     Expired,
     /// The queue was full, or it waited in it for too long.
     Refused,
+    /// Its stream was not read.
+    SlowReader,
     /// A fault of ours.
     Failed,
 }
 
+/// What a generation took, by what became of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Generated {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Tokens of its prompt.
+    pub prompt_tokens: usize,
+    /// Those of them whose computation was reused, as far as is known.
+    pub reused_tokens: usize,
+    /// Tokens that were told.
+    pub tokens: usize,
+}
+
 impl Outcome {
+    /// What became of work with this result.
+    #[must_use]
+    pub fn of<T>(result: &Result<T, Error>) -> Self {
+        match result {
+            Ok(_) => Self::Completed,
+            Err(Error::Cancelled) => Self::Cancelled,
+            Err(Error::DeadlineExceeded) => Self::Expired,
+            Err(Error::QueueFull { .. } | Error::WaitedTooLong { .. }) => Self::Refused,
+            Err(Error::SlowReader) => Self::SlowReader,
+            Err(_) => Self::Failed,
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
             Self::Refused => "refused",
+            Self::SlowReader => "slow_reader",
             Self::Failed => "failed",
         }
     }
@@ -57,6 +90,26 @@ pub struct Metrics {
     batch_inputs: Histogram,
     inference_seconds: Histogram,
     queue_seconds: Histogram,
+    generation: Generation,
+}
+
+/// Those of generation models.
+#[derive(Debug)]
+struct Generation {
+    requests: Family<Labels<2>, Counter>,
+    prompt_tokens: Family<Labels<1>, Counter>,
+    reused_tokens: Family<Labels<1>, Counter>,
+    tokens: Family<Labels<1>, Counter>,
+    queued: Family<Labels<1>, Gauge>,
+    prefilling: Family<Labels<1>, Gauge>,
+    decoding: Family<Labels<1>, Gauge>,
+    parked: Family<Labels<1>, Gauge>,
+    reserved_tokens: Family<Labels<1>, Gauge>,
+    kept_tokens: Family<Labels<1>, Gauge>,
+    prefill_seconds: Histogram,
+    decode_seconds: Histogram,
+    decode_rows: Histogram,
+    first_token_seconds: Histogram,
 }
 
 impl Metrics {
@@ -79,6 +132,7 @@ impl Metrics {
             batch_inputs: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]),
             inference_seconds: Histogram::new(SECONDS),
             queue_seconds: Histogram::new(SECONDS),
+            generation: Generation::new(),
         };
         metrics.register();
         metrics
@@ -100,6 +154,7 @@ impl Metrics {
             "From a request's queueing until its first input ran",
             self.queue_seconds.clone(),
         );
+        self.generation.register(registry);
     }
 
     /// Counts the inputs of one request.
@@ -118,15 +173,53 @@ impl Metrics {
         self.queue_seconds.observe(seconds);
     }
 
+    /// Counts one generation.
+    pub fn generation(&self, model: &str, generated: Generated) {
+        let labels = [("model", model.to_owned()), ("outcome", generated.outcome.label().to_owned())];
+        self.generation.requests.get_or_create(&labels).inc();
+        let model = [("model", model.to_owned())];
+        for (counter, tokens) in [
+            (&self.generation.prompt_tokens, generated.prompt_tokens),
+            (&self.generation.reused_tokens, generated.reused_tokens),
+            (&self.generation.tokens, generated.tokens),
+        ] {
+            counter.get_or_create(&model).inc_by(tokens as u64);
+        }
+    }
+
+    /// Takes note of how long a request waited for its first token, from its queueing on.
+    pub fn first_token(&self, seconds: f64) {
+        self.generation.first_token_seconds.observe(seconds);
+    }
+
+    /// Takes note of an encoder's run.
+    #[allow(clippy::cast_precision_loss)] // token counts are far below 2^52
+    pub fn ran(&self, run: &Run) {
+        self.batch_tokens.observe(run.tokens as f64);
+        self.batch_inputs.observe(run.inputs as f64);
+        self.inference_seconds.observe(run.took.as_secs_f64());
+    }
+
+    /// Takes note of a decoder's run.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn generated(&self, run: &Ran) {
+        match run.kind {
+            Kind::Prefill => self.generation.prefill_seconds.observe(run.took.as_secs_f64()),
+            Kind::Decode => {
+                self.generation.decode_seconds.observe(run.took.as_secs_f64());
+                self.generation.decode_rows.observe(run.tokens as f64);
+            }
+        }
+    }
+
     /// Everything in OpenMetrics text, with the models' gauges as they are now.
     #[must_use]
     pub fn text(&self, models: &Models) -> String {
         for model in models.iter() {
             let (now, labels) = (model.now(), [("model", model.name().to_owned())]);
-            let load = now.serving.map(|serving| serving.scheduler.load()).unwrap_or_default();
-            set(&self.queued_tokens, &labels, load.queued_tokens);
-            set(&self.queued_inputs, &labels, load.queued_inputs);
-            set(&self.running_inputs, &labels, load.running_inputs);
+            if let Some(serving) = &now.serving {
+                self.load(&serving.worker, &labels);
+            }
             for (state, name) in
                 [(ModelState::Loading, "loading"), (ModelState::Ready, "ready"), (ModelState::Failed, "failed")]
             {
@@ -141,16 +234,80 @@ impl Metrics {
     }
 }
 
-fn set(family: &Family<Labels<1>, Gauge>, labels: &Labels<1>, value: usize) {
-    family.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+impl Generation {
+    fn new() -> Self {
+        Self {
+            requests: Family::default(),
+            prompt_tokens: Family::default(),
+            reused_tokens: Family::default(),
+            tokens: Family::default(),
+            queued: Family::default(),
+            prefilling: Family::default(),
+            decoding: Family::default(),
+            parked: Family::default(),
+            reserved_tokens: Family::default(),
+            kept_tokens: Family::default(),
+            prefill_seconds: Histogram::new(SECONDS),
+            decode_seconds: Histogram::new(SECONDS),
+            decode_rows: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+            first_token_seconds: Histogram::new(SECONDS),
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("generations", "Generations by what became of them", self.requests.clone());
+        registry.register("prompt_tokens", "Tokens of prompts", self.prompt_tokens.clone());
+        registry.register(
+            "reused_tokens",
+            "Tokens of prompts that were not computed again",
+            self.reused_tokens.clone(),
+        );
+        registry.register("generated_tokens", "Tokens of continuations", self.tokens.clone());
+        registry.register("queued_generations", "Generations that wait", self.queued.clone());
+        registry.register("prefilling_generations", "Generations whose prompt is read", self.prefilling.clone());
+        registry.register("decoding_rows", "Continuations that decode", self.decoding.clone());
+        registry.register("parked_rows", "Continuations that wait for their reader", self.parked.clone());
+        registry.register(
+            "reserved_tokens",
+            "Tokens that running generations may become",
+            self.reserved_tokens.clone(),
+        );
+        registry.register("kept_tokens", "Tokens kept of finished prompts", self.kept_tokens.clone());
+        registry.register("prefill_seconds", "Time of a chunk of a prompt", self.prefill_seconds.clone());
+        registry.register("decode_seconds", "Time of a step", self.decode_seconds.clone());
+        registry.register("decode_rows", "Rows of a step", self.decode_rows.clone());
+        registry.register(
+            "first_token_seconds",
+            "From a generation's queueing until its first token",
+            self.first_token_seconds.clone(),
+        );
+    }
 }
 
-/// Sees the runs of every model's sessions.
-impl Observer for Metrics {
-    #[allow(clippy::cast_precision_loss)] // token counts are far below 2^52
-    fn ran(&self, run: &Run) {
-        self.batch_tokens.observe(run.tokens as f64);
-        self.batch_inputs.observe(run.inputs as f64);
-        self.inference_seconds.observe(run.took.as_secs_f64());
+impl Metrics {
+    /// Sets the gauges of one model.
+    fn load(&self, worker: &Worker, labels: &Labels<1>) {
+        match worker {
+            Worker::Embedding(embedder) => {
+                let load = embedder.scheduler.load();
+                set(&self.queued_tokens, labels, load.queued_tokens);
+                set(&self.queued_inputs, labels, load.queued_inputs);
+                set(&self.running_inputs, labels, load.running_inputs);
+            }
+            Worker::Generation(generator) => {
+                let (load, of) = (generator.engine.load(), &self.generation);
+                set(&self.queued_tokens, labels, load.queued_tokens);
+                set(&of.queued, labels, load.queued_requests);
+                set(&of.prefilling, labels, load.prefilling);
+                set(&of.decoding, labels, load.decoding);
+                set(&of.parked, labels, load.parked);
+                set(&of.reserved_tokens, labels, load.reserved_tokens);
+                set(&of.kept_tokens, labels, load.kept_tokens);
+            }
+        }
     }
+}
+
+fn set(family: &Family<Labels<1>, Gauge>, labels: &Labels<1>, value: usize) {
+    family.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
 }

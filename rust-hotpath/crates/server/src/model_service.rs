@@ -1,11 +1,11 @@
 //! `ModelService`: which models there are, ready or not.
 
 use hotpath_contract::inference::v1::{
-    Limits, ListModelsRequest, ListModelsResponse, Model as Description, Task, model_service_server::ModelService,
+    Limits, ListModelsRequest, ListModelsResponse, Model as Description, model_service_server::ModelService,
 };
 use tonic::{Request, Response, Status};
 
-use crate::models::{Model, Models};
+use crate::models::{Model, Models, serving::Worker};
 
 /// The service.
 #[derive(Debug)]
@@ -28,23 +28,38 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
     let now = model.now();
     let mut description = Description {
         name: model.name().to_owned(),
-        task: Task::Embedding.into(),
+        task: now.task.into(),
         state: now.state.into(),
         status_message: now.message,
         ..Description::default()
     };
     if let Some(serving) = now.serving {
         let manifest = &serving.bundle.manifest;
+        description.task = serving.task().into();
         description.revision = serving.bundle.revision.to_string();
         serving.precision().clone_into(&mut description.precision);
         description.create_time = Some(serving.bundle.create_time.into());
         description.owner.clone_from(&manifest.source.owner);
-        description.dimensions.clone_from(&manifest.embedding.dimensions);
-        description.limits = Some(Limits {
+        let mut limits = Limits {
             max_tokens: manifest.tokenizer.max_tokens,
-            max_inputs: u32::try_from(max_inputs).unwrap_or(u32::MAX),
+            max_inputs: number(max_inputs),
             vocabulary_size: manifest.tokenizer.vocabulary_size,
-        });
+            max_choices: 0,
+        };
+        match &serving.worker {
+            Worker::Embedding(embedder) => description.dimensions.clone_from(&embedder.task.dimensions),
+            Worker::Generation(generator) => {
+                limits.max_tokens = number(generator.max_tokens());
+                limits.max_choices = number(generator.max_choices);
+                description.default_max_tokens = number(generator.default_max_tokens);
+                description.chat = generator.chat.is_some();
+            }
+        }
+        description.limits = Some(limits);
     }
     description
+}
+
+fn number(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,6 @@
 //! What each subcommand does.
 
-use std::{error::Error, future::Future};
+use std::{error::Error, future::Future, sync::Arc};
 
 use hotpath_runtime::Library;
 
@@ -9,7 +9,6 @@ use crate::{
     config::{Config, grpc_address},
     healthcheck,
     metrics::Metrics,
-    models::load::onnx_sessions,
     serve::{Listeners, serve},
     signals, telemetry,
 };
@@ -42,7 +41,7 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     block_on(config.async_threads, async {
         let shutdown = signals::shutdown()?;
         let listeners = Listeners::bind(config).await?;
-        Ok(serve(config, onnx_sessions(library), metrics, listeners, shutdown).await?)
+        Ok(serve(config, Arc::new(library), metrics, listeners, shutdown).await?)
     })
 }
 

@@ -1,5 +1,7 @@
 //! What a request must be before a model is asked. Each check names its field and its limit.
 
+pub mod generate;
+
 use std::sync::Arc;
 
 use hotpath_contract::inference::v1::{EmbedInput, Priority, Scheduling, embed_input};
@@ -38,14 +40,13 @@ pub fn turn(scheduling: Option<Scheduling>) -> Result<Turn, Error> {
         Priority::Interactive => Class::Interactive,
         Priority::Batch => Class::Batch,
         Priority::Unspecified => {
-            let problem = "must be PRIORITY_INTERACTIVE or PRIORITY_BATCH".to_owned();
-            return Err(Error::InvalidValue { field: "scheduling.priority", problem });
+            return Err(Error::invalid("scheduling.priority", "must be PRIORITY_INTERACTIVE or PRIORITY_BATCH"));
         }
     };
     let length = scheduling.fairness_key.len();
     if length > MAX_FAIRNESS_KEY {
         let problem = format!("has {length} bytes, it may have at most {MAX_FAIRNESS_KEY}");
-        return Err(Error::InvalidValue { field: "scheduling.fairness_key", problem });
+        return Err(Error::invalid("scheduling.fairness_key", problem));
     }
     Ok(Turn { class, key: scheduling.fairness_key.into() })
 }
@@ -114,13 +115,11 @@ mod tests {
         assert_eq!(turn(Some(scheduling(&"k".repeat(128), batch))).unwrap().class, Class::Batch);
         assert!(matches!(turn(None), Err(Error::MissingField { field: "scheduling" })));
         for priority in [0, 3, -1, i32::MAX] {
-            assert!(matches!(
-                turn(Some(scheduling("", priority))),
-                Err(Error::InvalidValue { field: "scheduling.priority", .. })
-            ));
+            let unknown = turn(Some(scheduling("", priority))).unwrap_err();
+            assert!(matches!(&unknown, Error::InvalidValue { field, .. } if field == "scheduling.priority"));
         }
-        let long = turn(Some(scheduling(&"k".repeat(129), batch)));
-        assert!(matches!(long, Err(Error::InvalidValue { field: "scheduling.fairness_key", .. })));
+        let long = turn(Some(scheduling(&"k".repeat(129), batch))).unwrap_err();
+        assert!(matches!(&long, Error::InvalidValue { field, .. } if field == "scheduling.fairness_key"));
     }
 
     #[test]

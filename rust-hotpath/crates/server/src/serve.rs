@@ -33,7 +33,7 @@ use crate::{
     model_service::ModelList,
     models::{
         Models,
-        load::{Loader, SessionFactory},
+        load::{Loader, Sessions},
         supervise::Supervisor,
     },
     tokenization::Tokenization,
@@ -94,7 +94,7 @@ struct Running {
 /// When a listener fails.
 pub async fn serve(
     config: &Config,
-    sessions: SessionFactory,
+    sessions: Arc<dyn Sessions>,
     metrics: Metrics,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
@@ -129,13 +129,14 @@ pub async fn serve(
 }
 
 impl Running {
-    fn supervise(&mut self, config: &Config, sessions: SessionFactory) {
+    fn supervise(&mut self, config: &Config, sessions: Arc<dyn Sessions>) {
         let loader = Arc::new(Loader {
             models: config.models.clone(),
             precision: config.precision,
             limits: config.limits,
             sessions,
-            observer: self.calls.metrics.clone(),
+            generation: config.generation,
+            metrics: self.calls.metrics.clone(),
             alive: self.sessions.clone(),
         });
         for model in self.models.iter() {

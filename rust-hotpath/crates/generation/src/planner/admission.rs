@@ -40,8 +40,7 @@ impl Planner {
         if request.choices > self.limits.batch {
             return Err(Refusal::TooManyChoices { choices: request.choices, limit: self.limits.batch });
         }
-        let each = self.limits.cache_tokens / request.choices / self.limits.granule * self.limits.granule;
-        let limit = self.limits.context_tokens.min(each);
+        let limit = self.limits.longest(request.choices);
         if tokens > limit { Err(Refusal::TooLong { tokens, limit }) } else { Ok(self.round_up(tokens)) }
     }
 

@@ -67,7 +67,9 @@ impl Planner {
     fn evict_beginnings_of(&mut self, prompt: &Prompt, tokens: usize) {
         let within = |kept: &Kept| kept.tokens <= tokens && self.common(prompt, &kept.prompt) >= kept.tokens;
         let shorter: Vec<usize> = self.rows.kept().filter(|(_, kept)| within(kept)).map(|(row, _)| row).collect();
-        shorter.into_iter().for_each(|row| self.rows.evict(row));
+        for row in shorter {
+            self.rows.evict(row);
+        }
     }
 
     /// Rows that hold a running request's prompt, with how much of it. One is enough, and continuations share it.

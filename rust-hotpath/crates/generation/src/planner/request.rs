@@ -187,8 +187,10 @@ impl Known {
     pub(super) fn length(&self, choice: usize) -> usize {
         match &self.phase {
             Phase::Running(places) => match places[choice] {
-                Place::Beside { length, .. } | Place::LeavingFrom { length, .. } => length,
-                Place::Decoding { length } | Place::Leaving { length } => length,
+                Place::Beside { length, .. }
+                | Place::LeavingFrom { length, .. }
+                | Place::Decoding { length }
+                | Place::Leaving { length } => length,
                 Place::Gone => 0,
             },
             _ => 0,

@@ -52,11 +52,11 @@ impl Default for Sampling {
 
 /// A field of [`Sampling`] is outside of its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
+#[error("{field} {problem}")]
 pub struct InvalidSampling {
     /// The field's name.
     pub field: &'static str,
-    /// What it is, and what it must be.
+    /// What it is, and what it may be; continues a sentence that the field begins.
     pub problem: String,
 }
 
@@ -67,11 +67,11 @@ impl Sampling {
     /// [`InvalidSampling`] names the first field at fault.
     pub fn check(&self, vocabulary: usize) -> Result<(), InvalidSampling> {
         let within = |field, value: f32, low: f32, high: f32| {
-            let problem = || format!("{value} is not {low} to {high}");
+            let problem = || format!("is {value}, it may be {low} to {high}");
             if (low..=high).contains(&value) { Ok(()) } else { Err(InvalidSampling { field, problem: problem() }) }
         };
         let above_zero = |field, value: f32, high: f32| {
-            let problem = || format!("{value} is not above 0 and at most {high}");
+            let problem = || format!("is {value}, it must be above 0 and at most {high}");
             if value > 0.0 && value <= high { Ok(()) } else { Err(InvalidSampling { field, problem: problem() }) }
         };
         within("temperature", self.temperature, 0.0, 2.0)?;
@@ -79,17 +79,17 @@ impl Sampling {
         within("min_p", self.min_p, 0.0, 1.0)?;
         within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
         within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
-        above_zero("repetition_penalty", self.repetition_penalty, 2.0)?;
+        above_zero("repetition_penalty", self.repetition_penalty, 10.0)?;
         for (token, bias) in &self.logit_bias {
             within("logit_bias", *bias, -100.0, 100.0)?;
             if *token as usize >= vocabulary {
-                let problem = format!("token id {token} is not below {vocabulary}");
+                let problem = format!("has token id {token}, ids are below {vocabulary}");
                 return Err(InvalidSampling { field: "logit_bias", problem });
             }
         }
         match self.top_logprobs {
             Some(top) if top > MAX_TOP_LOGPROBS => {
-                let problem = format!("{top} is above {MAX_TOP_LOGPROBS}");
+                let problem = format!("is {top}, it may be at most {MAX_TOP_LOGPROBS}");
                 Err(InvalidSampling { field: "top_logprobs", problem })
             }
             _ => Ok(()),
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_value_out_of_range_is_refused_by_name() {
         type Change = fn(&mut Sampling);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 14] = [
             (|sampling| sampling.temperature = -0.1, "temperature"),
             (|sampling| sampling.temperature = f32::NAN, "temperature"),
             (|sampling| sampling.temperature = 2.1, "temperature"),
@@ -114,6 +114,7 @@ mod tests {
             (|sampling| sampling.frequency_penalty = 2.5, "frequency_penalty"),
             (|sampling| sampling.presence_penalty = -2.5, "presence_penalty"),
             (|sampling| sampling.repetition_penalty = 0.0, "repetition_penalty"),
+            (|sampling| sampling.repetition_penalty = 10.5, "repetition_penalty"),
             (|sampling| sampling.repetition_penalty = f32::NAN, "repetition_penalty"),
             (|sampling| sampling.logit_bias = vec![(1, 101.0)], "logit_bias"),
             (|sampling| sampling.logit_bias = vec![(10, 1.0)], "logit_bias"),

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures_util::{FutureExt, future::select_all};
 use hotpath_bundle::GoldenPrompt;
 use hotpath_generation::{Class, Engine, Event, Finish, Sampling, Stop, Stream, Work};
 use hotpath_testing::{generation_bundle, golden_generations, tiny_decoder};
@@ -24,8 +25,7 @@ fn cases(model: &Model, count: usize, longest: usize, seed: u64) -> Vec<Case> {
     let mut session = model.session(1);
     let vocabulary = model.bundle.manifest.tokenizer.vocabulary_size as usize;
     let own = model.bundle.manifest.generation().unwrap().stop_token_ids.clone();
-    let mut token =
-        |seed: usize, place: usize| u32::try_from((seed * 7919 + place * 104_729 + 13) % vocabulary).unwrap();
+    let token = |seed: usize, place: usize| u32::try_from((seed * 7919 + place * 104_729 + 13) % vocabulary).unwrap();
     let mut case = |number: usize| {
         let (family, common) = (random.below(3), random.below(longest));
         let length = 1 + random.below(longest);
@@ -70,9 +70,9 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    /// Reads an event and holds it against what is said alone. Gives the reused tokens with the last one.
-    async fn read(&mut self) -> Option<usize> {
-        match self.stream.next().await.expect("a stream ends with an event that says so") {
+    /// Holds an event against what is said alone. Gives the reused tokens with the last one.
+    fn hear(&mut self, event: Event) -> Option<usize> {
+        match event {
             Event::Delta(delta) => {
                 let (said, alone) = (&mut self.said[delta.choice], &self.case.alone[delta.choice]);
                 said.tokens.push(delta.token.token);
@@ -103,6 +103,18 @@ impl Listener<'_> {
     }
 }
 
+/// Reads an event of one of them; of any other where that one has none. Those that have room may wait for those that are
+/// not read, so to wait for one alone might be to wait forever.
+async fn read(listeners: &mut [Listener<'_>], which: usize) -> (usize, Event) {
+    let ended = "a stream ends with an event that says so";
+    if let Some(event) = listeners[which].stream.next().now_or_never() {
+        return (which, event.expect(ended));
+    }
+    let reads = listeners.iter_mut().map(|listener| Box::pin(listener.stream.next()));
+    let (event, which, _) = select_all(reads).await;
+    (which, event.expect(ended))
+}
+
 /// Lets requests come, be read and go in a random order; gives how many tokens were reused.
 async fn mingle(engine: &Engine, cases: &[Case], seed: u64) -> usize {
     let mut random = Random(seed);
@@ -119,8 +131,9 @@ async fn mingle(engine: &Engine, cases: &[Case], seed: u64) -> usize {
             }
             _ if !listeners.is_empty() => {
                 // Which of them are read is up to chance too, so that some are read slowly.
-                let which = random.below(listeners.len());
-                if let Some(cached) = listeners[which].read().await {
+                let chosen = random.below(listeners.len());
+                let (which, event) = read(&mut listeners, chosen).await;
+                if let Some(cached) = listeners[which].hear(event) {
                     reused += cached;
                     listeners.swap_remove(which);
                 }

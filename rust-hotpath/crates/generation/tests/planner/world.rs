@@ -195,9 +195,12 @@ impl World {
 
     fn due(&self) -> BTreeMap<RequestId, Ended> {
         let live = self.known.iter().filter(|(_, known)| !known.over);
-        let why = |id: RequestId, known: &Known| match known.cancelled {
-            true => Some(Ended::Cancelled),
-            false => known.due(self.now, &self.limits, self.planner.is_waiting(id)),
+        let why = |id: RequestId, known: &Known| {
+            if known.cancelled {
+                Some(Ended::Cancelled)
+            } else {
+                known.due(self.now, &self.limits, self.planner.is_waiting(id))
+            }
         };
         live.filter_map(|(id, known)| Some((*id, why(*id, known)?))).collect()
     }
@@ -217,7 +220,7 @@ impl World {
         let known = self.known.get_mut(&chunk.request).unwrap();
         let (prompt, key) = (&known.arrival.prompt, known.arrival.key);
         let begins = known.read.is_none();
-        assert!(begins && chunk.start % self.limits.chunk_tokens == 0 || known.read == Some(chunk.start));
+        assert!(begins && chunk.start.is_multiple_of(self.limits.chunk_tokens) || known.read == Some(chunk.start));
         assert_eq!(chunk.tokens, chunk_at(chunk.start, prompt.len(), self.limits.chunk_tokens));
         assert_eq!(chunk.last, chunk.start + chunk.tokens == prompt.len());
         if begins {
@@ -253,13 +256,15 @@ impl World {
                 let number = place.wrapping_sub(known.arrival.prompt.len());
                 match *cell {
                     Cell::Read { token, .. } => assert_eq!(token, known.arrival.prompt[place]),
-                    other => assert_eq!(other, Cell::Said { sequence, number }),
+                    other @ Cell::Said { .. } => assert_eq!(other, Cell::Said { sequence, number }),
                 }
             }
             cells.push(Cell::Said { sequence, number: said });
         }
         self.planner.ran(Duration::from_millis(2));
-        rows.iter().for_each(|row| self.say(row.sequence));
+        for row in rows {
+            self.say(row.sequence);
+        }
         self.check_memory();
     }
 

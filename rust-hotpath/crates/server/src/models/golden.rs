@@ -1,59 +1,28 @@
 //! The golden cases, replayed through the service's own parts.
 
-use hotpath_bundle::{Bundle, Golden, Graph, Refused};
-use hotpath_runtime::Encode;
-use hotpath_scheduler::{Class, Work};
-use hotpath_text::Tokenizer;
+pub mod embedding;
+pub mod generation;
 
-use super::serving::Serving;
+use hotpath_bundle::{Bundle, Golden, Graph, Refused};
+
+use super::serving::{Serving, Worker};
 
 /// Whose turn the service's own checks use.
 const KEY: &str = "";
 
-/// Runs all cases as one batch on a session.
+/// Sends each case alone, and then all of them together. What a case gives in company must be what it gives alone.
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
-pub fn check_session(bundle: &Bundle, graph: &Graph, session: &mut dyn Encode) -> Result<(), Refused> {
-    let texts: Vec<&[u32]> = bundle.golden.iter().map(|case| &*case.token_ids).collect();
-    let vectors = session.encode(&texts).map_err(|error| refused(bundle, "", error.to_string()))?;
-    check_vectors(bundle, graph, &vectors)
-}
-
-/// Holds the tokenizer against every case: the ids must be equal.
-///
-/// # Errors
-/// [`Refused`] names the case that differs.
-pub fn check_tokenizer(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<(), Refused> {
-    for (i, case) in bundle.golden.iter().enumerate() {
-        let field = format!("embeddings[{i}].token_ids");
-        let ids = tokenizer.ids(&case.text).map_err(|error| refused(bundle, &field, error.0))?;
-        if ids != case.token_ids {
-            return Err(refused(bundle, &field, format!("the tokenizer gives {ids:?}")));
+pub async fn check(serving: &Serving) -> Result<(), Refused> {
+    match (&serving.worker, &serving.bundle.golden) {
+        (Worker::Embedding(embedder), Golden::Embeddings(cases)) => {
+            embedding::check_serving(serving, embedder, cases).await
         }
-    }
-    Ok(())
-}
-
-/// Sends each case alone, and then all of them in one request, through the scheduler. What a case gives in company must be
-/// what it gives alone, to the last bit.
-///
-/// # Errors
-/// [`Refused`] names the case that differs.
-pub async fn check_serving(serving: &Serving) -> Result<(), Refused> {
-    let bundle = &serving.bundle;
-    let mut alone = Vec::with_capacity(bundle.golden.len());
-    for case in &bundle.golden {
-        alone.extend(run(serving, std::slice::from_ref(case)).await?);
-    }
-    check_vectors(bundle, &serving.graph, &alone)?;
-    let together = run(serving, &bundle.golden).await?;
-    match (0..alone.len()).find(|case| alone[*case] != together[*case]) {
-        None => Ok(()),
-        Some(case) => {
-            let field = format!("embeddings[{case}].vector");
-            Err(refused(bundle, &field, "is another in company than alone".to_owned()))
+        (Worker::Generation(generator), Golden::Generations(golden)) => {
+            generation::check_serving(serving, generator, golden).await
         }
+        _ => Err(of_another_task(&serving.bundle)),
     }
 }
 
@@ -62,37 +31,28 @@ pub async fn check_serving(serving: &Serving) -> Result<(), Refused> {
 /// # Errors
 /// [`Refused`] says why it failed.
 pub async fn probe(serving: &Serving) -> Result<(), Refused> {
-    let shortest = serving.bundle.golden.iter().min_by_key(|case| case.token_ids.len());
-    run(serving, shortest.map(std::slice::from_ref).unwrap_or_default()).await.map(drop)
-}
-
-async fn run(serving: &Serving, cases: &[Golden]) -> Result<Vec<Vec<f32>>, Refused> {
-    let inputs = cases.iter().map(|case| case.token_ids.clone()).collect();
-    let work = Work { class: Class::Interactive, key: KEY.into(), deadline: None, inputs };
-    let refuse = |problem: String| refused(&serving.bundle, "", problem);
-    let pending = serving.scheduler.submit(work).map_err(|_| refuse("the queue is full".to_owned()))?;
-    Ok(pending.result().await.map_err(|failure| refuse(failure.to_string()))?.vectors)
-}
-
-/// Holds vectors, one for each case, against the golden ones.
-fn check_vectors(bundle: &Bundle, graph: &Graph, vectors: &[Vec<f32>]) -> Result<(), Refused> {
-    let bound = graph.tolerance;
-    if vectors.len() != bundle.golden.len() {
-        return Err(refused(bundle, "", format!("{} gives {} vectors", graph.file, vectors.len())));
-    }
-    for (i, (case, vector)) in bundle.golden.iter().zip(vectors).enumerate() {
-        let (error, cosine) = distance(&case.vector, vector);
-        let same_length = vector.len() == case.vector.len();
-        let within = error <= bound.max_abs_error && cosine >= bound.min_cosine; // false for what is not a number
-        if !same_length || !within {
-            let problem = format!(
-                "{} is off by {error:e} with cosine {cosine:.6}; allowed are {:e} and {}",
-                graph.file, bound.max_abs_error, bound.min_cosine
-            );
-            return Err(refused(bundle, &format!("embeddings[{i}].vector"), problem));
+    match (&serving.worker, &serving.bundle.golden) {
+        (Worker::Embedding(embedder), Golden::Embeddings(cases)) => embedding::probe(serving, embedder, cases).await,
+        (Worker::Generation(generator), Golden::Generations(golden)) => {
+            generation::probe(serving, generator, golden).await
         }
+        _ => Err(of_another_task(&serving.bundle)),
     }
-    Ok(())
+}
+
+/// Holds a result against its golden one.
+fn check_tolerance(bundle: &Bundle, graph: &Graph, field: &str, golden: &[f32], found: &[f32]) -> Result<(), Refused> {
+    let bound = graph.tolerance;
+    let (error, cosine) = distance(golden, found);
+    let within = error <= bound.max_abs_error && cosine >= bound.min_cosine; // false for what is not a number
+    if golden.len() == found.len() && within {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} is off by {error:e} with cosine {cosine:.6}; allowed are {:e} and {}",
+        graph.file, bound.max_abs_error, bound.min_cosine
+    );
+    Err(refused(bundle, field, problem))
 }
 
 /// Largest absolute difference of any element, and the cosine, of two vectors.
@@ -105,6 +65,10 @@ fn distance(golden: &[f32], vector: &[f32]) -> (f64, f64) {
 
 fn refused(bundle: &Bundle, field: &str, problem: String) -> Refused {
     Refused { file: bundle.manifest.golden_file.clone(), field: field.to_owned(), problem }
+}
+
+fn of_another_task(bundle: &Bundle) -> Refused {
+    refused(bundle, "", "has cases of another task than the manifest's".to_owned())
 }
 
 #[cfg(test)]

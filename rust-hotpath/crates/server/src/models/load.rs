@@ -2,42 +2,80 @@
 
 use std::{error::Error, path::PathBuf, sync::Arc};
 
-use hotpath_bundle::{Bundle, Graph, Precision, Refused, Revision, Stamp};
-use hotpath_runtime::{Encode, Encoder, Library, RunError, choose, cpu_has};
-use hotpath_scheduler::{Limits, Observer, Scheduler};
+use hotpath_bundle::{Bundle, Graph, Manifest, Precision, Refused, Revision, Stamp, Task};
+use hotpath_contract::inference::v1 as inference;
+use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Library, Threads, choose, cpu_has};
+use hotpath_scheduler::Limits;
 use hotpath_text::Tokenizer;
 use tokio::task::spawn_blocking;
-use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+use tokio_util::task::TaskTracker;
 
 use super::{
+    embedding::Embedder,
+    generation::{GenerationSettings, Generator},
     golden,
-    serving::{Pulse, Serving},
+    pulse::Pulse,
+    serving::{Serving, Worker},
 };
+use crate::metrics::Metrics;
 
-/// Makes one session of a bundle's graph. The seam by which tests put in sessions that fail.
-pub type SessionFactory = Arc<dyn Fn(&Bundle, &Graph) -> Result<Box<dyn Encode>, Refused> + Send + Sync>;
+/// Makes sessions of a bundle's graph. The seam by which tests put in sessions that fail.
+pub trait Sessions: Send + Sync {
+    /// One that turns ids into vectors.
+    ///
+    /// # Errors
+    /// [`Refused`] when the graph cannot be run.
+    fn encoder(&self, bundle: &Bundle, graph: &Graph) -> Result<Box<dyn Encode>, Refused>;
+
+    /// One that continues ids, with a cache of `rows` rows of at most `capacity` tokens each.
+    ///
+    /// # Errors
+    /// [`Refused`] when the graph cannot be run.
+    fn decoder(
+        &self,
+        bundle: &Bundle,
+        graph: &Graph,
+        threads: Threads,
+        rows: usize,
+        capacity: usize,
+    ) -> Result<Box<dyn Decode>, Refused>;
+}
+
+/// Those of ONNX Runtime.
+impl Sessions for Library {
+    fn encoder(&self, bundle: &Bundle, graph: &Graph) -> Result<Box<dyn Encode>, Refused> {
+        Ok(Box::new(Encoder::load(self, bundle, graph)?))
+    }
+
+    fn decoder(
+        &self,
+        bundle: &Bundle,
+        graph: &Graph,
+        threads: Threads,
+        rows: usize,
+        capacity: usize,
+    ) -> Result<Box<dyn Decode>, Refused> {
+        Ok(Box::new(Decoder::load(self, bundle, graph, threads, rows, capacity)?))
+    }
+}
 
 /// Why a revision cannot serve, in words for operators.
 pub type LoadError = Box<dyn Error + Send + Sync>;
-
-/// Sessions of ONNX Runtime.
-#[must_use]
-pub fn onnx_sessions(library: Library) -> SessionFactory {
-    Arc::new(move |bundle, graph| Ok(Box::new(Encoder::load(&library, bundle, graph)?)))
-}
 
 /// Loads revisions, all in the same way.
 pub struct Loader {
     /// Folder of the models.
     pub models: PathBuf,
-    /// The graph to run; `None` takes what the processor runs best.
+    /// The graph of embedding models to run; `None` takes what the processor runs best.
     pub precision: Option<Precision>,
-    /// The scheduler's bounds; `workers` is the number of sessions.
+    /// Bounds of what is queued; for embedding models also how it runs. `workers` is the number of sessions.
     pub limits: Limits,
+    /// How generation models are served.
+    pub generation: GenerationSettings,
     /// Makes the sessions.
-    pub sessions: SessionFactory,
+    pub sessions: Arc<dyn Sessions>,
     /// Sees every run.
-    pub observer: Arc<dyn Observer>,
+    pub metrics: Arc<Metrics>,
     /// Knows every session that is alive.
     pub alive: TaskTracker,
 }
@@ -57,41 +95,42 @@ impl Loader {
         Revision::current(&self.models.join(model))
     }
 
-    /// Loads a revision and replays its golden cases, through every session and through the scheduler.
+    /// What a revision's manifest says that the model does. Nothing else of the revision is read.
+    ///
+    /// # Errors
+    /// [`Refused`] when the manifest is malformed.
+    pub fn task(&self, model: &str, revision: &Revision) -> Result<inference::Task, Refused> {
+        Ok(match Manifest::open(&self.models.join(model), revision)?.task {
+            Task::Embedding(_) => inference::Task::Embedding,
+            Task::Generation(_) => inference::Task::Generation,
+        })
+    }
+
+    /// Loads a revision and replays its golden cases, through every session and through what schedules them.
     ///
     /// # Errors
     /// [`Refused`] says what is wrong with it; other errors are faults of the process.
     pub async fn load(self: &Arc<Self>, model: &str, revision: Revision) -> Result<Serving, LoadError> {
         let (loader, folder) = (self.clone(), self.models.join(model));
         let serving = spawn_blocking(move || loader.open(Bundle::open(&folder, &revision)?)).await??;
-        golden::check_serving(&serving).await?;
+        golden::check(&serving).await?;
         Ok(serving)
     }
 
     fn open(&self, bundle: Bundle) -> Result<Serving, LoadError> {
         let tokenizer = Tokenizer::load(&bundle)?;
-        golden::check_tokenizer(&bundle, &tokenizer)?;
-        let graph = choose(&bundle.manifest.graphs, self.precision, cpu_has)?.clone();
-        let mut sessions: Vec<Box<dyn Encode>> = Vec::with_capacity(self.limits.workers);
-        for _ in 0..self.limits.workers {
-            let mut session = (self.sessions)(&bundle, &graph)?;
-            golden::check_session(&bundle, &graph, &mut *session)?;
-            sessions.push(Box::new(Tracked { session, _alive: self.alive.token() }));
-        }
-        let pulse = Arc::new(Pulse::new(self.observer.clone()));
-        let scheduler = Scheduler::start(sessions, self.limits, pulse.clone())?;
-        Ok(Serving { bundle, graph, tokenizer, scheduler, pulse })
-    }
-}
-
-/// A session that the process waits for before it ends: ONNX Runtime must not be torn down under one.
-struct Tracked {
-    session: Box<dyn Encode>,
-    _alive: TaskTrackerToken,
-}
-
-impl Encode for Tracked {
-    fn encode(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
-        self.session.encode(texts)
+        let precision = match bundle.manifest.task {
+            Task::Embedding(_) => self.precision,
+            Task::Generation(_) => self.generation.precision,
+        };
+        let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
+        let pulse = Arc::new(Pulse::new(self.metrics.clone()));
+        let worker = match bundle.manifest.task {
+            Task::Embedding(_) => Worker::Embedding(Embedder::load(self, &bundle, &graph, &tokenizer, pulse.clone())?),
+            Task::Generation(_) => {
+                Worker::Generation(Box::new(Generator::load(self, &bundle, &graph, &tokenizer, pulse.clone())?))
+            }
+        };
+        Ok(Serving { bundle, graph, tokenizer, worker, pulse })
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! A [`Model`] is looked at by requests and changed by its [`supervise::Supervisor`] alone.
 
+pub mod embedding;
+pub mod generation;
 pub mod golden;
 pub mod load;
+pub mod pulse;
 pub mod serving;
 pub mod supervise;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hotpath_contract::inference::v1::ModelState;
+use hotpath_contract::inference::v1::{ModelState, Task};
 
 use crate::error::Error;
 use serving::Serving;
@@ -26,6 +29,8 @@ pub struct Model {
 pub struct Now {
     /// Its state.
     pub state: ModelState,
+    /// What it does, as its newest manifest says; embedding as long as none was read.
+    pub task: Task,
     /// The revision that passed its checks last.
     pub serving: Option<Arc<Serving>>,
     /// Why it cannot serve, or why its newest revision was refused.
@@ -36,7 +41,7 @@ impl Model {
     /// A model of which nothing was read yet.
     #[must_use]
     pub fn new(name: String) -> Self {
-        let now = Now { state: ModelState::Loading, serving: None, message: String::new() };
+        let now = Now { state: ModelState::Loading, task: Task::Embedding, serving: None, message: String::new() };
         Self { name, now: RwLock::new(now) }
     }
 

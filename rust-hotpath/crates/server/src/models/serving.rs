@@ -1,16 +1,13 @@
-//! One revision of a model, loaded: its tokenizer, its sessions, and when it last worked.
+//! One revision of a model, loaded: its tokenizer, what does its task, and when it last worked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use hotpath_bundle::{Bundle, Graph, Precision};
-use hotpath_scheduler::{Observer, Run, Scheduler};
+use hotpath_contract::inference::v1::Task;
 use hotpath_text::Tokenizer;
+
+use super::{embedding::Embedder, generation::Generator, pulse::Pulse};
+use crate::error::Error;
 
 /// A loaded revision.
 #[derive(Debug)]
@@ -21,17 +18,57 @@ pub struct Serving {
     pub graph: Graph,
     /// Text to ids.
     pub tokenizer: Tokenizer,
-    /// Ids to vectors.
-    pub scheduler: Scheduler,
+    /// What does its task.
+    pub worker: Worker,
     /// When an inference last succeeded.
     pub pulse: Arc<Pulse>,
 }
 
+/// What does a model's task.
+#[derive(Debug)]
+pub enum Worker {
+    /// Ids to vectors.
+    Embedding(Embedder),
+    /// Ids to their continuation.
+    Generation(Box<Generator>),
+}
+
 impl Serving {
-    /// Length of its full vectors.
+    /// What the model does.
     #[must_use]
-    pub fn full_dimensions(&self) -> u32 {
-        self.bundle.manifest.embedding.dimensions[0]
+    pub fn task(&self) -> Task {
+        match self.worker {
+            Worker::Embedding(_) => Task::Embedding,
+            Worker::Generation(_) => Task::Generation,
+        }
+    }
+
+    /// What turns texts into vectors.
+    ///
+    /// # Errors
+    /// [`Error::ModelTaskMismatch`].
+    pub fn embedder(&self) -> Result<&Embedder, Error> {
+        match &self.worker {
+            Worker::Embedding(embedder) => Ok(embedder),
+            Worker::Generation(_) => Err(self.does_not("makes no vectors")),
+        }
+    }
+
+    /// What continues texts.
+    ///
+    /// # Errors
+    /// [`Error::ModelTaskMismatch`].
+    pub fn generator(&self) -> Result<&Generator, Error> {
+        match &self.worker {
+            Worker::Generation(generator) => Ok(generator),
+            Worker::Embedding(_) => Err(self.does_not("does not generate")),
+        }
+    }
+
+    /// The error of who asks a model for what it does not do.
+    #[must_use]
+    pub fn does_not(&self, problem: &'static str) -> Error {
+        Error::ModelTaskMismatch { model: self.bundle.manifest.name.clone(), problem }
     }
 
     /// As in "int8" or "fp32".
@@ -44,43 +81,5 @@ impl Serving {
             Precision::Int4Block => "int4_block",
             Precision::Unspecified => "",
         }
-    }
-}
-
-/// When a run last succeeded, as seen by the workers; passes each run on.
-pub struct Pulse {
-    start: Instant,
-    /// Milliseconds from `start` to the last success.
-    last: AtomicU64,
-    next: Arc<dyn Observer>,
-}
-
-impl Pulse {
-    /// A pulse that begins now.
-    #[must_use]
-    pub fn new(next: Arc<dyn Observer>) -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0), next }
-    }
-
-    /// How long ago a run succeeded, or this began.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
-}
-
-impl Observer for Pulse {
-    fn ran(&self, run: &Run) {
-        if run.error.is_none() {
-            let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.last.fetch_max(now, Ordering::Relaxed);
-        }
-        self.next.ran(run);
-    }
-}
-
-impl std::fmt::Debug for Pulse {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Pulse").field("age", &self.age()).finish_non_exhaustive()
     }
 }

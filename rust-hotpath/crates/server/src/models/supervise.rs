@@ -75,6 +75,9 @@ impl Supervisor {
             return;
         }
         let began = Instant::now();
+        if let Ok(task) = self.loader.task(self.model.name(), &revision) {
+            self.model.set(Now { task, ..self.model.now() }); // known before the long work of loading, and also if that fails
+        }
         match self.loader.load(self.model.name(), revision.clone()).await {
             Ok(serving) => {
                 let (model, precision) = (self.model.name(), serving.precision());
@@ -106,7 +109,7 @@ impl Supervisor {
 
     /// Says where the model stands.
     async fn judge(&mut self) {
-        let before = self.model.now().state;
+        let Now { state: before, task, .. } = self.model.now();
         let alive = self.serving.as_ref().map(|serving| serving.pulse.age() <= self.timing.ready);
         let (state, message) = match alive {
             Some(true) => (ModelState::Ready, self.refused.clone()),
@@ -117,7 +120,7 @@ impl Supervisor {
         if news {
             tracing::info!(model = self.model.name(), state = state.as_str_name(), reason = message, "model state");
         }
-        self.model.set(Now { state, serving: self.serving.clone(), message });
+        self.model.set(Now { state, task, serving: self.serving.clone(), message });
         if news {
             self.health.tell(&self.model).await;
         }

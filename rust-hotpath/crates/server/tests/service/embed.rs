@@ -1,20 +1,20 @@
 //! What a good request gets.
 
 use hotpath_contract::inference::v1::{EmbedRequest, Priority, TokenizeRequest};
-use hotpath_testing::MODEL;
+use hotpath_testing::{MODEL, golden_embeddings};
 
 use crate::support::{TestServer, config, embed, golden, ids, request, text, texts, vectors};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_come_in_order_with_counts_timings_and_revision() {
     let (server, bundle) = (TestServer::ready(config()).await, golden());
-    let inputs = bundle.golden.iter().map(|case| text(&case.text)).collect();
+    let inputs = golden_embeddings(&bundle).iter().map(|case| text(&case.text)).collect();
     let reply = embed(&server.client(), request(inputs)).await.unwrap();
     assert_eq!(reply.revision, bundle.revision.as_str());
     assert_eq!(reply.dimensions, 384);
-    assert_eq!(reply.embeddings.len(), 4 * 384 * bundle.golden.len());
+    assert_eq!(reply.embeddings.len(), 4 * 384 * golden_embeddings(&bundle).len());
     assert!(reply.truncated_inputs.is_empty());
-    for ((case, vector), count) in bundle.golden.iter().zip(vectors(&reply)).zip(reply.token_counts) {
+    for ((case, vector), count) in golden_embeddings(&bundle).iter().zip(vectors(&reply)).zip(reply.token_counts) {
         assert_eq!(count as usize, case.token_ids.len());
         let cosine: f32 = vector.iter().zip(&case.vector).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.97, "\"{}\" got the vector of another: {cosine}", case.text);
@@ -27,7 +27,7 @@ async fn vectors_come_in_order_with_counts_timings_and_revision() {
 async fn ids_and_priority_and_named_dimensions_change_no_bit() {
     let (server, bundle) = (TestServer::ready(config()).await, golden());
     let client = server.client();
-    let case = &bundle.golden[2];
+    let case = &golden_embeddings(&bundle)[2];
     let plain = embed(&client, texts(&[&case.text])).await.unwrap().embeddings;
     let of_ids = embed(&client, request(vec![ids(&case.token_ids)])).await.unwrap();
     assert_eq!(of_ids.embeddings, plain);

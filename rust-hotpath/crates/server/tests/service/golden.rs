@@ -1,9 +1,10 @@
 //! A bundle whose golden cases do not come out never serves.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use hotpath_bundle::Revision;
 use hotpath_contract::inference::v1::{Model, ModelState};
+use hotpath_testing::{MODEL, models_dir};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
 };
 
 /// A revision whose hashes are right and whose golden file says something else.
-fn with_golden(change: impl FnOnce(&mut Value)) -> OwnModels {
-    let models = OwnModels::link();
+pub fn with_golden(model: &'static str, real: &Path, change: impl FnOnce(&mut Value)) -> OwnModels {
+    let models = OwnModels::of(model, real);
     let folder = models.model().join(Revision::current(&models.model()).unwrap().as_str());
     let read = |file: &str| serde_json::from_slice::<Value>(&fs::read(folder.join(file)).unwrap()).unwrap();
     let (mut manifest, mut golden) = (read("bundle.json"), read("golden.json"));
@@ -47,7 +48,7 @@ async fn vectors_and_ids_that_differ_are_refused_by_case() {
         (|golden| golden["embeddings"][2]["token_ids"][1] = json!(1000), "embeddings[2].token_ids"),
     ];
     for (change, field) in cases {
-        let models = with_golden(change);
+        let models = with_golden(MODEL, &models_dir().join(MODEL), change);
         let mut config = config();
         config.models = models.path();
         let server = TestServer::start(config).await;

@@ -2,6 +2,7 @@
 
 use hotpath_bundle::Precision;
 use hotpath_contract::inference::v1::{Priority, inference_service_client::InferenceServiceClient};
+use hotpath_testing::golden_embeddings;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -12,7 +13,7 @@ const ROUNDS: usize = 12;
 
 /// Texts of many lengths. Those of one client are chosen from all by a stride, so that each request is another company.
 fn corpus() -> Vec<String> {
-    let sentences: Vec<String> = golden().golden.iter().map(|case| case.text.clone()).collect();
+    let sentences: Vec<String> = golden_embeddings(&golden()).iter().map(|case| case.text.clone()).collect();
     let pairs = (0..sentences.len()).map(|i| format!("{} {}", sentences[i], sentences[(i * 5 + 3) % sentences.len()]));
     let short = pairs.filter(|text| text.len() < 300).collect::<Vec<_>>();
     sentences.iter().filter(|text| text.len() < 300).cloned().chain(short).collect()

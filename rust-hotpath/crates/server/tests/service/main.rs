@@ -6,6 +6,7 @@ mod cases;
 mod embed;
 mod error_table;
 mod faults;
+mod generation;
 mod golden;
 mod invariance;
 mod models;

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use hotpath_testing::{library_path, models_dir};
+use hotpath_testing::{MODEL, library_path, models_dir};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hotpath");
@@ -51,6 +51,12 @@ fn every_fault_of_the_settings_is_told_at_once() {
         "--log-level=loud",
         "--onnxruntime-sha256=00",
         "--model-names=Upper",
+        "--generation-precision=int8",
+        "--generation-spin=maybe",
+        "--cache-bytes=1",
+        "--chunk-tokens=200",
+        "--max-rows=2",
+        "--max-choices=3",
         "--ready-ms=",
     ])
     .env("HOTPATH_MAX_INPUTS", "-1")
@@ -66,6 +72,11 @@ fn every_fault_of_the_settings_is_told_at_once() {
         "log-level",
         "onnxruntime-library",
         "model-names",
+        "generation-precision",
+        "generation-spin",
+        "cache-bytes",
+        "chunk-tokens",
+        "max-choices",
         "ready-ms",
         "max-inputs",
     ];
@@ -95,7 +106,7 @@ fn settings_are_documented_as_a_table() {
 
 #[test]
 fn a_process_says_where_it_listens_is_healthy_and_ends_on_sigterm() {
-    let mut process = Running(serve(&[]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut process = Running(serve(&[&format!("--model-names={MODEL}")]).stderr(Stdio::piped()).spawn().unwrap());
     let stderr = BufReader::new(process.0.stderr.take().unwrap());
     let mut lines =
         stderr.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).expect("a JSON object a line"));

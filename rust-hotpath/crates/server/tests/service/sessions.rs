@@ -2,14 +2,17 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use hotpath_runtime::{Encode, RunError};
-use hotpath_server::models::load::SessionFactory;
+use hotpath_bundle::{Bundle, Graph, Refused};
+use hotpath_runtime::{Decode, Decoder, Encode, Extent, RunError, Step, Threads};
+use hotpath_server::models::load::Sessions;
+use hotpath_testing::{golden_embeddings, library};
 
 /// A text that is this id alone makes a session panic.
 pub const PANICS: u32 = 30_000;
@@ -19,9 +22,12 @@ pub const PANICS: u32 = 30_000;
 pub struct Control {
     failing: AtomicBool,
     company: AtomicBool,
-    closed: Mutex<bool>,
+    /// Runs that need not wait; `None` while none must.
+    free_runs: Mutex<Option<usize>>,
     opened: Condvar,
     runs: Mutex<Vec<Vec<Vec<u32>>>>,
+    decoding: AtomicUsize,
+    waits: AtomicBool,
 }
 
 impl Control {
@@ -37,12 +43,35 @@ impl Control {
 
     /// Runs wait until [`Control::open`].
     pub fn close(&self) {
-        *self.closed.lock().unwrap() = true;
+        self.close_after(0);
+    }
+
+    /// So many runs go on, and the next ones wait until [`Control::open`].
+    pub fn close_after(&self, runs: usize) {
+        *self.free_runs.lock().unwrap() = Some(runs);
     }
 
     pub fn open(&self) {
-        *self.closed.lock().unwrap() = false;
+        *self.free_runs.lock().unwrap() = None;
         self.opened.notify_all();
+    }
+
+    /// Waits while it is closed.
+    fn wait(&self) {
+        let free_runs = self.free_runs.lock().unwrap();
+        self.waits.store(*free_runs == Some(0), Ordering::Relaxed);
+        let mut free_runs = self.opened.wait_while(free_runs, |free_runs| *free_runs == Some(0)).unwrap();
+        *free_runs = free_runs.map(|runs| runs - 1);
+    }
+
+    /// Whether a run waits for [`Control::open`].
+    pub fn waiting(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Decode steps so far, the one that waits included.
+    pub fn steps(&self) -> usize {
+        self.decoding.load(Ordering::Relaxed)
     }
 
     /// Whether a text was run.
@@ -55,13 +84,74 @@ impl Control {
         self.runs.lock().unwrap().iter().position(|run| run.iter().any(|ran| ran == text))
     }
 
-    pub fn factory(self: &Arc<Self>) -> SessionFactory {
-        let control = self.clone();
-        Arc::new(move |bundle, _| {
-            let golden = bundle.golden.iter().map(|case| (case.token_ids.clone(), case.vector.clone())).collect();
-            let dimensions = bundle.manifest.embedding.dimensions[0] as usize;
-            Ok(Box::new(Session { control: control.clone(), golden, dimensions }))
-        })
+    pub fn factory(self: &Arc<Self>) -> Arc<dyn Sessions> {
+        Arc::new(Controlled(self.clone()))
+    }
+}
+
+/// Makes sessions that a test controls.
+struct Controlled(Arc<Control>);
+
+impl Sessions for Controlled {
+    fn encoder(&self, bundle: &Bundle, _: &Graph) -> Result<Box<dyn Encode>, Refused> {
+        let golden = golden_embeddings(bundle).iter();
+        let golden = golden.map(|case| (case.token_ids.clone(), case.vector.clone())).collect();
+        let dimensions = bundle.manifest.embedding()?.dimensions[0] as usize;
+        Ok(Box::new(Session { control: self.0.clone(), golden, dimensions }))
+    }
+
+    fn decoder(
+        &self,
+        bundle: &Bundle,
+        graph: &Graph,
+        threads: Threads,
+        rows: usize,
+        capacity: usize,
+    ) -> Result<Box<dyn Decode>, Refused> {
+        let decoder = Decoder::load(&library(), bundle, graph, threads, rows, capacity)?;
+        Ok(Box::new(ControlledDecoder { control: self.0.clone(), decoder }))
+    }
+}
+
+/// A real decoder whose runs wait while the control is closed, and fail when it says so.
+struct ControlledDecoder {
+    control: Arc<Control>,
+    decoder: Decoder,
+}
+
+impl ControlledDecoder {
+    fn obey(&self) -> Result<(), RunError> {
+        self.control.wait();
+        if self.control.failing.load(Ordering::Relaxed) {
+            return Err(RunError("a session that fails".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Decode for ControlledDecoder {
+    fn extent(&self) -> Extent {
+        self.decoder.extent()
+    }
+
+    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError> {
+        self.control.decoding.fetch_add(1, Ordering::Relaxed);
+        self.obey()?;
+        self.decoder.decode(first, steps)
+    }
+
+    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError> {
+        self.control.runs.lock().unwrap().push(vec![tokens.to_vec()]);
+        self.obey()?;
+        self.decoder.prefill(row, length, tokens, logits)
+    }
+
+    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
+        self.decoder.copy_row(from, to, tokens);
+    }
+
+    fn release_row(&mut self, row: usize) {
+        self.decoder.release_row(row);
     }
 }
 
@@ -75,8 +165,7 @@ impl Encode for Session {
     fn encode(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
         let batch = texts.iter().map(|text| text.to_vec()).collect();
         self.control.runs.lock().unwrap().push(batch);
-        let closed = self.control.closed.lock().unwrap();
-        drop(self.control.opened.wait_while(closed, |closed| *closed).unwrap());
+        self.control.wait();
         assert!(!texts.iter().any(|text| **text == [PANICS]), "a session that panics");
         if self.control.failing.load(Ordering::Relaxed) {
             return Err(RunError("a session that fails".to_owned()));

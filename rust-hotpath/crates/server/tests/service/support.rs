@@ -14,18 +14,15 @@ use hotpath_contract::inference::v1::{
     EmbedInput, EmbedRequest, EmbedResponse, ListModelsRequest, Model, ModelState, Priority, Scheduling, TokenIds,
     embed_input::Input, inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
 };
-use hotpath_runtime::Library;
+use hotpath_runtime::Threads;
 use hotpath_scheduler::Limits;
 use hotpath_server::{
     config::Config,
     metrics::Metrics,
-    models::{
-        load::{SessionFactory, onnx_sessions},
-        supervise::Timing,
-    },
+    models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
     serve::{Listeners, serve},
 };
-use hotpath_testing::{MODEL, library_path, models_dir};
+use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{
@@ -49,6 +46,17 @@ pub fn config() -> Config {
         onnxruntime_sha256: None,
         precision: None,
         limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
+        generation: GenerationSettings {
+            precision: None,
+            threads: Threads::CALLER,
+            cache_bytes: 64 << 20,
+            max_rows: 8,
+            chunk_tokens: 32,
+            max_choices: 4,
+            default_max_tokens: 24,
+            slow_reader: Duration::from_secs(600),
+            share_prefixes: false,
+        },
         async_threads: 2,
         max_inputs: 2048,
         max_message_bytes: 16 << 20,
@@ -74,11 +82,10 @@ pub struct TestServer {
 impl TestServer {
     /// Starts with sessions of ONNX Runtime.
     pub async fn start(config: Config) -> Self {
-        let library = Library::load(&config.onnxruntime_library, None).unwrap();
-        Self::start_with(config, onnx_sessions(library)).await
+        Self::start_with(config, Arc::new(library())).await
     }
 
-    pub async fn start_with(config: Config, sessions: SessionFactory) -> Self {
+    pub async fn start_with(config: Config, sessions: Arc<dyn Sessions>) -> Self {
         let listeners = Listeners::bind(&config).await.unwrap();
         let address = listeners.grpc.local_addr().unwrap().to_string();
         let metrics_url = listeners.metrics.local_addr().unwrap().to_string();
@@ -98,7 +105,11 @@ impl TestServer {
     }
 
     pub fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+        self.endpoint().connect_lazy()
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap()
     }
 
     pub fn client(&self) -> InferenceServiceClient<Channel> {
@@ -194,26 +205,36 @@ pub fn reason(status: &Status) -> (String, ErrorDetails) {
     (info.reason.clone(), details)
 }
 
-/// A models folder of one's own, whose files are links to the real ones.
-pub struct OwnModels(TempDir);
+/// A models folder of one's own with one model, whose files are links to the real ones.
+pub struct OwnModels {
+    folder: TempDir,
+    name: &'static str,
+    /// The real model's folder.
+    real: PathBuf,
+}
 
 impl OwnModels {
+    /// The default embedding model.
     pub fn link() -> Self {
-        let own = Self(tempfile::tempdir().unwrap());
+        Self::of(MODEL, &models_dir().join(MODEL))
+    }
+
+    pub fn of(name: &'static str, real: &Path) -> Self {
+        let own = Self { folder: tempfile::tempdir().unwrap(), name, real: real.to_owned() };
         fs::create_dir(own.model()).unwrap();
-        let revision = Revision::current(&models_dir().join(MODEL)).unwrap();
-        let manifest = fs::read(models_dir().join(MODEL).join(revision.as_str()).join("bundle.json")).unwrap();
+        let revision = Revision::current(real).unwrap();
+        let manifest = fs::read(real.join(revision.as_str()).join("bundle.json")).unwrap();
         own.add(&manifest);
         own.promote(&revision);
         own
     }
 
     pub fn path(&self) -> PathBuf {
-        self.0.path().to_owned()
+        self.folder.path().to_owned()
     }
 
     pub fn model(&self) -> PathBuf {
-        self.0.path().join(MODEL)
+        self.folder.path().join(self.name)
     }
 
     /// Adds a revision that differs in its manifest alone.
@@ -221,8 +242,7 @@ impl OwnModels {
         let revision = Revision::of(manifest);
         let folder = self.model().join(revision.as_str());
         fs::create_dir(&folder).unwrap();
-        let real = models_dir().join(MODEL);
-        let real = real.join(Revision::current(&real).unwrap().as_str());
+        let real = self.real.join(Revision::current(&self.real).unwrap().as_str());
         for file in fs::read_dir(real).unwrap() {
             let file = file.unwrap().path();
             symlink(fs::canonicalize(&file).unwrap(), folder.join(file.file_name().unwrap())).unwrap();
@@ -242,7 +262,7 @@ impl OwnModels {
 
     /// Replaces a file as a careful writer does: by a rename.
     pub fn replace(&self, path: &Path, content: &[u8]) {
-        let beside = self.0.path().join(".beside");
+        let beside = self.folder.path().join(".beside");
         fs::write(&beside, content).unwrap();
         fs::rename(beside, path).unwrap();
     }

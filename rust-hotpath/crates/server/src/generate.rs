@@ -1,0 +1,232 @@
+//! `Generate`: a request's way from its message to its stream.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream};
+use hotpath_contract::inference::v1::{
+    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateTimings, GeneratedToken, LengthReached,
+    TokenLogprob, finish::Reason, generate_response,
+};
+use hotpath_generation::{Choice, Delta, Done, Event, Finish, Refusal, Rejected, Stream, Work};
+use hotpath_text::{TokenizeError, Vocabulary};
+use tonic::Status;
+use tracing::Span;
+
+use crate::{
+    call::Call,
+    error::Error,
+    inference::{Inference, duration},
+    metrics::{Generated, Metrics, Outcome},
+    models::serving::Serving,
+    requests::{
+        self,
+        generate::{self, Prompt},
+    },
+    tokenization::Caller,
+};
+
+/// What a call's caller is sent.
+pub type Replies = BoxStream<'static, Result<GenerateResponse, Status>>;
+
+impl Inference {
+    /// Queues a request and gives the stream of what comes of it.
+    pub(crate) async fn generate_replies(&self, call: Call, request: GenerateRequest) -> Result<Replies, Error> {
+        let model = self.models.find(&request.model)?;
+        let turn = requests::turn(request.scheduling.clone())?;
+        let prompt = generate::prompt(request.prompt.clone())?;
+        generate::format(request.format.as_ref())?;
+        let serving = model.ready()?;
+        let generator = serving.generator()?;
+        let vocabulary_size = serving.bundle.manifest.tokenizer.vocabulary_size;
+        let choices = generate::choices(request.choices, generator.max_choices)?;
+        let sampling = generate::sampling(&request, vocabulary_size, fresh_seed)?;
+        let stop = generate::stop(request.stop, vocabulary_size)?;
+
+        let (owner, field, bytes) = (serving.clone(), prompt.field(), prompt.bytes());
+        let tokenizing = move |_: &Caller| ids(&owner, prompt);
+        let prompt = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let limit = generator.engine.limits().longest(choices);
+        let max_tokens =
+            generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
+        let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
+        let strings = stop.strings.clone();
+        let tokenize = call.started.elapsed();
+        let (class, key, deadline) = (turn.class, turn.key, call.deadline);
+        let work = Work { class, key, deadline, prompt, max_tokens, choices, sampling, stop };
+        let stream = generator.engine.submit(work).map_err(|rejected| refused(rejected, field));
+        let (stream, ending) = ending.unless_refused(stream)?;
+        let vocabulary = generator.vocabulary.clone();
+        let span = Span::current();
+        Ok(Telling { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
+    }
+}
+
+/// Random numbers for a request that brings no seed.
+fn fresh_seed() -> u64 {
+    // Where the system has no randomness to give, one seed is as good as another.
+    getrandom::u64().unwrap_or_default()
+}
+
+/// The ids of a prompt, at least one.
+fn ids(serving: &Serving, prompt: Prompt) -> Result<Vec<u32>, Error> {
+    let field = prompt.field();
+    let fault = |error: TokenizeError| Error::Internal { cause: error.0 };
+    let ids = match prompt {
+        Prompt::Text(text) => serving.tokenizer.ids(&text).map_err(fault)?,
+        Prompt::Conversation(messages) => {
+            let chat = serving.generator()?.chat.as_ref();
+            let chat = chat.ok_or_else(|| serving.does_not("has no chat template, it only continues texts"))?;
+            chat.ids(&messages).map_err(fault)?
+        }
+        Prompt::Ids(ids) => ids,
+    };
+    generate::known_ids(field, &ids, serving.bundle.manifest.tokenizer.vocabulary_size)?;
+    if ids.is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(ids) }
+}
+
+/// Why the engine does not take a request. All but a full queue was checked before.
+fn refused(rejected: Rejected, field: &'static str) -> Error {
+    match rejected {
+        Rejected::Refused(Refusal::Full { retry_after }) => Error::QueueFull { retry_after },
+        Rejected::Refused(Refusal::Empty) => Error::EmptyInput { field: field.to_owned() },
+        other => Error::Internal { cause: other.to_string() },
+    }
+}
+
+/// A stream that is told to its caller.
+struct Telling {
+    call: Call,
+    serving: Arc<Serving>,
+    vocabulary: Arc<Vocabulary>,
+    stream: Stream,
+    /// The request's stop strings.
+    strings: Vec<String>,
+    /// What checking and tokenizing took.
+    tokenize: std::time::Duration,
+    ending: Ending,
+    /// The call's, so that what is logged later bears its request id.
+    span: Span,
+}
+
+impl Telling {
+    /// Its messages. The last one is `done` or an error.
+    fn replies(self) -> Replies {
+        let next = async |telling: Option<Self>| {
+            let mut telling = telling?;
+            let reply = telling.next().await;
+            let ended = !matches!(reply, Ok(GenerateResponse { event: Some(generate_response::Event::Delta(_)) }));
+            let reply = reply.map_err(|error| telling.span.in_scope(|| Status::from(error)));
+            Some((reply, if ended { None } else { Some(telling) }))
+        };
+        Box::pin(stream::unfold(Some(self), next))
+    }
+
+    async fn next(&mut self) -> Result<GenerateResponse, Error> {
+        let event = async {
+            match self.stream.next().await {
+                Some(Event::Failed(failure)) => Err(failure.into()),
+                Some(event) => Ok(event),
+                None => Err(Error::Internal { cause: "a stream went on after its end".to_owned() }),
+            }
+        };
+        let event = self.call.within_deadline(event).await;
+        self.ending.note(&event);
+        let event = match event? {
+            Event::Delta(delta) => generate_response::Event::Delta(self.delta(delta)?),
+            Event::Done(done) => generate_response::Event::Done(self.done(&done)?),
+            Event::Failed(failure) => return Err(failure.into()),
+        };
+        Ok(GenerateResponse { event: Some(event) })
+    }
+
+    fn delta(&self, delta: Delta) -> Result<GenerateDelta, Error> {
+        let reason = delta.finish.map(|finish| match finish {
+            Finish::StopToken(id) => Reason::StopTokenId(id),
+            Finish::StopString(which) => Reason::StopString(self.strings.get(which).cloned().unwrap_or_default()),
+            Finish::Length => Reason::Length(LengthReached {}),
+        });
+        Ok(GenerateDelta {
+            choice: count(delta.choice)?,
+            text: delta.text,
+            tokens: vec![self.token(&delta.token)],
+            finish: reason.map(|reason| hotpath_contract::inference::v1::Finish { reason: Some(reason) }),
+        })
+    }
+
+    fn token(&self, choice: &Choice) -> GeneratedToken {
+        let bytes = |id| self.vocabulary.bytes(id).to_vec();
+        let top =
+            choice.top.iter().map(|top| TokenLogprob { id: top.token, bytes: bytes(top.token), logprob: top.logprob });
+        GeneratedToken {
+            id: choice.token,
+            bytes: bytes(choice.token),
+            logprob: choice.logprob.unwrap_or(0.0),
+            top_logprobs: top.collect(),
+        }
+    }
+
+    fn done(&self, done: &Done) -> Result<GenerateDone, Error> {
+        Ok(GenerateDone {
+            revision: self.serving.bundle.revision.to_string(),
+            prompt_tokens: count(done.prompt_tokens)?,
+            cached_tokens: count(done.cached_tokens)?,
+            completion_tokens: count(done.completion_tokens)?,
+            timings: Some(GenerateTimings {
+                tokenize: duration(self.tokenize),
+                queue: duration(done.queue),
+                prefill: duration(done.prefill),
+                decode: duration(done.decode),
+            }),
+        })
+    }
+}
+
+fn count(tokens: usize) -> Result<u32, Error> {
+    u32::try_from(tokens).map_err(|error| Error::Internal { cause: error.to_string() })
+}
+
+/// Counts a generation when it ends; one that is dropped was cancelled.
+struct Ending {
+    metrics: Arc<Metrics>,
+    model: String,
+    generated: Generated,
+}
+
+impl Ending {
+    fn new(metrics: Arc<Metrics>, model: &str, prompt_tokens: usize) -> Self {
+        let outcome = Outcome::Cancelled;
+        let generated = Generated { outcome, prompt_tokens, reused_tokens: 0, tokens: 0 };
+        Self { metrics, model: model.to_owned(), generated }
+    }
+
+    /// Goes on with a request that was queued, and counts one that was not.
+    fn unless_refused<T>(mut self, result: Result<T, Error>) -> Result<(T, Self), Error> {
+        match result {
+            Ok(queued) => Ok((queued, self)),
+            Err(error) => {
+                let result: Result<T, Error> = Err(error);
+                self.generated.outcome = Outcome::of(&result);
+                result.map(|queued| (queued, self))
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Result<Event, Error>) {
+        match event {
+            Ok(Event::Delta(_)) => self.generated.tokens += 1,
+            Ok(Event::Done(done)) => {
+                self.generated.outcome = Outcome::Completed;
+                self.generated.reused_tokens = done.cached_tokens;
+                self.metrics.queued(done.queue.as_secs_f64());
+                self.metrics.first_token((done.queue + done.prefill).as_secs_f64());
+            }
+            Ok(Event::Failed(_)) | Err(_) => self.generated.outcome = Outcome::of(event),
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.metrics.generation(&self.model, self.generated);
+    }
+}

@@ -1,0 +1,229 @@
+//! Golden continuations.
+
+use futures_util::future::try_join_all;
+use hotpath_bundle::{Bundle, GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt, Graph, Refused};
+use hotpath_generation::{Class, Event, Limits, Sampling, Stop, Stream, Work};
+use hotpath_runtime::{Decode, chunk_at};
+use hotpath_text::{Chat, TokenizeError, Tokenizer};
+
+use super::{KEY, check_tolerance, refused};
+use crate::models::{generation::Generator, serving::Serving};
+
+/// Holds the tokenizer and the chat template against every case: the ids must be equal.
+///
+/// # Errors
+/// [`Refused`] names the case that differs.
+pub fn check_tokenizer(
+    bundle: &Bundle,
+    golden: &GoldenGenerations,
+    tokenizer: &Tokenizer,
+    chat: Option<&Chat>,
+) -> Result<(), Refused> {
+    for (i, case) in golden.cases.iter().enumerate() {
+        let field = format!("generations[{i}].prompt_ids");
+        let ids = match (&case.prompt, chat) {
+            (GoldenPrompt::Text(text), _) => tokenizer.ids(text),
+            (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages),
+            (GoldenPrompt::Conversation(_), None) => Err(TokenizeError("there is no chat template".to_owned())),
+        };
+        let ids = ids.map_err(|error| refused(bundle, &field, error.0))?;
+        if ids != case.prompt_ids {
+            return Err(refused(bundle, &field, format!("the tokenizer gives {ids:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Holds the rule by which prompts are cut against its test vectors.
+///
+/// # Errors
+/// [`Refused`] names the plan that differs.
+pub fn check_chunk_plans(bundle: &Bundle, golden: &GoldenGenerations) -> Result<(), Refused> {
+    for (i, plan) in golden.chunk_plans.iter().enumerate() {
+        let cut = chunks(plan.prompt_tokens as usize, plan.chunk_tokens as usize);
+        if !cut.iter().copied().eq(plan.chunks.iter().map(|chunk| *chunk as usize)) {
+            return Err(refused(bundle, &format!("chunk_plans[{i}]"), format!("prompts are cut into {cut:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Runs each prompt alone on a session, and holds the logits after it against the reference's.
+///
+/// # Errors
+/// [`Refused`] names the case that differs.
+pub fn check_session(
+    bundle: &Bundle,
+    golden: &GoldenGenerations,
+    graph: &Graph,
+    session: &mut dyn Decode,
+    limits: &Limits,
+) -> Result<(), Refused> {
+    for (i, case) in golden.cases.iter().enumerate() {
+        let field = format!("generations[{i}].reference.next_token_logits");
+        if case.prompt_ids.len() > limits.context_tokens {
+            let problem = format!("the prompt does not fit into a cache of {} tokens", limits.cache_tokens);
+            return Err(refused(bundle, &field, problem));
+        }
+        let logits = next_token_logits(session, case, limits.chunk_tokens);
+        session.release_row(0);
+        let logits = logits.map_err(|problem| refused(bundle, &field, problem))?;
+        check_tolerance(bundle, graph, &field, &case.reference.next_token_logits, &logits)?;
+    }
+    Ok(())
+}
+
+/// The logits of a case's `logit_ids` after its prompt.
+fn next_token_logits(
+    session: &mut dyn Decode,
+    case: &GoldenGeneration,
+    chunk_tokens: usize,
+) -> Result<Vec<f32>, String> {
+    let prompt = &case.prompt_ids;
+    let mut done = 0;
+    for chunk in chunks(prompt.len(), chunk_tokens) {
+        let tokens = &prompt[done..done + chunk];
+        let logits = session.prefill(0, done, tokens, chunk - 1..chunk).map_err(|error| error.0)?; // [1, vocabulary]
+        done += chunk;
+        if done == prompt.len() {
+            return Ok(case.logit_ids.iter().map(|id| logits[*id as usize]).collect());
+        }
+    }
+    Err("there is no prompt".to_owned())
+}
+
+fn chunks(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
+    let (mut chunks, mut done) = (Vec::new(), 0);
+    while done < prompt_tokens {
+        chunks.push(chunk_at(done, prompt_tokens, chunk_tokens));
+        done += chunks[chunks.len() - 1];
+    }
+    chunks
+}
+
+/// Continues each prompt alone, and then all of them together, through the engine. Tokens must be the golden ones, up to a
+/// near tie; and in company those that came alone, without exception.
+///
+/// # Errors
+/// [`Refused`] names the case that differs.
+pub async fn check_serving(
+    serving: &Serving,
+    generator: &Generator,
+    golden: &GoldenGenerations,
+) -> Result<(), Refused> {
+    let bundle = &serving.bundle;
+    let graph = bundle.manifest.graphs.iter().position(|graph| *graph == serving.graph).unwrap_or(0);
+    let tokens_of = |case: &GoldenGeneration| case.graphs[graph].token_ids.len();
+    let mut alone = Vec::with_capacity(golden.cases.len());
+    for (i, case) in golden.cases.iter().enumerate() {
+        let stream = submit(serving, generator, case, tokens_of(case))?;
+        let tokens = said(serving, stream).await?;
+        if let Err(problem) = check_tokens(&case.graphs[graph], &tokens, golden.clear_margin) {
+            return Err(refused(bundle, &format!("generations[{i}].graphs[{graph}].token_ids"), problem));
+        }
+        alone.push(tokens);
+    }
+    for (i, tokens) in together(serving, generator, &golden.cases, tokens_of).await?.into_iter().enumerate() {
+        if tokens != alone[i] {
+            let field = format!("generations[{i}].graphs[{graph}].token_ids");
+            return Err(refused(bundle, &field, "are others in company than alone".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// What each case says when as many of them run at once as the queue takes.
+async fn together(
+    serving: &Serving,
+    generator: &Generator,
+    cases: &[GoldenGeneration],
+    tokens_of: impl Fn(&GoldenGeneration) -> usize,
+) -> Result<Vec<Vec<u32>>, Refused> {
+    let mut tokens = Vec::with_capacity(cases.len());
+    while let Some(first) = cases.get(tokens.len()) {
+        let mut streams = vec![submit(serving, generator, first, tokens_of(first))?];
+        for case in &cases[tokens.len() + 1..] {
+            match submit(serving, generator, case, tokens_of(case)) {
+                Ok(stream) => streams.push(stream),
+                Err(_) => break, // it goes first in the next round, and there its refusal counts
+            }
+        }
+        tokens.extend(try_join_all(streams.into_iter().map(|stream| said(serving, stream))).await?);
+    }
+    Ok(tokens)
+}
+
+/// Says one token after the shortest prompt.
+///
+/// # Errors
+/// [`Refused`] says why it failed.
+pub async fn probe(serving: &Serving, generator: &Generator, golden: &GoldenGenerations) -> Result<(), Refused> {
+    match golden.cases.iter().min_by_key(|case| case.prompt_ids.len()) {
+        Some(case) => said(serving, submit(serving, generator, case, 1)?).await.map(drop),
+        None => Err(refused(&serving.bundle, "generations", "there is none".to_owned())),
+    }
+}
+
+fn submit(
+    serving: &Serving,
+    generator: &Generator,
+    case: &GoldenGeneration,
+    max_tokens: usize,
+) -> Result<Stream, Refused> {
+    let work = Work {
+        class: Class::Interactive,
+        key: KEY.into(),
+        deadline: None,
+        prompt: case.prompt_ids.clone(),
+        max_tokens,
+        choices: 1,
+        sampling: Sampling::default(),
+        stop: Stop { ignore_eos: true, ..Stop::default() },
+    };
+    generator.engine.submit(work).map_err(|rejected| refused(&serving.bundle, "", rejected.to_string()))
+}
+
+/// All tokens of a stream.
+async fn said(serving: &Serving, mut stream: Stream) -> Result<Vec<u32>, Refused> {
+    let mut tokens = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Event::Delta(delta) => tokens.push(delta.token.token),
+            Event::Done(_) => (),
+            Event::Failed(failure) => return Err(refused(&serving.bundle, "", failure.to_string())),
+        }
+    }
+    Ok(tokens)
+}
+
+/// Holds tokens against the golden ones. Where the golden margin is not clear another token may come, and what follows it
+/// is not compared.
+fn check_tokens(golden: &GoldenContinuation, found: &[u32], clear_margin: f64) -> Result<(), String> {
+    let pairs = golden.token_ids.iter().zip(found).zip(&golden.margins).enumerate();
+    let mut differing = pairs.filter(|(_, ((golden, found), _))| golden != found);
+    match differing.next() {
+        Some((place, ((golden, found), margin))) if f64::from(*margin) >= clear_margin => {
+            Err(format!("token {place} is {found} and not {golden}, which leads by a clear {margin}"))
+        }
+        Some(_) => Ok(()),
+        None if found.len() == golden.token_ids.len() => Ok(()),
+        None => Err(format!("there are {} tokens and not {}", found.len(), golden.token_ids.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_may_differ_from_a_near_tie_on() {
+        let golden =
+            GoldenContinuation { next_token_logits: vec![], token_ids: vec![1, 2, 3], margins: vec![2.0, 0.1, 2.0] };
+        let check = |found: &[u32]| check_tokens(&golden, found, 1.5);
+        assert_eq!(check(&[1, 2, 3]), Ok(()));
+        assert_eq!(check(&[1, 7, 8]), Ok(()));
+        assert!(check(&[7, 2, 3]).unwrap_err().contains("token 0"));
+        assert!(check(&[1, 2, 7]).unwrap_err().contains("token 2"));
+        assert!(check(&[1, 2]).unwrap_err().contains("2 tokens"));
+    }
+}

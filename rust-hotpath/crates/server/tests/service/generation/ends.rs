@@ -1,0 +1,140 @@
+//! Every way in which a stream ends early: its rows are free, and the metrics say why.
+
+use std::time::Duration;
+
+use hotpath_contract::inference::v1::GenerateResponse;
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Status, Streaming};
+
+use super::support::{Generating, TINY, config, generate, listen, open, prompt, request};
+use crate::{
+    sessions::Control,
+    support::{LIMIT, eventually, reason},
+};
+
+/// A stream of which one message was read, and whose second step waits.
+async fn begun(generating: &Generating, control: &Control, max_tokens: u32) -> Streaming<GenerateResponse> {
+    control.close_after(2);
+    let mut stream = open(&generating.client(), request(prompt(1, 10), max_tokens)).await.unwrap();
+    assert!(stream.message().await.unwrap().is_some());
+    eventually("a step that waits", || async { control.waiting().then_some(()) }).await;
+    stream
+}
+
+/// Opens a stream in the background and reads it.
+fn spawn(generating: &Generating, prompt: Vec<u32>, max_tokens: u32) -> JoinHandle<Result<(), Status>> {
+    let client = generating.client();
+    tokio::spawn(async move { generate(&client, request(prompt, max_tokens)).await.map(drop) })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_while_queued_holds_nothing() {
+    let mut config = config();
+    config.generation.max_rows = 1;
+    config.generation.max_choices = 1;
+    let (generating, control) = Generating::controlled(config).await;
+    control.close();
+    let first = spawn(&generating, prompt(1, 4), 4);
+    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
+    let second = spawn(&generating, prompt(2, 4), 4);
+    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    second.abort();
+    generating.wait_for("hotpath_queued_generations", 0.0).await;
+    eventually("its being counted", || async { (generating.ended("cancelled").await == 1.0).then_some(()) }).await;
+    control.open();
+    first.await.unwrap().unwrap();
+    generating.wait_until_free().await;
+    assert!(!control.ran(&prompt(2, 4)), "nothing runs for nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_while_its_prompt_is_read_leaves_before_the_next_chunk() {
+    let (generating, control) = Generating::controlled(config()).await;
+    control.close();
+    let long = prompt(3, 200);
+    let reading = spawn(&generating, long.clone(), 4);
+    eventually("its first chunk", || async { control.ran(&long[..32]).then_some(()) }).await;
+    reading.abort();
+    eventually("its being counted", || async { (generating.ended("cancelled").await == 1.0).then_some(()) }).await;
+    control.open();
+    generating.wait_until_free().await;
+    assert!(!control.ran(&long[32..64]), "one chunk was in the session, and no other runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_in_mid_stream_leaves_before_the_next_step() {
+    let (generating, control) = Generating::controlled(config()).await;
+    let stream = begun(&generating, &control, 400).await;
+    let steps = control.steps();
+    drop(stream);
+    eventually("its being counted", || async { (generating.ended("cancelled").await == 1.0).then_some(()) }).await;
+    control.open();
+    generating.wait_until_free().await;
+    assert_eq!(control.steps(), steps, "the step that was in the session was the last one");
+    assert!(generating.server.metric("hotpath_generated_tokens_total", TINY).await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_is_kept_in_mid_stream() {
+    let (generating, control) = Generating::controlled(config()).await;
+    control.close_after(2);
+    let mut asked = Request::new(request(prompt(1, 10), 400));
+    asked.metadata_mut().insert("grpc-timeout", "1S".parse().unwrap());
+    let mut stream = open(&generating.client(), asked).await.unwrap();
+    assert!(stream.message().await.unwrap().is_some(), "it has begun");
+    let status = listen(stream).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert_eq!(generating.ended("expired").await, 1.0);
+    control.open();
+    generating.wait_until_free().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_is_parked_then_ended_and_holds_up_nobody() {
+    let mut config = config();
+    config.generation.max_rows = 1;
+    config.generation.max_choices = 1;
+    config.generation.slow_reader = Duration::from_millis(300);
+    let generating = Generating::ready(config).await;
+    // Small windows, so that what is not read does not wait in the transport.
+    let narrow = generating.server.endpoint().initial_stream_window_size(1024).connect_lazy();
+    let narrow = hotpath_contract::inference::v1::inference_service_client::InferenceServiceClient::new(narrow);
+    let mut wide = request(prompt(4, 4), 500);
+    wide.top_logprobs = Some(20);
+    let unread = open(&narrow, wide).await.unwrap();
+    generating.wait_for("hotpath_reserved_tokens", 0.0).await; // its row is free, whether or not it is ever read
+    generate(&generating.client(), request(prompt(5, 4), 4)).await.unwrap();
+    let status = listen(unread).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Aborted, "SLOW_READER"));
+    assert_eq!(generating.ended("slow_reader").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_finishes_streams_and_refuses_new_ones() {
+    let (mut generating, control) = Generating::controlled(config()).await;
+    let stream = begun(&generating, &control, 40).await;
+    let client = generating.client();
+    generating.server.stop();
+    let status =
+        eventually("new work being refused", || async { open(&client, request(prompt(2, 4), 4)).await.err() }).await;
+    assert_eq!(reason(&status).0, "HOTPATH_UNAVAILABLE");
+    control.open();
+    let told = listen(stream).await.unwrap();
+    assert_eq!(told.done.unwrap().completion_tokens, 40);
+    tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_fails_ends_its_stream_with_a_reason() {
+    let (generating, control) = Generating::controlled(config()).await;
+    let stream = begun(&generating, &control, 400).await;
+    control.fail(true);
+    control.open();
+    let status = listen(stream).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Internal, "INTERNAL"));
+    assert!(!status.message().contains("a session that fails"), "the cause is for the log: {}", status.message());
+    control.fail(false);
+    generate(&generating.client(), request(prompt(2, 4), 4)).await.unwrap();
+    assert_eq!((generating.ended("failed").await, generating.ended("completed").await), (1.0, 1.0));
+    generating.wait_until_free().await;
+}

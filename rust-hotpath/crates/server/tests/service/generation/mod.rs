@@ -1,0 +1,8 @@
+//! Continuations over gRPC, by a decoder with random weights.
+
+mod company;
+mod ends;
+mod golden;
+mod refusals;
+mod replies;
+mod support;

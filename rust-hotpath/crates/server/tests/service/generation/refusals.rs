@@ -1,0 +1,135 @@
+//! Every field that can be wrong, by name; and the wrong task, both ways.
+
+use hotpath_contract::inference::v1::{
+    Conversation, EmbedRequest, Format, GenerateRequest, JsonObject, Message, Sampling, Scheduling, Stop, TokenIds,
+    format, generate_request::Prompt,
+};
+use hotpath_testing::MODEL;
+use tonic::Status;
+
+use super::support::{Generating, TINY, config, generate, prompt, request};
+use crate::support::{embed, reason, texts};
+
+fn with(change: impl FnOnce(&mut GenerateRequest)) -> GenerateRequest {
+    let mut asked = request(prompt(1, 4), 4);
+    change(&mut asked);
+    asked
+}
+
+fn sampling(change: impl FnOnce(&mut Sampling)) -> GenerateRequest {
+    with(|asked| change(asked.sampling.as_mut().unwrap()))
+}
+
+fn stop(stop: Stop) -> GenerateRequest {
+    with(|asked| asked.stop = Some(stop))
+}
+
+fn says(role: i32) -> GenerateRequest {
+    let messages = vec![Message { role: 2, content: "a".to_owned() }, Message { role, content: "b".to_owned() }];
+    with(|asked| asked.prompt = Some(Prompt::Conversation(Conversation { messages })))
+}
+
+fn biases(count: u32, bias: f32) -> GenerateRequest {
+    sampling(|sampling| sampling.logit_bias = (0..count).map(|id| (id, bias)).collect())
+}
+
+/// Requests with their reason and field.
+fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
+    let ids = |ids: Vec<u32>| Some(Prompt::TokenIds(TokenIds { ids }));
+    let strings = |strings: Vec<String>| stop(Stop { strings, ..Stop::default() });
+    let token_ids = |token_ids: Vec<u32>| stop(Stop { token_ids, ..Stop::default() });
+    vec![
+        (with(|asked| asked.model.clear()), "MISSING_FIELD", "model"),
+        (with(|asked| "unknown".clone_into(&mut asked.model)), "MODEL_NOT_FOUND", "model"),
+        (with(|asked| asked.scheduling = None), "MISSING_FIELD", "scheduling"),
+        (with(|asked| asked.scheduling = Some(Scheduling::default())), "INVALID_VALUE", "scheduling.priority"),
+        (with(|asked| asked.prompt = None), "EMPTY_INPUT", "prompt"),
+        (with(|asked| asked.prompt = Some(Prompt::Text(String::new()))), "EMPTY_INPUT", "text"),
+        (with(|asked| asked.prompt = ids(vec![])), "EMPTY_INPUT", "token_ids"),
+        (
+            with(|asked| asked.prompt = Some(Prompt::Conversation(Conversation::default()))),
+            "EMPTY_INPUT",
+            "conversation.messages",
+        ),
+        (says(0), "INVALID_VALUE", "conversation.messages[1].role"),
+        (says(9), "INVALID_VALUE", "conversation.messages[1].role"),
+        (with(|asked| asked.prompt = ids(vec![5, u32::MAX])), "TOKEN_ID_OUT_OF_RANGE", "token_ids"),
+        (with(|asked| asked.prompt = ids(vec![5; 512])), "INPUT_TOO_LONG", "token_ids"),
+        (with(|asked| asked.max_tokens = 509), "INPUT_TOO_LONG", "token_ids"),
+        (with(|asked| asked.max_tokens = u32::MAX), "INPUT_TOO_LONG", "token_ids"),
+        (with(|asked| asked.prompt = Some(Prompt::Text("word ".repeat(900)))), "INPUT_TOO_LONG", "text"),
+        (with(|asked| asked.choices = 5), "INVALID_VALUE", "choices"),
+        (sampling(|sampling| sampling.temperature = Some(2.5)), "INVALID_VALUE", "sampling.temperature"),
+        (sampling(|sampling| sampling.temperature = Some(f32::NAN)), "INVALID_VALUE", "sampling.temperature"),
+        (sampling(|sampling| sampling.top_p = Some(0.0)), "INVALID_VALUE", "sampling.top_p"),
+        (sampling(|sampling| sampling.min_p = 1.5), "INVALID_VALUE", "sampling.min_p"),
+        (sampling(|sampling| sampling.frequency_penalty = 3.0), "INVALID_VALUE", "sampling.frequency_penalty"),
+        (sampling(|sampling| sampling.presence_penalty = -3.0), "INVALID_VALUE", "sampling.presence_penalty"),
+        (sampling(|sampling| sampling.repetition_penalty = Some(11.0)), "INVALID_VALUE", "sampling.repetition_penalty"),
+        (biases(301, 1.0), "INVALID_VALUE", "sampling.logit_bias"),
+        (biases(1, 101.0), "INVALID_VALUE", "sampling.logit_bias"),
+        (sampling(|sampling| sampling.logit_bias = [(9999, 1.0)].into()), "INVALID_VALUE", "sampling.logit_bias"),
+        (strings(vec!["a".to_owned(); 17]), "INVALID_VALUE", "stop.strings"),
+        (strings(vec!["a".to_owned(), String::new()]), "INVALID_VALUE", "stop.strings[1]"),
+        (strings(vec!["a".repeat(257)]), "INVALID_VALUE", "stop.strings[0]"),
+        (token_ids(vec![1; 65]), "INVALID_VALUE", "stop.token_ids"),
+        (token_ids(vec![1, 9999]), "TOKEN_ID_OUT_OF_RANGE", "stop.token_ids"),
+        (with(|asked| asked.top_logprobs = Some(21)), "INVALID_VALUE", "top_logprobs"),
+        (with(|asked| asked.top_logprobs = Some(u32::MAX)), "INVALID_VALUE", "top_logprobs"),
+        (with(|asked| asked.format = Some(Format::default())), "INVALID_VALUE", "format"),
+        (
+            with(|asked| asked.format = Some(Format { format: Some(format::Format::JsonObject(JsonObject {})) })),
+            "INVALID_VALUE",
+            "format",
+        ),
+        (with(|asked| MODEL.clone_into(&mut asked.model)), "MODEL_TASK_MISMATCH", "model"),
+    ]
+}
+
+fn told(status: &Status) -> (String, String) {
+    let (reason, details) = reason(status);
+    (reason, details.error_info().unwrap().metadata.get("field").cloned().unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_that_is_wrong_is_named() {
+    let mut config = config();
+    config.model_names.push(MODEL.to_owned());
+    let generating = Generating::ready(config).await;
+    let client = generating.client();
+    for (asked, reason, field) in cases() {
+        let status = generate(&client, asked.clone()).await.expect_err(field);
+        assert_eq!(told(&status), (reason.to_owned(), field.to_owned()), "{asked:?}: {}", status.message());
+    }
+    let asked = EmbedRequest { model: TINY.to_owned(), ..texts(&["a"]) };
+    let status = embed(&client, asked).await.unwrap_err();
+    assert_eq!(told(&status), ("MODEL_TASK_MISMATCH".to_owned(), "model".to_owned()), "{}", status.message());
+    generate(&client, request(prompt(1, 4), 4)).await.unwrap();
+    generating.wait_until_free().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_with_a_delay() {
+    let mut config = config();
+    config.limits.max_queued_tokens = 64;
+    config.generation.max_rows = 1;
+    config.generation.max_choices = 1;
+    let (generating, control) = Generating::controlled(config).await;
+    control.close();
+    let spawn = |number| {
+        let client = generating.client();
+        tokio::spawn(async move { generate(&client, request(prompt(number, 4), 4)).await.map(drop) })
+    };
+    let first = spawn(1);
+    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
+    let second = spawn(2);
+    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    let status = generate(&generating.client(), request(prompt(3, 4), 4)).await.unwrap_err();
+    let (reason, details) = reason(&status);
+    assert_eq!(reason, "QUEUE_FULL");
+    assert!(details.retry_info().is_some());
+    assert_eq!(generating.ended("refused").await, 1.0);
+    control.open();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+}
