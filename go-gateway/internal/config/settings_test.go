@@ -26,7 +26,8 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.HTTPAddress != "127.0.0.1:8080" || got.RequestTimeout != 30*time.Second || got.LogLevel != slog.LevelInfo ||
+	if got.HTTPAddress != "127.0.0.1:8080" || got.RequestTimeout != 30*time.Second || got.GenerationTimeout != 5*time.Minute ||
+		got.StreamHeartbeat != 10*time.Second || got.ModerationModel != "moderation-minilm" || got.LogLevel != slog.LevelInfo ||
 		!slices.Equal(got.HotpathAddresses, []string{"127.0.0.1:50051"}) {
 		t.Errorf("got %+v", got)
 	}
@@ -70,6 +71,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 func TestAllFaultsAreReportedTogether(t *testing.T) {
 	env := map[string]string{
 		"GATEWAY_REQUEST_TIMEOUT": "soon", "GATEWAY_MAX_BODY_BYTES": "8MiB", "GATEWAY_KEYS_FILE": "", "GATEWAY_IDLE_TIMEOUT": "0s",
+		"GATEWAY_MODERATION_MODEL": "",
 	}
 	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b", "--log-level", "loud",
 		"--max-inflight-requests", "0", "--metrics-address", "a:65536", "--unknown", "x")
@@ -77,7 +79,8 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, part := range []string{
-		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
+		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty",
+		"GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
 		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
 	} {
 		if !strings.Contains(err.Error(), part) {

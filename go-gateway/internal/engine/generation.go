@@ -6,8 +6,6 @@ import (
 	"io"
 	"time"
 
-	"google.golang.org/grpc/status"
-
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
@@ -33,7 +31,7 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 		start := time.Now()
 		err := e.receive(limited, request, g)
 		e.options.Metrics.HotpathSeconds.WithLabelValues("Generate").Observe(time.Since(start).Seconds())
-		if err != nil && g.done == nil {
+		if err != nil {
 			g.err = generationFault(ctx, err, e.options.GenerationTimeout)
 			e.readiness.failed(request.GetModel(), g.err)
 		}
@@ -50,8 +48,10 @@ func (e *Engine) receive(ctx context.Context, request *inferencev1.GenerateReque
 	for {
 		event, err := stream.Recv()
 		switch {
+		case err != nil && g.done != nil:
+			return nil // all was said, whatever ended it
 		case errors.Is(err, io.EOF):
-			return errNoDone // or it was said: then nobody asks
+			return errNoDone
 		case err != nil:
 			return err
 		case event.GetDone() != nil:
@@ -61,11 +61,7 @@ func (e *Engine) receive(ctx context.Context, request *inferencev1.GenerateReque
 			continue // an event of a later version
 		}
 		e.readiness.succeeded(request.GetModel(), e.options.Now())
-		select {
-		case g.deltas <- event.GetDelta():
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		}
+		g.deltas <- event.GetDelta() // somebody reads: Close does, if nobody else
 	}
 }
 

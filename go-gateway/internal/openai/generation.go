@@ -26,8 +26,10 @@ type GenerationRequest struct {
 	singleStop     bool   // stop was one string, not a list
 }
 
-// Bounds that the contract gives to one request, whatever the model.
+// Bounds of one request, whatever the model: the contract's, but for the first, which is OpenAI's. A model's own is lower;
+// this one bounds what a reply holds for each choice before the hot path is asked.
 const (
+	mostChoices      = 128
 	mostTopLogprobs  = 20
 	mostStopStrings  = 16
 	longestStop      = 256 // bytes
@@ -60,7 +62,7 @@ func (g *generation) fields(own map[string]readField) map[string]readField {
 	shared := map[string]readField{
 		"model":      text(&g.model),
 		"max_tokens": positive(&request.MaxTokens),
-		"n":          positive(&request.Choices),
+		"n":          whole(1, mostChoices, func(v uint32) { request.Choices = v }),
 
 		"temperature":        number(span{least: 0, most: 2}, func(v float32) { sampling.Temperature = &v }),
 		"top_p":              number(span{least: 0, most: 1, open: true}, func(v float32) { sampling.TopP = &v }),

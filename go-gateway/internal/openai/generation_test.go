@@ -1,6 +1,8 @@
 package openai
 
 import (
+	stdjson "encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -143,7 +145,9 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		{`"max_tokens":1.5`, fault.InvalidValue, "max_tokens", "1.5"},
 		{`"max_completion_tokens":-1`, fault.InvalidValue, "max_completion_tokens", "-1"},
 		{`"max_tokens":5,"max_completion_tokens":6`, fault.InvalidValue, "max_tokens", "max_completion_tokens (6)"},
-		{`"n":0`, fault.InvalidValue, "n", "at least 1"},
+		{`"n":0`, fault.InvalidValue, "n", "from 1 to 128"},
+		{`"n":129`, fault.InvalidValue, "n", "from 1 to 128"},
+		{`"n":4294967295`, fault.InvalidValue, "n", "from 1 to 128"},
 		{`"n":"2"`, fault.InvalidValue, "n", "a string"},
 		{`"stop":1`, fault.InvalidValue, "stop", "a list of strings"},
 		{`"stop":""`, fault.InvalidValue, "stop", "1 to 256"},
@@ -330,4 +334,49 @@ func TestGenerationFaultsInHTTPTerms(t *testing.T) {
 	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// FuzzDecodeGeneration holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON for
+// encoding/json too, and a message that Protobuf takes.
+func FuzzDecodeGeneration(f *testing.F) {
+	for _, seed := range []string{
+		hello + "}", hello + `,"stop":["a"],"logit_bias":{"1":2},"stream":true,"stream_options":{"include_usage":true}}`,
+		hello + `,"response_format":{"type":"json_schema","json_schema":{"schema":{"a":[1,null]}}},"seed":-5,"n":2}`,
+		`{"model":"m","prompt":[[1,2]],"tokenizer":"m","logprobs":1}`, `{"model":"m","prompt":["a"],"metadata":{"a":"b"}}`,
+		`{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"\ud800"}]}]}`, `{"messages":[[[`, `{"input":["a"]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for name, decode := range map[string]func([]byte) (proto.Message, error){
+			"chat":       func(body []byte) (proto.Message, error) { return generateOf(DecodeChat(body)) },
+			"completion": func(body []byte) (proto.Message, error) { return generateOf(DecodeCompletion(body)) },
+			"moderation": func(body []byte) (proto.Message, error) {
+				request, err := DecodeModeration(body, "preset")
+				if err != nil {
+					return nil, err
+				}
+				return request.Classify, nil
+			},
+		} {
+			message, err := decode(body)
+			if err != nil {
+				var refused *fault.Fault
+				if !errors.As(err, &refused) || table[refused.Reason].status != 400 {
+					t.Fatalf("%s: %q: %v", name, body, err)
+				}
+				continue
+			}
+			if _, err := proto.Marshal(message); err != nil || !stdjson.Valid(body) {
+				t.Fatalf("%s: %q was accepted: %v", name, body, err)
+			}
+		}
+	})
+}
+
+func generateOf(request *GenerationRequest, err error) (proto.Message, error) {
+	if err != nil {
+		return nil, err
+	}
+	return request.Generate, nil
 }

@@ -109,7 +109,10 @@ func (t *tally) note() {
 	for _, reason := range t.finishes {
 		metrics.Finishes.WithLabelValues(t.model, reason).Inc()
 	}
-	t.ex.work = []slog.Attr{slog.Uint64("completion_tokens", t.told), slog.Any("finish_reasons", t.finishes)}
+	t.ex.work = []slog.Attr{slog.Uint64("completion_tokens", t.told)}
+	if len(t.finishes) > 0 {
+		t.ex.work = append(t.ex.work, slog.Any("finish_reasons", t.finishes))
+	}
 	if t.done == nil {
 		return
 	}
