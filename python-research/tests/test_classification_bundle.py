@@ -105,6 +105,12 @@ def test_another_encoder_is_refused(judge: Bundle, store: Store) -> None:
         bundle.verify(path, store.current_path)
 
 
+def test_a_head_is_no_encoder(judge: Bundle, store: Store, head_files: Files) -> None:
+    path = rewritten(judge, lambda manifest: setattr(manifest.classification, "encoder", "other"))
+    with pytest.raises(BundleError, match=r"classification\.encoder: other makes no vectors"):
+        bundle.verify(path, lambda name: judge.path.with_name(path.name))
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -80,6 +80,7 @@ def test_its_card_tells_what_it_cannot_do(moderation: Bundle) -> None:
         assert f"| {each['name']} | {each['texts']:,} | {each['positives']} " in card
     assert "no training data" in card
     assert "harassment/threatening" in card
+    assert "| My neighbours are Muslims. | **hate 0." in card  # what is known to be wrong is not hidden
     assert (moderation.path / bundle.QUALITY_PLOT).read_bytes().startswith(b"\x89PNG")
 
 

@@ -178,6 +178,8 @@ def text_encoders(bundle: Bundle, find_current: FindCurrent | None) -> list[Text
     if find_current is None:
         raise BundleError(f"{MANIFEST}: classification.encoder: {task.encoder} is needed to replay the golden cases")
     encoder = read(find_current(task.encoder))
+    if not encoder.manifest.HasField("embedding"):
+        raise BundleError(f"{MANIFEST}: classification.encoder: {task.encoder} makes no vectors")
     trained_on, found = task.encoder_sha256, encoder.manifest.source.sha256
     if found != trained_on:
         raise BundleError(

@@ -45,7 +45,8 @@ def export(recipe: HeadRecipe, store: Store, cache: pathlib.Path, step: Step) ->
         raise ExportError(f"head.json: trained on {head.encoder} {head.encoder_sha256}: train it again")
     with step("Ask the NumPy references for the golden cases"):
         files = bundle_files(recipe.name, source, head, checkpoint)
-    files |= card.render(recipe.name, source, head, card.load_scores(source), fingerprint(recipe), common_card.today())
+    mistakes = card.Probes(card.PROBES, golden.reference_scores(head, checkpoint, card.PROBES))
+    files |= card.render(recipe.name, source, head, mistakes, fingerprint(recipe), common_card.today())
     with step("Replay the golden cases and write the bundle"):
         return store.add(recipe.name, files)
 

@@ -34,13 +34,22 @@ TEXTS = (
 
 def make(head: Head, checkpoint: Checkpoint) -> bundle_pb2.ClassificationGoldenFile:
     """Return the golden cases of a head on an encoder."""
-    reference, tokenizer = SentenceEncoder(checkpoint), checkpoint.tokenizer()
     golden = bundle_pb2.ClassificationGoldenFile()
-    for text in TEXTS:
+    for text, scores in zip(TEXTS, reference_scores(head, checkpoint, TEXTS), strict=True):
+        golden.classifications.add(text=text, scores=scores)
+    return golden
+
+
+def reference_scores(head: Head, checkpoint: Checkpoint, texts: Sequence[str]) -> np.ndarray:
+    """Return the scores [texts, labels] of the NumPy references of encoder and head."""
+    reference, tokenizer = SentenceEncoder(checkpoint), checkpoint.tokenizer()
+
+    def scores(text: str) -> np.ndarray:
         parts = windows(tokenizer.encode(text).ids, checkpoint.max_tokens)
         vectors = np.stack([reference.embed(part) for part in parts]).astype(np.float64)  # [windows, dimensions]
-        golden.classifications.add(text=text, scores=head.scores(vectors).max(axis=0))
-    return golden
+        return np.asarray(head.scores(vectors).max(axis=0))
+
+    return np.stack([scores(text) for text in texts])
 
 
 def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
