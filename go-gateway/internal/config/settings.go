@@ -28,8 +28,9 @@ const (
 	defaultRequestTimeout = 30 * time.Second
 	// Some 10 000 tokens of a small model alone, and more than what its context holds with 8 others beside it.
 	defaultGenerationTimeout = 5 * time.Minute
-	// A sixth of the shortest idle limit that proxies commonly have.
-	defaultStreamHeartbeat = 10 * time.Second
+	// A quarter of the idle limit that proxies commonly have, and longer than a request waits for its turn by the hot path's
+	// default: a refusal for a full queue is then an ordinary reply, which clients repeat.
+	defaultStreamHeartbeat = 15 * time.Second
 
 	defaultModerationModel = "moderation-minilm"
 
@@ -106,7 +107,7 @@ func (s *Settings) settings() []setting {
 		duration("generation-timeout", &s.GenerationTimeout, defaultGenerationTimeout, time.Millisecond, day,
 			"Time that a request which generates text has in the hot path.", "Then it is answered with 504, or its stream ends with that error, and its work is dropped."),
 		duration("stream-heartbeat", &s.StreamHeartbeat, defaultStreamHeartbeat, time.Millisecond, day,
-			"How long a stream may be silent before it gets a comment.", "Longer than the idle limit of a proxy in front, it makes the proxy drop requests that wait for their turn."),
+			"How long a stream may be silent before it gets a comment.", "Longer than the idle limit of a proxy in front, it makes the proxy drop requests that wait for their turn. After the first comment an error is an event of the stream, not a status."),
 		text("moderation-model", "name", &s.ModerationModel, defaultModerationModel,
 			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
 		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
