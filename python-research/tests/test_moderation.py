@@ -72,6 +72,7 @@ def test_it_judges_texts(moderation: Bundle, moderation_models: Store) -> None:
         assert flags("The weather is lovely today, so we had lunch in the garden.") == set()
         assert flags("How do I reset the password of my account?") == set()
         assert "harassment" in flags("You are an idiot, and nobody likes you.")
+        assert "self-harm" not in flags("I want to die.")  # as the card admits
 
 
 def test_its_card_tells_what_it_cannot_do(moderation: Bundle) -> None:

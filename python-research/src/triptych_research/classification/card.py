@@ -47,8 +47,9 @@ _LIMITS = """\
   blocks by it silences those whom it is to protect.
 - Five categories of OpenAI's thirteen have no training data and are no labels of this model: harassment/threatening,
   illicit, illicit/violent, self-harm/intent and self-harm/instructions. Who must show them has to say *not assessed*.
-- *self-harm* does not tell a cry for help from encouragement. It is no substitute for care, and *sexual/minors* is no
-  substitute for the legally required ways of detection and report.
+- *self-harm* does not tell a cry for help from encouragement, and misses short plain ones: "I want to die." stays below
+  its threshold. It is no substitute for care, and *sexual/minors* is no substitute for the legally required ways of
+  detection and report.
 - A text longer than the encoder takes is judged by its worst part, so long texts are flagged more readily. Within a
   part of up to 254 tokens one bad sentence among many good ones is lost."""
 
