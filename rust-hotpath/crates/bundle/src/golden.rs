@@ -1,8 +1,10 @@
 //! The golden cases: what the reference implementation says of some texts.
 
+mod classification;
 mod embedding;
 mod generation;
 
+pub use classification::GoldenClassification;
 pub use embedding::GoldenEmbedding;
 pub use generation::{GoldenChunkPlan, GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt};
 
@@ -15,6 +17,8 @@ pub enum Golden {
     Embeddings(Vec<GoldenEmbedding>),
     /// `triptych.bundle.v1.GenerationGoldenFile`.
     Generations(GoldenGenerations),
+    /// `triptych.bundle.v1.ClassificationGoldenFile`.
+    Classifications(Vec<GoldenClassification>),
 }
 
 /// Parses and checks the golden file's bytes against the manifest that they come with.
@@ -22,12 +26,13 @@ pub(crate) fn parse(json: &[u8], manifest: &Manifest) -> Result<Golden, Refused>
     match &manifest.task {
         Task::Embedding(task) => Ok(Golden::Embeddings(embedding::parse(json, manifest, task)?)),
         Task::Generation(_) => Ok(Golden::Generations(generation::parse(json, manifest)?)),
+        Task::Classification(task) => Ok(Golden::Classifications(classification::parse(json, manifest, task)?)),
     }
 }
 
 /// Checks a case's ids: at least one, and neither more nor higher than the manifest's tokenizer allows.
 fn check_ids(ids: &[u32], manifest: &Manifest) -> Result<(), String> {
-    let limits = &manifest.tokenizer;
+    let limits = manifest.tokenizer().map_err(|refused| refused.to_string())?;
     if ids.is_empty() || ids.len() > limits.max_tokens as usize {
         return Err(format!("{} ids are not 1 to {}", ids.len(), limits.max_tokens));
     }
@@ -35,7 +40,7 @@ fn check_ids(ids: &[u32], manifest: &Manifest) -> Result<(), String> {
 }
 
 fn check_below_vocabulary(ids: &[u32], manifest: &Manifest) -> Result<(), String> {
-    let vocabulary_size = manifest.tokenizer.vocabulary_size;
+    let vocabulary_size = manifest.tokenizer().map_err(|refused| refused.to_string())?.vocabulary_size;
     match ids.iter().find(|id| **id >= vocabulary_size) {
         Some(id) => Err(format!("{id} is not below {vocabulary_size}")),
         None => Ok(()),

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod classification;
 mod folder;
 mod generation;
 mod golden;
@@ -14,10 +15,12 @@ mod manifest;
 mod refused;
 mod strict_json;
 
+pub use classification::{ClassLabel, Classification};
 pub use folder::{Bundle, Revision, Stamp, hash};
 pub use generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role};
 pub use golden::{
-    Golden, GoldenChunkPlan, GoldenContinuation, GoldenEmbedding, GoldenGeneration, GoldenGenerations, GoldenPrompt,
+    Golden, GoldenChunkPlan, GoldenClassification, GoldenContinuation, GoldenEmbedding, GoldenGeneration,
+    GoldenGenerations, GoldenPrompt,
 };
 pub use hotpath_contract::bundle::v1::{ChatPlace, CpuFeature, ElementType, Pooling, Precision};
 pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Task, Tensor, Tokenizer, Tolerance, is_model_name};

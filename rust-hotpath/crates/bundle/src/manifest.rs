@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest};
 
-use crate::{Generation, Refused, generation, strict_json};
+use crate::{Classification, Generation, Refused, classification, generation, strict_json};
 
 /// Name of the manifest's file.
 pub(crate) const FILE: &str = "bundle.json";
 
 /// The only format version that this reader knows.
 const FORMAT_VERSION: u32 = 1;
+
+const ANOTHER_TASK: &str = "is missing: the model does another task";
 
 /// A checked `triptych.bundle.v1.Manifest`. The fields' meaning is documented there.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,18 +23,21 @@ pub struct Manifest {
     pub files: Vec<File>,
     pub onnxruntime_version: String,
     pub graphs: Vec<Graph>,
-    pub tokenizer: Tokenizer,
+    /// `None` for a head, which uses its encoder's.
+    pub tokenizer: Option<Tokenizer>,
     pub golden_file: String,
     pub task: Task,
 }
 
 /// What a model does, and what a caller must know to do it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     /// Text to vector.
     Embedding(Embedding),
     /// Text to its continuation.
     Generation(Generation),
+    /// Text to scores of labels.
+    Classification(Classification),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +117,7 @@ impl Manifest {
     pub fn embedding(&self) -> Result<&Embedding, Refused> {
         match &self.task {
             Task::Embedding(embedding) => Ok(embedding),
-            Task::Generation(_) => Err(Refused::field(FILE, "embedding", "is missing: the model does another task")),
+            _ => Err(Refused::field(FILE, "embedding", ANOTHER_TASK)),
         }
     }
 
@@ -123,8 +128,27 @@ impl Manifest {
     pub fn generation(&self) -> Result<&Generation, Refused> {
         match &self.task {
             Task::Generation(generation) => Ok(generation),
-            Task::Embedding(_) => Err(Refused::field(FILE, "generation", "is missing: the model does another task")),
+            _ => Err(Refused::field(FILE, "generation", ANOTHER_TASK)),
         }
+    }
+
+    /// The classification task.
+    ///
+    /// # Errors
+    /// [`Refused`] when the model does another task.
+    pub fn classification(&self) -> Result<&Classification, Refused> {
+        match &self.task {
+            Task::Classification(classification) => Ok(classification),
+            _ => Err(Refused::field(FILE, "classification", ANOTHER_TASK)),
+        }
+    }
+
+    /// The tokenizer and its bounds.
+    ///
+    /// # Errors
+    /// [`Refused`] for a head, which has none of its own.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Refused> {
+        needed(self.tokenizer.as_ref())
     }
 
     /// Parses and checks the bytes of `bundle.json`.
@@ -141,12 +165,25 @@ impl Manifest {
             check(files.iter().any(|file| file.path == path), field, || format!("\"{path}\" is not among the files"))?;
             Ok(path)
         };
-        let tokenizer = required(proto.tokenizer, "tokenizer")?;
         let task = required(proto.task, "embedding")?;
-        let tokenizer = Tokenizer {
-            file: known(tokenizer.file, "tokenizer.file")?,
-            vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
-            max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
+        let tokenizer = proto.tokenizer.map(|tokenizer| {
+            Ok(Tokenizer {
+                file: known(tokenizer.file, "tokenizer.file")?,
+                vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
+                max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
+            })
+        });
+        let tokenizer = tokenizer.transpose()?;
+        let task = match task {
+            manifest::Task::Embedding(task) => {
+                needed(tokenizer.as_ref())?;
+                Task::Embedding(embedding(task)?)
+            }
+            manifest::Task::Generation(task) => Task::Generation(generation::read(task, needed(tokenizer.as_ref())?)?),
+            manifest::Task::Classification(task) => {
+                check(tokenizer.is_none(), "tokenizer", || "is there: a head uses its encoder's".to_owned())?;
+                Task::Classification(classification::read(task, &proto.name)?)
+            }
         };
         Ok(Self {
             name: name(proto.name)?,
@@ -154,13 +191,7 @@ impl Manifest {
             onnxruntime_version: text(proto.onnxruntime_version, "onnxruntime_version")?,
             graphs: graphs(proto.graphs, known)?,
             golden_file: known(proto.golden_file, "golden_file")?,
-            task: match task {
-                manifest::Task::Embedding(embedding) => Task::Embedding(self::embedding(embedding)?),
-                manifest::Task::Generation(task) => Task::Generation(generation::read(task, &tokenizer)?),
-                manifest::Task::Classification(_) => {
-                    return Err(Refused::field(FILE, "classification", "is a task that this reader does not know"));
-                }
-            },
+            task,
             tokenizer,
             files,
         })
@@ -174,6 +205,10 @@ pub fn is_model_name(name: &str) -> bool {
     name.len() <= 64
         && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte))
+}
+
+fn needed(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer, Refused> {
+    tokenizer.ok_or_else(|| Refused::field(FILE, "tokenizer", "missing field \"tokenizer\""))
 }
 
 fn name(name: String) -> Result<String, Refused> {
@@ -303,7 +338,7 @@ pub(crate) fn positive(value: u32, field: &str) -> Result<u32, Refused> {
     Ok(value)
 }
 
-fn sha256(value: String, field: &str) -> Result<String, Refused> {
+pub(crate) fn sha256(value: String, field: &str) -> Result<String, Refused> {
     let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     check(value.len() == 64 && value.bytes().all(hexadecimal), field, || {
         format!("\"{value}\" is not 64 lower-case hexadecimal digits")

@@ -131,7 +131,7 @@ impl Decoder {
         capacity: usize,
     ) -> Result<Self, Refused> {
         let cache = bundle.manifest.generation()?.kv_cache;
-        let tokenizer = &bundle.manifest.tokenizer;
+        let tokenizer = bundle.manifest.tokenizer()?;
         signature(graph, cache, tokenizer.vocabulary_size)?;
         let session = session::open(library, bundle, graph, threads)?;
         let extent = Extent {

@@ -8,6 +8,7 @@
 mod decoder;
 mod encoder;
 mod graph;
+mod head;
 mod library;
 mod pack;
 mod pooling;
@@ -16,6 +17,7 @@ mod session;
 pub use decoder::{Decode, Decoder, Extent, Step, chunk_at};
 pub use encoder::Encoder;
 pub use graph::{choose, cpu_has};
+pub use head::Head;
 pub use library::{Library, LibraryError};
 pub use pooling::shorten;
 pub use session::Threads;

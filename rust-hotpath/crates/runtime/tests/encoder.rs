@@ -44,7 +44,8 @@ fn an_id_beyond_the_vocabulary_fails_and_the_session_lives() {
     let mut encoder = encoder(&bundle, Precision::Int8);
     let good = &golden_embeddings(&bundle)[0];
     let before = encoder.encode(&[&good.token_ids]).unwrap();
-    let error = encoder.encode(&[&good.token_ids, &[bundle.manifest.tokenizer.vocabulary_size]]).unwrap_err();
+    let error =
+        encoder.encode(&[&good.token_ids, &[bundle.manifest.tokenizer().unwrap().vocabulary_size]]).unwrap_err();
     assert!(error.to_string().contains("indices"), "{error}");
     assert_eq!(encoder.encode(&[&good.token_ids]).unwrap(), before);
 }

@@ -15,7 +15,7 @@ use tracing::Span;
 use crate::{
     call::Call,
     error::Error,
-    inference::{Inference, duration},
+    inference::{Inference, count, duration},
     metrics::{Generated, Metrics, Outcome},
     models::serving::Serving,
     requests::{
@@ -37,7 +37,7 @@ impl Inference {
         generate::format(request.format.as_ref())?;
         let serving = model.ready()?;
         let generator = serving.generator()?;
-        let vocabulary_size = serving.bundle.manifest.tokenizer.vocabulary_size;
+        let vocabulary_size = generator.texts.limits.vocabulary_size;
         let choices = generate::choices(request.choices, generator.max_choices)?;
         let sampling = generate::sampling(&request, vocabulary_size, fresh_seed)?;
         let stop = generate::stop(request.stop, vocabulary_size)?;
@@ -71,16 +71,17 @@ fn fresh_seed() -> u64 {
 fn ids(serving: &Serving, prompt: Prompt) -> Result<Vec<u32>, Error> {
     let field = prompt.field();
     let fault = |error: TokenizeError| Error::Internal { cause: error.0 };
+    let generator = serving.generator()?;
     let ids = match prompt {
-        Prompt::Text(text) => serving.tokenizer.ids(&text).map_err(fault)?,
+        Prompt::Text(text) => generator.texts.tokenizer.ids(&text).map_err(fault)?,
         Prompt::Conversation(messages) => {
-            let chat = serving.generator()?.chat.as_ref();
+            let chat = generator.chat.as_ref();
             let chat = chat.ok_or_else(|| serving.does_not("has no chat template, it only continues texts"))?;
             chat.ids(&messages).map_err(fault)?
         }
         Prompt::Ids(ids) => ids,
     };
-    generate::known_ids(field, &ids, serving.bundle.manifest.tokenizer.vocabulary_size)?;
+    generate::known_ids(field, &ids, generator.texts.limits.vocabulary_size)?;
     if ids.is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(ids) }
 }
 
@@ -179,10 +180,6 @@ impl Telling {
             }),
         })
     }
-}
-
-fn count(tokens: usize) -> Result<u32, Error> {
-    u32::try_from(tokens).map_err(|error| Error::Internal { cause: error.to_string() })
 }
 
 /// Counts a generation when it ends; one that is dropped was cancelled.

@@ -54,9 +54,8 @@ impl InferenceService for Inference {
     }
 
     async fn classify(&self, request: Request<ClassifyRequest>) -> Result<Response<ClassifyResponse>, Status> {
-        // No task of the bundles that are served here has labels.
-        let serving = self.models.find(&request.into_inner().model)?.ready()?;
-        Err(serving.does_not("does not classify").into())
+        let call = Call::of(request.extensions());
+        Ok(Response::new(self.classify_texts(call, request.into_inner()).await?))
     }
 }
 
@@ -69,7 +68,7 @@ impl Inference {
         let embedder = serving.embedder()?;
         let dimensions = requests::dimensions(request.dimensions, &embedder.task.dimensions)?;
 
-        let (owner, truncate, bytes) = (serving.clone(), request.truncate, bytes_of(&inputs));
+        let (owner, truncate, bytes) = (embedder.texts.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
         let tokenized = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
         let token_counts = tokenized.ids.iter().map(|ids| count(ids.len())).collect::<Result<_, _>>()?;
@@ -90,7 +89,7 @@ impl Inference {
     }
 
     /// Runs inputs and counts what became of them, also when the call is dropped meanwhile.
-    async fn run(&self, call: Call, model: &str, embedder: &Embedder, work: Work) -> Result<Done, Error> {
+    pub(crate) async fn run(&self, call: Call, model: &str, embedder: &Embedder, work: Work) -> Result<Done, Error> {
         let mut ending =
             Ending { metrics: &self.metrics, model, inputs: work.inputs.len(), outcome: Outcome::Cancelled };
         let running = async { Ok(embedder.scheduler.submit(work)?.result().await?) };
@@ -107,7 +106,8 @@ impl Inference {
         requests::texts(&request.texts, self.max_inputs)?;
         let serving = model.ready()?;
         let bytes = request.texts.iter().map(String::len).sum();
-        let tokenizing = move |caller: &_| tokenization::tokens(&serving, &request.texts, caller);
+        let texts = serving.texts()?;
+        let tokenizing = move |caller: &_| tokenization::tokens(&texts, &request.texts, caller);
         let texts = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }
@@ -140,7 +140,7 @@ pub(crate) fn duration(took: std::time::Duration) -> Option<prost_types::Duratio
     prost_types::Duration::try_from(took).ok()
 }
 
-fn count(tokens: usize) -> Result<u32, Error> {
+pub(crate) fn count(tokens: usize) -> Result<u32, Error> {
     u32::try_from(tokens).map_err(|error| Error::Internal { cause: error.to_string() })
 }
 

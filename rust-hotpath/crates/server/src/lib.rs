@@ -1,4 +1,4 @@
-//! The hot path's service: gRPC in, vectors and continuations out.
+//! The hot path's service: gRPC in, vectors, continuations and scores out.
 //!
 //! | module | job |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | [`program`] | the subcommands |
 //! | [`serve`], [`signals`] | the life of the process: wiring, and drain |
 //! | [`call`] | what every call has: deadline, span, count |
-//! | [`inference`], [`generate`], [`model_service`] | the services |
+//! | [`inference`], [`generate`], [`classify`], [`model_service`] | the services |
 //! | [`requests`], [`tokenization`] | what a request must be, and its ids |
 //! | [`models`], [`health`] | what is served, what is promoted, what works |
 //! | [`error`] | what can go wrong, and its form in gRPC |
@@ -18,6 +18,7 @@
 
 pub mod args;
 pub mod call;
+pub mod classify;
 pub mod config;
 pub mod error;
 pub mod generate;

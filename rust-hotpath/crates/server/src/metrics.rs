@@ -304,6 +304,7 @@ impl Metrics {
                 set(&of.reserved_tokens, labels, load.reserved_tokens);
                 set(&of.kept_tokens, labels, load.kept_tokens);
             }
+            Worker::Classification(_) => (), // its work waits and runs as its encoder's
         }
     }
 }

@@ -40,12 +40,11 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
         serving.precision().clone_into(&mut description.precision);
         description.create_time = Some(serving.bundle.create_time.into());
         description.owner.clone_from(&manifest.source.owner);
-        let mut limits = Limits {
-            max_tokens: manifest.tokenizer.max_tokens,
-            max_inputs: number(max_inputs),
-            vocabulary_size: manifest.tokenizer.vocabulary_size,
-            max_choices: 0,
-        };
+        let mut limits = Limits { max_inputs: number(max_inputs), ..Limits::default() };
+        if let Ok(texts) = serving.texts() {
+            limits.max_tokens = texts.limits.max_tokens;
+            limits.vocabulary_size = texts.limits.vocabulary_size;
+        }
         match &serving.worker {
             Worker::Embedding(embedder) => description.dimensions.clone_from(&embedder.task.dimensions),
             Worker::Generation(generator) => {
@@ -54,6 +53,7 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
                 description.default_max_tokens = number(generator.default_max_tokens);
                 description.chat = generator.chat.is_some();
             }
+            Worker::Classification(_) => limits.max_tokens = u32::MAX, // a text of any length is judged whole
         }
         description.limits = Some(limits);
     }

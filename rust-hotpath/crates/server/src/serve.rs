@@ -137,6 +137,7 @@ impl Running {
             sessions,
             generation: config.generation,
             metrics: self.calls.metrics.clone(),
+            served: self.models.clone(),
             alive: self.sessions.clone(),
         });
         for model in self.models.iter() {

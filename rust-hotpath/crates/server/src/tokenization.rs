@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use hotpath_contract::inference::v1::TokenizedText;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{error::Error, models::serving::Serving, requests::Input};
+use crate::{error::Error, models::serving::Texts, requests::Input};
 
 /// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
 /// thread and back costs some tens of microseconds.
@@ -22,7 +22,11 @@ pub struct Tokenization {
 pub struct Caller(Weak<()>);
 
 impl Caller {
-    fn check(&self) -> Result<(), Error> {
+    /// Whether somebody waits.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if nobody does.
+    pub fn check(&self) -> Result<(), Error> {
         if self.0.strong_count() == 0 { Err(Error::Cancelled) } else { Ok(()) }
     }
 }
@@ -70,15 +74,15 @@ impl Tokenization {
 ///
 /// # Errors
 /// [`Error::TokenIdOutOfRange`], [`Error::InputTooLong`] unless `truncate`, [`Error::Cancelled`].
-pub fn ids(serving: &Serving, inputs: Vec<Input>, truncate: bool, caller: &Caller) -> Result<Tokenized, Error> {
-    let limits = &serving.bundle.manifest.tokenizer;
+pub fn ids(texts: &Texts, inputs: Vec<Input>, truncate: bool, caller: &Caller) -> Result<Tokenized, Error> {
+    let limits = &texts.limits;
     let max_tokens = limits.max_tokens as usize;
     let mut tokenized = Tokenized { ids: Vec::with_capacity(inputs.len()), truncated: Vec::new() };
     for (i, input) in (0_u32..).zip(inputs) {
         caller.check()?;
         let field = || format!("inputs[{i}]");
         let mut ids = match input {
-            Input::Text(text) => serving.tokenizer.ids(&text).map_err(|error| Error::Internal { cause: error.0 })?,
+            Input::Text(text) => texts.tokenizer.ids(&text).map_err(|error| Error::Internal { cause: error.0 })?,
             Input::Ids(ids) => ids,
         };
         if let Some(place) = ids.iter().position(|id| *id >= limits.vocabulary_size) {
@@ -89,7 +93,7 @@ pub fn ids(serving: &Serving, inputs: Vec<Input>, truncate: bool, caller: &Calle
             if !truncate {
                 return Err(Error::InputTooLong { field: field(), actual: ids.len(), limit: max_tokens });
             }
-            serving.tokenizer.truncate(&mut ids, max_tokens);
+            texts.tokenizer.truncate(&mut ids, max_tokens);
             tokenized.truncated.push(i);
         }
         tokenized.ids.push(ids);
@@ -101,10 +105,10 @@ pub fn ids(serving: &Serving, inputs: Vec<Input>, truncate: bool, caller: &Calle
 ///
 /// # Errors
 /// [`Error::Cancelled`].
-pub fn tokens(serving: &Serving, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
+pub fn tokens(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
     let one = |text: &String| {
         caller.check()?;
-        let tokens = serving.tokenizer.tokens(text).map_err(|error| Error::Internal { cause: error.0 })?;
+        let tokens = of.tokenizer.tokens(text).map_err(|error| Error::Internal { cause: error.0 })?;
         Ok(TokenizedText {
             token_count: u32::try_from(tokens.ids.len())
                 .map_err(|error| Error::Internal { cause: error.to_string() })?,

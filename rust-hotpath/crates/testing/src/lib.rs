@@ -23,6 +23,9 @@ pub const MODEL: &str = "all-minilm-l6-v2";
 /// The generation model that the repository makes by default.
 pub const GENERATION_MODEL: &str = "smollm2-135m-instruct";
 
+/// The classification model that the repository makes by default, on [`MODEL`].
+pub const CLASSIFICATION_MODEL: &str = "moderation-minilm";
+
 /// The folder of models.
 ///
 /// # Panics
@@ -81,6 +84,15 @@ pub fn generation_bundle() -> Bundle {
     open(&models_dir_with(GENERATION_MODEL).join(GENERATION_MODEL))
 }
 
+/// The promoted bundle of the default classification model.
+///
+/// # Panics
+/// When it is refused.
+#[must_use]
+pub fn classification_bundle() -> Bundle {
+    open(&models_dir_with(CLASSIFICATION_MODEL).join(CLASSIFICATION_MODEL))
+}
+
 /// The golden cases of an embedding model.
 ///
 /// # Panics
@@ -89,7 +101,7 @@ pub fn generation_bundle() -> Bundle {
 pub fn golden_embeddings(bundle: &Bundle) -> &[GoldenEmbedding] {
     match &bundle.golden {
         Golden::Embeddings(cases) => cases,
-        Golden::Generations(_) => panic!("{} does another task", bundle.manifest.name),
+        _ => panic!("{} does another task", bundle.manifest.name),
     }
 }
 
@@ -101,7 +113,7 @@ pub fn golden_embeddings(bundle: &Bundle) -> &[GoldenEmbedding] {
 pub fn golden_generations(bundle: &Bundle) -> &GoldenGenerations {
     match &bundle.golden {
         Golden::Generations(golden) => golden,
-        Golden::Embeddings(_) => panic!("{} does another task", bundle.manifest.name),
+        _ => panic!("{} does another task", bundle.manifest.name),
     }
 }
 

@@ -8,6 +8,7 @@ mod chat;
 mod detokenizer;
 mod stop_strings;
 mod vocabulary;
+mod windows;
 
 pub use chat::Chat;
 pub use detokenizer::Detokenizer;
@@ -20,6 +21,8 @@ use hotpath_bundle::{Bundle, Refused};
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// How many special tokens begin every text, as BERT's `[CLS]`.
+    prefix: usize,
     /// The special tokens that end every text, as BERT's `[SEP]`.
     suffix: Vec<u32>,
 }
@@ -45,7 +48,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Refused`] when the file is no tokenizer, or has ids that the manifest says do not exist.
     pub fn load(bundle: &Bundle) -> Result<Self, Refused> {
-        let manifest = &bundle.manifest.tokenizer;
+        let manifest = bundle.manifest.tokenizer()?;
         let refuse =
             |field: &str, problem: String| Refused { file: manifest.file.clone(), field: field.into(), problem };
         let mut inner = tokenizers::Tokenizer::from_file(bundle.path(&manifest.file))
@@ -56,12 +59,12 @@ impl Tokenizer {
             let problem = format!("has id {id}, the manifest's vocabulary_size is {}", manifest.vocabulary_size);
             return Err(refuse("model.vocab", problem));
         }
-        let suffix = suffix(&inner).map_err(|error| refuse("post_processor", error.0))?;
+        let (prefix, suffix) = frame(&inner).map_err(|error| refuse("post_processor", error.0))?;
         if suffix.len() >= manifest.max_tokens as usize {
             let problem = format!("adds {} tokens, the manifest's max_tokens is {}", suffix.len(), manifest.max_tokens);
             return Err(refuse("post_processor", problem));
         }
-        Ok(Self { inner, suffix })
+        Ok(Self { inner, prefix, suffix })
     }
 
     /// The ids of a text, special tokens included.
@@ -87,6 +90,15 @@ impl Tokenizer {
         })
     }
 
+    /// The inputs of at most `max_tokens` that the whole of a text is run as: one, or windows of like length, each with the
+    /// special tokens that a text has.
+    ///
+    /// # Errors
+    /// [`TokenizeError`] when the tokenizer fails.
+    pub fn windows(&self, text: &str, max_tokens: usize) -> Result<Vec<Vec<u32>>, TokenizeError> {
+        Ok(windows::windows(&self.ids(text)?, self.prefix, self.suffix.len(), max_tokens))
+    }
+
     /// Keeps the first `max_tokens` of a text's ids. The special tokens that end it are among them if they ended it before.
     pub fn truncate(&self, ids: &mut Vec<u32>, max_tokens: usize) {
         if ids.len() <= max_tokens {
@@ -101,13 +113,13 @@ impl Tokenizer {
     }
 }
 
-/// What a tokenizer puts after every text.
-fn suffix(tokenizer: &tokenizers::Tokenizer) -> Result<Vec<u32>, TokenizeError> {
+/// How many tokens a tokenizer puts before every text, and which ones after it.
+fn frame(tokenizer: &tokenizers::Tokenizer) -> Result<(usize, Vec<u32>), TokenizeError> {
     let bare = tokenizer.encode_fast("a", false)?;
     let whole = tokenizer.encode_fast("a", true)?;
     let (bare, whole) = (bare.get_ids(), whole.get_ids());
     let place = whole.windows(bare.len().max(1)).position(|part| part == bare);
-    Ok(place.map_or_else(Vec::new, |place| whole[place + bare.len()..].to_vec()))
+    Ok(place.map_or_else(|| (0, Vec::new()), |place| (place, whole[place + bare.len()..].to_vec())))
 }
 
 impl From<tokenizers::Error> for TokenizeError {

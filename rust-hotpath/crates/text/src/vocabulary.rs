@@ -32,7 +32,7 @@ impl Vocabulary {
     /// # Errors
     /// [`Refused`] when the tokenizer does not spell bytes in a known way.
     pub fn load(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<Self, Refused> {
-        let manifest = &bundle.manifest.tokenizer;
+        let manifest = bundle.manifest.tokenizer()?;
         let spelling = spelling(&tokenizer.inner).ok_or_else(|| Refused {
             file: manifest.file.clone(),
             field: "decoder".to_owned(),

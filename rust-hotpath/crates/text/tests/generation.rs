@@ -24,7 +24,7 @@ impl Parts {
         Self {
             vocabulary: Arc::new(Vocabulary::load(&bundle, &tokenizer).unwrap()),
             chat: Chat::load(&bundle, &tokenizer).unwrap().unwrap(),
-            library: tokenizers::Tokenizer::from_file(bundle.path(&bundle.manifest.tokenizer.file)).unwrap(),
+            library: tokenizers::Tokenizer::from_file(bundle.path(&bundle.manifest.tokenizer().unwrap().file)).unwrap(),
             tokenizer,
             bundle,
         }

@@ -33,7 +33,7 @@ fn offsets_are_bytes_of_the_original_text() {
 
 /// The library's own truncation, which the service does not use because it says nothing of what it cut.
 fn truncated_by_the_library(text: &str, max_length: usize) -> Vec<u32> {
-    let mut other = tokenizers::Tokenizer::from_file(BUNDLE.path(&BUNDLE.manifest.tokenizer.file)).unwrap();
+    let mut other = tokenizers::Tokenizer::from_file(BUNDLE.path(&BUNDLE.manifest.tokenizer().unwrap().file)).unwrap();
     let truncation = tokenizers::TruncationParams { max_length, ..Default::default() };
     other.with_padding(None).with_truncation(Some(truncation)).unwrap();
     other.encode_fast(text, true).unwrap().get_ids().to_vec()
@@ -65,13 +65,13 @@ fn padding_and_truncation_of_the_file_are_off() {
 #[test]
 fn a_vocabulary_beyond_the_manifests_is_refused() {
     let mut bundle = BUNDLE.clone();
-    bundle.manifest.tokenizer.vocabulary_size -= 1;
+    bundle.manifest.tokenizer.as_mut().unwrap().vocabulary_size -= 1;
     let refused = Tokenizer::load(&bundle).unwrap_err();
     assert_eq!((refused.file.as_str(), refused.field.as_str()), ("tokenizer.json", "model.vocab"));
-    bundle.manifest.tokenizer.max_tokens = 1;
-    bundle.manifest.tokenizer.vocabulary_size += 1;
+    bundle.manifest.tokenizer.as_mut().unwrap().max_tokens = 1;
+    bundle.manifest.tokenizer.as_mut().unwrap().vocabulary_size += 1;
     assert_eq!(Tokenizer::load(&bundle).unwrap_err().field, "post_processor");
-    bundle.manifest.tokenizer.file = "golden.json".to_owned();
+    bundle.manifest.tokenizer.as_mut().unwrap().file = "golden.json".to_owned();
     assert_eq!(Tokenizer::load(&bundle).unwrap_err().file, "golden.json");
 }
 
@@ -81,7 +81,7 @@ proptest! {
         let ids = TOKENIZER.ids(&text).unwrap();
         let tokens = TOKENIZER.tokens(&text).unwrap();
         prop_assert_eq!(&ids, &tokens.ids);
-        prop_assert!(ids.iter().all(|id| *id < BUNDLE.manifest.tokenizer.vocabulary_size));
+        prop_assert!(ids.iter().all(|id| *id < BUNDLE.manifest.tokenizer().unwrap().vocabulary_size));
         prop_assert_eq!((tokens.byte_starts.len(), tokens.byte_ends.len()), (ids.len(), ids.len()));
         for (start, end) in tokens.byte_starts.iter().zip(&tokens.byte_ends) {
             prop_assert!(start <= end && text.get(*start as usize..*end as usize).is_some(), "{start}..{end}");

@@ -116,10 +116,31 @@ fn values_out_of_range_are_refused_by_field() {
         (&format!("{template}/0/pieces/1/text"), json!(""), "generation.chat_template[0].pieces[1].text"),
         (template, json!([markup, markup]), "generation.chat_template[1].place"),
     ];
-    for (whole, cases) in [(sample::embedding().0, embedding), (sample::generation().0, generation)] {
+    let label = json!({"name": "rude", "threshold": 0.5});
+    let tokenizer = json!({"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8});
+    let classification: &[(&str, Value, &str)] = &[
+        ("/classification/encoder", json!("Upper"), "classification.encoder"),
+        ("/classification/encoder", json!("sample"), "classification.encoder"),
+        ("/classification/encoder_sha256", json!("00"), "classification.encoder_sha256"),
+        ("/classification/labels", json!([]), "classification.labels"),
+        ("/classification/labels", json!([label, label]), "classification.labels[1].name"),
+        ("/classification/labels/1/name", json!(""), "classification.labels[1].name"),
+        ("/classification/labels/0/threshold", json!(0), "classification.labels[0].threshold"),
+        ("/classification/labels/0/threshold", json!("NaN"), "classification.labels[0].threshold"),
+        ("/classification/labels/0/threshold", json!(1.5), "classification.labels[0].threshold"),
+        ("/tokenizer", tokenizer, "tokenizer"),
+    ];
+    for (whole, cases) in [
+        (sample::embedding().0, embedding),
+        (sample::generation().0, generation),
+        (sample::classification().0, classification),
+    ] {
         for (pointer, value, field) in cases {
             let mut manifest = whole.clone();
-            *manifest.pointer_mut(pointer).unwrap() = value.clone();
+            match manifest.pointer_mut(pointer) {
+                Some(place) => *place = value.clone(),
+                None => manifest[&pointer[1..]] = value.clone(),
+            }
             let refused = Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap_err();
             assert_eq!((refused.file.as_str(), refused.field.as_str()), ("bundle.json", *field), "{value}: {refused}");
         }
@@ -147,6 +168,18 @@ fn a_generation_manifest_says_what_it_says() {
 }
 
 #[test]
+fn a_head_names_its_encoder_and_has_no_tokenizer() {
+    let bundle = Sample::write_with(sample::classification(), |_| (), |_| ()).open().unwrap();
+    let task = bundle.manifest.classification().unwrap();
+    assert_eq!(
+        (task.encoder.as_str(), task.labels[1].name.as_str(), task.labels[1].threshold),
+        ("another", "kind", 0.75)
+    );
+    assert_eq!(bundle.manifest.tokenizer().unwrap_err().field, "tokenizer");
+    assert!(matches!(bundle.golden, Golden::Classifications(cases) if cases.len() == 2));
+}
+
+#[test]
 fn golden_cases_out_of_range_are_refused_by_field() {
     let embeddings: &[(&str, Value, &str)] = &[
         ("/embeddings/0/token_ids", json!([]), "embeddings[0].token_ids"),
@@ -171,7 +204,14 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/generations/0/graphs", json!([]), "generations[0].graphs"),
         ("/clear_margin", json!(0), "clear_margin"),
     ];
-    for (kind, cases) in [(KINDS[0], embeddings), (KINDS[1], generations)] {
+    let classifications: &[(&str, Value, &str)] = &[
+        ("/classifications/0/scores", json!([0.5]), "classifications[0]"),
+        ("/classifications/1/scores/0", json!(1.5), "classifications[1]"),
+        ("/classifications/1/scores/0", json!("NaN"), "classifications[1]"),
+        ("/classifications/1/text", json!(""), "classifications[1]"),
+        ("/classifications", json!([{"text": "one", "scores": [0.5, 0.5]}]), "classifications"),
+    ];
+    for (kind, cases) in [(KINDS[0], embeddings), (KINDS[1], generations), (KINDS[2], classifications)] {
         for (pointer, value, field) in cases {
             let change = |golden: &mut Value| *golden.pointer_mut(pointer).unwrap() = value.clone();
             let refused = Sample::write_with(kind(), |_| (), change).open().unwrap_err();

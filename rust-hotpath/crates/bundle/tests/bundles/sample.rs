@@ -10,7 +10,7 @@ pub const TOKENIZER: &[u8] = b"{\"tokenizer\": 1}";
 const MODEL: &[u8] = b"a graph";
 
 /// Each kind of manifest with its golden file.
-pub const KINDS: [fn() -> (Value, Value); 2] = [embedding, generation];
+pub const KINDS: [fn() -> (Value, Value); 3] = [embedding, generation, classification];
 
 /// A manifest of an embedding model and its golden file.
 pub fn embedding() -> (Value, Value) {
@@ -44,6 +44,22 @@ pub fn generation() -> (Value, Value) {
             "place": "CHAT_PLACE_BEFORE_USER",
             "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
         }],
+    });
+    (manifest, golden)
+}
+
+/// A manifest of a classification model and its golden file.
+pub fn classification() -> (Value, Value) {
+    let golden = json!({"classifications": [
+        {"text": "one", "scores": [0.25, 1.0]},
+        {"text": "one more", "scores": [0.0, 0.5]},
+    ]});
+    let mut manifest = manifest(&golden);
+    manifest.as_object_mut().unwrap().remove("tokenizer");
+    manifest["classification"] = json!({
+        "encoder": "another",
+        "encoder_sha256": "1".repeat(64),
+        "labels": [{"name": "rude", "threshold": 0.5}, {"name": "kind", "threshold": 0.75}],
     });
     (manifest, golden)
 }

@@ -23,7 +23,7 @@ struct Case {
 fn cases(model: &Model, count: usize, longest: usize, seed: u64) -> Vec<Case> {
     let mut random = Random(seed);
     let mut session = model.session(1);
-    let vocabulary = model.bundle.manifest.tokenizer.vocabulary_size as usize;
+    let vocabulary = model.bundle.manifest.tokenizer().unwrap().vocabulary_size as usize;
     let own = model.bundle.manifest.generation().unwrap().stop_token_ids.clone();
     let token = |seed: usize, place: usize| u32::try_from((seed * 7919 + place * 104_729 + 13) % vocabulary).unwrap();
     let mut case = |number: usize| {

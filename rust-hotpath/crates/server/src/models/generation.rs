@@ -6,13 +6,14 @@ use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
 use hotpath_generation::{Engine, Limits, Settings};
 use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
 use hotpath_scheduler as scheduler;
-use hotpath_text::{Chat, Tokenizer, Vocabulary};
+use hotpath_text::{Chat, Vocabulary};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     golden,
     load::{LoadError, Loader},
     pulse::Pulse,
+    serving::Texts,
 };
 
 /// The cache's memory comes in pages of this size, one head's keys or values of some tokens in each.
@@ -47,6 +48,8 @@ pub struct GenerationSettings {
 /// Continues ids.
 #[derive(Debug)]
 pub struct Generator {
+    /// Text to ids.
+    pub texts: Arc<Texts>,
     /// Its session, and which rows of it run next.
     pub engine: Engine,
     /// Conversations to ids; `None` where the model only continues texts.
@@ -61,28 +64,24 @@ pub struct Generator {
 
 impl Generator {
     /// Makes a bundle's session, and replays its golden cases on it.
-    pub(super) fn load(
-        loader: &Loader,
-        bundle: &Bundle,
-        graph: &Graph,
-        tokenizer: &Tokenizer,
-        pulse: Arc<Pulse>,
-    ) -> Result<Self, LoadError> {
+    pub(super) fn load(loader: &Loader, bundle: &Bundle, graph: &Graph, pulse: Arc<Pulse>) -> Result<Self, LoadError> {
         let Golden::Generations(golden) = &bundle.golden else {
             return Err("the golden cases are of another task than the manifest".into());
         };
         let settings = &loader.generation;
         let limits = limits(settings, loader.limits, bundle)?;
-        let chat = Chat::load(bundle, tokenizer)?;
-        golden::generation::check_tokenizer(bundle, golden, tokenizer, chat.as_ref())?;
+        let texts = Arc::new(Loader::texts(bundle)?);
+        let chat = Chat::load(bundle, &texts.tokenizer)?;
+        golden::generation::check_tokenizer(bundle, golden, &texts.tokenizer, chat.as_ref())?;
         golden::generation::check_chunk_plans(bundle, golden)?;
         let session = loader.sessions.decoder(bundle, graph, settings.threads, limits.rows(), limits.context_tokens)?;
         let mut session = Box::new(Tracked { session, _alive: loader.alive.token() });
         golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
-        let vocabulary = Arc::new(Vocabulary::load(bundle, tokenizer)?);
+        let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
         let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
         Ok(Self {
+            texts,
             engine: Engine::start(session, of_engine, pulse)?,
             chat,
             vocabulary,
@@ -119,7 +118,7 @@ fn limits(settings: &GenerationSettings, queue: scheduler::Limits, bundle: &Bund
         batch: settings.max_rows,
         cache_tokens,
         granule,
-        context_tokens: cache_tokens.min(bundle.manifest.tokenizer.max_tokens as usize),
+        context_tokens: cache_tokens.min(bundle.manifest.tokenizer()?.max_tokens as usize),
         chunk_tokens: settings.chunk_tokens.min(task.max_chunk_tokens as usize),
         max_queued_tokens: queue.max_queued_tokens,
         max_wait: queue.max_wait,

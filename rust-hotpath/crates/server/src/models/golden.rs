@@ -1,5 +1,6 @@
 //! The golden cases, replayed through the service's own parts.
 
+pub mod classification;
 pub mod embedding;
 pub mod generation;
 
@@ -22,6 +23,9 @@ pub async fn check(serving: &Serving) -> Result<(), Refused> {
         (Worker::Generation(generator), Golden::Generations(golden)) => {
             generation::check_serving(serving, generator, golden).await
         }
+        (Worker::Classification(classifier), Golden::Classifications(cases)) => {
+            classification::check_serving(serving, classifier, cases).await
+        }
         _ => Err(of_another_task(&serving.bundle)),
     }
 }
@@ -35,6 +39,9 @@ pub async fn probe(serving: &Serving) -> Result<(), Refused> {
         (Worker::Embedding(embedder), Golden::Embeddings(cases)) => embedding::probe(serving, embedder, cases).await,
         (Worker::Generation(generator), Golden::Generations(golden)) => {
             generation::probe(serving, generator, golden).await
+        }
+        (Worker::Classification(classifier), Golden::Classifications(cases)) => {
+            classification::probe(serving, classifier, cases).await
         }
         _ => Err(of_another_task(&serving.bundle)),
     }

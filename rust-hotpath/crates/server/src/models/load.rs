@@ -4,18 +4,20 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use hotpath_bundle::{Bundle, Graph, Manifest, Precision, Refused, Revision, Stamp, Task};
 use hotpath_contract::inference::v1 as inference;
-use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Library, Threads, choose, cpu_has};
+use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Head, Library, Threads, choose, cpu_has};
 use hotpath_scheduler::Limits;
 use hotpath_text::Tokenizer;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    Models,
+    classification::Classifier,
     embedding::Embedder,
     generation::{GenerationSettings, Generator},
     golden,
     pulse::Pulse,
-    serving::{Serving, Worker},
+    serving::{Serving, Texts, Worker},
 };
 use crate::metrics::Metrics;
 
@@ -39,6 +41,12 @@ pub trait Sessions: Send + Sync {
         rows: usize,
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused>;
+
+    /// One that turns vectors into scores.
+    ///
+    /// # Errors
+    /// [`Refused`] when the graph cannot be run.
+    fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused>;
 }
 
 /// Those of ONNX Runtime.
@@ -56,6 +64,10 @@ impl Sessions for Library {
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused> {
         Ok(Box::new(Decoder::load(self, bundle, graph, threads, rows, capacity)?))
+    }
+
+    fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
+        Head::load(self, bundle, graph)
     }
 }
 
@@ -76,6 +88,8 @@ pub struct Loader {
     pub sessions: Arc<dyn Sessions>,
     /// Sees every run.
     pub metrics: Arc<Metrics>,
+    /// Every model of the process: a head is served with another one.
+    pub served: Models,
     /// Knows every session that is alive.
     pub alive: TaskTracker,
 }
@@ -103,6 +117,7 @@ impl Loader {
         Ok(match Manifest::open(&self.models.join(model), revision)?.task {
             Task::Embedding(_) => inference::Task::Embedding,
             Task::Generation(_) => inference::Task::Generation,
+            Task::Classification(_) => inference::Task::Classification,
         })
     }
 
@@ -118,19 +133,23 @@ impl Loader {
     }
 
     fn open(&self, bundle: Bundle) -> Result<Serving, LoadError> {
-        let tokenizer = Tokenizer::load(&bundle)?;
         let precision = match bundle.manifest.task {
             Task::Embedding(_) => self.precision,
             Task::Generation(_) => self.generation.precision,
+            Task::Classification(_) => None,
         };
         let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
         let pulse = Arc::new(Pulse::new(self.metrics.clone()));
         let worker = match bundle.manifest.task {
-            Task::Embedding(_) => Worker::Embedding(Embedder::load(self, &bundle, &graph, &tokenizer, pulse.clone())?),
-            Task::Generation(_) => {
-                Worker::Generation(Box::new(Generator::load(self, &bundle, &graph, &tokenizer, pulse.clone())?))
-            }
+            Task::Embedding(_) => Worker::Embedding(Embedder::load(self, &bundle, &graph, pulse.clone())?),
+            Task::Generation(_) => Worker::Generation(Box::new(Generator::load(self, &bundle, &graph, pulse.clone())?)),
+            Task::Classification(_) => Worker::Classification(Classifier::load(self, &bundle, &graph)?),
         };
-        Ok(Serving { bundle, graph, tokenizer, worker, pulse })
+        Ok(Serving { bundle, graph, worker, pulse })
+    }
+
+    /// How a bundle's texts become ids.
+    pub(super) fn texts(bundle: &Bundle) -> Result<Texts, Refused> {
+        Ok(Texts { tokenizer: Tokenizer::load(bundle)?, limits: bundle.manifest.tokenizer()?.clone() })
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use hotpath_bundle::{Bundle, Graph, Precision};
 use hotpath_contract::inference::v1::Task;
-use hotpath_text::Tokenizer;
+use hotpath_text::{TokenizeError, Tokenizer};
 
-use super::{embedding::Embedder, generation::Generator, pulse::Pulse};
+use super::{classification::Classifier, embedding::Embedder, generation::Generator, pulse::Pulse};
 use crate::error::Error;
 
 /// A loaded revision.
@@ -16,8 +16,6 @@ pub struct Serving {
     pub bundle: Bundle,
     /// The graph that its sessions run.
     pub graph: Graph,
-    /// Text to ids.
-    pub tokenizer: Tokenizer,
     /// What does its task.
     pub worker: Worker,
     /// When an inference last succeeded.
@@ -31,6 +29,27 @@ pub enum Worker {
     Embedding(Embedder),
     /// Ids to their continuation.
     Generation(Box<Generator>),
+    /// Another model's vectors to scores.
+    Classification(Classifier),
+}
+
+/// How texts become ids, and what bounds them.
+#[derive(Debug)]
+pub struct Texts {
+    /// Text to ids.
+    pub tokenizer: Tokenizer,
+    /// The bounds.
+    pub limits: hotpath_bundle::Tokenizer,
+}
+
+impl Texts {
+    /// The inputs that the whole of a text is run as.
+    ///
+    /// # Errors
+    /// [`TokenizeError`] when the tokenizer fails.
+    pub fn windows(&self, text: &str) -> Result<Vec<Vec<u32>>, TokenizeError> {
+        self.tokenizer.windows(text, self.limits.max_tokens as usize)
+    }
 }
 
 impl Serving {
@@ -40,6 +59,7 @@ impl Serving {
         match self.worker {
             Worker::Embedding(_) => Task::Embedding,
             Worker::Generation(_) => Task::Generation,
+            Worker::Classification(_) => Task::Classification,
         }
     }
 
@@ -50,7 +70,7 @@ impl Serving {
     pub fn embedder(&self) -> Result<&Embedder, Error> {
         match &self.worker {
             Worker::Embedding(embedder) => Ok(embedder),
-            Worker::Generation(_) => Err(self.does_not("makes no vectors")),
+            _ => Err(self.does_not("makes no vectors")),
         }
     }
 
@@ -61,7 +81,33 @@ impl Serving {
     pub fn generator(&self) -> Result<&Generator, Error> {
         match &self.worker {
             Worker::Generation(generator) => Ok(generator),
-            Worker::Embedding(_) => Err(self.does_not("does not generate")),
+            _ => Err(self.does_not("does not generate")),
+        }
+    }
+
+    /// What scores texts.
+    ///
+    /// # Errors
+    /// [`Error::ModelTaskMismatch`].
+    pub fn classifier(&self) -> Result<&Classifier, Error> {
+        match &self.worker {
+            Worker::Classification(classifier) => Ok(classifier),
+            _ => Err(self.does_not("does not classify")),
+        }
+    }
+
+    /// How its texts become ids; a head's are its encoder's.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotReady`] when a head's encoder cannot serve.
+    pub fn texts(&self) -> Result<Arc<Texts>, Error> {
+        match &self.worker {
+            Worker::Embedding(embedder) => Ok(embedder.texts.clone()),
+            Worker::Generation(generator) => Ok(generator.texts.clone()),
+            Worker::Classification(classifier) => {
+                let not_ready = |_| Error::ModelNotReady { model: self.bundle.manifest.name.clone() };
+                Ok(classifier.encoder().map_err(not_ready)?.embedder()?.texts.clone())
+            }
         }
     }
 

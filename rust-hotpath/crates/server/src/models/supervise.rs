@@ -6,7 +6,7 @@ use std::{
 };
 
 use hotpath_bundle::Stamp;
-use hotpath_contract::inference::v1::ModelState;
+use hotpath_contract::inference::v1::{ModelState, Task};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Model, Now, golden, load::Loader, serving::Serving};
@@ -68,7 +68,7 @@ impl Supervisor {
         self.seen = Some(stamp);
         let revision = match self.loader.promoted(self.model.name()) {
             Ok(revision) => revision,
-            Err(refused) => return self.refuse("", refused.to_string()),
+            Err(refused) => return self.refuse("", &refused.to_string()),
         };
         if self.serving.as_ref().is_some_and(|serving| serving.bundle.revision == revision) {
             self.refused.clear();
@@ -86,13 +86,23 @@ impl Supervisor {
                 self.serving = Some(Arc::new(serving));
                 self.refused.clear();
             }
-            Err(error) => self.refuse(revision.as_str(), error.to_string()),
+            Err(error) => {
+                self.refuse(revision.as_str(), &error.to_string());
+                if self.model.now().task == Task::Classification {
+                    self.seen = None; // it may have been its encoder's fault, which its own files do not show
+                }
+            }
         }
     }
 
-    fn refuse(&mut self, revision: &str, reason: String) {
-        tracing::warn!(model = self.model.name(), revision, reason, "revision refused");
-        self.refused = if revision.is_empty() { reason } else { format!("revision {revision} refused: {reason}") };
+    fn refuse(&mut self, revision: &str, reason: &str) {
+        let model = self.model.name();
+        let refused =
+            if revision.is_empty() { reason.to_owned() } else { format!("revision {revision} refused: {reason}") };
+        if refused != self.refused {
+            tracing::warn!(model, revision, reason, "revision refused");
+            self.refused = refused;
+        }
     }
 
     /// Makes an inference of its own where no other succeeded lately.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotpath_bundle::{Bundle, Graph, Refused};
-use hotpath_runtime::{Decode, Decoder, Encode, Extent, RunError, Step, Threads};
+use hotpath_runtime::{Decode, Decoder, Encode, Extent, Head, RunError, Step, Threads};
 use hotpath_server::models::load::Sessions;
 use hotpath_testing::{golden_embeddings, library};
 
@@ -110,6 +110,10 @@ impl Sessions for Controlled {
     ) -> Result<Box<dyn Decode>, Refused> {
         let decoder = Decoder::load(&library(), bundle, graph, threads, rows, capacity)?;
         Ok(Box::new(ControlledDecoder { control: self.0.clone(), decoder }))
+    }
+
+    fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
+        Head::load(&library(), bundle, graph)
     }
 }
 

@@ -116,9 +116,13 @@ impl TestServer {
         InferenceServiceClient::new(self.channel()).max_decoding_message_size(64 << 20)
     }
 
-    pub async fn model(&self) -> Model {
+    pub async fn models(&self) -> Vec<Model> {
         let mut client = ModelServiceClient::new(self.channel());
-        client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models.remove(0)
+        client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models
+    }
+
+    pub async fn model(&self) -> Model {
+        self.models().await.remove(0)
     }
 
     pub async fn wait_for(&self, holds: impl Fn(&Model) -> bool) -> Model {

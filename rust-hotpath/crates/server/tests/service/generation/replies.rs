@@ -26,7 +26,7 @@ fn finishes(told: &Told) -> Vec<Reason> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_model_is_described() {
     let generating = Generating::ready(config()).await;
-    let model = generating.models().await.remove(0);
+    let model = generating.server.models().await.remove(0);
     let limits = model.limits.unwrap();
     assert_eq!((model.name.as_str(), model.task()), (TINY, Task::Generation));
     assert_eq!((limits.max_tokens, limits.max_choices), (512, 4));

@@ -3,9 +3,8 @@
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use hotpath_contract::inference::v1::{
-    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ListModelsRequest, Model, ModelState, Priority,
-    Sampling, Scheduling, Stop, TokenIds, generate_request::Prompt, generate_response::Event,
-    inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
+    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ModelState, Priority, Sampling, Scheduling, Stop,
+    TokenIds, generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
 };
 use hotpath_server::{config::Config, models::load::Sessions};
 use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
@@ -63,7 +62,7 @@ impl Generating {
     async fn ready_with(config: Config, sessions: Arc<dyn Sessions>) -> Self {
         let generating = Self::start(config, sessions).await;
         eventually("all models being ready", || async {
-            generating.models().await.iter().all(|model| model.state() == ModelState::Ready).then_some(())
+            generating.server.models().await.iter().all(|model| model.state() == ModelState::Ready).then_some(())
         })
         .await;
         generating
@@ -79,11 +78,6 @@ impl Generating {
 
     pub fn client(&self) -> InferenceServiceClient<Channel> {
         self.server.client()
-    }
-
-    pub async fn models(&self) -> Vec<Model> {
-        let mut client = ModelServiceClient::new(self.server.channel());
-        client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models
     }
 
     /// Waits until a gauge has a value.

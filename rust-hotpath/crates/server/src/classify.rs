@@ -1,0 +1,65 @@
+//! `Classify`: a request's way from its message to its reply, through the encoder's scheduler.
+
+use hotpath_contract::inference::v1::{Classification, ClassifyRequest, ClassifyResponse, Label, Timings};
+use hotpath_scheduler::Work;
+
+use crate::{
+    call::Call,
+    error::Error,
+    inference::{Inference, count, duration},
+    models::serving::Texts,
+    requests,
+    tokenization::Caller,
+};
+
+impl Inference {
+    pub(crate) async fn classify_texts(&self, call: Call, request: ClassifyRequest) -> Result<ClassifyResponse, Error> {
+        let model = self.models.find(&request.model)?;
+        let turn = requests::turn(request.scheduling)?;
+        requests::texts(&request.texts, self.max_inputs)?;
+        let serving = model.ready()?;
+        let classifier = serving.classifier()?;
+        let encoder = classifier.encoder().map_err(|_| Error::ModelNotReady { model: model.name().to_owned() })?;
+        let embedder = encoder.embedder()?;
+
+        let (texts, owner) = (request.texts, embedder.texts.clone());
+        let bytes = texts.iter().map(String::len).sum();
+        let tokenizing = move |caller: &_| windows(&owner, &texts, caller);
+        let windows = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let token_counts = windows.iter().map(|of_text| count(of_text.iter().map(Vec::len).sum()));
+        let token_counts = token_counts.collect::<Result<_, _>>()?;
+        let counts: Vec<usize> = windows.iter().map(Vec::len).collect();
+        let tokenize = call.started.elapsed();
+
+        let inputs = windows.into_iter().flatten().collect();
+        let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs };
+        let done = self.run(call, model.name(), embedder, work).await?;
+        let scores = classifier.scores(&counts, &done.vectors).map_err(|error| Error::Internal { cause: error.0 })?;
+        serving.pulse.beat();
+        Ok(ClassifyResponse {
+            revision: serving.bundle.revision.to_string(),
+            labels: classifier.task.labels.iter().map(label).collect(),
+            classifications: scores.into_iter().map(|scores| Classification { scores }).collect(),
+            token_counts,
+            timings: Some(Timings {
+                tokenize: duration(tokenize),
+                queue: duration(done.queue),
+                inference: duration(done.inference),
+            }),
+        })
+    }
+}
+
+/// The windows of each text.
+fn windows(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<Vec<Vec<u32>>>, Error> {
+    let one = |text: &String| {
+        caller.check()?;
+        of.windows(text).map_err(|error| Error::Internal { cause: error.0 })
+    };
+    texts.iter().map(one).collect()
+}
+
+#[allow(clippy::cast_possible_truncation)] // as exact as scores are
+fn label(label: &hotpath_bundle::ClassLabel) -> Label {
+    Label { name: label.name.clone(), threshold: label.threshold as f32 }
+}

@@ -1,0 +1,148 @@
+//! Scores of texts, by the default head on the default encoder.
+
+use std::{fs, sync::Arc};
+
+use hotpath_bundle::{Bundle, Golden, GoldenClassification, Revision};
+use hotpath_contract::inference::v1::{
+    ClassifyRequest, ClassifyResponse, Model, ModelState, Priority, Scheduling, Task, TokenizeRequest,
+};
+use hotpath_server::config::Config;
+use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::Status;
+
+use crate::support::{OwnModels, TestServer, config as plain, embed, eventually, reason, texts};
+
+fn config() -> Config {
+    Config { model_names: vec![MODEL.to_owned(), CLASSIFICATION_MODEL.to_owned()], ..plain() }
+}
+
+async fn classifier(server: &TestServer, holds: impl Fn(&Model) -> bool) -> Model {
+    eventually("the head being as expected", || async {
+        server.models().await.into_iter().find(|model| model.name == CLASSIFICATION_MODEL && holds(model))
+    })
+    .await
+}
+
+async fn ready(config: Config) -> TestServer {
+    let server = TestServer::start(config).await;
+    classifier(&server, |model| model.state() == ModelState::Ready).await;
+    server
+}
+
+fn request(texts: &[&str]) -> ClassifyRequest {
+    let scheduling = Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() };
+    ClassifyRequest {
+        model: CLASSIFICATION_MODEL.to_owned(),
+        texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+        scheduling: Some(scheduling),
+    }
+}
+
+async fn classify(server: &TestServer, request: ClassifyRequest) -> Result<ClassifyResponse, Status> {
+    server.client().classify(request).await.map(tonic::Response::into_inner)
+}
+
+fn golden(bundle: &Bundle) -> &[GoldenClassification] {
+    match &bundle.golden {
+        Golden::Classifications(cases) => cases,
+        _ => panic!("{} does another task", bundle.manifest.name),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scores_come_in_order_with_labels_and_are_the_same_alone() {
+    let (server, bundle) = (ready(config()).await, classification_bundle());
+    let cases = golden(&bundle);
+    let reply = classify(&server, request(&cases.iter().map(|case| case.text.as_str()).collect::<Vec<_>>())).await;
+    let reply = reply.unwrap();
+    let task = bundle.manifest.classification().unwrap();
+    assert_eq!(reply.revision, bundle.revision.as_str());
+    assert!(reply.labels.iter().map(|label| &label.name).eq(task.labels.iter().map(|label| &label.name)));
+    assert!(reply.labels.iter().all(|label| label.threshold > 0.0));
+    let tolerance = bundle.manifest.graphs[0].tolerance.max_abs_error;
+    for (i, case) in cases.iter().enumerate() {
+        let scores = &reply.classifications[i].scores;
+        let error = scores.iter().zip(&case.scores).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        assert!(scores.len() == case.scores.len() && error <= tolerance, "\"{}\" is off by {error}", case.text);
+        let alone = classify(&server, request(&[&case.text])).await.unwrap();
+        assert_eq!(&alone.classifications[0].scores, scores, "\"{}\" depends on its company", case.text);
+        assert_eq!(alone.token_counts[0], reply.token_counts[i]);
+    }
+    assert!(reply.timings.unwrap().inference.unwrap().nanos > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_is_judged_whole() {
+    let server = ready(config()).await;
+    let (rude, dull) = ("You are an idiot, and nobody likes you. ", "The committee approved the minutes. ");
+    let long = dull.repeat(60) + &rude.repeat(30) + &dull.repeat(60);
+    let reply = classify(&server, request(&[&long, &dull.repeat(120)])).await.unwrap();
+    let tokenized = TokenizeRequest { model: CLASSIFICATION_MODEL.to_owned(), texts: vec![long] };
+    let count = server.client().tokenize(tokenized).await.unwrap().into_inner().texts[0].token_count;
+    assert!(count > 1000 && reply.token_counts[0] > count, "each window has the special tokens: {reply:?}");
+    let highest = |i: usize| reply.classifications[i].scores.iter().copied().fold(0.0, f32::max);
+    assert!(highest(0) > 2.0 * highest(1), "what is in the middle counts: {} and {}", highest(0), highest(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_described_and_refuses_by_field() {
+    let server = ready(config()).await;
+    let model = classifier(&server, |_| true).await;
+    assert_eq!((model.task(), model.precision.as_str()), (Task::Classification, "fp32"));
+    assert_eq!(model.limits.unwrap().max_inputs, 2048);
+    let unscheduled = ClassifyRequest { scheduling: None, ..request(&["a"]) };
+    let of_encoder = ClassifyRequest { model: MODEL.to_owned(), ..request(&["a"]) };
+    for (request, expected, field) in [
+        (request(&[]), "EMPTY_INPUT", "texts"),
+        (request(&["a", ""]), "EMPTY_INPUT", "texts[1]"),
+        (request(&vec!["a"; 2049]), "TOO_MANY_INPUTS", "texts"),
+        (unscheduled, "MISSING_FIELD", "scheduling"),
+        (of_encoder, "MODEL_TASK_MISMATCH", "model"),
+    ] {
+        let status = classify(&server, request).await.unwrap_err();
+        let (found, details) = reason(&status);
+        assert_eq!((found.as_str(), details.error_info().unwrap().metadata["field"].as_str()), (expected, field));
+    }
+    let mut of_head = texts(&["a"]);
+    of_head.model = CLASSIFICATION_MODEL.to_owned();
+    assert_eq!(reason(&embed(&server.client(), of_head).await.unwrap_err()).0, "MODEL_TASK_MISMATCH");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_without_its_encoder_does_not_serve_and_says_so() {
+    let mut config = config();
+    config.model_names = vec![CLASSIFICATION_MODEL.to_owned()];
+    let server = TestServer::start(config).await;
+    let failed = classifier(&server, |model| model.state() == ModelState::Failed).await;
+    assert!(failed.status_message.contains(MODEL), "{}", failed.status_message);
+    assert_eq!(failed.task(), Task::Classification);
+}
+
+/// A folder with the encoder as it is, and the head with another manifest.
+fn trained_on_another_encoder() -> (OwnModels, TempDir) {
+    let models = OwnModels::of(CLASSIFICATION_MODEL, &models_dir().join(CLASSIFICATION_MODEL));
+    let folder = models.model().join(Revision::current(&models.model()).unwrap().as_str());
+    let mut manifest: Value = serde_json::from_slice(&fs::read(folder.join("bundle.json")).unwrap()).unwrap();
+    manifest["classification"]["encoder_sha256"] = "0".repeat(64).into();
+    let revision = models.add(&serde_json::to_vec(&manifest).unwrap());
+    models.promote(&revision);
+    let both = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(models.model(), both.path().join(CLASSIFICATION_MODEL)).unwrap();
+    let encoder = fs::canonicalize(models_dir().join(MODEL)).unwrap();
+    std::os::unix::fs::symlink(encoder, both.path().join(MODEL)).unwrap();
+    (models, both)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_another_encoder_does_not_serve_and_says_so() {
+    let (_head, both) = trained_on_another_encoder();
+    let mut config = config();
+    config.models = both.path().to_owned();
+    let server = TestServer::start_with(config, Arc::new(library())).await;
+    let failed = classifier(&server, |model| model.status_message.contains("was trained on")).await;
+    assert_eq!(failed.state(), ModelState::Failed);
+    assert_eq!(reason(&classify(&server, request(&["a"])).await.unwrap_err()).0, "MODEL_NOT_READY");
+    assert!(embed(&server.client(), texts(&["a"])).await.is_ok(), "the encoder serves alone");
+}
