@@ -111,6 +111,7 @@ impl Engine {
             sampling: Arc::new(work.sampling),
             stop_ids: own.iter().chain(&work.stop.token_ids).copied().collect(),
             stop: work.stop,
+            format: work.format,
             max_tokens: work.max_tokens,
         };
         // A step sends an event for each choice, and the last one of all must always have room.

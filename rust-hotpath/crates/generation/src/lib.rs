@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod engine;
+mod format;
 mod looping;
 pub mod planner;
 mod sampler;
@@ -16,6 +17,7 @@ mod sequence;
 mod work;
 
 pub use engine::{Engine, Settings, Stream};
+pub use format::{Format, Formats, InvalidFormat};
 pub use looping::{Kind, Observer, Ran};
 pub use planner::{Class, Limits, Load, Refusal};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};

@@ -259,7 +259,7 @@ impl Loop<'_> {
 
 /// Lets a continuation say its next token.
 fn advance(shared: &Shared, job: &mut Job, request: RequestId, choice: usize, logits: &[f32]) -> Result<(), String> {
-    let said = job.sequences[choice].advance(logits).map_err(|error| error.to_string())?;
+    let said = job.sequences[choice].advance(logits)?;
     if said.finish.is_some() {
         shared.note(|planner, _| planner.finish(SequenceId { request, choice }));
     }

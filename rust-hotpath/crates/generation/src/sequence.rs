@@ -5,7 +5,8 @@ use std::sync::Arc;
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
-    sampler::{Choice, NoChoice, Sampler, Sampling},
+    format::{Following, Format},
+    sampler::{Choice, Sampler, Sampling},
     work::{Finish, Stop},
 };
 
@@ -15,6 +16,8 @@ pub(crate) struct Sequence {
     sampler: Sampler,
     detokenizer: Detokenizer,
     stop_strings: StopStrings,
+    /// What the text must parse as.
+    following: Option<Following>,
     stop_ids: Arc<[u32]>,
     min_tokens: usize,
     max_tokens: usize,
@@ -40,6 +43,8 @@ pub(crate) struct Terms {
     /// Every id that ends a continuation.
     pub stop_ids: Arc<[u32]>,
     pub max_tokens: usize,
+    /// What the text must parse as.
+    pub format: Option<Format>,
 }
 
 impl Sequence {
@@ -48,6 +53,7 @@ impl Sequence {
             sampler: Sampler::new(terms.sampling.clone(), choice as u64, prompt, terms.stop_ids.clone()),
             detokenizer: Detokenizer::new(vocabulary),
             stop_strings: StopStrings::new(terms.stop.strings.iter().map(String::as_str)),
+            following: terms.format.as_ref().map(Following::new),
             stop_ids: terms.stop_ids.clone(),
             min_tokens: terms.sampling.min_tokens as usize,
             max_tokens: terms.max_tokens,
@@ -72,9 +78,16 @@ impl Sequence {
     }
 
     /// Chooses the next token by the logits after the last one.
-    pub(crate) fn advance(&mut self, logits: &[f32]) -> Result<Said, NoChoice> {
-        let token = self.sampler.choose(logits, None)?;
+    ///
+    /// # Errors
+    /// Words for the log, when none can be chosen.
+    pub(crate) fn advance(&mut self, logits: &[f32]) -> Result<Said, String> {
+        let allowed = self.following.as_mut().map(Following::allowed).transpose()?;
+        let token = self.sampler.choose(logits, allowed).map_err(|error| error.to_string())?;
         self.last = token.token;
+        if let Some(following) = self.following.as_mut().filter(|_| !self.stop_ids.contains(&token.token)) {
+            following.push(token.token)?;
+        }
         self.tokens += 1;
         let mut text = String::new();
         let mut finish = if self.stop_ids.contains(&self.last) {

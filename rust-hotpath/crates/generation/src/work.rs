@@ -8,6 +8,7 @@ use std::{
 use hotpath_scheduler::Class;
 
 use crate::{
+    format::Format,
     planner,
     sampler::{Choice, InvalidSampling, Sampling},
 };
@@ -31,6 +32,8 @@ pub struct Work {
     pub sampling: Sampling,
     /// What ends a continuation before that.
     pub stop: Stop,
+    /// What the text must parse as.
+    pub format: Option<Format>,
 }
 
 /// What ends a continuation.

@@ -7,7 +7,7 @@ use hotpath_contract::inference::v1::{
     GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateTimings, GeneratedToken, LengthReached,
     TokenLogprob, finish::Reason, generate_response,
 };
-use hotpath_generation::{Choice, Delta, Done, Event, Finish, Refusal, Rejected, Stream, Work};
+use hotpath_generation::{Choice, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
 use hotpath_text::{TokenizeError, Vocabulary};
 use tonic::Status;
 use tracing::Span;
@@ -20,7 +20,7 @@ use crate::{
     models::serving::Serving,
     requests::{
         self,
-        generate::{self, Prompt},
+        generate::{self, Prompt, Wanted},
     },
     tokenization::Caller,
 };
@@ -34,7 +34,7 @@ impl Inference {
         let model = self.models.find(&request.model)?;
         let turn = requests::turn(request.scheduling.clone())?;
         let prompt = generate::prompt(request.prompt.clone())?;
-        generate::format(request.format.as_ref())?;
+        let wanted = generate::format(request.format.clone(), request.stop.as_ref())?;
         let serving = model.ready()?;
         let generator = serving.generator()?;
         let vocabulary_size = generator.texts.limits.vocabulary_size;
@@ -42,9 +42,10 @@ impl Inference {
         let sampling = generate::sampling(&request, vocabulary_size, fresh_seed)?;
         let stop = generate::stop(request.stop, vocabulary_size)?;
 
-        let (owner, field, bytes) = (serving.clone(), prompt.field(), prompt.bytes());
-        let tokenizing = move |_: &Caller| ids(&owner, prompt);
-        let prompt = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let (owner, field) = (serving.clone(), prompt.field());
+        let bytes = prompt.bytes() + wanted.as_ref().map_or(0, Wanted::bytes);
+        let tokenizing = move |_: &Caller| Ok((ids(&owner, prompt)?, format(&owner, wanted)?));
+        let (prompt, format) = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
         let limit = generator.engine.limits().longest(choices);
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
@@ -52,7 +53,7 @@ impl Inference {
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
         let (class, key, deadline) = (turn.class, turn.key, call.deadline);
-        let work = Work { class, key, deadline, prompt, max_tokens, choices, sampling, stop };
+        let work = Work { class, key, deadline, prompt, max_tokens, choices, sampling, stop, format };
         let stream = generator.engine.submit(work).map_err(|rejected| refused(rejected, field));
         let (stream, ending) = ending.unless_refused(stream)?;
         let vocabulary = generator.vocabulary.clone();
@@ -83,6 +84,19 @@ fn ids(serving: &Serving, prompt: Prompt) -> Result<Vec<u32>, Error> {
     };
     generate::known_ids(field, &ids, generator.texts.limits.vocabulary_size)?;
     if ids.is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(ids) }
+}
+
+/// What the text must parse as, ready to be followed.
+fn format(serving: &Serving, wanted: Option<Wanted>) -> Result<Option<Format>, Error> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let formats = &serving.generator()?.formats;
+    match wanted {
+        Wanted::JsonObject => formats.json_object().map_err(|error| Error::Internal { cause: error.0 }),
+        Wanted::JsonSchema(schema) => formats
+            .json_schema(&schema)
+            .map_err(|invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"))),
+    }
+    .map(Some)
 }
 
 /// Why the engine does not take a request. All but a full queue was checked before.

@@ -56,6 +56,7 @@ fn cases(model: &Model, count: usize, longest: usize, seed: u64) -> Vec<Case> {
             choices,
             sampling: sampling.clone(),
             stop: Stop { ignore_eos, ..Stop::default() },
+            format: None,
         };
         Case { work, alone }
     };
@@ -196,6 +197,7 @@ async fn golden_cases_are_replayed(model: &Model) {
                 choices: 1,
                 sampling: Sampling::default(),
                 stop: Stop { ignore_eos: true, ..Stop::default() },
+                format: None,
             };
             streams.insert(number, engine.submit(work).unwrap());
             if !together {

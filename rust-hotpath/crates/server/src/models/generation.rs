@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
-use hotpath_generation::{Engine, Limits, Settings};
+use hotpath_generation::{Engine, Formats, Limits, Settings};
 use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
 use hotpath_scheduler as scheduler;
 use hotpath_text::{Chat, Vocabulary};
@@ -56,6 +56,8 @@ pub struct Generator {
     pub chat: Option<Chat>,
     /// What tokens stand for.
     pub vocabulary: Arc<Vocabulary>,
+    /// What texts may have to parse as.
+    pub formats: Formats,
     /// Most continuations of one request.
     pub max_choices: usize,
     /// Most tokens of a continuation where the request does not say.
@@ -79,12 +81,14 @@ impl Generator {
         golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
+        let formats = Formats::new(&vocabulary, &stop_ids)?;
         let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
         Ok(Self {
             texts,
             engine: Engine::start(session, of_engine, pulse)?,
             chat,
             vocabulary,
+            formats,
             max_choices: settings.max_choices,
             default_max_tokens: settings.default_max_tokens.min(limits.context_tokens - 1),
         })

@@ -94,14 +94,42 @@ pub fn choices(asked: u32, limit: usize) -> Result<usize, Error> {
     }
 }
 
-/// Checks `format`.
+/// What the text must parse as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// Any JSON object.
+    JsonObject,
+    /// What a JSON Schema allows.
+    JsonSchema(String),
+}
+
+impl Wanted {
+    /// Bytes to compile.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::JsonObject => 0,
+            Self::JsonSchema(schema) => schema.len(),
+        }
+    }
+}
+
+/// Checks `format`, and that nothing keeps a text from ending where it is complete.
 ///
 /// # Errors
 /// [`Error::InvalidValue`].
-pub fn format(asked: Option<&proto::Format>) -> Result<(), Error> {
-    match asked {
-        None => Ok(()),
-        Some(_) => Err(Error::invalid("format", "is not supported, text cannot be constrained here")),
+pub fn format(asked: Option<proto::Format>, stop: Option<&proto::Stop>) -> Result<Option<Wanted>, Error> {
+    let Some(asked) = asked else { return Ok(None) };
+    let goes_on = "cannot go with `format`: a text ends where it is complete";
+    match stop {
+        Some(stop) if stop.ignore_eos => return Err(Error::invalid("stop.ignore_eos", goes_on)),
+        Some(stop) if stop.min_tokens > 0 => return Err(Error::invalid("stop.min_tokens", goes_on)),
+        _ => (),
+    }
+    match asked.format {
+        None => Err(Error::invalid("format", "must be json_object or json_schema")),
+        Some(proto::format::Format::JsonObject(_)) => Ok(Some(Wanted::JsonObject)),
+        Some(proto::format::Format::JsonSchema(schema)) => Ok(Some(Wanted::JsonSchema(schema))),
     }
 }
 

@@ -179,6 +179,7 @@ fn submit(
         choices: 1,
         sampling: Sampling::default(),
         stop: Stop { ignore_eos: true, ..Stop::default() },
+        format: None,
     };
     generator.engine.submit(work).map_err(|rejected| refused(&serving.bundle, "", rejected.to_string()))
 }

@@ -2,6 +2,7 @@
 
 mod company;
 mod ends;
+mod formats;
 mod golden;
 mod refusals;
 mod replies;

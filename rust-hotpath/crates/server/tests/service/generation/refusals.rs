@@ -33,6 +33,16 @@ fn biases(count: u32, bias: f32) -> GenerateRequest {
     sampling(|sampling| sampling.logit_bias = (0..count).map(|id| (id, bias)).collect())
 }
 
+const JSON_OBJECT: format::Format = format::Format::JsonObject(JsonObject {});
+
+fn json(format: format::Format, stop: Stop) -> GenerateRequest {
+    with(|asked| (asked.format, asked.stop) = (Some(Format { format: Some(format) }), Some(stop)))
+}
+
+fn schema(schema: &str) -> GenerateRequest {
+    json(format::Format::JsonSchema(schema.to_owned()), Stop::default())
+}
+
 /// Requests with their reason and field.
 fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
     let ids = |ids: Vec<u32>| Some(Prompt::TokenIds(TokenIds { ids }));
@@ -76,12 +86,14 @@ fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
         (token_ids(vec![1, 9999]), "TOKEN_ID_OUT_OF_RANGE", "stop.token_ids"),
         (with(|asked| asked.top_logprobs = Some(21)), "INVALID_VALUE", "top_logprobs"),
         (with(|asked| asked.top_logprobs = Some(u32::MAX)), "INVALID_VALUE", "top_logprobs"),
-        (with(|asked| asked.format = Some(Format::default())), "INVALID_VALUE", "format"),
-        (
-            with(|asked| asked.format = Some(Format { format: Some(format::Format::JsonObject(JsonObject {})) })),
-            "INVALID_VALUE",
-            "format",
-        ),
+        (with(|asked| (asked.format, asked.stop) = (Some(Format::default()), None)), "INVALID_VALUE", "format"),
+        (json(JSON_OBJECT, Stop { ignore_eos: true, ..Stop::default() }), "INVALID_VALUE", "stop.ignore_eos"),
+        (json(JSON_OBJECT, Stop { min_tokens: 1, ..Stop::default() }), "INVALID_VALUE", "stop.min_tokens"),
+        (schema("{"), "INVALID_VALUE", "format.json_schema"),
+        (schema("true"), "INVALID_VALUE", "format.json_schema"),
+        (schema(r#"{"type": "strange"}"#), "INVALID_VALUE", "format.json_schema"),
+        (schema(r#"{"type": "array", "uniqueItems": true}"#), "INVALID_VALUE", "format.json_schema"),
+        (schema(r#"{"uniqueItems": true, "x-guidance": {"lenient": true}}"#), "INVALID_VALUE", "format.json_schema"),
         (with(|asked| MODEL.clone_into(&mut asked.model)), "MODEL_TASK_MISMATCH", "model"),
     ]
 }
