@@ -42,7 +42,8 @@ def tokenize(server: Server, texts: list[str]) -> list[pb.TokenizedText]:
 
 
 def described(server: Server) -> model_pb2.Model:
-    (model,) = server.models.ListModels(model_pb2.ListModelsRequest(), timeout=10).models
+    models = server.models.ListModels(model_pb2.ListModelsRequest(), timeout=10).models
+    (model,) = (model for model in models if model.name == MODEL)
     assert isinstance(model, model_pb2.Model)
     return model
 

@@ -1,4 +1,4 @@
-"""A hot path that answers every Embed with the error that it is told: for faults that the real one does not have."""
+"""A hot path that answers everything with the error that it is told: for faults that the real one does not have."""
 
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -12,7 +12,12 @@ from triptych.inference.v1 import inference_pb2 as pb
 from triptych.inference.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 
 import cases
-from e2e.vectors import MODEL
+
+TASKS = {
+    "all-minilm-l6-v2": model_pb2.TASK_EMBEDDING,
+    "moderation-minilm": model_pb2.TASK_CLASSIFICATION,
+    "smollm2-135m-instruct": model_pb2.TASK_GENERATION,
+}
 
 
 class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServiceServicer):
@@ -26,6 +31,15 @@ class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.Mo
         model_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
 
     def Embed(self, request: pb.EmbedRequest, context: grpc.ServicerContext) -> NoReturn:
+        self._refuse(context)
+
+    def Classify(self, request: pb.ClassifyRequest, context: grpc.ServicerContext) -> NoReturn:
+        self._refuse(context)
+
+    def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> NoReturn:
+        self._refuse(context)
+
+    def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
         reason = self._case.reason
         info = error_details_pb2.ErrorInfo(domain="triptych.dev", reason=reason.name)
         if field := self._case.fake.get("field"):
@@ -42,8 +56,10 @@ class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.Mo
         request: model_pb2.ListModelsRequest,
         context: grpc.ServicerContext,
     ) -> model_pb2.ListModelsResponse:
-        model = model_pb2.Model(name=MODEL, task=model_pb2.TASK_EMBEDDING, state=model_pb2.MODEL_STATE_READY)
-        return model_pb2.ListModelsResponse(models=[model])
+        models = [
+            model_pb2.Model(name=name, task=task, state=model_pb2.MODEL_STATE_READY) for name, task in TASKS.items()
+        ]
+        return model_pb2.ListModelsResponse(models=models)
 
     def __enter__(self) -> "FakeHotpath":
         self._server.start()

@@ -12,8 +12,8 @@ from stack.waiting import StackError, wait_until
 
 # Binding happens before models are loaded, so an address is there at once; two busy cores still need some time.
 ADDRESS_LIMIT_S = 30
-# A service drains within its own deadline (30 s by default); one that has not gone by then is killed.
-STOP_LIMIT_S = 40
+# A service drains within its own deadline, which lets streams end; one that has not gone by then is killed.
+STOP_LIMIT_S = 320
 LAST_LINES = 15
 
 
