@@ -94,7 +94,9 @@ def start_native(
     started: list[NativeStack] = []
 
     def start(*, wait: bool = True, **settings: Any) -> NativeStack:
-        native = NativeStack(tmp_path / f"stack{len(started)}", **settings)
+        # A decoder takes seconds to be read and checked: tests that need more than embeddings say so.
+        hotpath = {"model-names": "all-minilm-l6-v2", **settings.pop("hotpath", {})}
+        native = NativeStack(tmp_path / f"stack{len(started)}", hotpath=hotpath, **settings)
         started.append(native)
         native.start(wait=wait)
         return native

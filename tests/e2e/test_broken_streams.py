@@ -31,7 +31,7 @@ def active(stack: Stack) -> float:
 
 @pytest.fixture
 def http_of(start_native: StartNative) -> Iterator[tuple[NativeStack, httpx.Client]]:
-    native = start_native()
+    native = start_native(hotpath={"model-names": MODEL})
     stack = native.describe()
     headers = {"authorization": f"Bearer {stack.keys['acme']}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as http:
@@ -84,7 +84,7 @@ def test_a_client_that_leaves_frees_its_slot_in_every_phase(http_of: tuple[Nativ
 
 
 def test_one_that_does_not_read_is_ended_and_holds_nobody_up(start_native: StartNative) -> None:
-    native = start_native(gateway={"write-timeout": "1s"})
+    native = start_native(gateway={"write-timeout": "1s"}, hotpath={"model-names": MODEL})
     stack = native.describe()
     url = httpx.URL(stack.url)
     request = json.dumps(body(STORY, stream=True, logprobs=True, top_logprobs=20, **ENDLESS)).encode()

@@ -8,8 +8,14 @@ from e2e.vectors import MODEL
 
 
 def test_list(client: openai.OpenAI) -> None:
-    (model,) = client.models.list().data
-    assert (model.id, model.object) == (MODEL, "model")
+    models = client.models.list().data
+    assert {model.id: model.model_dump()["task"] for model in models} == {
+        MODEL: "embedding",
+        "moderation-minilm": "classification",
+        "smollm2-135m-instruct": "generation",
+    }
+    (model,) = (model for model in models if model.id == MODEL)
+    assert model.object == "model"
     assert model.created > 1_500_000_000
     assert model.owned_by
     extra = model.model_dump()
