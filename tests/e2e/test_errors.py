@@ -82,7 +82,8 @@ def short_deadline(start: StartNative, case: cases.Case, folder: pathlib.Path) -
 
 @contextmanager
 def hotpath_down(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
-    native = start()
+    assert case.http is not None
+    native = start(hotpath={"model-names": case.http["json"].get("model", "moderation-minilm,all-minilm-l6-v2")})
     stack = native.describe()
     assert native.hotpath is not None
     native.hotpath.stop()
