@@ -6,21 +6,21 @@ import openai
 MODEL = "moderation-minilm"
 CATEGORIES = 13
 HARMLESS = "The cat sleeps on the warm keyboard."
-THREAT = "I will find you and I will hurt you."
+INSULT = "You are a worthless idiot and everybody hates you."
 NOT_ASSESSED = {"harassment/threatening", "self-harm/intent", "self-harm/instructions", "illicit", "illicit/violent"}
 
 
 def test_sdk_gets_a_verdict(client: openai.OpenAI) -> None:
-    answer = client.moderations.create(input=[HARMLESS, THREAT])
+    answer = client.moderations.create(input=[HARMLESS, INSULT])
     assert answer.model == MODEL
-    harmless, threat = answer.results
+    harmless, insult = answer.results
     assert not harmless.flagged
-    assert threat.flagged
-    assert threat.category_scores.violence > harmless.category_scores.violence
+    assert insult.flagged
+    assert insult.category_scores.harassment > harmless.category_scores.harassment
 
 
 def test_every_category_is_there_and_the_unjudged_are_listed(http: httpx.Client) -> None:
-    answer = http.post("/v1/moderations", json={"input": THREAT}).raise_for_status().json()
+    answer = http.post("/v1/moderations", json={"input": INSULT}).raise_for_status().json()
     (result,) = answer["results"]
     assert len(result["categories"]) == len(result["category_scores"]) == CATEGORIES
     assert set(result["not_assessed"]) == NOT_ASSESSED
@@ -32,12 +32,10 @@ def test_every_category_is_there_and_the_unjudged_are_listed(http: httpx.Client)
 
 def test_long_texts_are_judged_whole(http: httpx.Client) -> None:
     """The end of a text that is longer than the encoder takes counts as its beginning does."""
-    long = "The weather was fine and nothing happened. " * 80 + THREAT
-    (result,) = http.post("/v1/moderations", json={"input": long}).raise_for_status().json()["results"]
-    (alone,) = http.post("/v1/moderations", json={"input": "The weather was fine and nothing happened. " * 80}).json()[
-        "results"
-    ]
-    assert result["category_scores"]["violence"] > 2 * alone["category_scores"]["violence"]
+    harmless = "The weather was fine and nothing happened. " * 60
+    both = [harmless * 2, harmless + f"{INSULT} " * 60]
+    answer = http.post("/v1/moderations", json={"input": both}).raise_for_status().json()
+    assert [result["categories"]["harassment"] for result in answer["results"]] == [False, True]
 
 
 def test_forms_of_input(http: httpx.Client) -> None:
@@ -45,8 +43,8 @@ def test_forms_of_input(http: httpx.Client) -> None:
         answer = http.post("/v1/moderations", json={"input": inputs, "model": MODEL}).raise_for_status().json()
         return [result["category_scores"] for result in answer["results"]]
 
-    assert scores(THREAT) == scores([THREAT]) == scores([{"type": "text", "text": THREAT}])
-    assert scores([HARMLESS, THREAT]) == scores(HARMLESS) + scores(THREAT)
+    assert scores(INSULT) == scores([INSULT]) == scores([{"type": "text", "text": INSULT}])
+    assert scores([HARMLESS, INSULT]) == scores(HARMLESS) + scores(INSULT)
 
 
 def test_images_and_other_models_are_refused(http: httpx.Client) -> None:

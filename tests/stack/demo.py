@@ -24,7 +24,7 @@ SENTENCES = [
     "The cat sleeps on the warm keyboard.",
 ]
 PROMPT = "Why is it good to test software?"
-VERDICTS = ["The cat sleeps on the warm keyboard.", "I will find you and I will hurt you."]
+VERDICTS = ["The cat sleeps on the warm keyboard.", "You are a worthless idiot and everybody hates you."]
 CHAT_CODE = """\
 client = openai.OpenAI(base_url="{url}/v1", api_key=KEY)
 messages = [{{"role": "user", "content": "{prompt}"}}]
