@@ -29,7 +29,8 @@ CHAT_CODE = """\
 client = openai.OpenAI(base_url="{url}/v1", api_key=KEY)
 messages = [{{"role": "user", "content": "{prompt}"}}]
 for chunk in client.chat.completions.create(
-    model="{model}", messages=messages, temperature=0, max_tokens=60, stream=True
+    model="{model}", messages=messages, stream=True,
+    temperature=0, max_tokens=60,
 ):
     print(chunk.choices[0].delta.content or "", end="")"""
 MODERATION_CODE = """\
