@@ -99,12 +99,35 @@ func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
 	h.models = models
 }
 
+// Block makes Embed wait until release is closed, canaries aside, and tells of each call that began.
+func (h *Hotpath) Block() (began <-chan struct{}, release chan<- struct{}) {
+	begins, releases := make(chan struct{}, 100), make(chan struct{})
+	h.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		if IsCanary(request) {
+			return Embed(ctx, request)
+		}
+		begins <- struct{}{}
+		select {
+		case <-releases:
+			return Embed(ctx, request)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	return begins, releases
+}
+
+// IsCanary tells the gateway's own calls, which come at any moment, from those that a test causes.
+func IsCanary(request *inferencev1.EmbedRequest) bool {
+	return request.GetScheduling().GetFairnessKey() == ""
+}
+
 // Calls returns the calls of Embed so far, canaries excluded.
 func (h *Hotpath) Calls() []Call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(h.calls), func(call Call) bool {
-		return call.Embed.GetScheduling().GetFairnessKey() == ""
+		return IsCanary(call.Embed)
 	})
 }
 
