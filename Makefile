@@ -54,7 +54,7 @@ e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
 
 .PHONY: bench
-bench: build models ## Measure, and write docs/benchmarks.md (about five minutes)
+bench: build models ## Measure, and write docs/benchmarks.md (about eight minutes)
 	$(IN_TESTS) bench
 
 # ---- change it

@@ -1,6 +1,6 @@
 """`make bench`: measures, prints and writes docs/benchmarks.md.
 
-It takes about five minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment,
+It takes about eight minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment,
 for tests: its figures mean nothing, and it wants another place to write to.
 """
 

@@ -136,13 +136,14 @@ def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedL
     one = raw.OneText(texts.int8, texts.bundle / "tokenizer.json")
     try:
         where = stack.start()
-        requests = corpus.requests(where, texts.texts[:count], 1)
+        chosen = texts.texts[:count]
+        requests = corpus.requests(where, chosen, 1)
         with load.Client(corpus.address(where)) as client:
             for start in range(0, count, BLOCK):
                 block = slice(start, start + BLOCK)
-                alone += [one.seconds(text) for text in texts.texts[:count][block]][1:]
+                alone += [one.seconds(text) for text in chosen[block]][1:]
                 through += [client.seconds(request) for request in requests[block]][1:]
-                again += [one.seconds(text) for text in texts.texts[:count][block]][1:]
+                again += [one.seconds(text) for text in chosen[block]][1:]
     finally:
         stack.stop()
     added = [1e3 * (stack_s - raw_s) for stack_s, raw_s in zip(through, alone, strict=True)]

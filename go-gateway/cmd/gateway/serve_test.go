@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/http"
@@ -13,9 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
-	"triptych.dev/gateway/internal/testkit"
 )
 
 func TestServeAnswersAndStops(t *testing.T) {
@@ -69,30 +65,13 @@ func TestKeysChangeWithoutARestart(t *testing.T) {
 	}
 }
 
-// block makes real calls of Embed wait until release is closed.
-func block(hotpath *testkit.Hotpath) (began, release chan struct{}) {
-	began, release = make(chan struct{}, 100), make(chan struct{})
-	hotpath.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-		if request.GetScheduling().GetFairnessKey() != "" {
-			began <- struct{}{}
-			select {
-			case <-release:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		return testkit.Embed(ctx, request)
-	})
-	return began, release
-}
-
 func TestDrainWaitsForAcceptedRequests(t *testing.T) {
 	site := newSite(t)
 	key := site.createKey()
 	g := site.serve()
 	api := address(t, g.log, "http")
 	eventually(t, "ready", func() bool { return get(api, "/readyz") == http.StatusOK })
-	began, release := block(site.hotpath)
+	began, release := site.hotpath.Block()
 	result := make(chan int, 1)
 	go func() { result <- embed(api, key) }()
 	<-began
@@ -159,7 +138,7 @@ func TestDrainIsBounded(t *testing.T) {
 	site := newSite(t)
 	key := site.createKey()
 	g := site.serve("--drain-timeout", "50ms")
-	began, _ := block(site.hotpath)
+	began, _ := site.hotpath.Block()
 	result := make(chan int, 1)
 	go func() { result <- embed(address(t, g.log, "http"), key) }()
 	<-began

@@ -41,29 +41,6 @@ func (g *gateway) head(contentLength int) string {
 	return fmt.Sprintf("POST /v1/embeddings HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n", g.keys["acme"], contentLength)
 }
 
-// isCanary tells the gateway's own calls, which come at any moment, from those that a test causes.
-func isCanary(request *inferencev1.EmbedRequest) bool {
-	return request.GetScheduling().GetFairnessKey() == ""
-}
-
-// block makes Embed wait until release is closed, and tells of each call that began.
-func (g *gateway) block() (began chan struct{}, release chan struct{}) {
-	began, release = make(chan struct{}, 100), make(chan struct{})
-	g.hotpath.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-		if isCanary(request) {
-			return testkit.Embed(ctx, request)
-		}
-		began <- struct{}{}
-		select {
-		case <-release:
-			return testkit.Embed(ctx, request)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	})
-	return began, release
-}
-
 func TestHalfARequestNeverReachesTheHotpath(t *testing.T) {
 	g := startGateway(t)
 	for range 20 {
@@ -129,7 +106,7 @@ func TestAClientThatLeavesIsGoneFromTheHotpath(t *testing.T) {
 	g := startGateway(t)
 	began, left := make(chan struct{}, 1), make(chan struct{}, 1)
 	g.hotpath.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-		if isCanary(request) {
+		if testkit.IsCanary(request) {
 			return testkit.Embed(ctx, request)
 		}
 		began <- struct{}{}
@@ -168,7 +145,7 @@ func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 
 func TestMoreThanMaxInflightAreRefused(t *testing.T) {
 	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight = 2 })
-	began, release := g.block()
+	began, release := g.hotpath.Block()
 	replies := make(chan reply, 2)
 	for range 2 {
 		go func() { replies <- g.post("/v1/embeddings", oneText) }()

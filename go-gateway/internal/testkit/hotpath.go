@@ -47,11 +47,7 @@ type (
 	}
 )
 
-// canary: the gateway's own calls have no tenant.
-func (c Call) canary() bool {
-	return c.Embed.GetScheduling().GetFairnessKey() == "" && c.Generate.GetScheduling().GetFairnessKey() == "" &&
-		c.Classify.GetScheduling().GetFairnessKey() == ""
-}
+func (c Call) canary() bool { return IsCanary(c.Embed) && IsCanary(c.Generate) && IsCanary(c.Classify) }
 
 // Hotpath is a hot path without models: it keeps the contract's rules, and its vectors are hashes of the inputs.
 type Hotpath struct {
@@ -107,6 +103,31 @@ func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.models = models
+}
+
+// Block makes Embed wait until release is closed, canaries aside, and tells of each call that began.
+func (h *Hotpath) Block() (began <-chan struct{}, release chan<- struct{}) {
+	begins, releases := make(chan struct{}, 100), make(chan struct{})
+	h.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		if IsCanary(request) {
+			return Embed(ctx, request)
+		}
+		begins <- struct{}{}
+		select {
+		case <-releases:
+			return Embed(ctx, request)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	return begins, releases
+}
+
+// IsCanary tells the gateway's own calls, which come at any moment and have no tenant, from those that a test causes.
+func IsCanary(request interface {
+	GetScheduling() *inferencev1.Scheduling
+}) bool {
+	return request.GetScheduling().GetFairnessKey() == ""
 }
 
 // Calls returns the calls so far that ran a model, canaries excluded.
