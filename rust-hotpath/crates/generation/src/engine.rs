@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     looping::{self, Job, Observer},
-    planner::{Decision, Limits, Load, Planner, Request, RequestId, Time},
+    masks::{Answer, Masks},
+    planner::{Decision, Limits, Load, Planner, Request, RequestId, SequenceId, Time},
     sequence::Terms,
     work::{Event, Failure, Rejected, Work},
 };
@@ -69,6 +70,8 @@ struct State {
     planner: Planner,
     /// Requests that were queued since the loop last looked.
     arrivals: HashMap<RequestId, Job>,
+    /// What formats said since then.
+    answers: Vec<(SequenceId, Answer)>,
     closing: bool,
 }
 
@@ -83,11 +86,14 @@ impl Engine {
     pub fn start(session: Box<dyn Decode>, settings: Settings, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let (limits, extent) = (settings.limits, session.extent());
         assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
-        let state = State { planner: Planner::new(limits), arrivals: HashMap::new(), closing: false };
+        let state =
+            State { planner: Planner::new(limits), arrivals: HashMap::new(), answers: Vec::new(), closing: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work_came: Condvar::new(), start: Instant::now() });
+        let of_masks = shared.clone();
+        let masks = Masks::start(move |id, answer| of_masks.answer(id, answer))?;
         let (of_loop, vocabulary) = (shared.clone(), settings.vocabulary.clone());
         let thread = thread::Builder::new().name("generation".to_owned());
-        let thread = thread.spawn(move || looping::work(&of_loop, session, &vocabulary, &*observer))?;
+        let thread = thread.spawn(move || looping::work(&of_loop, session, masks, &vocabulary, &*observer))?;
         Ok(Self { shared, thread: Some(thread), settings, vocabulary: extent.vocabulary })
     }
 
@@ -149,7 +155,7 @@ impl Engine {
         self.shared.lock().planner.load()
     }
 
-    /// Waits until everything queued has ended and the session is gone.
+    /// Waits until everything queued has ended, and the session and every thread are gone.
     pub fn close(mut self) {
         self.shared.close();
         if let Some(thread) = self.thread.take() {
@@ -190,13 +196,19 @@ impl Drop for Stream {
 }
 
 impl Shared {
-    /// Waits for something to do. `None` once the engine is closing and nothing is left.
+    /// What formats said since the last call.
+    pub(crate) fn answers(&self) -> Vec<(SequenceId, Answer)> {
+        std::mem::take(&mut self.lock().answers)
+    }
+
+    /// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
     pub(crate) fn next(&self, arrivals: &mut HashMap<RequestId, Job>) -> Option<Decision> {
         let mut state = self.lock();
         loop {
             let decision = state.planner.next(self.now());
             arrivals.extend(state.arrivals.drain());
-            if decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty() {
+            let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
+            if is_news || !state.answers.is_empty() {
                 return Some(decision);
             }
             if state.closing && state.planner.is_empty() {
@@ -211,6 +223,11 @@ impl Shared {
     /// Lets the planner take note of something.
     pub(crate) fn note<T>(&self, note: impl FnOnce(&mut Planner, Time) -> T) -> T {
         note(&mut self.lock().planner, self.now())
+    }
+
+    fn answer(&self, id: SequenceId, answer: Answer) {
+        self.lock().answers.push((id, answer));
+        self.work_came.notify_one();
     }
 
     fn resume(&self, id: RequestId) {

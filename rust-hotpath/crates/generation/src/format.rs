@@ -1,26 +1,62 @@
 //! What a continuation's text must parse as: which tokens may come next, so that it does.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use hotpath_text::Vocabulary;
 use llguidance::{
     Matcher, ParserFactory,
-    api::TopLevelGrammar,
+    api::{ParserLimits, TopLevelGrammar},
     toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie},
 };
 use serde_json::{Value, json};
 
+/// What one format may cost. A mask takes microseconds as a rule, and at these limits some 50 ms; a text's states take some
+/// 30 MB.
+const LIMITS: ParserLimits = ParserLimits {
+    max_items_in_row: 2000,
+    initial_lexer_fuel: 1_000_000,
+    step_lexer_fuel: 200_000,
+    step_max_items: 50_000,
+    max_lexer_states: 20_000,
+    max_grammar_size: 500_000,
+    precompute_large_lexemes: true,
+    verbose_errors: false, // they would bring texts into logs
+};
+
 /// Compiles formats for one vocabulary.
 pub struct Formats {
     factory: ParserFactory,
-    stop_ids: Vec<u32>,
+    stop_ids: Arc<[u32]>,
+    json_object: Format,
 }
 
-/// A format, at the beginning of a text.
+/// Which tokens may come next: bit `id % 32` of word `id / 32`.
+pub type Mask = Arc<[u32]>;
+
+/// A text that must parse, in the making. The seam between the engine and llguidance, so that the engine is tested with
+/// formats that are slow, or fail, on demand.
+pub trait Grammar: fmt::Debug + Send + Sync {
+    /// Appends a token, which is no stop id.
+    ///
+    /// # Errors
+    /// Why that is not possible, in words that continue a sentence.
+    fn push(&mut self, token: u32) -> Result<(), String>;
+
+    /// Which tokens may come next; where the text is complete, every stop id.
+    ///
+    /// # Errors
+    /// Why that cannot be said, in words that continue a sentence.
+    fn mask(&mut self) -> Result<Mask, String>;
+
+    /// The same text once more.
+    fn fork(&self) -> Box<dyn Grammar>;
+}
+
+/// What a text must parse as, with what it may begin with.
 #[derive(Clone)]
 pub struct Format {
-    matcher: Matcher,
-    stop_ids: Vec<u32>,
+    beginning: Arc<dyn Grammar>,
+    mask: Mask,
 }
 
 /// A format that cannot be kept to.
@@ -28,11 +64,10 @@ pub struct Format {
 #[error("{0}")]
 pub struct InvalidFormat(pub String);
 
-/// A text that must parse, in the making.
-pub(crate) struct Following {
-    format: Format,
-    /// Bit `id % 32` of word `id / 32`: whether a token may come next.
-    allowed: Vec<u32>,
+/// A text that llguidance follows.
+struct Following {
+    matcher: Matcher,
+    stop_ids: Arc<[u32]>,
 }
 
 impl Formats {
@@ -46,72 +81,90 @@ impl Formats {
         };
         let tokens: Vec<Vec<u8>> = vocabulary.ids().map(|id| vocabulary.bytes(id).to_vec()).collect();
         let trie = TokTrie::from(&TokRxInfo::new(vocabulary.ids().end, *end), &tokens);
-        let environment: TokEnv = std::sync::Arc::new(ApproximateTokEnv::new(trie));
+        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&environment).map_err(invalid)?;
         factory.quiet();
-        Ok(Self { factory, stop_ids: stop_ids.to_vec() })
+        *factory.limits_mut() = LIMITS;
+        let stop_ids: Arc<[u32]> = stop_ids.into();
+        let json_object = compile(&factory, &stop_ids, json!({"type": "object"}))?;
+        Ok(Self { factory, stop_ids, json_object })
     }
 
     /// Any JSON object.
-    ///
-    /// # Errors
-    /// As [`Formats::json_schema`]; none is known.
-    pub fn json_object(&self) -> Result<Format, InvalidFormat> {
-        self.compile(json!({"type": "object"}))
+    #[must_use]
+    pub fn json_object(&self) -> Format {
+        self.json_object.clone()
     }
 
-    /// What a JSON Schema allows.
+    /// What a JSON Schema allows. Takes up to a tenth of a second: not to be called where others wait.
     ///
     /// # Errors
-    /// [`InvalidFormat`] when it is no schema, or one that is not understood in full.
+    /// [`InvalidFormat`] when it is no schema, or one that is not understood in full, or too costly.
     pub fn json_schema(&self, schema: &str) -> Result<Format, InvalidFormat> {
-        self.compile(serde_json::from_str(schema).map_err(|error| InvalidFormat(error.to_string()))?)
-    }
-
-    fn compile(&self, mut schema: Value) -> Result<Format, InvalidFormat> {
-        let Some(fields) = schema.as_object_mut() else {
-            return Err(InvalidFormat("is no JSON object".to_owned()));
-        };
-        // The library's own settings: between two tokens of JSON there is one space or nothing, so that no text is spaces
-        // without end; and what is not understood is refused.
-        let settings = json!({"whitespace_flexible": false, "lenient": false});
-        fields.insert("x-guidance".to_owned(), settings);
-        let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(schema)).map_err(invalid)?;
-        let matcher = Matcher::new(Ok(parser));
-        match matcher.get_error() {
-            None => Ok(Format { matcher, stop_ids: self.stop_ids.clone() }),
-            Some(error) => Err(InvalidFormat(error)),
-        }
+        let schema = serde_json::from_str(schema).map_err(|error| InvalidFormat(error.to_string()))?;
+        compile(&self.factory, &self.stop_ids, schema)
     }
 }
 
-impl Following {
-    /// A text that begins.
-    pub(crate) fn new(format: &Format) -> Self {
-        // Deep: what one text learns of the grammar is locked for no other.
-        let matcher = format.matcher.deep_clone();
-        Self { format: Format { matcher, stop_ids: format.stop_ids.clone() }, allowed: Vec::new() }
+fn compile(factory: &ParserFactory, stop_ids: &Arc<[u32]>, mut schema: Value) -> Result<Format, InvalidFormat> {
+    let Some(fields) = schema.as_object_mut() else {
+        return Err(InvalidFormat("is no JSON object".to_owned()));
+    };
+    // The library's own settings: between two tokens of JSON there is one space or nothing, so that no text is spaces
+    // without end; and what is not understood is refused.
+    let settings = json!({"whitespace_flexible": false, "lenient": false});
+    fields.insert("x-guidance".to_owned(), settings);
+    let parser = factory.create_parser(TopLevelGrammar::from_json_schema(schema)).map_err(invalid)?;
+    let matcher = Matcher::new(Ok(parser));
+    match matcher.get_error() {
+        None => Format::new(Box::new(Following { matcher, stop_ids: stop_ids.clone() })),
+        Some(error) => Err(invalid(error)),
+    }
+}
+
+impl Format {
+    /// The format of texts that go on as this one does.
+    ///
+    /// # Errors
+    /// [`InvalidFormat`] when it is not known how they may begin.
+    pub fn new(mut beginning: Box<dyn Grammar>) -> Result<Self, InvalidFormat> {
+        let mask = beginning.mask().map_err(InvalidFormat)?;
+        Ok(Self { beginning: beginning.into(), mask })
     }
 
-    /// Which tokens may come next. A text that is complete may end by any of the model's stop ids.
-    pub(crate) fn allowed(&mut self) -> Result<&[u32], String> {
-        let mask = self.format.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
-        self.allowed.clear();
-        self.allowed.extend_from_slice(mask.as_slice());
-        let end = self.format.stop_ids[0];
-        let may_end = self.allowed.get(end as usize / 32).is_some_and(|word| word >> (end % 32) & 1 == 1);
-        for stop in &self.format.stop_ids {
-            if let Some(word) = self.allowed.get_mut(*stop as usize / 32) {
+    /// An empty text, to be forked.
+    pub(crate) fn beginning(&self) -> Arc<dyn Grammar> {
+        self.beginning.clone()
+    }
+
+    /// What a text may begin with.
+    pub(crate) fn mask(&self) -> Mask {
+        self.mask.clone()
+    }
+}
+
+impl Grammar for Following {
+    fn push(&mut self, token: u32) -> Result<(), String> {
+        self.matcher.consume_token(token).map_err(problem)
+    }
+
+    fn mask(&mut self) -> Result<Mask, String> {
+        let mask = self.matcher.compute_mask_or_eos().map_err(problem)?;
+        let mut words = mask.as_slice().to_vec();
+        let end = self.stop_ids[0];
+        let may_end = words.get(end as usize / 32).is_some_and(|word| word >> (end % 32) & 1 == 1);
+        for stop in &*self.stop_ids {
+            if let Some(word) = words.get_mut(*stop as usize / 32) {
                 let bit = 1 << (stop % 32);
                 *word = if may_end { *word | bit } else { *word & !bit };
             }
         }
-        Ok(&self.allowed)
+        Ok(words.into())
     }
 
-    /// Appends a token.
-    pub(crate) fn push(&mut self, token: u32) -> Result<(), String> {
-        self.format.matcher.consume_token(token).map_err(|error| error.to_string())
+    fn fork(&self) -> Box<dyn Grammar> {
+        // Deep: what one text learns of the grammar is locked for no other.
+        Box::new(Self { matcher: self.matcher.deep_clone(), stop_ids: self.stop_ids.clone() })
     }
 }
 
@@ -133,7 +186,49 @@ impl fmt::Debug for Following {
     }
 }
 
+/// The library's words, without what it adds in tags.
 #[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+fn problem(error: impl ToString) -> String {
+    let words = error.to_string();
+    words.split("\n<").next().unwrap_or_default().trim().to_owned()
+}
+
 fn invalid(error: impl ToString) -> InvalidFormat {
-    InvalidFormat(error.to_string())
+    InvalidFormat(problem(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use hotpath_testing::generation_bundle;
+    use hotpath_text::Tokenizer;
+
+    use super::*;
+
+    #[test]
+    fn a_schema_that_costs_too_much_is_given_up_in_words() {
+        let bundle = generation_bundle();
+        let vocabulary = Vocabulary::load(&bundle, &Tokenizer::load(&bundle).unwrap()).unwrap();
+        let formats = Formats::new(&vocabulary, &bundle.manifest.generation().unwrap().stop_token_ids).unwrap();
+        // How much of it must be remembered grows with each letter.
+        let schema = json!({"type": "string", "pattern": "^(.*a.{20}|.*b.{15}|[^c]*d.{12})*$"});
+        let format = formats.json_schema(&schema.to_string()).unwrap();
+        let (mut text, mut mask) = (format.beginning().fork(), format.mask());
+        let letters: Vec<u32> =
+            vocabulary.ids().filter(|id| matches!(vocabulary.bytes(*id), b"a" | b"b" | b"d")).collect();
+        let mut end = String::new();
+        for place in 0..200 {
+            let allowed = |id: &&u32| mask[**id as usize / 32] >> (**id % 32) & 1 == 1;
+            let mut choices = letters.iter().cycle().skip(place * place % 7).take(letters.len());
+            let quote = vocabulary.ids().find(|id| vocabulary.bytes(*id) == b"\"").unwrap();
+            let token = choices.find(allowed).copied().unwrap_or(quote);
+            match text.push(token).and_then(|()| text.mask()) {
+                Ok(next) => mask = next,
+                Err(problem) => {
+                    end = problem;
+                    break;
+                }
+            }
+        }
+        assert!(end.contains("too many") && !end.contains(['<', '\n']), "{end:?}");
+    }
 }

@@ -11,13 +11,14 @@
 mod engine;
 mod format;
 mod looping;
+mod masks;
 pub mod planner;
 mod sampler;
 mod sequence;
 mod work;
 
 pub use engine::{Engine, Settings, Stream};
-pub use format::{Format, Formats, InvalidFormat};
+pub use format::{Format, Formats, Grammar, InvalidFormat, Mask};
 pub use looping::{Kind, Observer, Ran};
 pub use planner::{Class, Limits, Load, Refusal};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     engine::Shared,
-    planner::{Chunk, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
+    masks::{Answer, Masks},
+    planner::{Chunk, Decision, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
     sequence::{Sequence, Terms},
     work::{Delta, Done, Event, Failure},
 };
@@ -115,9 +116,15 @@ impl Job {
 }
 
 /// Works until the engine is closed and nothing is left.
-pub(crate) fn work(shared: &Shared, session: Box<dyn Decode>, vocabulary: &Arc<Vocabulary>, observer: &dyn Observer) {
-    let mut of_loop = Loop { shared, session, vocabulary, observer, jobs: HashMap::new() };
-    while let Some(decision) = shared.next(&mut of_loop.jobs) {
+pub(crate) fn work(
+    shared: &Shared,
+    session: Box<dyn Decode>,
+    masks: Masks,
+    vocabulary: &Arc<Vocabulary>,
+    observer: &dyn Observer,
+) {
+    let mut of_loop = Loop { shared, session, masks, vocabulary, observer, jobs: HashMap::new() };
+    while let Some(decision) = of_loop.next() {
         for (id, why) in decision.ended {
             of_loop.end(id, why);
         }
@@ -135,12 +142,34 @@ pub(crate) fn work(shared: &Shared, session: Box<dyn Decode>, vocabulary: &Arc<V
 struct Loop<'a> {
     shared: &'a Shared,
     session: Box<dyn Decode>,
+    masks: Masks,
     vocabulary: &'a Arc<Vocabulary>,
     observer: &'a dyn Observer,
     jobs: HashMap<RequestId, Job>,
 }
 
 impl Loop<'_> {
+    fn next(&mut self) -> Option<Decision> {
+        for (id, answer) in self.shared.answers() {
+            self.hear(id, answer);
+        }
+        self.shared.next(&mut self.jobs)
+    }
+
+    /// Lets a continuation that waits for its format go on.
+    fn hear(&mut self, id: SequenceId, answer: Answer) {
+        let Some(job) = self.jobs.get_mut(&id.request) else { return }; // ended meanwhile
+        let failure = match job.sequences[id.choice].hear(answer) {
+            Ok(None) => return, // it runs, and does not know yet that it need not wait
+            Ok(Some(logits)) => {
+                self.shared.note(|planner, _| planner.go_on(id));
+                advance(self.shared, &self.masks, job, id, &logits).err()
+            }
+            Err(failure) => Some(failure),
+        };
+        self.settle(id.request, failure);
+    }
+
     fn end(&mut self, id: RequestId, why: Ended) {
         let Some(job) = self.jobs.remove(&id) else { return };
         let failure = match why {
@@ -181,11 +210,12 @@ impl Loop<'_> {
                 job.first_token = Some(Instant::now());
                 let new = |choice| Sequence::new(&job.terms, choice, &job.prompt, self.vocabulary.clone());
                 job.sequences = (0..job.choices).map(new).collect();
-                let said = (0..job.choices).map(|choice| advance(self.shared, job, chunk.request, choice, logits));
+                let ids = (0..job.choices).map(|choice| SequenceId { request: chunk.request, choice });
+                let said = ids.map(|id| advance(self.shared, &self.masks, job, id, logits));
                 let failure = said.filter_map(Result::err).last();
                 self.settle(chunk.request, failure);
             }
-            Err(failure) => self.settle(chunk.request, Some(failure.0)),
+            Err(error) => self.settle(chunk.request, Some(Failure::RunFailed(error.0))),
         }
     }
 
@@ -201,15 +231,14 @@ impl Loop<'_> {
         let took = began.elapsed();
         self.observer.ran(&Ran { kind: Kind::Decode, tokens: rows.len(), took, error: error(&outcome) });
         self.shared.note(|planner, _| planner.ran(took));
-        let mut failures: HashMap<RequestId, Option<String>> = HashMap::new();
+        let mut failures: HashMap<RequestId, Option<Failure>> = HashMap::new();
         let mut advance = |row: &Decoding, logits: Result<&[f32], RunError>| {
-            let SequenceId { request, choice } = row.sequence;
-            let Some(job) = self.jobs.get_mut(&request) else { return };
+            let Some(job) = self.jobs.get_mut(&row.sequence.request) else { return };
             let failed = match logits {
-                Ok(logits) => advance(self.shared, job, request, choice, logits).err(),
-                Err(error) => Some(error.0),
+                Ok(logits) => advance(self.shared, &self.masks, job, row.sequence, logits).err(),
+                Err(error) => Some(Failure::RunFailed(error.0)),
             };
-            let known = failures.entry(request).or_default();
+            let known = failures.entry(row.sequence.request).or_default();
             *known = known.take().or(failed);
         };
         match outcome {
@@ -232,10 +261,10 @@ impl Loop<'_> {
     }
 
     /// After a run: ends a request that failed or is complete, and pauses one whose reader leaves no room.
-    fn settle(&mut self, id: RequestId, failure: Option<String>) {
+    fn settle(&mut self, id: RequestId, failure: Option<Failure>) {
         let Some(job) = self.jobs.get(&id) else { return };
         if let Some(failure) = failure {
-            job.tell(Event::Failed(Failure::RunFailed(failure)));
+            job.tell(Event::Failed(failure));
             return self.forget(id);
         }
         if job.sequences.iter().all(Sequence::is_finished) {
@@ -257,13 +286,20 @@ impl Loop<'_> {
     }
 }
 
-/// Lets a continuation say its next token.
-fn advance(shared: &Shared, job: &mut Job, request: RequestId, choice: usize, logits: &[f32]) -> Result<(), String> {
-    let said = job.sequences[choice].advance(logits)?;
-    if said.finish.is_some() {
-        shared.note(|planner, _| planner.finish(SequenceId { request, choice }));
+/// Lets a continuation say its next token, if it is known which ones may come.
+fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits: &[f32]) -> Result<(), Failure> {
+    let sequence = &mut job.sequences[id.choice];
+    let Some(said) = sequence.advance(logits)? else {
+        shared.note(|planner, _| planner.wait(id));
+        return Ok(());
+    };
+    if let Some(question) = sequence.ask() {
+        masks.ask(id, question);
     }
-    job.tell(Event::Delta(Delta { choice, token: said.token, text: said.text, finish: said.finish }));
+    if said.finish.is_some() {
+        shared.note(|planner, _| planner.finish(id));
+    }
+    job.tell(Event::Delta(Delta { choice: id.choice, token: said.token, text: said.text, finish: said.finish }));
     Ok(())
 }
 

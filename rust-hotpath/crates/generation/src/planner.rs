@@ -5,9 +5,12 @@
 //! takes turns with a step of the rows that decode; and nothing runs for nobody.
 //!
 //! Rows of the cache have places. Each class has an area of rows that decode in one step, kept without holes. Beside them
-//! prompts are read, slow readers wait, and beginnings of finished prompts are kept for those that begin alike.
+//! prompts are read, those wait that cannot go on, and beginnings of finished prompts are kept for those that begin alike.
 
 mod admission;
+mod decision;
+mod limits;
+mod places;
 mod prefixes;
 mod request;
 mod rows;
@@ -18,8 +21,10 @@ use std::{
     time::Duration,
 };
 
+pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
 pub use hotpath_scheduler::{Class, planner::Time};
 use hotpath_scheduler::{DrainRate, turns::Turns};
+pub use limits::{Limits, Refusal};
 use request::{Known, Phase, Place, Ticket};
 pub use request::{Request, RequestId, SequenceId};
 pub use rows::RowChange;
@@ -30,157 +35,6 @@ const QUANTUM: usize = 1024;
 
 /// Every so many chunks one goes to the prompt that has waited longest, so that short ones never starve a long one.
 const OLDEST_EVERY: u64 = 4;
-
-/// The bounds that a planner keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Most continuations of one class that are admitted, and so decode in one step.
-    pub batch: usize,
-    /// Tokens that all rows may hold together.
-    pub cache_tokens: usize,
-    /// Memory for tokens comes in pieces of this many.
-    pub granule: usize,
-    /// Most tokens of one row: prompt and continuation.
-    pub context_tokens: usize,
-    /// Tokens of a prompt that are run at once; at least 3.
-    pub chunk_tokens: usize,
-    /// Most tokens that wait, counted as requests reserve them. Only a request that finds the queue empty may be larger.
-    pub max_queued_tokens: usize,
-    /// Longest wait of a request until its prompt is read.
-    pub max_wait: Duration,
-    /// Longest time that a reader may keep its continuations waiting.
-    pub max_parked: Duration,
-    /// Whether a prompt's beginning is reused for other keys than the one that it was computed for.
-    pub share_prefixes: bool,
-}
-
-impl Limits {
-    /// Rows that a cache needs: an area for each class, and beside them a row for each continuation that may wait.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        4 * self.batch
-    }
-
-    /// Most tokens, prompt included, of each of so many continuations of one prompt.
-    #[must_use]
-    pub fn longest(&self, choices: usize) -> usize {
-        let each = self.cache_tokens / choices.max(1) / self.granule * self.granule;
-        self.context_tokens.min(each)
-    }
-}
-
-/// Why a request is not queued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no prompt, or nothing to say after it.
-    #[error("a request has at least one token of prompt, one of continuation and one choice")]
-    Empty,
-    /// It could become longer than a row.
-    #[error("prompt and continuation have {tokens} tokens; at most {limit} are possible")]
-    TooLong {
-        /// Tokens of prompt and continuation.
-        tokens: usize,
-        /// The most that are possible.
-        limit: usize,
-    },
-    /// More choices than may run together.
-    #[error("{choices} choices; at most {limit} are possible")]
-    TooManyChoices {
-        /// Choices.
-        choices: usize,
-        /// The most that are possible.
-        limit: usize,
-    },
-    /// The queue is full.
-    #[error("the queue is full")]
-    Full {
-        /// When enough of it will have run, going by the measured rate.
-        retry_after: Duration,
-    },
-}
-
-/// Why a request ended that was not finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Nobody waits for it.
-    Cancelled,
-    /// Its deadline passed.
-    Deadline,
-    /// Its prompt was not begun within [`Limits::max_wait`].
-    MaxWait,
-    /// Its reader kept it waiting for longer than [`Limits::max_parked`].
-    SlowReader,
-}
-
-/// A chunk of a prompt to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chunk {
-    /// Whose prompt.
-    pub request: RequestId,
-    /// Where.
-    pub row: usize,
-    /// Tokens of the prompt before it. For a request's first chunk these were reused.
-    pub start: usize,
-    /// Its tokens.
-    pub tokens: usize,
-    /// Whether the prompt ends with it.
-    pub last: bool,
-}
-
-/// A row's part in a decode step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decoding {
-    /// Whose.
-    pub sequence: SequenceId,
-    /// Tokens that the row holds.
-    pub length: usize,
-}
-
-/// What to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Run {
-    /// A chunk of a prompt.
-    Prefill(Chunk),
-    /// One token for each of the rows from `first` on.
-    Decode {
-        /// The first row.
-        first: usize,
-        /// The rows.
-        rows: Vec<Decoding>,
-    },
-}
-
-/// What to do now.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// Requests that ended without being finished.
-    pub ended: Vec<(RequestId, Ended)>,
-    /// Changes to rows, to be made in this order and before the run.
-    pub changes: Vec<RowChange>,
-    /// What to run. [`Planner::ran`] is to be told when it has.
-    pub run: Option<Run>,
-    /// Without a run: when something will end by itself.
-    pub wake: Option<Time>,
-}
-
-/// How much there is to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests that wait.
-    pub queued_requests: usize,
-    /// Tokens that they would reserve.
-    pub queued_tokens: usize,
-    /// Prompts that are being read.
-    pub prefilling: usize,
-    /// Continuations that decode.
-    pub decoding: usize,
-    /// Continuations that wait for their reader.
-    pub parked: usize,
-    /// Tokens that admitted requests have reserved.
-    pub reserved_tokens: usize,
-    /// Tokens of kept beginnings.
-    pub kept_tokens: usize,
-}
 
 /// The queue, the rows and the rules.
 #[derive(Debug)]
@@ -246,8 +100,7 @@ impl Planner {
                 Phase::Prefilling { .. } => load.prefilling += 1,
                 Phase::Running(sequences) => {
                     load.decoding += sequences.iter().filter(|place| matches!(place, Place::Decoding { .. })).count();
-                    let beside = sequences.iter().filter(|place| matches!(place, Place::Beside { .. })).count();
-                    load.parked += if known.parked_until.is_some() { beside } else { 0 };
+                    load.parked += known.parked();
                 }
             }
         }
@@ -293,8 +146,8 @@ impl Planner {
         }
         self.expire(now, &mut ended);
         self.leave();
-        self.park();
         self.join();
+        self.park();
         self.admit();
         self.running = self.choose();
         let wake = if self.running.is_none() { self.expiries.first().map(|(time, _)| *time) } else { None };
@@ -353,6 +206,21 @@ impl Planner {
         }
     }
 
+    /// Says that it is not known yet what may come next in a continuation: it has no part in a step until
+    /// [`Planner::go_on`].
+    pub fn wait(&mut self, sequence: SequenceId) {
+        if let Some(known) = self.known.get_mut(&sequence.request) {
+            known.waiting.insert(sequence.choice);
+        }
+    }
+
+    /// Says that a continuation that waits can go on.
+    pub fn go_on(&mut self, sequence: SequenceId) {
+        if let Some(known) = self.known.get_mut(&sequence.request) {
+            known.waiting.remove(&sequence.choice);
+        }
+    }
+
     /// Drops every request whose time is over.
     fn expire(&mut self, now: Time, ended: &mut Vec<(RequestId, Ended)>) {
         while let Some((time, id)) = self.expiries.first().copied().filter(|(time, _)| *time <= now) {
@@ -365,7 +233,8 @@ impl Planner {
     /// What to run: interactive before batch, and of each class a chunk in turn with a step.
     fn choose(&mut self) -> Option<Run> {
         for class in [Class::Interactive, Class::Batch] {
-            let decodes = !self.rows.area(class).is_empty();
+            // Those that cannot go on have left, unless nobody else is there.
+            let decodes = self.rows.area(class).iter().any(|sequence| self.can_go_on(*sequence));
             let chunk = self.chunk(class);
             match chunk {
                 Some(chunk) if !decodes || !self.chunk_went_last => {

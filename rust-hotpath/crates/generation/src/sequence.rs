@@ -5,9 +5,10 @@ use std::sync::Arc;
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
-    format::{Following, Format},
+    format::Format,
+    masks::{Answer, Follower, Question},
     sampler::{Choice, Sampler, Sampling},
-    work::{Finish, Stop},
+    work::{Failure, Finish, Stop},
 };
 
 /// A continuation in the making.
@@ -17,7 +18,9 @@ pub(crate) struct Sequence {
     detokenizer: Detokenizer,
     stop_strings: StopStrings,
     /// What the text must parse as.
-    following: Option<Following>,
+    follower: Option<Follower>,
+    /// The logits after the last token, while it is not known which tokens may come next.
+    waiting: Option<Vec<f32>>,
     stop_ids: Arc<[u32]>,
     min_tokens: usize,
     max_tokens: usize,
@@ -53,7 +56,8 @@ impl Sequence {
             sampler: Sampler::new(terms.sampling.clone(), choice as u64, prompt, terms.stop_ids.clone()),
             detokenizer: Detokenizer::new(vocabulary),
             stop_strings: StopStrings::new(terms.stop.strings.iter().map(String::as_str)),
-            following: terms.format.as_ref().map(Following::new),
+            follower: terms.format.as_ref().map(Follower::new),
+            waiting: None,
             stop_ids: terms.stop_ids.clone(),
             min_tokens: terms.sampling.min_tokens as usize,
             max_tokens: terms.max_tokens,
@@ -77,17 +81,43 @@ impl Sequence {
         self.finished
     }
 
-    /// Chooses the next token by the logits after the last one.
+    /// Chooses the next token by the logits after the last one; `None` when it is not known yet which may come. Then the
+    /// logits wait for [`Sequence::hear`].
     ///
     /// # Errors
-    /// Words for the log, when none can be chosen.
-    pub(crate) fn advance(&mut self, logits: &[f32]) -> Result<Said, String> {
-        let allowed = self.following.as_mut().map(Following::allowed).transpose()?;
-        let token = self.sampler.choose(logits, allowed).map_err(|error| error.to_string())?;
-        self.last = token.token;
-        if let Some(following) = self.following.as_mut().filter(|_| !self.stop_ids.contains(&token.token)) {
-            following.push(token.token)?;
+    /// When none can be chosen.
+    pub(crate) fn advance(&mut self, logits: &[f32]) -> Result<Option<Said>, Failure> {
+        let mask = match self.follower.as_ref().map(Follower::mask) {
+            Some(None) => {
+                self.waiting = Some(logits.to_vec());
+                return Ok(None);
+            }
+            Some(Some(mask)) => Some(&**mask),
+            None => None,
+        };
+        let chosen = self.sampler.choose(logits, mask);
+        Ok(Some(self.say(chosen.map_err(|error| Failure::RunFailed(error.to_string()))?)))
+    }
+
+    /// What to ask of the format, so that the token after the last one can be chosen.
+    pub(crate) fn ask(&mut self) -> Option<Question> {
+        if self.finished { None } else { self.follower.as_mut()?.ask(self.last) }
+    }
+
+    /// Takes what the format says; gives the logits that waited for it.
+    ///
+    /// # Errors
+    /// When the format cannot say what may come next.
+    pub(crate) fn hear(&mut self, answer: Answer) -> Result<Option<Vec<f32>>, Failure> {
+        if let Some(follower) = &mut self.follower {
+            follower.hear(answer)?;
         }
+        Ok(self.waiting.take())
+    }
+
+    /// Appends a token.
+    fn say(&mut self, token: Choice) -> Said {
+        self.last = token.token;
         self.tokens += 1;
         let mut text = String::new();
         let mut finish = if self.stop_ids.contains(&self.last) {
@@ -104,7 +134,7 @@ impl Sequence {
             text.push_str(&self.stop_strings.finish());
         }
         self.finished = finish.is_some();
-        Ok(Said { token, text, finish })
+        Said { token, text, finish }
     }
 
     /// Appends a piece to what is certain, as far as it is.

@@ -133,6 +133,9 @@ pub enum Failure {
     /// Its reader did not keep up, and its buffer was full for too long.
     #[error("the reader did not keep up")]
     SlowReader,
+    /// Its format cannot say what may come next: the library's words.
+    #[error("the format cannot be followed: {0}")]
+    Format(String),
     /// A run failed, alone too, or its logits were no numbers.
     #[error("{0}")]
     RunFailed(String),

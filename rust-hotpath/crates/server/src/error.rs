@@ -188,6 +188,7 @@ impl From<generation::Failure> for Error {
             generation::Failure::DeadlineExceeded => Self::DeadlineExceeded,
             generation::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             generation::Failure::SlowReader => Self::SlowReader,
+            generation::Failure::Format(problem) => Self::invalid("format", format!("cannot be kept to: {problem}")),
             generation::Failure::RunFailed(cause) => Self::Internal { cause },
             generation::Failure::Closed => Self::ShuttingDown,
         }

@@ -43,12 +43,13 @@ impl Inference {
         let stop = generate::stop(request.stop, vocabulary_size)?;
 
         let (owner, field) = (serving.clone(), prompt.field());
-        let bytes = prompt.bytes() + wanted.as_ref().map_or(0, Wanted::bytes);
-        let tokenizing = move |_: &Caller| Ok((ids(&owner, prompt)?, format(&owner, wanted)?));
-        let (prompt, format) = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let bytes = prompt.bytes();
+        let tokenizing = move |_: &Caller| ids(&owner, prompt);
+        let prompt = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
         let limit = generator.engine.limits().longest(choices);
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
+        let format = call.within_deadline(self.format(&serving, wanted)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
@@ -59,6 +60,23 @@ impl Inference {
         let vocabulary = generator.vocabulary.clone();
         let span = Span::current();
         Ok(Telling { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
+    }
+
+    /// What the text must parse as, ready to be followed.
+    async fn format(&self, serving: &Arc<Serving>, wanted: Option<Wanted>) -> Result<Option<Format>, Error> {
+        let schema = match wanted {
+            None => return Ok(None),
+            Some(Wanted::JsonObject) => return Ok(Some(serving.generator()?.formats.json_object())),
+            Some(Wanted::JsonSchema(schema)) => schema,
+        };
+        let owner = serving.clone();
+        // A short schema may take as long as a long one.
+        let compiling = move |_: &Caller| {
+            let format = owner.generator()?.formats.json_schema(&schema);
+            let refused = |invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"));
+            format.map(Some).map_err(refused)
+        };
+        self.tokenization.run_apart(compiling).await
     }
 }
 
@@ -84,19 +102,6 @@ fn ids(serving: &Serving, prompt: Prompt) -> Result<Vec<u32>, Error> {
     };
     generate::known_ids(field, &ids, generator.texts.limits.vocabulary_size)?;
     if ids.is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(ids) }
-}
-
-/// What the text must parse as, ready to be followed.
-fn format(serving: &Serving, wanted: Option<Wanted>) -> Result<Option<Format>, Error> {
-    let Some(wanted) = wanted else { return Ok(None) };
-    let formats = &serving.generator()?.formats;
-    match wanted {
-        Wanted::JsonObject => formats.json_object().map_err(|error| Error::Internal { cause: error.0 }),
-        Wanted::JsonSchema(schema) => formats
-            .json_schema(&schema)
-            .map_err(|invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"))),
-    }
-    .map(Some)
 }
 
 /// Why the engine does not take a request. All but a full queue was checked before.

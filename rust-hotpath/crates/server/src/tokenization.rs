@@ -1,4 +1,5 @@
-//! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up.
+//! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up. What else
+//! takes long before a request can be queued uses the same threads.
 
 use std::sync::{Arc, Weak};
 
@@ -56,11 +57,23 @@ impl Tokenization {
         bytes: usize,
         work: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if bytes <= AT_ONCE_BYTES {
+            let here = Arc::new(());
+            return work(&Caller(Arc::downgrade(&here)));
+        }
+        self.run_apart(work).await
+    }
+
+    /// Runs `work` as that of a long text.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn run_apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let here = Arc::new(());
         let caller = Caller(Arc::downgrade(&here));
-        if bytes <= AT_ONCE_BYTES {
-            return work(&caller);
-        }
         let permit = self.threads.clone().acquire_owned().await;
         let working = spawn_blocking(move || {
             let _permit = permit; // held until the work is over, whether or not somebody waits

@@ -1,6 +1,6 @@
 //! One request and its continuations, wherever they are.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hotpath_runtime::chunk_at;
 use hotpath_scheduler::turns::Queued;
@@ -63,6 +63,8 @@ pub(super) struct Known {
     pub patience: Option<Time>,
     /// When its reader will have kept it waiting for too long.
     pub parked_until: Option<Time>,
+    /// Choices of which it is not known yet what may come next.
+    pub waiting: BTreeSet<usize>,
     /// Tokens that its prompt's row took memory for before, where that row was a kept beginning's.
     pub held: usize,
     pub phase: Phase,
@@ -83,7 +85,7 @@ pub(super) enum Phase {
 /// Where a continuation is. `length` is the number of tokens that its row holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In a row beside the areas: it has not joined yet, or waits for its reader.
+    /// In a row beside the areas: it has not joined yet, or waits.
     Beside {
         row: usize,
         length: usize,
@@ -114,6 +116,7 @@ impl Known {
             deadline: request.deadline,
             patience: Some(now + max_wait),
             parked_until: None,
+            waiting: BTreeSet::new(),
             held: 0,
             phase: Phase::Waiting,
         }
@@ -131,6 +134,17 @@ impl Known {
             Phase::Prefilling { .. } => self.choices,
             Phase::Running(places) => places.iter().filter(|place| **place != Place::Gone).count(),
         }
+    }
+
+    /// How many of its continuations wait beside for what they need to go on.
+    pub(super) fn parked(&self) -> usize {
+        let Phase::Running(places) = &self.phase else { return 0 };
+        let waits = |choice| self.parked_until.is_some() || self.waiting.contains(&choice);
+        places
+            .iter()
+            .enumerate()
+            .filter(|(choice, place)| matches!(place, Place::Beside { .. }) && waits(*choice))
+            .count()
     }
 
     /// Every moment at which it ends by itself.

@@ -5,11 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{FutureExt, future::select_all};
 use hotpath_bundle::GoldenPrompt;
-use hotpath_generation::{Class, Engine, Event, Finish, Sampling, Stop, Stream, Work};
+use hotpath_generation::{Class, Engine, Event, Finish, Format, Sampling, Stop, Stream, Work};
 use hotpath_testing::{generation_bundle, golden_generations, tiny_decoder};
 
 use crate::{
     Silent,
+    formats::Dawdling,
     solo::{Model, Random, Text},
 };
 
@@ -56,7 +57,7 @@ fn cases(model: &Model, count: usize, longest: usize, seed: u64) -> Vec<Case> {
             choices,
             sampling: sampling.clone(),
             stop: Stop { ignore_eos, ..Stop::default() },
-            format: None,
+            format: (random.below(3) == 0).then(|| Format::new(Box::new(Dawdling(number as u64))).unwrap()),
         };
         Case { work, alone }
     };

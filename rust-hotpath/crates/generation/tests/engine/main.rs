@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
 mod company;
+mod formats;
 mod solo;
 
 use hotpath_generation::{Observer, Ran};

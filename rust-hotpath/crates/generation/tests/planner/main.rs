@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use hotpath_generation::planner::{Class, Ended, Limits, Refusal, Run};
+use hotpath_generation::planner::{Class, Ended, Limits, Refusal, Run, SequenceId};
 use proptest::prelude::*;
 use world::{Arrival, Event, World};
 
@@ -56,6 +56,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => any().prop_map(Event::Cancel),
         1 => any().prop_map(Event::Pause),
         1 => any().prop_map(Event::Resume),
+        2 => (any(), 0..3_usize).prop_map(|(which, choice)| Event::Hold(which, choice)),
+        3 => (any(), 0..3_usize).prop_map(|(which, choice)| Event::GoOn(which, choice)),
         1 => (0..60_u64).prop_map(Event::Wait),
     ];
     prop::collection::vec(event, 1..250)
@@ -175,7 +177,7 @@ fn keys_take_turns() {
         world.planner.ran(Duration::from_millis(1));
         if chunk.last {
             order.push(chunk.request);
-            world.planner.finish(hotpath_generation::planner::SequenceId { request: chunk.request, choice: 0 });
+            world.planner.finish(SequenceId { request: chunk.request, choice: 0 });
         }
     }
     let place = |id| order.iter().position(|other| *other == id).unwrap();
@@ -196,7 +198,7 @@ fn a_long_prompt_gets_every_fourth_chunk_of_a_stream_of_short_ones() {
         let Some(Run::Prefill(chunk)) = world.planner.next(Duration::ZERO).run else { panic!("only prompts") };
         chunks += 1;
         world.planner.ran(Duration::from_millis(1));
-        let sequence = hotpath_generation::planner::SequenceId { request: chunk.request, choice: 0 };
+        let sequence = SequenceId { request: chunk.request, choice: 0 };
         if chunk.last {
             world.planner.finish(sequence);
             if chunk.request == long {
@@ -219,6 +221,30 @@ fn a_paused_request_waits_and_ends_after_a_while() {
     let ended = world.planner.next(LIMITS.max_parked).ended;
     assert_eq!(ended, [(slow, Ended::SlowReader)]);
     assert_eq!(world.planner.load().reserved_tokens, 0);
+}
+
+#[test]
+fn a_continuation_that_waits_alone_stays_where_it_is_and_makes_way_for_others() {
+    let mut world = World::new(LIMITS);
+    let costly = world.arrive(arrival(vec![1; 4], 20)).unwrap();
+    world.next();
+    world.next(); // in its area now
+    let sequence = SequenceId { request: costly, choice: 0 };
+    world.planner.wait(sequence);
+    let decision = world.planner.next(Duration::ZERO);
+    assert_eq!((decision.run, decision.changes), (None, vec![]), "nothing is moved for nobody");
+    let other = world.arrive(arrival(vec![2; 4], 20)).unwrap();
+    let Some(Run::Prefill(_)) = world.planner.next(Duration::ZERO).run else { panic!("the other's prompt") };
+    world.planner.ran(Duration::ZERO);
+    let who = |run: Option<Run>| match run {
+        Some(Run::Decode { rows, .. }) => rows.iter().map(|row| row.sequence.request).collect(),
+        _ => vec![],
+    };
+    assert_eq!(who(world.planner.next(Duration::ZERO).run), [other]);
+    assert_eq!(world.planner.load().parked, 1);
+    world.planner.ran(Duration::ZERO);
+    world.planner.go_on(sequence);
+    assert_eq!(who(world.planner.next(Duration::ZERO).run), [other, costly]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub enum Event {
     Cancel(Index),
     Pause(Index),
     Resume(Index),
+    Hold(Index, usize),
+    GoOn(Index, usize),
     Wait(u64),
 }
 
@@ -50,6 +52,8 @@ struct Known {
     /// Tokens said by each choice.
     said: Vec<usize>,
     paused: Option<Time>,
+    /// Choices of which it is not known what may come next.
+    held: BTreeSet<usize>,
     over: bool,
     cancelled: bool,
 }
@@ -119,6 +123,16 @@ impl World {
                 planner.resume(id);
                 known.paused = None;
             }),
+            Event::Hold(which, choice) => self.with_any(which, |planner, known, id, _| {
+                if known.said.get(choice).is_some_and(|_| known.is_decoding(choice)) {
+                    planner.wait(SequenceId { request: id, choice });
+                    known.held.insert(choice);
+                }
+            }),
+            Event::GoOn(which, choice) => self.with_any(which, |planner, known, id, _| {
+                planner.go_on(SequenceId { request: id, choice });
+                known.held.remove(&choice);
+            }),
             Event::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
         }
         self.check_bounds();
@@ -150,7 +164,8 @@ impl World {
         })?;
         assert!(queued == 0 || queued + tokens <= self.limits.max_queued_tokens, "admitted beyond the bound");
         let said = vec![0; arrival.says.len()];
-        let known = Known { arrival, arrived: self.now, read: None, said, paused: None, over: false, cancelled: false };
+        let (arrived, held) = (self.now, BTreeSet::new());
+        let known = Known { arrival, arrived, read: None, said, paused: None, held, over: false, cancelled: false };
         assert!(self.known.insert(id, known).is_none(), "an id was given twice");
         Ok(id)
     }
@@ -170,8 +185,9 @@ impl World {
             Some(Run::Prefill(chunk)) => self.prefill(chunk),
             Some(Run::Decode { first, rows }) => self.decode(*first, rows),
             None => {
-                let waits = self.known.values().filter(|known| !known.over).count();
-                assert!(waits == 0 || decision.wake.is_some() || self.known.values().all(|known| known.over));
+                let waits = self.known.values().any(|known| !known.over && known.held.is_empty());
+                let for_others = self.known.values().any(|known| !known.over && !known.held.is_empty());
+                assert!(!waits || decision.wake.is_some() || for_others, "work waits for nothing");
             }
         }
         decision.run.is_some()
@@ -182,7 +198,11 @@ impl World {
         let ids: Vec<RequestId> = self.known.keys().copied().collect();
         for id in ids {
             self.planner.resume(id);
-            self.known.get_mut(&id).unwrap().paused = None;
+            let known = self.known.get_mut(&id).unwrap();
+            known.paused = None;
+            for choice in std::mem::take(&mut known.held) {
+                self.planner.go_on(SequenceId { request: id, choice });
+            }
         }
         let most = 10_000;
         assert!((0..most).any(|_| !self.next()), "work goes on for ever");
@@ -303,7 +323,8 @@ impl World {
         let of_class =
             self.known.iter().filter(move |(_, known)| known.arrival.class == class && known.paused.is_none());
         of_class.flat_map(|(id, known)| {
-            let choices = (0..known.said.len()).filter(|choice| known.is_decoding(*choice));
+            let can_go_on = |choice: &usize| known.is_decoding(*choice) && !known.held.contains(choice);
+            let choices = (0..known.said.len()).filter(can_go_on);
             choices.map(|choice| SequenceId { request: *id, choice }).collect::<Vec<_>>()
         })
     }

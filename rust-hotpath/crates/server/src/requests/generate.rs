@@ -103,17 +103,6 @@ pub enum Wanted {
     JsonSchema(String),
 }
 
-impl Wanted {
-    /// Bytes to compile.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::JsonObject => 0,
-            Self::JsonSchema(schema) => schema.len(),
-        }
-    }
-}
-
 /// Checks `format`, and that nothing keeps a text from ending where it is complete.
 ///
 /// # Errors
