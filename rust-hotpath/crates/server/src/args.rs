@@ -93,7 +93,7 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
     pub max_queue_tokens: String,
 
-    /// Longest wait of a request until its first input runs, or its prompt is read. Beyond, it is refused with QUEUE_FULL.
+    /// Longest wait of a request until its first input runs. Beyond, it is refused with QUEUE_FULL.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_MS", default_value = "10000", value_name = "MILLISECONDS")]
     pub max_queue_ms: String,
 
@@ -152,6 +152,12 @@ pub struct Generation {
     /// machine that does nothing else, and everything is many times slower on one that does.
     #[arg(long, env = "HOTPATH_GENERATION_SPIN", default_value = "false", value_name = "BOOLEAN")]
     pub generation_spin: String,
+
+    /// Longest wait of a generation until its prompt is read. Beyond, it is refused with QUEUE_FULL. Generations take seconds,
+    /// so they wait longer than texts for vectors; but for less than who waits for them, as the gateway's
+    /// --generation-timeout.
+    #[arg(long, env = "HOTPATH_GENERATION_MAX_QUEUE_MS", default_value = "60000", value_name = "MILLISECONDS")]
+    pub generation_max_queue_ms: String,
 
     /// Most memory for the keys and values of each generation model, beside its weights. A request is admitted once there
     /// is room for the longest that it may become, and one that is longer than all of it is refused with INPUT_TOO_LONG.

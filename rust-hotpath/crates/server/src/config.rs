@@ -194,6 +194,7 @@ impl Faults {
                 count: self.threads("generation-threads", &args.generation_threads),
                 spin: self.parse("generation-spin", &args.generation_spin, "true or false", false),
             },
+            max_wait: self.milliseconds("generation-max-queue-ms", &args.generation_max_queue_ms),
             cache_bytes: self.number("cache-bytes", &args.cache_bytes, 1 << 20..=1 << 40),
             max_rows,
             chunk_tokens: self.number("chunk-tokens", &args.chunk_tokens, 3..=128),

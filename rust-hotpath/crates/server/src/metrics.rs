@@ -266,7 +266,11 @@ impl Generation {
         registry.register("queued_generations", "Generations that wait", self.queued.clone());
         registry.register("prefilling_generations", "Generations whose prompt is read", self.prefilling.clone());
         registry.register("decoding_rows", "Continuations that decode", self.decoding.clone());
-        registry.register("parked_rows", "Continuations that wait beside the others, for their reader or their format", self.parked.clone());
+        registry.register(
+            "parked_rows",
+            "Continuations that wait beside the others, for their reader or their format",
+            self.parked.clone(),
+        );
         registry.register(
             "reserved_tokens",
             "Tokens that running generations may become",

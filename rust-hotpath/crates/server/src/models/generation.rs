@@ -5,7 +5,6 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
 use hotpath_generation::{Engine, Formats, Limits, Settings};
 use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
-use hotpath_scheduler as scheduler;
 use hotpath_text::{Chat, Vocabulary};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -29,6 +28,8 @@ pub struct GenerationSettings {
     pub precision: Option<Precision>,
     /// Threads of each model's session.
     pub threads: Threads,
+    /// Longest wait of a request until its prompt is read.
+    pub max_wait: Duration,
     /// Most memory that a model's keys and values take.
     pub cache_bytes: usize,
     /// Most continuations of one class that decode in one step.
@@ -71,7 +72,7 @@ impl Generator {
             return Err("the golden cases are of another task than the manifest".into());
         };
         let settings = &loader.generation;
-        let limits = limits(settings, loader.limits, bundle)?;
+        let limits = limits(settings, loader.limits.max_queued_tokens, bundle)?;
         let texts = Arc::new(Loader::texts(bundle)?);
         let chat = Chat::load(bundle, &texts.tokenizer)?;
         golden::generation::check_tokenizer(bundle, golden, &texts.tokenizer, chat.as_ref())?;
@@ -102,7 +103,7 @@ impl Generator {
 }
 
 /// The bounds that follow from the settings and from the size of a model's cache.
-fn limits(settings: &GenerationSettings, queue: scheduler::Limits, bundle: &Bundle) -> Result<Limits, Refused> {
+fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bundle) -> Result<Limits, Refused> {
     let task = bundle.manifest.generation()?;
     let cache = task.kv_cache;
     let granule = (PAGE_BYTES / (cache.head_dimensions as usize * size_of::<f32>())).max(1);
@@ -124,8 +125,8 @@ fn limits(settings: &GenerationSettings, queue: scheduler::Limits, bundle: &Bund
         granule,
         context_tokens: cache_tokens.min(bundle.manifest.tokenizer()?.max_tokens as usize),
         chunk_tokens: settings.chunk_tokens.min(task.max_chunk_tokens as usize),
-        max_queued_tokens: queue.max_queued_tokens,
-        max_wait: queue.max_wait,
+        max_queued_tokens,
+        max_wait: settings.max_wait,
         max_parked: settings.slow_reader,
         share_prefixes: settings.share_prefixes,
     })

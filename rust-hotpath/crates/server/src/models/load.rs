@@ -80,7 +80,7 @@ pub struct Loader {
     pub models: PathBuf,
     /// The graph of embedding models to run; `None` takes what the processor runs best.
     pub precision: Option<Precision>,
-    /// Bounds of what is queued; for embedding models also how it runs. `workers` is the number of sessions.
+    /// How embedding models run, `workers` being the number of sessions, and how many tokens of any model may wait.
     pub limits: Limits,
     /// How generation models are served.
     pub generation: GenerationSettings,

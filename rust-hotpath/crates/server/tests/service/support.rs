@@ -49,6 +49,7 @@ pub fn config() -> Config {
         generation: GenerationSettings {
             precision: None,
             threads: Threads::CALLER,
+            max_wait: Duration::from_secs(600),
             cache_bytes: 64 << 20,
             max_rows: 8,
             chunk_tokens: 32,

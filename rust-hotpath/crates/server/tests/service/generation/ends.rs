@@ -110,6 +110,29 @@ async fn a_slow_reader_is_parked_then_ended_and_holds_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_longer_than_generations_may_is_refused_with_a_delay() {
+    let mut config = config();
+    config.generation.max_rows = 1;
+    config.generation.max_choices = 1;
+    config.generation.max_wait = Duration::from_millis(200);
+    let (generating, control) = Generating::controlled(config).await;
+    control.close();
+    let first = spawn(&generating, prompt(1, 4), 4);
+    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
+    let second = spawn(&generating, prompt(2, 4), 4);
+    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    tokio::time::sleep(Duration::from_millis(200)).await; // time itself is what is tested
+    control.open();
+    let status = second.await.unwrap().unwrap_err();
+    let (reason, details) = reason(&status);
+    assert_eq!((status.code(), reason.as_str()), (Code::Unavailable, "QUEUE_FULL"));
+    assert!(details.retry_info().is_some() && status.message().contains("waited"), "{status:?}");
+    first.await.unwrap().unwrap();
+    assert!(!control.ran(&prompt(2, 4)));
+    assert_eq!(generating.ended("refused").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_streams_and_refuses_new_ones() {
     let (mut generating, control) = Generating::controlled(config()).await;
     let stream = begun(&generating, &control, 40).await;
