@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotpath_bundle::{Bundle, Classification, Graph};
+use hotpath_contract::inference::v1::{ModelState, Task};
 use hotpath_runtime::{Head, RunError};
 
 use super::{
@@ -28,6 +29,15 @@ impl Classifier {
         let encoder = loader.served.find(&task.encoder);
         let encoder = encoder.map_err(|_| format!("its encoder \"{}\" is not among the models", task.encoder))?.clone();
         Ok(Self { task, encoder, head: Mutex::new(loader.sessions.head(bundle, graph)?) })
+    }
+
+    /// The encoder while it is not known whether it can serve.
+    #[must_use]
+    pub fn awaited(&self) -> Option<&Model> {
+        let now = self.encoder.now();
+        // Another head is no encoder; and to wait for one that waits for this would be to wait forever.
+        let settles = now.state == ModelState::Loading && now.task == Task::Embedding;
+        settles.then_some(&*self.encoder)
     }
 
     /// The encoder's revision that is served now.

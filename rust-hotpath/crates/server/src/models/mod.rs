@@ -11,9 +11,10 @@ pub mod pulse;
 pub mod serving;
 pub mod supervise;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use hotpath_contract::inference::v1::{ModelState, Task};
+use tokio::sync::watch;
 
 use crate::error::Error;
 use serving::Serving;
@@ -22,7 +23,7 @@ use serving::Serving;
 #[derive(Debug)]
 pub struct Model {
     name: String,
-    now: RwLock<Now>,
+    now: watch::Sender<Now>,
 }
 
 /// Where a model stands.
@@ -43,7 +44,7 @@ impl Model {
     #[must_use]
     pub fn new(name: String) -> Self {
         let now = Now { state: ModelState::Loading, task: Task::Embedding, serving: None, message: String::new() };
-        Self { name, now: RwLock::new(now) }
+        Self { name, now: watch::Sender::new(now) }
     }
 
     /// Its name in requests.
@@ -55,7 +56,7 @@ impl Model {
     /// Where it stands.
     #[must_use]
     pub fn now(&self) -> Now {
-        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.borrow().clone()
     }
 
     /// What requests run on.
@@ -68,8 +69,14 @@ impl Model {
         serving.ok_or_else(|| Error::ModelNotReady { model: self.name.clone() })
     }
 
+    /// Waits until it is known whether it can serve.
+    pub async fn settled(&self) {
+        let settled = |now: &Now| now.state != ModelState::Loading;
+        let _ = self.now.subscribe().wait_for(settled).await; // no error: the sender lives as long as this
+    }
+
     pub(crate) fn set(&self, now: Now) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+        self.now.send_replace(now);
     }
 }
 

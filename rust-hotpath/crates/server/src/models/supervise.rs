@@ -5,11 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_bundle::Stamp;
+use hotpath_bundle::{Revision, Stamp};
 use hotpath_contract::inference::v1::{ModelState, Task};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Model, Now, golden, load::Loader, serving::Serving};
+use super::{
+    Model, Now, golden,
+    load::{LoadError, Loader},
+    serving::{Serving, Worker},
+};
 use crate::health::Health;
 
 /// How often a supervisor looks.
@@ -78,7 +82,7 @@ impl Supervisor {
         if let Ok(task) = self.loader.task(self.model.name(), &revision) {
             self.model.set(Now { task, ..self.model.now() }); // known before the long work of loading, and also if that fails
         }
-        match self.loader.load(self.model.name(), revision.clone()).await {
+        match self.load(&revision).await {
             Ok(serving) => {
                 let (model, precision) = (self.model.name(), serving.precision());
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -93,6 +97,20 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Loads a revision, and checks it through what will schedule its work.
+    async fn load(&self, revision: &Revision) -> Result<Serving, LoadError> {
+        let serving = self.loader.load(self.model.name(), revision.clone()).await?;
+        if let Worker::Classification(classifier) = &serving.worker
+            && let Some(encoder) = classifier.awaited()
+        {
+            let message = format!("waits for its encoder \"{}\"", encoder.name());
+            self.model.set(Now { message, ..self.model.now() });
+            encoder.settled().await;
+        }
+        golden::check(&serving).await?;
+        Ok(serving)
     }
 
     fn refuse(&mut self, revision: &str, reason: &str) {

@@ -1,18 +1,22 @@
 //! Scores of texts, by the default head on the default encoder.
 
-use std::{fs, sync::Arc};
+use std::{
+    fs,
+    sync::{Arc, Mutex, mpsc},
+};
 
-use hotpath_bundle::{Bundle, Golden, GoldenClassification, Revision};
+use hotpath_bundle::{Bundle, Golden, GoldenClassification, Graph, Refused, Revision};
 use hotpath_contract::inference::v1::{
     ClassifyRequest, ClassifyResponse, Model, ModelState, Priority, Scheduling, Task, TokenizeRequest,
 };
-use hotpath_server::config::Config;
+use hotpath_runtime::{Decode, Encode, Head, Threads};
+use hotpath_server::{config::Config, models::load::Sessions};
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Status;
 
-use crate::support::{OwnModels, TestServer, config as plain, embed, eventually, reason, texts};
+use crate::support::{LIMIT, OwnModels, TestServer, config as plain, embed, eventually, reason, texts};
 
 fn config() -> Config {
     Config { model_names: vec![MODEL.to_owned(), CLASSIFICATION_MODEL.to_owned()], ..plain() }
@@ -145,4 +149,35 @@ async fn a_head_of_another_encoder_does_not_serve_and_says_so() {
     assert_eq!(failed.state(), ModelState::Failed);
     assert_eq!(reason(&classify(&server, request(&["a"])).await.unwrap_err()).0, "MODEL_NOT_READY");
     assert!(embed(&server.client(), texts(&["a"])).await.is_ok(), "the encoder serves alone");
+}
+
+/// Encoders of ONNX Runtime, which are not made before the test's end of the channel is gone.
+struct Late(Mutex<mpsc::Receiver<()>>);
+
+impl Sessions for Late {
+    fn encoder(&self, bundle: &Bundle, graph: &Graph) -> Result<Box<dyn Encode>, Refused> {
+        let _ = self.0.lock().unwrap().recv_timeout(LIMIT);
+        Sessions::encoder(&library(), bundle, graph)
+    }
+
+    fn decoder(&self, _: &Bundle, _: &Graph, _: Threads, _: usize, _: usize) -> Result<Box<dyn Decode>, Refused> {
+        unreachable!("there is no generation model")
+    }
+
+    fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
+        Sessions::head(&library(), bundle, graph)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_is_loading_until_its_encoder_is_there_and_then_ready_at_once() {
+    let mut config = config();
+    config.timing.watch = LIMIT * 10; // so that nothing is mended by looking again
+    let (late, waits) = mpsc::channel::<()>();
+    let server = TestServer::start_with(config, Arc::new(Late(Mutex::new(waits)))).await;
+    let waiting = classifier(&server, |model| !model.status_message.is_empty()).await;
+    assert_eq!(waiting.state(), ModelState::Loading, "{}", waiting.status_message);
+    assert_eq!(waiting.status_message, format!("waits for its encoder \"{MODEL}\""));
+    drop(late);
+    classifier(&server, |model| model.state() == ModelState::Ready).await;
 }
