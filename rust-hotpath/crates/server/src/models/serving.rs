@@ -117,7 +117,7 @@ impl Serving {
         Error::ModelTaskMismatch { model: self.bundle.manifest.name.clone(), problem }
     }
 
-    /// As in "int8" or "fp32".
+    /// As in "int8" or "int4_block".
     #[must_use]
     pub fn precision(&self) -> &'static str {
         match self.graph.precision {
