@@ -13,6 +13,9 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// every second, and a balancer finds another process within one.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// Most bytes of an error's message. In a header each may become three.
+const LONGEST_MESSAGE: usize = 1000;
+
 /// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
@@ -161,8 +164,18 @@ impl From<Error> for Status {
         if let Some(delay) = error.retry_after() {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(grpc_code(reason), error.to_string(), details)
+        Status::with_error_details(grpc_code(reason), bounded(error.to_string()), details)
     }
+}
+
+/// A message that fits into a header. Some quote what was asked, and a header that is too long ends the connection, with
+/// every other call on it.
+fn bounded(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message.push('…');
+    }
+    message
 }
 
 impl From<Full> for Error {

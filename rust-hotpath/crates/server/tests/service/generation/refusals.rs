@@ -94,6 +94,14 @@ fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
         (schema(r#"{"type": "strange"}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"type": "array", "uniqueItems": true}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"uniqueItems": true, "x-guidance": {"lenient": true}}"#), "INVALID_VALUE", "format.json_schema"),
+        (schema(&format!("{{}}{}", " ".repeat(200_000))), "INVALID_VALUE", "format.json_schema"),
+        // An error's words go into a header, which must not become as long as what they quote.
+        (
+            schema(&format!(r#"{{"type": "string", "pattern": "{}("}}"#, "a".repeat(90_000))),
+            "INVALID_VALUE",
+            "format.json_schema",
+        ),
+        (with(|asked| asked.model = "é".repeat(100_000)), "MODEL_NOT_FOUND", "model"),
         (with(|asked| MODEL.clone_into(&mut asked.model)), "MODEL_TASK_MISMATCH", "model"),
     ]
 }
