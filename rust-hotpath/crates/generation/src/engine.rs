@@ -16,7 +16,8 @@ use hotpath_text::Vocabulary;
 use tokio::sync::mpsc;
 
 use crate::{
-    looping::{self, Job, Observer},
+    job::Job,
+    looping::{self, Observer},
     masks::{Answer, Masks},
     planner::{Decision, Limits, Load, Planner, Request, RequestId, SequenceId, Time},
     sequence::Terms,
@@ -73,6 +74,19 @@ struct State {
     /// What formats said since then.
     answers: Vec<(SequenceId, Answer)>,
     closing: bool,
+    /// Whether the loop has ended.
+    gone: bool,
+}
+
+/// Tells those that the loop has not seen that it never will. In a loop that panics, they would wait for ever.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.gone = true;
+        state.arrivals.clear();
+    }
 }
 
 impl Engine {
@@ -86,14 +100,22 @@ impl Engine {
     pub fn start(session: Box<dyn Decode>, settings: Settings, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let (limits, extent) = (settings.limits, session.extent());
         assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
-        let state =
-            State { planner: Planner::new(limits), arrivals: HashMap::new(), answers: Vec::new(), closing: false };
+        let state = State {
+            planner: Planner::new(limits),
+            arrivals: HashMap::new(),
+            answers: Vec::new(),
+            closing: false,
+            gone: false,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), work_came: Condvar::new(), start: Instant::now() });
         let of_masks = shared.clone();
         let masks = Masks::start(move |id, answer| of_masks.answer(id, answer))?;
         let (of_loop, vocabulary) = (shared.clone(), settings.vocabulary.clone());
         let thread = thread::Builder::new().name("generation".to_owned());
-        let thread = thread.spawn(move || looping::work(&of_loop, session, masks, &vocabulary, &*observer))?;
+        let thread = thread.spawn(move || {
+            let end = End(of_loop);
+            looping::work(&end.0, session, masks, &vocabulary, &*observer);
+        })?;
         Ok(Self { shared, thread: Some(thread), settings, vocabulary: extent.vocabulary })
     }
 
@@ -127,7 +149,9 @@ impl Engine {
         let id = {
             let mut state = self.shared.lock();
             let id = state.planner.submit(self.shared.now(), request)?;
-            state.arrivals.insert(id, job);
+            if !state.gone {
+                state.arrivals.insert(id, job);
+            }
             id
         };
         self.shared.work_came.notify_one();

@@ -10,6 +10,7 @@
 
 mod engine;
 mod format;
+mod job;
 mod looping;
 mod masks;
 pub mod planner;

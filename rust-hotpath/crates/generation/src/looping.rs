@@ -4,23 +4,20 @@ use std::{
     any::Any,
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use hotpath_runtime::{Decode, RunError, Step};
 use hotpath_text::Vocabulary;
-use tokio::sync::mpsc;
 
 use crate::{
     engine::Shared,
+    job::Job,
     masks::{Answer, Masks},
     planner::{Chunk, Decision, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
-    sequence::{Sequence, Terms},
-    work::{Delta, Done, Event, Failure},
+    sequence::Sequence,
+    work::{Delta, Event, Failure},
 };
 
 /// Sees every run of the session.
@@ -49,70 +46,6 @@ pub enum Kind {
     Prefill,
     /// A step of the rows that decode.
     Decode,
-}
-
-/// A request on its way.
-#[derive(Debug)]
-pub(crate) struct Job {
-    prompt: Arc<[u32]>,
-    terms: Terms,
-    choices: usize,
-    /// Made when the prompt has been read.
-    sequences: Vec<Sequence>,
-    events: mpsc::Sender<Event>,
-    paused: Arc<AtomicBool>,
-    queued: Instant,
-    began: Option<Instant>,
-    first_token: Option<Instant>,
-    cached_tokens: usize,
-}
-
-impl Job {
-    pub(crate) fn new(
-        prompt: Arc<[u32]>,
-        terms: Terms,
-        choices: usize,
-        events: mpsc::Sender<Event>,
-        paused: Arc<AtomicBool>,
-    ) -> Self {
-        let (queued, sequences) = (Instant::now(), Vec::new());
-        Self {
-            prompt,
-            terms,
-            choices,
-            sequences,
-            events,
-            paused,
-            queued,
-            began: None,
-            first_token: None,
-            cached_tokens: 0,
-        }
-    }
-
-    fn tell(&self, event: Event) {
-        // There is room: a request is paused before its last place is taken. The reader may be gone, which is its right.
-        let _ = self.events.try_send(event);
-    }
-
-    /// Whether the reader leaves room for one more step and the end.
-    fn has_room(&self) -> bool {
-        self.events.capacity() > self.choices
-    }
-
-    fn done(&self) -> Done {
-        let now = Instant::now();
-        let began = self.began.unwrap_or(now);
-        let first_token = self.first_token.unwrap_or(now);
-        Done {
-            prompt_tokens: self.prompt.len(),
-            cached_tokens: self.cached_tokens,
-            completion_tokens: self.sequences.iter().map(Sequence::tokens).sum(),
-            queue: began - self.queued,
-            prefill: first_token - began,
-            decode: now - first_token,
-        }
-    }
 }
 
 /// Works until the engine is closed and nothing is left.
