@@ -43,6 +43,8 @@ pub struct Planner {
     /// By class; a request that is at the head is taken from the queue and waits for room.
     queues: [Queue; 2],
     known: BTreeMap<RequestId, Known>,
+    /// Those that do not wait in a queue, of which there may be thousands: what is done for each run looks at these alone.
+    admitted: BTreeSet<RequestId>,
     expiries: BTreeSet<(Time, RequestId)>,
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
@@ -72,6 +74,7 @@ impl Planner {
             limits,
             queues: [queue(), queue()],
             known: BTreeMap::new(),
+            admitted: BTreeSet::new(),
             expiries: BTreeSet::new(),
             cancelled: Vec::new(),
             rows: Rows::new(limits.batch),
@@ -262,15 +265,19 @@ impl Planner {
 
     /// The next chunk of the prompt that has the least left; now and then of the one that has waited longest.
     fn chunk(&self, class: Class) -> Option<Chunk> {
-        let prompts = self.known.iter().filter(|(_, known)| known.class == class);
+        let prompts = self.admitted().filter(|(_, known)| known.class == class);
         let mut chunks =
-            prompts.filter_map(|(id, known)| Some((known.left()?, known.chunk(*id, self.limits.chunk_tokens)?)));
+            prompts.filter_map(|(id, known)| Some((known.left()?, known.chunk(id, self.limits.chunk_tokens)?)));
         let chunk = if self.chunks % OLDEST_EVERY == OLDEST_EVERY - 1 {
             chunks.next() // ids ascend with arrival
         } else {
             chunks.min_by_key(|(left, _)| *left)
         };
         chunk.map(|(_, chunk)| chunk)
+    }
+
+    fn admitted(&self) -> impl Iterator<Item = (RequestId, &Known)> {
+        self.admitted.iter().map(|id| (*id, &self.known[id]))
     }
 
     fn round_up(&self, tokens: usize) -> usize {

@@ -103,8 +103,8 @@ impl Planner {
     fn fits(&self, id: RequestId) -> bool {
         let request = &self.known[&id];
         let (class, tokens) = (request.class, request.tokens());
-        let of_class = self.known.values().filter(|known| known.class == class);
-        let places: usize = of_class.map(Known::places).sum();
+        let of_class = self.admitted().filter(|(_, known)| known.class == class);
+        let places: usize = of_class.map(|(_, known)| known.places()).sum();
         let reserved: usize = self.reserved.iter().sum();
         // Batch work leaves half of the cache alone, so that interactive work always finds room.
         let batch = self.reserved[index(Class::Batch)];
@@ -147,6 +147,7 @@ impl Planner {
             }
             known.held = held;
             known.phase = Phase::Prefilling { row, done };
+            self.admitted.insert(id);
         }
     }
 
@@ -171,6 +172,7 @@ impl Planner {
 
     /// Forgets a request that has nothing in any row.
     pub(super) fn forget(&mut self, id: RequestId) {
+        self.admitted.remove(&id);
         if let Some(known) = self.known.remove(&id) {
             if matches!(known.phase, Phase::Prefilling { .. }) {
                 self.reserved[index(known.class)] -= known.tokens();

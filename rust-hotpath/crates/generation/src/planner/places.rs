@@ -18,7 +18,7 @@ impl Planner {
                 }
             }
         }
-        let ids: Vec<RequestId> = self.known.keys().copied().collect();
+        let ids: Vec<RequestId> = self.admitted.iter().copied().collect();
         for id in ids {
             for choice in 0..self.known[&id].choices {
                 if let Some(Place::LeavingFrom { row, length }) = self.place(id, choice)
@@ -62,8 +62,8 @@ impl Planner {
 
     /// Moves continuations that can go on into their area.
     pub(super) fn join(&mut self) {
-        let beside = self.known.iter().flat_map(|(id, known)| match &known.phase {
-            Phase::Running(places) => places.iter().enumerate().map(|(choice, place)| (*id, choice, *place)).collect(),
+        let beside = self.admitted().flat_map(|(id, known)| match &known.phase {
+            Phase::Running(places) => places.iter().enumerate().map(|(choice, place)| (id, choice, *place)).collect(),
             _ => Vec::new(),
         });
         for (request, choice, place) in beside.collect::<Vec<_>>() {

@@ -21,8 +21,8 @@ impl Planner {
     pub(super) fn donor(&self, id: RequestId) -> Option<Donor> {
         let prompt = &self.known[&id].prompt;
         let of_kept = self.rows.kept().map(|(row, kept)| (row, &kept.prompt, kept.tokens, Some(kept.held)));
-        let of_running = self.known.iter().flat_map(|(id, known)| {
-            let rows = self.rows_of(*id);
+        let of_running = self.admitted().flat_map(|(id, known)| {
+            let rows = self.rows_of(id);
             rows.into_iter().map(|(row, tokens)| (row, &known.prompt, tokens, None))
         });
         // Of equals the first: a kept beginning may be taken over where a running one must be copied.
