@@ -30,11 +30,11 @@ pub type Replies = BoxStream<'static, Result<GenerateResponse, Status>>;
 
 impl Inference {
     /// Queues a request and gives the stream of what comes of it.
-    pub(crate) async fn generate_replies(&self, call: Call, request: GenerateRequest) -> Result<Replies, Error> {
+    pub(crate) async fn generate_replies(&self, call: Call, mut request: GenerateRequest) -> Result<Replies, Error> {
         let model = self.models.find(&request.model)?;
-        let turn = requests::turn(request.scheduling.clone())?;
-        let prompt = generate::prompt(request.prompt.clone())?;
-        let wanted = generate::format(request.format.clone(), request.stop.as_ref())?;
+        let turn = requests::turn(request.scheduling.take())?;
+        let prompt = generate::prompt(request.prompt.take())?;
+        let wanted = generate::format(request.format.take(), request.stop.as_ref())?;
         let serving = model.ready()?;
         let generator = serving.generator()?;
         let vocabulary_size = generator.texts.limits.vocabulary_size;

@@ -6,6 +6,9 @@ use hotpath_generation::{Sampling, Stop};
 
 use crate::error::Error;
 
+/// What the markup around a message counts as: to tokenize it takes as long as some words do.
+const MARKUP_BYTES: usize = 64;
+
 /// Most stop strings, and most bytes of each.
 const MAX_STOP_STRINGS: usize = 16;
 const MAX_STOP_STRING_BYTES: usize = 256;
@@ -46,7 +49,7 @@ impl Prompt {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Conversation(messages) => messages.iter().map(|message| message.content.len()).sum(),
+            Self::Conversation(messages) => messages.iter().map(|message| MARKUP_BYTES + message.content.len()).sum(),
             Self::Ids(_) => 0,
         }
     }
@@ -235,6 +238,13 @@ mod tests {
         assert_eq!(sampling, defaults);
         assert_eq!(stop(None, 10), Ok(Stop::default()));
         assert_eq!(choices(0, 4), Ok(1));
+    }
+
+    #[test]
+    fn many_empty_messages_are_much_to_tokenize() {
+        let empty = Message { role: Role::User, content: String::new() };
+        assert!(Prompt::Conversation(vec![empty.clone(); 1000]).bytes() > 10_000);
+        assert!(Prompt::Conversation(vec![empty]).bytes() < 100);
     }
 
     #[test]
