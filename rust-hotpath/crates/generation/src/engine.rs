@@ -71,6 +71,8 @@ struct State {
     planner: Planner,
     /// Requests that were queued since the loop last looked.
     arrivals: HashMap<RequestId, Job>,
+    /// Requests that were cancelled since then; the planner says nothing more of those that were queued.
+    cancelled: Vec<RequestId>,
     /// What formats said since then.
     answers: Vec<(SequenceId, Answer)>,
     closing: bool,
@@ -103,6 +105,7 @@ impl Engine {
         let state = State {
             planner: Planner::new(limits),
             arrivals: HashMap::new(),
+            cancelled: Vec::new(),
             answers: Vec::new(),
             closing: false,
             gone: false,
@@ -226,11 +229,14 @@ impl Shared {
     }
 
     /// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
-    pub(crate) fn next(&self, arrivals: &mut HashMap<RequestId, Job>) -> Option<Decision> {
+    pub(crate) fn next(&self, jobs: &mut HashMap<RequestId, Job>) -> Option<Decision> {
         let mut state = self.lock();
         loop {
             let decision = state.planner.next(self.now());
-            arrivals.extend(state.arrivals.drain());
+            jobs.extend(state.arrivals.drain());
+            for id in state.cancelled.drain(..) {
+                jobs.remove(&id);
+            }
             let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
             if is_news || !state.answers.is_empty() {
                 return Some(decision);
@@ -262,7 +268,9 @@ impl Shared {
     fn cancel(&self, id: RequestId) {
         let mut state = self.lock();
         state.planner.cancel(id);
-        state.arrivals.remove(&id);
+        if state.arrivals.remove(&id).is_none() {
+            state.cancelled.push(id);
+        }
         drop(state);
         self.work_came.notify_one();
     }

@@ -197,6 +197,25 @@ async fn who_goes_away_while_its_format_is_asked_is_free_at_once_and_the_thread_
 }
 
 #[tokio::test]
+async fn nothing_is_held_for_who_went_away_while_queued() {
+    let model = Model::new(tiny_decoder(), 32, 256);
+    let settings = model.settings(1, 900, 4);
+    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let mut first = engine.submit(Work { max_tokens: 100, ..work(20, 1, None) }).unwrap();
+    assert!(first.next().await.is_some());
+    let gate = Arc::new(Gate::default());
+    let queued = engine.submit(work(50, 1, Some(Gated::format(&gate, Does::Allow)))).unwrap();
+    for _ in 0..20 {
+        assert!(matches!(first.next().await, Some(Event::Delta(_)))); // the loop has seen it by now
+    }
+    assert_eq!(engine.load().queued_requests, 1);
+    drop(queued);
+    tokens(first).await;
+    until(&engine, |load| load.reserved_tokens == 0 && Arc::strong_count(&gate) == 1).await;
+    engine.close();
+}
+
+#[tokio::test]
 async fn a_format_that_fails_ends_its_own_text_and_says_so() {
     let model = Model::new(tiny_decoder(), 32, 256);
     let engine = engine(&model);
