@@ -11,13 +11,13 @@ use llguidance::{
 use serde_json::{Value, json};
 
 /// What one format may cost. A mask takes microseconds as a rule, and at these limits some 50 ms; a text's states take some
-/// 30 MB.
+/// 60 MB at most.
 const LIMITS: ParserLimits = ParserLimits {
     max_items_in_row: 2000,
     initial_lexer_fuel: 1_000_000,
     step_lexer_fuel: 200_000,
     step_max_items: 50_000,
-    max_lexer_states: 20_000,
+    max_lexer_states: 40_000, // a string of bounded length has a few for each of its characters
     max_grammar_size: 500_000,
     precompute_large_lexemes: true,
     verbose_errors: false, // they would bring texts into logs
