@@ -132,7 +132,7 @@ pub async fn check_serving(
     Ok(())
 }
 
-/// What each case says when as many of them run at once as the queue takes.
+/// What each case says when as many of them run at once as may: none waits for so long that its wait is what fails.
 async fn together(
     serving: &Serving,
     generator: &Generator,
@@ -142,7 +142,7 @@ async fn together(
     let mut tokens = Vec::with_capacity(cases.len());
     while let Some(first) = cases.get(tokens.len()) {
         let mut streams = vec![submit(serving, generator, first, tokens_of(first))?];
-        for case in &cases[tokens.len() + 1..] {
+        for case in cases[tokens.len() + 1..].iter().take(generator.engine.limits().batch - 1) {
             match submit(serving, generator, case, tokens_of(case)) {
                 Ok(stream) => streams.push(stream),
                 Err(_) => break, // it goes first in the next round, and there its refusal counts

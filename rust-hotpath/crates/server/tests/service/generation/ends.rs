@@ -114,14 +114,14 @@ async fn who_waits_for_longer_than_generations_may_is_refused_with_a_delay() {
     let mut config = config();
     config.generation.max_rows = 1;
     config.generation.max_choices = 1;
-    config.generation.max_wait = Duration::from_millis(200);
+    config.generation.max_wait = Duration::from_millis(500);
     let (generating, control) = Generating::controlled(config).await;
     control.close();
     let first = spawn(&generating, prompt(1, 4), 4);
     generating.wait_for("hotpath_prefilling_generations", 1.0).await;
     let second = spawn(&generating, prompt(2, 4), 4);
     generating.wait_for("hotpath_queued_generations", 1.0).await;
-    tokio::time::sleep(Duration::from_millis(200)).await; // time itself is what is tested
+    tokio::time::sleep(Duration::from_millis(500)).await; // time itself is what is tested
     control.open();
     let status = second.await.unwrap().unwrap_err();
     let (reason, details) = reason(&status);
