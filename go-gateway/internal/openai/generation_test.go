@@ -66,7 +66,7 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
 		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
-		{"null is absent", `"tools":null,"tool_choice":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
+		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
