@@ -331,6 +331,10 @@ func TestGenerationFaultsInHTTPTerms(t *testing.T) {
 	if got := chat.InHTTPTerms(long); got.Param != "messages" || !strings.Contains(got.Message, "`max_completion_tokens` is 5") {
 		t.Errorf("got %+v", got)
 	}
+	both := fault.InField(fault.InvalidValue, "stop.ignore_eos", "`stop.ignore_eos` cannot go with `format`")
+	if got := chat.InHTTPTerms(both); got.Message != "`ignore_eos` cannot go with `response_format`" {
+		t.Errorf("got %q", got.Message)
+	}
 	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
 		t.Errorf("got %+v", got)
 	}
