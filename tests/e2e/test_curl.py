@@ -47,10 +47,6 @@ def running(stack: Stack, **fields: object) -> Iterator[tuple[subprocess.Popen[s
         curl.kill()
 
 
-def rows(stack: Stack) -> float:
-    return metrics.read(stack.hotpath_metrics_url)["hotpath_decoding_rows"]
-
-
 def test_a_stream_has_an_event_for_each_token_and_an_end(stack: Stack) -> None:
     with running(stack, stream=True, max_tokens=8) as (curl, output):
         printed = output.read()
@@ -67,10 +63,10 @@ def test_ctrl_c_in_mid_stream_frees_the_slot(stack: Stack) -> None:
         for _ in range(5):
             assert output.readline().startswith("data: {")
             assert output.readline() == "\n"
-        wait_until("its row", lambda: rows(stack) == 1, LIMIT_S)
+        wait_until("its row", lambda: metrics.decoding(stack) == 1, LIMIT_S)
         curl.send_signal(signal.SIGINT)
         assert curl.wait() == INTERRUPTED
-        wait_until("its slot being free", lambda: rows(stack) == 0, LIMIT_S)
+        wait_until("its slot being free", lambda: metrics.decoding(stack) == 0, LIMIT_S)
 
 
 def test_one_that_waits_for_its_turn_sees_comments(start_native: Callable[..., NativeStack]) -> None:

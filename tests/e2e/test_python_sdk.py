@@ -90,13 +90,10 @@ def test_the_async_client(stack: Stack, said: str) -> None:
 
 
 def test_one_that_leaves_frees_its_slot(client: openai.OpenAI, stack: Stack) -> None:
-    def rows() -> float:
-        return metrics.read(stack.hotpath_metrics_url)["hotpath_decoding_rows"]
-
     with client.chat.completions.create(**ENDLESS, stream=True) as stream:
         next(iter(stream))
-        wait_until("a row that decodes", lambda: rows() == 1, FREE_LIMIT_S)
-    wait_until("its slot being free", lambda: rows() == 0, FREE_LIMIT_S)
+        wait_until("a row that decodes", lambda: metrics.decoding(stack) == 1, FREE_LIMIT_S)
+    wait_until("its slot being free", lambda: metrics.decoding(stack) == 0, FREE_LIMIT_S)
 
 
 def test_structured_output(client: openai.OpenAI) -> None:
