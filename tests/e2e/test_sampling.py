@@ -83,3 +83,17 @@ def test_streamed_choices_are_the_whole_ones(http: httpx.Client) -> None:
     assert [text(chunks, choice) for choice in range(3)] == whole
     assert [finish_reasons(chunks, choice) for choice in range(3)] == [["length"]] * 3
     assert len(set(whole)) == 3
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"stop": "5, 6"}, {"response_format": TO_THE_LETTER}], ids=["any", "stop", "bytes"]
+)
+def test_streamed_log_probabilities_are_the_whole_ones(http: httpx.Client, more: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"max_tokens": 24, "logprobs": True, "top_logprobs": 2, **more}
+    (choice,) = chat(http, COUNT, **fields)["choices"]
+    entries = [entry for chunk in stream(http, COUNT, **fields) for entry in chunk["choices"] if entry["logprobs"]]
+    streamed = [token for entry in entries for token in entry["logprobs"]["content"]]
+    assert streamed == choice["logprobs"]["content"]
+    # Cut for its length in a character: what is there of it is one U+FFFD.
+    said = b"".join(bytes(token["bytes"] or []) for token in streamed).decode(errors="replace")
+    assert said.startswith(choice["message"]["content"])
