@@ -1,8 +1,8 @@
 """Reads event streams over HTTP: one thread, one epoll loop, and a clock reading for each event as it arrives.
 
-It must cost little, because on a small machine it takes its time from the services that it measures: about 20 µs of one
-core for an event (`make bench` measures it and prints the figure). What an event says is looked at when the stream has
-ended. It must not depend on the stack or on any client library.
+It must cost little, because on a small machine it takes its time from the services that it measures; `make bench`
+prints what it takes. So what an event says is looked at when the stream has ended. It must not depend on the stack or
+on any client library.
 """
 
 import dataclasses
