@@ -38,14 +38,23 @@ def now(console: Console) -> Occasion:
     )
 
 
-def _machine() -> str:
-    """Processor, cores, memory and the features that decide how fast it multiplies."""
+def has(feature: str) -> bool:
+    """Whether the processor has a feature, as Linux names it."""
+    return feature in _processor().get("flags", "").split()
+
+
+def _processor() -> dict[str, str]:
+    """What Linux says of the last core; nothing elsewhere."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    fields = {name.strip(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
-    features = [name for name in FEATURES if name in fields.get("flags", "").split()]
+    return {name.strip(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def _machine() -> str:
+    """Processor, cores, memory and the features that decide how fast it multiplies."""
+    features = [name for name in FEATURES if has(name)]
     memory = psutil.virtual_memory().total / 2**30
-    name = fields.get("model name", platform.processor())
+    name = _processor().get("model name", platform.processor())
     return f"{name}, {psutil.cpu_count()} cores, {memory:.0f} GiB; {' '.join(features)}"
 
 

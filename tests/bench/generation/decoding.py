@@ -20,9 +20,9 @@ from bench.generation.streams import Answer, together
 PROMPT_TOKENS = 32
 LONG_PROMPT_TOKENS = 400
 STREAMS = 8
-LLAMA = "llama.cpp"
 SINGLE, EIGHT, PREFILL = "1 stream", f"{STREAMS} streams", "prefill"
 WORKS = (SINGLE, EIGHT, PREFILL)
+Peers = Mapping[str, Sequence[str]]  # name → arguments of llama.cpp's server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,15 +43,14 @@ class Decoding:
     threads: int
     stack: Mapping[Side, Mapping[str, Sequence[float]]]  # side → work → rounds
     bare: Mapping[Side, Sequence[float]]  # 1 stream
-    llama: Mapping[str, Sequence[float]] | None  # work → rounds; None = not there
+    peers: Mapping[str, Mapping[str, Sequence[float]]]  # peer → work → rounds
     cpu_us: Mapping[str, Mapping[str, float]]  # work → process → CPU-µs a token; the first side alone
 
     def against_bare(self, side: Side) -> float:
         return ratio(self.stack[side][SINGLE], self.bare[side])
 
-    def against_llama(self, side: Side, work: str) -> float:
-        assert self.llama
-        return ratio(self.stack[side][work], self.llama[work])
+    def against_peer(self, side: Side, peer: str, work: str) -> float:
+        return ratio(self.stack[side][work], self.peers[peer][work])
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -60,7 +59,7 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def measure(
-    model: Model, folder: pathlib.Path, threads: int, sides: Sequence[Side], with_llama: bool, effort: Effort
+    model: Model, folder: pathlib.Path, threads: int, sides: Sequence[Side], peers: Peers, effort: Effort
 ) -> Decoding:
     """Start all sides and let them take turns."""
     with contextlib.ExitStack() as stop:
@@ -75,17 +74,17 @@ def measure(
             for side in sides
         }
         works = {side: _works(model, server, server, effort) for side, server in stacks.items()}
-        llama: Mapping[str, Callable[[], float]] = {}
-        if with_llama:
+        peer_works = {}
+        for peer, arguments in peers.items():
             # With a single slot it has no batch to fill: the best that it can do for one stream.
             alone, crowd = (
-                started(LlamaServer(model.gguf, folder / f"llama{slots}-{threads}.log", threads, slots))
+                started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots, arguments))
                 for slots in (1, STREAMS)
             )
-            llama = _works(model, alone, crowd, effort)
+            peer_works[peer] = _works(model, alone, crowd, effort)
         stack_speeds: dict[Side, dict[str, list[float]]] = {side: {work: [] for work in WORKS} for side in sides}
         bare_speeds: dict[Side, list[float]] = {side: [] for side in sides}
-        llama_speeds: dict[str, list[float]] = {work: [] for work in llama}
+        peer_speeds: dict[str, dict[str, list[float]]] = {peer: {work: [] for work in WORKS} for peer in peers}
         for _ in range(effort.rounds):
             for work in WORKS:
                 for side in sides:
@@ -93,14 +92,14 @@ def measure(
                     if work == SINGLE:
                         prompt = model.prompts.ids(model.prompts.text(PROMPT_TOKENS))
                         bare_speeds[side].append(bare[side].tokens_per_s(prompt, effort.tokens))
-                if llama:
-                    llama_speeds[work].append(llama[work]())
+                for peer in peers:
+                    peer_speeds[peer][work].append(peer_works[peer][work]())
         first = stacks[sides[0]]
         cpu = {
             work: cpu_us(first, lambda: _streams(model, first, count, effort.tokens), effort.rounds)  # noqa: B023
             for work, count in ((SINGLE, 1), (EIGHT, STREAMS))
         }
-    return Decoding(threads, stack_speeds, bare_speeds, llama_speeds or None, cpu)
+    return Decoding(threads, stack_speeds, bare_speeds, peer_speeds, cpu)
 
 
 def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from bench.generation.decoding import EIGHT, LLAMA, LONG_PROMPT_TOKENS, PREFILL, SINGLE, STREAMS, WORKS, Decoding
+from bench.generation.decoding import EIGHT, LONG_PROMPT_TOKENS, PREFILL, SINGLE, STREAMS, WORKS, Decoding
 from bench.generation.delays import OTHERS, QUESTION_TOKENS, REPLY_TOKENS, ChunkSize, FirstToken, Turn
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PACKAGE, VERSION
@@ -60,15 +60,10 @@ def rows(results: Results) -> list[Row]:
         found.append(
             Row(f"{NAMES[SINGLE]}, {budget}", "the same graph in a bare loop in process", bare, "≥ 0.93", "0.97")
         )
-        if each.llama:
-            peer = {
-                SINGLE: f"{LLAMA}'s server",
-                EIGHT: f"{LLAMA}'s server, {STREAMS} slots",
-                PREFILL: f"{LLAMA}'s server",
-            }
+        for peer in each.peers:
             for work in WORKS:
-                value = f"{each.against_llama(side, work):.2f}"
-                found.append(Row(f"{NAMES[work]}, {budget}", peer[work], value, *GOALS[work]))
+                value = f"{each.against_peer(side, peer, work):.2f}"
+                found.append(Row(f"{NAMES[work]}, {budget}", f"the server of {peer}", value, *GOALS[work]))
     memory = next(iter(results.memory.values()))
     long = results.effort.long_prompt_tokens
     return [
@@ -127,7 +122,7 @@ sides in turn, and are the medians of {effort.rounds} rounds; absolute numbers a
 {results.occasion.markdown()}
 - Both sides: greedy, streamed over HTTP, every prompt a new one of an exact length that both sides count alike
 - Driver: one Python thread on the same machine; it takes its CPU time from what it measures (see below)
-{_peer(results)}
+{_peers(results)}
 
 {markdown(rows(results))}
 
@@ -179,26 +174,31 @@ filled with {memory.kept:.0%} of the tokens that it has room for.
 """
 
 
-def _peer(results: Results) -> str:
-    if any(each.llama is None for each in results.decoding):
+def _peers(results: Results) -> str:
+    peers = results.decoding[0].peers
+    if not peers:
         return "- Peer: llama.cpp's server was not there; `make llama-server` builds it, and adds the rows against it"
-    return f"""- Peer: llama.cpp's server of {PACKAGE} {VERSION}, built for this processor, with the file that the
+    told = f"""- Peer: llama.cpp's server of {PACKAGE} {VERSION}, built for this processor, with the file that the
   bundle was made of, as many threads, and its defaults for all else that matters to speed"""
+    if len(peers) > 1:
+        told += "; once more without its AMX\n  kernels (`--no-repack`), which few processors have"
+    return told
 
 
 def _weights(results: Results) -> str:
     lines = []
     for each in results.decoding:
         for side, speeds in each.stack.items():
-            cells = [f"{statistics.median(speeds[work]):.0f}" for work in WORKS]
-            ratios = [f"{each.against_llama(side, work):.2f}" if each.llama else "–" for work in WORKS]
-            bare = f"{each.against_bare(side):.2f}"
-            lines.append([str(each.threads), str(side), *cells, bare, *ratios])
-        if each.llama:
-            cells = [f"{statistics.median(each.llama[work]):.0f}" for work in WORKS]
-            lines.append([str(each.threads), LLAMA, *cells, "", "", "", ""])
-    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop", *(f"{work} ÷ {LLAMA}" for work in WORKS)]
-    return table(header, lines)
+            ratios = [f"{each.against_peer(side, peer, work):.2f}" for peer in each.peers for work in WORKS]
+            lines.append([str(each.threads), str(side), *_medians(speeds), f"{each.against_bare(side):.2f}", *ratios])
+        for peer, speeds in each.peers.items():
+            lines.append([str(each.threads), peer, *_medians(speeds), *[""] * (1 + len(each.peers) * len(WORKS))])
+    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop"]
+    return table(header + [f"{work} ÷ {peer}" for peer in results.decoding[0].peers for work in WORKS], lines)
+
+
+def _medians(speeds: Mapping[str, Sequence[float]]) -> list[str]:
+    return [f"{statistics.median(speeds[work]):.0f}" for work in WORKS]
 
 
 def _cpu(results: Results) -> str:

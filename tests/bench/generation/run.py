@@ -8,19 +8,19 @@ import psutil
 from rich.console import Console
 
 from bench.generation import decoding, delays, memory, report
-from bench.generation.decoding import Side
+from bench.generation.decoding import Peers, Side
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PROGRAM
 from bench.generation.servers import CHUNK_TOKENS, Stack, load_model
-from bench.machine import Occasion
+from bench.machine import Occasion, has
 from stack.description import ROOT
 from stack.native import MODELS
 
 
 def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Results:
     """Measure everything, one thing after the other."""
-    with_llama = PROGRAM.exists()
-    if not with_llama:
+    peers = _peers()
+    if not peers:
         console.print("[yellow]llama.cpp's server is not there: `make llama-server` builds it. Its rows are left out.")
     cores = psutil.cpu_count() or 1
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
@@ -31,7 +31,7 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
         for threads in sorted({1, cores}):
             status.update(f"decoding, thread budget {threads}")
             sides = _sides(precisions, threads)
-            found.append(decoding.measure(model, folder, threads, sides, with_llama, effort))
+            found.append(decoding.measure(model, folder, threads, sides, peers, effort))
         chunks = []
         for size in effort.chunk_tokens:
             status.update(f"chunks of {size} tokens")
@@ -50,6 +50,14 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
             for precision in precisions
         }
     return report.Results(occasion, cores, effort, found, first_token, turns, chunks, memories)
+
+
+def _peers() -> Peers:
+    """llama.cpp's server, if it is there: as it is, and as it is on a processor without AMX."""
+    if not PROGRAM.exists():
+        return {}
+    # Its AMX kernels take over weights whose layout it may change, and nothing else does with those of this file.
+    return {"llama.cpp": ()} | ({"llama.cpp without AMX": ("--no-repack",)} if has("amx_int8") else {})
 
 
 def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:
