@@ -11,7 +11,7 @@ from itertools import pairwise
 from bench.generation.decoding import LONG_PROMPT_TOKENS, PROMPT_TOKENS
 from bench.generation.effort import Effort
 from bench.generation.servers import SLOT_TOKENS, Model, Stack
-from bench.generation.streams import Answer, Reader, Request, together
+from bench.generation.streams import Answer, Reader, Request, Stream, together
 
 OTHERS = 7
 REPLY_TOKENS, QUESTION_TOKENS = 48, 24
@@ -76,7 +76,7 @@ def first_token(model: Model, stack: Stack, effort: Effort) -> FirstToken:
 def second_turn(model: Model, stack: Stack, turn_tokens: int, effort: Effort) -> Turn:
     """Hold conversations of two turns, and begin others that are as long as the two."""
     rounds: list[tuple[Answer, Answer]] = []
-    for _ in range(effort.rounds * effort.probes):
+    for _ in range(2 * effort.rounds):
         first = {"role": "user", "content": model.prompts.text(turn_tokens)}
         (reply,) = together([_chat(stack, [first], REPLY_TOKENS)])
         template_tokens = reply.prompt_tokens - turn_tokens
@@ -122,18 +122,23 @@ def _interrupted(model: Model, stack: Stack, effort: Effort) -> tuple[float, flo
     """
     with Reader() as reader:
         running = reader.open(stack.complete(model.prompts.text(PROMPT_TOKENS), PROMPT_TOKENS, SLOT_TOKENS))
-        reader.read_until(lambda: len(running.parts) >= SETTLED_EVENTS + effort.tokens)
+        reader.read_until(lambda: running.done or len(_arrivals(running)) >= SETTLED_EVENTS + effort.tokens)
         tokens = effort.long_prompt_tokens
         prompt = reader.open(stack.complete(model.prompts.text(tokens), tokens, 1))
         (answer,) = reader.finish(prompt)
         read_at = answer.arrivals[0]
-        reader.read_until(lambda: running.parts[-1][0] > read_at)
+        reader.read_until(lambda: running.done or running.parts[-1][0] > read_at)
         if running.done:
             raise RuntimeError("the running stream ended before the long prompt was read")
-        arrivals = sorted({at for at, _ in running.parts})  # what is read at once has arrived at once
+        arrivals = _arrivals(running)
     quiet = [after - before for before, after in pairwise(arrivals[SETTLED_EVENTS:]) if after <= prompt.sent_at]
     beside = [after - before for before, after in pairwise(arrivals) if after > prompt.sent_at and before < read_at]
     return statistics.median(quiet), max(beside), answer.first_token_s
+
+
+def _arrivals(stream: Stream) -> list[float]:
+    """When something arrived; what is read at once has arrived at once."""
+    return sorted({at for at, _ in stream.parts})
 
 
 def _first_token_s(model: Model, stack: Stack, reader: Reader) -> float:
