@@ -12,6 +12,8 @@ HOTPATH := rust-hotpath/target/release/hotpath
 IN_TESTS := cd tests && PYTHONPATH=. $(PYTHON) -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
+# Which half `make bench` measures; empty: both.
+ONLY ?=
 NAME ?=
 GO_MODULE ?=
 
@@ -54,8 +56,12 @@ e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
 
 .PHONY: bench
-bench: build models ## Measure, and write docs/benchmarks.md (about eight minutes)
-	$(IN_TESTS) bench
+bench: build models ## Measure, and write docs/benchmarks*.md (20 minutes; ONLY=embeddings or generation)
+	$(IN_TESTS) bench $(if $(ONLY),--only $(ONLY))
+
+.PHONY: llama-server
+llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (half an hour)
+	$(IN_TESTS) bench.generation.llama_build
 
 # ---- change it
 

@@ -3,10 +3,17 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from stack.description import Stack
+
 
 def read(url: str) -> dict[str, float]:
     """Return every sample by its name, summed over labels."""
     return sum_by_name(httpx.get(url, timeout=10).raise_for_status().text)
+
+
+def decoding(stack: Stack) -> float:
+    """Continuations that the hot path is saying."""
+    return read(stack.hotpath_metrics_url)["hotpath_decoding_rows"]
 
 
 def sum_by_name(text: str) -> dict[str, float]:

@@ -30,7 +30,8 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 		"functions": unsupported, "function_call": unsupported,
 		"audio": unsupported, "modalities": unsupported, "prediction": unsupported,
 		"reasoning_effort": unsupported, "verbosity": unsupported, "web_search_options": unsupported,
-		"service_tier": unsupported, "prompt_cache_key": unsupported,
+		"service_tier": unsupported, "moderation": unsupported,
+		"prompt_cache_key": unsupported, "prompt_cache_options": unsupported, "prompt_cache_retention": unsupported,
 	}))
 	if err != nil {
 		return nil, err

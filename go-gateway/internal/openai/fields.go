@@ -75,7 +75,9 @@ func (r *GenerationRequest) InHTTPTerms(found *fault.Fault) *fault.Fault {
 		if match := term.contract.FindStringSubmatchIndex(found.Param); match != nil {
 			param := term.contract.ExpandString(nil, term.param, found.Param, match)
 			translated := inTerms(found, r.called(string(param)))
-			translated.Message = strings.ReplaceAll(translated.Message, "`max_tokens`", "`"+r.maxTokensField+"`")
+			// The two fields that messages about another one name.
+			others := strings.NewReplacer("`max_tokens`", "`"+r.maxTokensField+"`", "`format`", "`response_format`")
+			translated.Message = others.Replace(translated.Message)
 			return translated
 		}
 	}

@@ -66,7 +66,7 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
 		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
-		{"null is absent", `"tools":null,"tool_choice":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
+		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -330,6 +330,10 @@ func TestGenerationFaultsInHTTPTerms(t *testing.T) {
 	long.Param = "conversation"
 	if got := chat.InHTTPTerms(long); got.Param != "messages" || !strings.Contains(got.Message, "`max_completion_tokens` is 5") {
 		t.Errorf("got %+v", got)
+	}
+	both := fault.InField(fault.InvalidValue, "stop.ignore_eos", "`stop.ignore_eos` cannot go with `format`")
+	if got := chat.InHTTPTerms(both); got.Message != "`ignore_eos` cannot go with `response_format`" {
+		t.Errorf("got %q", got.Message)
 	}
 	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
 		t.Errorf("got %+v", got)

@@ -2,26 +2,20 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-from bench.measures import BLOCK, AddedLatency, Footprint, LoadPoint, Throughput, UsualRecipe
-
-mpl.use("svg")
-mpl.rcParams |= {"font.size": 10, "svg.hashsalt": "benchmarks", "axes.spines.top": False, "axes.spines.right": False}
-INK, SOFT, GOLD, RUST = "#22252b", "#b9bec8", "#b08d3e", "#a5502d"
+from bench.embeddings.measures import BLOCK, AddedLatency, Footprint, LoadPoint, Throughput, UsualRecipe
+from bench.machine import Occasion
+from bench.page import GOLD, RUST, SOFT, Row, draw_cpu, markdown, save_plot, threads
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """One run: where, when and what."""
+    """One run."""
 
-    machine: str
-    date: str
-    commit: str
+    occasion: Occasion
     tokens_per_text: float
     throughput: Sequence[Throughput]
     latency: AddedLatency
@@ -30,27 +24,16 @@ class Results:
     load: Sequence[LoadPoint]
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A figure beside what was expected and what is wanted."""
-
-    what: str
-    against: str
-    value: str
-    expected: str
-    wanted: str
-
-
 def rows(results: Results) -> list[Row]:
     """The figures that say whether the design holds."""
     found = []
     for each in results.throughput:
-        raw = f"ONNX Runtime alone, {_threads(each.workers)}, {each.schedule}"
+        raw = f"ONNX Runtime alone, {threads(each.workers)}, {each.schedule}"
         for what, ratio in (
             ("1 text a request, 16 clients", each.singles_ratio),
             ("32 texts a request", each.lists_ratio),
         ):
-            found.append(Row(f"texts/s, {what}, {_threads(each.workers)}", raw, f"{ratio:.2f}", "≥ 0.90", "0.95"))
+            found.append(Row(f"texts/s, {what}, {threads(each.workers)}", raw, f"{ratio:.2f}", "≥ 0.90", "0.95"))
     latency, memory = results.latency, results.footprint
     raw = "tokenizer + ONNX Runtime in process, same text"
     usual = "padded fp32, 8 a batch; one session, all cores"
@@ -59,32 +42,29 @@ def rows(results: Results) -> list[Row]:
         *found,
         Row("latency added at 1 client, p50", raw, f"{latency.added_p50_ms:.2f} ms", "≤ 0.8 ms", "0.6 ms"),
         Row("latency added at 1 client, p99", raw, f"{latency.added_p99_ms:.2f} ms", "≤ 3 ms", "2 ms"),
-        Row("texts/s, packed int8, one session, all cores", usual, f"{results.usual_recipe.one_session:.1f}", "", ""),
-        Row("texts/s, packed int8, one session a core", usual, f"{results.usual_recipe.session_per_core:.1f}", "", ""),
-        Row("start to verified ready", "", f"{memory.ready_s:.1f} s", "", ""),
-        Row("hot path's RSS after load", weights, f"{memory.rss_mib:.0f} MiB", "", ""),
+        Row("texts/s, packed int8, one session, all cores", usual, f"{results.usual_recipe.one_session:.1f}"),
+        Row("texts/s, packed int8, one session a core", usual, f"{results.usual_recipe.session_per_core:.1f}"),
+        Row("start to verified ready", "", f"{memory.ready_s:.1f} s"),
+        Row("hot path's RSS after load", weights, f"{memory.rss_mib:.0f} MiB"),
     ]
 
 
 def write(results: Results, document: pathlib.Path) -> None:
     """Write the document, and the plots into the folder beside it that has its name."""
     plots = document.with_suffix("")
-    plots.mkdir(parents=True, exist_ok=True)
-    _save(plots / "load.svg", lambda axes: _draw_load(axes, results.load))
-    _save(plots / "cpu.svg", lambda axes: _draw_cpu(axes, results.throughput))
+    save_plot(plots / "load.svg", lambda axes: _draw_load(axes, results.load))
+    cpu = [(threads(each.workers), {name: each.cpu_us[name] for name in PROCESSES}) for each in results.throughput]
+    save_plot(plots / "cpu.svg", lambda axes: draw_cpu(axes, cpu, "CPU time for one text, µs"))
     document.write_text(_markdown(results, plots.name))
 
 
 def _markdown(results: Results, plots: str) -> str:
-    table = "\n".join(
-        f"| {row.what} | {row.against} | **{row.value}** | {row.expected} | {row.wanted} |" for row in rows(results)
-    )
     absolute = "\n".join(
-        f"| {_threads(each.workers)} | {each.raw:.0f} | {each.singles:.0f} | {each.lists:.0f} |"
+        f"| {threads(each.workers)} | {each.raw:.0f} | {each.singles:.0f} | {each.lists:.0f} |"
         for each in results.throughput
     )
     cpu = "\n".join(
-        f"| {_threads(each.workers)} | " + " | ".join(f"{each.cpu_us[name]:.0f}" for name in PROCESSES) + " |"
+        f"| {threads(each.workers)} | " + " | ".join(f"{each.cpu_us[name]:.0f}" for name in PROCESSES) + " |"
         for each in results.throughput
     )
     curve = "\n".join(
@@ -95,16 +75,14 @@ def _markdown(results: Results, plots: str) -> str:
     latency = results.latency
     return f"""# Benchmarks
 
-Written by `make bench`. Ratios are taken within this one run, both sides in turn; absolute numbers are this machine's.
+Written by `make bench`; [generation](benchmarks-generation.md) has a page of its own. Ratios are taken within this one
+run, both sides in turn; absolute numbers are this machine's.
 
-- Machine: {results.machine}
-- Date: {results.date}; commit {results.commit}
+{results.occasion.markdown()}
 - Texts: the model card's evaluation texts, {results.tokens_per_text:.0f} tokens in the mean
 - Driver: one Python thread on the same machine; it takes its CPU time from what it measures (see below)
 
-| what | against | measured | expected | wanted |
-|---|---|---|---|---|
-{table}
+{markdown(rows(results))}
 
 Latency is compared text by text: {latency.raw_p50_ms:.2f} ms raw and {latency.stack_p50_ms:.2f} ms through the stack
 at the median. Both sides take turns by blocks of {BLOCK} texts, so that each finds its own weights in the caches; a
@@ -151,17 +129,6 @@ repeat them. Each load lasts twice as long as what is counted, the second half: 
 PROCESSES = ("hotpath", "gateway", "driver")
 
 
-def _threads(workers: int) -> str:
-    return f"{workers} thread{'' if workers == 1 else 's'}"
-
-
-def _save(path: pathlib.Path, draw: Callable[[Axes], None]) -> None:
-    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
-    draw(axes)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
-
-
 def _draw_load(axes: Axes, points: Sequence[LoadPoint]) -> None:
     loads = [100 * point.load for point in points]
     axes.plot(loads, [point.p99_ms for point in points], color=RUST, marker="o", label="p99")
@@ -173,14 +140,3 @@ def _draw_load(axes: Axes, points: Sequence[LoadPoint]) -> None:
     axes.set_zorder(1)
     axes.patch.set_visible(False)
     axes.legend(loc="upper left", frameon=False)
-
-
-def _draw_cpu(axes: Axes, throughputs: Sequence[Throughput]) -> None:
-    labels = [_threads(each.workers) for each in throughputs]
-    left = [0.0] * len(throughputs)
-    for name, color in zip(PROCESSES, (RUST, GOLD, SOFT), strict=True):
-        values = [each.cpu_us[name] for each in throughputs]
-        axes.barh(labels, values, left=left, color=color, label=name, height=0.55)
-        left = [start + value for start, value in zip(left, values, strict=True)]
-    axes.set(xlabel="CPU time for one text, µs")
-    axes.legend(loc="lower right", frameon=False, ncols=3)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from triptych_research import texts
 from triptych_research.store import Store
 
-from bench.load import build_request
+from bench.embeddings.load import build_request
 from stack.description import Stack
 from stack.waiting import StackError
 

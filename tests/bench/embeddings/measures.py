@@ -14,8 +14,8 @@ import psutil
 from triptych_research import speed
 from triptych_research.inference import pack
 
-from bench import corpus, load, raw
-from bench.corpus import Corpus
+from bench.embeddings import corpus, load, raw
+from bench.embeddings.corpus import Corpus
 from stack.native import NativeStack
 
 CLIENTS = 16
@@ -95,7 +95,7 @@ class Footprint:
 def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Throughput:
     """Measure with `workers` sessions of one thread on both sides."""
     schedule, feeds = raw.best_schedule(texts.int8, texts.ids, workers, effort.rounds, effort.round_s / 4)
-    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8"})
+    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8", "model-names": corpus.MODEL})
     try:
         where = stack.start()
         address = corpus.address(where)
@@ -128,7 +128,7 @@ def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort
 
 def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedLatency:
     """Run each block of texts once raw, once through the stack and once raw again."""
-    stack = NativeStack(folder, hotpath={"workers": "1", "precision": "int8"})
+    stack = NativeStack(folder, hotpath={"workers": "1", "precision": "int8", "model-names": corpus.MODEL})
     count = int(effort.rounds * effort.round_s * 100)
     alone: list[float] = []
     through: list[float] = []
@@ -178,7 +178,7 @@ def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> l
 
     Only requests due in the second half of a point's time count: above capacity, the first half fills the queue.
     """
-    stack = NativeStack(folder, hotpath={"precision": "int8"})
+    stack = NativeStack(folder, hotpath={"precision": "int8", "model-names": corpus.MODEL})
     points = []
     try:
         where = stack.start()
@@ -208,7 +208,7 @@ def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> l
 
 def footprint(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Footprint:
     """Start, load and look."""
-    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8"})
+    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8", "model-names": corpus.MODEL})
     try:
         stack.create_keys()
         start = time.perf_counter()

@@ -1,0 +1,43 @@
+"""The embeddings half of the benchmarks, from start to end."""
+
+import pathlib
+import tempfile
+
+import psutil
+from rich.console import Console
+
+from bench.embeddings import corpus, measures, report
+from bench.machine import Occasion
+from stack.description import ROOT
+from stack.native import MODELS
+
+FULL, QUICK = measures.Effort(rounds=3, round_s=4), measures.Effort(rounds=1, round_s=0.5)
+
+
+def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> report.Results:
+    """Measure everything, one thing after the other."""
+    cores = psutil.cpu_count() or 1
+    texts = corpus.load(MODELS, ROOT / ".cache/wheels")
+    with tempfile.TemporaryDirectory() as name, console.status("") as status:
+        folder = pathlib.Path(name)
+        throughput = []
+        for workers in sorted({1, cores}):
+            status.update(f"throughput, {workers} inference thread(s)")
+            throughput.append(measures.throughput(texts, folder / f"throughput{workers}", workers, effort))
+        status.update("latency added")
+        latency = measures.added_latency(texts, folder / "latency", effort)
+        status.update("against the usual recipe")
+        usual = measures.usual_recipe(texts, cores, effort)
+        status.update("start and memory")
+        footprint = measures.footprint(texts, folder / "footprint", cores, effort)
+        status.update("latency as load grows")
+        load = measures.latency_under_load(texts, folder / "load", effort)
+    return report.Results(
+        occasion=occasion,
+        tokens_per_text=texts.tokens_per_text,
+        throughput=throughput,
+        latency=latency,
+        usual_recipe=usual,
+        footprint=footprint,
+        load=load,
+    )

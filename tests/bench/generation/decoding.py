@@ -1,0 +1,159 @@
+"""How fast text comes: one stream, eight at once, and the reading of a prompt; against a bare loop and a peer.
+
+All sides of a thread budget are up at the same time and take turns within a round, so that a machine whose speed drifts
+moves all of them; a ratio is the median of the rounds' ratios.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import psutil
+
+from bench.generation.bare_loop import BareLoop
+from bench.generation.effort import Effort
+from bench.generation.servers import LlamaServer, Model, Server, Stack
+from bench.generation.streams import Answer, together
+
+PROMPT_TOKENS = 32
+LONG_PROMPT_TOKENS = 400
+STREAMS = 8
+SINGLE, EIGHT, PREFILL = "1 stream", f"{STREAMS} streams", "prefill"
+WORKS = (SINGLE, EIGHT, PREFILL)
+Peers = Mapping[str, Sequence[str]]  # name → arguments of llama.cpp's server
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """The stack with one form of the weights."""
+
+    precision: str
+    spin: bool
+
+    def __str__(self) -> str:
+        return self.precision + (", spinning" if self.spin else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """Speeds with one thread budget, in tokens a second: one figure for each round, in the same order on all sides."""
+
+    threads: int
+    stack: Mapping[Side, Mapping[str, Sequence[float]]]  # side → work → rounds
+    bare: Mapping[Side, Sequence[float]]  # 1 stream
+    peers: Mapping[str, Mapping[str, Sequence[float]]]  # peer → work → rounds
+    cpu_us: Mapping[str, Mapping[str, float]]  # work → process → CPU-µs a token; the first side alone
+
+    def against_bare(self, side: Side) -> float:
+        return ratio(self.stack[side][SINGLE], self.bare[side])
+
+    def against_peer(self, side: Side, peer: str, work: str) -> float:
+        return ratio(self.stack[side][work], self.peers[peer][work])
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
+
+
+def measure(
+    model: Model, folder: pathlib.Path, threads: int, sides: Sequence[Side], peers: Peers, effort: Effort
+) -> Decoding:
+    """Start all sides and let them take turns."""
+    with contextlib.ExitStack() as stop:
+
+        def started(server: Server) -> Server:
+            stop.callback(server.stop)
+            return server
+
+        stacks = {side: started(_start(folder / f"{threads} {side}", side, threads)) for side in sides}
+        bare = {
+            side: BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin)
+            for side in sides
+        }
+        works = {side: _works(model, server, server, effort) for side, server in stacks.items()}
+        peer_works = {}
+        for peer, arguments in peers.items():
+            # With a single slot it has no batch to fill: the best that it can do for one stream.
+            alone, crowd = (
+                started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots, arguments))
+                for slots in (1, STREAMS)
+            )
+            peer_works[peer] = _works(model, alone, crowd, effort)
+        stack_speeds: dict[Side, dict[str, list[float]]] = {side: {work: [] for work in WORKS} for side in sides}
+        bare_speeds: dict[Side, list[float]] = {side: [] for side in sides}
+        peer_speeds: dict[str, dict[str, list[float]]] = {peer: {work: [] for work in WORKS} for peer in peers}
+        for _ in range(effort.rounds):
+            for work in WORKS:
+                for side in sides:
+                    stack_speeds[side][work].append(works[side][work]())
+                    if work == SINGLE:
+                        prompt = model.prompts.ids(model.prompts.text(PROMPT_TOKENS))
+                        bare_speeds[side].append(bare[side].tokens_per_s(prompt, effort.tokens))
+                for peer in peers:
+                    peer_speeds[peer][work].append(peer_works[peer][work]())
+        first = stacks[sides[0]]
+        cpu = {
+            work: cpu_us(first, lambda: _streams(model, first, count, effort.tokens), effort.rounds)  # noqa: B023
+            for work, count in ((SINGLE, 1), (EIGHT, STREAMS))
+        }
+    return Decoding(threads, stack_speeds, bare_speeds, peer_speeds, cpu)
+
+
+def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> dict[str, float]:
+    """CPU-µs that each process of a server, and this one, spend for one token; the system counts them by 10 ms."""
+    processes = {name: psutil.Process(pid) for name, pid in server.pids.items()} | {"driver": psutil.Process()}
+
+    def seconds() -> dict[str, float]:
+        times = {name: process.cpu_times() for name, process in processes.items()}
+        return {name: used.user + used.system for name, used in times.items()}
+
+    before = seconds()
+    tokens = sum(answer.completion_tokens for _ in range(rounds) for answer in run())
+    after = seconds()
+    return {name: 1e6 * (after[name] - before[name]) / tokens for name in processes}
+
+
+def _start(folder: pathlib.Path, side: Side, threads: int) -> Stack:
+    return Stack(
+        folder,
+        generation_precision=side.precision,
+        generation_threads=str(threads),
+        generation_spin=str(side.spin).lower(),
+    )
+
+
+def _works(model: Model, one: Server, many: Server, effort: Effort) -> Mapping[str, Callable[[], float]]:
+    """What a side does in a round, and the tokens a second that come of it."""
+
+    def single() -> float:
+        return _streams(model, one, 1, effort.tokens)[0].tokens_per_s
+
+    def eight() -> float:
+        return summed_tokens_per_s(_streams(model, many, STREAMS, effort.tokens))
+
+    def prefill() -> float:
+        (answer,) = together([one.complete(model.prompts.text(LONG_PROMPT_TOKENS), LONG_PROMPT_TOKENS, 2)])
+        return LONG_PROMPT_TOKENS / answer.first_token_s
+
+    return {SINGLE: single, EIGHT: eight, PREFILL: prefill}
+
+
+def _streams(model: Model, server: Server, count: int, tokens: int) -> list[Answer]:
+    """Streams that begin together, each with a prompt of its own."""
+    return together([server.complete(model.prompts.text(PROMPT_TOKENS), PROMPT_TOKENS, tokens) for _ in range(count)])
+
+
+def summed_tokens_per_s(answers: Sequence[Answer]) -> float:
+    """Tokens a second of all streams together, while all of them decode: from the last one's first token to the first
+    one's last."""
+    start = max(answer.arrivals[0] for answer in answers)
+    end = min(answer.arrivals[-1] for answer in answers)
+    found = 0.0
+    for answer in answers:
+        # Most events are a token; one that ends in the middle of a character waits for the next.
+        tokens_per_event = answer.completion_tokens / len(answer.arrivals)
+        found += tokens_per_event * sum(start < at <= end for at in answer.arrivals)
+    return found / (end - start)

@@ -1,0 +1,272 @@
+"""Shows what was measured: docs/benchmarks-generation.md and its plots, from one run's figures alone."""
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from bench.generation.decoding import EIGHT, LONG_PROMPT_TOKENS, PREFILL, SINGLE, STREAMS, WORKS, Decoding
+from bench.generation.delays import OTHERS, QUESTION_TOKENS, REPLY_TOKENS, ChunkSize, FirstToken, Turn
+from bench.generation.effort import Effort
+from bench.generation.llama_build import PACKAGE, VERSION
+from bench.generation.memory import Memory
+from bench.generation.servers import CHUNK_TOKENS
+from bench.machine import Occasion
+from bench.page import GOLD, RUST, Row, draw_cpu, markdown, save_plot, table, threads
+
+PROCESSES = ("hotpath", "gateway", "driver")
+TURN_TOKENS = 400  # of the first turn in the table of goals, where it was measured
+# Expected and wanted ratio to llama.cpp.
+GOALS = {SINGLE: ("≥ 0.95", "1.15"), EIGHT: ("≥ 2.0", "3"), PREFILL: ("≥ 2.8", "4")}
+NAMES = {
+    SINGLE: "decode tok/s, 1 stream",
+    EIGHT: f"summed decode tok/s, {STREAMS} streams",
+    PREFILL: f"prefill tok/s, {LONG_PROMPT_TOKENS}-token prompt",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """One run."""
+
+    occasion: Occasion
+    cores: int
+    effort: Effort
+    decoding: Sequence[Decoding]  # by thread budget
+    first_token: FirstToken
+    turns: Sequence[Turn]
+    chunks: Sequence[ChunkSize]
+    memory: Mapping[str, Memory]  # by precision, the default first
+
+    @property
+    def turn(self) -> Turn:
+        """That of the table of goals."""
+        return min(self.turns, key=lambda turn: abs(turn.first_turn_tokens - TURN_TOKENS))
+
+    @property
+    def chunk(self) -> ChunkSize:
+        """That of the table of goals: the default."""
+        return next(chunk for chunk in self.chunks if chunk.chunk_tokens == CHUNK_TOKENS)
+
+
+def rows(results: Results) -> list[Row]:
+    """The figures that say whether the design holds, with the default weights."""
+    found = []
+    for each in results.decoding:
+        side, budget = next(iter(each.stack)), threads(each.threads)
+        bare = f"{each.against_bare(side):.2f}"
+        found.append(
+            Row(f"{NAMES[SINGLE]}, {budget}", "the same graph in a bare loop in process", bare, "≥ 0.93", "0.97")
+        )
+        for peer in each.peers:
+            for work in WORKS:
+                value = f"{each.against_peer(side, peer, work):.2f}"
+                found.append(Row(f"{NAMES[work]}, {budget}", f"the server of {peer}", value, *GOALS[work]))
+    memory = next(iter(results.memory.values()))
+    long = results.effort.long_prompt_tokens
+    return [
+        *found,
+        Row(
+            f"time to first token with {OTHERS} others decoding",
+            "alone",
+            f"{results.first_token.ratio:.2f}",
+            "≤ 2.5",
+            "1.5",
+        ),
+        Row(
+            f"longest gap of a running stream while a prompt of {long:,} tokens arrives, {CHUNK_TOKENS} tokens a chunk",
+            "its median gap",
+            f"{results.chunk.ratio:.1f}",
+            "≤ 12",
+            "6",
+        ),
+        Row(
+            f"second turn: time to first token, {results.turn.total_tokens} tokens",
+            "first turn of the same length",
+            f"{results.turn.ratio:.2f}",
+            "≤ 0.35",
+            "0.2",
+        ),
+        Row(
+            "hot path's RSS, cache full",
+            f"{memory.weights_mib:.0f} MiB of weights + {memory.cache_mib:.0f} MiB of cache",
+            f"{memory.used_ratio:.2f}",
+            "≤ 1.3",
+            "1.15",
+        ),
+    ]
+
+
+def write(results: Results, document: pathlib.Path) -> None:
+    """Write the document, and the plots into the folder beside it that has its name."""
+    plots = document.with_suffix("")
+    save_plot(plots / "chunks.svg", lambda axes: _draw_chunks(axes, results.chunks))
+    cpu = [
+        (f"{work}, {threads(each.threads)}", {name: each.cpu_us[work][name] for name in PROCESSES})
+        for each in results.decoding
+        for work in each.cpu_us
+    ]
+    save_plot(plots / "cpu.svg", lambda axes: draw_cpu(axes, cpu, "CPU time for one token, µs"))
+    document.write_text(_markdown(results, plots.name))
+
+
+def _markdown(results: Results, plots: str) -> str:
+    effort, first, memory = results.effort, results.first_token, next(iter(results.memory.values()))
+    return f"""# Benchmarks of generation
+
+Written by `make bench`; [embeddings](benchmarks.md) have a page of their own. Ratios are taken within this one run, all
+sides in turn, and are the medians of {effort.rounds} rounds; absolute numbers are this machine's.
+
+{results.occasion.markdown()}
+- Both sides: greedy, streamed over HTTP, every prompt a new one of an exact length that both sides count alike
+- Driver: one Python thread on the same machine; it takes its CPU time from what it measures (see below)
+{_peers(results)}
+
+{markdown(rows(results))}
+
+A thread budget is the number of inference threads; gateway, hot path and driver have threads beside them, which with a
+budget of {threads(results.cores)} share the cores with inference. The speed of one stream is that from its first token
+to its last of {effort.tokens}; that of {STREAMS} counts the time in which all of them decode; prefill is the prompt's
+length by the time to the first token. The bare loop is Python, in place, with nothing bound or copied in a step.
+
+## Which weights
+
+{_weights(results)}
+
+Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit, `int8_block` rounds
+them anew ([the decoder's graph](architecture.md#the-decoders-graph)). The first is the default. Spinning threads burn
+their core while they wait for each other (`--generation-spin`): for machines that do nothing else.
+
+## Where the time goes
+
+CPU time for one token, in µs. The hot path's share holds inference itself.
+
+{_cpu(results)}
+
+![CPU time by process]({plots}/cpu.svg)
+
+## How long people wait
+
+The first token of a short prompt comes after {first.alone_ms:.0f} ms alone, and after {first.beside_ms:.0f} ms while
+{OTHERS} other streams decode.
+
+A prompt is read in chunks, in turns with the running streams' steps: the size of a chunk trades the longest gap of a
+stream for the speed of reading. Gaps are medians of the rounds; a stream's median gap is that before the prompt
+arrives.
+
+{_chunks(results)}
+
+![Longest gap and prefill by chunk size]({plots}/chunks.svg)
+
+A conversation's second turn begins as the first one did, and the chunks that were read of that are not read again; the
+reply ({REPLY_TOKENS} tokens) and the question ({QUESTION_TOKENS}) are.
+
+{_turns(results)}
+
+## Memory
+
+{_memory(results)}
+
+RSS after load holds what the check against the golden cases took. The cache takes memory as it is written to; it was
+filled with {memory.kept:.0%} of the tokens that it has room for.
+"""
+
+
+def _peers(results: Results) -> str:
+    peers = results.decoding[0].peers
+    if not peers:
+        return "- Peer: llama.cpp's server was not there; `make llama-server` builds it, and adds the rows against it"
+    told = f"""- Peer: llama.cpp's server of {PACKAGE} {VERSION}, built for this processor, with the file that the
+  bundle was made of, as many threads, and its defaults for all else that matters to speed"""
+    if len(peers) > 1:
+        told += "; once more without its AMX\n  kernels (`--no-repack`), which few processors have"
+    return told
+
+
+def _weights(results: Results) -> str:
+    lines = []
+    for each in results.decoding:
+        for side, speeds in each.stack.items():
+            ratios = [f"{each.against_peer(side, peer, work):.2f}" for peer in each.peers for work in WORKS]
+            lines.append([str(each.threads), str(side), *_medians(speeds), f"{each.against_bare(side):.2f}", *ratios])
+        for peer, speeds in each.peers.items():
+            lines.append([str(each.threads), peer, *_medians(speeds), *[""] * (1 + len(each.peers) * len(WORKS))])
+    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop"]
+    return table(header + [f"{work} ÷ {peer}" for peer in results.decoding[0].peers for work in WORKS], lines)
+
+
+def _medians(speeds: Mapping[str, Sequence[float]]) -> list[str]:
+    return [f"{statistics.median(speeds[work]):.0f}" for work in WORKS]
+
+
+def _cpu(results: Results) -> str:
+    lines = [
+        [str(each.threads), work, *(f"{each.cpu_us[work][name]:.0f}" for name in PROCESSES)]
+        for each in results.decoding
+        for work in each.cpu_us
+    ]
+    return table(["inference threads", "", *PROCESSES], lines)
+
+
+def _chunks(results: Results) -> str:
+    lines = [
+        [
+            str(chunk.chunk_tokens),
+            f"{chunk.prefill_tokens_per_s:.0f}",
+            f"{chunk.beside_tokens_per_s:.0f}",
+            f"{chunk.median_gap_ms:.1f}",
+            f"{chunk.longest_gap_ms:.1f}",
+            f"{chunk.ratio:.1f}",
+        ]
+        for chunk in results.chunks
+    ]
+    header = ["tokens a chunk", f"prefill tok/s, {LONG_PROMPT_TOKENS} tokens, alone"]
+    header += [f"prefill tok/s, {results.effort.long_prompt_tokens:,} tokens, beside a stream"]
+    return table([*header, "median gap, ms", "longest gap, ms", "ratio"], lines)
+
+
+def _turns(results: Results) -> str:
+    lines = [
+        [
+            str(turn.first_turn_tokens),
+            str(turn.total_tokens),
+            str(turn.cached_tokens),
+            f"{turn.second_ms:.0f}",
+            f"{turn.fresh_ms:.0f}",
+            f"{turn.ratio:.2f}",
+        ]
+        for turn in results.turns
+    ]
+    header = ["first message, tokens", "second turn's prompt", "of these reused"]
+    return table([*header, "time to first token, ms", "of a first turn as long, ms", "ratio"], lines)
+
+
+def _memory(results: Results) -> str:
+    lines = [
+        [
+            precision,
+            f"{each.weights_mib:.0f}",
+            f"{each.loaded_mib:.0f}",
+            f"{each.loaded_ratio:.2f}",
+            f"{each.cache_mib:.0f}",
+            f"{each.used_mib:.0f}",
+            f"{each.used_ratio:.2f}",
+        ]
+        for precision, each in results.memory.items()
+    ]
+    header = ["weights", "file, MiB", "RSS after load, MiB", "÷ weights", "cache, MiB"]
+    return table([*header, "RSS with the cache full, MiB", "÷ (weights + cache)"], lines)
+
+
+def _draw_chunks(axes: Axes, chunks: Sequence[ChunkSize]) -> None:
+    sizes = [str(chunk.chunk_tokens) for chunk in chunks]
+    axes.plot(sizes, [chunk.longest_gap_ms for chunk in chunks], color=RUST, marker="o", label="longest gap")
+    axes.plot(sizes, [chunk.median_gap_ms for chunk in chunks], color=RUST, linestyle=":", label="median gap")
+    axes.set(xlabel="tokens a chunk", ylabel="gap of a running stream, ms", ylim=(0, None))
+    speed = axes.twinx()
+    speed.plot(sizes, [chunk.prefill_tokens_per_s for chunk in chunks], color=GOLD, marker="s", label="prefill, alone")
+    speed.set(ylabel="prefill, tokens/s", ylim=(0, None))
+    lines = [*axes.get_lines(), *speed.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper left", frameon=False)

@@ -1,0 +1,66 @@
+"""The generation half of the benchmarks, from start to end."""
+
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import psutil
+from rich.console import Console
+
+from bench.generation import decoding, delays, memory, report
+from bench.generation.decoding import Peers, Side
+from bench.generation.effort import Effort
+from bench.generation.llama_build import PROGRAM
+from bench.generation.servers import CHUNK_TOKENS, Stack, load_model
+from bench.machine import Occasion, has
+from stack.description import ROOT
+from stack.native import MODELS
+
+
+def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Results:
+    """Measure everything, one thing after the other."""
+    peers = _peers()
+    if not peers:
+        console.print("[yellow]llama.cpp's server is not there: `make llama-server` builds it. Its rows are left out.")
+    cores = psutil.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as name, console.status("") as status:
+        folder = pathlib.Path(name)
+        model = load_model(MODELS, ROOT / ".cache/wheels", folder)
+        precisions = list(model.graphs)[: effort.precisions]
+        found = []
+        for threads in sorted({1, cores}):
+            status.update(f"decoding, thread budget {threads}")
+            sides = _sides(precisions, threads)
+            found.append(decoding.measure(model, folder, threads, sides, peers, effort))
+        chunks = []
+        for size in effort.chunk_tokens:
+            status.update(f"chunks of {size} tokens")
+            stack = Stack(folder / f"chunks{size}", chunk_tokens=str(size))
+            try:
+                chunks.append(delays.chunk_size(model, stack, size, effort))
+                if size == CHUNK_TOKENS:
+                    status.update("first tokens")
+                    first_token = delays.first_token(model, stack, effort)
+                    turns = [delays.second_turn(model, stack, tokens, effort) for tokens in effort.turn_tokens]
+            finally:
+                stack.stop()
+        status.update("memory")
+        memories = {
+            precision: memory.measure(model, folder / f"memory {precision}", precision, effort.cache_bytes)
+            for precision in precisions
+        }
+    return report.Results(occasion, cores, effort, found, first_token, turns, chunks, memories)
+
+
+def _peers() -> Peers:
+    """llama.cpp's server, if it is there: as it is, and as it is on a processor without AMX."""
+    if not PROGRAM.exists():
+        return {}
+    # Its AMX kernels take over weights whose layout it may change, and nothing else does with those of this file.
+    return {"llama.cpp": ()} | ({"llama.cpp without AMX": ("--no-repack",)} if has("amx_int8") else {})
+
+
+def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:
+    """The default first; spinning is for threads that wait for each other."""
+    plain = [Side(precision, spin=False) for precision in precisions]
+    return [*plain, Side(precisions[0], spin=True)] if threads > 1 else plain
