@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +16,6 @@ from triptych.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
 from e2e.chats import MODEL, Messages, body, chat, events, finish_reasons, golden, say, stream, text
 from stack.description import Stack
-from stack.native import NativeStack
 
 COUNT: Any = say("List the numbers from 1 to 20.")
 STREAMS = 64
@@ -82,9 +80,7 @@ def test_greedy_ids_are_the_reference_ones_up_to_a_near_tie(client: openai.OpenA
 
 
 @pytest.mark.timeout(300)
-def test_many_streams_each_equal_to_its_solo_text(start_native: Callable[..., NativeStack]) -> None:
-    # On a busy machine the last ones wait for longer than the queue allows by default.
-    stack = start_native(hotpath={"model-names": MODEL, "max-queue-ms": "200000"}).describe()
+def test_many_streams_each_equal_to_its_solo_text(stack: Stack) -> None:
     headers = {"authorization": f"Bearer {stack.keys['acme']}"}
     conversations = [say(f"Write {number} words about the number {number}.") for number in range(STREAMS)]
     fields = [

@@ -107,6 +107,7 @@ impl Formats {
 }
 
 fn compile(factory: &ParserFactory, stop_ids: &Arc<[u32]>, mut schema: Value) -> Result<Format, InvalidFormat> {
+    check_counts(&schema)?;
     let Some(fields) = schema.as_object_mut() else {
         return Err(InvalidFormat("is no JSON object".to_owned()));
     };
@@ -119,6 +120,24 @@ fn compile(factory: &ParserFactory, stop_ids: &Arc<[u32]>, mut schema: Value) ->
     match matcher.get_error() {
         None => Format::new(Box::new(Following { matcher, stop_ids: stop_ids.clone() })),
         Some(error) => Err(invalid(error)),
+    }
+}
+
+/// Refuses what the library takes and may not keep to: it lets names repeat, and a parser counts each only once. So none
+/// but the required properties are sure to count.
+fn check_counts(schema: &Value) -> Result<(), InvalidFormat> {
+    match schema {
+        Value::Array(schemas) => schemas.iter().try_for_each(check_counts),
+        Value::Object(fields) => {
+            let required = fields.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+            if fields.get("minProperties").and_then(Value::as_u64).is_some_and(|least| least > required as u64) {
+                let problem = format!("minProperties is above the number of required properties, {required}");
+                return Err(InvalidFormat(problem));
+            }
+            let of_schemas = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "const" | "enum"));
+            of_schemas.map(|(_, value)| value).try_for_each(check_counts)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -186,11 +205,12 @@ impl fmt::Debug for Following {
     }
 }
 
-/// The library's words, without what it adds in tags.
+/// The library's words, without what it adds in tags, and without advice on options of its own.
 #[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
 fn problem(error: impl ToString) -> String {
     let words = error.to_string();
-    words.split("\n<").next().unwrap_or_default().trim().to_owned()
+    let words = words.split("\n<").next().unwrap_or_default();
+    words.split(". Enable '").next().unwrap_or_default().trim().to_owned()
 }
 
 fn invalid(error: impl ToString) -> InvalidFormat {

@@ -127,8 +127,8 @@ pub struct Serve {
     pub ready_ms: String,
 
     /// How long accepted requests may take to finish after SIGTERM. Less than what the supervisor of the process waits
-    /// before it kills.
-    #[arg(long, env = "HOTPATH_DRAIN_MS", default_value = "30000", value_name = "MILLISECONDS")]
+    /// before it kills; below the time that a generation may take, long streams may be lost.
+    #[arg(long, env = "HOTPATH_DRAIN_MS", default_value = "300000", value_name = "MILLISECONDS")]
     pub drain_ms: String,
 
     /// Least severe level of what is logged: "error", "warn", "info", "debug" or "trace". No level logs texts.

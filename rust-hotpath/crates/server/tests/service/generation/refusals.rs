@@ -93,6 +93,7 @@ fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
         (schema("true"), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"type": "strange"}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"type": "array", "uniqueItems": true}"#), "INVALID_VALUE", "format.json_schema"),
+        (schema(r#"{"items": {"minProperties": 2, "required": ["a"]}}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"uniqueItems": true, "x-guidance": {"lenient": true}}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(&format!("{{}}{}", " ".repeat(200_000))), "INVALID_VALUE", "format.json_schema"),
         // An error's words go into a header, which must not become as long as what they quote.
