@@ -26,11 +26,15 @@ pytestmark = pytest.mark.usefixtures("curl")
 
 
 @pytest.fixture(scope="module")
-def curl() -> None:
+def curl() -> Iterator[None]:
     if shutil.which("curl") is None:
         if "CI" in os.environ:
             pytest.fail("curl is missing, and in CI it must be there")
         pytest.skip("LOUD: curl is missing: plain streams are NOT tested")
+    # A shell lets what it starts in the background ignore Ctrl-C, and all that comes of it; a handler undoes that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

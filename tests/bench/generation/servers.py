@@ -34,7 +34,7 @@ CHUNK_TOKENS = 64  # the hot path's default
 SLOT_TOKENS = 1024  # context of each of llama.cpp's slots
 # No idle side proves that it is ready while another one is measured; and prompts may wait for their turn.
 QUIET_GATEWAY = {"canary-interval": "1h", "ready-window": "2h"}
-QUIET_HOTPATH = {"probe-ms": "3600000", "ready-ms": "7200000", "max-queue-ms": "120000"}
+QUIET_HOTPATH = {"probe-ms": "3600000", "ready-ms": "7200000", "generation-max-queue-ms": "120000"}
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
 
