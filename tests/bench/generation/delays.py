@@ -120,11 +120,12 @@ def _interrupted(model: Model, stack: Stack, effort: Effort) -> tuple[float, flo
 
     All in seconds. The gaps beside the prompt do not count for the median: they would flatter the ratio.
     """
+    # Made before anything runs: to make one takes a second, in which nobody would read.
+    long = stack.complete(model.prompts.text(effort.long_prompt_tokens), effort.long_prompt_tokens, 1)
     with Reader() as reader:
         running = reader.open(stack.complete(model.prompts.text(PROMPT_TOKENS), PROMPT_TOKENS, SLOT_TOKENS))
         reader.read_until(lambda: running.done or len(_arrivals(running)) >= SETTLED_EVENTS + effort.tokens)
-        tokens = effort.long_prompt_tokens
-        prompt = reader.open(stack.complete(model.prompts.text(tokens), tokens, 1))
+        prompt = reader.open(long)
         (answer,) = reader.finish(prompt)
         read_at = answer.arrivals[0]
         reader.read_until(lambda: running.done or running.parts[-1][0] > read_at)

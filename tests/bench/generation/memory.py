@@ -8,7 +8,7 @@ import psutil
 from bench.generation.servers import CHUNK_TOKENS, Model, Stack
 from bench.generation.streams import together
 
-KEPT_CHUNKS = 11  # of each prompt
+KEPT_CHUNKS = 22  # of each prompt
 AT_A_TIME = 4  # prompts
 # Beyond what fits: what a prompt holds beside its full chunks is given back when it ends.
 SURPLUS = 1.1

@@ -136,8 +136,10 @@ length by the time to the first token. The bare loop is Python, in place, with n
 {_weights(results)}
 
 Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit, `int8_block` rounds
-them anew ([the decoder's graph](architecture.md#the-decoders-graph)). The first is the default. Spinning threads burn
-their core while they wait for each other (`--generation-spin`): for machines that do nothing else.
+them anew ([the decoder's graph](architecture.md#the-decoders-graph)). The first is the default: it is the source's own
+and the smaller one. Where prompts are long or streams many, `--generation-precision int8_block` may be faster. Spinning
+threads burn their core while they wait for each other (`--generation-spin`): for machines that do nothing else.
+llama.cpp's threads spin by default.
 
 ## Where the time goes
 

@@ -171,7 +171,7 @@ pub struct Generation {
 
     /// Tokens of a prompt that are run at once, 3 to 128. A running stream's next token comes later by at most one chunk;
     /// smaller ones read prompts more slowly.
-    #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "64", value_name = "TOKENS")]
+    #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "32", value_name = "TOKENS")]
     pub chunk_tokens: String,
 
     /// Most choices of one request. Beyond, it is refused with INVALID_VALUE. Not above --max-rows.
