@@ -74,7 +74,8 @@ def test_a_client_that_leaves_frees_its_slot_in_every_phase(http_of: tuple[Nativ
     native, http = http_of
     stack = native.describe()
     with http.stream("POST", "/v1/chat/completions", json=body(STORY, stream=True, **ENDLESS)) as decoding:
-        next(events(decoding))
+        coming = events(decoding)  # which closes the stream when nobody holds it any more
+        next(coming)
         wait_until("a row that decodes", lambda: active(stack) == 1, 10)
     wait_until("the slot of the one that decoded being free", lambda: active(stack) == 0, 10)
     # Leaves while its prompt is read, or before.
