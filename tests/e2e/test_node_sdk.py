@@ -87,7 +87,10 @@ def test_chat(stack: Stack, client: openai.OpenAI) -> None:
 
 def test_one_that_leaves_frees_its_slot(stack: Stack) -> None:
     told = end(start(stack, "leave.mjs", chats.MODEL, stack.hotpath_metrics_url))
-    assert told == {"byAbort": {"seen": 3, "rows": 0}, "byBreak": {"seen": 3, "rows": 0}}
+    assert told["byBreak"] == {"seen": 3, "rows": 0}
+    # What had arrived before it aborted is still handed out; the whole stream would be thousands.
+    assert told["byAbort"]["rows"] == 0
+    assert 3 <= told["byAbort"]["seen"] < 1000
 
 
 def test_a_stream_that_breaks_is_a_typed_error(start_native: Callable[..., NativeStack]) -> None:
