@@ -1,38 +1,18 @@
 """Both implementations refuse the same requests, for the same reasons."""
 
 import re
-from collections.abc import Callable
 
-import grpc
 import pytest
 from google.protobuf import json_format
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2
 from triptych.inference.v1 import inference_pb2 as pb
 
 import cases
 from contract.conftest import Server
+from contract.refusals import error_info, refusal
 
 CASES = [case for case in cases.load() if case.grpc and not case.needs]
 REQUESTS = {"Embed": pb.EmbedRequest, "Tokenize": pb.TokenizeRequest}
-
-
-def refusal(method: Callable[..., object], request: object) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """Make a call that must fail; return its code and its whole status."""
-    with pytest.raises(grpc.RpcError) as caught:
-        method(request, timeout=30)
-    error = caught.value
-    assert isinstance(error, grpc.Call)
-    status = rpc_status.from_call(error)
-    assert status is not None, f"no details with {error}"
-    return error.code(), status
-
-
-def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
-    info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in status.details)
-    assert info.domain == "triptych.dev"
-    return info
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -3,13 +3,11 @@
 import dataclasses
 from typing import Any
 
-import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 from triptych.inference.v1 import inference_pb2 as pb
 
 from contract.conftest import Server
+from contract.refusals import error_info, refusal
 
 MODEL = "smollm2-135m-instruct"
 INTERACTIVE = pb.Scheduling(priority=pb.PRIORITY_INTERACTIVE)
@@ -120,21 +118,19 @@ REFUSED: dict[str, dict[str, Any]] = {
 }
 
 
-def refusal(server: Server, fields: dict[str, Any]) -> tuple[str, str, str | None, str | None]:
-    request = pb.GenerateRequest(model=MODEL, scheduling=INTERACTIVE, **fields)
-    with pytest.raises(grpc.RpcError) as caught:
-        list(server.inference.Generate(request, timeout=30))
-    call: Any = caught.value  # grpcio's errors are calls, which its types do not say
-    status = rpc_status.from_call(call)
-    assert status is not None, caught.value
-    info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in status.details), status
-    code = call.code().name
-    return code, info.reason, info.metadata.get("field"), info.metadata.get("limit")
+def told(server: Server, fields: dict[str, Any]) -> tuple[str, str, str | None, str | None]:
+    """What a request is refused with: code, reason, field, limit."""
+
+    def generate(request: pb.GenerateRequest, timeout: float) -> None:
+        list(server.inference.Generate(request, timeout=timeout))
+
+    code, status = refusal(generate, pb.GenerateRequest(model=MODEL, scheduling=INTERACTIVE, **fields))
+    info = error_info(status)
+    return code.name, info.reason, info.metadata.get("field"), info.metadata.get("limit")
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_same_refusals(reference: Server, rust: Server, case: str) -> None:
-    actual = refusal(rust, REFUSED[case])
-    assert actual == refusal(reference, REFUSED[case])
+    actual = told(rust, REFUSED[case])
+    assert actual == told(reference, REFUSED[case])
     assert actual[2], "it names the field"

@@ -34,13 +34,12 @@ def send_half(stack: Stack, case: cases.Case) -> httpx.Response:
     """Send the headers and half of the body, and nothing more; return the reply."""
     assert case.http is not None
     body = case.body() or b""
-    url = httpx.URL(stack.url)
     request = httpx.Request(
         case.http["method"], f"{stack.url}{case.http['path']}", headers=case.headers(keys_of(stack)), content=body
     )
     lines = [f"{case.http['method']} {case.http['path']} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
-    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
+    with socket.create_connection(stack.address, timeout=60) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
         reply = http.client.HTTPResponse(connection)
         reply.begin()

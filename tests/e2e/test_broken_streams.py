@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from e2e import metrics
+from e2e import metrics, raw
 from e2e.chats import MODEL, body, events, finish_reasons, say
 from stack.description import Stack
 from stack.native import NativeStack
@@ -87,16 +87,11 @@ def test_a_client_that_leaves_frees_its_slot_in_every_phase(http_of: tuple[Nativ
 def test_one_that_does_not_read_is_ended_and_holds_nobody_up(start_native: StartNative) -> None:
     native = start_native(gateway={"write-timeout": "1s"}, hotpath={"model-names": MODEL})
     stack = native.describe()
-    url = httpx.URL(stack.url)
     request = json.dumps(body(STORY, stream=True, logprobs=True, top_logprobs=20, **ENDLESS)).encode()
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect((url.host, url.port or 80))
-        connection.sendall(
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-            f"Authorization: Bearer {stack.keys['acme']}\r\nContent-Length: {len(request)}\r\n\r\n".encode()
-            + request
-        )
+        connection.connect(stack.address)
+        connection.sendall(raw.post(stack.address, "/v1/chat/completions", stack.keys["acme"], request))
         headers = {"authorization": f"Bearer {stack.keys['acme']}"}
         with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as http:
             wait_until("its row", lambda: active(stack) == 1, 20)

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,7 +9,7 @@ from typing import IO
 
 import pytest
 
-from e2e import metrics
+from e2e import metrics, programs
 from e2e.chats import MODEL, body, say
 from stack.description import Stack
 from stack.native import NativeStack
@@ -27,10 +25,7 @@ pytestmark = pytest.mark.usefixtures("curl")
 
 @pytest.fixture(scope="module")
 def curl() -> Iterator[None]:
-    if shutil.which("curl") is None:
-        if "CI" in os.environ:
-            pytest.fail("curl is missing, and in CI it must be there")
-        pytest.skip("LOUD: curl is missing: plain streams are NOT tested")
+    programs.need("curl", "plain streams are")
     # A shell lets what it starts in the background ignore Ctrl-C, and all that comes of it; a handler undoes that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from e2e import chats, vectors
+from e2e import chats, programs, vectors
 from stack.description import Stack
 from stack.native import NativeStack
 
@@ -25,10 +24,7 @@ pytestmark = pytest.mark.usefixtures("packages")
 @pytest.fixture(scope="module")
 def packages() -> None:
     """The SDK, as the lock file has it."""
-    if shutil.which("npm") is None:
-        if "CI" in os.environ:
-            pytest.fail("npm is missing, and in CI it must be there")
-        pytest.skip("LOUD: npm is missing: the official Node SDK is NOT tested")
+    programs.need("npm", "the official Node SDK is")
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=NODE, check=True, timeout=NPM_LIMIT_S)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 
-from e2e import metrics
+from e2e import metrics, raw
 from e2e.vectors import MODEL, embed
 from stack.description import Stack
 from stack.native import NativeStack
@@ -20,16 +20,11 @@ PROMPT_S = 5
 
 
 def connect(stack: Stack) -> socket.socket:
-    url = httpx.URL(stack.url)
-    return socket.create_connection((url.host, url.port or 80), timeout=30)
+    return socket.create_connection(stack.address, timeout=30)
 
 
 def request(stack: Stack, body: bytes) -> bytes:
-    head = (
-        "POST /v1/embeddings HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {stack.keys['acme']}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    return raw.post(stack.address, "/v1/embeddings", stack.keys["acme"], body)
 
 
 def big_body(texts: int) -> bytes:

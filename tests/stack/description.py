@@ -6,6 +6,8 @@ import os
 import pathlib
 import tempfile
 
+import httpx
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUN_FOLDER = pathlib.Path(os.environ.get("RUN_FOLDER", ROOT / ".run"))
 STACK_JSON = RUN_FOLDER / "stack.json"
@@ -31,6 +33,12 @@ class Stack:
             json.dump(dataclasses.asdict(self), file, indent=2)
             file.write("\n")
         pathlib.Path(temporary).replace(path)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the gateway's API."""
+        url = httpx.URL(self.url)
+        return url.host, url.port or 80
 
     @classmethod
     def read(cls, path: pathlib.Path = STACK_JSON) -> "Stack":

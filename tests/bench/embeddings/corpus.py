@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from tokenizers import Tokenizer
 from triptych_research import texts
 from triptych_research.store import Store
 
-from bench.embeddings.load import build_request
+from e2e import raw
 from stack.description import Stack
 from stack.waiting import StackError
 
@@ -54,20 +53,11 @@ def load(models: pathlib.Path, cache: pathlib.Path) -> Corpus:
     return Corpus(chosen, [encoding.ids for encoding in tokenizer.encode_batch(chosen)], bundle)
 
 
-def address(stack: Stack) -> tuple[str, int]:
-    """Host and port of the gateway."""
-    url = urllib.parse.urlsplit(stack.url)
-    assert url.hostname
-    assert url.port
-    return url.hostname, url.port
-
-
 def requests(stack: Stack, texts: Sequence[str], texts_per_request: int) -> list[bytes]:
     """Embedding requests as the official SDKs send them: base64, keep-alive."""
-    host, port = address(stack)
     found = []
     for start in range(0, len(texts) - texts_per_request + 1, texts_per_request):
         part = list(texts[start : start + texts_per_request])
         body = {"model": MODEL, "input": part if texts_per_request > 1 else part[0], "encoding_format": "base64"}
-        found.append(build_request(f"{host}:{port}", "/v1/embeddings", stack.keys["acme"], json.dumps(body).encode()))
+        found.append(raw.post(stack.address, "/v1/embeddings", stack.keys["acme"], json.dumps(body).encode()))
     return found

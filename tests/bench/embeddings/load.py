@@ -29,15 +29,6 @@ class Reply:
     body: bytes | None = None
 
 
-def build_request(host: str, path: str, key: str, body: bytes) -> bytes:
-    """The bytes of one POST."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
 class _Connection:
     """One keep-alive connection with at most one request under way."""
 

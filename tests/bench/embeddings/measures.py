@@ -98,7 +98,7 @@ def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort
     stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8", "model-names": corpus.MODEL})
     try:
         where = stack.start()
-        address = corpus.address(where)
+        address = where.address
         singles = corpus.requests(where, texts.texts, 1)
         lists = corpus.requests(where, texts.texts, TEXTS_PER_LIST)
         rounds = []
@@ -138,7 +138,7 @@ def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedL
         where = stack.start()
         chosen = texts.texts[:count]
         requests = corpus.requests(where, chosen, 1)
-        with load.Client(corpus.address(where)) as client:
+        with load.Client(where.address) as client:
             for start in range(0, count, BLOCK):
                 block = slice(start, start + BLOCK)
                 alone += [one.seconds(text) for text in chosen[block]][1:]
@@ -182,7 +182,7 @@ def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> l
     points = []
     try:
         where = stack.start()
-        address = corpus.address(where)
+        address = where.address
         requests = corpus.requests(where, texts.texts, 1)
         capacity = _served_per_s(load.closed_loop(address, requests, 4 * CLIENTS, effort.round_s * effort.rounds))
         for share in LOADS:
@@ -218,7 +218,7 @@ def footprint(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort)
         stack.start_gateway()
         stack.wait_ready()
         where = stack.describe()
-        load.closed_loop(corpus.address(where), corpus.requests(where, texts.texts, 1), CLIENTS, effort.round_s)
+        load.closed_loop(where.address, corpus.requests(where, texts.texts, 1), CLIENTS, effort.round_s)
         rss = psutil.Process(where.pids["hotpath"]).memory_info().rss
     finally:
         stack.stop()

@@ -19,7 +19,6 @@ from triptych_research import texts
 from triptych_research.recipes import RECIPES
 from triptych_research.store import Store
 
-from bench.embeddings.corpus import address
 from bench.generation.llama_build import PROGRAM
 from bench.generation.prompts import Prompts
 from bench.generation.streams import Request, build_request
@@ -101,7 +100,7 @@ class Stack:
     def request(self, path: str, body: Mapping[str, Any], prompt_tokens: int | None = None) -> Request:
         """Any request for a greedy stream."""
         content = {"model": MODEL, **GREEDY, **body}
-        return build_request(address(self._where), path, self._where.keys["acme"], content, prompt_tokens)
+        return build_request(self._where.address, path, self._where.keys["acme"], content, prompt_tokens)
 
     def metric(self, name: str) -> float:
         """A metric of the hot path, summed over its labels."""

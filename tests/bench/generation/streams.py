@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from e2e import raw
+
 READ_SIZE = 1 << 16
 # Longer than any measured stream takes; a server that hangs must not hang the benchmark.
 LIMIT_S = 300
@@ -33,11 +35,7 @@ def build_request(
 ) -> Request:
     """A request for a stream that ends with the server's counts."""
     content = json.dumps({**body, "stream": True, "stream_options": {"include_usage": True}}).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    return Request(address, head.encode() + content, prompt_tokens)
+    return Request(address, raw.post(address, path, key, content), prompt_tokens)
 
 
 @dataclasses.dataclass(frozen=True)

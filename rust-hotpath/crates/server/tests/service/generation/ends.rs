@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use hotpath_contract::inference::v1::GenerateResponse;
-use tokio::task::JoinHandle;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Streaming};
 
-use super::support::{Generating, TINY, config, generate, listen, open, prompt, request};
+use super::support::{Generating, TINY, config, generate, listen, one_row, open, prompt, request};
 use crate::{
     sessions::Control,
     support::{LIMIT, eventually, reason},
@@ -21,23 +20,10 @@ async fn begun(generating: &Generating, control: &Control, max_tokens: u32) -> S
     stream
 }
 
-/// Opens a stream in the background and reads it.
-fn spawn(generating: &Generating, prompt: Vec<u32>, max_tokens: u32) -> JoinHandle<Result<(), Status>> {
-    let client = generating.client();
-    tokio::spawn(async move { generate(&client, request(prompt, max_tokens)).await.map(drop) })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_goes_away_while_queued_holds_nothing() {
-    let mut config = config();
-    config.generation.max_rows = 1;
-    config.generation.max_choices = 1;
-    let (generating, control) = Generating::controlled(config).await;
-    control.close();
-    let first = spawn(&generating, prompt(1, 4), 4);
-    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
-    let second = spawn(&generating, prompt(2, 4), 4);
-    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    let (generating, control) = Generating::controlled(one_row()).await;
+    let [first, second] = generating.spawn_two(&control).await;
     second.abort();
     generating.wait_for("hotpath_queued_generations", 0.0).await;
     eventually("its being counted", || async { (generating.ended("cancelled").await == 1.0).then_some(()) }).await;
@@ -52,7 +38,7 @@ async fn who_goes_away_while_its_prompt_is_read_leaves_before_the_next_chunk() {
     let (generating, control) = Generating::controlled(config()).await;
     control.close();
     let long = prompt(3, 200);
-    let reading = spawn(&generating, long.clone(), 4);
+    let reading = generating.spawn(long.clone(), 4);
     eventually("its first chunk", || async { control.ran(&long[..32]).then_some(()) }).await;
     reading.abort();
     eventually("its being counted", || async { (generating.ended("cancelled").await == 1.0).then_some(()) }).await;
@@ -91,9 +77,7 @@ async fn the_deadline_is_kept_in_mid_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_parked_then_ended_and_holds_up_nobody() {
-    let mut config = config();
-    config.generation.max_rows = 1;
-    config.generation.max_choices = 1;
+    let mut config = one_row();
     config.generation.slow_reader = Duration::from_millis(300);
     let generating = Generating::ready(config).await;
     // Small windows, so that what is not read does not wait in the transport.
@@ -111,16 +95,10 @@ async fn a_slow_reader_is_parked_then_ended_and_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_longer_than_generations_may_is_refused_with_a_delay() {
-    let mut config = config();
-    config.generation.max_rows = 1;
-    config.generation.max_choices = 1;
+    let mut config = one_row();
     config.generation.max_wait = Duration::from_millis(500);
     let (generating, control) = Generating::controlled(config).await;
-    control.close();
-    let first = spawn(&generating, prompt(1, 4), 4);
-    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
-    let second = spawn(&generating, prompt(2, 4), 4);
-    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    let [first, second] = generating.spawn_two(&control).await;
     tokio::time::sleep(Duration::from_millis(500)).await; // time itself is what is tested
     control.open();
     let status = second.await.unwrap().unwrap_err();

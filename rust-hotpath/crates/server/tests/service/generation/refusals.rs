@@ -7,7 +7,7 @@ use hotpath_contract::inference::v1::{
 use hotpath_testing::MODEL;
 use tonic::Status;
 
-use super::support::{Generating, TINY, config, generate, prompt, request};
+use super::support::{Generating, TINY, config, generate, one_row, prompt, request};
 use crate::support::{embed, reason, texts};
 
 fn with(change: impl FnOnce(&mut GenerateRequest)) -> GenerateRequest {
@@ -131,20 +131,10 @@ async fn every_field_that_is_wrong_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_with_a_delay() {
-    let mut config = config();
+    let mut config = one_row();
     config.limits.max_queued_tokens = 64;
-    config.generation.max_rows = 1;
-    config.generation.max_choices = 1;
     let (generating, control) = Generating::controlled(config).await;
-    control.close();
-    let spawn = |number| {
-        let client = generating.client();
-        tokio::spawn(async move { generate(&client, request(prompt(number, 4), 4)).await.map(drop) })
-    };
-    let first = spawn(1);
-    generating.wait_for("hotpath_prefilling_generations", 1.0).await;
-    let second = spawn(2);
-    generating.wait_for("hotpath_queued_generations", 1.0).await;
+    let [first, second] = generating.spawn_two(&control).await;
     let status = generate(&generating.client(), request(prompt(3, 4), 4)).await.unwrap_err();
     let (reason, details) = reason(&status);
     assert_eq!(reason, "QUEUE_FULL");

@@ -9,6 +9,7 @@ use hotpath_contract::inference::v1::{
 use hotpath_server::{config::Config, models::load::Sessions};
 use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
@@ -48,6 +49,14 @@ pub fn config() -> Config {
     Config { model_names: vec![TINY.to_owned()], ..crate::support::config() }
 }
 
+/// The same, for one continuation at a time: others wait.
+pub fn one_row() -> Config {
+    let mut config = config();
+    config.generation.max_rows = 1;
+    config.generation.max_choices = 1;
+    config
+}
+
 impl Generating {
     pub async fn ready(config: Config) -> Self {
         Self::ready_with(config, Arc::new(library())).await
@@ -57,6 +66,22 @@ impl Generating {
     pub async fn controlled(config: Config) -> (Self, Arc<Control>) {
         let control = Arc::new(Control::default());
         (Self::ready_with(config, control.factory()).await, control)
+    }
+
+    /// Opens a stream in the background and reads it.
+    pub fn spawn(&self, prompt: Vec<u32>, max_tokens: u32) -> JoinHandle<Result<(), Status>> {
+        let client = self.client();
+        tokio::spawn(async move { generate(&client, request(prompt, max_tokens)).await.map(drop) })
+    }
+
+    /// Two streams of a server with [`one_row`]: the first is in the session, which stands still, and the second waits.
+    pub async fn spawn_two(&self, control: &Control) -> [JoinHandle<Result<(), Status>>; 2] {
+        control.close();
+        let first = self.spawn(prompt(1, 4), 4);
+        self.wait_for("hotpath_prefilling_generations", 1.0).await;
+        let second = self.spawn(prompt(2, 4), 4);
+        self.wait_for("hotpath_queued_generations", 1.0).await;
+        [first, second]
     }
 
     async fn ready_with(config: Config, sessions: Arc<dyn Sessions>) -> Self {
