@@ -192,15 +192,15 @@ def test_a_folder_with_a_decoder_becomes_a_bundle(
 ) -> None:
     # Random weights are rounded as well as others, but have no opinion that would survive it.
     loose = quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5)
-    monkeypatch.setattr(quality, "BOUNDS", {"int8": loose})
+    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(quality.BOUNDS, loose))
     (tmp_path / "chatty").mkdir()
     tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
     origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")
-    command = ("export", "chatty", *origin, "--task", "generation", "--cache", str(tmp_path))
+    command = ("export", "chatty", *origin, "--task", "generation", "--cache", str(CACHE))
     revision = run(*command).split()[-3]
     assert store.current("chatty") == Current(revision)
     assert run(*command) == f"chatty {revision} is up to date: same weights, same exporter (--force exports again)\n"
-    assert run("verify", "chatty").startswith(f"chatty {revision} is whole: 3 files, 1 graphs, ")
+    assert run("verify", "chatty").startswith(f"chatty {revision} is whole: 4 files, 2 graphs, ")
     shown = run("show", "chatty")
     assert '"PRECISION_INT8_BLOCK"' in shown
     assert '"tokens_per_second"' in shown

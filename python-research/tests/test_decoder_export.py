@@ -12,6 +12,7 @@ from triptych_research import bundle, strict_json
 from triptych_research.bundle import BundleError
 from triptych_research.decoder import export, golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
+from triptych_research.decoder.graph import WeightForm
 from triptych_research.export import ExportError
 from triptych_research.sources import Source
 from triptych_research.store import Store
@@ -34,7 +35,7 @@ def checkpoint(source: Source) -> DecoderCheckpoint:
 
 @pytest.fixture(scope="module")
 def files(source: Source, checkpoint: DecoderCheckpoint) -> dict[str, bytes]:
-    return export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint))
+    return export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint, tiny.CALIBRATION))
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
     store.promote("tiny", revision)
     found = bundle.read(store.current_path("tiny"))
     assert found.manifest.WhichOneof("task") == "generation"
-    assert [graph.file for graph in found.manifest.graphs] == ["model.int4.onnx", "model.int8.onnx"]
+    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int4_block.onnx"]
     assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
     assert list(found.manifest.generation.stop_token_ids) == [0]
 
@@ -82,20 +83,20 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
 def test_the_same_source_makes_the_same_bundle(
     source: Source, checkpoint: DecoderCheckpoint, files: dict[str, bytes]
 ) -> None:
-    assert export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint)) == files
+    assert export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint, tiny.CALIBRATION)) == files
 
 
 def test_without_4_bits_in_the_source_there_is_no_4_bit_graph(tmp_path: Path) -> None:
     checkpoint = load(tiny.write_folder(tmp_path, tiny.dense_weights()))
-    assert list(export.build_graphs(checkpoint)) == ["int8"]
+    assert list(export.build_graphs(checkpoint, tiny.CALIBRATION)) == ["int8", "int8_block"]
 
 
 def test_a_model_without_chat_template_has_a_bundle_too(
     tmp_path: Path, source: Source, checkpoint: DecoderCheckpoint
 ) -> None:
     plain = dataclasses.replace(checkpoint, chat_markup=[])
-    graphs = export.build_graphs(plain)
-    path = write(tmp_path, export.bundle_files("tiny", source, plain, {"int4": graphs["int4"]}))
+    graphs = export.build_graphs(plain, tiny.CALIBRATION)
+    path = write(tmp_path, export.bundle_files("tiny", source, plain, graphs))
     cases = bundle.verify(path).golden
     assert isinstance(cases, bundle_pb2.GenerationGoldenFile)
     assert {case.WhichOneof("prompt") for case in cases.generations} == {"text"}
@@ -104,10 +105,12 @@ def test_a_model_without_chat_template_has_a_bundle_too(
 def test_a_graph_out_of_bounds_stops_the_export(
     checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graphs = {form: files[f"model.{form}.onnx"] for form in ("int4", "int8")}
+    graphs = {form.value: files[export.graph_file(form)] for form in (WeightForm.INT8, WeightForm.INT4_BLOCK)}
     strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
-    monkeypatch.setattr(quality, "BOUNDS", {"int4": strict, "int8": strict})
-    with pytest.raises(ExportError, match=r"too far from float32: int4: kl is .*, above 0; int8: kl is .*, above 0"):
+    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(graphs, strict))
+    with pytest.raises(
+        ExportError, match=r"too far from float32: int8: kl is .*, above 0; int4_block: kl is .*, above 0"
+    ):
         export.judge(checkpoint, files, graphs)
 
 
@@ -170,7 +173,9 @@ def test_a_golden_token_that_a_graph_does_not_say_is_found(tmp_path: Path, files
 
     path = write(tmp_path, changed(files, edit_golden=edit))
     bundle.read(path)
-    with pytest.raises(BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int8.onnx"):
+    with pytest.raises(
+        BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int4_block.onnx"
+    ):
         bundle.verify(path)
 
 

@@ -21,7 +21,7 @@ CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7
 
 
 def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
-    model = build(weights, WeightForm.INT8)
+    model = build(weights, WeightForm.INT8_BLOCK)
     return DecoderSession(model.SerializeToString(), slots=len(CASES), capacity=tiny.CONFIG.context_tokens)
 
 

@@ -30,7 +30,7 @@ def graph(request: pytest.FixtureRequest) -> DecoderSession:
     return session(request.param)
 
 
-@pytest.mark.parametrize("form", [WeightForm.FP32, WeightForm.INT4])
+@pytest.mark.parametrize("form", [WeightForm.FP32, WeightForm.INT4_BLOCK])
 def test_logits_are_the_reference_s(form: WeightForm) -> None:
     """Also of 4-bit weights with offsets, as long as activations stay float32: the form itself loses nothing."""
     reference = ReferenceDecoder(tiny.weights())
@@ -42,7 +42,7 @@ def test_logits_are_the_reference_s(form: WeightForm) -> None:
 def test_8_bit_weights_are_their_own_rounding_and_no_more() -> None:
     reference = ReferenceDecoder(tiny.weights().map_matrices(to_int8))
     expected = reference.logits(LONG, reference.empty_cache())
-    actual = session(WeightForm.INT8, activations=FLOAT32_ACTIVATIONS).score(LONG)
+    actual = session(WeightForm.INT8_BLOCK, activations=FLOAT32_ACTIVATIONS).score(LONG)
     np.testing.assert_allclose(actual, expected, atol=2e-4)
 
 
@@ -51,7 +51,7 @@ def test_an_output_table_of_its_own_is_used() -> None:
     reference = ReferenceDecoder(weights)
     expected = reference.logits(LONG[:40], reference.empty_cache())
     np.testing.assert_allclose(session(WeightForm.FP32, weights).score(LONG[:40]), expected, atol=2e-4)
-    correlation = np.corrcoef(session(WeightForm.INT8, weights).score(LONG[:40]).ravel(), expected.ravel())[0, 1]
+    correlation = np.corrcoef(session(WeightForm.INT8_BLOCK, weights).score(LONG[:40]).ravel(), expected.ravel())[0, 1]
     assert correlation > 0.99
 
 
@@ -98,14 +98,14 @@ def test_what_lies_beyond_a_row_s_length_is_never_read(graph: DecoderSession) ->
 
 
 def test_the_tied_table_is_in_the_file_once() -> None:
-    model = build(tiny.weights(), WeightForm.INT8)
+    model = build(tiny.weights(), WeightForm.INT8_BLOCK)
     tables = [tensor.name for tensor in model.graph.initializer if tensor.dims[:1] == [tiny.CONFIG.vocabulary_size]]
     assert tables == ["embedding.codes", "embedding.scales"]
 
 
 def test_4_bit_graphs_need_4_bit_weights() -> None:
-    with pytest.raises(CheckpointError, match=r"layer\.0\.qkv: int4 needs weights that have 4 bits"):
-        build(tiny.dense_weights(), WeightForm.INT4)
+    with pytest.raises(CheckpointError, match=r"layer\.0\.qkv: int4_block needs weights that have 4 bits"):
+        build(tiny.dense_weights(), WeightForm.INT4_BLOCK)
 
 
 @pytest.mark.parametrize("form", list(WeightForm))

@@ -62,8 +62,8 @@ def test_likelihood_is_that_of_what_somebody_wrote() -> None:
 def test_rounding_is_a_small_distance_and_other_weights_a_large_one(tokenizer: Tokenizer) -> None:
     reference = session(tiny.weights(), WeightForm.FP32)
     graphs = {
-        "near": session(tiny.weights(), WeightForm.INT8),
-        "far": session(tiny.dense_weights(seed=1), WeightForm.INT8),
+        "near": session(tiny.weights(), WeightForm.INT8_BLOCK),
+        "far": session(tiny.dense_weights(seed=1), WeightForm.INT8_BLOCK),
     }
     results = quality.compare(graphs, reference, quality.texts(tokenizer, REPLIES, limit=300))
     near, far = results["near"].summary(), results["far"].summary()

@@ -1,38 +1,11 @@
 """What quantisation promises in numbers."""
 
 import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from triptych_research import encoder, quantize
 from triptych_research.checkpoint import Checkpoint
 from triptych_research.inference import Encoder
 from triptych_research.reference.bert import SentenceEncoder
-
-WEIGHTS = arrays.arrays(np.float32, (8, 5), elements=st.floats(-100, 100, width=32))
-
-
-@given(weight=WEIGHTS)
-def test_a_quantised_weight_is_within_half_a_step(weight: np.ndarray) -> None:
-    quantized, scales = quantize.quantize_columns(weight)
-    assert quantized.dtype == np.int8
-    assert np.abs(quantized.astype(int)).max() <= 127
-    assert np.all(np.abs(quantized * scales - weight) <= scales * 0.5001)
-
-
-@given(weight=WEIGHTS, activations=arrays.arrays(np.float64, 8, elements=st.floats(0, 1e4)))
-def test_smoothing_is_finite_and_changes_no_overall_size(weight: np.ndarray, activations: np.ndarray) -> None:
-    factors = quantize.smoothing_factors(activations, weight)
-    assert np.all(factors > 0)
-    assert np.exp(np.log(factors).mean()) == pytest.approx(1)
-
-
-def test_smoothing_balances_activation_and_weight() -> None:
-    activations, weight = np.array([16.0, 1.0]), np.array([[1.0], [1.0]], np.float32)
-    large, small = quantize.smoothing_factors(activations, weight)
-    assert large / small == pytest.approx(4)  # the square root of 16: half of the range each
 
 
 def test_gelu_is_never_below_the_bound_that_the_graph_relies_on(checkpoint: Checkpoint) -> None:

@@ -28,6 +28,7 @@ CONFIG = DecoderConfig(
     rope_base=10000.0,
     rms_epsilon=1e-5,
 )
+CALIBRATION = (tuple(range(2, 60)), tuple(range(95, 20, -3)))  # token ids
 CONTROL_TOKENS = ("<end>", "<start>")
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}{{ '<start>system\nBe kind.<end>\n' }}{% endif %}"

@@ -24,6 +24,9 @@ BASE: dict[str, Fields] = {
     COMPLETIONS: {**COMMON, "prompt": "1, 2, 3, 4, 5, 6, 7, 8,"},
 }
 
+# Whatever the model says, it repeats itself.
+FEW_TOKENS: Fields = {"logit_bias": {str(token): 100 for token in range(1000, 1020)}}
+
 # Those with an effect, by the field: what to send with it, if it needs company, and the field's value.
 SHARED_EFFECTS: dict[str, tuple[Fields, Any]] = {
     "max_tokens": ({}, 3),
@@ -32,8 +35,8 @@ SHARED_EFFECTS: dict[str, tuple[Fields, Any]] = {
     "top_p": ({}, 1e-3),
     "top_k": ({}, 1),
     "min_p": ({}, 1),
-    "frequency_penalty": ({}, 2),
-    "presence_penalty": ({}, 2),
+    "frequency_penalty": (FEW_TOKENS, 2),
+    "presence_penalty": (FEW_TOKENS, 2),
     "repetition_penalty": ({}, 10),
     "logit_bias": ({}, {"33": -100, "34": -100, "35": -100, "28": -100}),  # digits and the comma
     "seed": ({}, 2),

@@ -38,7 +38,7 @@ def main(model_folder: Path) -> None:
         stop_token_ids=[CONTROLS.index("<end>")],
     )
     source = Source(uri="file:random", sha256="0" * 64, license="Apache-2.0", owner="tests", files=Path())
-    files = bundle_files(model_folder.name, source, checkpoint, build_graphs(checkpoint))
+    files = bundle_files(model_folder.name, source, checkpoint, build_graphs(checkpoint, [tokenizer.encode(TEMPLATE).ids]))
     revision = bundle.revision_of(files[bundle.MANIFEST])
     (model_folder / revision).mkdir(parents=True)
     for name, content in files.items():

@@ -17,9 +17,9 @@ from triptych_research.decoder.session import CPU, DecoderSession
 class BareLoop:
     """One row of cache, and a binding to it for one token at a time."""
 
-    def __init__(self, graph: pathlib.Path, capacity: int, threads: int, spin: bool) -> None:
+    def __init__(self, graph: pathlib.Path, capacity: int, threads: int, spin_us: int) -> None:
         """Load a graph with room for `capacity` tokens."""
-        self._decoder = DecoderSession(graph, slots=1, capacity=capacity, threads=threads, spin=spin)
+        self._decoder = DecoderSession(graph, slots=1, capacity=capacity, threads=threads, spin_us=spin_us)
         self._token = np.zeros((1, 1), np.int64)  # [batch, tokens]
         self._last_position = np.zeros(1, np.int32)  # [batch]
         self._length = np.zeros((), np.int32)

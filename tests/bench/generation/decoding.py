@@ -30,10 +30,10 @@ class Side:
     """The stack with one form of the weights."""
 
     precision: str
-    spin: bool
+    spin_us: int
 
     def __str__(self) -> str:
-        return self.precision + (", spinning" if self.spin else "")
+        return self.precision + ("" if self.spin_us else ", not spinning")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def measure(
 
         stacks = {side: started(_start(folder / f"{threads} {side}", side, threads)) for side in sides}
         bare = {
-            side: BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin)
+            side: BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin_us)
             for side in sides
         }
         works = {side: _works(model, server, server, effort) for side, server in stacks.items()}
@@ -121,7 +121,7 @@ def _start(folder: pathlib.Path, side: Side, threads: int) -> Stack:
         folder,
         generation_precision=side.precision,
         generation_threads=str(threads),
-        generation_spin=str(side.spin).lower(),
+        generation_spin_us=str(side.spin_us),
     )
 
 

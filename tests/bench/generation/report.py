@@ -12,7 +12,7 @@ from bench.generation.delays import OTHERS, QUESTION_TOKENS, REPLY_TOKENS, Chunk
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PACKAGE, VERSION
 from bench.generation.memory import Memory
-from bench.generation.servers import CHUNK_TOKENS
+from bench.generation.servers import CHUNK_TOKENS, SPIN_US
 from bench.machine import Occasion
 from bench.page import GOLD, RUST, Row, draw_cpu, markdown, save_plot, table, threads
 
@@ -135,11 +135,10 @@ length by the time to the first token. The bare loop is Python, in place, with n
 
 {_weights(results)}
 
-Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit, `int8_block` rounds
-them anew ([the decoder's graph](architecture.md#the-decoders-graph)). The first is the default: it is the source's own
-and the smaller one. Where prompts are long or streams many, `--generation-precision int8_block` may be faster. Spinning
-threads burn their core while they wait for each other (`--generation-spin`): for machines that do nothing else.
-llama.cpp's threads spin by default.
+Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit and is what processors
+without 8-bit instructions run; `int8` is further from float32, by how much the model's card says, and has the fast
+kernels ([the decoder's graph](architecture.md#the-decoders-graph)). Threads wait for each other by burning their core
+for {SPIN_US} µs at most (`--generation-spin-us`), llama.cpp's by default for longer.
 
 ## Where the time goes
 

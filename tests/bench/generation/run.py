@@ -11,7 +11,7 @@ from bench.generation import decoding, delays, memory, report
 from bench.generation.decoding import Peers, Side
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PROGRAM
-from bench.generation.servers import CHUNK_TOKENS, Stack, load_model
+from bench.generation.servers import CHUNK_TOKENS, SPIN_US, Stack, load_model
 from bench.machine import Occasion, has
 from stack.description import ROOT
 from stack.native import MODELS
@@ -62,5 +62,5 @@ def _peers() -> Peers:
 
 def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:
     """The default first; spinning is for threads that wait for each other."""
-    plain = [Side(precision, spin=False) for precision in precisions]
-    return [*plain, Side(precisions[0], spin=True)] if threads > 1 else plain
+    plain = [Side(precision, SPIN_US) for precision in precisions]
+    return [*plain, Side(precisions[0], 0)] if threads > 1 else plain

@@ -29,7 +29,8 @@ from stack.waiting import StackError, wait_until
 
 MODEL = "smollm2-135m-instruct"
 START_LIMIT_S = 60
-CHUNK_TOKENS = 32  # the hot path's default
+CHUNK_TOKENS = 64  # the hot path's default, as is the next
+SPIN_US = 50
 SLOT_TOKENS = 1024  # context of each of llama.cpp's slots
 # No idle side proves that it is ready while another one is measured; and prompts may wait for their turn.
 QUIET_GATEWAY = {"canary-interval": "1h", "ready-window": "2h"}

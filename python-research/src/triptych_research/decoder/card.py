@@ -12,6 +12,7 @@ from triptych_research import card
 from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.golden import CLEAR_MARGIN
+from triptych_research.decoder.graph import WeightForm
 from triptych_research.decoder.quality import BOUNDS, Comparison, Quality
 from triptych_research.decoder.speed import BATCHES, PROMPT_TOKENS
 from triptych_research.sources import Source
@@ -19,7 +20,7 @@ from triptych_research.sources import Source
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured. Mappings are by graph: "int4", "int8"."""
+    """All that was measured. Mappings are by graph, as in "int4_block"."""
 
     fingerprint: str  # of source, recipe and exporter: the same again would make the same bundle
     date: str  # ISO 8601, UTC
@@ -70,8 +71,8 @@ Measured {measured.date} on {measured.machine}.
 
 ## What the graphs keep of float32
 
-int4 has the source's own 4-bit weights, to the last bit; int8 rounds their values anew to 8 bits. Both round
-activations to 8 bits, in blocks of 32. The measures compare them with the same weights run in float32, at
+{" ".join(_FORMS[graph] for graph in measured.quality)}
+The measures compare them with the same weights run in float32, at
 {positions:,} positions: passages of prose, dialogue, code and data in several languages, and the float32 reference's
 own replies. They say nothing of how good the model is. A number outside of its bound fails the export.
 
@@ -91,6 +92,17 @@ token for each of n texts of that length at once.
 
 ![Tokens a second]({SPEED_PLOT})
 """
+
+
+_FORMS: Mapping[str, str] = {
+    WeightForm.INT8: """*int8* has 8-bit weights with a scale for each output, and 8-bit activations with one for each
+row; where their outliers are largest, in two steps. Processors that multiply 8-bit integers in one instruction run it,
+and fastest.""",
+    WeightForm.INT4_BLOCK: """*int4_block* has the source's own 4-bit weights, to the last bit, and rounds activations
+to 8 bits, in blocks of 32; other processors run it.""",
+    WeightForm.INT8_BLOCK: """*int8_block* rounds weights and activations to 8 bits, both in blocks of 32; other
+processors run it.""",
+}
 
 
 def _quality_table(measured: Measurements) -> str:

@@ -5,21 +5,24 @@ Any gate that fails raises, and then there is no bundle.
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
 import onnxruntime
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, strict_json
+from triptych_research import bundle, strict_json, texts
 from triptych_research import card as common_card
 from triptych_research.decoder import card, golden, quality, speed
 from triptych_research.decoder.blocks import BlockMatrix
+from triptych_research.decoder.chat import Message
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
 from triptych_research.decoder.chunks import largest_chunk
 from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.quality import Comparison
 from triptych_research.decoder.session import DecoderSession, check_declared_shapes
+from triptych_research.decoder.smoothing import calibrate, smooth
 from triptych_research.export import GOLDEN_FILE, TOKENIZER_FILE, ExportError, Step, fingerprint
 from triptych_research.golden import GoldenError
 from triptych_research.recipes import DecoderRecipe
@@ -27,12 +30,23 @@ from triptych_research.reference.decoder import ReferenceDecoder
 from triptych_research.sources import Source
 from triptych_research.store import Store
 
-# Best first: the source's own weights are nearer to float32, and fewer bytes to read for one text; the 8-bit graph is
-# faster at prefill and with many texts at once.
-GRAPHS: Mapping[str, tuple[str, bundle_pb2.Precision]] = {
-    WeightForm.INT4: ("model.int4.onnx", bundle_pb2.PRECISION_INT4_BLOCK),
-    WeightForm.INT8: ("model.int8.onnx", bundle_pb2.PRECISION_INT8_BLOCK),
+
+@dataclass(frozen=True)
+class GraphKind:
+    """What the manifest says of a weight form."""
+
+    precision: bundle_pb2.Precision
+    cpu_feature: bundle_pb2.CpuFeature
+
+
+# Best first. With an instruction for it, int8 reads prompts two to four times as fast, and is no slower at anything.
+# The forms in blocks run well on any processor; the source's own 4-bit weights are nearest to float32.
+GRAPHS: Mapping[WeightForm, GraphKind] = {
+    WeightForm.INT8: GraphKind(bundle_pb2.PRECISION_INT8, bundle_pb2.CPU_FEATURE_INT8_DOT_PRODUCT),
+    WeightForm.INT4_BLOCK: GraphKind(bundle_pb2.PRECISION_INT4_BLOCK, bundle_pb2.CPU_FEATURE_NONE),
+    WeightForm.INT8_BLOCK: GraphKind(bundle_pb2.PRECISION_INT8_BLOCK, bundle_pb2.CPU_FEATURE_NONE),
 }
+CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 128  # how many, and the most of each
 # Of the golden logits, against the reference. Measured: at most 0.7, at least 0.998. Processors round activations to
 # 8 bits at other places and are as far from each other as from float32.
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1.5, min_cosine=0.99)
@@ -46,12 +60,14 @@ def export(recipe: DecoderRecipe, store: Store, cache: pathlib.Path, step: Step)
     with step(f"Fetch {recipe.origin.identity().split()[0]}"):
         source = recipe.origin.fetch(cache)
         checkpoint = load(source, recipe.stop_tokens)
-    with step("Build the graphs"):
-        models = build_graphs(checkpoint)
+    with step("Fetch texts to calibrate with"):
+        calibration = calibration_ids(checkpoint, texts.load(cache).calibration)
+    with step("Calibrate and build the graphs"):
+        models = build_graphs(checkpoint, calibration)
     with step("Ask the NumPy reference for the golden cases"):
         files = bundle_files(recipe.name, source, checkpoint, models)
     with step("Judge the graphs by float32"):
-        graphs = {form: files[GRAPHS[form][0]] for form in models}
+        graphs: dict[str, bytes] = {form: files[graph_file(form)] for form in models}
         comparisons = judge(checkpoint, files, graphs)
     with step("Measure speed"):
         speeds = speed.tokens_per_second(graphs)
@@ -67,29 +83,50 @@ def export(recipe: DecoderRecipe, store: Store, cache: pathlib.Path, step: Step)
         return store.add(recipe.name, files | card.render(recipe.name, source, checkpoint, measured, comparisons))
 
 
-def build_graphs(checkpoint: DecoderCheckpoint) -> dict[str, onnx.ModelProto]:
-    """Return the bundle's graphs, best first: the 4-bit one only if the source's weights have 4 bits."""
+def graph_file(form: WeightForm) -> str:
+    """Return the name of a graph's file."""
+    return f"model.{form}.onnx"
+
+
+def calibration_ids(checkpoint: DecoderCheckpoint, some_texts: Sequence[str]) -> list[list[int]]:
+    """Return some of the texts as token ids: of a model that speaks in conversations every other one as a message."""
+    tokenizer, template = checkpoint.tokenizer(), checkpoint.chat_template()
+    limit = min(CALIBRATION_TOKENS, checkpoint.weights.config.context_tokens)
+    chosen = some_texts[:: max(1, len(some_texts) // CALIBRATION_TEXTS)]
+    return [
+        (tokenizer.encode(text).ids if template is None or index % 2 else template.encode([Message("user", text)]))[
+            :limit
+        ]
+        for index, text in enumerate(chosen)
+    ]
+
+
+def build_graphs(
+    checkpoint: DecoderCheckpoint, calibration: Sequence[Sequence[int]]
+) -> dict[WeightForm, onnx.ModelProto]:
+    """Return the bundle's graphs, best first: in blocks of 4 bits if the source's weights have those, else of 8."""
     has_4_bits = all(
         isinstance(matrix, BlockMatrix) and matrix.bits == 4
         for layer in checkpoint.weights.decoder_layers
         for matrix in layer.matrices()
     )
-    forms = [form for form in GRAPHS if form != WeightForm.INT4 or has_4_bits]
-    models = {form: build(checkpoint.weights, WeightForm(form)) for form in forms}
+    blocks = WeightForm.INT4_BLOCK if has_4_bits else WeightForm.INT8_BLOCK
+    smoothed = smooth(checkpoint.weights, calibrate(checkpoint.weights, calibration))
+    models = {WeightForm.INT8: build(smoothed, WeightForm.INT8), blocks: build(checkpoint.weights, blocks)}
     for model in models.values():
         check_declared_shapes(model)
     return models
 
 
 def bundle_files(
-    name: str, source: Source, checkpoint: DecoderCheckpoint, models: Mapping[str, onnx.ModelProto]
+    name: str, source: Source, checkpoint: DecoderCheckpoint, models: Mapping[WeightForm, onnx.ModelProto]
 ) -> dict[str, bytes]:
     """Return the bundle's files, its manifest among them. Raises ExportError when a graph depends on its company."""
     config = checkpoint.weights.config
-    content = {GRAPHS[form][0]: model.SerializeToString(deterministic=True) for form, model in models.items()}
+    content = {graph_file(form): model.SerializeToString(deterministic=True) for form, model in models.items()}
     content[TOKENIZER_FILE] = checkpoint.tokenizer_json
     cases = golden.cases(checkpoint.tokenizer(), checkpoint.chat_template(), config.context_tokens)
-    sessions = [golden.session(content[GRAPHS[form][0]], cases) for form in models]
+    sessions = [golden.session(content[graph_file(form)], cases) for form in models]
     try:
         golden_file = golden.make(cases, ReferenceDecoder(checkpoint.weights), sessions)
     except GoldenError as error:
@@ -104,9 +141,9 @@ def bundle_files(
         graphs=[
             bundle.describe_graph(
                 model,
-                file=GRAPHS[form][0],
-                precision=GRAPHS[form][1],
-                cpu_feature=bundle_pb2.CPU_FEATURE_NONE,
+                file=graph_file(form),
+                precision=GRAPHS[form].precision,
+                cpu_feature=GRAPHS[form].cpu_feature,
                 tolerance=TOLERANCE,
             )
             for form, model in models.items()
@@ -126,14 +163,14 @@ def judge(
     """Compare the graphs with float32. Raises ExportError when one does not keep its bounds."""
     golden_file = strict_json.parse(files[GOLDEN_FILE], bundle_pb2.GenerationGoldenFile, GOLDEN_FILE)
     replies = [(case.prompt_ids, case.reference.token_ids) for case in golden_file.generations]
-    texts = quality.texts(checkpoint.tokenizer(), replies, checkpoint.weights.config.context_tokens)
-    capacity = max(len(text.ids) for text in texts)
+    judged = quality.texts(checkpoint.tokenizer(), replies, checkpoint.weights.config.context_tokens)
+    capacity = max(len(text.ids) for text in judged)
 
     def session(graph: bytes) -> DecoderSession:
         return DecoderSession(graph, slots=1, capacity=capacity, threads=os.cpu_count() or 1)
 
     reference = session(build(checkpoint.weights, WeightForm.FP32).SerializeToString())
-    comparisons = quality.compare({form: session(graph) for form, graph in graphs.items()}, reference, texts)
+    comparisons = quality.compare({form: session(graph) for form, graph in graphs.items()}, reference, judged)
     failures = [
         f"{form}: {failure}"
         for form, comparison in comparisons.items()

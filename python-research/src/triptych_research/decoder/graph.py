@@ -16,11 +16,12 @@ from onnx import TensorProto
 from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, dense, stack, to_int8
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.graph import MICROSOFT, GraphBuilder, Tensor
+from triptych_research.integer_rows import SYMMETRIC, fine_product, product, quantize_columns, quantize_rows
 from triptych_research.json_fields import CheckpointError
 
 OPSET = 23  # the first with RMSNormalization
 # MatMulNBits' accuracy_level. 4 rounds activations to 8 bits, in blocks like the weights; 1 keeps them in float32,
-# which is slow, and shows what rounding them costs.
+# which is slow, and shows what rounding them costs. Graphs without blocks have none.
 INT8_ACTIVATIONS, FLOAT32_ACTIVATIONS = 4, 1
 
 
@@ -28,8 +29,9 @@ class WeightForm(StrEnum):
     """Numeric form of the linear layers."""
 
     FP32 = "fp32"  # dequantised; to judge the others by
-    INT4 = "int4"  # the source's own 4 bits in blocks of 32, with their float offsets: nothing is rounded
-    INT8 = "int8"  # 8 bits in blocks of 32, rounded anew from the source's values
+    INT8 = "int8"  # 8 bits with a scale for each output, and activations with one for each row
+    INT4_BLOCK = "int4_block"  # the source's own 4 bits in blocks of 32, with their float offsets: nothing is rounded
+    INT8_BLOCK = "int8_block"  # 8 bits in blocks of 32, rounded anew from the source's values
 
 
 def build(weights: DecoderWeights[Matrix], form: WeightForm, activations: int = INT8_ACTIVATIONS) -> onnx.ModelProto:
@@ -63,6 +65,7 @@ class _DecoderGraph:
     def __init__(self, weights: DecoderWeights[Matrix], form: WeightForm, activations: int) -> None:
         self.weights, self.config, self.form, self.activations = weights, weights.config, form, activations
         self.graph = GraphBuilder("decoder", OPSET)
+        self.zero_points: str | None = None  # of quantised rows: every linear layer has as many
 
     def model(self) -> onnx.ModelProto:
         cosines, sines = rotary_tables(self.config)
@@ -114,7 +117,8 @@ class _DecoderGraph:
         attended = self.attention(index, layer, states)
         output = self.linear(attended, [layer.output], f"{name}.output")
         states, stream = self.add_and_norm(stream, output, layer.ffn_norm, f"{name}.ffn")
-        down = self.linear(self.gated(states, layer, name), [layer.down], f"{name}.down")
+        # Of all that linear layers read, these have by far the largest outliers.
+        down = self.linear(self.gated(states, layer, name), [layer.down], f"{name}.down", outliers=True)
         last = index + 1 == self.config.layers
         norm = self.weights.final_norm if last else self.weights.decoder_layers[index + 1].attention_norm
         return self.add_and_norm(stream, down, norm, f"layer.{index + 1}")
@@ -156,17 +160,29 @@ class _DecoderGraph:
         else:
             self.matmul_nbits(rows, to_int8(table), name, "logits")
 
-    def linear(self, x: str, matrices: Sequence[Matrix], name: str) -> str:
+    def linear(self, x: str, matrices: Sequence[Matrix], name: str, outliers: bool = False) -> str:
         """[rows, inputs] to [rows, sum of outputs], in the graph's weight form."""
         if self.form == WeightForm.FP32:
             weight = np.concatenate([dense(matrix) for matrix in matrices]).T  # [inputs, outputs]
             return self.graph.node("MatMul", [x, self.graph.constant(f"{name}.weight", weight)], name)
         if self.form == WeightForm.INT8:
+            return self.integer_linear(x, np.concatenate([dense(matrix) for matrix in matrices]), name, outliers)
+        if self.form == WeightForm.INT8_BLOCK:
             return self.matmul_nbits(x, stack([to_int8(matrix) for matrix in matrices]), f"{name}.weight", name)
         four_bit = [matrix for matrix in matrices if isinstance(matrix, BlockMatrix) and matrix.bits == 4]
         if len(four_bit) != len(matrices):
-            raise CheckpointError(f"{name}: int4 needs weights that have 4 bits in their source")
+            raise CheckpointError(f"{name}: int4_block needs weights that have 4 bits in their source")
         return self.linear_with_offsets(x, stack(four_bit), name)
+
+    def integer_linear(self, x: str, weight: Floats, name: str, outliers: bool) -> str:
+        """Multiply quantised rows by a weight [outputs, inputs]; where there are outliers, in two steps."""
+        magnitudes = self.graph.node("Abs", [x], f"{name}.magnitudes")
+        rows = quantize_rows(self.graph, name, x, magnitudes, 127, SYMMETRIC, self.zero_points)
+        self.zero_points = rows.zero_points
+        integers, scales = quantize_columns(weight.T)
+        if outliers:
+            return fine_product(self.graph, name, x, rows, integers, scales)
+        return product(self.graph, name, rows, integers, scales)
 
     def linear_with_offsets(self, x: str, matrix: BlockMatrix, name: str) -> str:
         """Exact for float offsets, which MatMulNBits has no fast way for.

@@ -57,10 +57,12 @@ class Bounds:
         return [complaint for complaint, good in kept.items() if not good]
 
 
-# By graph. Measured: +0.0 %, 0.0038 and 0.962; +0.3 %, 0.0048 and 0.958.
+# By graph. Measured with the default model, in the same order: +0.3 %, 0.0097 and 0.944; +0.0 %, 0.0038 and 0.962;
+# +0.3 %, 0.0048 and 0.958.
 BOUNDS: Mapping[str, Bounds] = {
-    "int4": Bounds(max_nll_increase=0.005, max_kl=0.006, min_top1=0.95),
-    "int8": Bounds(max_nll_increase=0.01, max_kl=0.0075, min_top1=0.945),
+    "int8": Bounds(max_nll_increase=0.01, max_kl=0.015, min_top1=0.93),
+    "int4_block": Bounds(max_nll_increase=0.005, max_kl=0.006, min_top1=0.95),
+    "int8_block": Bounds(max_nll_increase=0.01, max_kl=0.0075, min_top1=0.945),
 }
 
 

@@ -23,11 +23,12 @@ CPU = "cpu"
 class DecoderSession:
     """A graph and `slots` rows of cache with room for `capacity` tokens each."""
 
-    def __init__(self, model: Path | bytes, slots: int, capacity: int, threads: int = 1, spin: bool = False) -> None:
+    def __init__(self, model: Path | bytes, slots: int, capacity: int, threads: int = 1, spin_us: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # Spinning threads starve whoever shares the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        # Threads that spin without end starve whoever shares the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin_us else "0")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
         options.enable_mem_pattern = False
         source = model if isinstance(model, bytes) else str(model)
         self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,9 @@ values are kept in a cache and the next token costs one row of work, not the who
 Nothing is quantised here and nothing is batched: a text's numbers cannot depend on its company.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,19 @@ from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 
 Angles = NDArray[np.float64]  # float32 is too coarse for thousands of radians
+
+
+class Input(Enum):
+    """What linear layers read."""
+
+    ATTENTION = auto()  # query, key and value
+    ATTENDED = auto()  # output
+    FFN = auto()  # gate and up
+    GATED = auto()  # down
+
+
+# Called with a layer's index and what is read there, [tokens, channels]: how calibration sees activations.
+Observer = Callable[[int, Input, Floats], None]
 
 
 @dataclass
@@ -35,8 +50,9 @@ class Cache:
 class ReferenceDecoder:
     """Runs one text at a time with float32 weights (`weights` may be quantised; their values are taken as they are)."""
 
-    def __init__(self, weights: DecoderWeights[Matrix]) -> None:
+    def __init__(self, weights: DecoderWeights[Matrix], observe: Observer = lambda _layer, _name, _x: None) -> None:
         self.weights = weights.map_matrices(dense)
+        self._observe = observe
 
     def empty_cache(self) -> Cache:
         config = self.weights.config
@@ -51,8 +67,15 @@ class ReferenceDecoder:
         stream = weights.embedding[token_ids]  # [tokens, hidden]
         for index, layer in enumerate(weights.decoder_layers):
             states = rms_norm(stream, layer.attention_norm, epsilon)
-            stream = stream + self._attention(states, layer, index, turn, cache)
-            stream = stream + feed_forward(rms_norm(stream, layer.ffn_norm, epsilon), layer)
+            self._observe(index, Input.ATTENTION, states)
+            attended = self._attention(states, layer, index, turn, cache)
+            self._observe(index, Input.ATTENDED, attended)
+            stream = stream + linear(attended, layer.output)
+            states = rms_norm(stream, layer.ffn_norm, epsilon)
+            self._observe(index, Input.FFN, states)
+            gated = gate(states, layer)
+            self._observe(index, Input.GATED, gated)
+            stream = stream + linear(gated, layer.down)
         head = weights.embedding if weights.lm_head is None else weights.lm_head
         return linear(rms_norm(stream, weights.final_norm, epsilon), head)  # [tokens, vocabulary]
 
@@ -82,15 +105,16 @@ class ReferenceDecoder:
         tokens, text = scores.shape[1:]
         later = np.arange(text) > np.arange(text - tokens, text)[:, None]  # [tokens, text]
         scores[:, later] = -np.inf
-        attended = (softmax(scores) @ values).swapaxes(0, 1).reshape(tokens, -1)  # [tokens, heads * head_dim]
-        return linear(attended, layer.output)  # [tokens, hidden]
+        attended: Floats = (softmax(scores) @ values).swapaxes(0, 1).reshape(tokens, -1)
+        return attended  # [tokens, heads * head_dim]
 
 
-def feed_forward(states: Floats, layer: DecoderLayer[Floats]) -> Floats:
+def gate(states: Floats, layer: DecoderLayer[Floats]) -> Floats:
     """SwiGLU (Shazeer, 2020): one projection decides how much of the other passes."""
-    gate, up = linear(states, layer.gate), linear(states, layer.up)  # [tokens, intermediate]
-    silu = gate * (1 + np.tanh(gate / 2)) / 2  # gate * sigmoid(gate); by tanh, because exp would overflow
-    return linear(silu * up, layer.down)  # [tokens, hidden]
+    gates, up = linear(states, layer.gate), linear(states, layer.up)  # [tokens, intermediate]
+    silu = gates * (1 + np.tanh(gates / 2)) / 2  # gates * sigmoid(gates); by tanh, because exp would overflow
+    gated: Floats = silu * up
+    return gated  # [tokens, intermediate]
 
 
 def linear(states: Floats, weight: Floats) -> Floats:

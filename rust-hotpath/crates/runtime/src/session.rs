@@ -1,5 +1,7 @@
 //! One graph, loaded: the same checks and settings whatever it computes.
 
+use std::time::Duration;
+
 use hotpath_bundle::{Bundle, CpuFeature, Graph, Refused};
 use ort::session::{Session, builder::GraphOptimizationLevel};
 
@@ -13,13 +15,14 @@ use crate::{
 pub struct Threads {
     /// How many; 1 is the calling thread alone.
     pub count: usize,
-    /// Whether they burn their core while they wait for work: faster on an idle machine, ruinous on a shared one.
-    pub spin: bool,
+    /// For how long at most they burn their core while they wait for each other. Operators take some 10 µs, so a little
+    /// spares most of the sleeps; much more is ruinous where somebody else wants the core.
+    pub spin: Duration,
 }
 
 impl Threads {
     /// The calling thread and no other.
-    pub const CALLER: Self = Self { count: 1, spin: false };
+    pub const CALLER: Self = Self { count: 1, spin: Duration::ZERO };
 }
 
 /// Loads one graph of a bundle.
@@ -46,7 +49,8 @@ fn build(library: &Library, bundle: &Bundle, graph: &Graph, threads: Threads) ->
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads.count)?
         .with_inter_threads(1)?
-        .with_intra_op_spinning(threads.spin)?
+        .with_intra_op_spinning(!threads.spin.is_zero())?
+        .with_config_entry("session.intra_op.spin_duration_us", threads.spin.as_micros().to_string())?
         // x86 without VNNI multiplies int8 with saturation, and would fail the golden cases. The exact kernels give VNNI's
         // results there; with VNNI they would only be half as fast.
         .with_config_entry("session.x64quantprecision", if cpu_has(CpuFeature::Int8DotProduct) { "0" } else { "1" })?

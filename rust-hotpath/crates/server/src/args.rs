@@ -140,7 +140,7 @@ pub struct Serve {
 #[derive(Debug, Clone, Args)]
 pub struct Generation {
     /// Which graph of generation models to run: "auto" takes the first in the manifest that the processor runs well,
-    /// "int4_block" and "int8_block" that one.
+    /// "int8", "int4_block" and "int8_block" that one.
     #[arg(long, env = "HOTPATH_GENERATION_PRECISION", default_value = "auto", value_name = "PRECISION")]
     pub generation_precision: String,
 
@@ -148,10 +148,11 @@ pub struct Generation {
     #[arg(long, env = "HOTPATH_GENERATION_THREADS", default_value = "0", value_name = "THREADS")]
     pub generation_threads: String,
 
-    /// Whether those threads burn their processor while they wait for each other. A single stream is a third faster on a
-    /// machine that does nothing else, and everything is many times slower on one that does.
-    #[arg(long, env = "HOTPATH_GENERATION_SPIN", default_value = "false", value_name = "BOOLEAN")]
-    pub generation_spin: String,
+    /// For how long those threads burn their processor while they wait for each other, before they sleep; 0 for not at all.
+    /// Where they have their processors to themselves, a stream is up to half faster; where not, it is a fifth slower, and
+    /// slower still if they wait for longer.
+    #[arg(long, env = "HOTPATH_GENERATION_SPIN_US", default_value = "50", value_name = "MICROSECONDS")]
+    pub generation_spin_us: String,
 
     /// Longest wait of a generation until its prompt is read. Beyond, it is refused with QUEUE_FULL. Generations take seconds,
     /// so they wait longer than texts for vectors; but for less than who waits for them, as the gateway's
@@ -171,7 +172,7 @@ pub struct Generation {
 
     /// Tokens of a prompt that are run at once, 3 to 128. A running stream's next token comes later by at most one chunk;
     /// smaller ones read prompts more slowly.
-    #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "32", value_name = "TOKENS")]
+    #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "64", value_name = "TOKENS")]
     pub chunk_tokens: String,
 
     /// Most choices of one request. Beyond, it is refused with INVALID_VALUE. Not above --max-rows.

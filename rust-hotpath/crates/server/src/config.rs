@@ -103,7 +103,7 @@ impl Config {
             precision: faults.precision(
                 "precision",
                 &args.precision,
-                [("int8", Precision::Int8), ("fp32", Precision::Fp32)],
+                &[("int8", Precision::Int8), ("fp32", Precision::Fp32)],
             ),
             limits: Limits {
                 workers,
@@ -176,23 +176,24 @@ impl Faults {
         }
     }
 
-    fn precision(&mut self, flag: &str, value: &str, known: [(&str, Precision); 2]) -> Option<Precision> {
+    fn precision(&mut self, flag: &str, value: &str, known: &[(&str, Precision)]) -> Option<Precision> {
         let found = known.iter().find(|(name, _)| *name == value).map(|(_, precision)| *precision);
         if found.is_none() && value != "auto" {
-            let [(first, _), (second, _)] = known;
-            self.add(flag, format!("\"{value}\" is not auto, {first} or {second}"));
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            self.add(flag, format!("\"{value}\" is none of auto, {}", names.join(", ")));
         }
         found
     }
 
     fn generation(&mut self, args: &Generation) -> GenerationSettings {
-        let precisions = [("int4_block", Precision::Int4Block), ("int8_block", Precision::Int8Block)];
+        let precisions =
+            [("int8", Precision::Int8), ("int4_block", Precision::Int4Block), ("int8_block", Precision::Int8Block)];
         let max_rows = self.number("max-rows", &args.max_rows, 1..=1024);
         GenerationSettings {
-            precision: self.precision("generation-precision", &args.generation_precision, precisions),
+            precision: self.precision("generation-precision", &args.generation_precision, &precisions),
             threads: Threads {
                 count: self.threads("generation-threads", &args.generation_threads),
-                spin: self.parse("generation-spin", &args.generation_spin, "true or false", false),
+                spin: Duration::from_micros(self.number("generation-spin-us", &args.generation_spin_us, 0..=1_000_000)),
             },
             max_wait: self.milliseconds("generation-max-queue-ms", &args.generation_max_queue_ms),
             cache_bytes: self.number("cache-bytes", &args.cache_bytes, 1 << 20..=1 << 40),
