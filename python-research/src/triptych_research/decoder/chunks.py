@@ -3,8 +3,8 @@
 ONNX Runtime's attention works in tiles of 2 * head_dim rows (fewer where a core's L2 cache is under 256 KiB), and a
 tile of one row takes another path, whose last bits differ. In the layers after it the rounding of activations to 8
 bits makes a visible difference of that. So a chunk is no longer than a tile and, but for a prompt of one token, no
-shorter than two tokens, and borders depend on nothing but the prompt's length: never on load or batch mates. Then a
-prompt gives the same numbers, bit for bit, in chunks of any such size.
+shorter than two tokens. Then a prompt gives the same numbers, bit for bit, in chunks of any such size, and what was
+computed of its beginning can serve another prompt up to any border. Borders never depend on load or batch mates.
 """
 
 MAX_CHUNK_TOKENS = 128
@@ -20,8 +20,7 @@ def chunk_plan(prompt_tokens: int, chunk_tokens: int) -> list[int]:
     """Lengths of the chunks in which a prompt is run, in order.
 
     Full chunks from position 0, then what is left. Where one token would be left, the last full chunk gives it one
-    more; only a prompt of one token is run as a chunk of one. What was computed of a prompt's beginning can serve
-    another prompt up to a border that both plans have.
+    more; only a prompt of one token is run as a chunk of one.
 
     Raises ValueError when `prompt_tokens` is below 1 or `chunk_tokens` outside 3 to 128.
     """

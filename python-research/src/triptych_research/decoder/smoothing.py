@@ -36,22 +36,8 @@ def calibrate(weights: DecoderWeights[Matrix], texts: Sequence[Sequence[int]]) -
 def smooth(weights: DecoderWeights[Matrix], activations: Magnitudes) -> DecoderWeights[Matrix]:
     """Return weights of the same decoder whose linear layers read smaller outliers."""
     layers = [
-        _smooth_layer(
-            weights.config,
-            DecoderLayer(
-                attention_norm=layer.attention_norm,
-                query=dense(layer.query),
-                key=dense(layer.key),
-                value=dense(layer.value),
-                output=dense(layer.output),
-                ffn_norm=layer.ffn_norm,
-                gate=dense(layer.gate),
-                up=dense(layer.up),
-                down=dense(layer.down),
-            ),
-            {name: activations[index, name] for name in Input},
-        )
-        for index, layer in enumerate(weights.decoder_layers)
+        _smooth_layer(weights.config, layer, {name: activations[index, name] for name in Input})
+        for index, layer in enumerate(weights.map_matrices(dense).decoder_layers)
     ]
     return dataclasses.replace(weights, decoder_layers=tuple(layers))
 

@@ -15,6 +15,8 @@ pub struct Limits {
     pub context_tokens: usize,
     /// Tokens of a prompt that are run at once; at least 3.
     pub chunk_tokens: usize,
+    /// A prompt's beginning is kept and reused in pieces of this many tokens; at least 2.
+    pub reuse_tokens: usize,
     /// Most tokens that wait, counted as requests reserve them. Only a request that finds the queue empty may be larger.
     pub max_queued_tokens: usize,
     /// Longest wait of a request until its prompt is read.

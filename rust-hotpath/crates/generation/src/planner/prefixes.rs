@@ -1,8 +1,8 @@
 //! Which part of a prompt need not be computed again.
 //!
-//! Only what a prompt's own full chunks computed is reused, and only as full chunks: those have the same borders in every
-//! prompt, so the numbers are the same as without reuse, to the last bit. What was said after a prompt is not: a token that
-//! was decoded has other last bits than one that was read.
+//! What was read of a prompt is the same to the last bit wherever its chunks began, as long as none of them had a single
+//! token; so any beginning can be reused, and what is reused here ends where it pays: at whole pieces. What was said after a
+//! prompt is not reused: a token that was decoded has other last bits than one that was read.
 
 use super::{Phase, Place, Planner, Prompt, RequestId, rows::Kept};
 
@@ -39,7 +39,7 @@ impl Planner {
     /// Keeps what can be reused of a prompt, of which a row that is about to be free holds `done` tokens, and `held` with
     /// what follows; in that row if it may stay there. Says whether it does.
     pub(super) fn keep(&mut self, prompt: Prompt, row: usize, done: usize, held: usize, in_place: bool) -> bool {
-        let tokens = self.full_chunks(prompt.tokens.len(), done);
+        let tokens = self.whole_pieces(done);
         if tokens == 0 {
             return false;
         }
@@ -77,33 +77,28 @@ impl Planner {
         let known = &self.known[&id];
         match &known.phase {
             Phase::Waiting => None,
-            Phase::Prefilling { row, done } => Some((*row, self.full_chunks(known.prompt.tokens.len(), *done))),
+            Phase::Prefilling { row, done } => Some((*row, self.whole_pieces(*done))),
             Phase::Running(places) => {
-                let length = known.prompt.tokens.len();
                 let row = places.iter().enumerate().find_map(|(choice, place)| match place {
                     Place::Beside { row, .. } | Place::LeavingFrom { row, .. } => Some(*row),
                     Place::Decoding { .. } | Place::Leaving { .. } => self.row_in_area(id, choice),
                     Place::Gone => None,
                 })?;
-                Some((row, self.full_chunks(length, length)))
+                Some((row, self.whole_pieces(known.prompt.tokens.len())))
             }
         }
     }
 
-    /// Tokens of the full chunks that were computed of a prompt, of which `done` are there.
-    fn full_chunks(&self, length: usize, done: usize) -> usize {
-        let chunk = self.limits.chunk_tokens;
-        let full = done / chunk * chunk;
-        // The last full chunk gave a token to a tail of one.
-        if length == full + 1 { full.saturating_sub(chunk) } else { full }
+    /// How many of so many tokens can be reused. A prompt of one token, which is read alone, has none.
+    fn whole_pieces(&self, tokens: usize) -> usize {
+        tokens / self.limits.reuse_tokens * self.limits.reuse_tokens
     }
 
-    /// How much of a prompt another one's first `tokens` spare it. At least one token is left, whose logits are wanted.
+    /// How much of a prompt another one's first `tokens` spare it. The last token's logits are wanted, and it is not read
+    /// alone, so two are left.
     fn reusable(&self, prompt: &Prompt, other: &Prompt, tokens: usize) -> usize {
-        let length = prompt.tokens.len();
-        let most = self.full_chunks(length, length - 1);
-        let common = self.common(prompt, other).min(tokens).min(most);
-        common / self.limits.chunk_tokens * self.limits.chunk_tokens
+        let most = prompt.tokens.len().saturating_sub(2);
+        self.whole_pieces(self.common(prompt, other).min(tokens).min(most))
     }
 
     /// Length of the common beginning of two prompts; 0 where one may not be used for the other.

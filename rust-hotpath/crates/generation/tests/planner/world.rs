@@ -240,9 +240,10 @@ impl World {
         let known = self.known.get_mut(&chunk.request).unwrap();
         let (prompt, key) = (&known.arrival.prompt, known.arrival.key);
         let begins = known.read.is_none();
-        assert!(begins && chunk.start.is_multiple_of(self.limits.chunk_tokens) || known.read == Some(chunk.start));
+        assert!(begins && chunk.start.is_multiple_of(self.limits.reuse_tokens) || known.read == Some(chunk.start));
         assert_eq!(chunk.tokens, chunk_at(chunk.start, prompt.len(), self.limits.chunk_tokens));
         assert_eq!(chunk.last, chunk.start + chunk.tokens == prompt.len());
+        assert!(chunk.tokens > 1 || prompt.len() == 1, "a token was read alone");
         if begins {
             self.reused += chunk.start;
         }

@@ -1,8 +1,9 @@
 //! Where a prompt is cut.
 //!
 //! ONNX Runtime's attention takes another path for a single row, whose last bits differ; in the layers after it the rounding
-//! of activations makes a visible difference of that. So no chunk but that of a one-token prompt has one token, and borders
-//! depend on nothing but positions: never on load or company. Then a prompt gives the same numbers whatever runs beside it.
+//! of activations makes a visible difference of that. So no chunk but that of a one-token prompt has one token. All others
+//! give the same numbers to the last bit, wherever they begin; the export checks it. Borders depend on nothing but where
+//! reading begins and the prompt's length: never on load.
 
 /// Length of the chunk that begins at `position` of a prompt of `prompt_tokens`, for chunks of `chunk_tokens` (3 or more): a
 /// full one, or what is left; where that would leave one token, the chunk before gives it one more.

@@ -17,6 +17,8 @@ use super::{
 
 /// The cache's memory comes in pages of this size, one head's keys or values of some tokens in each.
 const PAGE_BYTES: usize = 4096;
+/// Pieces in which beginnings of prompts are reused; a shorter one spares too little to keep it.
+const REUSE_TOKENS: usize = 16;
 
 /// Events that wait for a reader. More would let a slow one go on for longer before its row is parked.
 const EVENT_BUFFER: usize = 64;
@@ -125,6 +127,7 @@ fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bund
         granule,
         context_tokens: cache_tokens.min(bundle.manifest.tokenizer()?.max_tokens as usize),
         chunk_tokens: settings.chunk_tokens.min(task.max_chunk_tokens as usize),
+        reuse_tokens: REUSE_TOKENS,
         max_queued_tokens,
         max_wait: settings.max_wait,
         max_parked: settings.slow_reader,
