@@ -137,7 +137,7 @@ length by the time to the first token. The bare loop is Python, in place, with n
 
 Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit and is what processors
 without 8-bit instructions run; `int8` is further from float32, by how much the model's card says, and has the fast
-kernels ([the decoder's graph](architecture.md#the-decoders-graph)). Threads wait for each other by burning their core
+kernels ([why](decoder-speed.md)). Threads wait for each other by burning their core
 for {SPIN_US} µs at most (`--generation-spin-us`), llama.cpp's by default for longer.
 
 ## Where the time goes
@@ -161,8 +161,8 @@ arrives.
 
 ![Longest gap and prefill by chunk size]({plots}/chunks.svg)
 
-A conversation's second turn begins as the first one did, and the chunks that were read of that are not read again; the
-reply ({REPLY_TOKENS} tokens) and the question ({QUESTION_TOKENS}) are.
+A conversation's second turn begins as the first one did, and what was read of that is not read again; the reply
+({REPLY_TOKENS} tokens) and the question ({QUESTION_TOKENS}) are.
 
 {_turns(results)}
 
