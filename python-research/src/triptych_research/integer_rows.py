@@ -9,6 +9,7 @@ calibration saw of the activation with what the weight has.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from onnx import numpy_helper
@@ -20,6 +21,7 @@ ALPHA = 0.5
 SYMMETRIC = 128  # the zero point of activations that may be negative
 _SMALLEST = 1e-5  # a channel that calibration saw as silent
 _TINY = 1e-12  # keeps an output channel of zeros from dividing by zero
+K = TypeVar("K")
 _FINE = 254  # steps of a row's second quantisation in one step of its first, which rounds by half of one either way
 
 
@@ -31,6 +33,12 @@ class Rows:
     scales: str  # float32 [rows]
     zero_point: int
     zero_points: str  # uint8 [rows], all of them `zero_point`; graphs may use them wherever there are as many rows
+
+
+def widen(largest: dict[K, np.ndarray], place: K, x: np.ndarray) -> None:
+    """Take note of what was read at a place, x [rows, in]: `largest` has each channel's largest magnitude, [in]."""
+    seen = np.abs(x).max(axis=0)
+    largest[place] = np.maximum(largest.get(place, seen), seen)
 
 
 def smoothing_factors(activations: np.ndarray, weights: np.ndarray) -> np.ndarray:

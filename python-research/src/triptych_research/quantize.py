@@ -13,7 +13,7 @@ from onnx import TensorProto
 from triptych_research.checkpoint import Checkpoint
 from triptych_research.encoder import linear_layers
 from triptych_research.graph import GraphBuilder
-from triptych_research.integer_rows import SYMMETRIC, product, quantize_columns, quantize_rows, smoothing_factors
+from triptych_research.integer_rows import SYMMETRIC, product, quantize_columns, quantize_rows, smoothing_factors, widen
 from triptych_research.reference.bert import SentenceEncoder
 
 
@@ -24,11 +24,7 @@ def calibrate(checkpoint: Checkpoint, texts: Iterable[Sequence[int]]) -> dict[st
     """
     largest: dict[str, np.ndarray] = {}
 
-    def observe(layer: str, x: np.ndarray) -> None:
-        seen = np.abs(x).max(axis=0)
-        largest[layer] = np.maximum(largest[layer], seen) if layer in largest else seen
-
-    encoder = SentenceEncoder(checkpoint, observe)
+    encoder = SentenceEncoder(checkpoint, lambda layer, x: widen(largest, layer, x))
     for token_ids in texts:
         encoder.hidden_states(token_ids)
     layers = [linear_layers(layer) for layer in range(checkpoint.config.layers)]

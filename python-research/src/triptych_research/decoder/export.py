@@ -39,7 +39,7 @@ class GraphKind:
     cpu_feature: bundle_pb2.CpuFeature
 
 
-# Best first. With an instruction for it, int8 reads prompts two to four times as fast and serves many at once better,
+# With an instruction for it, int8 reads prompts two to four times as fast and serves many at once better,
 # for up to a tenth of a single stream's speed. The forms in blocks run well on any processor; the source's own 4-bit
 # weights are nearest to float32.
 GRAPHS: Mapping[WeightForm, GraphKind] = {

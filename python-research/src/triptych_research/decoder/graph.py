@@ -177,7 +177,9 @@ class _DecoderGraph:
     def integer_linear(self, x: str, weight: Floats, name: str, outliers: bool) -> str:
         """Multiply quantised rows by a weight [outputs, inputs]; where there are outliers, in two steps."""
         magnitudes = self.graph.node("Abs", [x], f"{name}.magnitudes")
-        rows = quantize_rows(self.graph, name, x, magnitudes, 127, SYMMETRIC, self.zero_points)
+        rows = quantize_rows(
+            self.graph, name, x, magnitudes, steps=127, zero_point=SYMMETRIC, zero_points=self.zero_points
+        )
         self.zero_points = rows.zero_points
         integers, scales = quantize_columns(weight.T)
         if outliers:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from triptych_research.decoder.blocks import Floats, Matrix, dense
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
-from triptych_research.integer_rows import smoothing_factors
+from triptych_research.integer_rows import smoothing_factors, widen
 from triptych_research.reference.decoder import Input, ReferenceDecoder
 
 # For each layer and input, the largest magnitude of each channel.
@@ -23,11 +23,7 @@ def calibrate(weights: DecoderWeights[Matrix], texts: Sequence[Sequence[int]]) -
     """Run texts (token ids) through the NumPy reference and return what its linear layers have read."""
     largest: Magnitudes = {}
 
-    def observe(layer: int, name: Input, x: Floats) -> None:  # x: [tokens, channels]
-        seen = np.abs(x).max(axis=0)
-        largest[layer, name] = np.maximum(largest.get((layer, name), seen), seen)
-
-    decoder = ReferenceDecoder(weights, observe)
+    decoder = ReferenceDecoder(weights, lambda layer, name, x: widen(largest, (layer, name), x))
     for text in texts:
         decoder.logits(list(text), decoder.empty_cache())
     return largest

@@ -77,14 +77,14 @@ impl Planner {
         let known = &self.known[&id];
         match &known.phase {
             Phase::Waiting => None,
-            Phase::Prefilling { row, done } => Some((*row, self.whole_pieces(*done))),
+            Phase::Prefilling { row, done } => Some((*row, *done)),
             Phase::Running(places) => {
                 let row = places.iter().enumerate().find_map(|(choice, place)| match place {
                     Place::Beside { row, .. } | Place::LeavingFrom { row, .. } => Some(*row),
                     Place::Decoding { .. } | Place::Leaving { .. } => self.row_in_area(id, choice),
                     Place::Gone => None,
                 })?;
-                Some((row, self.whole_pieces(known.prompt.tokens.len())))
+                Some((row, known.prompt.tokens.len()))
             }
         }
     }

@@ -1,9 +1,11 @@
 //! What a good request gets.
 
+use hotpath_bundle::CpuFeature;
 use hotpath_contract::inference::v1::{
     Conversation, GenerateRequest, LengthReached, Message, Role, Stop, Task, TokenizeRequest, finish::Reason,
     generate_request::Prompt,
 };
+use hotpath_runtime::cpu_has;
 use hotpath_testing::tiny_decoder;
 
 use super::support::{Generating, TINY, Told, config, generate, prompt, request};
@@ -31,7 +33,8 @@ async fn a_generation_model_is_described() {
     assert_eq!((model.name.as_str(), model.task()), (TINY, Task::Generation));
     assert_eq!((limits.max_tokens, limits.max_choices), (512, 4));
     assert_eq!((model.default_max_tokens, model.chat, model.dimensions.len()), (24, true, 0));
-    assert!(limits.vocabulary_size > 256 && !model.precision.is_empty(), "{model:?}");
+    let precision = if cpu_has(CpuFeature::Int8DotProduct) { "int8" } else { "int8_block" };
+    assert!(limits.vocabulary_size > 256 && model.precision == precision, "{model:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
