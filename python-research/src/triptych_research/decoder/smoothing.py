@@ -25,7 +25,7 @@ def calibrate(weights: DecoderWeights[Matrix], texts: Sequence[Sequence[int]]) -
 
     decoder = ReferenceDecoder(weights, lambda layer, name, x: widen(largest, (layer, name), x))
     for text in texts:
-        decoder.logits(list(text), decoder.empty_cache())
+        decoder.states(list(text), decoder.empty_cache())
     return largest
 
 

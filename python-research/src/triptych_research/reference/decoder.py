@@ -61,6 +61,11 @@ class ReferenceDecoder:
 
     def logits(self, token_ids: list[int], cache: Cache) -> Floats:
         """Append tokens to the cache's text; return each one's logits for the token after it, [tokens, vocabulary]."""
+        head = self.weights.embedding if self.weights.lm_head is None else self.weights.lm_head
+        return linear(self.states(token_ids, cache), head)
+
+    def states(self, token_ids: list[int], cache: Cache) -> Floats:
+        """Append tokens to the cache's text; return what the output layer reads of each, [tokens, hidden]."""
         weights, epsilon = self.weights, self.weights.config.rms_epsilon
         past, future = cache.tokens, cache.tokens + len(token_ids)
         turn = angles(np.arange(past, future), weights.config)  # [tokens, head_dim / 2]
@@ -76,8 +81,7 @@ class ReferenceDecoder:
             gated = gate(states, layer)
             self._observe(index, Input.GATED, gated)
             stream = stream + linear(gated, layer.down)
-        head = weights.embedding if weights.lm_head is None else weights.lm_head
-        return linear(rms_norm(stream, weights.final_norm, epsilon), head)  # [tokens, vocabulary]
+        return rms_norm(stream, weights.final_norm, epsilon)
 
     def greedy(self, prompt: list[int], new_tokens: int) -> Continuation:
         """Always take the likeliest token, `new_tokens` times."""
