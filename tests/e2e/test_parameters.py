@@ -70,6 +70,14 @@ NO_EFFECT: dict[str, Fields] = {
         "safety_identifier": "somebody",
         "metadata": {"team": "a"},
         "store": False,
+        "tools": [],
+        "tool_choice": "none",
+        "parallel_tool_calls": False,
+        "functions": [],
+        "function_call": "none",
+        "modalities": ["text"],
+        "reasoning_effort": "none",
+        "service_tier": "auto",
     },
     COMPLETIONS: {"user": "somebody", "echo": False},
 }
@@ -77,19 +85,19 @@ NO_EFFECT: dict[str, Fields] = {
 REFUSED: dict[str, Fields] = {
     CHAT: {
         "audio": {"voice": "alloy", "format": "mp3"},
-        "function_call": "none",
+        "function_call": "auto",
         "functions": [{"name": "f"}],
-        "modalities": ["text"],
+        "modalities": ["text", "audio"],
         "moderation": {"model": "moderation-minilm"},
-        "parallel_tool_calls": False,
+        "parallel_tool_calls": True,
         "prediction": {"type": "content", "content": "1"},
         "prompt_cache_key": "a",
         "prompt_cache_options": {"mode": "implicit"},
         "prompt_cache_retention": "in_memory",
         "reasoning_effort": "low",
-        "service_tier": "auto",
+        "service_tier": "flex",
         "store": True,
-        "tool_choice": "none",
+        "tool_choice": "auto",
         "tools": [{"type": "function", "function": {"name": "f"}}],
         "verbosity": "low",
         "web_search_options": {},
@@ -177,6 +185,8 @@ def test_what_is_taken_is_documented() -> None:
     section = GATEWAY_README.read_text().split("### Chat and completions")[1].split("###")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("|")]
     without_effect = {name for names, what in rows if "not used" in what for name in re.findall(r"`(\w+)`", names)}
+    asking_nothing = section.split("What asks for nothing is taken:")[1].split("\n\n")[0]
+    without_effect |= set(re.findall(r"`(\w+)`", asking_nothing)) - {"false"}
     documented = set(re.findall(r"`([a-z_]+)(?:\.\w+)?`", section))
-    assert without_effect | {"echo", "store"} == {name for names in NO_EFFECT.values() for name in names}
+    assert without_effect == {name for names in NO_EFFECT.values() for name in names}
     assert {name for names in EFFECTS.values() for name in names} <= documented

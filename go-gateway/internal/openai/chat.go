@@ -5,6 +5,8 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
+const noTools = "No tool or function is called here."
+
 // DecodeChat reads the body of POST /v1/chat/completions. Errors are *fault.Fault.
 //
 // What depends on the model (its context, its template, the number of choices) is the hot path's to judge.
@@ -24,14 +26,20 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 		// Marks of the caller's own, accepted and not used, as "user" is.
 		"metadata":          labels,
 		"safety_identifier": text(&label),
-		"store":             onlyFalse("Nothing is stored here."),
+		// What many clients send to ask for nothing.
+		"store":               only("Nothing is stored here.", "false"),
+		"tools":               only(noTools, "[]"),
+		"tool_choice":         only(noTools, `"none"`),
+		"parallel_tool_calls": only(noTools, "false"),
+		"functions":           only(noTools, "[]"),
+		"function_call":       only(noTools, `"none"`),
+		"modalities":          only("Only text is written here.", `["text"]`),
+		"reasoning_effort":    only("No model here reasons before it answers.", `"none"`),
+		"service_tier":        only("There is one tier here.", `"auto"`, `"default"`),
 		// Known, so that null counts as absent.
-		"tools": unsupported, "tool_choice": unsupported, "parallel_tool_calls": unsupported,
-		"functions": unsupported, "function_call": unsupported,
-		"audio": unsupported, "modalities": unsupported, "prediction": unsupported,
-		"reasoning_effort": unsupported, "verbosity": unsupported, "web_search_options": unsupported,
-		"service_tier": unsupported, "moderation": unsupported,
-		"prompt_cache_key": unsupported, "prompt_cache_options": unsupported, "prompt_cache_retention": unsupported,
+		"audio": unsupported, "prediction": unsupported, "verbosity": unsupported, "web_search_options": unsupported,
+		"moderation": unsupported, "prompt_cache_key": unsupported, "prompt_cache_options": unsupported,
+		"prompt_cache_retention": unsupported,
 	}))
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 		"prompt":    prompt.read,
 		"tokenizer": text(&tokenizer),
 		"logprobs":  whole(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
-		"echo":      onlyFalse("The prompt is not repeated here."),
+		"echo":      only("The prompt is not repeated here.", "false"),
 		// Known, so that null counts as absent.
 		"best_of": unsupported, "suffix": unsupported,
 	}))

@@ -93,7 +93,7 @@ func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) e
 	g.streamOptions = true
 	return object(map[string]readField{
 		"include_usage":       boolean(&g.includeUsage),
-		"include_obfuscation": onlyFalse("Streams are not padded here."),
+		"include_obfuscation": only("Streams are not padded here.", "false"),
 	})(decoder, name)
 }
 

@@ -66,6 +66,7 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
 		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
+		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","service_tier":"auto"`, ``},
 		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
@@ -109,6 +110,7 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"system","content":"a"},{"content":"b","role":"developer"},
 		{"role":"user","content":[{"type":"text","text":"c"},{"text":"d","type":"text"}]},
 		{"role":"assistant","content":"","refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":null},
+		{"role":"assistant","content":"","annotations":[],"tool_calls":[]},
 		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
 	got, err := DecodeChat([]byte(body))
 	if err != nil {
@@ -116,7 +118,7 @@ func TestDecodeChatMessages(t *testing.T) {
 	}
 	checkGenerate(t, got, `{"model":"m","conversation":{"messages":[
 		{"role":"ROLE_SYSTEM","content":"a"},{"role":"ROLE_SYSTEM","content":"b"},{"role":"ROLE_USER","content":"c\nd"},
-		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
+		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_ASSISTANT"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
 }
 
 // refusal is what is wrong with a request.
@@ -204,9 +206,9 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 
 func TestDecodeChatRefusesFieldsByName(t *testing.T) {
 	for field, value := range map[string]string{
-		"tools": `[{"type":"function"}]`, "tool_choice": `"auto"`, "parallel_tool_calls": `true`, "functions": `[]`, "function_call": `"none"`,
-		"audio": `{}`, "modalities": `["text"]`, "prediction": `{}`, "reasoning_effort": `"low"`, "verbosity": `"low"`, "web_search_options": `{}`,
-		"service_tier": `"auto"`, "prompt_cache_key": `"k"`, "store": `true`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
+		"tools": `[{"type":"function"}]`, "tool_choice": `"auto"`, "parallel_tool_calls": `true`, "functions": `[{"name":"f"}]`, "function_call": `"auto"`,
+		"audio": `{}`, "modalities": `["text","audio"]`, "prediction": `{}`, "reasoning_effort": `"low"`, "verbosity": `"low"`, "web_search_options": `{}`,
+		"service_tier": `"flex"`, "prompt_cache_key": `"k"`, "store": `true`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
 		"use_beam_search": `false`, "nonsense": `1`, "tokenizer": `"m"`,
 	} {
 		_, err := DecodeChat([]byte(hello + `,"` + field + `":` + value + `}`))
@@ -236,7 +238,7 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":"a"},{"role":"User","content":"a"}]`, fault.InvalidValue, "messages[1].role", `not "User"`},
 		{`[{"role":"user","content":1}]`, fault.InvalidValue, "messages[0].content", "text parts"},
 		{`[{"role":"user","content":"a","name":"bob"}]`, fault.UnsupportedParameter, "messages[0].name", ""},
-		{`[{"role":"assistant","content":"a","tool_calls":[]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
+		{`[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
 		{`[{"role":"user","content":["a"]}]`, fault.InvalidValue, "messages[0].content[0]", "an object"},
 		{`[{"role":"user","content":[{"type":"text"}]}]`, fault.MissingField, "messages[0].content[0].text", ""},
 		{`[{"role":"user","content":[{"text":"a"}]}]`, fault.MissingField, "messages[0].content[0].type", ""},

@@ -1,7 +1,9 @@
 package openai
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -30,15 +32,19 @@ func parseTokenID(text string) (uint32, error) {
 	return uint32(id), err
 }
 
-// onlyFalse reads a boolean that asks for nothing here unless it is true, which is refused.
-func onlyFalse(why string) readField {
+// only takes a field whose value, one of those given as JSON, asks for what is done anyway. Any other is refused.
+func only(why string, values ...string) readField {
 	return func(decoder *jsontext.Decoder, name string) error {
-		var asked bool
-		if err := boolean(&asked)(decoder, name); err != nil {
+		value, err := decoder.ReadValue()
+		if err != nil {
 			return err
 		}
-		if asked {
-			return fault.InField(fault.UnsupportedParameter, name, "%s must be false or absent. %s", name, why)
+		compact := value.Clone() // the decoder's own may not be changed
+		if err := compact.Compact(); err != nil {
+			return err
+		}
+		if !slices.Contains(values, string(compact)) {
+			return fault.InField(fault.UnsupportedParameter, name, "%s must be absent or %s. %s", name, strings.Join(values, " or "), why)
 		}
 		return nil
 	}

@@ -42,9 +42,9 @@ func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, 
 			content = &said
 			return err
 		},
-		// A reply that is sent back has these as null.
-		"refusal": unsupported, "annotations": unsupported, "audio": unsupported,
-		"function_call": unsupported, "tool_calls": unsupported,
+		// A reply that is sent back has these, as null or empty.
+		"refusal": unsupported, "audio": unsupported, "function_call": unsupported,
+		"annotations": only("Messages are text alone here.", "[]"), "tool_calls": only(noTools, "[]"),
 	})(decoder, name)
 	switch {
 	case err != nil:
