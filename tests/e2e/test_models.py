@@ -14,7 +14,9 @@ def test_list(client: openai.OpenAI) -> None:
         "moderation-minilm": "classification",
         "smollm2-135m-instruct": "generation",
     }
-    (model,) = (model for model in models if model.id == MODEL)
+    by_name = {model.id: model for model in models}
+    assert by_name["moderation-minilm"].model_dump()["limits"].keys() == {"max_inputs"}  # texts of any length
+    model = by_name[MODEL]
     assert model.object == "model"
     assert model.created > 1_500_000_000
     assert model.owned_by

@@ -53,7 +53,7 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
                 description.default_max_tokens = number(generator.default_max_tokens);
                 description.chat = generator.chat.is_some();
             }
-            Worker::Classification(_) => limits.max_tokens = u32::MAX, // a text of any length is judged whole
+            Worker::Classification(_) => {}
         }
         description.limits = Some(limits);
     }

@@ -368,11 +368,12 @@ func (x *Model) GetChat() bool {
 // Limits of one request to a model.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most tokens of one input, special tokens included. For generation, of prompt and continuation together.
+	// Most tokens of one input, special tokens included. For generation, of prompt and continuation together. 0 where an
+	// input may have any length, as for classification, which judges a long text in parts.
 	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	// Most inputs of one request.
 	MaxInputs uint32 `protobuf:"varint,2,opt,name=max_inputs,json=maxInputs,proto3" json:"max_inputs,omitempty"`
-	// Token ids are below this number.
+	// Token ids are below this number. 0 for models that take text alone.
 	VocabularySize uint32 `protobuf:"varint,3,opt,name=vocabulary_size,json=vocabularySize,proto3" json:"vocabulary_size,omitempty"`
 	// Most choices of one request; 0 for models that do not generate.
 	MaxChoices    uint32 `protobuf:"varint,4,opt,name=max_choices,json=maxChoices,proto3" json:"max_choices,omitempty"`
