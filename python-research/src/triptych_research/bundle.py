@@ -20,6 +20,7 @@ from triptych_research import strict_json, tasks
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.golden import GoldenError
 from triptych_research.inference import Encoder
+from triptych_research.sources import Source
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
@@ -78,6 +79,21 @@ def check_name(name: str) -> None:
 def revision_of(manifest: bytes) -> str:
     """Return the revision that a manifest's bytes name."""
     return hashlib.sha256(manifest).hexdigest()[:16]
+
+
+def with_manifest(
+    name: str, source: Source, files: Mapping[str, bytes], partial: bundle_pb2.Manifest
+) -> dict[str, bytes]:
+    """Return a bundle's files with their manifest: `partial`, which says what the task needs, made complete."""
+    manifest = bundle_pb2.Manifest(
+        format_version=FORMAT_VERSION,
+        name=name,
+        source=bundle_pb2.Source(uri=source.uri, sha256=source.sha256, license=source.license, owner=source.owner),
+        files=describe_files(files),
+        onnxruntime_version=onnxruntime.__version__,
+    )
+    manifest.MergeFrom(partial)
+    return {**files, MANIFEST: strict_json.dump(manifest)}
 
 
 def describe_files(files: Mapping[str, bytes]) -> list[bundle_pb2.File]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, card, encoder, evaluate, golden, quantize, speed, strict_json, texts
@@ -161,12 +160,7 @@ def bundle_files(
         TOKENIZER_FILE: checkpoint.tokenizer_json,
         GOLDEN_FILE: strict_json.dump(golden.make(checkpoint)),
     }
-    manifest = bundle_pb2.Manifest(
-        format_version=bundle.FORMAT_VERSION,
-        name=name,
-        source=bundle_pb2.Source(uri=source.uri, sha256=source.sha256, license=source.license, owner=source.owner),
-        files=bundle.describe_files(content),
-        onnxruntime_version=onnxruntime.__version__,
+    partial = bundle_pb2.Manifest(
         # Best first: int8 where the processor is made for it.
         graphs=[
             bundle.describe_graph(
@@ -196,7 +190,7 @@ def bundle_files(
             dimensions=[checkpoint.config.hidden_size],
         ),
     )
-    return content | {bundle.MANIFEST: strict_json.dump(manifest)}
+    return bundle.with_manifest(name, source, content, partial)
 
 
 def judge(files: Mapping[str, bytes], real_texts: TokenizedTexts) -> Judgement:

@@ -7,7 +7,6 @@ import pathlib
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json
@@ -61,12 +60,7 @@ def bundle_files(name: str, source: Source, head: Head, checkpoint: Checkpoint) 
         GOLDEN_FILE: strict_json.dump(golden.make(head, checkpoint)),
     }
     check_graph(head, content[GRAPH_FILE])
-    manifest = bundle_pb2.Manifest(
-        format_version=bundle.FORMAT_VERSION,
-        name=name,
-        source=bundle_pb2.Source(uri=source.uri, sha256=source.sha256, license=source.license, owner=source.owner),
-        files=bundle.describe_files(content),
-        onnxruntime_version=onnxruntime.__version__,
+    partial = bundle_pb2.Manifest(
         graphs=[_describe(model)],
         golden_file=GOLDEN_FILE,
         classification=bundle_pb2.ClassificationTask(
@@ -75,7 +69,7 @@ def bundle_files(name: str, source: Source, head: Head, checkpoint: Checkpoint) 
             labels=[bundle_pb2.ClassLabel(name=label.name, threshold=label.threshold) for label in head.labels],
         ),
     )
-    return content | {bundle.MANIFEST: strict_json.dump(manifest)}
+    return bundle.with_manifest(name, source, content, partial)
 
 
 def check_graph(head: Head, content: bytes) -> None:

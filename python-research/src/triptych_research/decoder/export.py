@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
-import onnxruntime
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json, texts
@@ -131,12 +130,7 @@ def bundle_files(
     except GoldenError as error:
         raise ExportError(str(error)) from error
     content[GOLDEN_FILE] = strict_json.dump(golden_file)
-    manifest = bundle_pb2.Manifest(
-        format_version=bundle.FORMAT_VERSION,
-        name=name,
-        source=bundle_pb2.Source(uri=source.uri, sha256=source.sha256, license=source.license, owner=source.owner),
-        files=bundle.describe_files(content),
-        onnxruntime_version=onnxruntime.__version__,
+    partial = bundle_pb2.Manifest(
         graphs=[
             bundle.describe_graph(
                 model,
@@ -153,7 +147,7 @@ def bundle_files(
         golden_file=GOLDEN_FILE,
         generation=_task(checkpoint),
     )
-    return content | {bundle.MANIFEST: strict_json.dump(manifest)}
+    return bundle.with_manifest(name, source, content, partial)
 
 
 def judge(
