@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,24 +31,6 @@ func TestMain(m *testing.M) {
 const patience = 10 * time.Second
 
 func noEnv(string) (string, bool) { return "", false }
-
-// output is what a program writes, read while it runs.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (o *output) Write(data []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(data)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
-}
 
 // execute runs the program to its end.
 func execute(t *testing.T, arguments ...string) (status int, stdout, stderr string) {
@@ -100,7 +81,7 @@ func (s *site) serveArguments(extra ...string) []string {
 // served is a running gateway.
 type served struct {
 	*testing.T
-	log    *output
+	log    *testkit.Log
 	stop   context.CancelFunc
 	ended  chan struct{}
 	status int // once ended
@@ -109,7 +90,7 @@ type served struct {
 func (s *site) serve(extra ...string) *served {
 	s.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	g := &served{T: s.T, log: &output{}, stop: stop, ended: make(chan struct{})}
+	g := &served{T: s.T, log: &testkit.Log{}, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(g.ended)
 		g.status = run(ctx, s.serveArguments(extra...), noEnv, io.Discard, g.log)
@@ -119,7 +100,7 @@ func (s *site) serve(extra ...string) *served {
 }
 
 // address returns where a listener listens, from the log.
-func address(t *testing.T, log *output, listener string) string {
+func address(t *testing.T, log *testkit.Log, listener string) string {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		for line := range strings.Lines(log.String()) {

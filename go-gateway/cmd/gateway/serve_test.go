@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"triptych.dev/gateway/internal/testkit"
 )
 
 func TestServeAnswersAndStops(t *testing.T) {
@@ -152,11 +154,11 @@ func TestDrainIsBounded(t *testing.T) {
 }
 
 // process starts the gateway as a process of its own.
-func (s *site) process(extra ...string) (*exec.Cmd, *output) {
+func (s *site) process(extra ...string) (*exec.Cmd, *testkit.Log) {
 	s.Helper()
 	child := exec.Command(os.Args[0], s.serveArguments(extra...)...)
 	child.Env = append(os.Environ(), asGateway+"=1")
-	log := &output{}
+	log := &testkit.Log{}
 	child.Stdout, child.Stderr = io.Discard, log
 	if err := child.Start(); err != nil {
 		s.Fatal(err)

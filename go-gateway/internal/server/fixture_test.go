@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -45,7 +44,7 @@ type gateway struct {
 	url     string
 	hotpath *testkit.Hotpath
 	keys    map[string]string // by tenant
-	log     *lockedBuffer
+	log     *testkit.Log
 	clock   time.Time // of rate limits; it stands still
 }
 
@@ -54,7 +53,7 @@ type change func(*engine.Options, *Options)
 
 func startGateway(t testing.TB, changes ...change) *gateway {
 	t.Helper()
-	g := &gateway{TB: t, hotpath: testkit.StartHotpath(t, "127.0.0.1:0"), keys: map[string]string{}, log: &lockedBuffer{},
+	g := &gateway{TB: t, hotpath: testkit.StartHotpath(t, "127.0.0.1:0"), keys: map[string]string{}, log: &testkit.Log{},
 		clock: time.Unix(1_800_000_000, 0)}
 	metrics := telemetry.NewMetrics()
 	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
@@ -218,29 +217,4 @@ func (g *gateway) scrape() string {
 	recorder := httptest.NewRecorder()
 	g.Operations().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return recorder.Body.String()
-}
-
-// lockedBuffer is a log that tests read while it is written.
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(data []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(data)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-// reset forgets what was logged.
-func (b *lockedBuffer) reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buffer.Reset()
 }

@@ -53,23 +53,6 @@ func TestACompletionIsAnswered(t *testing.T) {
 	}
 }
 
-func TestWhatGenerateIsTold(t *testing.T) {
-	g := startGateway(t)
-	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	g.post("/v1/chat/completions", oneChat, "X-Request-Id", "my-id", "Traceparent", trace)
-	call := g.hotpath.Calls()[0]
-	if call.Metadata.Get("x-request-id")[0] != "my-id" || call.Metadata.Get("traceparent")[0] != trace {
-		t.Errorf("metadata %v", call.Metadata)
-	}
-	scheduling := call.Generate.GetScheduling()
-	if scheduling.GetFairnessKey() != "acme" || scheduling.GetPriority() != inferencev1.Priority_PRIORITY_INTERACTIVE {
-		t.Errorf("scheduling %v", scheduling)
-	}
-	if key := g.keys["acme"]; strings.Contains(fmt.Sprint(call.Metadata, call.Generate), key) {
-		t.Error("the hot path saw the key")
-	}
-}
-
 func TestRefusalsOfTheHotpathNameTheRequestsFields(t *testing.T) {
 	g := startGateway(t)
 	for _, c := range []struct{ path, body, code, param string }{

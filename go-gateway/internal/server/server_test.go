@@ -105,17 +105,23 @@ func TestTruncationIsAskedForAndSaid(t *testing.T) {
 func TestWhatTheHotpathIsTold(t *testing.T) {
 	g := startGateway(t)
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	g.post("/v1/embeddings", oneText, "X-Request-Id", "my-id.1_2", "Traceparent", trace)
-	call := g.hotpath.Calls()[0]
-	if call.Metadata.Get("x-request-id")[0] != "my-id.1_2" || call.Metadata.Get("traceparent")[0] != trace {
-		t.Errorf("metadata %v", call.Metadata)
-	}
-	scheduling := call.Embed.GetScheduling()
-	if scheduling.GetFairnessKey() != "acme" || scheduling.GetPriority() != inferencev1.Priority_PRIORITY_INTERACTIVE {
-		t.Errorf("scheduling %v", scheduling)
-	}
-	if key := g.keys["acme"]; strings.Contains(fmt.Sprint(call.Metadata, call.Embed), key) {
-		t.Error("the hot path saw the key")
+	for path, body := range map[string]string{"/v1/embeddings": oneText, "/v1/chat/completions": oneChat} {
+		g.post(path, body, "X-Request-Id", "my-id.1_2", "Traceparent", trace)
+		calls := g.hotpath.Calls()
+		call := calls[len(calls)-1]
+		if call.Metadata.Get("x-request-id")[0] != "my-id.1_2" || call.Metadata.Get("traceparent")[0] != trace {
+			t.Errorf("%s: metadata %v", path, call.Metadata)
+		}
+		scheduling := call.Embed.GetScheduling()
+		if call.Generate != nil {
+			scheduling = call.Generate.GetScheduling()
+		}
+		if scheduling.GetFairnessKey() != "acme" || scheduling.GetPriority() != inferencev1.Priority_PRIORITY_INTERACTIVE {
+			t.Errorf("%s: scheduling %v", path, scheduling)
+		}
+		if key := g.keys["acme"]; strings.Contains(fmt.Sprint(call.Metadata, call.Embed, call.Generate), key) {
+			t.Errorf("%s: the hot path saw the key", path)
+		}
 	}
 }
 

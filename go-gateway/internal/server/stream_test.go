@@ -229,7 +229,7 @@ func TestABrokenStreamSaysSo(t *testing.T) {
 			return stream.Context().Err()
 		}, "hotpath_unavailable", "cannot be reached", 503, "HOTPATH_UNAVAILABLE"},
 	} {
-		g.log.reset()
+		g.log.Reset()
 		read := make(chan struct{})
 		g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
 			if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a", Tokens: []*inferencev1.GeneratedToken{{Id: 7}}}); err != nil {
