@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bound;
 mod drain;
 mod job;
 pub mod planner;
@@ -14,6 +15,7 @@ mod scheduler;
 pub mod turns;
 mod worker;
 
+pub use bound::excess;
 pub use drain::DrainRate;
 pub use job::{Done, Failure};
 pub use planner::{Class, Full, Limits, Load};

@@ -10,14 +10,10 @@ use std::{
 };
 
 use crate::{
+    bound::excess,
     drain::DrainRate,
     turns::{Queued, Turns},
 };
-
-/// What one key of one class has queued may be at most so many times what is left of the bound. So one that floods the
-/// queue alone fills four fifths of it, and however many do, there is room for a newcomer (dynamic thresholds, Choudhury and
-/// Hahne 1998).
-const SHARE: usize = 4;
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -187,7 +183,8 @@ impl Planner {
     /// [`Full`] when the queue, or the key's share of it, would go beyond [`Limits::max_queued_tokens`], unless it is empty.
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
-        let excess = self.excess(tokens, self.turns(request.class).tokens_of(&request.key));
+        let of_key = self.turns(request.class).tokens_of(&request.key);
+        let excess = excess(self.limits.max_queued_tokens, self.load.queued_tokens, of_key, tokens);
         if excess > 0 && self.load.queued_tokens > 0 {
             let retry_after = self.drain.time_for(excess.min(self.load.queued_tokens), self.limits.workers);
             return Err(Full { retry_after });
@@ -243,16 +240,6 @@ impl Planner {
         self.load.running_inputs -= inputs;
         self.running_batches -= 1;
         self.drain.note(tokens, took);
-    }
-
-    /// Tokens that must run before a request of some tokens fits, whose key has `queued` tokens already.
-    fn excess(&self, tokens: usize, queued: usize) -> usize {
-        let after = self.load.queued_tokens + tokens;
-        let beyond_bound = after.saturating_sub(self.limits.max_queued_tokens);
-        let room = self.limits.max_queued_tokens.saturating_sub(after).saturating_mul(SHARE);
-        // Each token of the key that runs takes one from its side and adds SHARE to the room.
-        let beyond_share = (queued + tokens).saturating_sub(room).div_ceil(SHARE + 1);
-        beyond_bound.max(beyond_share)
     }
 
     fn turns(&self, class: Class) -> &Turns<Item> {

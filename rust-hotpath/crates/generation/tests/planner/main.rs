@@ -187,6 +187,17 @@ fn keys_take_turns() {
 }
 
 #[test]
+fn one_key_leaves_room_in_the_queue_for_others() {
+    let mut world = World::new(LIMITS);
+    let of = |class, key| Arrival { class, key, ..arrival(vec![1; 10], 10) }; // 20 each, of 400 that may wait
+    let flood = (0..100).take_while(|_| world.arrive(of(Class::Batch, 0)).is_ok()).count();
+    assert_eq!(flood, 16);
+    world.arrive(of(Class::Interactive, 0)).expect("another class of the same key");
+    world.arrive(of(Class::Batch, 1)).expect("another key");
+    world.drain();
+}
+
+#[test]
 fn a_long_prompt_gets_every_fourth_chunk_of_a_stream_of_short_ones() {
     let mut world =
         World::new(Limits { cache_tokens: 2000, context_tokens: 600, max_queued_tokens: 100_000, ..LIMITS });

@@ -155,14 +155,16 @@ impl World {
             max_tokens: arrival.max_tokens,
             choices: arrival.says.len(),
         };
-        let queued = self.queued_tokens();
+        let (queued, of_key) = (self.queued_tokens(), self.queued_of(arrival.class, arrival.key));
         let tokens = self.reserve(&arrival) * arrival.says.len();
+        let left = self.limits.max_queued_tokens.checked_sub(queued + tokens);
+        let fits = queued == 0 || left.is_some_and(|left| of_key + tokens <= 4 * left);
         let id = self.planner.submit(self.now, request).inspect_err(|refusal| match refusal {
-            Refusal::Full { .. } => assert!(queued > 0 && queued + tokens > self.limits.max_queued_tokens),
+            Refusal::Full { .. } => assert!(!fits, "refused without need"),
             Refusal::TooLong { tokens: actual, limit } => assert!(actual > limit),
             other => panic!("{other:?} for {arrival:?}"),
         })?;
-        assert!(queued == 0 || queued + tokens <= self.limits.max_queued_tokens, "admitted beyond the bound");
+        assert!(fits, "admitted beyond the bound");
         let said = vec![0; arrival.says.len()];
         let (arrived, held) = (self.now, BTreeSet::new());
         let known = Known { arrival, arrived, read: None, said, paused: None, held, over: false, cancelled: false };
@@ -348,7 +350,15 @@ impl World {
     }
 
     fn queued_tokens(&self) -> usize {
-        let waiting = self.known.iter().filter(|(id, _)| self.planner.is_waiting(**id));
+        self.queued(|_| true)
+    }
+
+    fn queued_of(&self, class: Class, key: usize) -> usize {
+        self.queued(|arrival| (arrival.class, arrival.key) == (class, key))
+    }
+
+    fn queued(&self, which: impl Fn(&Arrival) -> bool) -> usize {
+        let waiting = self.known.iter().filter(|(id, known)| self.planner.is_waiting(**id) && which(&known.arrival));
         waiting.map(|(_, known)| self.reserve(&known.arrival) * known.said.len()).sum()
     }
 
