@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")] // elsewhere the system takes memory back when it likes
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
-use hotpath_runtime::{Decode, Decoder, Threads};
+use hotpath_runtime::{Decode, Decoder, Step, Threads};
 use hotpath_testing::{library, tiny_decoder};
 
 const TOKENS: usize = 512;
@@ -37,4 +37,14 @@ fn rows_take_memory_for_their_tokens_alone() {
     }
     let kept = resident().saturating_sub(before);
     assert!(kept < expected / 4, "{kept} of {expected} bytes are still there");
+    // Steps of all sizes share their logits.
+    let steps = [Step { token: 5, length: 0 }; ROWS];
+    decoder.decode(0, &steps).unwrap();
+    let before = resident();
+    for rows in 1..ROWS {
+        decoder.decode(0, &steps[..rows]).unwrap();
+    }
+    let taken = resident().saturating_sub(before);
+    let apart = (1..ROWS).sum::<usize>() * decoder.extent().vocabulary * size_of::<f32>();
+    assert!(taken < apart / 4, "{taken} bytes for steps whose logits have {apart}");
 }

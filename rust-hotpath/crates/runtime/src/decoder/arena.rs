@@ -7,7 +7,7 @@ use std::{collections::HashMap, io, ops::Range};
 use ort::{
     memory::Allocator,
     session::{IoBinding, Session},
-    value::Tensor,
+    value::{Tensor, TensorRefMut},
 };
 
 use super::{Extent, cache_name, slab::Slab};
@@ -19,6 +19,9 @@ pub(super) struct Arena {
     bindings: HashMap<(usize, usize), Binding>,
     /// Keys and values of each layer, in the graph's order.
     slabs: Vec<Slab>,
+    /// Of the last run, [logits, vocabulary], and maybe more. One memory for all bindings: of its own, each would have a
+    /// table as large as a step of its rows.
+    logits: Vec<f32>,
     extent: Extent,
     /// The most tokens that each row has held since it was released.
     touched: Vec<usize>,
@@ -43,13 +46,12 @@ struct Binding {
     seqlens_k: Tensor<i32>,             // [rows]
     total_sequence_length: Tensor<i32>, // []
     logit_index: Tensor<i64>,           // [logit_rows]
-    logits: Tensor<f32>,                // [logit_rows, vocabulary]
 }
 
 impl Arena {
     pub(super) fn reserve(extent: Extent) -> io::Result<Self> {
         let slabs = (0..extent.layers * 2).map(|_| Slab::reserve(extent)).collect::<io::Result<_>>()?;
-        Ok(Self { bindings: HashMap::new(), slabs, extent, touched: vec![0; extent.rows] })
+        Ok(Self { bindings: HashMap::new(), slabs, logits: Vec::new(), extent, touched: vec![0; extent.rows] })
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -65,13 +67,19 @@ impl Arena {
             *touched = length.max(*touched);
         }
         if !self.bindings.contains_key(&(first, rows)) {
-            let binding = Binding::new(session, &mut self.slabs, first, rows, self.extent.vocabulary)?;
+            let binding = Binding::new(session, &mut self.slabs, first, rows)?;
             self.bindings.insert((first, rows), binding);
         }
         let binding = self.bindings.get_mut(&(first, rows)).expect("it is there now");
-        binding.fill(batch, self.extent.vocabulary)?;
+        binding.fill(batch)?;
+        let (logit_rows, vocabulary) = (batch.logits.len(), self.extent.vocabulary);
+        let count = logit_rows * vocabulary;
+        self.logits.resize(self.logits.len().max(count), 0.0);
+        // Bound anew for each run: what another binding still points to may have moved, and is written by no run.
+        let logits = TensorRefMut::from_array_view_mut(([logit_rows, vocabulary], &mut self.logits[..count]))?;
+        binding.io.bind_output("logits", logits)?;
         session.run_binding(&binding.io)?;
-        Ok(binding.logits.extract_tensor().1)
+        Ok(&self.logits[..count])
     }
 
     pub(super) fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
@@ -92,14 +100,14 @@ impl Arena {
 
 impl Binding {
     #[allow(unsafe_code)]
-    fn new(session: &Session, slabs: &mut [Slab], first: usize, rows: usize, vocabulary: usize) -> ort::Result<Self> {
+    fn new(session: &Session, slabs: &mut [Slab], first: usize, rows: usize) -> ort::Result<Self> {
         let mut io = session.create_binding()?;
         for (index, slab) in slabs.iter_mut().enumerate() {
             let layer = u32::try_from(index / 2).expect("layers are counted in 32 bits");
             let side = if index % 2 == 0 { "key" } else { "value" };
             // SAFETY: the view lives in this binding, which lives in the arena and is dropped before its slabs. ONNX Runtime
             // runs with it only in `Arena::run`, whose `&mut self` excludes every other run and every method of a slab.
-            // Nobody reads it: its names are those of the cache, and only the logits are extracted.
+            // Nobody reads it: its names are those of the cache.
             let mut rows = unsafe { slab.view(first, rows) }?;
             io.bind_input(cache_name("past", side, layer), &rows)?;
             io.bind_output(cache_name("present", side, layer), &mut rows)?;
@@ -111,17 +119,15 @@ impl Binding {
             seqlens_k: Tensor::new(&memory, [rows])?,
             total_sequence_length: Tensor::new(&memory, [0_usize; 0])?,
             logit_index: Tensor::new(&memory, [rows])?,
-            logits: Tensor::new(&memory, [rows, vocabulary])?,
         };
         binding.io.bind_input("input_ids", &binding.input_ids)?;
         binding.io.bind_input("seqlens_k", &binding.seqlens_k)?;
         binding.io.bind_input("total_sequence_length", &binding.total_sequence_length)?;
         binding.io.bind_input("logit_index", &binding.logit_index)?;
-        binding.io.bind_output("logits", &mut binding.logits)?;
         Ok(binding)
     }
 
-    fn fill(&mut self, batch: &Batch, vocabulary: usize) -> ort::Result<()> {
+    fn fill(&mut self, batch: &Batch) -> ort::Result<()> {
         let memory = Allocator::default();
         let (rows, logit_rows) = (batch.lengths.len(), batch.logits.len());
         if self.input_ids.extract_tensor().1.len() != batch.token_ids.len() {
@@ -131,8 +137,6 @@ impl Binding {
         if self.logit_index.extract_tensor().1.len() != logit_rows {
             self.logit_index = Tensor::new(&memory, [logit_rows])?;
             self.io.bind_input("logit_index", &self.logit_index)?;
-            self.logits = Tensor::new(&memory, [logit_rows, vocabulary])?;
-            self.io.bind_output("logits", &mut self.logits)?;
         }
         self.input_ids.extract_tensor_mut().1.copy_from_slice(batch.token_ids);
         for (seqlen, length) in self.seqlens_k.extract_tensor_mut().1.iter_mut().zip(batch.lengths) {
