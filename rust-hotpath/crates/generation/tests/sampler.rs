@@ -205,3 +205,13 @@ fn logits_that_are_no_numbers_and_empty_masks_give_no_token() {
     assert_eq!(choose(&[1.0; 40], Some(&[0, 0])), NoChoice::NothingAllowed);
     assert_eq!(choose(&[1.0; 40], Some(&[])), NoChoice::NothingAllowed);
 }
+
+#[test]
+fn the_smallest_repetition_penalty_leaves_the_likeliest_token_likeliest() {
+    let mut logits = vec![0.0; VOCABULARY];
+    logits[7] = 5.0;
+    for top_k in [0, 1] {
+        let sampling = Sampling { temperature: 1.0, repetition_penalty: 1e-38, top_k, ..Sampling::default() };
+        assert_eq!(sampler(&sampling, &[7], &[]).choose(&logits, None).unwrap().token, 7);
+    }
+}

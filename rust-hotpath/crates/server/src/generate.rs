@@ -46,7 +46,7 @@ impl Inference {
         let bytes = prompt.bytes();
         let tokenizing = move |_: &Caller| ids(&owner, prompt);
         let prompt = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
-        let limit = generator.engine.limits().longest(choices);
+        let limit = generator.engine.limits().longest(turn.class, choices);
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
         let format = call.within_deadline(self.format(&serving, wanted)).await?;

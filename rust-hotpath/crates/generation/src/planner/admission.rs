@@ -47,7 +47,7 @@ impl Planner {
         if request.choices > self.limits.batch {
             return Err(Refusal::TooManyChoices { choices: request.choices, limit: self.limits.batch });
         }
-        let limit = self.limits.longest(request.choices);
+        let limit = self.limits.longest(request.class, request.choices);
         if tokens > limit { Err(Refusal::TooLong { tokens, limit }) } else { Ok(self.round_up(tokens)) }
     }
 
@@ -115,10 +115,9 @@ impl Planner {
         let of_class = self.admitted().filter(|(_, known)| known.class == class);
         let places: usize = of_class.map(|(_, known)| known.places()).sum();
         let reserved: usize = self.reserved.iter().sum();
-        // Batch work leaves half of the cache alone, so that interactive work always finds room.
-        let batch = self.reserved[index(Class::Batch)];
-        let is_share = class == Class::Interactive || batch == 0 || batch + tokens <= self.limits.cache_tokens / 2;
-        places + request.choices <= self.limits.batch && reserved + tokens <= self.limits.cache_tokens && is_share
+        places + request.choices <= self.limits.batch
+            && reserved + tokens <= self.limits.cache_tokens
+            && self.reserved[index(class)] + tokens <= self.limits.share(class)
     }
 
     /// Gives an admitted request a row for its prompt, with what it can reuse.

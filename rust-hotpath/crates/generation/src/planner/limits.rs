@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Class;
+
 /// The bounds that a planner keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -35,10 +37,19 @@ impl Limits {
         4 * self.batch
     }
 
+    /// Tokens that a class may reserve. Batch work leaves half of the cache alone, so that interactive work finds room.
+    #[must_use]
+    pub fn share(&self, class: Class) -> usize {
+        match class {
+            Class::Interactive => self.cache_tokens,
+            Class::Batch => self.cache_tokens / 2,
+        }
+    }
+
     /// Most tokens, prompt included, of each of so many continuations of one prompt.
     #[must_use]
-    pub fn longest(&self, choices: usize) -> usize {
-        let each = self.cache_tokens / choices.max(1) / self.granule * self.granule;
+    pub fn longest(&self, class: Class, choices: usize) -> usize {
+        let each = self.share(class) / choices.max(1) / self.granule * self.granule;
         self.context_tokens.min(each)
     }
 }

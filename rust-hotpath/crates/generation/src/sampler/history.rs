@@ -44,7 +44,8 @@ impl History {
         for (token, count) in &self.said {
             let Some(logit) = logits.get_mut(*token as usize) else { continue };
             let factor = sampling.repetition_penalty;
-            *logit = if *logit > 0.0 { *logit / factor } else { *logit * factor };
+            // The smallest of factors must not make an infinity, which has no difference to another.
+            *logit = if *logit > 0.0 { (*logit / factor).min(f32::MAX) } else { *logit * factor };
             if *count > 0 {
                 *logit -= sampling.frequency_penalty * f32::from(*count) + sampling.presence_penalty;
             }

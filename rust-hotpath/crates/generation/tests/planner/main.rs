@@ -272,4 +272,6 @@ fn batch_work_leaves_half_of_the_cache_alone() {
     world.next();
     assert_eq!(world.planner.load().reserved_tokens, 140, "interactive work has room at once");
     world.drain();
+    let whole = Arrival { says: vec![1; 3], ..batch(20) }; // 120 together
+    assert_eq!(world.arrive(whole).unwrap_err(), Refusal::TooLong { tokens: 40, limit: 24 }, "even alone");
 }
