@@ -31,7 +31,7 @@ pub trait Observer: Send + Sync {
 pub struct Ran {
     /// What it was.
     pub kind: Kind,
-    /// Tokens of the chunk, or rows of the step: each is a token.
+    /// Tokens of the chunk, or those that the step is run for.
     pub tokens: usize,
     /// How long it took.
     pub took: Duration,
@@ -162,7 +162,8 @@ impl Loop<'_> {
         let began = Instant::now();
         let outcome = attempt(|| self.session.decode(first, &steps));
         let took = began.elapsed();
-        self.observer.ran(&Ran { kind: Kind::Decode, tokens: rows.len(), took, error: error(&outcome) });
+        let tokens = rows.iter().filter(|row| !row.repeats).count();
+        self.observer.ran(&Ran { kind: Kind::Decode, tokens, took, error: error(&outcome) });
         self.shared.note(|planner, _| planner.ran(took));
         let mut failures: HashMap<RequestId, Option<Failure>> = HashMap::new();
         let mut advance = |row: &Decoding, logits: Result<&[f32], RunError>| {
@@ -176,14 +177,14 @@ impl Loop<'_> {
         };
         match outcome {
             Ok(logits) => {
-                for (row, logits) in rows.iter().zip(logits.chunks(vocabulary)) {
+                for (row, logits) in rows.iter().zip(logits.chunks(vocabulary)).filter(|(row, _)| !row.repeats) {
                     advance(row, Ok(logits));
                 }
             }
             Err(error) if rows.len() == 1 => advance(&rows[0], Err(error)),
             // A bad row fails alone. Rows hold what they held, so each may run again.
             Err(_) => {
-                for (place, (row, step)) in rows.iter().zip(&steps).enumerate() {
+                for (place, (row, step)) in rows.iter().zip(&steps).enumerate().filter(|(_, (row, _))| !row.repeats) {
                     advance(row, attempt(|| self.session.decode(first + place, std::slice::from_ref(step))));
                 }
             }

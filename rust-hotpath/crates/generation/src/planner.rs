@@ -101,9 +101,10 @@ impl Planner {
             match &known.phase {
                 Phase::Waiting => load.queued_requests += 1,
                 Phase::Prefilling { .. } => load.prefilling += 1,
-                Phase::Running(sequences) => {
-                    load.decoding += sequences.iter().filter(|place| matches!(place, Place::Decoding { .. })).count();
-                    load.parked += known.parked();
+                Phase::Running(_) => {
+                    let (decoding, parked) = known.decoding_and_parked();
+                    load.decoding += decoding;
+                    load.parked += parked;
                 }
             }
         }
@@ -170,6 +171,7 @@ impl Planner {
                 }
             }
             Some(Run::Decode { rows, .. }) => {
+                let rows: Vec<Decoding> = rows.into_iter().filter(|row| !row.repeats).collect();
                 self.drain.note(rows.len(), took);
                 for row in rows {
                     if let Some(known) = self.known.get_mut(&row.sequence.request) {
@@ -209,8 +211,8 @@ impl Planner {
         }
     }
 
-    /// Says that it is not known yet what may come next in a continuation: it has no part in a step until
-    /// [`Planner::go_on`].
+    /// Says that it is not known yet what may come next in a continuation that has had a part in a step. Until
+    /// [`Planner::go_on`] steps that are run for others repeat its last token.
     pub fn wait(&mut self, sequence: SequenceId) {
         if let Some(known) = self.known.get_mut(&sequence.request) {
             known.waiting.insert(sequence.choice);
@@ -236,7 +238,7 @@ impl Planner {
     /// What to run: interactive before batch, and of each class a chunk in turn with a step.
     fn choose(&mut self) -> Option<Run> {
         for class in [Class::Interactive, Class::Batch] {
-            // Those that cannot go on have left, unless nobody else is there.
+            // A step is not run for those alone that do not know what may come next.
             let decodes = self.rows.area(class).iter().any(|sequence| self.can_go_on(*sequence));
             let chunk = self.chunk(class);
             match chunk {
@@ -256,9 +258,10 @@ impl Planner {
     }
 
     fn step(&self, class: Class) -> Run {
-        let row = |sequence: &SequenceId| Decoding {
-            sequence: *sequence,
-            length: self.known[&sequence.request].length(sequence.choice),
+        let row = |sequence: &SequenceId| {
+            let repeats = !self.can_go_on(*sequence);
+            let length = self.known[&sequence.request].length(sequence.choice) - usize::from(repeats);
+            Decoding { sequence: *sequence, length, repeats }
         };
         Run::Decode { first: self.rows.first(class), rows: self.rows.area(class).iter().map(row).collect() }
     }

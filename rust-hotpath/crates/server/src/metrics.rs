@@ -268,7 +268,7 @@ impl Generation {
         registry.register("decoding_rows", "Continuations that decode", self.decoding.clone());
         registry.register(
             "parked_rows",
-            "Continuations that wait beside the others, for their reader or their format",
+            "Continuations that wait for their reader or their format",
             self.parked.clone(),
         );
         registry.register(

@@ -35,8 +35,11 @@ pub struct Chunk {
 pub struct Decoding {
     /// Whose.
     pub sequence: SequenceId,
-    /// Tokens that the row holds.
+    /// Tokens that the row holds before the step.
     pub length: usize,
+    /// Whether its last token runs once more, only because its row stands among the others: it is not known yet what may
+    /// come next. The same is written again, and the logits are of no use.
+    pub repeats: bool,
 }
 
 /// What to run.
@@ -77,7 +80,7 @@ pub struct Load {
     pub prefilling: usize,
     /// Continuations that decode.
     pub decoding: usize,
-    /// Continuations that wait beside, for their reader or for what may come next.
+    /// Continuations that wait for their reader, or for what may come next.
     pub parked: usize,
     /// Tokens that admitted requests have reserved.
     pub reserved_tokens: usize,

@@ -34,17 +34,14 @@ impl Planner {
         }
     }
 
-    /// Moves continuations that cannot go on out of their area. Where nobody can, those whose reader keeps up may stay: they
-    /// hold up nobody.
+    /// Moves continuations whose reader is slow out of their area. Those that do not know what may come next stay: that is
+    /// a matter of milliseconds, and to move a row there and back may take longer than many steps.
     pub(super) fn park(&mut self) {
         for class in [Class::Interactive, Class::Batch] {
-            let others = self.rows.area(class).iter().any(|sequence| self.can_go_on(*sequence));
             for place in (0..self.rows.area(class).len()).rev() {
-                let sequence = self.rows.area(class)[place];
-                let SequenceId { request, choice } = sequence;
+                let SequenceId { request, choice } = self.rows.area(class)[place];
                 let slow = self.known[&request].parked_until.is_some();
-                let leaves = slow || others && !self.can_go_on(sequence);
-                if leaves && let Some(Place::Decoding { length }) = self.place(request, choice) {
+                if slow && let Some(Place::Decoding { length }) = self.place(request, choice) {
                     let row = self.side_row(None).expect("each admitted continuation has one");
                     self.rows.copy(self.rows.first(class) + place, row, length);
                     self.leave_area(class, place);
@@ -54,10 +51,8 @@ impl Planner {
         }
     }
 
-    /// Whether a continuation may have a part in the next step.
     pub(super) fn can_go_on(&self, sequence: SequenceId) -> bool {
-        let known = &self.known[&sequence.request];
-        known.parked_until.is_none() && !known.waiting.contains(&sequence.choice)
+        self.known[&sequence.request].can_go_on(sequence.choice)
     }
 
     /// Moves continuations that can go on into their area.

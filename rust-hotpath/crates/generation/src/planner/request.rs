@@ -136,15 +136,19 @@ impl Known {
         }
     }
 
-    /// How many of its continuations wait beside for what they need to go on.
-    pub(super) fn parked(&self) -> usize {
-        let Phase::Running(places) = &self.phase else { return 0 };
-        let waits = |choice| self.parked_until.is_some() || self.waiting.contains(&choice);
-        places
-            .iter()
-            .enumerate()
-            .filter(|(choice, place)| matches!(place, Place::Beside { .. }) && waits(*choice))
-            .count()
+    /// Whether a continuation may say something in the next step.
+    pub(super) fn can_go_on(&self, choice: usize) -> bool {
+        self.parked_until.is_none() && !self.waiting.contains(&choice)
+    }
+
+    /// How many of its continuations decode, and how many wait for what they need to go on.
+    pub(super) fn decoding_and_parked(&self) -> (usize, usize) {
+        let Phase::Running(places) = &self.phase else { return (0, 0) };
+        places.iter().enumerate().fold((0, 0), |(decoding, parked), (choice, place)| match place {
+            Place::Decoding { .. } if self.can_go_on(choice) => (decoding + 1, parked),
+            Place::Decoding { .. } | Place::Beside { .. } if !self.can_go_on(choice) => (decoding, parked + 1),
+            _ => (decoding, parked),
+        })
     }
 
     /// Every moment at which it ends by itself.

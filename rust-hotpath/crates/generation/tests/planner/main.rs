@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use hotpath_generation::planner::{Class, Ended, Limits, Refusal, Run, SequenceId};
+use hotpath_generation::planner::{Class, Ended, Limits, Planner, Refusal, Run, SequenceId};
 use proptest::prelude::*;
 use world::{Arrival, Event, World};
 
@@ -236,27 +236,33 @@ fn a_paused_request_waits_and_ends_after_a_while() {
 }
 
 #[test]
-fn a_continuation_that_waits_alone_stays_where_it_is_and_makes_way_for_others() {
+fn a_continuation_that_waits_stays_where_it_is_and_holds_up_nobody() {
     let mut world = World::new(LIMITS);
-    let costly = world.arrive(arrival(vec![1; 4], 20)).unwrap();
+    let costly = world.arrive(arrival(vec![1; 4], 30)).unwrap();
     world.next();
     world.next(); // in its area now
     let sequence = SequenceId { request: costly, choice: 0 };
     world.planner.wait(sequence);
     let decision = world.planner.next(Duration::ZERO);
-    assert_eq!((decision.run, decision.changes), (None, vec![]), "nothing is moved for nobody");
-    let other = world.arrive(arrival(vec![2; 4], 20)).unwrap();
+    assert_eq!((decision.run, decision.changes), (None, vec![]), "nothing is run for it");
+    world.arrive(arrival(vec![2; 4], 30)).unwrap();
     let Some(Run::Prefill(_)) = world.planner.next(Duration::ZERO).run else { panic!("the other's prompt") };
     world.planner.ran(Duration::ZERO);
-    let who = |run: Option<Run>| match run {
-        Some(Run::Decode { rows, .. }) => rows.iter().map(|row| row.sequence.request).collect(),
-        _ => vec![],
-    };
-    assert_eq!(who(world.planner.next(Duration::ZERO).run), [other]);
-    assert_eq!(world.planner.load().parked, 1);
+    world.planner.next(Duration::ZERO); // the other joins
     world.planner.ran(Duration::ZERO);
-    world.planner.go_on(sequence);
-    assert_eq!(who(world.planner.next(Duration::ZERO).run), [other, costly]);
+    let step = |planner: &mut Planner| {
+        let decision = planner.next(Duration::ZERO);
+        assert_eq!(decision.changes, [], "rows are copied for every token");
+        planner.ran(Duration::ZERO);
+        let Some(Run::Decode { rows, .. }) = decision.run else { panic!("a step") };
+        rows.into_iter().map(|row| (row.sequence.request, row.length, row.repeats)).collect::<Vec<_>>()
+    };
+    for said in 6..16 {
+        assert_eq!(step(&mut world.planner)[0], (costly, said - 2, true), "for the other's sake");
+        world.planner.go_on(sequence);
+        assert_eq!(step(&mut world.planner)[0], (costly, said - 1, false), "what was repeated is there once");
+        world.planner.wait(sequence);
+    }
 }
 
 #[test]

@@ -124,7 +124,8 @@ impl World {
                 known.paused = None;
             }),
             Event::Hold(which, choice) => self.with_any(which, |planner, known, id, _| {
-                if known.said.get(choice).is_some_and(|_| known.is_decoding(choice)) {
+                // It has had a part in a step.
+                if known.said.get(choice).is_some_and(|said| *said > 1) && known.is_decoding(choice) {
                     planner.wait(SequenceId { request: id, choice });
                     known.held.insert(choice);
                 }
@@ -268,12 +269,22 @@ impl World {
     fn decode(&mut self, first: usize, rows: &[Decoding]) {
         let class = self.known[&rows[0].sequence.request].arrival.class;
         let expected: BTreeSet<SequenceId> = self.decoding(class).collect();
-        assert_eq!(rows.iter().map(|row| row.sequence).collect::<BTreeSet<_>>(), expected, "who decodes");
+        let goes_on = |row: &&Decoding| !row.repeats;
+        assert_eq!(
+            rows.iter().filter(goes_on).map(|row| row.sequence).collect::<BTreeSet<_>>(),
+            expected,
+            "who decodes"
+        );
         for (row, decoding) in (first..).zip(rows) {
             let sequence = decoding.sequence;
             let known = &self.known[&sequence.request];
-            let said = known.said[sequence.choice] - 1; // the last one is what this step appends
             let cells = &mut self.cache[row];
+            let mut said = known.said[sequence.choice] - 1; // the last one is what this step appends
+            if decoding.repeats {
+                assert!(known.held.contains(&sequence.choice) && known.paused.is_none(), "repeated without need");
+                said -= 1;
+                assert_eq!(cells.pop(), Some(Cell::Said { sequence, number: said }));
+            }
             assert_eq!((cells.len(), decoding.length), (decoding.length, known.arrival.prompt.len() + said));
             for (place, cell) in cells.iter().enumerate() {
                 let number = place.wrapping_sub(known.arrival.prompt.len());
@@ -285,7 +296,7 @@ impl World {
             cells.push(Cell::Said { sequence, number: said });
         }
         self.planner.ran(Duration::from_millis(2));
-        for row in rows {
+        for row in rows.iter().filter(goes_on) {
             self.say(row.sequence);
         }
         self.check_memory();
