@@ -131,7 +131,7 @@ impl Engine {
         let prompt: Arc<[u32]> = work.prompt.into();
         let request = Request {
             class: work.class,
-            key: work.key,
+            key: work.key.clone(),
             deadline: work.deadline.map(|deadline| self.shared.time(deadline)),
             prompt: prompt.clone(),
             max_tokens: work.max_tokens,
@@ -144,6 +144,8 @@ impl Engine {
             stop: work.stop,
             format: work.format,
             max_tokens: work.max_tokens,
+            class: work.class,
+            key: work.key,
         };
         // A step sends an event for each choice, and the last one of all must always have room.
         let (sender, events) = mpsc::channel(self.settings.buffer.max(2 * (work.choices + 1)));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hotpath_scheduler::Class;
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
@@ -48,6 +49,9 @@ pub(crate) struct Terms {
     pub max_tokens: usize,
     /// What the text must parse as.
     pub format: Option<Format>,
+    /// Its class, and whose turn it uses.
+    pub class: Class,
+    pub key: Arc<str>,
 }
 
 impl Sequence {
@@ -56,7 +60,7 @@ impl Sequence {
             sampler: Sampler::new(terms.sampling.clone(), choice as u64, prompt, terms.stop_ids.clone()),
             detokenizer: Detokenizer::new(vocabulary),
             stop_strings: StopStrings::new(terms.stop.strings.iter().map(String::as_str)),
-            follower: terms.format.as_ref().map(Follower::new),
+            follower: terms.format.as_ref().map(|format| Follower::new(format, terms.class, terms.key.clone())),
             waiting: None,
             stop_ids: terms.stop_ids.clone(),
             min_tokens: terms.sampling.min_tokens as usize,

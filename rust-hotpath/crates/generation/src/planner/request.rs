@@ -11,6 +11,12 @@ use super::{Chunk, Class, Ended, Prompt, Time};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 
+#[cfg(test)]
+impl RequestId {
+    /// For tests to which it does not matter.
+    pub(crate) const ANY: Self = Self(0);
+}
+
 /// Names one of a request's continuations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId {
