@@ -26,8 +26,8 @@ var roles = map[string]inferencev1.Role{
 
 func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 	m.present = true
-	return readList(decoder, name, "a list of messages", math.MaxInt, func(param string) error {
-		message, err := readMessage(decoder, param)
+	return readList(decoder, name, "a list of messages", math.MaxInt, func(i int) error {
+		message, err := readMessage(decoder, element(name, i))
 		m.list = append(m.list, message)
 		return err
 	})
@@ -65,15 +65,11 @@ func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, 
 // readContent reads a text, or a list of text parts, which become lines of one text.
 func readContent(decoder *jsontext.Decoder, name string) (string, error) {
 	if decoder.PeekKind() == jsontext.KindString {
-		token, err := decoder.ReadToken()
-		if err != nil {
-			return "", err
-		}
-		return token.String(), nil
+		return readString(decoder, name, "a string")
 	}
 	var parts []string
-	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(param string) error {
-		part, err := readPart(decoder, param)
+	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(i int) error {
+		part, err := readPart(decoder, element(name, i))
 		parts = append(parts, part)
 		return err
 	})
