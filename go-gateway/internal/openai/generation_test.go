@@ -111,6 +111,8 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"user","content":[{"type":"text","text":"c"},{"text":"d","type":"text"}]},
 		{"role":"assistant","content":"","refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":null},
 		{"role":"assistant","content":"","annotations":[],"tool_calls":[]},
+		{"role":"assistant","content":"{}","parsed":{"rivers":[{"name":"a"}],"size":null}},{"parsed":[1],"content":"[1]","role":"assistant"},
+		{"role":"user","content":"e","parsed":null},
 		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
 	got, err := DecodeChat([]byte(body))
 	if err != nil {
@@ -118,7 +120,8 @@ func TestDecodeChatMessages(t *testing.T) {
 	}
 	checkGenerate(t, got, `{"model":"m","conversation":{"messages":[
 		{"role":"ROLE_SYSTEM","content":"a"},{"role":"ROLE_SYSTEM","content":"b"},{"role":"ROLE_USER","content":"c\nd"},
-		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_ASSISTANT"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
+		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_ASSISTANT"},
+		{"role":"ROLE_ASSISTANT","content":"{}"},{"role":"ROLE_ASSISTANT","content":"[1]"},{"role":"ROLE_USER","content":"e"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
 }
 
 // refusal is what is wrong with a request.
@@ -239,6 +242,9 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":1}]`, fault.InvalidValue, "messages[0].content", "text parts"},
 		{`[{"role":"user","content":"a","name":"bob"}]`, fault.UnsupportedParameter, "messages[0].name", ""},
 		{`[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
+		{`[{"parsed":{},"role":"user","content":"a"}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
+		{`[{"role":"system","content":"a","parsed":1}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
+		{`[{"role":"assistant","content":null,"parsed":{}}]`, fault.MissingField, "messages[0].content", ""},
 		{`[{"role":"user","content":["a"]}]`, fault.InvalidValue, "messages[0].content[0]", "an object"},
 		{`[{"role":"user","content":[{"type":"text"}]}]`, fault.MissingField, "messages[0].content[0].text", ""},
 		{`[{"role":"user","content":[{"text":"a"}]}]`, fault.MissingField, "messages[0].content[0].type", ""},

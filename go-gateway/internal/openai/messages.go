@@ -35,12 +35,18 @@ func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 
 func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
 	var role, content *string
+	parsed := false
 	err := object(map[string]readField{
 		"role": text(&role),
 		"content": func(decoder *jsontext.Decoder, name string) error {
 			said, err := readContent(decoder, name)
 			content = &said
 			return err
+		},
+		// OpenAI's SDK adds it to a reply when it parses one, and sends it back: content says the same.
+		"parsed": func(decoder *jsontext.Decoder, _ string) error {
+			parsed = true
+			return decoder.SkipValue()
 		},
 		// A reply that is sent back has these, as null or empty.
 		"refusal": unsupported, "audio": unsupported, "function_call": unsupported,
@@ -58,6 +64,9 @@ func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, 
 	if !known {
 		return nil, fault.InField(fault.InvalidValue, name+".role",
 			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*role))
+	}
+	if parsed && who != inferencev1.Role_ROLE_ASSISTANT {
+		return nil, unsupported(decoder, name+".parsed")
 	}
 	return &inferencev1.Message{Role: who, Content: *content}, nil
 }
