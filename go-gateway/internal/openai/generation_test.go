@@ -66,7 +66,7 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
 		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
-		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","service_tier":"auto"`, ``},
+		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","verbosity":"medium","service_tier":"auto"`, ``},
 		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
@@ -218,7 +218,7 @@ func TestDecodeChatRefusesFieldsByName(t *testing.T) {
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	for field, value := range map[string]string{
-		"best_of": `1`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
+		"best_of": `2`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
 	} {
 		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","` + field + `":` + value + `}`))
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
@@ -268,7 +268,9 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":[5,6],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
 		{`"prompt":[[5,6]],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
 		{`"prompt":"a","logprobs":0`, `"text":"a","top_logprobs":0`},
-		{`"prompt":"a","logprobs":5,"echo":false,"best_of":null`, `"text":"a","top_logprobs":5`},
+		{`"prompt":"a","logprobs":5,"echo":false,"best_of":null,"suffix":null`, `"text":"a","top_logprobs":5`},
+		{`"prompt":"a","best_of":1,"suffix":""`, `"text":"a"`},
+		{`"prompt":"a","best_of":1,"n":2`, `"text":"a","choices":2`},
 		{`"prompt":"a","max_tokens":16,"temperature":0.5,"n":2,"stop":["b"]`,
 			`"text":"a","max_tokens":16,"choices":2,"sampling":{"temperature":0.5},"stop":{"strings":["b"]}`},
 	} {
