@@ -125,7 +125,8 @@ func TestDecodeEmbeddingsRefuses(t *testing.T) {
 }
 
 func TestDecodeTokenize(t *testing.T) {
-	got, err := DecodeTokenize([]byte(`{"model":"m","input":["a","b"]}`))
+	const most = 5
+	got, err := DecodeTokenize([]byte(`{"model":"m","input":["a","b"]}`), most)
 	if err != nil || !proto.Equal(got.Tokenize, &inferencev1.TokenizeRequest{Model: "m", Texts: []string{"a", "b"}}) || got.SingleInput {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -142,7 +143,7 @@ func TestDecodeTokenize(t *testing.T) {
 		{`{"model":"m","input":"a","truncate":true}`, fault.UnsupportedParameter, "truncate"},
 	}
 	for _, c := range cases {
-		_, err := DecodeTokenize([]byte(c.body))
+		_, err := DecodeTokenize([]byte(c.body), most)
 		if got := fault.Of(err); got.Reason != c.reason || got.Param != c.param {
 			t.Errorf("%s: got %v", c.body, got)
 		}
@@ -153,7 +154,7 @@ func TestDecodeTokenize(t *testing.T) {
 func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 	decoders := map[string]func(body []byte) error{
 		"embeddings": func(body []byte) error { _, err := DecodeEmbeddings(body); return err },
-		"tokenize":   func(body []byte) error { _, err := DecodeTokenize(body); return err },
+		"tokenize":   func(body []byte) error { _, err := DecodeTokenize(body, 1); return err },
 		"moderation": func(body []byte) error { _, err := DecodeModeration(body, "m"); return err },
 		"completion": func(body []byte) error { _, err := DecodeCompletion(body); return err },
 	}
@@ -208,6 +209,19 @@ func TestEntriesAreNotNamed(t *testing.T) {
 		if allocations > c.most*entries {
 			t.Errorf("%s: %.2f allocations for each", c.name, allocations/entries)
 		}
+	}
+}
+
+func TestDecodeTokenizeBoundsItsTexts(t *testing.T) {
+	const most = 5
+	for _, body := range []string{`"abcde"`, `["ab","é","c"]`, `"\u00e9\u00e9c"`} {
+		if _, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	for _, body := range []string{`"abcdef"`, `["ab","é","cd"]`, `"\u00e9\u00e9cd"`} {
+		_, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most)
+		checkRefusal(t, refusal{body, fault.InputTooLong, "input", "input has 6 bytes of text; at most 5"}, err)
 	}
 }
 

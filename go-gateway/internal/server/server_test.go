@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -298,6 +299,20 @@ func TestAPanicIsOneRequestsError(t *testing.T) {
 		t.Errorf("%s is missing from:\n%s", counted, g.scrape())
 	}
 	g.eventually("no request in flight", func() bool { return strings.Contains(g.scrape(), "gateway_inflight_requests 0") })
+}
+
+func TestTextsWhoseTokensWouldNotFitAreNotTokenized(t *testing.T) {
+	g := startGateway(t)
+	body := func(bytes int) string {
+		return `{"model":"` + testkit.ModelName + `","input":["a","` + strings.Repeat("b", bytes-1) + `"]}`
+	}
+	got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize+1))
+	if got.status != 400 || got.err.Code != "context_length_exceeded" || got.err.Param == nil || *got.err.Param != "input" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize)); got.status != http.StatusOK {
+		t.Errorf("at the limit: got %d %.300s", got.status, got.body)
+	}
 }
 
 func TestBase64IsTheHotpathsBytes(t *testing.T) {
