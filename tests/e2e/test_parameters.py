@@ -77,9 +77,10 @@ NO_EFFECT: dict[str, Fields] = {
         "function_call": "none",
         "modalities": ["text"],
         "reasoning_effort": "none",
+        "verbosity": "medium",
         "service_tier": "auto",
     },
-    COMPLETIONS: {"user": "somebody", "echo": False},
+    COMPLETIONS: {"user": "somebody", "echo": False, "best_of": 1, "suffix": ""},
 }
 
 REFUSED: dict[str, Fields] = {
@@ -102,7 +103,7 @@ REFUSED: dict[str, Fields] = {
         "verbosity": "low",
         "web_search_options": {},
     },
-    COMPLETIONS: {"best_of": 1, "echo": True, "suffix": "a"},
+    COMPLETIONS: {"best_of": 2, "echo": True, "suffix": "a"},
 }
 
 
@@ -186,7 +187,7 @@ def test_what_is_taken_is_documented() -> None:
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("|")]
     without_effect = {name for names, what in rows if "not used" in what for name in re.findall(r"`(\w+)`", names)}
     asking_nothing = section.split("What asks for nothing is taken:")[1].split("\n\n")[0]
-    without_effect |= set(re.findall(r"`(\w+)`", asking_nothing)) - {"false"}
+    without_effect |= set(re.findall(r"`(\w+)`", asking_nothing)) - {"false", "1"}
     documented = set(re.findall(r"`([a-z_]+)(?:\.\w+)?`", section))
     assert without_effect == {name for names in NO_EFFECT.values() for name in names}
     assert {name for names in EFFECTS.values() for name in names} <= documented

@@ -96,10 +96,15 @@ def test_one_that_leaves_frees_its_slot(client: openai.OpenAI, stack: Stack) -> 
     wait_until("its slot being free", lambda: metrics.decoding(stack) == 0, FREE_LIMIT_S)
 
 
+# The SDK warns of its own "parsed" when it sends it back. To be removed with https://github.com/openai/openai-python/issues/2872.
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_structured_output(client: openai.OpenAI) -> None:
     request = {**GREEDY, "messages": TOWN, "max_tokens": 100}
-    parsed = client.chat.completions.parse(**request, response_format=Town).choices[0].message.parsed
+    reply = client.chat.completions.parse(**request, response_format=Town).choices[0].message
+    parsed = reply.parsed
     assert isinstance(parsed, Town)
+    second = {**request, "messages": [*TOWN, reply, *say("Tell me about another one.")], "max_tokens": 200}
+    assert isinstance(client.chat.completions.parse(**second, response_format=Town).choices[0].message.parsed, Town)
     with client.chat.completions.stream(**request, response_format=Town) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == parsed
     with pytest.raises(openai.LengthFinishReasonError):

@@ -32,11 +32,17 @@ const (
 	// time for one answer.
 	keepaliveInterval = 10 * time.Second
 	keepaliveTimeout  = 5 * time.Second
-	// The largest reply by far: 2048 vectors of 4096 dimensions are 32 MiB.
+	// 2048 vectors of 4096 dimensions are 32 MiB. Tokens take more than their text, which is why that is bounded.
 	largestReply = 64 << 20
+	// What a token takes of a reply at most: 3 bytes for its id and 4 for each of its offsets; one more for each stands for
+	// what is round them, which is little unless there are many short texts.
+	longestToken = 12
 	// The usual large reply (a few MB) is sent without waiting for acknowledgements.
 	windowSize = 4 << 20
 )
+
+// MostBytesToTokenize is how many bytes of text Tokenize may be given: even if each is a token, the reply fits.
+const MostBytesToTokenize = largestReply / longestToken
 
 // Options are what an Engine needs.
 type Options struct {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -49,6 +51,35 @@ func reasonOf(err error) string {
 		return "OK"
 	}
 	return fault.Name(fault.Of(err).Reason)
+}
+
+// TestTheTokensOfTheLongestTextsFitAReply takes the worst case: each byte is a token, with the largest of ids.
+func TestTheTokensOfTheLongestTextsFitAReply(t *testing.T) {
+	const (
+		special   = 2      // tokens of each text that stand for none of its bytes
+		mostTexts = 65_536 // package openai takes no more
+		largest   = 1<<21 - 1
+	)
+	ids := slices.Repeat([]uint32{largest}, MostBytesToTokenize+special)
+	offsets := make([]uint32, len(ids)+1)
+	for i := range offsets {
+		offsets[i] = uint32(i)
+	}
+	tokensOf := func(bytes int) *inferencev1.TokenizedText {
+		count := bytes + special
+		return &inferencev1.TokenizedText{
+			Ids: ids[:count], ByteStarts: offsets[:count], ByteEnds: offsets[1 : count+1], TokenCount: uint32(count),
+		}
+	}
+	for name, texts := range map[string][]*inferencev1.TokenizedText{
+		"one text": {tokensOf(MostBytesToTokenize)},
+		"many texts": append(slices.Repeat([]*inferencev1.TokenizedText{tokensOf(1)}, mostTexts-1),
+			tokensOf(MostBytesToTokenize-mostTexts+1)),
+	} {
+		if size := proto.Size(&inferencev1.TokenizeResponse{Texts: texts}); size > largestReply {
+			t.Errorf("%s: the reply has %d bytes, the limit is %d", name, size, largestReply)
+		}
+	}
 }
 
 func TestEmbedCarriesIdentity(t *testing.T) {

@@ -35,9 +35,10 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 		"function_call":       only(noTools, `"none"`),
 		"modalities":          only("Only text is written here.", `["text"]`),
 		"reasoning_effort":    only("No model here reasons before it answers.", `"none"`),
+		"verbosity":           only("No model here can be told how much to write.", `"medium"`),
 		"service_tier":        only("There is one tier here.", `"auto"`, `"default"`),
 		// Known, so that null counts as absent.
-		"audio": unsupported, "prediction": unsupported, "verbosity": unsupported, "web_search_options": unsupported,
+		"audio": unsupported, "prediction": unsupported, "web_search_options": unsupported,
 		"moderation": unsupported, "prompt_cache_key": unsupported, "prompt_cache_options": unsupported,
 		"prompt_cache_retention": unsupported,
 	}))

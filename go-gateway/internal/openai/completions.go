@@ -19,8 +19,9 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 		"tokenizer": text(&tokenizer),
 		"logprobs":  whole(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
 		"echo":      only("The prompt is not repeated here.", "false"),
-		// Known, so that null counts as absent.
-		"best_of": unsupported, "suffix": unsupported,
+		"suffix":    only("Nothing is written to fit between two texts.", `""`),
+		// Also with a larger n, which OpenAI refuses: as many are returned as are written, whatever n is.
+		"best_of": only("All continuations that are written are returned.", "1"),
 	}))
 	if err != nil {
 		return nil, err

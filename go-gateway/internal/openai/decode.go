@@ -129,11 +129,10 @@ func paramOf(pointer jsontext.Pointer) string {
 // text reads a string into destination, which stays nil while the field is absent.
 func text(destination **string) readField {
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := readKind(decoder, jsontext.KindString, name, "a string")
+		value, err := readString(decoder, name, "a string")
 		if err != nil {
 			return err
 		}
-		value := token.String()
 		*destination = &value
 		return nil
 	}
@@ -161,20 +160,38 @@ func positive(destination *uint32) readField {
 	return whole(1, math.MaxUint32, func(value uint32) { *destination = value })
 }
 
-// readKind reads one token, which must be of a kind.
-func readKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string) (jsontext.Token, error) {
-	if err := expectKind(decoder, kind, param, wanted); err != nil {
+// readString reads a string; param, wanted and index are as in readKind.
+func readString(decoder *jsontext.Decoder, param, wanted string, index ...int) (string, error) {
+	token, err := readKind(decoder, jsontext.KindString, param, wanted, index...)
+	if err != nil {
+		return "", err
+	}
+	return token.String(), nil
+}
+
+// readKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are long,
+// so only an error spells an element's name.
+func readKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string, index ...int) (jsontext.Token, error) {
+	if err := expectKind(decoder, kind, param, wanted, index...); err != nil {
 		return jsontext.Token{}, err
 	}
 	return decoder.ReadToken()
 }
 
 // expectKind refuses a value of another kind. One that is no JSON is left to the decoder.
-func expectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string) error {
+func expectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string, index ...int) error {
 	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
-		return wrongType(param, wanted, found)
+		return wrongType(element(param, index...), wanted, found)
 	}
 	return nil
+}
+
+// element is what an element of a list is called; without an index it is the field itself.
+func element(name string, index ...int) string {
+	for _, i := range index {
+		name += "[" + strconv.Itoa(i) + "]"
+	}
+	return name
 }
 
 func wrongType(param, wanted string, found jsontext.Kind) *fault.Fault {

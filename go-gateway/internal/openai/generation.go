@@ -138,17 +138,16 @@ func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
 		s.single = true
 		return s.readOne(decoder, name)
 	}
-	return readList(decoder, name, "a string or a list of strings", mostStopStrings, func(param string) error {
-		return s.readOne(decoder, param)
+	return readList(decoder, name, "a string or a list of strings", mostStopStrings, func(i int) error {
+		return s.readOne(decoder, element(name, i))
 	})
 }
 
 func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
-	token, err := readKind(decoder, jsontext.KindString, param, "a string")
+	one, err := readString(decoder, param, "a string")
 	if err != nil {
 		return err
 	}
-	one := token.String()
 	if len(one) == 0 || len(one) > longestStop {
 		return fault.InField(fault.InvalidValue, param, "%s has %d bytes; it must have 1 to %d.", param, len(one), longestStop)
 	}
@@ -158,8 +157,8 @@ func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
 
 func stopTokenIDs(stop *inferencev1.Stop) readField {
 	return func(decoder *jsontext.Decoder, name string) error {
-		return readList(decoder, name, "a list of token ids", mostStopTokenIDs, func(param string) error {
-			return whole(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, param)
+		return readList(decoder, name, "a list of token ids", mostStopTokenIDs, func(i int) error {
+			return whole(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, element(name, i))
 		})
 	}
 }

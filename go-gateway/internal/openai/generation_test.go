@@ -66,7 +66,7 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
 		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
-		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","service_tier":"auto"`, ``},
+		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","verbosity":"medium","service_tier":"auto"`, ``},
 		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
@@ -111,6 +111,8 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"user","content":[{"type":"text","text":"c"},{"text":"d","type":"text"}]},
 		{"role":"assistant","content":"","refusal":null,"annotations":null,"audio":null,"function_call":null,"tool_calls":null},
 		{"role":"assistant","content":"","annotations":[],"tool_calls":[]},
+		{"role":"assistant","content":"{}","parsed":{"rivers":[{"name":"a"}],"size":null}},{"parsed":[1],"content":"[1]","role":"assistant"},
+		{"role":"user","content":"e","parsed":null},
 		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
 	got, err := DecodeChat([]byte(body))
 	if err != nil {
@@ -118,7 +120,8 @@ func TestDecodeChatMessages(t *testing.T) {
 	}
 	checkGenerate(t, got, `{"model":"m","conversation":{"messages":[
 		{"role":"ROLE_SYSTEM","content":"a"},{"role":"ROLE_SYSTEM","content":"b"},{"role":"ROLE_USER","content":"c\nd"},
-		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_ASSISTANT"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
+		{"role":"ROLE_ASSISTANT"},{"role":"ROLE_ASSISTANT"},
+		{"role":"ROLE_ASSISTANT","content":"{}"},{"role":"ROLE_ASSISTANT","content":"[1]"},{"role":"ROLE_USER","content":"e"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
 }
 
 // refusal is what is wrong with a request.
@@ -215,7 +218,7 @@ func TestDecodeChatRefusesFieldsByName(t *testing.T) {
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	for field, value := range map[string]string{
-		"best_of": `1`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
+		"best_of": `2`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
 	} {
 		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","` + field + `":` + value + `}`))
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
@@ -239,6 +242,9 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":1}]`, fault.InvalidValue, "messages[0].content", "text parts"},
 		{`[{"role":"user","content":"a","name":"bob"}]`, fault.UnsupportedParameter, "messages[0].name", ""},
 		{`[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
+		{`[{"parsed":{},"role":"user","content":"a"}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
+		{`[{"role":"system","content":"a","parsed":1}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
+		{`[{"role":"assistant","content":null,"parsed":{}}]`, fault.MissingField, "messages[0].content", ""},
 		{`[{"role":"user","content":["a"]}]`, fault.InvalidValue, "messages[0].content[0]", "an object"},
 		{`[{"role":"user","content":[{"type":"text"}]}]`, fault.MissingField, "messages[0].content[0].text", ""},
 		{`[{"role":"user","content":[{"text":"a"}]}]`, fault.MissingField, "messages[0].content[0].type", ""},
@@ -262,7 +268,9 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":[5,6],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
 		{`"prompt":[[5,6]],"tokenizer":"m"`, `"token_ids":{"ids":[5,6]}`},
 		{`"prompt":"a","logprobs":0`, `"text":"a","top_logprobs":0`},
-		{`"prompt":"a","logprobs":5,"echo":false,"best_of":null`, `"text":"a","top_logprobs":5`},
+		{`"prompt":"a","logprobs":5,"echo":false,"best_of":null,"suffix":null`, `"text":"a","top_logprobs":5`},
+		{`"prompt":"a","best_of":1,"suffix":""`, `"text":"a"`},
+		{`"prompt":"a","best_of":1,"n":2`, `"text":"a","choices":2`},
 		{`"prompt":"a","max_tokens":16,"temperature":0.5,"n":2,"stop":["b"]`,
 			`"text":"a","max_tokens":16,"choices":2,"sampling":{"temperature":0.5},"stop":{"strings":["b"]}`},
 	} {

@@ -2,7 +2,6 @@ package openai
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 
@@ -17,6 +16,13 @@ type input struct {
 	single  bool // one text or one list of ids, rather than a list of inputs
 	texts   []string
 	ids     [][]uint32 // token ids of each input; only one of texts and ids has elements
+}
+
+// mostInputs bounds what the entries of a list cost before the hot path is asked, whose own limit can be set and is lower.
+const mostInputs = 65_536
+
+func tooManyInputs(name string) *fault.Fault {
+	return fault.InField(fault.TooManyInputs, name, "%s has more than %d entries.", name, mostInputs)
 }
 
 const inputForms = "a string, a list of strings, a list of token ids or a list of lists of token ids"
@@ -47,13 +53,10 @@ func (in *input) readTexts(decoder *jsontext.Decoder, name string) error {
 	return nil
 }
 
-func (in *input) readText(decoder *jsontext.Decoder, param string) error {
-	token, err := readKind(decoder, jsontext.KindString, param, "a string")
-	if err != nil {
-		return err
-	}
-	in.texts = append(in.texts, token.String())
-	return nil
+func (in *input) readText(decoder *jsontext.Decoder, name string, index ...int) error {
+	text, err := readString(decoder, name, "a string", index...)
+	in.texts = append(in.texts, text)
+	return err
 }
 
 // readList reads a list whose first element decides what all of them are.
@@ -67,15 +70,17 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 		return in.readIDs(decoder, name)
 	}
 	for i := 0; decoder.PeekKind() != jsontext.KindEndArray; i++ {
-		param := element(name, i)
+		if i == mostInputs {
+			return tooManyInputs(name)
+		}
 		var err error
 		switch kind {
 		case jsontext.KindBeginArray:
-			if _, err = readKind(decoder, kind, param, "a list of token ids"); err == nil {
-				err = in.readIDs(decoder, param)
+			if _, err = readKind(decoder, kind, name, "a list of token ids", i); err == nil {
+				err = in.readIDs(decoder, name, i)
 			}
 		default:
-			err = in.readText(decoder, param)
+			err = in.readText(decoder, name, i)
 		}
 		if err != nil {
 			return err
@@ -85,30 +90,28 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 	return err
 }
 
-// readIDs reads the rest of one list of token ids.
-func (in *input) readIDs(decoder *jsontext.Decoder, param string) error {
+// readIDs reads the rest of one list of token ids, which is name or the element of it at index.
+func (in *input) readIDs(decoder *jsontext.Decoder, name string, index ...int) error {
 	ids := []uint32{}
+	at := append(append(make([]int, 0, 2), index...), 0) // of each id
 	for decoder.PeekKind() != jsontext.KindEndArray {
-		token, err := readKind(decoder, jsontext.KindNumber, element(param, len(ids)), "a token id")
+		at[len(index)] = len(ids)
+		token, err := readKind(decoder, jsontext.KindNumber, name, "a token id", at...)
 		if err != nil {
 			return err
 		}
 		id, err := token.Int()
 		if errors.Is(err, strconv.ErrSyntax) {
-			return fault.InField(fault.InvalidValue, element(param, len(ids)),
-				"%s must be a token id, a whole number, not %s.", element(param, len(ids)), clip(token.String()))
+			param := element(name, at...)
+			return fault.InField(fault.InvalidValue, param, "%s must be a token id, a whole number, not %s.", param, clip(token.String()))
 		}
 		if err != nil || id < 0 || id > math.MaxUint32 {
-			return fault.InField(fault.TokenIDOutOfRange, element(param, len(ids)),
-				"%s is %s, which is no token id of any vocabulary.", element(param, len(ids)), clip(token.String()))
+			param := element(name, at...)
+			return fault.InField(fault.TokenIDOutOfRange, param, "%s is %s, which is no token id of any vocabulary.", param, clip(token.String()))
 		}
 		ids = append(ids, uint32(id))
 	}
 	in.ids = append(in.ids, ids)
 	_, err := decoder.ReadToken() // ]
 	return err
-}
-
-func element(name string, index int) string {
-	return fmt.Sprintf("%s[%d]", name, index)
 }

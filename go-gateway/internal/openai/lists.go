@@ -11,7 +11,7 @@ import (
 )
 
 // readList reads a list of at most so many elements and leaves each to read.
-func readList(decoder *jsontext.Decoder, name, wanted string, most int, read func(param string) error) error {
+func readList(decoder *jsontext.Decoder, name, wanted string, most int, read func(i int) error) error {
 	if _, err := readKind(decoder, jsontext.KindBeginArray, name, wanted); err != nil {
 		return err
 	}
@@ -19,7 +19,7 @@ func readList(decoder *jsontext.Decoder, name, wanted string, most int, read fun
 		if i == most {
 			return fault.InField(fault.InvalidValue, name, "%s has more than %d entries.", name, most)
 		}
-		if err := read(element(name, i)); err != nil {
+		if err := read(i); err != nil {
 			return err
 		}
 	}

@@ -26,8 +26,8 @@ var roles = map[string]inferencev1.Role{
 
 func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 	m.present = true
-	return readList(decoder, name, "a list of messages", math.MaxInt, func(param string) error {
-		message, err := readMessage(decoder, param)
+	return readList(decoder, name, "a list of messages", math.MaxInt, func(i int) error {
+		message, err := readMessage(decoder, element(name, i))
 		m.list = append(m.list, message)
 		return err
 	})
@@ -35,12 +35,18 @@ func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 
 func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
 	var role, content *string
+	parsed := false
 	err := object(map[string]readField{
 		"role": text(&role),
 		"content": func(decoder *jsontext.Decoder, name string) error {
 			said, err := readContent(decoder, name)
 			content = &said
 			return err
+		},
+		// OpenAI's SDK adds it to a reply when it parses one, and sends it back: content says the same.
+		"parsed": func(decoder *jsontext.Decoder, _ string) error {
+			parsed = true
+			return decoder.SkipValue()
 		},
 		// A reply that is sent back has these, as null or empty.
 		"refusal": unsupported, "audio": unsupported, "function_call": unsupported,
@@ -59,21 +65,20 @@ func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, 
 		return nil, fault.InField(fault.InvalidValue, name+".role",
 			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*role))
 	}
+	if parsed && who != inferencev1.Role_ROLE_ASSISTANT {
+		return nil, unsupported(decoder, name+".parsed")
+	}
 	return &inferencev1.Message{Role: who, Content: *content}, nil
 }
 
 // readContent reads a text, or a list of text parts, which become lines of one text.
 func readContent(decoder *jsontext.Decoder, name string) (string, error) {
 	if decoder.PeekKind() == jsontext.KindString {
-		token, err := decoder.ReadToken()
-		if err != nil {
-			return "", err
-		}
-		return token.String(), nil
+		return readString(decoder, name, "a string")
 	}
 	var parts []string
-	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(param string) error {
-		part, err := readPart(decoder, param)
+	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(i int) error {
+		part, err := readPart(decoder, element(name, i))
 		parts = append(parts, part)
 		return err
 	})

@@ -63,14 +63,17 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		return in.readText(decoder, name)
 	}
 	var parts []string
-	err := readList(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(param string) error {
+	err := readList(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
+		if i == mostInputs {
+			return tooManyInputs(name)
+		}
 		if decoder.PeekKind() != jsontext.KindBeginObject && parts == nil {
-			return in.readText(decoder, param)
+			return in.readText(decoder, name, i)
 		}
 		if len(in.texts) > 0 {
-			return wrongType(param, "a string, as the one before it", decoder.PeekKind())
+			return wrongType(element(name, i), "a string, as the one before it", decoder.PeekKind())
 		}
-		part, err := readPart(decoder, param)
+		part, err := readPart(decoder, element(name, i))
 		parts = append(parts, part)
 		return err
 	})
@@ -80,13 +83,10 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 	return err
 }
 
-func (in *moderationInput) readText(decoder *jsontext.Decoder, param string) error {
-	token, err := readKind(decoder, jsontext.KindString, param, "a string or a text part")
-	if err != nil {
-		return err
-	}
-	in.texts = append(in.texts, token.String())
-	return nil
+func (in *moderationInput) readText(decoder *jsontext.Decoder, name string, index ...int) error {
+	text, err := readString(decoder, name, "a string or a text part", index...)
+	in.texts = append(in.texts, text)
+	return err
 }
 
 // RenderModeration returns the reply to POST /v1/moderations. An error means that the hot path broke its contract.

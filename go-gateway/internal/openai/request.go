@@ -62,8 +62,8 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	return &EmbeddingsRequest{Embed: &embed, Base64: base64, SingleInput: in.single}, nil
 }
 
-// DecodeTokenize reads the body of POST /v1/tokenize. Errors are *fault.Fault.
-func DecodeTokenize(body []byte) (*TokenizeRequest, error) {
+// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are *fault.Fault.
+func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 	var (
 		in    input
 		model *string
@@ -81,6 +81,14 @@ func DecodeTokenize(body []byte) (*TokenizeRequest, error) {
 	}
 	if !in.present {
 		return nil, missing("input")
+	}
+	bytes := 0
+	for _, text := range in.texts {
+		bytes += len(text)
+	}
+	if bytes > mostBytes {
+		return nil, fault.InField(fault.InputTooLong, "input",
+			"input has %d bytes of text; at most %d are tokenized at once.", bytes, mostBytes)
 	}
 	return &TokenizeRequest{
 		Tokenize:    &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},

@@ -125,7 +125,8 @@ func TestDecodeEmbeddingsRefuses(t *testing.T) {
 }
 
 func TestDecodeTokenize(t *testing.T) {
-	got, err := DecodeTokenize([]byte(`{"model":"m","input":["a","b"]}`))
+	const most = 5
+	got, err := DecodeTokenize([]byte(`{"model":"m","input":["a","b"]}`), most)
 	if err != nil || !proto.Equal(got.Tokenize, &inferencev1.TokenizeRequest{Model: "m", Texts: []string{"a", "b"}}) || got.SingleInput {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -142,10 +143,85 @@ func TestDecodeTokenize(t *testing.T) {
 		{`{"model":"m","input":"a","truncate":true}`, fault.UnsupportedParameter, "truncate"},
 	}
 	for _, c := range cases {
-		_, err := DecodeTokenize([]byte(c.body))
+		_, err := DecodeTokenize([]byte(c.body), most)
 		if got := fault.Of(err); got.Reason != c.reason || got.Param != c.param {
 			t.Errorf("%s: got %v", c.body, got)
 		}
+	}
+}
+
+// TestInputsAreCountedWhileTheyAreRead holds what a body of megabytes may cost before the hot path judges its inputs.
+func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
+	decoders := map[string]func(body []byte) error{
+		"embeddings": func(body []byte) error { _, err := DecodeEmbeddings(body); return err },
+		"tokenize":   func(body []byte) error { _, err := DecodeTokenize(body, 1); return err },
+		"moderation": func(body []byte) error { _, err := DecodeModeration(body, "m"); return err },
+		"completion": func(body []byte) error { _, err := DecodeCompletion(body); return err },
+	}
+	for _, c := range []struct{ decoder, before, entry, param string }{
+		{"embeddings", `{"model":"m","input":`, `""`, "input"},
+		{"embeddings", `{"model":"m","tokenizer":"m","input":`, `[7]`, "input"},
+		{"embeddings", `{"model":"m","tokenizer":"m","input":`, `[]`, "input"},
+		{"tokenize", `{"model":"m","input":`, `""`, "input"},
+		{"moderation", `{"input":`, `""`, "input"},
+		{"moderation", `{"input":`, `{"type":"text","text":""}`, "input"},
+		{"completion", `{"model":"m","prompt":`, `""`, "prompt"},
+		{"completion", `{"model":"m","tokenizer":"m","prompt":`, `[7]`, "prompt"},
+	} {
+		most := c.before + "[" + c.entry + strings.Repeat(","+c.entry, mostInputs-1)
+		err := decoders[c.decoder]([]byte(most + "]}"))
+		if c.decoder == "completion" { // which has one prompt, and says how many there are
+			checkRefusal(t, refusal{c.decoder + c.entry, fault.TooManyInputs, c.param, "65536 entries"}, err)
+		} else if err != nil {
+			t.Errorf("%s of %s: %v", c.decoder, c.entry, err)
+		}
+		// What follows is not even read.
+		refused := refusal{c.decoder + c.entry, fault.TooManyInputs, c.param, c.param + " has more than 65536 entries"}
+		checkRefusal(t, refused, decoders[c.decoder]([]byte(most+","+c.entry+",?")))
+	}
+}
+
+func TestTokenIDsOfOneInputAreNotCounted(t *testing.T) {
+	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", mostInputs) + `]}`
+	got, err := DecodeEmbeddings([]byte(body))
+	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != mostInputs+1 {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestEntriesAreNotNamed holds that what names an entry in errors is not made without one: it costs more than the entry.
+func TestEntriesAreNotNamed(t *testing.T) {
+	for _, c := range []struct {
+		name, entry string
+		most        float64 // allocations for each of many entries
+	}{
+		{"token ids", "7", 0.01},
+		{"lists of token ids", "[7]", 4.1}, // its ids, and three messages of the contract
+		{"texts", `"a"`, 3.1},              // its characters, and two messages of the contract
+	} {
+		const entries = 10_000
+		body := []byte(`{"model":"m","input":[` + c.entry + strings.Repeat(","+c.entry, entries-1) + `],"tokenizer":"m"}`)
+		allocations := testing.AllocsPerRun(10, func() {
+			if _, err := DecodeEmbeddings(body); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocations > c.most*entries {
+			t.Errorf("%s: %.2f allocations for each", c.name, allocations/entries)
+		}
+	}
+}
+
+func TestDecodeTokenizeBoundsItsTexts(t *testing.T) {
+	const most = 5
+	for _, body := range []string{`"abcde"`, `["ab","é","c"]`, `"\u00e9\u00e9c"`} {
+		if _, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	for _, body := range []string{`"abcdef"`, `["ab","é","cd"]`, `"\u00e9\u00e9cd"`} {
+		_, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most)
+		checkRefusal(t, refusal{body, fault.InputTooLong, "input", "input has 6 bytes of text; at most 5"}, err)
 	}
 }
 

@@ -70,8 +70,9 @@ func (ex *exchange) recoverPanic() {
 		ex.fail(cause)
 		return
 	}
-	ex.failure = cause
-	panic(http.ErrAbortHandler) // half a reply is out: the client must see that it is broken
+	// Half a reply is out, with another status: log and metrics must say that it failed, and the client must see it.
+	ex.status, ex.failure = http.StatusInternalServerError, cause
+	panic(http.ErrAbortHandler)
 }
 
 func (ex *exchange) header() http.Header { return ex.writer.Header() }

@@ -52,7 +52,7 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 	if err != nil {
 		return fault.InternalError(err)
 	}
-	progress.end(done)
+	progress.end(done, progress.phases(done.GetTimings()))
 	ex.reply(http.StatusOK, body)
 	return nil
 }
@@ -91,10 +91,10 @@ func (t *tally) phases(timings *inferencev1.GenerateTimings) []openai.Phase {
 }
 
 // end takes the hot path's sum, which is what is charged.
-func (t *tally) end(done *inferencev1.GenerateDone) {
+func (t *tally) end(done *inferencev1.GenerateDone, phases []openai.Phase) {
 	t.done, t.ex.model = done, t.model
 	t.ex.tokens = uint64(done.GetPromptTokens()) + uint64(done.GetCompletionTokens())
-	t.ex.phases = t.phases(done.GetTimings())
+	t.ex.phases = phases
 }
 
 // note leaves what is known at the end, be it a broken one.

@@ -78,7 +78,7 @@ func (s *Server) tokenize(ex *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	request, err := openai.DecodeTokenize(body)
+	request, err := openai.DecodeTokenize(body, engine.MostBytesToTokenize)
 	if err != nil {
 		return err
 	}

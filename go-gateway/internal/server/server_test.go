@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -281,11 +282,37 @@ func TestAPanicIsOneRequestsError(t *testing.T) {
 	if got, err := http.Get(panicky + "/silent"); err != nil || g.read(got).status != 500 {
 		t.Errorf("a handler without a reply: %v, %v", got, err)
 	}
-	if got, err := http.Get(panicky + "/late"); err == nil {
+	late, err := http.NewRequest(http.MethodPost, panicky+"/late", nil) // a GET would be repeated by the client
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.Header.Set("X-Request-Id", "late")
+	if got, err := http.DefaultClient.Do(late); err == nil {
 		got.Body.Close()
 		t.Error("a reply that broke off looks whole")
 	}
+	line = g.accessLine("late")
+	if line["level"] != "ERROR" || line["status"] != 500.0 || !strings.Contains(fmt.Sprint(line["cause"]), "too late") {
+		t.Errorf("logged as %v", line)
+	}
+	if counted := `gateway_requests_total{reason="INTERNAL",route="/late",status="500"} 1`; !strings.Contains(g.scrape(), counted) {
+		t.Errorf("%s is missing from:\n%s", counted, g.scrape())
+	}
 	g.eventually("no request in flight", func() bool { return strings.Contains(g.scrape(), "gateway_inflight_requests 0") })
+}
+
+func TestTextsWhoseTokensWouldNotFitAreNotTokenized(t *testing.T) {
+	g := startGateway(t)
+	body := func(bytes int) string {
+		return `{"model":"` + testkit.ModelName + `","input":["a","` + strings.Repeat("b", bytes-1) + `"]}`
+	}
+	got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize+1))
+	if got.status != 400 || got.err.Code != "context_length_exceeded" || got.err.Param == nil || *got.err.Param != "input" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize)); got.status != http.StatusOK {
+		t.Errorf("at the limit: got %d %.300s", got.status, got.body)
+	}
 }
 
 func TestBase64IsTheHotpathsBytes(t *testing.T) {

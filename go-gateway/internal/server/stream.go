@@ -68,11 +68,12 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *engine.Generati
 	if err != nil {
 		return err
 	}
-	last, err := chunks.AppendDone(nil, done, progress.phases(done.GetTimings()))
+	phases := progress.phases(done.GetTimings())
+	last, err := chunks.AppendDone(nil, done, phases)
 	if err != nil {
-		return fault.InternalError(err)
+		return fault.InternalError(err) // and nothing is charged
 	}
-	progress.end(done)
+	progress.end(done, phases)
 	return events.write(last)
 }
 

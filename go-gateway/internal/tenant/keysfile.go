@@ -115,7 +115,8 @@ func readKeys(path string) ([]KeyRecord, error) {
 	return content.Keys, errors.Join(faults...)
 }
 
-// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash.
+// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash. Who may read the
+// file stays as it was; a new one is its owner's alone.
 func replaceFile(path string, data []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -124,10 +125,36 @@ func replaceFile(path string, data []byte) error {
 	defer os.Remove(temporary.Name()) // gone already when all went well
 	_, err = temporary.Write(data)
 	if err == nil {
+		err = copyAccess(path, temporary)
+	}
+	if err == nil {
 		err = temporary.Sync()
 	}
 	if err := errors.Join(err, temporary.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temporary.Name(), path)
+}
+
+// copyAccess gives a file the owner and mode of the one at path, if there is one.
+func copyAccess(path string, to *os.File) error {
+	old, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fresh, err := to.Stat()
+	if err != nil {
+		return err
+	}
+	had, has := old.Sys().(*syscall.Stat_t), fresh.Sys().(*syscall.Stat_t) // so on all systems that have flock
+	if had.Uid != has.Uid || had.Gid != has.Gid {
+		// First, so that what the mode allows is never allowed to others.
+		if err := to.Chown(int(had.Uid), int(had.Gid)); err != nil {
+			return err
+		}
+	}
+	return to.Chmod(old.Mode())
 }

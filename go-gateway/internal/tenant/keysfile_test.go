@@ -1,10 +1,13 @@
 package tenant
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,6 +49,39 @@ func TestCreateStoresAHashOnly(t *testing.T) {
 	records, err := file.List()
 	if err != nil || len(records) != 1 || records[0].Tenant != "acme" || !records[0].Created.Equal(now) || !records[0].matches(key) {
 		t.Errorf("got %+v, %v", records, err)
+	}
+}
+
+// A gateway may read the file through its group, or be its owner while root makes keys.
+func TestChangesKeepModeAndOwner(t *testing.T) {
+	file := newKeysFile(t)
+	id, _ := keyID(mustCreate(t, file, "acme"))
+	owner := os.Getuid()
+	if owner == 0 {
+		owner = 65532 // only root can give a file away
+	}
+	if err := errors.Join(os.Chown(file.path, owner, -1), os.Chmod(file.path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, file, "acme")
+	checkFile(t, file, 0o640, owner)
+	if err := os.Chmod(file.path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Revoke(id); err != nil {
+		t.Fatal(err)
+	}
+	checkFile(t, file, 0o644, owner)
+}
+
+func checkFile(t *testing.T, file *KeysFile, mode fs.FileMode, owner int) {
+	t.Helper()
+	info, err := os.Stat(file.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.Sys().(*syscall.Stat_t).Uid; info.Mode() != mode || int(got) != owner {
+		t.Errorf("mode %v of user %d, want %v of %d", info.Mode(), got, mode, owner)
 	}
 }
 

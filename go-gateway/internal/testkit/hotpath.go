@@ -49,6 +49,9 @@ type (
 
 func (c Call) canary() bool { return IsCanary(c.Embed) && IsCanary(c.Generate) && IsCanary(c.Classify) }
 
+// maxMessageBytes is the real one's default.
+const maxMessageBytes = 16 << 20
+
 // Hotpath is a hot path without models: it keeps the contract's rules, and its vectors are hashes of the inputs.
 type Hotpath struct {
 	inferencev1.UnimplementedInferenceServiceServer
@@ -75,7 +78,7 @@ func StartHotpath(t testing.TB, address string) *Hotpath {
 	}
 	h := &Hotpath{
 		Address: listener.Addr().String(), Health: health.NewServer(), models: []*inferencev1.Model{Model()},
-		server: grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second})),
+		server: grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second})),
 	}
 	inferencev1.RegisterInferenceServiceServer(h.server, h)
 	inferencev1.RegisterModelServiceServer(h.server, h)
