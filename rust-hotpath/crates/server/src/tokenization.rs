@@ -107,7 +107,7 @@ impl Tokenization {
         self.run_apart(turn, bytes, work).await
     }
 
-    /// Runs `work` as that of a long text.
+    /// Runs `work` as that of a long text. If its caller goes away before it begins, it does not.
     ///
     /// # Errors
     /// Those of `work`.
@@ -122,6 +122,7 @@ impl Tokenization {
         let thread = self.threads.clone().next(turn, bytes).await;
         let working = spawn_blocking(move || {
             let _thread = thread; // held until the work is over, whether or not somebody waits
+            caller.check()?;
             work(&caller)
         });
         working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
@@ -401,5 +402,24 @@ mod tests {
         } // the caller goes away
         let_it_go_on.send(()).unwrap();
         assert_eq!(arrives(&told).unwrap(), Err(Error::Cancelled));
+    }
+
+    /// All threads of this runtime are busy with something else when the work is given to one.
+    #[test]
+    fn work_for_nobody_does_not_begin() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+            let (let_it_go_on, may_go_on) = mpsc::channel();
+            let elsewhere = spawn_blocking(move || arrives(&may_go_on));
+            let (runs, ran) = mpsc::channel();
+            let mut work = Box::pin(tokenization.run(&turn, LONG, move |_| Ok(runs.send(()).is_ok())));
+            assert!(poll!(&mut work).is_pending());
+            drop(work);
+            let_it_go_on.send(()).unwrap();
+            assert_eq!(elsewhere.await.unwrap(), Ok(()));
+            assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
+            assert!(ran.try_recv().is_err());
+        });
     }
 }
