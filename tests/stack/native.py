@@ -162,7 +162,7 @@ class NativeStack:
         self.keys = demo_keys(keys, self.folder / "demo-keys.json")
 
     def wait_hotpath_ready(self) -> None:
-        """Wait until the hot path serves every model."""
+        """Wait until the hot path serves, and no model of it is still loading."""
 
         def serving() -> bool:
             self.check_alive()

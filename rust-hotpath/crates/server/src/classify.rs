@@ -25,7 +25,7 @@ impl Inference {
         let (texts, owner) = (request.texts, embedder.texts.clone());
         let bytes = texts.iter().map(String::len).sum();
         let tokenizing = move |caller: &_| windows(&owner, &texts, caller);
-        let windows = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let windows = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let token_counts = windows.iter().map(|of_text| count(of_text.iter().map(Vec::len).sum()));
         let token_counts = token_counts.collect::<Result<_, _>>()?;
         let counts: Vec<usize> = windows.iter().map(Vec::len).collect();

@@ -19,7 +19,7 @@ use crate::{
     metrics::{Generated, Metrics, Outcome},
     models::serving::Serving,
     requests::{
-        self,
+        self, Turn,
         generate::{self, Prompt, Wanted},
     },
     tokenization::Caller,
@@ -45,11 +45,11 @@ impl Inference {
         let (owner, field) = (serving.clone(), prompt.field());
         let bytes = prompt.bytes();
         let tokenizing = move |_: &Caller| ids(&owner, prompt);
-        let prompt = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let limit = generator.engine.limits().longest(turn.class, choices);
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
-        let format = call.within_deadline(self.format(&serving, wanted)).await?;
+        let format = call.within_deadline(self.format(&turn, &serving, wanted)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
@@ -63,20 +63,25 @@ impl Inference {
     }
 
     /// What the text must parse as, ready to be followed.
-    async fn format(&self, serving: &Arc<Serving>, wanted: Option<Wanted>) -> Result<Option<Format>, Error> {
+    async fn format(
+        &self,
+        turn: &Turn,
+        serving: &Arc<Serving>,
+        wanted: Option<Wanted>,
+    ) -> Result<Option<Format>, Error> {
         let schema = match wanted {
             None => return Ok(None),
             Some(Wanted::JsonObject) => return Ok(Some(serving.generator()?.formats.json_object())),
             Some(Wanted::JsonSchema(schema)) => schema,
         };
-        let owner = serving.clone();
+        let (owner, bytes) = (serving.clone(), schema.len());
         // A short schema may take as long as a long one.
         let compiling = move |_: &Caller| {
             let format = owner.generator()?.formats.json_schema(&schema);
             let refused = |invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"));
             format.map(Some).map_err(refused)
         };
-        self.tokenization.run_apart(compiling).await
+        self.tokenization.run_apart(turn, bytes, compiling).await
     }
 }
 

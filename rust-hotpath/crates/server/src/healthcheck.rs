@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 /// Longer than any answer takes, shorter than the time that container engines give a check by default.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Whether every model of the process that listens at this address serves.
+/// Whether the process that listens at this address serves: a model does, and none is still loading.
 ///
 /// # Errors
 /// Says why not.

@@ -17,7 +17,7 @@ use crate::{
     generate::Replies,
     metrics::{Metrics, Outcome},
     models::{Models, embedding::Embedder},
-    requests::{self, Input},
+    requests::{self, Input, Turn},
     tokenization::{self, Tokenization},
 };
 
@@ -70,7 +70,7 @@ impl Inference {
 
         let (owner, truncate, bytes) = (embedder.texts.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
-        let tokenized = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let tokenized = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let token_counts = tokenized.ids.iter().map(|ids| count(ids.len())).collect::<Result<_, _>>()?;
         let tokenize = call.started.elapsed();
 
@@ -108,7 +108,8 @@ impl Inference {
         let bytes = request.texts.iter().map(String::len).sum();
         let texts = serving.texts()?;
         let tokenizing = move |caller: &_| tokenization::tokens(&texts, &request.texts, caller);
-        let texts = call.within_deadline(self.tokenization.run(bytes, tokenizing)).await?;
+        let turn = Turn::of_no_key();
+        let texts = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }
 }

@@ -45,7 +45,7 @@ async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
 }
 
 async fn ready(State(operations): State<Operations>) -> StatusCode {
-    if operations.models.all_ready() && !operations.draining.is_cancelled() {
+    if operations.models.are_ready() && !operations.draining.is_cancelled() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

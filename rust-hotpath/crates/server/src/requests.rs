@@ -21,6 +21,14 @@ pub struct Turn {
     pub key: Arc<str>,
 }
 
+impl Turn {
+    /// That of requests that name no key: they share one.
+    #[must_use]
+    pub fn of_no_key() -> Self {
+        Self { class: Class::Interactive, key: "".into() }
+    }
+}
+
 /// One thing to embed; neither is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {

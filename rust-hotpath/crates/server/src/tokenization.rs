@@ -1,12 +1,20 @@
 //! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up. What else
-//! takes long before a request can be queued uses the same threads.
+//! takes long before a request can be queued uses the same threads. Keys take turns at them, as in the queues that follow.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hotpath_contract::inference::v1::TokenizedText;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use hotpath_scheduler::{
+    Class,
+    turns::{Queued, Turns},
+};
+use tokio::{sync::oneshot, task::spawn_blocking};
 
-use crate::{error::Error, models::serving::Texts, requests::Input};
+use crate::{
+    error::Error,
+    models::serving::Texts,
+    requests::{Input, Turn},
+};
 
 /// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
 /// thread and back costs some tens of microseconds.
@@ -15,8 +23,39 @@ const AT_ONCE_BYTES: usize = 4096;
 /// Runs tokenization.
 #[derive(Debug)]
 pub struct Tokenization {
-    threads: Arc<Semaphore>,
+    threads: Arc<Threads>,
 }
+
+/// The threads for what takes long, and who waits for one.
+#[derive(Debug)]
+struct Threads(Mutex<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    /// Threads that nobody has. While there is one, nobody waits.
+    free: usize,
+    interactive: Turns<Waiter>,
+    batch: Turns<Waiter>,
+}
+
+/// One who waits for a thread.
+#[derive(Debug)]
+struct Waiter {
+    bytes: usize,
+    gives: oneshot::Sender<Thread>,
+}
+
+/// A waiter's place in the queue, which it leaves with this.
+#[derive(Debug)]
+struct Place<'a> {
+    threads: &'a Threads,
+    turn: &'a Turn,
+    given: oneshot::Receiver<Thread>,
+}
+
+/// A thread that one request has. Whatever becomes of that, the thread goes to the next in turn with this.
+#[derive(Debug)]
+struct Thread(Arc<Threads>);
 
 /// Who waits for the result.
 #[derive(Debug)]
@@ -45,7 +84,10 @@ impl Tokenization {
     /// Long texts use up to this many threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { threads: Arc::new(Semaphore::new(threads)) }
+        // The least that a waiter counts as: longer turns would serve batches, and there are none here.
+        let turns = || Turns::new(AT_ONCE_BYTES);
+        let queue = Queue { free: threads, interactive: turns(), batch: turns() };
+        Self { threads: Arc::new(Threads(Mutex::new(queue))) }
     }
 
     /// Runs `work` on a text of some bytes. Work whose caller is gone should end early; until it does, it counts as running.
@@ -54,6 +96,7 @@ impl Tokenization {
     /// Those of `work`.
     pub async fn run<T: Send + 'static>(
         &self,
+        turn: &Turn,
         bytes: usize,
         work: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -61,25 +104,91 @@ impl Tokenization {
             let here = Arc::new(());
             return work(&Caller(Arc::downgrade(&here)));
         }
-        self.run_apart(work).await
+        self.run_apart(turn, bytes, work).await
     }
 
-    /// Runs `work` as that of a long text.
+    /// Runs `work` as that of a long text. If its caller goes away before it begins, it does not.
     ///
     /// # Errors
     /// Those of `work`.
     pub async fn run_apart<T: Send + 'static>(
         &self,
+        turn: &Turn,
+        bytes: usize,
         work: impl FnOnce(&Caller) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let here = Arc::new(());
         let caller = Caller(Arc::downgrade(&here));
-        let permit = self.threads.clone().acquire_owned().await;
+        let thread = self.threads.clone().next(turn, bytes).await;
         let working = spawn_blocking(move || {
-            let _permit = permit; // held until the work is over, whether or not somebody waits
+            let _thread = thread; // held until the work is over, whether or not somebody waits
+            caller.check()?;
             work(&caller)
         });
         working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
+    }
+}
+
+impl Threads {
+    /// A thread, once it is this turn's.
+    async fn next(self: Arc<Self>, turn: &Turn, bytes: usize) -> Thread {
+        let (gives, given) = oneshot::channel();
+        let mut place = {
+            let mut queue = self.queue();
+            if queue.free > 0 {
+                queue.free -= 1;
+                return Thread(self.clone());
+            }
+            queue.turns(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
+            Place { threads: &self, turn, given }
+        };
+        (&mut place.given).await.expect("a waiter whose place is kept stays until it gives a thread")
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that holds the lock leaves it half changed, so a panic elsewhere does no harm to what it guards.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn turns(&mut self, class: Class) -> &mut Turns<Waiter> {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Batch => &mut self.batch,
+        }
+    }
+
+    /// Takes who is next in turn out of the queue, for a thread that nobody has any more.
+    fn next(&mut self) -> Option<Waiter> {
+        let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
+        let next = turns.take(1).pop(); // a batch of 1 byte is one waiter
+        self.free += usize::from(next.is_none());
+        next
+    }
+}
+
+impl Queued for Waiter {
+    /// Its bytes, which take time in proportion. Few bytes of a schema may take as long as many.
+    fn tokens(&self) -> usize {
+        self.bytes.max(AT_ONCE_BYTES)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.given.close(); // a thread that was given before is dropped with it
+        self.threads.queue().turns(self.turn.class).remove(&self.turn.key, |waiter| waiter.gives.is_closed());
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let next = self.0.queue().next();
+        if let Some(waiter) = next {
+            // Who left just now gives it back, and it is dropped once more: without the lock, which that takes.
+            let _ = waiter.gives.send(Self(self.0.clone()));
+        }
     }
 }
 
@@ -137,51 +246,150 @@ pub fn tokens(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<Token
 mod tests {
     use std::{sync::mpsc, time::Duration};
 
+    use futures_util::{future::join_all, poll};
+    use hotpath_scheduler::Class::{Batch, Interactive};
+    use tokio::time::timeout;
+
     use super::*;
+
+    impl Tokenization {
+        fn free(&self) -> usize {
+            self.threads.queue().free
+        }
+
+        /// Of those that are [`LONG`].
+        fn waiting(&self) -> usize {
+            let queue = self.threads.queue();
+            (queue.interactive.tokens() + queue.batch.tokens()) / LONG
+        }
+    }
 
     const LIMIT: Duration = Duration::from_secs(30);
     const LONG: usize = AT_ONCE_BYTES + 1;
+    const LONGEST: usize = 8 << 20;
 
     fn arrives<T>(channel: &mpsc::Receiver<T>) -> Result<T, Error> {
         channel.recv_timeout(LIMIT).map_err(|error| Error::Internal { cause: error.to_string() })
     }
 
+    fn turn(class: Class, key: &str) -> Turn {
+        Turn { class, key: key.into() }
+    }
+
     /// The runtime of this test has one thread: a long text that took it would keep the short one from running.
     #[tokio::test]
     async fn a_long_text_does_not_hold_up_a_short_one() {
-        let tokenization = Tokenization::new(1);
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
         let (short_ran, short_runs) = mpsc::channel();
-        let long = tokenization.run(LONG, move |_| arrives(&short_runs));
-        let short = tokenization.run(AT_ONCE_BYTES, move |_| Ok(short_ran.send(()).is_ok()));
+        let long = tokenization.run(&turn, LONG, move |_| arrives(&short_runs));
+        let short = tokenization.run(&turn, AT_ONCE_BYTES, move |_| Ok(short_ran.send(()).is_ok()));
         let (long, short) = tokio::join!(long, short);
         assert_eq!((long, short), (Ok(()), Ok(true)));
     }
 
     #[tokio::test]
     async fn long_texts_use_no_more_threads_than_allowed() {
-        let tokenization = Tokenization::new(1);
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
         let (first_runs, first_ran) = mpsc::channel();
         let (let_first_end, first_may_end) = mpsc::channel();
-        let first = tokenization.run(LONG, move |_| {
+        let first = tokenization.run(&turn, LONG, move |_| {
             let _ = first_runs.send(());
             arrives(&first_may_end)
         });
-        let second = tokenization.run(LONG, move |_| Ok(first_ran.try_recv().is_ok()));
+        let second = tokenization.run(&turn, LONG, move |_| Ok(first_ran.try_recv().is_ok()));
         let meanwhile = async {
             tokio::task::yield_now().await;
-            assert_eq!(tokenization.threads.available_permits(), 0);
+            assert_eq!(tokenization.free(), 0);
             let_first_end.send(()).unwrap();
         };
         let (first, second, ()) = tokio::join!(first, second, meanwhile);
         assert_eq!((first, second), (Ok(()), Ok(true)), "the second ran after the first");
+        assert_eq!(tokenization.free(), 1);
+    }
+
+    /// The keys of long texts in the order in which they run, if they come while the only thread is busy.
+    async fn order(texts: &[(Class, &'static str, usize)]) -> Vec<&'static str> {
+        let tokenization = Tokenization::new(1);
+        let (let_first_end, first_may_end) = mpsc::channel();
+        let busy = turn(Interactive, texts[0].1);
+        let first = tokenization.run(&busy, LONG, move |_| arrives(&first_may_end));
+        let (runs, ran) = mpsc::channel();
+        let rest = texts.iter().map(|&(class, key, bytes)| {
+            let (tokenization, runs) = (&tokenization, runs.clone());
+            async move { tokenization.run_apart(&turn(class, key), bytes, move |_| Ok(runs.send(key).is_ok())).await }
+        });
+        let (first, rest, sent) = tokio::join!(first, join_all(rest), async { let_first_end.send(()) });
+        assert_eq!((first, rest, sent), (Ok(()), vec![Ok(true); texts.len()], Ok(())));
+        ran.try_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn keys_take_turns() {
+        let (a, b) = ((Interactive, "a", LONG), (Interactive, "b", LONG));
+        assert_eq!(order(&[a, a, a, b]).await, ["a", "b", "a", "a"]);
+        assert_eq!(order(&[a, a, a, b, b]).await, ["a", "b", "a", "b", "a"]);
+        let longest = (Interactive, "a", LONGEST);
+        assert_eq!(order(&[longest, longest, b, b, b]).await, ["b", "b", "b", "a", "a"], "turns go by bytes");
+        let schema = (Interactive, "a", 1);
+        assert_eq!(order(&[schema, schema, schema, b]).await, ["a", "a", "b", "a"], "a few bytes count as a turn");
+    }
+
+    #[tokio::test]
+    async fn interactive_work_goes_before_batch_work() {
+        let (batch, interactive) = ((Batch, "a", LONG), (Interactive, "b", LONGEST));
+        assert_eq!(order(&[batch, batch, interactive, interactive]).await, ["b", "b", "a", "a"]);
+    }
+
+    /// A caller may go while it waits, and after it was given a thread that it does not know of yet.
+    #[tokio::test]
+    async fn who_goes_away_leaves_the_queue_and_takes_no_thread_along() {
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (let_first_end, first_may_end) = mpsc::channel();
+        let mut first = Box::pin(tokenization.run(&turn, LONG, move |_| arrives(&first_may_end)));
+        let waiting = || Box::pin(tokenization.run(&turn, LONG, |_| Ok(())));
+        let (mut leaves, mut given, mut stays) = (waiting(), waiting(), waiting());
+        assert!(poll!(&mut first).is_pending());
+        for waiting in [&mut leaves, &mut given, &mut stays] {
+            assert!(poll!(waiting).is_pending());
+        }
+        assert_eq!(tokenization.waiting(), 3);
+        drop(leaves);
+        assert_eq!(tokenization.waiting(), 2);
+
+        let_first_end.send(()).unwrap();
+        assert_eq!(first.await, Ok(()));
+        assert_eq!((tokenization.free(), tokenization.waiting()), (0, 1), "the thread was given to one who waited");
+        drop(given);
+        assert_eq!((tokenization.free(), tokenization.waiting()), (0, 0), "and then to the next one");
+        assert_eq!(timeout(LIMIT, stays).await, Ok(Ok(())));
+        assert_eq!(tokenization.free(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_is_given_to_one_who_left_just_then_comes_back() {
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (gives, _) = oneshot::channel();
+        tokenization.threads.queue().turns(turn.class).push(&turn.key, [Waiter { bytes: LONG, gives }]);
+        assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
+        assert_eq!((tokenization.free(), tokenization.waiting()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_no_thread() {
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let panics = tokenization.run(&turn, LONG, |_| -> Result<(), Error> { panic!("as a fault would") });
+        let next = tokenization.run(&turn, LONG, |_| Ok(()));
+        let (panicked, next) = timeout(LIMIT, async { tokio::join!(panics, next) }).await.unwrap();
+        assert!(matches!(&panicked, Err(Error::Internal { .. })), "{panicked:?}");
+        assert_eq!((next, tokenization.free()), (Ok(()), 1));
     }
 
     #[tokio::test]
     async fn work_learns_that_its_caller_is_gone() {
-        let tokenization = Tokenization::new(1);
+        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
         let (let_it_go_on, may_go_on) = mpsc::channel();
         let (tells, told) = mpsc::channel();
-        let work = tokenization.run(LONG, move |caller| {
+        let work = tokenization.run(&turn, LONG, move |caller| {
             let _ = tells.send(caller.check());
             arrives(&may_go_on)?;
             let _ = tells.send(caller.check());
@@ -189,10 +397,29 @@ mod tests {
         });
         {
             let mut work = Box::pin(work);
-            assert!(futures_util::poll!(&mut work).is_pending());
+            assert!(poll!(&mut work).is_pending());
             assert_eq!(arrives(&told).unwrap(), Ok(()));
         } // the caller goes away
         let_it_go_on.send(()).unwrap();
         assert_eq!(arrives(&told).unwrap(), Err(Error::Cancelled));
+    }
+
+    /// All threads of this runtime are busy with something else when the work is given to one.
+    #[test]
+    fn work_for_nobody_does_not_begin() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+            let (let_it_go_on, may_go_on) = mpsc::channel();
+            let elsewhere = spawn_blocking(move || arrives(&may_go_on));
+            let (runs, ran) = mpsc::channel();
+            let mut work = Box::pin(tokenization.run(&turn, LONG, move |_| Ok(runs.send(()).is_ok())));
+            assert!(poll!(&mut work).is_pending());
+            drop(work);
+            let_it_go_on.send(()).unwrap();
+            assert_eq!(elsewhere.await.unwrap(), Ok(()));
+            assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
+            assert!(ran.try_recv().is_err());
+        });
     }
 }

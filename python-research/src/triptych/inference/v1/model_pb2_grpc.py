@@ -29,7 +29,8 @@ class ModelServiceStub:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while every model is.
+    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
+    still loading: a model that failed takes no other out of service.
     """
 
     def __init__(self, channel):
@@ -49,7 +50,8 @@ class ModelServiceServicer:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while every model is.
+    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
+    still loading: a model that failed takes no other out of service.
     """
 
     def ListModels(self, request, context):
@@ -80,7 +82,8 @@ class ModelService:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while every model is.
+    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
+    still loading: a model that failed takes no other out of service.
     """
 
     @staticmethod

@@ -117,9 +117,11 @@ impl Models {
         }
     }
 
-    /// Whether every model is ready.
+    /// Whether requests are likely to succeed: at least one model is ready, and none is still loading. One that failed takes
+    /// no other out of service.
     #[must_use]
-    pub fn all_ready(&self) -> bool {
-        self.iter().all(|model| model.now().state == ModelState::Ready)
+    pub fn are_ready(&self) -> bool {
+        let states: Vec<ModelState> = self.iter().map(|model| model.now().state).collect();
+        states.contains(&ModelState::Ready) && !states.contains(&ModelState::Loading)
     }
 }

@@ -6,7 +6,7 @@ use hotpath_contract::inference::v1::{ListModelsRequest, ModelState, model_servi
 use hotpath_testing::MODEL;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::support::{OwnModels, TestServer, config, embed, reason, texts};
+use crate::support::{OwnModels, TestServer, config, embed, http_get, reason, texts};
 
 async fn health(server: &TestServer, service: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: service.to_owned() };
@@ -47,6 +47,7 @@ async fn a_tampered_bundle_is_refused_and_said_so() {
     assert_eq!(reason, "MODEL_NOT_READY");
     assert!(details.retry_info().is_some());
     assert_eq!(health(&server, "").await, ServingStatus::NotServing);
+    assert_eq!(http_get(&server.metrics_url, "/readyz").await.0, 503);
 
     tampered[0] = b'{';
     *tampered.last_mut().unwrap() ^= 1;
@@ -72,5 +73,6 @@ async fn a_model_without_a_folder_fails_alone() {
     assert!(embed(&server.client(), texts(&["a"])).await.is_ok());
     assert_eq!(health(&server, "model/absent").await, ServingStatus::NotServing);
     assert_eq!(health(&server, &format!("model/{MODEL}")).await, ServingStatus::Serving);
-    assert_eq!(health(&server, "").await, ServingStatus::NotServing);
+    assert_eq!(health(&server, "").await, ServingStatus::Serving, "the one that serves goes on doing so");
+    assert_eq!(http_get(&server.metrics_url, "/readyz").await.0, 200);
 }
