@@ -4,6 +4,7 @@ Feeds are prepared beforehand, so nothing but `session.run` is timed; `OneText` 
 """
 
 import pathlib
+import random
 import statistics
 import threading
 import time
@@ -62,6 +63,8 @@ def best_schedule(
 ) -> tuple[str, list[Feed]]:
     """The name and the feeds of the fastest schedule in the median of some rounds, one thread for each session."""
     feeds = {name: [pack(batch) for batch in schedule(texts)] for name, schedule in SCHEDULES.items()}
+    for some in feeds.values():
+        random.Random(1).shuffle(some)  # so that texts of all lengths have their share in a part of a pass
     speeds: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in range(rounds):
         for name, found in speeds.items():
