@@ -19,7 +19,7 @@ GO_MODULE ?=
 
 .PHONY: help
 help: ## This list
-	@sed -nE 's/^([a-z][a-z-]*):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z][a-z0-9-]*):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 # ---- use it
 
@@ -100,7 +100,7 @@ clean: ## Remove what make made
 .PHONY: build
 build: .venv/.installed ## Build the gateway and the hot path
 	cd go-gateway && go build -trimpath -o bin/gateway ./cmd/gateway
-	cd rust-hotpath && cargo build --release --locked --quiet
+	cd rust-hotpath && cargo build --release --locked
 
 # What exports: a change of it may change the models. The command itself knows whether it does.
 EXPORTER := $(shell find python-research/src/triptych_research -name '*.py' -o -name '*.txt' -o -name '*.json')

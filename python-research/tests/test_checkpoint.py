@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
+from test_tensors import write_bfloat16
 
 from triptych_research.checkpoint import Checkpoint, CheckpointError, load
 from triptych_research.sources import Folder, SourceError
@@ -51,6 +52,18 @@ def test_half_precision_and_a_prefix_are_read(folder: pathlib.Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
 
 
+def test_bfloat16_is_read(folder: pathlib.Path) -> None:
+    tensors = load(write_bfloat16(folder, tiny.tensors())).tensors
+    for name, values in tiny.tensors().items():
+        np.testing.assert_allclose(tensors[name], values, rtol=2**-7)
+
+
+def test_integers_are_no_matter_where_nobody_reads_them(folder: pathlib.Path) -> None:
+    positions = {"embeddings.position_ids": np.arange(48)[None]}
+    safetensors.numpy.save_file({**tiny.tensors(), **positions}, folder / "model.safetensors")
+    assert load_folder(folder).tensors.keys() == tiny.tensors().keys()
+
+
 @pytest.mark.parametrize(
     ("file", "change", "complaint"),
     [
@@ -62,6 +75,7 @@ def test_half_precision_and_a_prefix_are_read(folder: pathlib.Path) -> None:
         ("config.json", {"num_hidden_layers": 0}, "config.json: num_hidden_layers: 0 is not positive"),
         ("config.json", {"num_attention_heads": 5}, "config.json: num_attention_heads: 5 does not divide 32"),
         ("config.json", {"layer_norm_eps": "1e-12"}, "config.json: layer_norm_eps: expected float"),
+        ("config.json", {"vocab_size": 20_000_000}, "weights are 2.56 GB in float32; a graph holds at most 2.15 GB"),
         ("config.json", {"vocab_size": 50}, "model.safetensors: embeddings.word_embeddings.weight: shape is "),
         ("config.json", {"intermediate_size": 128}, "model.safetensors: encoder.layer.0.intermediate.dense"),
         ("config.json", {"num_hidden_layers": 1}, "model.safetensors: encoder.layer.1.attention.output.LayerNorm.bias"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -204,6 +205,30 @@ def test_a_folder_with_a_decoder_becomes_a_bundle(
     shown = run("show", "chatty")
     assert '"PRECISION_INT8_BLOCK"' in shown
     assert '"tokens_per_second"' in shown
+
+
+@pytest.mark.parametrize("task", ["embedding", "generation"])
+@pytest.mark.parametrize(
+    ("kept", "complaint"),
+    [
+        ("model.safetensors", "a graph holds at most 2.15 GB"),
+        ("model.safetensors.index.json", "a single model.safetensors is needed"),
+    ],
+)
+def test_a_model_that_is_too_large_is_an_error(
+    fail: Fail, tmp_path: pathlib.Path, tiny_folder: pathlib.Path, task: str, kept: str, complaint: str
+) -> None:
+    folder = tmp_path / "large"
+    if task == "embedding":
+        shutil.copytree(tiny_folder, folder)
+    else:
+        folder.mkdir()
+        tiny_decoder.write_folder(folder, tiny_decoder.dense_weights())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 20_000_000}))
+    (folder / "model.safetensors").rename(folder / kept)
+    origin = ("--from", f"file:{folder}", "--license", "MIT", "--owner", "me", "--cache", str(CACHE))
+    assert complaint in fail("export", "large", *origin, "--task", task)
 
 
 def test_a_decoder_is_no_encoder(fail: Fail, tmp_path: pathlib.Path) -> None:

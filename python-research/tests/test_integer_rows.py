@@ -1,7 +1,6 @@
 """What 8-bit rows promise in numbers."""
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from triptych_research.integer_rows import (
     quantize_rows,
     smoothing_factors,
 )
+from triptych_research.sessions import open_session
 
 WEIGHTS = arrays.arrays(np.float32, (8, 5), elements=st.floats(-100, 100, width=32))
 INPUTS, OUTPUTS = 64, 48
@@ -56,7 +56,7 @@ def run(x: np.ndarray, weight: np.ndarray, fine: bool) -> np.ndarray:
     model = graph.model(
         [("x", TensorProto.FLOAT, ("rows", INPUTS))], [("y", TensorProto.FLOAT, ("rows", weight.shape[1]))]
     )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     y: np.ndarray = session.run(None, {"x": x})[0]
     return y
 

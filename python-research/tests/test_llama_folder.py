@@ -1,13 +1,18 @@
 """Checkpoint folders: weights as they are, and a clear word about what is not supported."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_decoder as tiny
+from safetensors.numpy import load_file
+from test_tensors import write_bfloat16
 
 from triptych_research.decoder import llama_folder
+from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import WEIGHTS
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -19,6 +24,22 @@ def test_weights_and_config_come_back(tmp_path: Path, tied: bool) -> None:
     for expected, actual in zip(written.decoder_layers, back.decoder_layers, strict=True):
         for name, values in vars(expected).items():
             np.testing.assert_array_equal(getattr(actual, name), values, err_msg=name)
+
+
+def test_bfloat16_is_read(tmp_path: Path) -> None:
+    written = tiny.dense_weights()
+    tiny.write_folder(tmp_path, written)
+    tensors = load_file(tmp_path / WEIGHTS)
+    back = llama_folder.read_weights(write_bfloat16(tmp_path, tensors))
+    rounded = (written.embedding.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    np.testing.assert_array_equal(back.embedding, rounded)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_graphs_size_is_known_beforehand(tied: bool) -> None:
+    graph = build(tiny.dense_weights(tied=tied), WeightForm.FP32).graph
+    others = sum(math.prod(tensor.dims) for tensor in graph.initializer) - tiny.CONFIG.graph_weights(tied)
+    assert 0 <= others < 100  # axes and the like
 
 
 @pytest.mark.parametrize(
@@ -49,6 +70,7 @@ def test_what_a_config_may_leave_out_or_say_otherwise(
         ("hidden_size", 63, "hidden_size is 63; it must be a multiple of 32"),
         ("num_attention_heads", 8, "head_dim is 8"),
         ("intermediate_size", 128, r"gate_proj.weight: shape is \(96, 64\), config.json says \(128, 64\)"),
+        ("vocab_size", 10_000_000, r"^640\d{6} weights are 2.56 GB in float32; a graph holds at most 2.15 GB"),
         ("tie_word_embeddings", False, r"model.safetensors: lm_head.weight: missing"),
     ],
 )

@@ -1,5 +1,6 @@
 """Weights come from where they are pinned, or not at all."""
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -97,6 +98,12 @@ def test_a_folder_without_weights_is_refused(tmp_path: pathlib.Path) -> None:
         Folder(tmp_path, "MIT", "somebody").fetch(tmp_path)
 
 
+def test_weights_in_several_files_are_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"several files .* a single model\.safetensors is needed"):
+        Folder(tmp_path, "MIT", "somebody").fetch(tmp_path)
+
+
 @pytest.mark.parametrize(
     "address", ["owner/name", "owner/name@main", f"name@{COMMIT}", f"owner/name@{COMMIT[:-1]}", ""]
 )
@@ -112,7 +119,8 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.startswith(f"/api/models/owner/tiny/tree/{COMMIT}?"):
-            names = (*CHECKPOINT_FILES, "pytorch_model.bin")
+            files = (path for path in self.folder.rglob("*") if path.is_file())
+            names = (*(path.relative_to(self.folder).as_posix() for path in files), "pytorch_model.bin")
             self.answer(json.dumps([{"type": "file", "path": name, "size": 1, "oid": ""} for name in names]).encode())
         elif self.path.startswith(prefix := f"/owner/tiny/resolve/{COMMIT}/"):
             self.answer((self.folder / self.path.removeprefix(prefix)).read_bytes())
@@ -135,17 +143,26 @@ class FakeHub(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def hub(tiny_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A hub on this machine that has the tiny model; yields its address."""
-    handler = type("Handler", (FakeHub,), {"folder": tiny_folder})
+@contextlib.contextmanager
+def hub_with(folder: pathlib.Path) -> Iterator[str]:
+    """Start a hub on this machine that has a folder's files; yields its address."""
+    handler = type("Handler", (FakeHub,), {"folder": folder})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def hub(tiny_folder: pathlib.Path) -> Iterator[str]:
+    """A hub that has the tiny model."""
+    with hub_with(tiny_folder) as address:
+        yield address
 
 
 def test_a_hub_name_is_fetched_at_its_commit(hub: str, tmp_path: pathlib.Path, checkpoint: Checkpoint) -> None:
@@ -154,6 +171,15 @@ def test_a_hub_name_is_fetched_at_its_commit(hub: str, tmp_path: pathlib.Path, c
     assert load(source).tokenizer_json == checkpoint.tokenizer_json
     with pytest.raises(SourceError, match=r"pytorch_model\.bin: no such file"):
         source.read("pytorch_model.bin")  # not fetched: not part of a checkpoint
+
+
+def test_weights_in_several_files_of_a_hub_are_refused_before_they_are_fetched(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "files").mkdir()
+    for name in ("model.safetensors.index.json", "model-00001-of-00002.safetensors"):
+        (tmp_path / "files" / name).write_text("{}")
+    with hub_with(tmp_path / "files") as address, pytest.raises(SourceError, match="weights in several files"):
+        Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=address).fetch(tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("model-0*"))
 
 
 def test_a_hub_that_does_not_know_the_name_is_an_error(hub: str, tmp_path: pathlib.Path) -> None:

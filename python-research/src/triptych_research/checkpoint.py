@@ -4,16 +4,16 @@ Everything is checked here, so that what builds on it need not ask again. Must n
 """
 
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import tokenizers
 
 from triptych_research import json_fields
 from triptych_research.json_fields import CheckpointError as CheckpointError  # what this module raises
 from triptych_research.sources import WEIGHTS, Source
+from triptych_research.tensors import check_size, load_safetensors
 
 # Heads of BertModel that sentence vectors do not use, and a constant that old exporters stored.
 _UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
@@ -131,12 +131,9 @@ def _config(source: Source) -> EncoderConfig:
 
 
 def _tensors(source: Source, config: EncoderConfig) -> dict[str, np.ndarray]:
-    try:
-        stored = safetensors.numpy.load(source.read(WEIGHTS))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{WEIGHTS}: {error}") from error
-    found = {name.removeprefix("bert."): tensor for name, tensor in stored.items()}
     shapes = tensor_shapes(config)
+    check_size(sum(map(math.prod, shapes.values())))
+    found = {name.removeprefix("bert."): tensor for name, tensor in load_safetensors(source).items()}
     for name in sorted(shapes.keys() | found.keys()):
         if name not in found:
             raise CheckpointError(f"{WEIGHTS}: {name}: missing")
@@ -144,7 +141,7 @@ def _tensors(source: Source, config: EncoderConfig) -> dict[str, np.ndarray]:
             raise CheckpointError(f"{WEIGHTS}: {name}: shape is {found[name].shape}, config.json says {shapes[name]}")
         if name not in shapes and name not in _UNUSED:
             raise CheckpointError(f"{WEIGHTS}: {name}: not a tensor of this architecture")
-    return {name: found[name].astype(np.float32) for name in shapes}
+    return {name: found[name].floats() for name in shapes}
 
 
 def _max_tokens(source: Source, config: EncoderConfig) -> int:

@@ -7,9 +7,8 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 
-from triptych_research import cpu
+from triptych_research.sessions import open_session
 
 Batch = Sequence[Sequence[int]]
 Inputs = Mapping[str, np.ndarray]
@@ -67,17 +66,7 @@ class Encoder:
 
     def __init__(self, graph: pathlib.Path | bytes, normalize: bool, threads: int = 1) -> None:
         """Load a graph. `threads` is the number that one run may use."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.enable_mem_pattern = False  # shapes differ from run to run
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # x86 without VNNI multiplies int8 with saturation, which costs as much accuracy again as int8 itself does. The
-        # exact kernels give VNNI's results there; with VNNI they would only be half as fast.
-        exact = "0" if cpu.has_int8_dot_product() else "1"
-        options.add_session_config_entry("session.x64quantprecision", exact)
-        model = graph if isinstance(graph, bytes) else str(graph)
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(graph, threads)
         self._normalize = normalize
 
     def embed(self, batch: Batch) -> np.ndarray:

@@ -19,6 +19,7 @@ import huggingface_hub
 
 PINS = pathlib.Path(__file__).with_name("wheels.txt")
 WEIGHTS = "model.safetensors"
+SHARDS = f"{WEIGHTS}.index.json"  # says which of several files has a tensor
 # What an encoder's checkpoint consists of; a hub repository often holds the same weights in four more formats.
 CHECKPOINT_FILES = (
     "config.json",
@@ -145,7 +146,7 @@ class Hub:
                 repository,
                 revision=commit,
                 cache_dir=cache / "hub",
-                allow_patterns=list(_FILES),
+                allow_patterns=[*_FILES, SHARDS],
                 endpoint=self.endpoint,
             )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
@@ -201,6 +202,8 @@ def _download(pin: _Pin, destination: pathlib.Path) -> pathlib.Path:
 
 
 def _with_weights(uri: str, license: str, owner: str, files: pathlib.Path) -> Source:
+    if not (files / WEIGHTS).is_file() and (files / SHARDS).is_file():
+        raise SourceError(f"{uri}: weights in several files ({SHARDS}) are not supported: a single {WEIGHTS} is needed")
     if not (files / WEIGHTS).is_file():
         raise SourceError(f"{uri}: {WEIGHTS}: no such file")
     return Source(uri, _sha256(files / WEIGHTS), license, owner, files)

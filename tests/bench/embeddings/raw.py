@@ -4,30 +4,21 @@ Feeds are prepared beforehand, so nothing but `session.run` is timed; `OneText` 
 """
 
 import pathlib
+import random
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 from triptych_research.inference import batches, pack
+from triptych_research.sessions import open_session
 
 Texts = Sequence[Sequence[int]]  # token ids
 Feed = Mapping[str, np.ndarray]
 # From short texts on, a batch of this many tokens fills the matrix kernels; longer ones gain nothing (measured).
 BATCH_TOKENS = 112
-
-
-def session(graph: pathlib.Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session as the hot path makes one, with `threads` for one run."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 # What a caller with all texts in hand may do; the best of them is the comparison.
@@ -42,7 +33,7 @@ def texts_per_s(
     graph: pathlib.Path, feeds: Sequence[Feed], texts: int, workers: int, threads: int, duration_s: float
 ) -> float:
     """Run the feeds round and round on `workers` sessions of `threads` threads each; return texts a second."""
-    sessions = [session(graph, threads) for _ in range(workers)]
+    sessions = [open_session(graph, threads) for _ in range(workers)]
     for each in sessions:
         each.run(None, feeds[0])
     lock, position, done = threading.Lock(), 0, [0] * workers
@@ -72,6 +63,8 @@ def best_schedule(
 ) -> tuple[str, list[Feed]]:
     """The name and the feeds of the fastest schedule in the median of some rounds, one thread for each session."""
     feeds = {name: [pack(batch) for batch in schedule(texts)] for name, schedule in SCHEDULES.items()}
+    for some in feeds.values():
+        random.Random(1).shuffle(some)  # so that texts of all lengths have their share in a part of a pass
     speeds: dict[str, list[float]] = {name: [] for name in feeds}
     for _ in range(rounds):
         for name, found in speeds.items():
@@ -85,7 +78,7 @@ class OneText:
 
     def __init__(self, graph: pathlib.Path, tokenizer: pathlib.Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._session = session(graph, 1)
+        self._session = open_session(graph)
 
     def seconds(self, text: str) -> float:
         """Time from the text's characters to its hidden states."""

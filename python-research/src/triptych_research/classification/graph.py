@@ -4,10 +4,10 @@ import pathlib
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from triptych_research.classification.head import Head
 from triptych_research.graph import GraphBuilder
+from triptych_research.sessions import open_session
 
 INPUT, OUTPUT = "embeddings", "scores"
 
@@ -30,10 +30,7 @@ class HeadSession:
     """One session over a head's graph."""
 
     def __init__(self, graph: pathlib.Path | bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        model = graph if isinstance(graph, bytes) else str(graph)
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(graph)
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
         """Return the scores [texts, labels] of vectors [texts, dimensions]."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, take_rows
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.json_fields import CheckpointError
+from triptych_research.tensors import check_size
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def read_config(file: GgufFile) -> DecoderConfig:
 
 
 def read_weights(file: GgufFile) -> DecoderWeights[Matrix]:
-    """All weights; CheckpointError names a tensor that is missing or has another shape than the config says."""
+    """All weights; CheckpointError names a tensor that is missing or is not what the config says, or the size."""
     config = read_config(file)
+    has_head = "output.weight" in file.tensors
+    check_size(config.graph_weights(tied=not has_head))
     query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size
 
@@ -97,7 +100,6 @@ def read_weights(file: GgufFile) -> DecoderWeights[Matrix]:
             down=_matrix(file, f"{block}.ffn_down.weight", hidden, intermediate),
         )
 
-    has_head = "output.weight" in file.tensors
     return DecoderWeights(
         config=config,
         embedding=_matrix(file, "token_embd.weight", vocabulary, hidden),

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-
 from triptych_research import json_fields
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import WEIGHTS, Source
+from triptych_research.tensors import check_size, load_safetensors
 
 CONFIG = "config.json"
 # Settings that would change what the model computes, each with the only value that is supported.
@@ -49,20 +46,18 @@ def read_config(source: Source) -> DecoderConfig:
 
 
 def read_weights(source: Source) -> DecoderWeights[Floats]:
-    """All weights; CheckpointError names a tensor that is missing or has another shape than the config says."""
+    """All weights; CheckpointError names a tensor that is missing or is not what the config says, or the size."""
     config = read_config(source)
     tied = json_fields.read(source, CONFIG).get("tie_word_embeddings", False)
-    try:
-        stored = safetensors.numpy.load(source.read(WEIGHTS))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{WEIGHTS}: {error}") from error
+    check_size(config.graph_weights(tied))
+    stored = load_safetensors(source)
 
     def tensor(name: str, *shape: int) -> Floats:
         if name not in stored:
             raise CheckpointError(f"{WEIGHTS}: {name}: missing")
         if stored[name].shape != shape:
             raise CheckpointError(f"{WEIGHTS}: {name}: shape is {stored[name].shape}, {CONFIG} says {shape}")
-        return stored[name].astype(np.float32)
+        return stored[name].floats()
 
     query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chunks import chunk_plan, largest_chunk
 from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.graph import past_name, present_name
+from triptych_research.sessions import open_session
 
 CPU = "cpu"
 
@@ -24,14 +24,7 @@ class DecoderSession:
     """A graph and `slots` rows of cache with room for `capacity` tokens each."""
 
     def __init__(self, model: Path | bytes, slots: int, capacity: int, threads: int = 1, spin_us: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # Threads that spin without end starve whoever shares the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin_us else "0")
-        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
-        options.enable_mem_pattern = False
-        source = model if isinstance(model, bytes) else str(model)
-        self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(model, threads, spin_us)
         self.slots, self.capacity = slots, capacity
         logits, cache, *_ = self.session.get_outputs()
         self.vocabulary_size = int(logits.shape[1])
@@ -117,7 +110,7 @@ def check_declared_shapes(model: onnx.ModelProto) -> None:
             feeds[value.name] = np.zeros(
                 [sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float32
             )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString())
     for value, result in zip(model.graph.output, session.run(None, feeds), strict=True):
         declared = [sizes.get(axis) if isinstance(axis, str) else axis for axis in _axes(value)]
         if declared != list(result.shape):

@@ -42,6 +42,14 @@ class DecoderConfig:
         if self.head_dim % 16:
             raise CheckpointError(f"head_dim is {self.head_dim}; rotary attention takes multiples of 16")
 
+    def graph_weights(self, tied: bool) -> int:
+        """How many numbers a graph holds, angles among them; `tied`: the embedding serves both ways."""
+        query_rows, kv_rows = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        layer = 2 * query_rows + 2 * kv_rows + 3 * self.intermediate_size + 2  # rows and columns of hidden_size
+        tables = self.vocabulary_size * (1 if tied else 2)
+        angles = self.context_tokens * self.head_dim
+        return (tables + self.layers * layer + 1) * self.hidden_size + angles
+
 
 @dataclass(frozen=True)
 class DecoderLayer(Generic[M_co]):
