@@ -9,6 +9,7 @@ import pathlib
 
 from rich.console import Console
 
+import bench.embeddings.load
 import bench.embeddings.report
 import bench.embeddings.run
 import bench.generation.effort
@@ -35,6 +36,16 @@ def generation(occasion: Occasion, quick: bool, folder: pathlib.Path, console: C
     bench.generation.report.write(results, folder / "benchmarks-generation.md")
 
 
+def allow_connections(console: Console) -> None:
+    """Let the load generator have its connections, or say that it has fewer."""
+    allowed, wanted = bench.embeddings.load.allow_connections(), bench.embeddings.load.CONNECTIONS
+    if allowed < wanted:
+        console.print(
+            f"[yellow]The limit of open files (ulimit -Hn) leaves {allowed} of {wanted} connections: "
+            "further requests wait for one, and their latency counts that."
+        )
+
+
 HALVES = {"embeddings": embeddings, "generation": generation}
 
 
@@ -47,6 +58,7 @@ def main() -> None:
     if arguments.quick and arguments.out == DOCS:
         parser.error("--quick measures nothing worth keeping: choose another --out")
     console = Console()
+    allow_connections(console)
     occasion = machine.now(console)
     for name, measure in HALVES.items():
         if arguments.only in (None, name):

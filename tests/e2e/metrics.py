@@ -16,6 +16,13 @@ def decoding(stack: Stack) -> float:
     return read(stack.hotpath_metrics_url)["hotpath_decoding_rows"]
 
 
+def generations(stack: Stack) -> dict[str, float]:
+    """Generations that the hot path has ended, by what became of them."""
+    text = httpx.get(stack.hotpath_metrics_url, timeout=10).raise_for_status().text
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {entry.labels["outcome"]: entry.value for entry in samples if entry.name == "hotpath_generations_total"}
+
+
 def sum_by_name(text: str) -> dict[str, float]:
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):

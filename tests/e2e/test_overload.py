@@ -1,5 +1,6 @@
 """More work than workers: others are served in their turn, and nothing is queued without bound."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -7,22 +8,23 @@ import httpx
 import openai
 
 from e2e import metrics
-from e2e.load import Load
+from e2e.load import Load, Outcome
 from e2e.vectors import MODEL, embed
 from stack.native import NativeStack
 
 StartNative = Callable[..., NativeStack]
 # Eight clients with lists like this one keep a single worker busy for many seconds.
 FLOOD = ["a text of some ten tokens, of which there are very many"] * 1000
-# A turn of the other tenant's, a noisy machine included. Behind the flood it would be far more.
-PROMPT_S = 1
 
 
 def test_a_flood_of_one_tenant_does_not_hold_up_another(start_native: StartNative) -> None:
     native = start_native(hotpath={"workers": "1", "max-queue-tokens": "1000000"})
     stack = native.describe()
     headers = {"authorization": f"Bearer {stack.keys['globex']}"}
-    with Load(stack, lambda _: {"input": FLOOD}) as flood, httpx.Client(base_url=stack.url, headers=headers) as http:
+    with (
+        Load(stack, lambda _: {"input": FLOOD}) as flood,
+        httpx.Client(base_url=stack.url, headers=headers, timeout=60) as http,
+    ):
         flood.wait_for(200)
         waits = []
         for _ in range(10):
@@ -31,20 +33,26 @@ def test_a_flood_of_one_tenant_does_not_hold_up_another(start_native: StartNativ
             waits.append(time.monotonic() - started)
         flood.wait_for(200, 9)
     slowest = max(outcome.ended - outcome.started for outcome in flood.outcomes)
-    assert slowest > 2 * PROMPT_S, "the flood was no flood, so this test has shown nothing"
-    assert max(waits) < PROMPT_S
+    # The flood's slowest waited behind seven lists. Another tenant's text waits for no list to its end; noise may.
+    assert max(waits) < slowest / 4
 
 
 def test_refusals_are_quick_and_counted(start_native: StartNative) -> None:
     native = start_native(hotpath={"workers": "1", "max-queue-tokens": "600"})
     stack = native.describe()
-    with Load(stack, lambda _: {"input": FLOOD[:30]}) as load:
+    # A list that finds the queue empty is taken, however long; its work is far more than the way here and back.
+    with Load(stack, lambda _: {"input": FLOOD[:400]}) as load:
         load.wait_for(503, 20)
-        load.wait_for(200, 20)
+        load.wait_for(200, 10)
     refused = [outcome for outcome in load.outcomes if outcome.status == 503]
+    served = [outcome for outcome in load.outcomes if outcome.status == 200]
     assert {outcome.error for outcome in refused} == {"queue_full"}
-    assert sorted(outcome.ended - outcome.started for outcome in refused)[len(refused) // 2] < 0.5
+    assert median_s(refused) < median_s(served) / 4
     assert metrics.read(stack.metrics_url)["gateway_requests_total"] >= len(load.outcomes)
+
+
+def median_s(outcomes: list[Outcome]) -> float:
+    return statistics.median(outcome.ended - outcome.started for outcome in outcomes)
 
 
 def test_the_sdk_gets_through_a_full_queue_by_itself(start_native: StartNative) -> None:

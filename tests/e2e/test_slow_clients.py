@@ -65,16 +65,24 @@ def test_a_client_that_does_not_read_holds_nobody_up(start_native: Callable[...,
 
 
 def test_work_of_a_client_that_went_away_is_dropped(start_native: Callable[..., NativeStack]) -> None:
-    native = start_native(hotpath={"workers": "1"})
+    native = start_native(hotpath={"workers": "1", "max-queue-tokens": "1000000"})
     stack = native.describe()
     queued = "hotpath_queued_tokens"
-    with connect(stack) as client:
-        client.sendall(request(stack, big_body(2000)))
-        wait_until("the list being queued", lambda: metric(stack, queued) > 0, 30)
+    body = big_body(2000)
+    headers = {"authorization": f"Bearer {stack.keys['acme']}"}
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as http:
+        started = time.monotonic()
+        reply = http.post("/v1/embeddings", content=body).raise_for_status()
+        whole_s = time.monotonic() - started
+    tokens = reply.json()["usage"]["total_tokens"]
+    with contextlib.ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(connect(stack)).sendall(request(stack, body))
+        wait_until("lists being queued", lambda: metric(stack, queued) > 2 * tokens, 30)
     started = time.monotonic()
-    wait_until("the queue being empty", lambda: metric(stack, queued) == 0, 30)
-    # 2000 texts take one worker several seconds; a queue that is dropped is empty at once.
-    assert time.monotonic() - started < 2
+    wait_until("the queue being empty", lambda: metric(stack, queued) == 0, 60)
+    # What is queued would take more than twice what one list took; a queue that is dropped is empty at once.
+    assert time.monotonic() - started < whole_s
 
 
 def metric(stack: Stack, name: str) -> float:

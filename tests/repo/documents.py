@@ -1,4 +1,4 @@
-"""Shell blocks in documents: found, checked for a marker, and run with their expected output.
+"""Links in documents, and their shell blocks: found, checked for a marker, and run with their expected output.
 
 A block is marked by an HTML comment on the line before it (README.md in this folder's parent explains the convention).
 """
@@ -9,10 +9,25 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from repo.tree import tracked_files
+
 SHELL_LANGUAGES = {"console", "sh", "shell", "bash"}
 KINDS = {"run", "stack", "make"}
 BLOCK = re.compile(r"(?:^<!-- (?P<kind>\w+) -->\n)?^```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.M | re.S)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 BLOCK_LIMIT_S = 120
+
+
+def dead_links(root: pathlib.Path) -> list[tuple[str, str]]:
+    """The document and the target of each link between tracked files that leads nowhere."""
+    links = [
+        (path, target)
+        for path in tracked_files(root)
+        if path.suffix == ".md"
+        for target in LINK.findall((root / path).read_text())
+        if "://" not in target
+    ]
+    return [(str(path), target) for path, target in links if not (root / path).parent.joinpath(target).exists()]
 
 
 @dataclass(frozen=True)

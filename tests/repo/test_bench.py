@@ -1,13 +1,18 @@
 """`make bench` runs to its end. What it measures here means nothing."""
 
+import contextlib
 import pathlib
+import resource
+import selectors
+import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from bench.embeddings import raw
+from bench.embeddings import load, raw
 from repo.tree import ROOT
 
 # What each half shows at least: a row of its table of goals, and its plots.
@@ -15,14 +20,27 @@ HALVES = {
     "embeddings": ("benchmarks", "latency added at 1 client, p99", {"load.svg", "cpu.svg"}),
     "generation": ("benchmarks-generation", "second turn: time to first token", {"chunks.svg", "cpu.svg"}),
 }
+# Run what follows with the limit of open files that a shell has on macOS: one may raise it, the other not.
+FEW_FILES = ["bash", "-c", 'ulimit -Sn 256 && exec "$@"', "bash"]
+FEW_FILES_FOR_GOOD = ["bash", "-c", 'ulimit -n 256 && exec "$@"', "bash"]
+REQUESTS = """
+import sys
+from rich.console import Console
+from bench.__main__ import allow_connections
+from bench.embeddings import load
+allow_connections(Console(width=1000))
+address = "127.0.0.1", int(sys.argv[1])
+print(len(load.open_loop(address, [b"GET / HTTP/1.1\\r\\n\\r\\n"], rate_per_s=12000, duration_s=0.05)), "answered")
+"""
 
 
 @pytest.mark.parametrize("half", HALVES)
 @pytest.mark.timeout(600)
 def test_every_measurement_and_all_plots(half: str, tmp_path: pathlib.Path) -> None:
     name, row, plots = HALVES[half]
-    command = [sys.executable, "-m", "bench", "--quick", "--only", half, "--out", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT / "tests", check=True)
+    command = [*FEW_FILES_FOR_GOOD, sys.executable, "-m", "bench", "--quick", "--only", half, "--out", str(tmp_path)]
+    printed = subprocess.run(command, cwd=ROOT / "tests", check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert "limit of open files" in printed
     assert row in (tmp_path / f"{name}.md").read_text()
     assert {path.name for path in (tmp_path / name).iterdir()} == plots
 
@@ -49,3 +67,69 @@ def test_quick_figures_cannot_replace_the_real_ones() -> None:
     result = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "--out" in result.stderr
+
+
+class HoldingServer(threading.Thread):
+    """Answers nobody until no further request comes, so that as many wait as a client can send."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
+        self.most = 0  # requests that waited together
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        waiting: list[socket.socket] = []
+        with selectors.DefaultSelector() as selector, contextlib.ExitStack() as connections:
+            selector.register(self.listener, selectors.EVENT_READ)
+            while not self._done.is_set():
+                ready = selector.select(0.5)
+                for key, _ in ready:
+                    if key.data is None:
+                        connection = connections.enter_context(self.listener.accept()[0])
+                        selector.register(connection, selectors.EVENT_READ, connection)
+                    elif key.data.recv(1000):
+                        waiting.append(key.data)
+                    else:
+                        selector.unregister(key.data)
+                self.most = max(self.most, len(waiting))
+                while waiting and not ready:
+                    waiting.pop().sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+        self.listener.close()
+
+
+@pytest.fixture
+def server() -> Iterator[HoldingServer]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    load.allow_connections()  # it has one file for each connection, too
+    holding = HoldingServer()
+    holding.start()
+    yield holding
+    holding.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def send_many(limited: list[str], server: HoldingServer) -> tuple[int, str]:
+    """Send some 600 requests at once; return how many were answered, and what was printed before."""
+    command = [*limited, sys.executable, "-c", REQUESTS, str(server.listener.getsockname()[1])]
+    result = subprocess.run(command, cwd=ROOT / "tests", capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    *printed, last = result.stdout.splitlines()
+    return int(last.split()[0]), "".join(printed)
+
+
+def test_a_low_limit_of_open_files_is_raised(server: HoldingServer) -> None:
+    answered, printed = send_many(FEW_FILES, server)
+    assert (server.most, printed) == (answered, "")
+    assert answered > 500
+
+
+def test_a_limit_of_open_files_that_cannot_be_raised_is_kept_and_told(server: HoldingServer) -> None:
+    answered, printed = send_many(FEW_FILES_FOR_GOOD, server)
+    assert answered > 500
+    assert server.most == 256 - load.OTHER_FILES
+    assert f"leaves {server.most} of {load.CONNECTIONS} connections" in printed

@@ -12,15 +12,21 @@ from repo.tree import ROOT, tracked_files
 from stack.description import Stack
 
 BLOCKS = [block for path in tracked_files() if path.suffix == ".md" for block in documents.blocks(ROOT / path, ROOT)]
-ENV = {**os.environ, "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
+PATH = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def env(tmp_path: pathlib.Path) -> dict[str, str]:
+    """What a shell block runs with: the repository's Python, and temporary files that go with the test."""
+    return {**os.environ, "PATH": PATH, "TMPDIR": str(tmp_path)}
 
 
 def of_kind(kind: str) -> list[pytest.param]:  # type: ignore[valid-type]
     return [pytest.param(block, id=block.where) for block in BLOCKS if block.kind == kind]
 
 
-def check(block: documents.Block, replace: dict[str, str]) -> None:
-    for step, printed in documents.run(block, ROOT, ENV, replace):
+def check(block: documents.Block, env: dict[str, str], replace: dict[str, str]) -> None:
+    for step, printed in documents.run(block, ROOT, env, replace):
         if step.expected:
             assert documents.matches(step.expected, printed), f"{block.where}: $ {step.command}\nprinted:\n{printed}"
 
@@ -29,14 +35,16 @@ def test_every_shell_block_is_marked() -> None:
     assert [block.where for block in BLOCKS if block.kind not in documents.KINDS] == []
 
 
-def test_blocks_that_need_no_stack() -> None:
+def test_blocks_that_need_no_stack(env: dict[str, str]) -> None:
     for block in BLOCKS:
         if block.kind == "run":
-            check(block, {})
+            check(block, env, {})
 
 
 @pytest.mark.parametrize("block", of_kind("stack"))
-def test_block_against_a_stack(block: documents.Block, stack: Stack, tmp_path: pathlib.Path) -> None:
+def test_block_against_a_stack(
+    block: documents.Block, stack: Stack, tmp_path: pathlib.Path, env: dict[str, str]
+) -> None:
     stack.write(tmp_path / "stack.json")
     replace = {
         ".run/stack.json": str(tmp_path / "stack.json"),
@@ -46,7 +54,7 @@ def test_block_against_a_stack(block: documents.Block, stack: Stack, tmp_path: p
         "http://127.0.0.1:9464": stack.metrics_url,
         "http://127.0.0.1:9465": stack.hotpath_metrics_url,
     }
-    check(block, replace)
+    check(block, env, replace)
 
 
 @pytest.mark.parametrize("block", of_kind("make"))
@@ -69,13 +77,13 @@ class TestRunner:
         steps = self.block("$ echo a \\\n>   b\na b\n$ true\n").steps()
         assert steps == [documents.Step("echo a \\\n  b", "a b\n"), documents.Step("true", "")]
 
-    def test_variables_live_through_a_block(self, tmp_path: pathlib.Path) -> None:
+    def test_variables_live_through_a_block(self, tmp_path: pathlib.Path, env: dict[str, str]) -> None:
         block = self.block("$ X=1\n$ echo $X\n1\n")
-        assert [printed.strip() for _, printed in documents.run(block, tmp_path, ENV, {})] == ["", "1"]
+        assert [printed.strip() for _, printed in documents.run(block, tmp_path, env, {})] == ["", "1"]
 
-    def test_a_failing_command_fails(self, tmp_path: pathlib.Path) -> None:
+    def test_a_failing_command_fails(self, tmp_path: pathlib.Path, env: dict[str, str]) -> None:
         with pytest.raises(AssertionError, match="ended with 3"):
-            documents.run(self.block("$ exit 3\n"), tmp_path, ENV, {})
+            documents.run(self.block("$ exit 3\n"), tmp_path, env, {})
 
     @pytest.mark.parametrize(
         ("expected", "actual", "same"),

@@ -4,22 +4,42 @@ import pathlib
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
+from repo.documents import dead_links
 from repo.tree import ROOT, copy_tree, git
 
-ROW = re.compile(r"^\| ([\w ]+) \| ((?:`[\w./-]+` ?)+) \|", re.M)
+ROW = re.compile(r"^\| ([\w ]+) \| ((?:`[\w./-]+` ?)+) \| ([^|]+) \|", re.M)
+
+README = re.compile(r"\bREADME\b(?!\.md)")  # the root's, by its short name
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row of the table: what to delete, and the documents that still mention it then."""
+
+    paths: list[str]
+    mentions: set[str]
+
+
 PARTS = {
-    name: re.findall(r"`([^`]+)`", paths) for name, paths in ROW.findall((ROOT / "docs/make-it-yours.md").read_text())
+    name: Part(re.findall(r"`([^`]+)`", paths), set(re.findall(r"[\w./-]+\.md", README.sub("README.md", mentions))))
+    for name, paths, mentions in ROW.findall((ROOT / "docs/make-it-yours.md").read_text())
 }
 
 
 @pytest.fixture(params=PARTS)
-def without(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.Path:
+def part(request: pytest.FixtureRequest) -> Part:
+    return PARTS[request.param]
+
+
+@pytest.fixture
+def without(part: Part, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the tracked tree without one part."""
     copy_tree(tmp_path)
-    for path in PARTS[request.param]:
+    for path in part.paths:
         assert git("ls-files", "--", path), f"{path} is not in the repository"
         git("rm", "-rq", "--", path, cwd=tmp_path)
     return tmp_path
@@ -28,6 +48,10 @@ def without(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> pathlib.P
 def test_the_table_is_read() -> None:
     assert "benchmarks" in PARTS
     assert len(PARTS) >= 4
+
+
+def test_every_link_into_a_part_is_a_mention_to_mend(part: Part, without: pathlib.Path) -> None:
+    assert {document for document, _ in dead_links(without)} <= part.mentions
 
 
 @pytest.mark.timeout(300)

@@ -8,6 +8,7 @@ its purpose: replies with a Content-Length. It must not depend on the stack or o
 import dataclasses
 import random
 import re
+import resource
 import selectors
 import socket
 import time
@@ -15,6 +16,11 @@ from collections.abc import Callable, Sequence
 
 CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 READ_SIZE = 1 << 18
+# Most requests under way at a time: more than the gateway serves at once, so that it refuses some.
+CONNECTIONS = 4096
+# What else a benchmark has open: logs, models, plots, the selector.
+OTHER_FILES = 128
+OPEN_FILES = 8192  # enough for both; some systems allow no limit that is much higher
 
 
 @dataclasses.dataclass
@@ -85,6 +91,24 @@ class Client:
         return time.perf_counter() - start
 
 
+def allow_connections() -> int:
+    """Raise this process's own limit of open files, where the system lets it; return how many connections that allows.
+
+    A login shell's limit is usually 1024, on macOS 256.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if connections_allowed() < CONNECTIONS:
+        soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections_allowed()
+
+
+def connections_allowed() -> int:
+    """As many connections as the limit of open files has room for, at most CONNECTIONS."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(CONNECTIONS, soft - OTHER_FILES))
+
+
 # When request number `index` is due, in seconds since the start, asked at `now`; None = there are no more.
 Schedule = Callable[[int, float], float | None]
 
@@ -97,6 +121,7 @@ def _run(
     A request takes the connection that was idle last, or else a new one, up to a number: one that is opened long before
     its first request would be closed by a server that takes it for a half-open client.
     """
+    connections = min(connections, connections_allowed())
     selector = selectors.DefaultSelector()
     idle: list[_Connection] = []
     opened = 0
@@ -147,7 +172,6 @@ def open_loop(
     requests: Sequence[bytes],
     rate_per_s: float,
     duration_s: float,
-    connections: int = 4096,
     seed: int = 1,
 ) -> list[Reply]:
     """Requests arrive as a Poisson process, whether or not the earlier ones are answered: latency at a given load."""
@@ -159,4 +183,4 @@ def open_loop(
             times.append(times[-1] + generator.expovariate(rate_per_s))
         return times[index] if times[index] <= duration_s else None
 
-    return _run(address, requests, connections, schedule, keep_bodies=False)
+    return _run(address, requests, CONNECTIONS, schedule, keep_bodies=False)

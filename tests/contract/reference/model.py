@@ -1,20 +1,18 @@
 """One model in memory: its bundle, its graph, its tokenizer. Embedding models also run here."""
 
-import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 
 import numpy as np
 from numpy.typing import NDArray
 from triptych.bundle.v1 import bundle_pb2
+from triptych_research import cpu
 from triptych_research.bundle import Bundle
 
 from contract.reference.refusal import Refusal
 
 # Most tokens of one run. More company than this makes no text cheaper on a CPU.
 BATCH_TOKENS = 128
-# The x86 and Arm flags of /proc/cpuinfo that say "multiplies and sums 8-bit integers in one instruction".
-INT8_DOT_PRODUCT_FLAGS = {"avx512_vnni", "avx_vnni", "asimddp"}
 
 Tokens = Sequence[int]
 
@@ -91,8 +89,7 @@ def batches_by_length(texts: Sequence[Tokens]) -> list[list[int]]:
 
 def choose_graph(manifest: bundle_pb2.Manifest) -> bundle_pb2.Graph:
     """Return the first graph that this processor runs well."""
-    flags = set(pathlib.Path("/proc/cpuinfo").read_text().split())
     features = {bundle_pb2.CPU_FEATURE_NONE}
-    if flags & INT8_DOT_PRODUCT_FLAGS:
+    if cpu.has_int8_dot_product():
         features.add(bundle_pb2.CPU_FEATURE_INT8_DOT_PRODUCT)
     return next(graph for graph in manifest.graphs if graph.cpu_feature in features)
