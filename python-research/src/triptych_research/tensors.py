@@ -1,6 +1,8 @@
 """Weights as they are published: tensors in safetensors' format, and how many a graph can hold."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -13,6 +15,8 @@ from triptych_research.sources import WEIGHTS, Source
 _LARGEST_GRAPH = 2**31 - 2**20
 # NumPy has no bfloat16: it is the upper half of a float32.
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize  # which has no types
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class StoredTensor:
 def load_safetensors(source: Source) -> dict[str, StoredTensor]:
     """Return a source's tensors by name. Raises CheckpointError when the file is damaged."""
     try:
-        stored = safetensors.deserialize(source.read(WEIGHTS))  # type: ignore[no-untyped-call]  # it has no types
+        stored = _deserialize(source.read(WEIGHTS))
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{WEIGHTS}: {error}") from error
     return {name: StoredTensor(name, each["dtype"], tuple(each["shape"]), each["data"]) for name, each in stored}

@@ -53,7 +53,8 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
                 description.default_max_tokens = number(generator.default_max_tokens);
                 description.chat = generator.chat.is_some();
             }
-            Worker::Classification(_) => {}
+            // Texts of any length, and no token ids: the limits above are its encoder's.
+            Worker::Classification(_) => (limits.max_tokens, limits.vocabulary_size) = (0, 0),
         }
         description.limits = Some(limits);
     }
