@@ -12,10 +12,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use hotpath_scheduler::{
-    Class,
-    turns::{Queued, Turns},
-};
+use hotpath_scheduler::{ByClass, Class, turns::Queued};
 
 use crate::{
     format::{Format, Grammar, Mask},
@@ -78,8 +75,7 @@ struct Shared {
 /// Never holds more than one question of each continuation.
 #[derive(Debug)]
 struct Questions {
-    interactive: Turns<Asked>,
-    batch: Turns<Asked>,
+    asked: ByClass<Asked>,
     closed: bool,
 }
 
@@ -99,15 +95,10 @@ impl Shared {
 
     /// Waits for a question; `None` once there will be no more.
     fn next(&self) -> Option<Asked> {
-        let idle = |questions: &mut Questions| {
-            !questions.closed && questions.interactive.is_empty() && questions.batch.is_empty()
-        };
+        let idle = |questions: &mut Questions| !questions.closed && questions.asked.is_empty();
         let waited = self.came.wait_while(self.lock(), idle);
         let mut questions = waited.unwrap_or_else(PoisonError::into_inner);
-        if questions.closed {
-            return None;
-        }
-        questions.interactive.take(0).pop().or_else(|| questions.batch.take(0).pop())
+        if questions.closed { None } else { questions.asked.next_mut().take(0).pop() }
     }
 }
 
@@ -167,7 +158,7 @@ impl Question {
 impl Masks {
     /// Starts the thread, which hands each answer to `tell`.
     pub(crate) fn start(tell: impl Fn(SequenceId, Answer) + Send + 'static) -> io::Result<Self> {
-        let questions = Questions { interactive: Turns::new(1), batch: Turns::new(1), closed: false };
+        let questions = Questions { asked: ByClass::new(1), closed: false };
         let shared = Arc::new(Shared { questions: Mutex::new(questions), came: Condvar::new() });
         let asked = shared.clone();
         let thread = thread::Builder::new().name("formats".to_owned()).spawn(move || {
@@ -182,14 +173,8 @@ impl Masks {
 
     /// Asks what may come next.
     pub(crate) fn ask(&self, id: SequenceId, question: Question) {
-        let mut questions = self.shared.lock();
-        let turns = match question.class {
-            Class::Interactive => &mut questions.interactive,
-            Class::Batch => &mut questions.batch,
-        };
-        let key = question.key.clone();
-        turns.push(&key, [Asked(id, question)]);
-        drop(questions);
+        let (class, key) = (question.class, question.key.clone());
+        self.shared.lock().asked.of_mut(class).push(&key, [Asked(id, question)]);
         self.shared.came.notify_one();
     }
 }

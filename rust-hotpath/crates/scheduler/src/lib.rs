@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod bound;
+mod classes;
 mod drain;
 mod job;
 pub mod planner;
@@ -16,8 +17,9 @@ pub mod turns;
 mod worker;
 
 pub use bound::excess;
+pub use classes::{ByClass, Class};
 pub use drain::DrainRate;
 pub use job::{Done, Failure};
-pub use planner::{Class, Full, Limits, Load};
+pub use planner::{Full, Limits, Load};
 pub use scheduler::{Pending, Scheduler, Work};
 pub use worker::{Observer, Run};

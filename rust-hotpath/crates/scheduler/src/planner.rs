@@ -11,8 +11,9 @@ use std::{
 
 use crate::{
     bound::excess,
+    classes::{ByClass, Class},
     drain::DrainRate,
-    turns::{Queued, Turns},
+    turns::Queued,
 };
 
 /// A moment, as the time since any fixed one.
@@ -30,15 +31,6 @@ pub struct Limits {
     pub max_queued_tokens: usize,
     /// Longest wait of a request until its first input runs.
     pub max_wait: Duration,
-}
-
-/// Order of classes of work: a lower class runs only when no higher one waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// Somebody is waiting.
-    Interactive,
-    /// Fills idle capacity.
-    Batch,
 }
 
 /// Names a request to its planner.
@@ -132,8 +124,7 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
-    interactive: Turns<Item>,
-    batch: Turns<Item>,
+    queues: ByClass<Item>,
     waiting: HashMap<RequestId, Waiting>,
     expiries: BTreeSet<(Time, RequestId)>,
     load: Load,
@@ -148,8 +139,7 @@ impl Planner {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            interactive: Turns::new(limits.batch_tokens),
-            batch: Turns::new(limits.batch_tokens),
+            queues: ByClass::new(limits.batch_tokens),
             waiting: HashMap::new(),
             expiries: BTreeSet::new(),
             load: Load::default(),
@@ -183,7 +173,7 @@ impl Planner {
     /// [`Full`] when the queue, or the key's share of it, would go beyond [`Limits::max_queued_tokens`], unless it is empty.
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
-        let of_key = self.turns(request.class).tokens_of(&request.key);
+        let of_key = self.queues.of(request.class).tokens_of(&request.key);
         let excess = excess(self.limits.max_queued_tokens, self.load.queued_tokens, of_key, tokens);
         if excess > 0 && self.load.queued_tokens > 0 {
             let retry_after = self.drain.time_for(excess.min(self.load.queued_tokens), self.limits.workers);
@@ -194,7 +184,7 @@ impl Planner {
         self.load.queued_tokens += tokens;
         self.load.queued_inputs += request.inputs.len();
         let items = request.inputs.iter().enumerate().map(|(input, &tokens)| Item { request: id, input, tokens });
-        self.turns_mut(request.class).push(&request.key, items);
+        self.queues.of_mut(request.class).push(&request.key, items);
         let waiting = Waiting {
             class: request.class,
             key: request.key,
@@ -213,7 +203,7 @@ impl Planner {
         if let Some(time) = waiting.expires() {
             self.expiries.remove(&(time, id));
         }
-        for item in self.turns_mut(waiting.class).remove(&waiting.key, |item| item.request == id) {
+        for item in self.queues.of_mut(waiting.class).remove(&waiting.key, |item| item.request == id) {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
         }
@@ -222,7 +212,7 @@ impl Planner {
     /// What a free worker does now.
     pub fn next(&mut self, now: Time) -> Decision {
         let expired = self.expire(now);
-        let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
+        let turns = self.queues.next_mut();
         let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
         let batch = turns.take(turns.tokens().div_ceil(idle).min(self.limits.batch_tokens));
         self.running_batches += usize::from(!batch.is_empty());
@@ -240,20 +230,6 @@ impl Planner {
         self.load.running_inputs -= inputs;
         self.running_batches -= 1;
         self.drain.note(tokens, took);
-    }
-
-    fn turns(&self, class: Class) -> &Turns<Item> {
-        match class {
-            Class::Interactive => &self.interactive,
-            Class::Batch => &self.batch,
-        }
-    }
-
-    fn turns_mut(&mut self, class: Class) -> &mut Turns<Item> {
-        match class {
-            Class::Interactive => &mut self.interactive,
-            Class::Batch => &mut self.batch,
-        }
     }
 
     /// Drops every request whose time is over.

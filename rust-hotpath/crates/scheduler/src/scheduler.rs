@@ -12,8 +12,9 @@ use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
 
 use crate::{
+    classes::Class,
     job::{Failure, Job, Reply},
-    planner::{Class, Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId, Time},
+    planner::{Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId, Time},
     worker::{self, Observer, Run},
 };
 

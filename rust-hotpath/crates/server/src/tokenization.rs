@@ -4,10 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hotpath_contract::inference::v1::TokenizedText;
-use hotpath_scheduler::{
-    Class,
-    turns::{Queued, Turns},
-};
+use hotpath_scheduler::{ByClass, turns::Queued};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
 use crate::{
@@ -34,8 +31,7 @@ struct Threads(Mutex<Queue>);
 struct Queue {
     /// Threads that nobody has. While there is one, nobody waits.
     free: usize,
-    interactive: Turns<Waiter>,
-    batch: Turns<Waiter>,
+    waiting: ByClass<Waiter>,
 }
 
 /// One who waits for a thread.
@@ -85,8 +81,7 @@ impl Tokenization {
     #[must_use]
     pub fn new(threads: usize) -> Self {
         // The least that a waiter counts as: longer turns would serve batches, and there are none here.
-        let turns = || Turns::new(AT_ONCE_BYTES);
-        let queue = Queue { free: threads, interactive: turns(), batch: turns() };
+        let queue = Queue { free: threads, waiting: ByClass::new(AT_ONCE_BYTES) };
         Self { threads: Arc::new(Threads(Mutex::new(queue))) }
     }
 
@@ -139,7 +134,7 @@ impl Threads {
                 queue.free -= 1;
                 return Thread(self.clone());
             }
-            queue.turns(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
+            queue.waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
             Place { threads: &self, turn, given }
         };
         (&mut place.given).await.expect("a waiter whose place is kept stays until it gives a thread")
@@ -152,17 +147,9 @@ impl Threads {
 }
 
 impl Queue {
-    fn turns(&mut self, class: Class) -> &mut Turns<Waiter> {
-        match class {
-            Class::Interactive => &mut self.interactive,
-            Class::Batch => &mut self.batch,
-        }
-    }
-
     /// Takes who is next in turn out of the queue, for a thread that nobody has any more.
     fn next(&mut self) -> Option<Waiter> {
-        let turns = if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive };
-        let next = turns.take(1).pop(); // a batch of 1 byte is one waiter
+        let next = self.waiting.next_mut().take(1).pop(); // a batch of 1 byte is one waiter
         self.free += usize::from(next.is_none());
         next
     }
@@ -178,7 +165,7 @@ impl Queued for Waiter {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.given.close(); // a thread that was given before is dropped with it
-        self.threads.queue().turns(self.turn.class).remove(&self.turn.key, |waiter| waiter.gives.is_closed());
+        self.threads.queue().waiting.of_mut(self.turn.class).remove(&self.turn.key, |waiter| waiter.gives.is_closed());
     }
 }
 
@@ -247,7 +234,7 @@ mod tests {
     use std::{sync::mpsc, time::Duration};
 
     use futures_util::{future::join_all, poll};
-    use hotpath_scheduler::Class::{Batch, Interactive};
+    use hotpath_scheduler::Class::{self, Batch, Interactive};
     use tokio::time::timeout;
 
     use super::*;
@@ -260,7 +247,7 @@ mod tests {
         /// Of those that are [`LONG`].
         fn waiting(&self) -> usize {
             let queue = self.threads.queue();
-            (queue.interactive.tokens() + queue.batch.tokens()) / LONG
+            [Interactive, Batch].map(|class| queue.waiting.of(class).tokens()).iter().sum::<usize>() / LONG
         }
     }
 
@@ -369,7 +356,7 @@ mod tests {
     async fn a_thread_that_is_given_to_one_who_left_just_then_comes_back() {
         let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
         let (gives, _) = oneshot::channel();
-        tokenization.threads.queue().turns(turn.class).push(&turn.key, [Waiter { bytes: LONG, gives }]);
+        tokenization.threads.queue().waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes: LONG, gives }]);
         assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
         assert_eq!((tokenization.free(), tokenization.waiting()), (1, 0));
     }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_scheduler::planner::{Class, Limits, Planner, RequestId};
+use hotpath_scheduler::{
+    Class,
+    planner::{Limits, Planner, RequestId},
+};
 use proptest::prelude::*;
 
 use crate::{LIMITS, world::request};

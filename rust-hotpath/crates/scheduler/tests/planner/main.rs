@@ -7,7 +7,10 @@ mod world;
 
 use std::time::Duration;
 
-use hotpath_scheduler::planner::{Class, Expiry, Limits, Planner};
+use hotpath_scheduler::{
+    Class,
+    planner::{Expiry, Limits, Planner},
+};
 use proptest::prelude::*;
 use world::{Event, World, request};
 

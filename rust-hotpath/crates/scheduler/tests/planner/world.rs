@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_scheduler::planner::{Class, Expiry, Item, Limits, Planner, Request, RequestId, Time};
+use hotpath_scheduler::{
+    Class,
+    planner::{Expiry, Item, Limits, Planner, Request, RequestId, Time},
+};
 use proptest::sample::Index;
 
 #[derive(Debug, Clone)]
