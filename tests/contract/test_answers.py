@@ -38,7 +38,8 @@ def of_text(texts: list[str]) -> list[pb.EmbedInput]:
 
 
 def tokenize(server: Server, texts: list[str]) -> list[pb.TokenizedText]:
-    return list(server.inference.Tokenize(pb.TokenizeRequest(model=MODEL, texts=texts), timeout=60).texts)
+    request = pb.TokenizeRequest(model=MODEL, texts=texts, scheduling=INTERACTIVE)
+    return list(server.inference.Tokenize(request, timeout=60).texts)
 
 
 def described(server: Server) -> model_pb2.Model:

@@ -82,6 +82,7 @@ func (s *Server) tokenize(ex *exchange, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	request.Tokenize.Scheduling = ex.scheduling()
 	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Tokenize(ctx, request.Tokenize)
 	if err != nil {

@@ -32,7 +32,9 @@ ABOVE_ZERO = {"top_p", "repetition_penalty"}
 OPTIONAL = {"temperature", "top_p", "repetition_penalty"}
 
 
-def check_scheduling(request: pb.EmbedRequest | pb.GenerateRequest | pb.ClassifyRequest) -> None:
+def check_scheduling(
+    request: pb.EmbedRequest | pb.TokenizeRequest | pb.GenerateRequest | pb.ClassifyRequest,
+) -> None:
     if not request.HasField("scheduling"):
         raise Refusal("MISSING_FIELD", "scheduling is required", field="scheduling")
     if request.scheduling.priority not in (pb.PRIORITY_INTERACTIVE, pb.PRIORITY_BATCH):

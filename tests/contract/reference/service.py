@@ -73,6 +73,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
 
     def _tokenize(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
         model = self._model(request.model, TokenModel)
+        checks.check_scheduling(request)
         checks.check_texts(request.texts)
         reply = pb.TokenizeResponse()
         for text in request.texts:

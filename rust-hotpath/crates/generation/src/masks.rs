@@ -12,7 +12,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use hotpath_scheduler::{ByClass, Class, turns::Queued};
+use hotpath_fairness::{ByClass, Class, Queued};
 
 use crate::{
     format::{Format, Grammar, Mask},

@@ -22,13 +22,16 @@ use std::{
 };
 
 pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
-pub use hotpath_scheduler::{Class, planner::Time};
-use hotpath_scheduler::{DrainRate, turns::Turns};
+pub use hotpath_fairness::Class;
+use hotpath_fairness::{Admission, Bounds, DrainRate, Turns};
 pub use limits::{Limits, Refusal};
 use request::{Known, Phase, Place, Ticket};
 pub use request::{Request, RequestId, SequenceId};
 pub use rows::RowChange;
 use rows::Rows;
+
+/// A moment, as the time since any fixed one.
+pub type Time = Duration;
 
 /// Tokens that a key's turn gives. Requests are longer; so a key waits for a turn or two more, in proportion.
 const QUANTUM: usize = 1024;
@@ -62,6 +65,8 @@ pub struct Planner {
 #[derive(Debug)]
 struct Queue {
     turns: Turns<Ticket>,
+    /// Of tokens that those who wait would reserve.
+    admission: Admission,
     head: Option<RequestId>,
 }
 
@@ -69,7 +74,8 @@ impl Planner {
     /// An empty queue before empty rows.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let queue = || Queue { turns: Turns::new(QUANTUM), head: None };
+        let bounds = Bounds { shared: limits.max_queued_tokens, reserve: usize::MAX, small: QUANTUM };
+        let queue = || Queue { turns: Turns::new(QUANTUM), admission: Admission::new(bounds), head: None };
         Self {
             limits,
             queues: [queue(), queue()],

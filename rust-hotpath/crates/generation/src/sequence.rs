@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hotpath_scheduler::Class;
+use hotpath_fairness::Class;
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_scheduler::Class;
+use hotpath_fairness::Class;
 
 use crate::{
     format::Format,

@@ -1,7 +1,7 @@
 //! `Classify`: a request's way from its message to its reply, through the encoder's scheduler.
 
 use hotpath_contract::inference::v1::{Classification, ClassifyRequest, ClassifyResponse, Label, Timings};
-use hotpath_scheduler::Work;
+use hotpath_encoding::Work;
 
 use crate::{
     call::Call,

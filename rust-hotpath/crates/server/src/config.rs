@@ -12,8 +12,8 @@ use std::{
 };
 
 use hotpath_bundle::{Precision, is_model_name};
+use hotpath_encoding::Limits;
 use hotpath_runtime::{Library, Threads};
-use hotpath_scheduler::Limits;
 use tracing::Level;
 
 use crate::{

@@ -4,8 +4,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
+use hotpath_encoding::{Failure, Full};
 use hotpath_generation as generation;
-use hotpath_scheduler::{Failure, Full};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 

@@ -7,8 +7,8 @@ use hotpath_contract::inference::v1::{
     ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse, GenerateRequest, Timings, TokenizeRequest,
     TokenizeResponse, inference_service_server::InferenceService,
 };
+use hotpath_encoding::{Done, Work};
 use hotpath_runtime::shorten;
-use hotpath_scheduler::{Done, Work};
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     generate::Replies,
     metrics::{Metrics, Outcome},
     models::{Models, embedding::Embedder},
-    requests::{self, Input, Turn},
+    requests::{self, Input},
     tokenization::{self, Tokenization},
 };
 
@@ -103,12 +103,12 @@ impl Inference {
 
     async fn tokenize_texts(&self, call: Call, request: TokenizeRequest) -> Result<TokenizeResponse, Error> {
         let model = self.models.find(&request.model)?;
+        let turn = requests::turn(request.scheduling)?;
         requests::texts(&request.texts, self.max_inputs)?;
         let serving = model.ready()?;
         let bytes = request.texts.iter().map(String::len).sum();
         let texts = serving.texts()?;
         let tokenizing = move |caller: &_| tokenization::tokens(&texts, &request.texts, caller);
-        let turn = Turn::of_no_key();
         let texts = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }

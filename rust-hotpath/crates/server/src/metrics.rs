@@ -1,8 +1,8 @@
 //! What is counted. Labels have few values: a model's name, a method, a code.
 
 use hotpath_contract::inference::v1::ModelState;
+use hotpath_encoding::Run;
 use hotpath_generation::{Kind, Ran};
-use hotpath_scheduler::Run;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},

@@ -5,7 +5,7 @@ pub mod generate;
 use std::sync::Arc;
 
 use hotpath_contract::inference::v1::{EmbedInput, Priority, Scheduling, embed_input};
-use hotpath_scheduler::Class;
+use hotpath_fairness::Class;
 
 use crate::error::Error;
 
@@ -19,14 +19,6 @@ pub struct Turn {
     pub class: Class,
     /// Its fairness key.
     pub key: Arc<str>,
-}
-
-impl Turn {
-    /// That of requests that name no key: they share one.
-    #[must_use]
-    pub fn of_no_key() -> Self {
-        Self { class: Class::Interactive, key: "".into() }
-    }
 }
 
 /// One thing to embed; neither is empty.

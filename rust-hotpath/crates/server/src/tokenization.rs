@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hotpath_contract::inference::v1::TokenizedText;
-use hotpath_scheduler::{ByClass, turns::Queued};
+use hotpath_fairness::{ByClass, Queued};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
 use crate::{
@@ -234,7 +234,7 @@ mod tests {
     use std::{sync::mpsc, time::Duration};
 
     use futures_util::{future::join_all, poll};
-    use hotpath_scheduler::Class::{self, Batch, Interactive};
+    use hotpath_fairness::Class::{self, Batch, Interactive};
     use tokio::time::timeout;
 
     use super::*;

@@ -87,7 +87,8 @@ class InferenceServiceServicer:
         """Tokenize counts: it returns each text's ids, where they stand in the text, and what the text would be charged. It
         never truncates and does not apply the model's length limit.
 
-        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, MODEL_NOT_READY.
+        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL, DEADLINE_EXCEEDED,
+        MODEL_NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,7 +1,5 @@
 //! Ways in and out: queueing, admitting, dropping, forgetting.
 
-use hotpath_scheduler::excess;
-
 use super::{
     Class, Phase, Planner, Refusal, Request, RequestId, SequenceId, Time, index,
     request::{Known, Ticket},
@@ -11,31 +9,26 @@ impl Planner {
     /// Queues a request.
     ///
     /// # Errors
-    /// [`Refusal`] when it never fits, or when the queue, or the key's share of it, would go beyond
-    /// [`Limits::max_queued_tokens`](super::Limits::max_queued_tokens), unless it is empty.
+    /// [`Refusal`] when it never fits, or when the key has something waiting and this would be more than its share of
+    /// [`Limits::max_queued_tokens`](super::Limits::max_queued_tokens).
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Refusal> {
         let reserves = self.check(&request)?;
         let tokens = reserves * request.choices;
-        let of_key = self.queued_of(request.class, &request.key);
-        let excess = excess(self.limits.max_queued_tokens, self.queued_tokens, of_key, tokens);
-        if excess > 0 && self.queued_tokens > 0 {
-            return Err(Refusal::Full { retry_after: self.drain.time_for(excess.min(self.queued_tokens), 1) });
+        let admission = &mut self.queues[index(request.class)].admission;
+        let excess = admission.excess(&request.key, tokens);
+        if excess > 0 && admission.held_by(&request.key) > 0 {
+            return Err(Refusal::Full { retry_after: self.drain.time_for(excess.min(admission.held()), 1) });
         }
+        let admitted = tokens.min(admission.room(&request.key));
+        admission.take(&request.key, admitted);
         self.last_id += 1;
         let id = RequestId(self.last_id);
         self.queued_tokens += tokens;
         self.queues[index(request.class)].turns.push(&request.key, [Ticket { id, tokens }]);
-        let known = Known::new(request, reserves, now, self.limits.max_wait);
+        let known = Known::new(request, reserves, admitted, now + self.limits.max_wait);
         self.expiries.extend(known.expiries().map(|time| (time, id)));
         self.known.insert(id, known);
         Ok(id)
-    }
-
-    /// Tokens that a key of a class has in the queue, of which the head has left its turns.
-    fn queued_of(&self, class: Class, key: &str) -> usize {
-        let queue = &self.queues[index(class)];
-        let head = queue.head.map(|id| &self.known[&id]).filter(|known| *known.prompt.key == *key);
-        queue.turns.tokens_of(key) + head.map_or(0, Known::tokens)
     }
 
     /// Tokens that each of a request's continuations would reserve, if it ever fits.
@@ -57,6 +50,7 @@ impl Planner {
         self.forget_expiries(id, &known);
         self.queued_tokens -= known.tokens();
         let queue = &mut self.queues[index(known.class)];
+        queue.admission.give_back(&known.prompt.key, known.admitted);
         if queue.head == Some(id) {
             queue.head = None;
         } else {
@@ -150,6 +144,7 @@ impl Planner {
             }
         };
         if let Some(known) = self.known.get_mut(&id) {
+            self.queues[index(class)].admission.give_back(&known.prompt.key, known.admitted);
             if let Some(patience) = known.patience.take() {
                 self.expiries.remove(&(patience, id));
             }

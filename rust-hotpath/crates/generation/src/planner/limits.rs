@@ -19,8 +19,8 @@ pub struct Limits {
     pub chunk_tokens: usize,
     /// A prompt's beginning is kept and reused in pieces of this many tokens; at least 2.
     pub reuse_tokens: usize,
-    /// Most tokens that wait, counted as requests reserve them, and each key of each class only its share of them. Only a
-    /// request that finds the queue empty may be larger.
+    /// Most tokens of one class that wait, counted as requests reserve them, of which each key may have its share. A key
+    /// that has nothing waiting is always let in.
     pub max_queued_tokens: usize,
     /// Longest wait of a request until its prompt is read.
     pub max_wait: Duration,

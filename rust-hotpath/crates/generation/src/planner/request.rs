@@ -1,9 +1,9 @@
 //! One request and its continuations, wherever they are.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
+use hotpath_fairness::Queued;
 use hotpath_runtime::chunk_at;
-use hotpath_scheduler::turns::Queued;
 
 use super::{Chunk, Class, Ended, Prompt, Time};
 
@@ -64,6 +64,8 @@ pub(super) struct Known {
     pub choices: usize,
     /// Tokens that each of its continuations reserves, prompt included.
     pub reserves: usize,
+    /// So many of those tokens count against the queue's bound while it waits.
+    pub admitted: usize,
     pub deadline: Option<Time>,
     /// When it will have waited for too long; `None` once it is admitted.
     pub patience: Option<Time>,
@@ -113,14 +115,15 @@ pub(super) enum Place {
 }
 
 impl Known {
-    pub(super) fn new(request: Request, reserves: usize, now: Time, max_wait: Duration) -> Self {
+    pub(super) fn new(request: Request, reserves: usize, admitted: usize, patience: Time) -> Self {
         Self {
             class: request.class,
             prompt: Prompt { tokens: request.prompt, key: request.key },
             choices: request.choices,
             reserves,
+            admitted,
             deadline: request.deadline,
-            patience: Some(now + max_wait),
+            patience: Some(patience),
             parked_until: None,
             waiting: BTreeSet::new(),
             held: 0,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hotpath_bundle::{Bundle, Embedding, Golden, Graph};
+use hotpath_encoding::Scheduler;
 use hotpath_runtime::{Encode, RunError};
-use hotpath_scheduler::Scheduler;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{

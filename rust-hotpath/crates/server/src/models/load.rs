@@ -4,8 +4,8 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use hotpath_bundle::{Bundle, Graph, Manifest, Precision, Refused, Revision, Stamp, Task};
 use hotpath_contract::inference::v1 as inference;
+use hotpath_encoding::Limits;
 use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Head, Library, Threads, choose, cpu_has};
-use hotpath_scheduler::Limits;
 use hotpath_text::Tokenizer;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_encoding as scheduler;
 use hotpath_generation as generation;
-use hotpath_scheduler as scheduler;
 
 use crate::metrics::Metrics;
 

@@ -6,9 +6,7 @@ use std::{
 };
 
 use hotpath_bundle::{Bundle, Golden, GoldenClassification, Graph, Refused, Revision};
-use hotpath_contract::inference::v1::{
-    ClassifyRequest, ClassifyResponse, Model, ModelState, Priority, Scheduling, Task, TokenizeRequest,
-};
+use hotpath_contract::inference::v1::{ClassifyRequest, ClassifyResponse, Model, ModelState, Task, TokenizeRequest};
 use hotpath_runtime::{Decode, Encode, Head, Threads};
 use hotpath_server::{config::Config, models::load::Sessions};
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
@@ -16,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Status;
 
-use crate::support::{LIMIT, OwnModels, TestServer, config as plain, embed, eventually, reason, texts};
+use crate::support::{LIMIT, OwnModels, TestServer, config as plain, embed, eventually, reason, scheduling, texts};
 
 fn config() -> Config {
     Config { model_names: vec![MODEL.to_owned(), CLASSIFICATION_MODEL.to_owned()], ..plain() }
@@ -36,11 +34,10 @@ async fn ready(config: Config) -> TestServer {
 }
 
 fn request(texts: &[&str]) -> ClassifyRequest {
-    let scheduling = Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() };
     ClassifyRequest {
         model: CLASSIFICATION_MODEL.to_owned(),
         texts: texts.iter().map(|text| (*text).to_owned()).collect(),
-        scheduling: Some(scheduling),
+        scheduling: Some(scheduling()),
     }
 }
 
@@ -83,7 +80,8 @@ async fn a_long_text_is_judged_whole() {
     let (rude, dull) = ("You are an idiot, and nobody likes you. ", "The committee approved the minutes. ");
     let long = dull.repeat(60) + &rude.repeat(30) + &dull.repeat(60);
     let reply = classify(&server, request(&[&long, &dull.repeat(120)])).await.unwrap();
-    let tokenized = TokenizeRequest { model: CLASSIFICATION_MODEL.to_owned(), texts: vec![long] };
+    let tokenized =
+        TokenizeRequest { model: CLASSIFICATION_MODEL.to_owned(), texts: vec![long], scheduling: Some(scheduling()) };
     let count = server.client().tokenize(tokenized).await.unwrap().into_inner().texts[0].token_count;
     assert!(count > 1000 && reply.token_counts[0] > count, "each window has the special tokens: {reply:?}");
     let highest = |i: usize| reply.classifications[i].scores.iter().copied().fold(0.0, f32::max);

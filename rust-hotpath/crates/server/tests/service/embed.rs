@@ -3,7 +3,7 @@
 use hotpath_contract::inference::v1::{EmbedRequest, Priority, TokenizeRequest};
 use hotpath_testing::{MODEL, golden_embeddings};
 
-use crate::support::{TestServer, config, embed, golden, ids, request, text, texts, vectors};
+use crate::support::{TestServer, config, embed, golden, ids, request, scheduling, text, texts, vectors};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_come_in_order_with_counts_timings_and_revision() {
@@ -56,7 +56,7 @@ async fn truncation_is_asked_for_and_told() {
 async fn tokenize_counts_exactly_and_never_cuts() {
     let server = TestServer::ready(config()).await;
     let sent = vec!["Größe 東京".to_owned(), "word ".repeat(3000)];
-    let asked = TokenizeRequest { model: MODEL.to_owned(), texts: sent.clone() };
+    let asked = TokenizeRequest { model: MODEL.to_owned(), texts: sent.clone(), scheduling: Some(scheduling()) };
     let reply = server.client().tokenize(asked).await.unwrap().into_inner();
     assert_eq!(reply.texts[1].token_count, 3002);
     for (text, tokens) in sent.iter().zip(&reply.texts) {

@@ -14,8 +14,8 @@ use hotpath_contract::inference::v1::{
     EmbedInput, EmbedRequest, EmbedResponse, ListModelsRequest, Model, ModelState, Priority, Scheduling, TokenIds,
     embed_input::Input, inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
 };
+use hotpath_encoding::Limits;
 use hotpath_runtime::Threads;
-use hotpath_scheduler::Limits;
 use hotpath_server::{
     config::Config,
     metrics::Metrics,
@@ -183,9 +183,12 @@ pub fn ids(ids: &[u32]) -> EmbedInput {
     EmbedInput { input: Some(Input::TokenIds(TokenIds { ids: ids.to_vec() })) }
 }
 
+pub fn scheduling() -> Scheduling {
+    Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() }
+}
+
 pub fn request(inputs: Vec<EmbedInput>) -> EmbedRequest {
-    let scheduling = Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() };
-    EmbedRequest { model: MODEL.to_owned(), inputs, scheduling: Some(scheduling), ..EmbedRequest::default() }
+    EmbedRequest { model: MODEL.to_owned(), inputs, scheduling: Some(scheduling()), ..EmbedRequest::default() }
 }
 
 pub fn texts(texts: &[&str]) -> EmbedRequest {

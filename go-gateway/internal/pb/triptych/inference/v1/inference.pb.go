@@ -446,7 +446,9 @@ type TokenizeRequest struct {
 	// The model's name, as ListModels gives it. Required; unknown: MODEL_NOT_FOUND.
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// 1 to Limits.max_inputs texts. None, or one of 0 bytes: EMPTY_INPUT; more: TOO_MANY_INPUTS.
-	Texts         []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
+	// Whose turn it is. Required.
+	Scheduling    *Scheduling `protobuf:"bytes,3,opt,name=scheduling,proto3" json:"scheduling,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,6 +493,13 @@ func (x *TokenizeRequest) GetModel() string {
 func (x *TokenizeRequest) GetTexts() []string {
 	if x != nil {
 		return x.Texts
+	}
+	return nil
+}
+
+func (x *TokenizeRequest) GetScheduling() *Scheduling {
+	if x != nil {
+		return x.Scheduling
 	}
 	return nil
 }
@@ -2202,10 +2211,13 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"embeddings\x12!\n" +
 	"\ftoken_counts\x18\x04 \x03(\rR\vtokenCounts\x12)\n" +
 	"\x10truncated_inputs\x18\x05 \x03(\rR\x0ftruncatedInputs\x128\n" +
-	"\atimings\x18\x06 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"=\n" +
+	"\atimings\x18\x06 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"\x80\x01\n" +
 	"\x0fTokenizeRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
-	"\x05texts\x18\x02 \x03(\tR\x05texts\"N\n" +
+	"\x05texts\x18\x02 \x03(\tR\x05texts\x12A\n" +
+	"\n" +
+	"scheduling\x18\x03 \x01(\v2!.triptych.inference.v1.SchedulingR\n" +
+	"scheduling\"N\n" +
 	"\x10TokenizeResponse\x12:\n" +
 	"\x05texts\x18\x01 \x03(\v2$.triptych.inference.v1.TokenizedTextR\x05texts\"\x80\x01\n" +
 	"\rTokenizedText\x12\x10\n" +
@@ -2400,49 +2412,50 @@ var file_triptych_inference_v1_inference_proto_depIdxs = []int32{
 	28, // 1: triptych.inference.v1.EmbedRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
 	4,  // 2: triptych.inference.v1.EmbedInput.token_ids:type_name -> triptych.inference.v1.TokenIds
 	29, // 3: triptych.inference.v1.EmbedResponse.timings:type_name -> triptych.inference.v1.Timings
-	8,  // 4: triptych.inference.v1.TokenizeResponse.texts:type_name -> triptych.inference.v1.TokenizedText
-	10, // 5: triptych.inference.v1.GenerateRequest.conversation:type_name -> triptych.inference.v1.Conversation
-	4,  // 6: triptych.inference.v1.GenerateRequest.token_ids:type_name -> triptych.inference.v1.TokenIds
-	12, // 7: triptych.inference.v1.GenerateRequest.sampling:type_name -> triptych.inference.v1.Sampling
-	13, // 8: triptych.inference.v1.GenerateRequest.stop:type_name -> triptych.inference.v1.Stop
-	14, // 9: triptych.inference.v1.GenerateRequest.format:type_name -> triptych.inference.v1.Format
-	28, // 10: triptych.inference.v1.GenerateRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
-	11, // 11: triptych.inference.v1.Conversation.messages:type_name -> triptych.inference.v1.Message
-	0,  // 12: triptych.inference.v1.Message.role:type_name -> triptych.inference.v1.Role
-	30, // 13: triptych.inference.v1.Sampling.logit_bias:type_name -> triptych.inference.v1.Sampling.LogitBiasEntry
-	15, // 14: triptych.inference.v1.Format.json_object:type_name -> triptych.inference.v1.JsonObject
-	17, // 15: triptych.inference.v1.GenerateResponse.delta:type_name -> triptych.inference.v1.GenerateDelta
-	22, // 16: triptych.inference.v1.GenerateResponse.done:type_name -> triptych.inference.v1.GenerateDone
-	18, // 17: triptych.inference.v1.GenerateDelta.tokens:type_name -> triptych.inference.v1.GeneratedToken
-	20, // 18: triptych.inference.v1.GenerateDelta.finish:type_name -> triptych.inference.v1.Finish
-	19, // 19: triptych.inference.v1.GeneratedToken.top_logprobs:type_name -> triptych.inference.v1.TokenLogprob
-	21, // 20: triptych.inference.v1.Finish.length:type_name -> triptych.inference.v1.LengthReached
-	23, // 21: triptych.inference.v1.GenerateDone.timings:type_name -> triptych.inference.v1.GenerateTimings
-	31, // 22: triptych.inference.v1.GenerateTimings.tokenize:type_name -> google.protobuf.Duration
-	31, // 23: triptych.inference.v1.GenerateTimings.queue:type_name -> google.protobuf.Duration
-	31, // 24: triptych.inference.v1.GenerateTimings.prefill:type_name -> google.protobuf.Duration
-	31, // 25: triptych.inference.v1.GenerateTimings.decode:type_name -> google.protobuf.Duration
-	28, // 26: triptych.inference.v1.ClassifyRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
-	26, // 27: triptych.inference.v1.ClassifyResponse.labels:type_name -> triptych.inference.v1.Label
-	27, // 28: triptych.inference.v1.ClassifyResponse.classifications:type_name -> triptych.inference.v1.Classification
-	29, // 29: triptych.inference.v1.ClassifyResponse.timings:type_name -> triptych.inference.v1.Timings
-	1,  // 30: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
-	31, // 31: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
-	31, // 32: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
-	31, // 33: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
-	2,  // 34: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
-	6,  // 35: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
-	9,  // 36: triptych.inference.v1.InferenceService.Generate:input_type -> triptych.inference.v1.GenerateRequest
-	24, // 37: triptych.inference.v1.InferenceService.Classify:input_type -> triptych.inference.v1.ClassifyRequest
-	5,  // 38: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
-	7,  // 39: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
-	16, // 40: triptych.inference.v1.InferenceService.Generate:output_type -> triptych.inference.v1.GenerateResponse
-	25, // 41: triptych.inference.v1.InferenceService.Classify:output_type -> triptych.inference.v1.ClassifyResponse
-	38, // [38:42] is the sub-list for method output_type
-	34, // [34:38] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	28, // 4: triptych.inference.v1.TokenizeRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	8,  // 5: triptych.inference.v1.TokenizeResponse.texts:type_name -> triptych.inference.v1.TokenizedText
+	10, // 6: triptych.inference.v1.GenerateRequest.conversation:type_name -> triptych.inference.v1.Conversation
+	4,  // 7: triptych.inference.v1.GenerateRequest.token_ids:type_name -> triptych.inference.v1.TokenIds
+	12, // 8: triptych.inference.v1.GenerateRequest.sampling:type_name -> triptych.inference.v1.Sampling
+	13, // 9: triptych.inference.v1.GenerateRequest.stop:type_name -> triptych.inference.v1.Stop
+	14, // 10: triptych.inference.v1.GenerateRequest.format:type_name -> triptych.inference.v1.Format
+	28, // 11: triptych.inference.v1.GenerateRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	11, // 12: triptych.inference.v1.Conversation.messages:type_name -> triptych.inference.v1.Message
+	0,  // 13: triptych.inference.v1.Message.role:type_name -> triptych.inference.v1.Role
+	30, // 14: triptych.inference.v1.Sampling.logit_bias:type_name -> triptych.inference.v1.Sampling.LogitBiasEntry
+	15, // 15: triptych.inference.v1.Format.json_object:type_name -> triptych.inference.v1.JsonObject
+	17, // 16: triptych.inference.v1.GenerateResponse.delta:type_name -> triptych.inference.v1.GenerateDelta
+	22, // 17: triptych.inference.v1.GenerateResponse.done:type_name -> triptych.inference.v1.GenerateDone
+	18, // 18: triptych.inference.v1.GenerateDelta.tokens:type_name -> triptych.inference.v1.GeneratedToken
+	20, // 19: triptych.inference.v1.GenerateDelta.finish:type_name -> triptych.inference.v1.Finish
+	19, // 20: triptych.inference.v1.GeneratedToken.top_logprobs:type_name -> triptych.inference.v1.TokenLogprob
+	21, // 21: triptych.inference.v1.Finish.length:type_name -> triptych.inference.v1.LengthReached
+	23, // 22: triptych.inference.v1.GenerateDone.timings:type_name -> triptych.inference.v1.GenerateTimings
+	31, // 23: triptych.inference.v1.GenerateTimings.tokenize:type_name -> google.protobuf.Duration
+	31, // 24: triptych.inference.v1.GenerateTimings.queue:type_name -> google.protobuf.Duration
+	31, // 25: triptych.inference.v1.GenerateTimings.prefill:type_name -> google.protobuf.Duration
+	31, // 26: triptych.inference.v1.GenerateTimings.decode:type_name -> google.protobuf.Duration
+	28, // 27: triptych.inference.v1.ClassifyRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	26, // 28: triptych.inference.v1.ClassifyResponse.labels:type_name -> triptych.inference.v1.Label
+	27, // 29: triptych.inference.v1.ClassifyResponse.classifications:type_name -> triptych.inference.v1.Classification
+	29, // 30: triptych.inference.v1.ClassifyResponse.timings:type_name -> triptych.inference.v1.Timings
+	1,  // 31: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
+	31, // 32: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
+	31, // 33: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
+	31, // 34: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
+	2,  // 35: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
+	6,  // 36: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
+	9,  // 37: triptych.inference.v1.InferenceService.Generate:input_type -> triptych.inference.v1.GenerateRequest
+	24, // 38: triptych.inference.v1.InferenceService.Classify:input_type -> triptych.inference.v1.ClassifyRequest
+	5,  // 39: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
+	7,  // 40: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
+	16, // 41: triptych.inference.v1.InferenceService.Generate:output_type -> triptych.inference.v1.GenerateResponse
+	25, // 42: triptych.inference.v1.InferenceService.Classify:output_type -> triptych.inference.v1.ClassifyResponse
+	39, // [39:43] is the sub-list for method output_type
+	35, // [35:39] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_triptych_inference_v1_inference_proto_init() }

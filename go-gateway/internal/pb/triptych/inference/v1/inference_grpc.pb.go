@@ -47,7 +47,8 @@ type InferenceServiceClient interface {
 	// Tokenize counts: it returns each text's ids, where they stand in the text, and what the text would be charged. It
 	// never truncates and does not apply the model's length limit.
 	//
-	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, MODEL_NOT_READY.
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL, DEADLINE_EXCEEDED,
+	// MODEL_NOT_READY.
 	Tokenize(ctx context.Context, in *TokenizeRequest, opts ...grpc.CallOption) (*TokenizeResponse, error)
 	// Generate continues a prompt, and tells each token as it comes.
 	//
@@ -146,7 +147,8 @@ type InferenceServiceServer interface {
 	// Tokenize counts: it returns each text's ids, where they stand in the text, and what the text would be charged. It
 	// never truncates and does not apply the model's length limit.
 	//
-	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, MODEL_NOT_READY.
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL, DEADLINE_EXCEEDED,
+	// MODEL_NOT_READY.
 	Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error)
 	// Generate continues a prompt, and tells each token as it comes.
 	//

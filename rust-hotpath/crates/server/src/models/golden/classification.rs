@@ -1,7 +1,8 @@
 //! Golden scores.
 
 use hotpath_bundle::{GoldenClassification, Refused};
-use hotpath_scheduler::{Class, Work};
+use hotpath_encoding::Work;
+use hotpath_fairness::Class;
 
 use super::{KEY, check_tolerance, refused};
 use crate::models::{classification::Classifier, serving::Serving};

@@ -1,8 +1,9 @@
 //! Golden vectors.
 
 use hotpath_bundle::{Bundle, GoldenEmbedding, Graph, Refused};
+use hotpath_encoding::Work;
+use hotpath_fairness::Class;
 use hotpath_runtime::Encode;
-use hotpath_scheduler::{Class, Work};
 use hotpath_text::Tokenizer;
 
 use super::{KEY, check_tolerance, refused};

@@ -8,6 +8,8 @@ use hotpath_contract::inference::v1::{
 use hotpath_runtime::cpu_has;
 use hotpath_testing::tiny_decoder;
 
+use crate::support::scheduling;
+
 use super::support::{Generating, TINY, Told, config, generate, prompt, request};
 
 fn text(text: &str) -> GenerateRequest {
@@ -41,7 +43,11 @@ async fn a_generation_model_is_described() {
 async fn text_and_its_ids_say_the_same_with_counts_and_timings() {
     let generating = Generating::ready(config()).await;
     let client = generating.client();
-    let asked = TokenizeRequest { model: TINY.to_owned(), texts: vec!["the 東京 tower".to_owned()] };
+    let asked = TokenizeRequest {
+        model: TINY.to_owned(),
+        texts: vec!["the 東京 tower".to_owned()],
+        scheduling: Some(scheduling()),
+    };
     let ids = client.clone().tokenize(asked).await.unwrap().into_inner().texts.remove(0).ids;
     let of_text = generate(&client, text("the 東京 tower")).await.unwrap();
     let of_ids = generate(&client, request(ids.clone(), 12)).await.unwrap();

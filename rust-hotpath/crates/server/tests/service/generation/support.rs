@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use hotpath_contract::inference::v1::{
-    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ModelState, Priority, Sampling, Scheduling, Stop,
-    TokenIds, generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
+    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ModelState, Sampling, Stop, TokenIds,
+    generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
 };
 use hotpath_server::{config::Config, models::load::Sessions};
 use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
@@ -14,7 +14,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
     sessions::Control,
-    support::{TestServer, eventually},
+    support::{TestServer, eventually, scheduling},
 };
 
 /// The decoder's name.
@@ -142,7 +142,7 @@ pub fn request(prompt: Vec<u32>, max_tokens: u32) -> GenerateRequest {
         max_tokens,
         sampling: Some(Sampling { temperature: Some(0.0), ..Sampling::default() }),
         stop: Some(Stop { ignore_eos: true, ..Stop::default() }),
-        scheduling: Some(Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() }),
+        scheduling: Some(scheduling()),
         ..GenerateRequest::default()
     }
 }

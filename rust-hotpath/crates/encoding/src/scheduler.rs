@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_fairness::Class;
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
 
 use crate::{
-    classes::Class,
     job::{Failure, Job, Reply},
     planner::{Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId, Time},
     worker::{self, Observer, Run},

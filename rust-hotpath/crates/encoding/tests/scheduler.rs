@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_encoding::{Failure, Limits, Load, Observer, Pending, Run, Scheduler, Work};
+use hotpath_fairness::Class;
 use hotpath_runtime::{Encode, RunError};
-use hotpath_scheduler::{Class, Failure, Limits, Load, Observer, Pending, Run, Scheduler, Work};
 
 const FAILS: u32 = 666;
 const PANICS: u32 = 667;

@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_scheduler::{
-    Class,
-    planner::{Limits, Planner, RequestId},
-};
+use hotpath_encoding::planner::{Limits, Planner, RequestId};
+use hotpath_fairness::Class;
 use proptest::prelude::*;
 
 use crate::{LIMITS, world::request};

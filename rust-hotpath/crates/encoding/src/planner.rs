@@ -9,12 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    bound::excess,
-    classes::{ByClass, Class},
-    drain::DrainRate,
-    turns::Queued,
-};
+use hotpath_fairness::{Admission, Bounds, ByClass, Class, DrainRate, Queued};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -26,8 +21,8 @@ pub struct Limits {
     pub workers: usize,
     /// A batch takes inputs until this many tokens. An input that is longer goes alone.
     pub batch_tokens: usize,
-    /// Most tokens that wait, and each key of each class only its share of them. Only a request that finds the queue empty
-    /// may be larger.
+    /// Most tokens of one class that wait, of which each key may have its share. A key that has nothing waiting is always
+    /// let in: what is more than its share of a request counts as waiting only as room comes.
     pub max_queued_tokens: usize,
     /// Longest wait of a request until its first input runs.
     pub max_wait: Duration,
@@ -109,6 +104,9 @@ struct Waiting {
     class: Class,
     key: Arc<str>,
     inputs: usize,
+    tokens: usize,
+    /// So many of its tokens count against the bound.
+    admitted: usize,
     deadline: Option<Time>,
     /// When it will have waited for too long; `None` once its first input runs.
     patience: Option<Time>,
@@ -125,6 +123,8 @@ impl Waiting {
 pub struct Planner {
     limits: Limits,
     queues: ByClass<Item>,
+    /// Of tokens that wait, by class.
+    admissions: [Admission; 2],
     waiting: HashMap<RequestId, Waiting>,
     expiries: BTreeSet<(Time, RequestId)>,
     load: Load,
@@ -137,9 +137,11 @@ impl Planner {
     /// An empty queue.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
+        let bounds = Bounds { shared: limits.max_queued_tokens, reserve: usize::MAX, small: limits.batch_tokens };
         Self {
             limits,
             queues: ByClass::new(limits.batch_tokens),
+            admissions: [(); 2].map(|()| Admission::new(bounds)),
             waiting: HashMap::new(),
             expiries: BTreeSet::new(),
             load: Load::default(),
@@ -170,15 +172,17 @@ impl Planner {
     /// Queues a request's inputs one by one.
     ///
     /// # Errors
-    /// [`Full`] when the queue, or the key's share of it, would go beyond [`Limits::max_queued_tokens`], unless it is empty.
+    /// [`Full`] when the key has something waiting, and this would be more than its share of [`Limits::max_queued_tokens`].
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
-        let of_key = self.queues.of(request.class).tokens_of(&request.key);
-        let excess = excess(self.limits.max_queued_tokens, self.load.queued_tokens, of_key, tokens);
-        if excess > 0 && self.load.queued_tokens > 0 {
-            let retry_after = self.drain.time_for(excess.min(self.load.queued_tokens), self.limits.workers);
+        let admission = &mut self.admissions[request.class as usize];
+        let excess = admission.excess(&request.key, tokens);
+        if excess > 0 && admission.held_by(&request.key) > 0 {
+            let retry_after = self.drain.time_for(excess.min(admission.held()), self.limits.workers);
             return Err(Full { retry_after });
         }
+        let admitted = tokens.min(admission.room(&request.key));
+        admission.take(&request.key, admitted);
         self.last_id += 1;
         let id = RequestId(self.last_id);
         self.load.queued_tokens += tokens;
@@ -189,6 +193,8 @@ impl Planner {
             class: request.class,
             key: request.key,
             inputs: request.inputs.len(),
+            tokens,
+            admitted,
             deadline: request.deadline,
             patience: Some(now + self.limits.max_wait),
         };
@@ -200,6 +206,7 @@ impl Planner {
     /// Drops what a request still has queued. What runs already is not stopped.
     pub fn cancel(&mut self, id: RequestId) {
         let Some(waiting) = self.waiting.remove(&id) else { return };
+        self.admissions[waiting.class as usize].give_back(&waiting.key, waiting.admitted);
         if let Some(time) = waiting.expires() {
             self.expiries.remove(&(time, id));
         }
@@ -220,7 +227,7 @@ impl Planner {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
             self.load.running_inputs += 1;
-            self.taken(item.request);
+            self.taken(item);
         }
         Decision { expired, batch }
     }
@@ -245,11 +252,16 @@ impl Planner {
     }
 
     /// Takes note that one input of a request left the queue to run.
-    fn taken(&mut self, id: RequestId) {
+    fn taken(&mut self, item: &Item) {
+        let id = item.request;
         let Some(waiting) = self.waiting.get_mut(&id) else { return };
         let before = waiting.expires();
         waiting.patience = None;
         waiting.inputs -= 1;
+        waiting.tokens -= item.tokens;
+        let over = waiting.admitted.saturating_sub(waiting.tokens);
+        waiting.admitted -= over;
+        self.admissions[waiting.class as usize].give_back(&waiting.key, over);
         let after = if waiting.inputs == 0 { None } else { waiting.expires() };
         if waiting.inputs == 0 {
             self.waiting.remove(&id);

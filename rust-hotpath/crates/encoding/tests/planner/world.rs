@@ -3,10 +3,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_scheduler::{
-    Class,
-    planner::{Expiry, Item, Limits, Planner, Request, RequestId, Time},
-};
+use hotpath_encoding::planner::{Expiry, Item, Limits, Planner, Request, RequestId, Time};
+use hotpath_fairness::Class;
 use proptest::sample::Index;
 
 #[derive(Debug, Clone)]
@@ -32,6 +30,8 @@ struct Known {
     inputs: Vec<(usize, Place)>,
     deadline: Option<Time>,
     arrived: Time,
+    /// Most tokens of it that ever counted against the bound.
+    admitted: usize,
 }
 
 impl Known {
@@ -41,6 +41,11 @@ impl Known {
 
     fn queued_tokens(&self) -> usize {
         self.queued().map(|input| self.inputs[input].0).sum()
+    }
+
+    /// Tokens that count against the bound.
+    fn counted_tokens(&self) -> usize {
+        self.queued_tokens().min(self.admitted)
     }
 
     fn started(&self) -> bool {
@@ -72,7 +77,6 @@ pub struct World {
     now: Time,
     known: BTreeMap<RequestId, Known>,
     running: Vec<Vec<Item>>,
-    largest: usize,
 }
 
 pub fn request(class: Class, key: &str, inputs: &[usize]) -> Request {
@@ -82,7 +86,7 @@ pub fn request(class: Class, key: &str, inputs: &[usize]) -> Request {
 impl World {
     pub fn new(limits: Limits) -> Self {
         let known = BTreeMap::new();
-        Self { planner: Planner::new(limits), limits, now: Duration::ZERO, known, running: Vec::new(), largest: 0 }
+        Self { planner: Planner::new(limits), limits, now: Duration::ZERO, known, running: Vec::new() }
     }
 
     pub fn apply(&mut self, event: Event) {
@@ -122,17 +126,21 @@ impl World {
     fn arrive(&mut self, class: Class, key: usize, inputs: Vec<usize>, deadline: Option<u64>) {
         let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
         let tokens: usize = inputs.iter().sum();
-        let (queued, of_key) = (self.queued_tokens(), self.queued_tokens_of(class, key));
-        let after = queued + tokens;
-        let left = self.limits.max_queued_tokens.saturating_sub(after);
-        let fits = queued == 0 || (after <= self.limits.max_queued_tokens && of_key + tokens <= 4 * left);
+        let of_class = self.counted_tokens(|known| known.class == class);
+        let of_key = self.counted_tokens(|known| (known.class, known.key) == (class, key));
+        // The most that may count: what the key has then is at most four times what is left.
+        let left = self.limits.max_queued_tokens.saturating_sub(of_class);
+        let share = (0..=left).rev().find(|more| of_key + more <= 4 * (left - more)).unwrap_or(0);
+        let newcomer = of_key == 0;
+        let room = if newcomer { share.max(self.limits.batch_tokens) } else { share };
+        let fits = newcomer || tokens <= room;
         let request = Request { class, key: format!("key-{key}").into(), deadline, inputs: inputs.clone() };
         match self.planner.submit(self.now, request) {
             Ok(id) => {
                 assert!(fits, "admitted beyond the bound");
-                self.largest = self.largest.max(tokens);
                 let inputs = inputs.into_iter().map(|tokens| (tokens, Place::Queued)).collect();
-                let known = Known { class, key, inputs, deadline, arrived: self.now };
+                let admitted = tokens.min(room);
+                let known = Known { class, key, inputs, deadline, arrived: self.now, admitted };
                 assert!(self.known.insert(id, known).is_none(), "an id was given twice");
             }
             Err(full) => {
@@ -208,9 +216,8 @@ impl World {
         self.known.values().map(Known::queued_tokens).sum()
     }
 
-    fn queued_tokens_of(&self, class: Class, key: usize) -> usize {
-        let of_key = self.known.values().filter(|known| (known.class, known.key) == (class, key));
-        of_key.map(Known::queued_tokens).sum()
+    fn counted_tokens(&self, which: impl Fn(&Known) -> bool) -> usize {
+        self.known.values().filter(|known| which(known)).map(Known::counted_tokens).sum()
     }
 
     fn check_bounds(&self) {
@@ -219,6 +226,5 @@ impl World {
         assert_eq!(load.queued_tokens, self.queued_tokens());
         assert_eq!(load.queued_inputs, self.known.values().map(|known| known.queued().count()).sum::<usize>());
         assert_eq!(load.running_inputs, running);
-        assert!(load.queued_tokens <= self.limits.max_queued_tokens.max(self.largest));
     }
 }

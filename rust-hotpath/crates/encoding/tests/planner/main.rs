@@ -7,10 +7,8 @@ mod world;
 
 use std::time::Duration;
 
-use hotpath_scheduler::{
-    Class,
-    planner::{Expiry, Limits, Planner},
-};
+use hotpath_encoding::planner::{Expiry, Limits, Planner};
+use hotpath_fairness::Class;
 use proptest::prelude::*;
 use world::{Event, World, request};
 
@@ -105,16 +103,24 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
     planner.finished(1, 1000, Duration::from_secs(1)); // 1000 tokens a second and worker
     let first = request(Class::Interactive, "a", &[100; 20]);
     planner.submit(Duration::ZERO, first).unwrap();
-    let full = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[400])).unwrap_err();
+    let full = planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[400])).unwrap_err();
     assert_eq!(full.retry_after, Duration::from_millis(200), "400 tokens at 2 × 1000 tokens a second");
     assert_eq!(planner.load().queued_tokens, 2000, "a refused request leaves nothing behind");
 }
 
+/// A request that is larger than the queue is let in as room comes, and the door stays open for others meanwhile.
 #[test]
-fn an_empty_queue_takes_a_request_above_the_bound() {
-    let mut planner = Planner::new(LIMITS);
-    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[100; 30])).unwrap();
-    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1])).unwrap_err();
+fn a_request_above_the_bound_shuts_nobody_out() {
+    for giant in [Class::Interactive, Class::Batch] {
+        let mut planner = Planner::new(LIMITS);
+        let id = planner.submit(Duration::ZERO, request(giant, "a", &vec![100; 3000])).unwrap();
+        planner.submit(Duration::ZERO, request(giant, "a", &[1])).unwrap_err();
+        for other in [Class::Interactive, Class::Batch] {
+            planner.submit(Duration::ZERO, request(other, "b", &[1])).unwrap();
+        }
+        planner.cancel(id);
+        planner.submit(Duration::ZERO, request(giant, "a", &[1])).unwrap();
+    }
 }
 
 /// Fair turns are worth little to one who is not let in.

@@ -1,4 +1,4 @@
-//! Who runs next, and the workers that run it.
+//! Which texts an encoder runs next, and the workers that run them.
 //!
 //! [`planner`] decides; it is pure, so that its rules are tested as properties of any interleaving of events. [`Scheduler`]
 //! gives it a lock, a clock and one thread for each session.
@@ -7,18 +7,11 @@
 
 #![forbid(unsafe_code)]
 
-mod bound;
-mod classes;
-mod drain;
 mod job;
 pub mod planner;
 mod scheduler;
-pub mod turns;
 mod worker;
 
-pub use bound::excess;
-pub use classes::{ByClass, Class};
-pub use drain::DrainRate;
 pub use job::{Done, Failure};
 pub use planner::{Full, Limits, Load};
 pub use scheduler::{Pending, Scheduler, Work};

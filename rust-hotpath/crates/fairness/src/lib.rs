@@ -1,0 +1,18 @@
+//! Fairness between keys: how much of a queue each may fill, and whose turn is next. Every queue of the hot path uses it.
+//!
+//! All of it is pure: time comes in with each call, and nothing here waits, locks or knows a thread. What a unit of cost is,
+//! tokens or bytes, is the queue's own business.
+//!
+//! Must not depend on any other crate of the workspace.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod classes;
+mod drain;
+mod turns;
+
+pub use admission::{Admission, Bounds};
+pub use classes::{ByClass, Class};
+pub use drain::DrainRate;
+pub use turns::{Queued, Turns};
