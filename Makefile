@@ -12,6 +12,8 @@ HOTPATH := rust-hotpath/target/release/hotpath
 IN_TESTS := cd tests && PYTHONPATH=. $(PYTHON) -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
+# How long `make soak` lasts, in seconds.
+SOAK_S ?= 3600
 # Which half `make bench` measures; empty: both.
 ONLY ?=
 NAME ?=
@@ -51,6 +53,10 @@ test: build models ## Every test: unit tests of three languages, contract, repos
 .PHONY: e2e
 e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)
+
+.PHONY: soak
+soak: build models ## Hostile requests against the real stack, and a bystander beside them (SOAK_S=3600)
+	$(IN_TESTS) soak --seconds $(SOAK_S)
 
 .PHONY: lint
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
