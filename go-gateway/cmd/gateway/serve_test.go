@@ -156,7 +156,12 @@ func TestDrainIsBounded(t *testing.T) {
 // process starts the gateway as a process of its own.
 func (s *site) process(extra ...string) (*exec.Cmd, *testkit.Log) {
 	s.Helper()
-	child := exec.Command(os.Args[0], s.serveArguments(extra...)...)
+	return s.start(os.Args[0], extra...)
+}
+
+func (s *site) start(program string, extra ...string) (*exec.Cmd, *testkit.Log) {
+	s.Helper()
+	child := exec.Command(program, s.serveArguments(extra...)...)
 	child.Env = append(os.Environ(), asGateway+"=1")
 	log := &testkit.Log{}
 	child.Stdout, child.Stderr = io.Discard, log

@@ -12,6 +12,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/openai"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/quota"
 )
 
 // handler serves one request: it replies through ex once, or returns an error and does not reply.
@@ -34,6 +35,9 @@ type exchange struct {
 	phases  []openai.Phase
 	status  int // of the reply; 0 while there is none
 	failure *fault.Fault
+
+	charged quota.Limit // what its tenant's rate was charged by; zero while it was not
+	drained bool        // no more of the body is worth reading
 }
 
 // route makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also when
@@ -54,6 +58,7 @@ func (s *Server) route(name string, serve handler) http.Handler {
 			err = errors.New("the handler gave neither a reply nor an error")
 		}
 		if err != nil {
+			s.drain(ex, r)
 			ex.fail(err)
 		}
 	})

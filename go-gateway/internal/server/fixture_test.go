@@ -64,7 +64,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	options := Options{
 		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),
 		Now:          func() time.Time { return g.clock },
-		MaxBodyBytes: 8 << 20, MaxInflight: 64, BodyTimeout: patience, WriteTimeout: patience,
+		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
 		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
 	}
 	for _, alter := range changes {

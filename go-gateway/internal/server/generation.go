@@ -12,12 +12,8 @@ import (
 )
 
 // generation serves POST /v1/chat/completions and POST /v1/completions, which differ in what they look like.
-func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) handler {
-	return func(ex *exchange, r *http.Request) error {
-		body, err := s.readBody(ex, r)
-		if err != nil {
-			return err
-		}
+func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) bodyHandler {
+	return func(ex *exchange, r *http.Request, body []byte) error {
 		request, err := decode(body)
 		if err != nil {
 			return err

@@ -139,7 +139,7 @@ func TestAClientThatLeavesEndsItsGeneration(t *testing.T) {
 			}
 		}
 	}
-	g.eventually("no request in flight", func() bool { return g.inflight.Load() == 0 })
+	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
 }
 
 func TestAnotherModelsTurnIsRefusedInTime(t *testing.T) {

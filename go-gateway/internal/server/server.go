@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/openai"
@@ -32,8 +33,10 @@ type Options struct {
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int
-	// MaxInflight is how many API requests are served at once.
+	// MaxInflight is how many API requests are served at once, those aside whose body is still to come.
 	MaxInflight int
+	// MaxBodiesBytes is how many bytes of request bodies there are at once.
+	MaxBodiesBytes int
 	// BodyTimeout is the time for a body to arrive.
 	BodyTimeout time.Duration
 	// WriteTimeout is the time for a client to take its reply, or one event of a stream.
@@ -48,13 +51,20 @@ type Options struct {
 type Server struct {
 	Options
 	draining atomic.Bool
-	inflight atomic.Int64 // API requests that are being served
+	places   *admission.Pool // of API requests that are being served
+	bodies   *admission.Pool // bytes of request bodies
+	drains   *admission.Pool // of refused bodies that are read to their end
 	buffers  bufferPool
 }
 
 // New returns a Server that is ready as soon as the engine is.
 func New(options Options) *Server {
-	return &Server{Options: options}
+	return &Server{
+		Options: options,
+		places:  admission.NewPool(int64(options.MaxInflight), onePlace),
+		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
+		drains:  admission.NewPool(mostDrains, onePlace),
+	}
 }
 
 // Drain makes /readyz say no and asks clients to close their connections; requests are still served.
@@ -69,11 +79,11 @@ func (s *Server) Ready() bool {
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	router := s.newRouter()
-	router.add(http.MethodPost, "/v1/embeddings", s.admitted(s.embeddings))
-	router.add(http.MethodPost, "/v1/chat/completions", s.admitted(s.generation(openai.DecodeChat)))
-	router.add(http.MethodPost, "/v1/completions", s.admitted(s.generation(openai.DecodeCompletion)))
-	router.add(http.MethodPost, "/v1/moderations", s.admitted(s.moderations))
-	router.add(http.MethodPost, "/v1/tokenize", s.admitted(s.tokenize))
+	router.add(http.MethodPost, "/v1/embeddings", s.admittedBody(s.embeddings))
+	router.add(http.MethodPost, "/v1/chat/completions", s.admittedBody(s.generation(openai.DecodeChat)))
+	router.add(http.MethodPost, "/v1/completions", s.admittedBody(s.generation(openai.DecodeCompletion)))
+	router.add(http.MethodPost, "/v1/moderations", s.admittedBody(s.moderations))
+	router.add(http.MethodPost, "/v1/tokenize", s.admittedBody(s.tokenize))
 	router.add(http.MethodGet, "/v1/models", s.admitted(s.listModels))
 	router.add(http.MethodGet, "/v1/models/{id}", s.admitted(s.getModel))
 	s.addProbes(router)
