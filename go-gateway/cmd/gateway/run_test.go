@@ -83,6 +83,12 @@ func TestKeysCommands(t *testing.T) {
 	if status, _, stderr := execute(t, "keys", "revoke", id, "--keys-file", site.keys); status != exitOK {
 		t.Error(stderr)
 	}
+	if err := os.WriteFile(site.tenants, []byte("plans: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := execute(t, append([]string{"keys", "revoke", id}, site.files()...)...); status != exitOK || !strings.Contains(stderr, "warning") || !strings.Contains(stderr, "tenants.yaml") {
+		t.Errorf("beside a broken tenants file: %d %q", status, stderr)
+	}
 	if listed := list(); !regexp.MustCompile(id + ` +acme +20\d\d-\S+ +20\d\d-\S+\n`).MatchString(listed) {
 		t.Errorf("after revoking, listed as %s", listed)
 	}

@@ -68,6 +68,9 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
 	})
 	metrics.ReportReady(gateway.Ready)
+	for source := range directory.Staleness(time.Now()) {
+		metrics.ReportStaleness(source, func() time.Duration { return directory.Staleness(time.Now())[source] })
+	}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	var watchers sync.WaitGroup

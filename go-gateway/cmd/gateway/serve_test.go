@@ -57,6 +57,15 @@ func TestKeysChangeWithoutARestart(t *testing.T) {
 	api := address(t, g.log, "http")
 	second := site.createKey()
 	eventually(t, "the new key", func() bool { return embed(api, second) == http.StatusOK })
+	if err := os.WriteFile(site.tenants, []byte("plans: ["), 0o600); err != nil { // which keeps no key alive
+		t.Fatal(err)
+	}
+	operations := address(t, g.log, "metrics")
+	eventually(t, "the broken file in the metrics", func() bool {
+		text := getText(operations, "/metrics")
+		return strings.Contains(text, `gateway_source_stale_seconds{source="keys"} 0`) &&
+			strings.Contains(text, `gateway_source_stale_seconds{source="tenants"}`) && !strings.Contains(text, `gateway_source_stale_seconds{source="tenants"} 0`+"\n")
+	})
 	id := strings.Split(first, "_")[1]
 	if status, _, stderr := execute(t, "keys", "revoke", id, "--keys-file", site.keys); status != exitOK {
 		t.Fatal(stderr)

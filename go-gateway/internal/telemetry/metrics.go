@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -95,6 +96,14 @@ func (m *Metrics) ReportReady(ready func() bool) {
 		}
 		return 0
 	}))
+}
+
+// ReportStaleness adds gateway_source_stale_seconds of one source, which is asked at each scrape.
+func (m *Metrics) ReportStaleness(source string, stale func() time.Duration) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_source_stale_seconds", Help: "For how long changes of a file could not be taken; 0 if they are.",
+		ConstLabels: prometheus.Labels{"source": source},
+	}, func() float64 { return stale().Seconds() }))
 }
 
 // Handler serves /metrics.
