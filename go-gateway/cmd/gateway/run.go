@@ -34,7 +34,7 @@ var commands = []command{
 	{"keys create", "make an API key for --tenant and print it, once", createKey},
 	{"keys list", "print id, tenant and dates of every key", listKeys},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
-	{"healthcheck", "exit 0 if the gateway at --http-address is ready", healthcheck},
+	{"healthcheck", "exit 0 if the gateway at --metrics-address is ready", healthcheck},
 	{"config-docs", "print the table of settings in Markdown", configDocs},
 }
 

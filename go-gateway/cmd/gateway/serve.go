@@ -55,6 +55,7 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 		CanaryInterval:    settings.CanaryInterval,
 		ReadyWindow:       settings.ReadyWindow,
 		Metrics:           metrics,
+		Logger:            logger,
 		Now:               time.Now,
 	})
 	if err != nil {

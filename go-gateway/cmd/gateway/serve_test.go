@@ -30,19 +30,19 @@ func TestServeAnswersAndStops(t *testing.T) {
 	if got := embed(api, key); got != http.StatusOK {
 		t.Errorf("got %d", got)
 	}
-	if status, _, stderr := execute(t, "healthcheck", "--http-address", api); status != exitOK {
+	if status, _, stderr := execute(t, "healthcheck", "--metrics-address", operations); status != exitOK {
 		t.Errorf("healthcheck: %d %s", status, stderr)
 	}
 	site.hotpath.Stop()
 	eventually(t, "not ready", func() bool { return get(api, "/readyz") == http.StatusServiceUnavailable })
-	if status, _, stderr := execute(t, "healthcheck", "--http-address", api); status != exitFailed || !strings.Contains(stderr, "not ready") {
+	if status, _, stderr := execute(t, "healthcheck", "--metrics-address", operations); status != exitFailed || !strings.Contains(stderr, "not ready") {
 		t.Errorf("healthcheck: %d %s", status, stderr)
 	}
 	g.stop()
 	if status := g.exit(); status != exitOK {
 		t.Errorf("exit status %d:\n%s", status, g.log)
 	}
-	if status, _, _ := execute(t, "healthcheck", "--http-address", api); status != exitFailed {
+	if status, _, _ := execute(t, "healthcheck", "--metrics-address", operations); status != exitFailed {
 		t.Errorf("healthcheck of nothing: %d", status)
 	}
 	if strings.Contains(g.log.String(), key) {

@@ -38,6 +38,9 @@ func faultOf(ctx context.Context, err error, timeout time.Duration) *fault.Fault
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: err}
 	}
+	if errors.Is(err, errNoDone) {
+		return fault.InternalError(err)
+	}
 	failed := status.Convert(err)
 	var info *errdetails.ErrorInfo
 	var retryAfter time.Duration

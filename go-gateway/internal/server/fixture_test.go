@@ -59,7 +59,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
 	engineOptions := engine.Options{
 		Addresses: []string{g.hotpath.Address}, Timeout: patience, GenerationTimeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,
-		Metrics: metrics, Now: time.Now,
+		Metrics: metrics, Logger: logger, Now: time.Now,
 	}
 	options := Options{
 		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),

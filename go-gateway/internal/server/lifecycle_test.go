@@ -3,13 +3,17 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -147,13 +151,36 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 	g := startGateway(t)
 	status := func() int { return g.get("/readyz").status }
 	g.eventually("ready", func() bool { return status() == http.StatusOK })
-	if got := g.get("/readyz"); string(got.body) != `{"ready":true,"draining":false,"models":[{"id":"all-minilm-l6-v2","state":"ready","proven":true}]}` {
-		t.Errorf("got %s", got.body)
+	if got := g.get("/readyz"); string(got.body) != `{"ready":true}` {
+		t.Errorf("anybody is told %s", got.body)
+	}
+	operations := startHandler(t, g.Operations())
+	inFull := func() (status int, told readiness) {
+		sent, err := http.Get(operations + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := g.read(sent)
+		if err := json.Unmarshal(got.body, &told); err != nil {
+			t.Fatal(err)
+		}
+		return got.status, told
+	}
+	model := modelReadiness{ID: testkit.ModelName, State: "ready", Proven: true}
+	if status, told := inFull(); status != http.StatusOK || !told.Ready || told.Draining || len(told.Replicas) != 1 || told.Replicas[0].Address != g.hotpath.Address ||
+		!told.Replicas[0].Connected || !slices.Equal(told.Replicas[0].Models, []modelReadiness{model}) {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	g.hotpath.Stop()
 	g.eventually("not ready", func() bool { return status() == http.StatusServiceUnavailable })
 	if got := g.get("/livez"); got.status != http.StatusOK {
 		t.Errorf("livez: got %d", got.status)
+	}
+	if got := g.get("/readyz"); string(got.body) != `{"ready":false}` {
+		t.Errorf("anybody is told %s", got.body)
+	}
+	if status, told := inFull(); status != http.StatusServiceUnavailable || told.Replicas[0].ListError == "" {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	testkit.StartHotpath(t, g.hotpath.Address)
 	g.eventually("ready again", func() bool { return status() == http.StatusOK })
@@ -161,14 +188,49 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 		t.Error("gateway_ready is not 1")
 	}
 	g.Drain()
-	if got := g.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(string(got.body), `"draining":true`) {
-		t.Errorf("got %d %s", got.status, got.body)
+	if got := status(); got != http.StatusServiceUnavailable {
+		t.Errorf("draining: got %d", got)
+	}
+	if status, told := inFull(); status != http.StatusServiceUnavailable || !told.Draining {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK || !got.closes {
 		t.Errorf("while draining: got %d, closes %v", got.status, got.closes)
 	}
 	if !strings.Contains(g.scrape(), "gateway_ready 0") {
 		t.Error("gateway_ready is not 0")
+	}
+}
+
+func TestReadyzStaysAtFullLoad(t *testing.T) {
+	const slots = 2
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0", grpc.MaxConcurrentStreams(slots))
+	hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g := startGateway(t, func(o *engine.Options, _ *Options) {
+		o.Addresses, o.CanaryInterval, o.ReadyWindow = []string{hotpath.Address}, 20*time.Millisecond, 500*time.Millisecond
+	})
+	g.eventually("ready", g.Ready)
+	hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if testkit.IsCanary(request) {
+			return testkit.Generate(request, stream)
+		}
+		if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a"}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	})
+	for range slots {
+		_, events := g.stream("/v1/chat/completions", streamed(oneChat))
+		events.next()
+	}
+	for until := time.Now().Add(time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) { // two windows
+		if got := g.get("/readyz"); got.status != http.StatusOK {
+			t.Fatalf("got %d %s\n%s", got.status, got.body, g.log)
+		}
+	}
+	if got := g.get("/v1/models"); got.status != http.StatusOK {
+		t.Errorf("models: got %d %s", got.status, got.body)
 	}
 }
 
@@ -220,7 +282,7 @@ func TestMetricsCountRequests(t *testing.T) {
 		`gateway_requests_total{reason="ROUTE_NOT_FOUND",route="unknown",status="404"} 1`,
 		`gateway_request_seconds_count{route="/v1/models/{id}"} 1`,
 		`gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 3`,
-		`gateway_hotpath_seconds_count{method="ListModels"}`,
+		`gateway_hotpath_seconds_count{method="ListModels",outcome="OK"}`,
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("%s is missing from:\n%s", line, text)

@@ -86,21 +86,18 @@ func (s *Server) API() http.Handler {
 	router.add(http.MethodPost, "/v1/tokenize", s.admittedBody(s.tokenize))
 	router.add(http.MethodGet, "/v1/models", s.admitted(s.listModels))
 	router.add(http.MethodGet, "/v1/models/{id}", s.admitted(s.getModel))
-	s.addProbes(router)
+	router.add(http.MethodGet, livezRoute, s.livez)
+	router.add(http.MethodGet, readyzRoute, s.readyz)
 	return router
 }
 
 // Operations is the handler of the listener for operators.
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter()
-	s.addProbes(router)
+	router.add(http.MethodGet, livezRoute, s.livez)
+	router.add(http.MethodGet, readyzRoute, s.readyzInFull)
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router
-}
-
-func (s *Server) addProbes(router *router) {
-	router.add(http.MethodGet, livezRoute, s.livez)
-	router.add(http.MethodGet, readyzRoute, s.readyz)
 }
 
 // router answers unknown paths and methods in our own shape too.

@@ -25,7 +25,7 @@ type Metrics struct {
 	RequestSeconds *prometheus.HistogramVec
 	// Inflight is the number of requests that are being served.
 	Inflight prometheus.Gauge
-	// HotpathSeconds is the time that calls to the hot path took, by method.
+	// HotpathSeconds is the time that calls to the hot path took, by method and outcome ("OK" or one of docs/errors.md).
 	HotpathSeconds *prometheus.HistogramVec
 	// Tokens counts charged tokens by tenant and model.
 	Tokens *prometheus.CounterVec
@@ -56,7 +56,7 @@ func NewMetrics() *Metrics {
 		}),
 		HotpathSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_hotpath_seconds", Help: "Time that calls to the hot path took.", Buckets: durationBuckets,
-		}, []string{"method"}),
+		}, []string{"method", "outcome"}),
 		Tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_tokens_total", Help: "Charged tokens.",
 		}, []string{"tenant", "model"}),
