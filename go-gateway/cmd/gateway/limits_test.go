@@ -62,11 +62,8 @@ func TestMemoryIsBoundedByTheBytesOfBodies(t *testing.T) {
 		time.Sleep(20 * time.Millisecond) // the work, so that requests meet
 		return nil, testkit.Refusal(400, "inputs", "too long")
 	})
-	program := filepath.Join(t.TempDir(), "gateway") // built anew: the race detector would multiply what this test measures
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	child, log := site.start(program, "--max-total-body-bytes", strconv.Itoa(total))
+	// Built anew: the race detector would multiply what this test measures.
+	child, log := site.start(buildGateway(t), "--max-total-body-bytes", strconv.Itoa(total))
 	api := address(t, log, "http")
 	var group sync.WaitGroup
 	var mu sync.Mutex
@@ -95,6 +92,32 @@ func TestMemoryIsBoundedByTheBytesOfBodies(t *testing.T) {
 	}
 	if statuses[http.StatusServiceUnavailable] == 0 || statuses[http.StatusInternalServerError] == 0 || statuses[0] > 0 {
 		t.Errorf("this test proves nothing: the answers were %v", statuses)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// buildGateway makes the program as it is shipped.
+func buildGateway(t *testing.T, flags ...string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "gateway")
+	if out, err := exec.Command("go", append(append([]string{"build", "-o", program}, flags...), ".")...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+func TestTheLinkersVersionIsTold(t *testing.T) {
+	out, err := exec.Command("go", "list", "../../internal/telemetry").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	telemetry := strings.TrimSpace(string(out))
+	site := newSite(t)
+	site.createKey()
+	_, log := site.start(buildGateway(t, "-ldflags=-X "+telemetry+".version=v1.2.3 -X "+telemetry+".revision=abc"))
+	text := getText(address(t, log, "metrics"), "/metrics")
+	if !strings.Contains(text, `revision="abc",version="v1.2.3"`) {
+		t.Errorf("not in %s", text)
 	}
 	http.DefaultClient.CloseIdleConnections()
 }

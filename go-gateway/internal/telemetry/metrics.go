@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"runtime/debug"
@@ -111,17 +112,21 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
+// Set by the linker where the build has no version control to ask, as in an image.
+var version, revision string
+
 // buildInfo is always 1; its labels say what is running.
 func buildInfo() prometheus.Collector {
-	version, revision := "unknown", "unknown"
+	version, revision := version, revision
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
+		version = cmp.Or(version, info.Main.Version)
 		for _, setting := range info.Settings {
 			if setting.Key == "vcs.revision" {
-				revision = setting.Value
+				revision = cmp.Or(revision, setting.Value)
 			}
 		}
 	}
+	version, revision = cmp.Or(version, "unknown"), cmp.Or(revision, "unknown")
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "gateway_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
