@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"triptych.dev/gateway/internal/config"
@@ -58,11 +59,10 @@ func run(ctx context.Context, arguments []string, lookup config.LookupEnv, stdou
 }
 
 func dispatch(ctx context.Context, t terminal, arguments []string) error {
-	joined := strings.Join(arguments, " ") + " "
 	for _, one := range commands {
-		if strings.HasPrefix(joined, one.name+" ") {
-			words := strings.Count(one.name, " ") + 1
-			return one.run(ctx, t, arguments[words:])
+		words := strings.Split(one.name, " ")
+		if len(arguments) >= len(words) && slices.Equal(arguments[:len(words)], words) {
+			return one.run(ctx, t, arguments[len(words):])
 		}
 	}
 	var help strings.Builder
@@ -70,7 +70,7 @@ func dispatch(ctx context.Context, t terminal, arguments []string) error {
 	for _, one := range commands {
 		fmt.Fprintf(&help, "  %-12s %s\n", one.name, one.help)
 	}
-	switch strings.TrimSpace(joined) {
+	switch strings.Join(arguments, " ") {
 	case "-h", "-help", "--help", "help":
 		_, err := io.WriteString(t.stdout, help.String())
 		return err

@@ -112,6 +112,9 @@ func TestKeysCommandsRefuse(t *testing.T) {
 		{[]string{"healthcheck", "extra"}, exitUsage, "extra"},
 		{[]string{"config-docs", "--x"}, exitUsage, "-x"},
 		{[]string{"serves"}, exitUsage, "usage"},
+		{[]string{"keys create"}, exitUsage, "usage"},
+		{[]string{"keys create", "--tenant", "acme"}, exitUsage, "usage"},
+		{[]string{"keys"}, exitUsage, "usage"},
 		{nil, exitUsage, "usage"},
 	} {
 		if status, stdout, stderr := execute(t, c.arguments...); status != c.status || !strings.Contains(stderr, c.says) || stdout != "" {

@@ -189,8 +189,8 @@ func (ex *exchange) attributes(r *http.Request, elapsed time.Duration) []slog.At
 	for _, phase := range ex.phases {
 		attributes = append(attributes, slog.Float64(phase.Name+"_ms", milliseconds(phase.Took)))
 	}
-	if ex.failure != nil && ex.failure.Param != "" {
-		attributes = append(attributes, slog.String("param", ex.failure.Param))
+	if ex.failure != nil && ex.failure.LogParam() != "" {
+		attributes = append(attributes, slog.String("param", ex.failure.LogParam()))
 	}
 	if ex.failure != nil && ex.failure.Cause != nil && ex.status >= http.StatusInternalServerError {
 		attributes = append(attributes, slog.Any("cause", ex.failure.Cause))

@@ -44,7 +44,7 @@ func (s *Server) moderations(ex *exchange, r *http.Request, body []byte) error {
 	if err != nil {
 		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
 	}
-	reply, err := openai.RenderModeration(request, result, ex.requestID)
+	reply, err := openai.RenderModeration(request, result, objectID())
 	if err != nil {
 		return fault.InternalError(err)
 	}

@@ -243,6 +243,25 @@ func TestLogsTellEverythingButInputsAndKeys(t *testing.T) {
 	g.post("/v1/tokenize", `{"model":"all-minilm-l6-v2","input":"`+words+`"}`, "X-Request-Id", "tokens")
 	g.do("POST", "/v1/embeddings", oneText, "Authorization", "Bearer trip_"+words, "X-Request-Id", "stranger")
 	g.get("/" + words)
+	for param, body := range map[string]string{
+		"unknown field":            `{"` + words + `":1}`,
+		"unknown field of a field": `{"stream_options":{"` + words + `":1}}`,
+		"stop":                     `{"stop":["a",1]}`,
+		"metadata":                 `{"metadata":{"` + words + `":1}}`,
+		"logit_bias":               `{"logit_bias":{"` + words + `":1}}`,
+		"twice":                    `{"metadata":{"` + words + `":"a","` + words + `":"a"}}`,
+		"no Unicode":               `{"metadata":{"` + words + `":"` + "\xff" + `"}}`,
+		"type":                     `{"` + g.keys["acme"] + `":1}`,
+	} {
+		if got := g.post("/v1/chat/completions", body, "X-Request-Id", strings.ReplaceAll(param, " ", "-")); got.status != 400 || got.err.Param == nil {
+			t.Errorf("%s: got %d %s", param, got.status, got.body)
+		}
+	}
+	for id, want := range map[string]any{"unknown-field": nil, "unknown-field-of-a-field": "stream_options", "stop": "stop[1]", "metadata": "metadata", "logit_bias": "logit_bias"} {
+		if line := g.accessLine(id); line["param"] != want {
+			t.Errorf("%s is logged with the param %v", id, line["param"])
+		}
+	}
 	line := g.accessLine("good")
 	for name, want := range map[string]any{
 		"message": "request", "level": "INFO", "tenant": "acme", "route": "/v1/embeddings", "method": "POST", "status": 200.0, "reason": "OK",

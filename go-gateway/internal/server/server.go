@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +106,7 @@ type router struct {
 	server   *Server
 	mux      *http.ServeMux
 	notFound http.Handler
+	allowed  map[string][]string // methods by path
 }
 
 func (s *Server) newRouter() *router {
@@ -113,25 +115,28 @@ func (s *Server) newRouter() *router {
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", notFound)
-	return &router{server: s, mux: mux, notFound: notFound}
+	return &router{server: s, mux: mux, notFound: notFound, allowed: map[string][]string{}}
 }
 
-// add serves one method of a path and refuses the others.
+// add serves one method of a path. Those that are not added are refused.
 func (router *router) add(method, pattern string, serve handler) {
-	allowed := method
-	if method == http.MethodGet {
-		allowed += ", " + http.MethodHead
-	}
 	router.mux.Handle(method+" "+pattern, router.server.route(pattern, serve))
-	router.mux.Handle(pattern, router.server.route(pattern, func(ex *exchange, r *http.Request) error {
-		ex.header().Set("Allow", allowed)
-		return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", r.Method, allowed)
-	}))
+	if router.allowed[pattern] == nil {
+		router.mux.Handle(pattern, router.server.route(pattern, func(ex *exchange, r *http.Request) error {
+			allowed := strings.Join(router.allowed[pattern], ", ")
+			ex.header().Set("Allow", allowed)
+			return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", r.Method, allowed)
+		}))
+	}
+	router.allowed[pattern] = append(router.allowed[pattern], method)
+	if method == http.MethodGet {
+		router.allowed[pattern] = append(router.allowed[pattern], http.MethodHead)
+	}
 }
 
 func (router *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The mux would redirect an unclean path, in HTML.
-	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped {
+	// The mux would redirect an unclean path, in HTML, and refuse "OPTIONS *" without a word.
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped || r.RequestURI == "*" {
 		router.notFound.ServeHTTP(w, r)
 		return
 	}

@@ -109,7 +109,7 @@ func TestAChatIsStreamed(t *testing.T) {
 			t.Errorf("%s is %q", name, got)
 		}
 	}
-	head := `^data: \{"id":"chatcmpl-streamed","object":"chat\.completion\.chunk","created":\d{10},"model":"smollm2-135m-instruct","choices":\[`
+	head := `^data: \{"id":"chatcmpl-[A-Z2-7]{26}","object":"chat\.completion\.chunk","created":\d{10},"model":"smollm2-135m-instruct","choices":\[`
 	choice := func(delta, finish string) string {
 		return head + `\{"index":0,"delta":` + delta + `,"logprobs":null,"finish_reason":` + finish + `\}\],"usage":null\}$`
 	}

@@ -34,7 +34,7 @@ type Metrics struct {
 	GeneratedTokens *prometheus.CounterVec
 	// CachedTokens counts the charged tokens whose computation was reused, by tenant and model.
 	CachedTokens *prometheus.CounterVec
-	// FirstTokenSeconds is the time from a request's headers to its first token, by model.
+	// FirstTokenSeconds is the time from when a request was here, with its body, to its first token, by model.
 	FirstTokenSeconds *prometheus.HistogramVec
 	// Finishes counts choices that ended, by model and OpenAI's finish_reason.
 	Finishes *prometheus.CounterVec
@@ -68,7 +68,7 @@ func NewMetrics() *Metrics {
 			Name: "gateway_cached_tokens_total", Help: "Charged tokens whose computation was reused.",
 		}, []string{"tenant", "model"}),
 		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gateway_first_token_seconds", Help: "Time from a request's headers to its first token.", Buckets: durationBuckets,
+			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.", Buckets: durationBuckets,
 		}, []string{"model"}),
 		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
