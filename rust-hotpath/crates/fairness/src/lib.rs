@@ -9,10 +9,12 @@
 
 mod admission;
 mod classes;
+mod deadlines;
 mod drain;
-mod turns;
+mod drr_queue;
 
 pub use admission::{Admission, Bounds};
-pub use classes::{ByClass, Class};
+pub use classes::{ByClass, Class, PerClass};
+pub use deadlines::Deadlines;
 pub use drain::DrainRate;
-pub use turns::{Queued, Turns};
+pub use drr_queue::{DrrQueue, Queued};

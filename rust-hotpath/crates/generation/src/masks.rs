@@ -158,7 +158,7 @@ impl Question {
 impl Masks {
     /// Starts the thread, which hands each answer to `tell`.
     pub(crate) fn start(tell: impl Fn(SequenceId, Answer) + Send + 'static) -> io::Result<Self> {
-        let questions = Questions { asked: ByClass::new(1), closed: false };
+        let questions = Questions { asked: ByClass::queues(1), closed: false };
         let shared = Arc::new(Shared { questions: Mutex::new(questions), came: Condvar::new() });
         let asked = shared.clone();
         let thread = thread::Builder::new().name("formats".to_owned()).spawn(move || {

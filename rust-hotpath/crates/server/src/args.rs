@@ -88,8 +88,9 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_BATCH_TOKENS", default_value = "112", value_name = "TOKENS")]
     pub batch_tokens: String,
 
-    /// Most tokens of a model that wait. Beyond, requests are refused with QUEUE_FULL; only one that finds the queue empty
-    /// may be larger. The default is a few seconds' work for two processors.
+    /// Most tokens of one class that wait at a model. A fairness key may have up to four times of it what it leaves free;
+    /// beyond, its requests are refused with QUEUE_FULL. One that has nothing waiting is always let in, whatever it sends.
+    /// The default is a few seconds' work for two processors.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
     pub max_queue_tokens: String,
 
@@ -161,12 +162,14 @@ pub struct Generation {
     pub generation_max_queue_ms: String,
 
     /// Most memory for the keys and values of each generation model, beside its weights. A request is admitted once there
-    /// is room for the longest that it may become, and one that is longer than all of it is refused with INPUT_TOO_LONG.
+    /// is room for the longest that it may become. An eighth is a reserve for small requests of fairness keys that have no
+    /// other; one that is longer than the rest, choices together, is refused with INPUT_TOO_LONG.
     #[arg(long, env = "HOTPATH_CACHE_BYTES", default_value = "1073741824", value_name = "BYTES")]
     pub cache_bytes: String,
 
-    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait.
-    /// More say more tokens together, and each its own more slowly.
+    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait. One
+    /// fairness key alone has up to four fifths of them. Beside them an eighth as many, at least one, is a reserve for keys
+    /// that have no other. More say more tokens together, and each its own more slowly.
     #[arg(long, env = "HOTPATH_MAX_ROWS", default_value = "32", value_name = "ROWS")]
     pub max_rows: String,
 

@@ -1,7 +1,10 @@
 //! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up. What else
 //! takes long before a request can be queued uses the same threads. Keys take turns at them, as in the queues that follow.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use hotpath_contract::inference::v1::TokenizedText;
 use hotpath_fairness::{ByClass, Queued};
@@ -46,6 +49,7 @@ struct Waiter {
 struct Place<'a> {
     threads: &'a Threads,
     turn: &'a Turn,
+    numbers: Range<u64>,
     given: oneshot::Receiver<Thread>,
 }
 
@@ -81,7 +85,7 @@ impl Tokenization {
     #[must_use]
     pub fn new(threads: usize) -> Self {
         // The least that a waiter counts as: longer turns would serve batches, and there are none here.
-        let queue = Queue { free: threads, waiting: ByClass::new(AT_ONCE_BYTES) };
+        let queue = Queue { free: threads, waiting: ByClass::queues(AT_ONCE_BYTES) };
         Self { threads: Arc::new(Threads(Mutex::new(queue))) }
     }
 
@@ -134,8 +138,8 @@ impl Threads {
                 queue.free -= 1;
                 return Thread(self.clone());
             }
-            queue.waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
-            Place { threads: &self, turn, given }
+            let numbers = queue.waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
+            Place { threads: &self, turn, numbers, given }
         };
         (&mut place.given).await.expect("a waiter whose place is kept stays until it gives a thread")
     }
@@ -165,7 +169,7 @@ impl Queued for Waiter {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.given.close(); // a thread that was given before is dropped with it
-        self.threads.queue().waiting.of_mut(self.turn.class).remove(&self.turn.key, |waiter| waiter.gives.is_closed());
+        self.threads.queue().waiting.of_mut(self.turn.class).remove(&self.turn.key, self.numbers.clone());
     }
 }
 

@@ -116,7 +116,7 @@ fn engine(model: &Model) -> Engine {
 fn work(first: u32, choices: usize, format: Option<Format>) -> Work {
     Work {
         class: Class::Interactive,
-        key: "a".into(),
+        key: format!("key-{first}").into(), // one key alone would not have all rows
         deadline: None,
         prompt: (first..first + 9).collect(),
         max_tokens: 8,

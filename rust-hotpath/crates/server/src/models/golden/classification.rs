@@ -55,7 +55,7 @@ async fn run(
         windows.push(of_text.len());
         inputs.extend(of_text);
     }
-    let work = Work { class: Class::Interactive, key: KEY.into(), deadline: None, inputs };
+    let work = Work { class: Class::Interactive, key: KEY.clone(), deadline: None, inputs };
     let pending = embedder.scheduler.submit(work).map_err(|_| refuse("the queue is full".to_owned()))?;
     let vectors = pending.result().await.map_err(|failure| refuse(failure.to_string()))?.vectors;
     classifier.scores(&windows, &vectors).map_err(|error| refuse(error.0))

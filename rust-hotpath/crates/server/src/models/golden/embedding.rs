@@ -71,7 +71,7 @@ pub async fn probe(serving: &Serving, embedder: &Embedder, cases: &[GoldenEmbedd
 
 async fn run(serving: &Serving, embedder: &Embedder, cases: &[GoldenEmbedding]) -> Result<Vec<Vec<f32>>, Refused> {
     let inputs = cases.iter().map(|case| case.token_ids.clone()).collect();
-    let work = Work { class: Class::Interactive, key: KEY.into(), deadline: None, inputs };
+    let work = Work { class: Class::Interactive, key: KEY.clone(), deadline: None, inputs };
     let refuse = |problem: String| refused(&serving.bundle, "", problem);
     let pending = embedder.scheduler.submit(work).map_err(|_| refuse("the queue is full".to_owned()))?;
     Ok(pending.result().await.map_err(|failure| refuse(failure.to_string()))?.vectors)

@@ -172,7 +172,7 @@ fn submit(
 ) -> Result<Stream, Refused> {
     let work = Work {
         class: Class::Interactive,
-        key: KEY.into(),
+        key: KEY.clone(),
         deadline: None,
         prompt: case.prompt_ids.clone(),
         max_tokens,
