@@ -1,7 +1,7 @@
 //! Fairness between keys: how much of a queue each may fill, and whose turn is next. Every queue of the hot path uses it.
 //!
 //! All of it is pure: time comes in with each call, and nothing here waits, locks or knows a thread. What a unit of cost is,
-//! tokens or bytes, is the queue's own business.
+//! tokens or bytes, is the queue's own business. [`Monitor`] alone is the other half: the lock and the threads around it.
 //!
 //! Must not depend on any other crate of the workspace.
 
@@ -10,9 +10,11 @@
 mod admission;
 mod classes;
 mod drain;
+mod monitor;
 mod turns;
 
 pub use admission::{Admission, Bounds};
 pub use classes::{ByClass, Class};
 pub use drain::DrainRate;
+pub use monitor::{Dead, Look, Monitor, fenced};
 pub use turns::{Queued, Turns};

@@ -31,10 +31,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Rows that a cache needs: an area for each class, and beside them a row for each continuation that may wait.
+    /// Rows that a cache needs: an area for each class, beside them a row for each continuation that may wait, and the last
+    /// one for signs of life.
     #[must_use]
     pub fn rows(&self) -> usize {
-        4 * self.batch
+        4 * self.batch + 1
     }
 
     /// Tokens that a class may reserve. Batch work leaves half of the cache alone, so that interactive work finds room.

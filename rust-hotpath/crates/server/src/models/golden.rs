@@ -8,8 +8,8 @@ use hotpath_bundle::{Bundle, Golden, Graph, Refused};
 
 use super::serving::{Serving, Worker};
 
-/// Whose turn the service's own checks use.
-const KEY: &str = "";
+/// Whose turn the service's own checks use: nobody else's.
+const KEY: &str = "hotpath/check";
 
 /// Sends each case alone, and then all of them together. What a case gives in company must be what it gives alone.
 ///
