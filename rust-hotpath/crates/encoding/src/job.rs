@@ -38,9 +38,9 @@ pub enum Failure {
         /// For the log, not for callers.
         cause: String,
     },
-    /// The workers are gone.
-    #[error("the scheduler is closed")]
-    Closed,
+    /// The scheduler died: why. For the log, not for callers.
+    #[error("the scheduler died: {0}")]
+    Died(String),
 }
 
 /// What becomes of a request.

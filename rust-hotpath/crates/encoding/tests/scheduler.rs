@@ -15,6 +15,8 @@ use hotpath_runtime::{Encode, RunError};
 const FAILS: u32 = 666;
 const PANICS: u32 = 667;
 
+const LIMIT: Duration = Duration::from_secs(30);
+
 const LIMITS: Limits =
     Limits { workers: 0, batch_tokens: 100, max_queued_tokens: 10_000, max_wait: Duration::from_mins(10) };
 
@@ -82,7 +84,7 @@ impl Gate {
 
     /// Waits until a batch begins.
     fn begun(&self) -> Vec<Vec<u32>> {
-        self.begun.recv_timeout(Duration::from_secs(30)).expect("a batch begins")
+        self.begun.recv_timeout(LIMIT).expect("a batch begins")
     }
 
     /// Lets every session run from now on.
@@ -103,8 +105,37 @@ fn work(inputs: &[&[u32]]) -> Work {
 }
 
 fn wait(pending: Pending) -> Result<Vec<Vec<f32>>, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(pending.result()).map(|done| done.vectors)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let result = runtime.block_on(async { tokio::time::timeout(LIMIT, pending.result()).await });
+    result.expect("nobody tells it").map(|done| done.vectors)
+}
+
+/// A panic whose payload panics when it is dropped, which is after the fence around a run.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
+/// Waits until it may, and then dies of each run.
+struct Dies(mpsc::Receiver<()>);
+
+impl Encode for Dies {
+    fn encode(&mut self, _: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
+        let _ = self.0.recv();
+        std::panic::panic_any(Bomb)
+    }
+}
+
+/// Panics whenever it is told of a run.
+struct Panics;
+
+impl Observer for Panics {
+    fn ran(&self, _: &Run) {
+        panic!("an observer that panics");
+    }
 }
 
 #[test]
@@ -151,6 +182,41 @@ fn a_bad_input_fails_with_its_index_and_disturbs_no_neighbour() {
         assert_eq!(wait(gate.scheduler.submit(work(&[&[5]])).unwrap()).unwrap(), [[5.0]], "the worker lives");
         assert_eq!(gate.scheduler.load(), Load::default());
     }
+}
+
+#[test]
+fn a_panic_of_the_observer_is_nobodys_error() {
+    let scheduler = Scheduler::start(vec![Box::new(Echo)], LIMITS, Arc::new(Panics)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(wait(scheduler.submit(work(&[&[1], &[2]])).unwrap()).unwrap(), [[1.0], [2.0]]);
+        assert_eq!(scheduler.load(), Load::default());
+    }
+    assert_eq!(scheduler.dead(), None);
+    scheduler.close();
+}
+
+#[test]
+fn a_worker_that_dies_ends_what_runs_what_waits_and_what_comes_later_and_says_why() {
+    let ((go, may_go), (begins, _begun), (let_run, may_run)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
+    let sessions: Vec<Box<dyn Encode>> = vec![Box::new(Dies(may_go)), Box::new(Gated { begins, may_run })];
+    let scheduler = Scheduler::start(sessions, LIMITS, Arc::new(Runs::default())).unwrap();
+    let text = [1; 100]; // a batch of its own
+    let pending: Vec<Pending> = (0..3).map(|_| scheduler.submit(work(&[&text])).unwrap()).collect();
+    while scheduler.load().running_inputs < 2 {
+        thread::yield_now();
+    }
+    go.send(()).unwrap();
+    let died = Err(Failure::Died("panic: a bomb".to_owned()));
+    while scheduler.dead().is_none() {
+        thread::yield_now();
+    }
+    assert_eq!(wait(scheduler.submit(work(&[&[2]])).unwrap()), died);
+    let_run.send(()).unwrap();
+    let results: Vec<_> = pending.into_iter().map(wait).collect();
+    assert_eq!(results.iter().filter(|result| **result == died).count(), 2, "{results:?}");
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "the other worker finished what it had");
+    assert_eq!(scheduler.dead().as_deref(), Some("panic: a bomb"));
+    scheduler.close();
 }
 
 #[test]

@@ -58,6 +58,9 @@ pub struct Config {
     pub log_level: Level,
 }
 
+/// What died is loaded again after this: short enough that one accident is hardly seen.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// A session's texts cost the asynchronous threads about a tenth of what they cost the session (docs/benchmarks.md).
 const SESSIONS_PER_ASYNC_THREAD: usize = 4;
 
@@ -123,6 +126,7 @@ impl Config {
                 watch: faults.milliseconds("watch-ms", &args.watch_ms),
                 probe: faults.milliseconds("probe-ms", &args.probe_ms),
                 ready: faults.milliseconds("ready-ms", &args.ready_ms),
+                retry: RETRY,
             },
             drain: faults.milliseconds("drain-ms", &args.drain_ms),
             log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),

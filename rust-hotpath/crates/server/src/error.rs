@@ -189,8 +189,7 @@ impl From<Failure> for Error {
         match failure {
             Failure::DeadlineExceeded => Self::DeadlineExceeded,
             Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
-            Failure::RunFailed { .. } => Self::Internal { cause: failure.to_string() },
-            Failure::Closed => Self::ShuttingDown,
+            Failure::RunFailed { .. } | Failure::Died(_) => Self::Internal { cause: failure.to_string() },
         }
     }
 }
@@ -202,8 +201,9 @@ impl From<generation::Failure> for Error {
             generation::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             generation::Failure::SlowReader => Self::SlowReader,
             generation::Failure::Format(problem) => Self::invalid("format", format!("cannot be kept to: {problem}")),
-            generation::Failure::RunFailed(cause) => Self::Internal { cause },
-            generation::Failure::Closed => Self::ShuttingDown,
+            generation::Failure::RunFailed(_) | generation::Failure::Died(_) => {
+                Self::Internal { cause: failure.to_string() }
+            }
         }
     }
 }

@@ -238,8 +238,8 @@ impl Ending {
             Ok(Event::Done(done)) => {
                 self.generated.outcome = Outcome::Completed;
                 self.generated.reused_tokens = done.cached_tokens;
-                self.metrics.queued(done.queue.as_secs_f64());
-                self.metrics.first_token((done.queue + done.prefill).as_secs_f64());
+                self.metrics.queued(&self.model, "Generate", done.queue.as_secs_f64());
+                self.metrics.first_token(&self.model, (done.queue + done.prefill).as_secs_f64());
             }
             Ok(Event::Failed(_)) | Err(_) => self.generated.outcome = Outcome::of(event),
         }

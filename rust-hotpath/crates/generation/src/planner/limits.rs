@@ -38,10 +38,11 @@ const RESERVE: usize = 8;
 const NEWCOMERS: usize = 4;
 
 impl Limits {
-    /// Rows that a cache needs: an area for each class, and beside them a row for each continuation that may wait.
+    /// Rows that a cache needs: an area for each class, beside them a row for each continuation that may wait, and the last
+    /// one for signs of life.
     #[must_use]
     pub fn rows(&self) -> usize {
-        4 * self.area()
+        4 * self.area() + 1
     }
 
     /// Most continuations of one class.

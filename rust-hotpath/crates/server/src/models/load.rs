@@ -136,7 +136,7 @@ impl Loader {
             Task::Classification(_) => None,
         };
         let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
-        let pulse = Arc::new(Pulse::new(self.metrics.clone()));
+        let pulse = Arc::new(Pulse::new(bundle.manifest.name.clone(), self.metrics.clone()));
         let worker = match bundle.manifest.task {
             Task::Embedding(_) => Worker::Embedding(Embedder::load(self, &bundle, &graph, pulse.clone())?),
             Task::Generation(_) => Worker::Generation(Box::new(Generator::load(self, &bundle, &graph, pulse.clone())?)),

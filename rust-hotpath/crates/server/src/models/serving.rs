@@ -63,6 +63,16 @@ impl Serving {
         }
     }
 
+    /// Why it will never work again, if that is so. A head lives as long as its encoder does, which is looked after by itself.
+    #[must_use]
+    pub fn dead(&self) -> Option<String> {
+        match &self.worker {
+            Worker::Embedding(embedder) => embedder.scheduler.dead(),
+            Worker::Generation(generator) => generator.engine.dead(),
+            Worker::Classification(_) => None,
+        }
+    }
+
     /// What turns texts into vectors.
     ///
     /// # Errors

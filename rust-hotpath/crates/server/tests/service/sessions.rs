@@ -17,10 +17,23 @@ use hotpath_testing::{golden_embeddings, library};
 /// A text that is this id alone makes a session panic.
 pub const PANICS: u32 = 30_000;
 
+/// A text that is this id alone makes a session panic in a way that no fence around a run holds.
+pub const KILLS: u32 = 30_001;
+
+/// A panic's payload that panics itself when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
 /// What the test does to its sessions.
 #[derive(Default)]
 pub struct Control {
     failing: AtomicBool,
+    deadly: AtomicBool,
     company: AtomicBool,
     /// Runs that need not wait; `None` while none must.
     free_runs: Mutex<Option<usize>>,
@@ -34,6 +47,11 @@ impl Control {
     /// From now on every run fails, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// From now on a decoder dies of giving a row back, or none.
+    pub fn kill(&self, deadly: bool) {
+        self.deadly.store(deadly, Ordering::Relaxed);
     }
 
     /// From now on a vector's last bits tell how many were in its batch.
@@ -155,6 +173,7 @@ impl Decode for ControlledDecoder {
     }
 
     fn release_row(&mut self, row: usize) {
+        assert!(!self.control.deadly.load(Ordering::Relaxed), "a row that stays");
         self.decoder.release_row(row);
     }
 }
@@ -171,6 +190,9 @@ impl Encode for Session {
         self.control.runs.lock().unwrap().push(batch);
         self.control.wait();
         assert!(!texts.iter().any(|text| **text == [PANICS]), "a session that panics");
+        if texts.iter().any(|text| **text == [KILLS]) {
+            std::panic::panic_any(Bomb);
+        }
         if self.control.failing.load(Ordering::Relaxed) {
             return Err(RunError("a session that fails".to_owned()));
         }

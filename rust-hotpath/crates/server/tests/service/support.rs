@@ -66,6 +66,7 @@ pub fn config() -> Config {
             watch: Duration::from_millis(20),
             probe: Duration::from_secs(5),
             ready: Duration::from_secs(15),
+            retry: Duration::from_millis(20),
         },
         drain: LIMIT,
         log_level: tracing::Level::INFO,
