@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
 	"syscall"
@@ -22,10 +23,9 @@ const (
 	baseMemory = 256 << 20 // bytes
 	// The collector needs room to work in below the limit at which the system kills.
 	controlGroupShare = 0.9
-	// Files and connections that are not the API's: the hot paths', the operators', what a key store reads.
+	// Files and connections that are not the API's: the operators', the hot paths', the files that are read again. So many, or a quarter where there are few.
 	reservedFiles = 512
-	// Operators have a listener and a limit of their own, so that probes and scrapes pass while the API is full.
-	operatorsConnections = 128
+	reservedPart  = 4
 )
 
 // beModest leaves the processors to inference, unless Go's own variables say otherwise.
@@ -60,11 +60,18 @@ func memoryLimit(settings *config.Settings, controlGroup int64) int64 {
 	return needed
 }
 
-// connectionLimit is the setting, or less where the process may not open as many files.
-func connectionLimit(settings *config.Settings) int {
-	var files syscall.Rlimit // Go raises the soft limit to the hard one at the start
+// connectionLimits are how many connections the API and the operators' listener may have at once, of files that the process may have
+// open. Operators have a limit of their own, so that probes and scrapes pass while the API is full.
+func connectionLimits(settings *config.Settings, files int) (api, operators int) {
+	reserved := min(reservedFiles, files/reservedPart)
+	return max(1, min(settings.MaxConnections, files-reserved)), max(1, reserved/4)
+}
+
+// openFiles is how many files the process may have open; Go has raised it as far as it may.
+func openFiles() int {
+	var files syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
-		return settings.MaxConnections
+		return math.MaxInt
 	}
-	return max(1, min(settings.MaxConnections, int(min(files.Cur, 1<<30))-reservedFiles))
+	return int(min(files.Cur, math.MaxInt))
 }

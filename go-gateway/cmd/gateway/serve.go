@@ -41,7 +41,8 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
 		debug.SetMemoryLimit(memoryLimit(settings, controlGroupMemory(os.DirFS("/"))))
 	}
-	logger.Info("starting", "settings", settings.Values(), "memory_limit", debug.SetMemoryLimit(-1), "connections", connectionLimit(settings))
+	connections, _ := connectionLimits(settings, openFiles())
+	logger.Info("starting", "settings", settings.Values(), "memory_limit", debug.SetMemoryLimit(-1), "connections", connections)
 	return startGateway(ctx, settings, directory, logger)
 }
 
@@ -80,13 +81,14 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 	watchers.Go(func() { hotpath.Watch(watching) })
 	watchers.Go(func() { directory.Watch(watching) })
 
+	apiConnections, operatorsConnections := connectionLimits(settings, openFiles())
 	failures := make(chan error, 2) // one for each listener, so none blocks
 	operations, err := listen("metrics", settings.MetricsAddress, operatorsConnections, gateway.Operations(), settings, logger, failures)
 	if err != nil {
 		return err
 	}
 	defer operations.Close()
-	api, err := listen("http", settings.HTTPAddress, connectionLimit(settings), gateway.API(), settings, logger, failures)
+	api, err := listen("http", settings.HTTPAddress, apiConnections, gateway.API(), settings, logger, failures)
 	if err != nil {
 		return err
 	}

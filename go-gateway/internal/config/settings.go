@@ -123,7 +123,7 @@ func (s *Settings) settings() []setting {
 		number("max-inflight-requests", &s.MaxInflight, defaultMaxInflight, 1, 1<<20, "requests",
 			"API requests that are served at once, those aside whose body is still to come.", "Beyond, and beyond a tenant's share (four times what is left), requests are answered with 503. An eighth is kept for tenants that have none."),
 		number("max-connections", &s.MaxConnections, defaultMaxConnections, 1, 1<<20, "connections",
-			"Open connections to the API.", "More wait unanswered until one ends. Lowered to what the process may open (`RLIMIT_NOFILE` less 512); a line at the start tells."),
+			"Open connections to the API.", "More wait unanswered until one ends. Lowered to what the process may open (`RLIMIT_NOFILE` less 512, or three quarters of it); a line at the start tells."),
 		duration("header-timeout", &s.HeaderTimeout, defaultHeaderTimeout, time.Millisecond, day,
 			"Time for a request's headers to arrive.", "Then the connection is closed."),
 		duration("body-timeout", &s.BodyTimeout, defaultBodyTimeout, time.Millisecond, day,
