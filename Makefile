@@ -50,6 +50,21 @@ test: build models ## Every test: unit tests of three languages, contract, repos
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
 
+# A processor with AVX2 and nothing newer. What is emulated is slow: tests of tiny models, whose names say `bits`.
+EMULATOR := qemu-x86_64 -cpu Haswell
+EMULATED := TRIPTYCH_EMULATOR="$(EMULATOR)"
+
+.PHONY: test-avx2
+test-avx2: build models ## The tests of numbers' last bits, on an emulated processor with AVX2 alone (needs qemu-user)
+	@if [[ $$(uname -sm) != 'Linux x86_64' ]] || ! command -v $(firstword $(EMULATOR)) > /dev/null; then \
+	  echo 'test-avx2: NOT RUN: it needs Linux on x86-64, and $(firstword $(EMULATOR)) (Debian: apt-get install qemu-user)' >&2; \
+	  exit $${CI:+1}; \
+	fi; \
+	set -x; \
+	(cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits); \
+	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
+	  cargo test --locked --workspace bits
+
 .PHONY: e2e
 e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)

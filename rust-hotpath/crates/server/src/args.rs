@@ -141,7 +141,7 @@ pub struct Serve {
 #[derive(Debug, Clone, Args)]
 pub struct Generation {
     /// Which graph of generation models to run: "auto" takes the first in the manifest that the processor runs well,
-    /// "int8", "int4_block" and "int8_block" that one. x86 processors without VNNI cannot load "int8".
+    /// "int8" and "int8_block" that one.
     #[arg(long, env = "HOTPATH_GENERATION_PRECISION", default_value = "auto", value_name = "PRECISION")]
     pub generation_precision: String,
 

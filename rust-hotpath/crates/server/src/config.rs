@@ -190,8 +190,7 @@ impl Faults {
     }
 
     fn generation(&mut self, args: &Generation) -> GenerationSettings {
-        let precisions =
-            [("int8", Precision::Int8), ("int4_block", Precision::Int4Block), ("int8_block", Precision::Int8Block)];
+        let precisions = [("int8", Precision::Int8), ("int8_block", Precision::Int8Block)];
         let max_rows = self.number("max-rows", &args.max_rows, 1..=1024);
         GenerationSettings {
             precision: self.precision("generation-precision", &args.generation_precision, &precisions),

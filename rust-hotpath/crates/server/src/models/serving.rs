@@ -127,15 +127,14 @@ impl Serving {
         Error::ModelTaskMismatch { model: self.bundle.manifest.name.clone(), problem }
     }
 
-    /// As in "int8" or "int4_block".
+    /// As in "int8" or "int8_block".
     #[must_use]
     pub fn precision(&self) -> &'static str {
         match self.graph.precision {
             Precision::Int8 => "int8",
             Precision::Fp32 => "fp32",
             Precision::Int8Block => "int8_block",
-            Precision::Int4Block => "int4_block",
-            Precision::Unspecified => "",
+            Precision::Int4Block | Precision::Unspecified => "", // never chosen
         }
     }
 }

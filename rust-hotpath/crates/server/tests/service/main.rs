@@ -14,6 +14,7 @@ mod models;
 mod operations;
 mod overload;
 mod process;
+mod processors;
 mod revisions;
 mod sessions;
 mod shutdown;
