@@ -207,7 +207,9 @@ fn a_worker_that_dies_ends_what_runs_what_waits_and_what_comes_later_and_says_wh
     }
     go.send(()).unwrap();
     let died = Err(Failure::Died("panic: a bomb".to_owned()));
+    let began = Instant::now();
     while scheduler.dead().is_none() {
+        assert!(began.elapsed() < LIMIT, "it is told by nobody");
         thread::yield_now();
     }
     assert_eq!(wait(scheduler.submit(work(&[&[2]])).unwrap()), died);

@@ -98,3 +98,18 @@ fn bytes_that_are_no_graph_are_refused_by_file() {
     graph.file = "tokenizer.json".to_owned();
     assert_eq!(Encoder::load(&library(), &bundle, &graph).unwrap_err().file, "tokenizer.json");
 }
+
+#[test]
+fn runs_that_are_ended_fail_and_those_of_another_handle_go_on() {
+    let (bundle, ended, other) = (bundle(), library(), library());
+    let graph = graph(&bundle, Precision::Int8);
+    let mut sessions = [&ended, &other].map(|library| Encoder::load(library, &bundle, &graph).unwrap());
+    let text = [101, 102];
+    for session in &mut sessions {
+        session.encode(&[&text]).unwrap();
+    }
+    ended.terminate().unwrap();
+    assert!(sessions[0].encode(&[&text]).is_err());
+    assert!(Encoder::load(&ended, &bundle, &graph).unwrap().encode(&[&text]).is_err());
+    sessions[1].encode(&[&text]).unwrap();
+}

@@ -33,7 +33,7 @@ impl Inference {
 
         let inputs = windows.into_iter().flatten().collect();
         let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs };
-        let done = self.run(call, "Classify", model.name(), embedder, work).await?;
+        let done = self.run(&call, "Classify", model.name(), embedder, work).await?;
         let scores = classifier.scores(&counts, &done.vectors).map_err(|error| Error::Internal { cause: error.0 })?;
         serving.pulse.beat();
         Ok(ClassifyResponse {

@@ -75,7 +75,7 @@ impl Inference {
         let tokenize = call.started.elapsed();
 
         let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs: tokenized.ids };
-        let done = self.run(call, "Embed", model.name(), embedder, work).await?;
+        let done = self.run(&call, "Embed", model.name(), embedder, work).await?;
         let timings =
             Timings { tokenize: duration(tokenize), queue: duration(done.queue), inference: duration(done.inference) };
         Ok(EmbedResponse {
@@ -91,7 +91,7 @@ impl Inference {
     /// Runs inputs and counts what became of them, also when the call is dropped meanwhile.
     pub(crate) async fn run(
         &self,
-        call: Call,
+        call: &Call,
         method: &'static str,
         model: &str,
         embedder: &Embedder,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hotpath_bundle::{Bundle, Classification, Graph};
 use hotpath_contract::inference::v1::{ModelState, Task};
 use hotpath_runtime::{Head, RunError};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Model,
@@ -22,6 +23,7 @@ pub struct Classifier {
     dimensions: usize,
     /// One session for all: its run is a product of small matrices, far shorter than a way to another thread.
     head: Mutex<Head>,
+    _alive: TaskTrackerToken,
 }
 
 impl Classifier {
@@ -31,7 +33,7 @@ impl Classifier {
         let encoder = loader.served.find(&task.encoder);
         let encoder = encoder.map_err(|_| format!("its encoder \"{}\" is not among the models", task.encoder))?.clone();
         let head = loader.sessions.head(bundle, graph)?;
-        Ok(Self { task, encoder, dimensions: head.dimensions(), head: Mutex::new(head) })
+        Ok(Self { task, encoder, dimensions: head.dimensions(), head: Mutex::new(head), _alive: loader.alive.token() })
     }
 
     /// The encoder while it is not known whether it can serve.

@@ -46,6 +46,9 @@ pub trait Sessions: Send + Sync {
     /// # Errors
     /// [`Refused`] when the graph cannot be run.
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused>;
+
+    /// Ends every run of the sessions that it made, and of those that it will make: each fails.
+    fn terminate(&self);
 }
 
 /// Those of ONNX Runtime.
@@ -68,6 +71,12 @@ impl Sessions for Library {
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
         Head::load(self, bundle, graph)
     }
+
+    fn terminate(&self) {
+        if let Err(error) = Library::terminate(self) {
+            tracing::warn!(%error, "runs cannot be ended");
+        }
+    }
 }
 
 /// Why a revision cannot serve, in words for operators.
@@ -89,7 +98,7 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// Every model of the process: a head is served with another one.
     pub served: Models,
-    /// Knows every session that is alive.
+    /// Knows every session that is alive, and every one that is being made.
     pub alive: TaskTracker,
 }
 
@@ -126,7 +135,12 @@ impl Loader {
     /// [`Refused`] says what is wrong with it; other errors are faults of the process.
     pub async fn load(self: &Arc<Self>, model: &str, revision: Revision) -> Result<Serving, LoadError> {
         let (loader, folder) = (self.clone(), self.models.join(model));
-        spawn_blocking(move || loader.open(Bundle::open(&folder, &revision)?)).await?
+        let alive = self.alive.token();
+        let load = move || {
+            let _alive = alive;
+            loader.open(Bundle::open(&folder, &revision)?)
+        };
+        spawn_blocking(load).await?
     }
 
     fn open(&self, bundle: Bundle) -> Result<Serving, LoadError> {

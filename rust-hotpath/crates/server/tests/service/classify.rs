@@ -165,6 +165,8 @@ impl Sessions for Late {
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
         Sessions::head(&library(), bundle, graph)
     }
+
+    fn terminate(&self) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

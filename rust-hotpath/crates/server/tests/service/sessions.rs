@@ -34,6 +34,9 @@ impl Drop for Bomb {
 pub struct Control {
     failing: AtomicBool,
     deadly: AtomicBool,
+    terminated: AtomicBool,
+    /// Whether runs go on though they were to end.
+    stubborn: AtomicBool,
     company: AtomicBool,
     /// Runs that need not wait; `None` while none must.
     free_runs: Mutex<Option<usize>>,
@@ -47,6 +50,19 @@ impl Control {
     /// From now on every run fails, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Runs that wait do so though they are told to end.
+    pub fn be_stubborn(&self) {
+        self.stubborn.store(true, Ordering::Relaxed);
+    }
+
+    fn result(&self) -> Result<(), RunError> {
+        let ends = [(&self.failing, "a session that fails"), (&self.terminated, "a session that was told to end")];
+        match ends.into_iter().find(|(ends, _)| ends.load(Ordering::Relaxed)) {
+            Some((_, why)) => Err(RunError(why.to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// From now on a decoder dies of giving a row back, or none.
@@ -133,6 +149,13 @@ impl Sessions for Controlled {
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
         Head::load(&library(), bundle, graph)
     }
+
+    fn terminate(&self) {
+        if !self.0.stubborn.load(Ordering::Relaxed) {
+            self.0.terminated.store(true, Ordering::Relaxed);
+            self.0.open();
+        }
+    }
 }
 
 /// A real decoder whose runs wait while the control is closed, and fail when it says so.
@@ -144,10 +167,7 @@ struct ControlledDecoder {
 impl ControlledDecoder {
     fn obey(&self) -> Result<(), RunError> {
         self.control.wait();
-        if self.control.failing.load(Ordering::Relaxed) {
-            return Err(RunError("a session that fails".to_owned()));
-        }
-        Ok(())
+        self.control.result()
     }
 }
 
@@ -193,9 +213,7 @@ impl Encode for Session {
         if texts.iter().any(|text| **text == [KILLS]) {
             std::panic::panic_any(Bomb);
         }
-        if self.control.failing.load(Ordering::Relaxed) {
-            return Err(RunError("a session that fails".to_owned()));
-        }
+        self.control.result()?;
         let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| self.vector(text)).collect();
         if self.control.company.load(Ordering::Relaxed) && texts.len() > 1 {
             for vector in &mut vectors {

@@ -20,7 +20,7 @@ use hotpath_server::{
     config::Config,
     metrics::Metrics,
     models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
-    serve::{Listeners, serve},
+    serve::{Ended, Listeners, serve},
 };
 use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
@@ -78,7 +78,7 @@ pub struct TestServer {
     pub address: String,
     pub metrics_url: String,
     stop: Option<oneshot::Sender<()>>,
-    pub task: JoinHandle<std::io::Result<()>>,
+    pub task: JoinHandle<Ended>,
 }
 
 impl TestServer {

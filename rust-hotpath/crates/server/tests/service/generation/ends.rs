@@ -123,7 +123,20 @@ async fn a_drain_finishes_streams_and_refuses_new_ones() {
     control.open();
     let told = listen(stream).await.unwrap();
     assert_eq!(told.done.unwrap().completion_tokens, 40);
-    tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap().outcome.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_drain_leaves_is_told_so() {
+    let mut config = config();
+    config.drain = Duration::from_millis(20);
+    let (mut generating, control) = Generating::controlled(config).await;
+    let stream = begun(&generating, &control, 400).await;
+    generating.server.stop();
+    let status = listen(stream).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Unavailable, "HOTPATH_UNAVAILABLE"));
+    let ended = tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap();
+    assert!(ended.outcome.is_ok() && !ended.sessions_run);
 }
 
 #[tokio::test(flavor = "multi_thread")]
