@@ -136,6 +136,7 @@ impl Running {
             limits: config.limits,
             sessions,
             generation: config.generation,
+            formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),
             metrics: self.calls.metrics.clone(),
             served: self.models.clone(),
             alive: self.sessions.clone(),
