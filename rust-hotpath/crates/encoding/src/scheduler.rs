@@ -70,6 +70,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// When the operating system gives no thread.
+    #[allow(clippy::needless_pass_by_value)] // it is the workers' from here on
     pub fn start(sessions: Vec<Box<dyn Encode>>, limits: Limits, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
         let shared = Arc::new(Monitor::new(State { planner, jobs: HashMap::new() }));

@@ -22,6 +22,9 @@ pub enum Command {
     Healthcheck(Listen),
     /// Print the settings as a Markdown table.
     ConfigDocs,
+    /// Try schemas out for a serving process, which starts this by itself.
+    #[command(name = hotpath_formats::SUBCOMMAND, hide = true)]
+    FormatWorker,
 }
 
 /// Where gRPC listens.
@@ -114,6 +117,10 @@ pub struct Serve {
     #[command(flatten)]
     pub generation: Generation,
 
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub formats: Formats,
+
     /// How often the promoted revision of each model, and its health, are looked at.
     #[arg(long, env = "HOTPATH_WATCH_MS", default_value = "1000", value_name = "MILLISECONDS")]
     pub watch_ms: String,
@@ -194,6 +201,26 @@ pub struct Generation {
     /// tells whether another tenant has sent one that begins alike.
     #[arg(long, env = "HOTPATH_SHARE_PREFIXES", default_value = "false", value_name = "BOOLEAN")]
     pub share_prefixes: String,
+}
+
+/// How JSON Schemas are compiled, and followed.
+#[derive(Debug, Clone, Args)]
+pub struct Formats {
+    /// Most processes in which JSON Schemas are tried out before they are used, started when the first one comes. Each may
+    /// use a processor for 2 s and 256 MiB for one schema, beside some 60 MB; fewer let a schema that nobody has sent lately
+    /// wait for longer.
+    #[arg(long, env = "HOTPATH_FORMAT_WORKERS", default_value = "2", value_name = "PROCESSES")]
+    pub format_workers: String,
+
+    /// Most memory for compiled schemas, so that one that comes again begins at once. The one that was used last stays longest.
+    #[arg(long, env = "HOTPATH_FORMAT_CACHE_BYTES", default_value = "67108864", value_name = "BYTES")]
+    pub format_cache_bytes: String,
+
+    /// Most memory that texts which follow a format may come to, as they are admitted: 5 MB for each as a rule, 45 MB where strings of
+    /// bounded length or patterns take much to follow. Beyond, requests with a format are refused with QUEUE_FULL, a key that
+    /// has many of them first.
+    #[arg(long, env = "HOTPATH_FORMAT_TEXT_BYTES", default_value = "536870912", value_name = "BYTES")]
+    pub format_text_bytes: String,
 }
 
 /// The settings as a Markdown table, from the same texts as `--help`.

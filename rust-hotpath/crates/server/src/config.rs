@@ -1,6 +1,7 @@
 //! The settings, checked. Every fault is found before any port is bound.
 
 use std::{
+    env,
     fmt::{self, Display},
     fs,
     net::SocketAddr,
@@ -17,7 +18,7 @@ use hotpath_runtime::{Library, Threads};
 use tracing::Level;
 
 use crate::{
-    args::{Generation, Listen, Serve},
+    args::{Formats, Generation, Listen, Serve},
     models::{generation::GenerationSettings, supervise::Timing},
 };
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: Limits,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// How schemas are compiled.
+    pub formats: hotpath_formats::Settings,
     /// Threads that move messages.
     pub async_threads: usize,
     /// Most inputs of a request.
@@ -96,6 +99,7 @@ impl Config {
         let mut faults = Faults::default();
         let models = PathBuf::from(&args.models);
         let workers = faults.threads("workers", &args.workers);
+        let max_wait = faults.milliseconds("max-queue-ms", &args.max_queue_ms);
         let config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
@@ -112,9 +116,10 @@ impl Config {
                 workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
-                max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
+                max_wait,
             },
             generation: faults.generation(&args.generation),
+            formats: faults.formats(&args.formats, max_wait),
             async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
                 0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
                 threads => threads,
@@ -206,6 +211,19 @@ impl Faults {
             default_max_tokens: self.number("default-max-tokens", &args.default_max_tokens, 1..=1_000_000),
             slow_reader: self.milliseconds("slow-reader-ms", &args.slow_reader_ms),
             share_prefixes: self.parse("share-prefixes", &args.share_prefixes, "true or false", false),
+        }
+    }
+
+    fn formats(&mut self, args: &Formats, max_wait: Duration) -> hotpath_formats::Settings {
+        hotpath_formats::Settings {
+            program: env::current_exe().unwrap_or_else(|error| {
+                self.add("format-workers", format!("the path of this program is not known: {error}"));
+                PathBuf::new()
+            }),
+            workers: self.number("format-workers", &args.format_workers, 1..=64),
+            cache_bytes: self.number("format-cache-bytes", &args.format_cache_bytes, 1 << 20..=1 << 40),
+            text_bytes: self.number("format-text-bytes", &args.format_text_bytes, 64 << 20..=1 << 40),
+            max_wait,
         }
     }
 

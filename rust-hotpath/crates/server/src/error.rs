@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
 use hotpath_encoding::{Failure, Full};
+use hotpath_formats as formats;
 use hotpath_generation as generation;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -190,6 +191,19 @@ impl From<Failure> for Error {
             Failure::DeadlineExceeded => Self::DeadlineExceeded,
             Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             Failure::RunFailed { .. } | Failure::Died(_) => Self::Internal { cause: failure.to_string() },
+        }
+    }
+}
+
+impl From<formats::Failure> for Error {
+    fn from(failure: formats::Failure) -> Self {
+        match failure {
+            formats::Failure::Refused(refusal) => {
+                Self::invalid("format.json_schema", format!("cannot be kept to: {refusal}"))
+            }
+            formats::Failure::Full { retry_after } => Self::QueueFull { retry_after },
+            formats::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
+            formats::Failure::Broken(cause) => Self::Internal { cause },
         }
     }
 }

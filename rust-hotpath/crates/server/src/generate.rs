@@ -49,7 +49,7 @@ impl Inference {
         let limit = generator.engine.limits().longest(turn.class, choices);
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
-        let format = call.within_deadline(self.format(&turn, &serving, wanted)).await?;
+        let format = call.within_deadline(Self::format(&turn, &serving, wanted, choices)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
@@ -62,26 +62,20 @@ impl Inference {
         Ok(Telling { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
     }
 
-    /// What the text must parse as, ready to be followed.
+    /// What the text must parse as, ready to be followed by so many.
     async fn format(
-        &self,
         turn: &Turn,
-        serving: &Arc<Serving>,
+        serving: &Serving,
         wanted: Option<Wanted>,
+        choices: usize,
     ) -> Result<Option<Format>, Error> {
-        let schema = match wanted {
-            None => return Ok(None),
-            Some(Wanted::JsonObject) => return Ok(Some(serving.generator()?.formats.json_object())),
-            Some(Wanted::JsonSchema(schema)) => schema,
-        };
-        let (owner, bytes) = (serving.clone(), schema.len());
-        // A short schema may take as long as a long one.
-        let compiling = move |_: &Caller| {
-            let format = owner.generator()?.formats.json_schema(&schema);
-            let refused = |invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"));
-            format.map(Some).map_err(refused)
-        };
-        self.tokenization.run_apart(turn, bytes, compiling).await
+        let turn = hotpath_formats::Turn { class: turn.class, key: turn.key.clone() };
+        let formats = &serving.generator()?.formats;
+        Ok(match wanted {
+            None => None,
+            Some(Wanted::JsonObject) => Some(formats.json_object(&turn, choices)?),
+            Some(Wanted::JsonSchema(schema)) => Some(formats.json_schema(&turn, &schema, choices).await?),
+        })
     }
 }
 

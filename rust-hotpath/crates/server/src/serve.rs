@@ -150,6 +150,7 @@ impl Running {
             limits: config.limits,
             sessions: self.sessions.clone(),
             generation: config.generation,
+            formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),
             metrics: self.calls.metrics.clone(),
             served: self.models.clone(),
             alive: self.alive.clone(),

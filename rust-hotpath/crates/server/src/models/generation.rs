@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
-use hotpath_generation::{Class, Engine, Formats, Limits, Settings};
+use hotpath_formats::Formats;
+use hotpath_generation::{Class, Engine, Limits, Settings};
 use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
 use hotpath_text::{Chat, Vocabulary};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -84,7 +85,7 @@ impl Generator {
         golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
-        let formats = Formats::new(&vocabulary, &stop_ids)?;
+        let formats = Formats::new(&loader.formats, &vocabulary, &stop_ids)?;
         let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
         Ok(Self {
             texts,

@@ -92,6 +92,8 @@ pub struct Loader {
     pub limits: Limits,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// Compiles what texts must parse as.
+    pub formats: Arc<hotpath_formats::Service>,
     /// Makes the sessions.
     pub sessions: Arc<dyn Sessions>,
     /// Sees every run.

@@ -7,6 +7,7 @@ mod classify;
 mod embed;
 mod error_table;
 mod faults;
+mod formats;
 mod generation;
 mod golden;
 mod invariance;

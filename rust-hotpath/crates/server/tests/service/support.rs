@@ -58,6 +58,13 @@ pub fn config() -> Config {
             slow_reader: Duration::from_secs(600),
             share_prefixes: false,
         },
+        formats: hotpath_formats::Settings {
+            program: env!("CARGO_BIN_EXE_hotpath").into(),
+            workers: 2,
+            cache_bytes: 64 << 20,
+            text_bytes: 512 << 20,
+            max_wait: Duration::from_secs(600),
+        },
         async_threads: 2,
         max_inputs: 2048,
         max_message_bytes: 16 << 20,
