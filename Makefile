@@ -50,7 +50,7 @@ test: build models ## Every test: unit tests of three languages, contract, repos
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
 
-# A processor with AVX2 and nothing newer. What is emulated is slow: tests of tiny models, whose names say `bits`.
+# A processor with AVX2 and nothing newer. It is slow: tests that are marked `bits`, or named so, have tiny models.
 EMULATOR := qemu-x86_64 -cpu Haswell
 EMULATED := TRIPTYCH_EMULATOR="$(EMULATOR)"
 
@@ -60,8 +60,12 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 	  echo 'test-avx2: NOT RUN: it needs Linux on x86-64, and $(firstword $(EMULATOR)) (Debian: apt-get install qemu-user)' >&2; \
 	  exit $${CI:+1}; \
 	fi; \
-	set -x; \
-	(cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits); \
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target emulated-python emulated-rust
+
+.PHONY: emulated-python emulated-rust
+emulated-python:
+	cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits
+emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits
 
