@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_cores::{Cores, Permit};
 use hotpath_fairness::Class;
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     work_came: Condvar,
     start: Instant,
+    cores: Arc<Cores>,
     observer: Arc<dyn Observer>,
 }
 
@@ -71,14 +73,19 @@ pub(crate) struct Ticket {
 }
 
 impl Scheduler {
-    /// Starts one worker for each session; their number replaces [`Limits::workers`].
+    /// Starts one worker for each session; their number replaces [`Limits::workers`]. A run takes one of the cores.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(sessions: Vec<Box<dyn Encode>>, limits: Limits, observer: Arc<dyn Observer>) -> io::Result<Self> {
+    pub fn start(
+        sessions: Vec<Box<dyn Encode>>,
+        limits: Limits,
+        cores: Arc<Cores>,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
         let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
         let state = Mutex::new(State { planner, jobs: HashMap::new(), closing: false });
-        let shared = Arc::new(Shared { state, work_came: Condvar::new(), start: Instant::now(), observer });
+        let shared = Arc::new(Shared { state, work_came: Condvar::new(), start: Instant::now(), cores, observer });
         let mut scheduler = Self { shared, workers: Vec::new() };
         for (number, session) in sessions.into_iter().enumerate() {
             let shared = scheduler.shared.clone();
@@ -101,7 +108,7 @@ impl Scheduler {
             inputs: work.inputs.iter().map(Vec::len).collect(),
         };
         let inputs = request.inputs.len();
-        let (job, reply) = Job::new(work.inputs, now);
+        let (job, reply) = Job::new(work.class, work.inputs, now);
         let id = {
             let mut state = self.shared.lock();
             let id = state.planner.submit(self.shared.time(now), request)?;
@@ -112,6 +119,9 @@ impl Scheduler {
             self.shared.work_came.notify_one();
         } else {
             self.shared.work_came.notify_all();
+        }
+        if work.class == Class::Interactive {
+            self.shared.cores.reconsider(); // a worker may wait for a core with batch work, and has this behind it
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
     }
@@ -180,6 +190,14 @@ impl Shared {
             }
             state = self.work_came.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Waits for a core for a run of some class, or of a higher one that waits behind it.
+    pub(crate) fn core(&self, class: Class) -> Permit<'_> {
+        // The cores' lock is taken first, and never while this state's is held.
+        let interactive_waits = || self.lock().planner.waits(Class::Interactive);
+        let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+        self.cores.acquire(1, highest)
     }
 
     /// Takes note that a batch has run.

@@ -36,11 +36,13 @@ pub struct Run {
 /// Works until the scheduler is closed and nothing is queued.
 pub(crate) fn work(shared: &Shared, mut session: Box<dyn Encode>) {
     while let Some(batch) = shared.next_batch() {
+        let core = batch.first().map(|ticket| shared.core(ticket.job.class));
         let began = Instant::now();
         for ticket in &batch {
             ticket.job.begin(began);
         }
         let outcomes = run(shared, &mut *session, &batch);
+        drop(core);
         let tokens = batch.iter().map(|ticket| ticket.item.tokens).sum();
         shared.finished(batch.len(), tokens, began.elapsed());
         for (ticket, outcome) in batch.iter().zip(outcomes) {

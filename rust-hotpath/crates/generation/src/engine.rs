@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_cores::{Cores, Permit};
+use hotpath_fairness::Class;
 use hotpath_runtime::Decode;
 use hotpath_text::Vocabulary;
 use tokio::sync::mpsc;
@@ -35,6 +37,10 @@ pub struct Settings {
     pub vocabulary: Arc<Vocabulary>,
     /// Events that a stream holds for its reader; more where a request has many choices.
     pub buffer: usize,
+    /// The cores of this process.
+    pub cores: Arc<Cores>,
+    /// So many of them are taken for each run, one for each of the session's threads.
+    pub threads: usize,
 }
 
 /// Continues prompts on one session, in the planner's order. Dropping it lets what is queued finish, and end.
@@ -64,6 +70,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     work_came: Condvar,
     start: Instant,
+    cores: Arc<Cores>,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -110,7 +118,13 @@ impl Engine {
             closing: false,
             gone: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work_came: Condvar::new(), start: Instant::now() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            work_came: Condvar::new(),
+            start: Instant::now(),
+            cores: settings.cores.clone(),
+            threads: settings.threads,
+        });
         let of_masks = shared.clone();
         let masks = Masks::start(move |id, answer| of_masks.answer(id, answer))?;
         let (of_loop, vocabulary) = (shared.clone(), settings.vocabulary.clone());
@@ -128,6 +142,7 @@ impl Engine {
     /// [`Rejected`] when it is not possible, or the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Stream, Rejected> {
         self.check(&work)?;
+        let class = work.class;
         let prompt: Arc<[u32]> = work.prompt.into();
         let request = Request {
             class: work.class,
@@ -160,6 +175,9 @@ impl Engine {
             id
         };
         self.shared.work_came.notify_one();
+        if class == Class::Interactive {
+            self.shared.cores.reconsider(); // the loop may wait for cores with batch work, and has this behind it
+        }
         Ok(Stream { shared: self.shared.clone(), id, events, paused, ended: false })
     }
 
@@ -250,6 +268,18 @@ impl Shared {
             let woken = self.work_came.wait_timeout(state, wait);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits for cores for a run of some class, or of a higher one that waits behind it.
+    pub(crate) fn cores(&self, class: Class) -> Permit<'_> {
+        // The cores' lock is taken first, and never while this state's is held.
+        let interactive_waits = || self.lock().planner.has(Class::Interactive);
+        let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+        let mut permit = self.cores.acquire(self.threads, highest);
+        if class == Class::Interactive {
+            permit.will_come_back();
+        }
+        permit
     }
 
     /// Lets the planner take note of something.

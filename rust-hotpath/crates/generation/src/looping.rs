@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_fairness::Class;
 use hotpath_runtime::{Decode, RunError, Step};
 use hotpath_text::Vocabulary;
 
@@ -125,6 +126,7 @@ impl Loop<'_> {
 
     fn prefill(&mut self, chunk: &Chunk) {
         let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
+        let cores = self.shared.cores(job.terms.class);
         let began = Instant::now();
         if job.began.is_none() {
             (job.began, job.cached_tokens) = (Some(began), chunk.start);
@@ -133,6 +135,7 @@ impl Loop<'_> {
         let asked = if chunk.last { chunk.tokens - 1..chunk.tokens } else { 0..0 };
         let outcome = attempt(|| self.session.prefill(chunk.row, chunk.start, tokens, asked));
         let took = began.elapsed();
+        drop(cores);
         self.observer.ran(&Ran { kind: Kind::Prefill, tokens: chunk.tokens, took, error: error(&outcome) });
         if outcome.is_ok() {
             self.shared.note(|planner, _| planner.ran(took)); // what failed was not read, and must not be reused
@@ -159,9 +162,12 @@ impl Loop<'_> {
         };
         let steps: Vec<Step> = rows.iter().map(step).collect();
         let vocabulary = self.session.extent().vocabulary;
+        let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.terms.class);
+        let cores = self.shared.cores(class.unwrap_or(Class::Interactive));
         let began = Instant::now();
         let outcome = attempt(|| self.session.decode(first, &steps));
         let took = began.elapsed();
+        let _cores = outcome.is_err().then_some(cores); // or the rows run again, each alone
         let tokens = rows.iter().filter(|row| !row.repeats).count();
         self.observer.ran(&Ran { kind: Kind::Decode, tokens, took, error: error(&outcome) });
         self.shared.note(|planner, _| planner.ran(took));

@@ -19,6 +19,7 @@ use tracing::Level;
 use crate::{
     args::{Generation, Listen, Serve},
     models::{generation::GenerationSettings, supervise::Timing},
+    tokenization,
 };
 
 /// What a process serves, and how.
@@ -40,8 +41,12 @@ pub struct Config {
     pub precision: Option<Precision>,
     /// The schedulers' bounds.
     pub limits: Limits,
+    /// How texts are tokenized that take long.
+    pub tokenization: tokenization::Settings,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// Threads of sessions that run at the same time.
+    pub compute_threads: usize,
     /// Threads that move messages.
     pub async_threads: usize,
     /// Most inputs of a request.
@@ -93,7 +98,8 @@ impl Config {
         let mut faults = Faults::default();
         let models = PathBuf::from(&args.models);
         let workers = faults.threads("workers", &args.workers);
-        let config = Self {
+        let max_wait = faults.milliseconds("max-queue-ms", &args.max_queue_ms);
+        let mut config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
             model_names: faults.model_names(&models, &args.model_names),
@@ -109,9 +115,15 @@ impl Config {
                 workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
-                max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
+                max_wait,
+            },
+            tokenization: tokenization::Settings {
+                threads: workers,
+                max_bytes: faults.number("max-text-bytes", &args.max_text_bytes, 1024..=1 << 40),
+                max_wait,
             },
             generation: faults.generation(&args.generation),
+            compute_threads: faults.threads("compute-threads", &args.compute_threads),
             async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
                 0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
                 threads => threads,
@@ -127,8 +139,13 @@ impl Config {
             drain: faults.milliseconds("drain-ms", &args.drain_ms),
             log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),
         };
+        // A session's threads run together or not at all.
+        config.generation.threads.count = config.generation.threads.count.min(config.compute_threads);
         if config.timing.ready <= config.timing.probe && faults.0.is_empty() {
             faults.add("ready-ms", "must be above --probe-ms, or an idle model would fail between two probes");
+        }
+        if config.tokenization.max_bytes / 5 * 4 < config.max_message_bytes && faults.0.is_empty() {
+            faults.add("max-text-bytes", "must be above five fourths of --max-message-bytes, or its texts never fit");
         }
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }

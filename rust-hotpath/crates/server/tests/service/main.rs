@@ -10,6 +10,7 @@ mod faults;
 mod generation;
 mod golden;
 mod invariance;
+mod limits;
 mod models;
 mod operations;
 mod overload;
