@@ -149,6 +149,12 @@ impl Planner {
         self.load
     }
 
+    /// Whether something of a class is queued.
+    #[must_use]
+    pub fn waits(&self, class: Class) -> bool {
+        !self.queues.of(class).is_empty()
+    }
+
     /// Whether a request has something queued.
     #[must_use]
     pub fn is_waiting(&self, id: RequestId) -> bool {

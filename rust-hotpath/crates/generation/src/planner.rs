@@ -122,6 +122,12 @@ impl Planner {
         self.known.is_empty()
     }
 
+    /// Whether there is a request of a class.
+    #[must_use]
+    pub fn has(&self, class: Class) -> bool {
+        self.known.values().any(|known| known.class == class)
+    }
+
     /// Whether a request waits to be admitted.
     #[must_use]
     pub fn is_waiting(&self, id: RequestId) -> bool {

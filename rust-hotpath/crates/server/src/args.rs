@@ -81,6 +81,12 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_WORKERS", default_value = "0", value_name = "THREADS")]
     pub workers: String,
 
+    /// Threads of all models' sessions that run at the same time; 0 takes the number of processors. What finds none free
+    /// waits: batch work of any model for interactive work of any, unless it has waited for a tenth of a second. More than
+    /// there are processors makes every run slower.
+    #[arg(long, env = "HOTPATH_COMPUTE_THREADS", default_value = "0", value_name = "THREADS")]
+    pub compute_threads: String,
+
     /// Threads that move messages and tokenize short texts; 0 takes one for every four sessions. They need a tenth of the
     /// sessions' time, and each one more is one more to wake up.
     #[arg(long, env = "HOTPATH_ASYNC_THREADS", default_value = "0", value_name = "THREADS")]
@@ -97,11 +103,19 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
     pub max_queue_tokens: String,
 
-    /// Longest wait of a request until its first input runs. Beyond, it is refused with QUEUE_FULL.
+    /// Most bytes of texts of one class that wait for a thread to be tokenized, or are at work. A fairness key may have up to
+    /// four times of it what it leaves free; beyond, its requests are refused with QUEUE_FULL. One that has nothing here may
+    /// always bring 64 KiB. It bounds memory: a text is held once, and what is at work takes some megabytes more.
+    #[arg(long, env = "HOTPATH_MAX_TEXT_BYTES", default_value = "67108864", value_name = "BYTES")]
+    pub max_text_bytes: String,
+
+    /// Longest wait of a request until its first input runs, and of a long text until it is tokenized. Beyond, it is refused
+    /// with QUEUE_FULL.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_MS", default_value = "10000", value_name = "MILLISECONDS")]
     pub max_queue_ms: String,
 
-    /// Most inputs of one request. Beyond, it is refused with TOO_MANY_INPUTS.
+    /// Most inputs of one request. Beyond, it is refused with TOO_MANY_INPUTS. The texts of a classification that are longer
+    /// than the encoder takes are run in windows, of which there may be as many; beyond, with INPUT_TOO_LONG.
     #[arg(long, env = "HOTPATH_MAX_INPUTS", default_value = "2048", value_name = "INPUTS")]
     pub max_inputs: String,
 

@@ -20,6 +20,7 @@ use tracing::Level;
 use crate::{
     args::{Formats, Generation, Listen, Serve},
     models::{generation::GenerationSettings, supervise::Timing},
+    tokenization,
 };
 
 /// What a process serves, and how.
@@ -41,10 +42,14 @@ pub struct Config {
     pub precision: Option<Precision>,
     /// The schedulers' bounds.
     pub limits: Limits,
+    /// How texts are tokenized that take long.
+    pub tokenization: tokenization::Settings,
     /// How generation models are served.
     pub generation: GenerationSettings,
     /// How schemas are compiled.
     pub formats: hotpath_formats::Settings,
+    /// Threads of sessions that run at the same time.
+    pub compute_threads: usize,
     /// Threads that move messages.
     pub async_threads: usize,
     /// Most inputs of a request.
@@ -100,7 +105,7 @@ impl Config {
         let models = PathBuf::from(&args.models);
         let workers = faults.threads("workers", &args.workers);
         let max_wait = faults.milliseconds("max-queue-ms", &args.max_queue_ms);
-        let config = Self {
+        let mut config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
             model_names: faults.model_names(&models, &args.model_names),
@@ -118,8 +123,14 @@ impl Config {
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
                 max_wait,
             },
+            tokenization: tokenization::Settings {
+                threads: workers,
+                max_bytes: faults.number("max-text-bytes", &args.max_text_bytes, 1024..=1 << 40),
+                max_wait,
+            },
             generation: faults.generation(&args.generation),
             formats: faults.formats(&args.formats, max_wait),
+            compute_threads: faults.threads("compute-threads", &args.compute_threads),
             async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
                 0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
                 threads => threads,
@@ -136,8 +147,13 @@ impl Config {
             drain: faults.milliseconds("drain-ms", &args.drain_ms),
             log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),
         };
+        // A session's threads run together or not at all.
+        config.generation.threads.count = config.generation.threads.count.min(config.compute_threads);
         if config.timing.ready <= config.timing.probe && faults.0.is_empty() {
             faults.add("ready-ms", "must be above --probe-ms, or an idle model would fail between two probes");
+        }
+        if config.tokenization.max_bytes / 5 * 4 < config.max_message_bytes && faults.0.is_empty() {
+            faults.add("max-text-bytes", "must be above five fourths of --max-message-bytes, or its texts never fit");
         }
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }

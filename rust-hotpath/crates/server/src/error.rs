@@ -33,8 +33,13 @@ pub enum Error {
     ModelTaskMismatch { model: String, problem: &'static str },
     #[error("`{field}` is empty")]
     EmptyInput { field: String },
-    #[error("`{field}` has {actual} tokens, the model takes at most {limit}")]
-    InputTooLong { field: String, actual: usize, limit: usize },
+    /// A text that is far too long is not counted to its end.
+    #[error("`{field}` has {} tokens, the model takes at most {limit}", or_too_many(*actual))]
+    InputTooLong { field: String, actual: Option<usize>, limit: usize },
+    #[error("`{field}` brings the request beyond {limit} {unit}, the most that it may have")]
+    BeyondRequest { field: String, unit: &'static str, limit: usize },
+    #[error("`{field}` has more than {limit} bytes that follow each other without white space or punctuation")]
+    Unbroken { field: String, limit: usize },
     #[error("`{field}` has {prompt} tokens and `max_tokens` is {max_tokens}; together they may be at most {limit}")]
     PromptTooLong { field: &'static str, prompt: usize, max_tokens: usize, limit: usize },
     #[error("`{field}` has {actual} entries, a request may have at most {limit}")]
@@ -107,7 +112,10 @@ impl Error {
             Self::ModelNotFound { .. } => ErrorReason::ModelNotFound,
             Self::ModelTaskMismatch { .. } => ErrorReason::ModelTaskMismatch,
             Self::EmptyInput { .. } => ErrorReason::EmptyInput,
-            Self::InputTooLong { .. } | Self::PromptTooLong { .. } => ErrorReason::InputTooLong,
+            Self::InputTooLong { .. }
+            | Self::PromptTooLong { .. }
+            | Self::BeyondRequest { .. }
+            | Self::Unbroken { .. } => ErrorReason::InputTooLong,
             Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
             Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
             Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
@@ -136,7 +144,10 @@ impl Error {
             Self::MissingField { field } => (*field, None, None),
             Self::InvalidValue { field, .. } | Self::EmptyInput { field } => (field.as_str(), None, None),
             Self::ModelNotFound { .. } | Self::ModelTaskMismatch { .. } => ("model", None, None),
-            Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), Some(*actual)),
+            Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), *actual),
+            Self::BeyondRequest { field, limit, .. } | Self::Unbroken { field, limit } => {
+                (field.as_str(), Some(*limit), None)
+            }
             Self::PromptTooLong { field, prompt, max_tokens, limit } => {
                 (*field, Some(*limit), Some(prompt.saturating_add(*max_tokens)))
             }
@@ -167,6 +178,10 @@ impl From<Error> for Status {
         }
         Status::with_error_details(grpc_code(reason), bounded(error.to_string()), details)
     }
+}
+
+fn or_too_many(tokens: Option<usize>) -> String {
+    tokens.map_or_else(|| "too many".to_owned(), |tokens| tokens.to_string())
 }
 
 /// A message that fits into a header. Some quote what was asked, and a header that is too long ends the connection, with

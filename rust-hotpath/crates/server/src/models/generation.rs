@@ -86,7 +86,14 @@ impl Generator {
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
         let formats = Formats::new(&loader.formats, &vocabulary, &stop_ids)?;
-        let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
+        let of_engine = Settings {
+            limits,
+            stop_ids,
+            vocabulary: vocabulary.clone(),
+            buffer: EVENT_BUFFER,
+            cores: loader.cores.clone(),
+            threads: settings.threads.count,
+        };
         Ok(Self {
             texts,
             engine: Engine::start(session, of_engine, pulse)?,

@@ -43,12 +43,12 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The inputs that the whole of a text is run as.
+    /// The inputs that the whole of a text is run as; `None` where they would be more than `most`.
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn windows(&self, text: &str) -> Result<Vec<Vec<u32>>, TokenizeError> {
-        self.tokenizer.windows(text, self.limits.max_tokens as usize)
+    /// [`TokenizeError`].
+    pub fn windows(&self, text: &str, most: usize) -> Result<Option<Vec<Vec<u32>>>, TokenizeError> {
+        self.tokenizer.windows(text, self.limits.max_tokens as usize, most)
     }
 }
 

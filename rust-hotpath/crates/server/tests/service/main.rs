@@ -11,6 +11,7 @@ mod formats;
 mod generation;
 mod golden;
 mod invariance;
+mod limits;
 mod models;
 mod operations;
 mod overload;

@@ -21,6 +21,7 @@ use hotpath_server::{
     metrics::Metrics,
     models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
     serve::{Ended, Listeners, serve},
+    tokenization,
 };
 use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
@@ -46,6 +47,8 @@ pub fn config() -> Config {
         onnxruntime_sha256: None,
         precision: None,
         limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
+        tokenization: tokenization::Settings { threads: 2, max_bytes: 64 << 20, max_wait: Duration::from_secs(600) },
+        compute_threads: 4,
         generation: GenerationSettings {
             precision: None,
             threads: Threads::CALLER,

@@ -51,7 +51,8 @@ async fn run(
     let embedder = encoder.embedder().map_err(|error| refuse(error.to_string()))?;
     let (mut windows, mut inputs) = (Vec::with_capacity(cases.len()), Vec::new());
     for case in cases {
-        let of_text = embedder.texts.windows(&case.text).map_err(|error| refuse(error.0))?;
+        let of_text = embedder.texts.windows(&case.text, usize::MAX).map_err(|error| refuse(error.to_string()))?;
+        let of_text = of_text.unwrap_or_default();
         windows.push(of_text.len());
         inputs.extend(of_text);
     }
