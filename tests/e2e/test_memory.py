@@ -15,8 +15,8 @@ from stack.native import NativeStack
 StartNative = Callable[..., NativeStack]
 MIB = 1 << 20
 MESSAGE_BYTES = 16 * MIB
-# What a process may grow by, at its highest: a message is held twice while it is read (as it comes, and decoded), and of
-# eight at a time each has some. Without bounds a text of 4 MiB took half a gigabyte, and none of it was given back.
+# What a process may grow by, at its highest: a message is held twice while it is read (as it comes, and decoded), and
+# of eight at a time each has some. Without bounds a text of 4 MiB took half a gigabyte, and none of it was given back.
 MOST_GROWTH = 8 * 3 * 8 * MIB + 64 * MIB
 
 pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux says what a process holds")
