@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
+from typing import Any
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -19,7 +20,8 @@ MESSAGE_BYTES = 16 * MIB
 # of eight at a time each has some. Without bounds a text of 4 MiB took half a gigabyte, and none of it was given back.
 MOST_GROWTH = 8 * 3 * 8 * MIB + 64 * MIB
 
-pytestmark = pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux says what a process holds")
+LINUX = pathlib.Path("/proc/self/status")
+pytestmark = pytest.mark.skipif(not LINUX.exists(), reason="Linux says what a process holds")
 
 
 def memory(pid: int, field: str) -> int:
@@ -34,7 +36,8 @@ def outcome(call: Callable[..., object], request: object) -> str:
     try:
         call(request, timeout=120)
     except grpc.RpcError as error:
-        (info,) = [value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin"]
+        trailers: Any = error.trailing_metadata()
+        (info,) = [value for key, value in trailers if key == "grpc-status-details-bin"]
         return next(reason for reason in ("INPUT_TOO_LONG", "QUEUE_FULL", "INTERNAL") if reason.encode() in info)
     return ""
 

@@ -215,11 +215,10 @@ impl<'a> Walker<'a> {
             "enum" if value.as_array().is_none_or(Vec::is_empty) => {
                 self.fault("must be an array of at least one value")
             }
-            "const" | "enum" => kept(value.clone()),
             "properties" => self.properties(fields, value).and_then(kept),
             "patternProperties" => self.name_patterns(value).and_then(kept),
             "additionalProperties" => self.step(Step::Optional, value).and_then(kept),
-            "required" => self.strings(value).map(|_| Some((name, value.clone()))),
+            "required" => self.strings(value).map(|()| Some((name, value.clone()))),
             "items" if value.is_array() => Ok(Some(("prefixItems", self.prefix(fields, value)?))),
             "items" => {
                 let prefix = fields.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
@@ -251,7 +250,7 @@ impl<'a> Walker<'a> {
             "exclusiveMinimum" | "exclusiveMaximum" if !(value.is_number() || value.is_boolean()) => {
                 self.fault("must be a number")
             }
-            "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => kept(value.clone()),
+            "const" | "enum" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => kept(value.clone()),
             "multipleOf" => self.multiple(value).map(|()| Some((name, value.clone()))),
             "allOf" => {
                 let branches = self.branches(value)?.iter().enumerate();
@@ -298,11 +297,11 @@ impl<'a> Walker<'a> {
             "then" | "else" => !fields.contains_key("if") || is_anything(value),
             "uniqueItems" => *value == Value::Bool(false) || one_item,
             "contains" => fields.get("minContains").and_then(whole) == Some(0) && !fields.contains_key("maxContains"),
-            "minContains" | "maxContains" => return Ok(()), // without `contains` they say nothing; with it, that is refused
             "dependentSchemas" => none(value),
             "dependentRequired" | "dependencies" => implied(value),
             "$dynamicRef" | "$recursiveRef" => false,
-            _ => return Ok(()), // an annotation, or no keyword at all
+            // An annotation, or no keyword at all; or one that says nothing without another, which is refused.
+            _ => return Ok(()),
         };
         if nothing { Ok(()) } else { self.unsupported("is not supported, and would restrict the text") }
     }
@@ -480,10 +479,10 @@ impl<'a> Walker<'a> {
             ("minProperties", "maxProperties"),
         ] {
             let number = |name: &str| fields.get(name).and_then(Value::as_f64);
-            if let (Some(low), Some(high)) = (number(least), number(most)) {
-                if low > high {
-                    return self.at(least, |walker| walker.unsupported(format!("is {low}, above {most}, {high}")));
-                }
+            if let (Some(low), Some(high)) = (number(least), number(most))
+                && low > high
+            {
+                return self.at(least, |walker| walker.unsupported(format!("is {low}, above {most}, {high}")));
             }
         }
         let length = |name: &str| fields.get(name).and_then(whole);

@@ -76,11 +76,15 @@ fn follow(
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let Some(token) = choose(&allowed, tokens, taste, random) else {
             let ends = mask.is_allowed(compiler.stop_id());
-            if ends { break } else { return Err("NoExtensionBias".to_owned()) }
+            return if ends { Ok(states(&text)) } else { Err("NoExtensionBias".to_owned()) };
         };
         text.consume_token(token).and_then(|_| text.check_stop()).map_err(words)?;
     }
-    Ok(text.parser.lexer_stats().num_states)
+    Ok(states(&text))
+}
+
+fn states(text: &TokenParser) -> usize {
+    text.parser.lexer_stats().num_states
 }
 
 fn choose(allowed: &[u32], tokens: &Tokens, taste: Taste, random: u64) -> Option<u32> {

@@ -62,6 +62,7 @@ async fn shutdown(mut signals: Signals) {
     });
 }
 
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
 fn failed(error: io::Error) -> i32 {
     tracing::error!(%error, "failed");
     1

@@ -254,10 +254,10 @@ async fn look(model: &Arc<Model>, loader: &Arc<Loader>) -> (Stamp, Result<(Revis
         (stamp, promoted)
     });
     let looked = loop {
-        match timeout(SLOW_LOOK, &mut looking).await {
-            Ok(looked) => break looked,
-            Err(_) => tracing::warn!(model = model.name(), "the model's folder does not answer"),
+        if let Ok(looked) = timeout(SLOW_LOOK, &mut looking).await {
+            break looked;
         }
+        tracing::warn!(model = model.name(), "the model's folder does not answer");
     };
     looked.unwrap_or_else(|error| {
         let problem = format!("the look at it failed: {error}");

@@ -93,6 +93,7 @@ fn cheap(number: usize) -> Value {
 }
 
 /// Something much of every keyword.
+#[allow(clippy::too_many_lines)] // a table
 fn hostile() -> Vec<(&'static str, Value)> {
     let nested = |depth: usize, wrap: &dyn Fn(Value) -> Value| {
         (0..depth).fold(json!({"type": "null"}), |within, _| wrap(within))
