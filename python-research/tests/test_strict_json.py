@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import strict_json
 from triptych_research.bundle import MAY_BE_EMPTY, Bundle
-from triptych_research.strict_json import StrictJsonError
+from triptych_research.strict_json import MAX_BYTES, StrictJsonError
 
 GOOD = {
     "text": "hello",
@@ -64,7 +64,11 @@ def test_a_field_that_is_named_twice_is_refused() -> None:
         strict_json.parse(twice, bundle_pb2.GoldenFile, "golden.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"embeddings": NaN}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"embeddings": NaN}', b" " * (MAX_BYTES + 1)],
+    ids=lambda content: ascii(content[:20]),
+)
 def test_what_is_no_message_is_refused(content: bytes) -> None:
     with pytest.raises(StrictJsonError, match=r"^golden\.json: "):
         strict_json.parse(content, bundle_pb2.GoldenFile, "golden.json")
