@@ -3,19 +3,20 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread::{self, JoinHandle},
+    sync::Arc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use hotpath_fairness::Class;
+use hotpath_cores::{Cores, Permit};
+use hotpath_fairness::{Class, Look, Monitor};
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
 
 use crate::{
     job::{Failure, Job, Reply},
-    planner::{Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId, Time},
-    worker::{self, Observer, Run},
+    planner::{Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId},
+    worker::{self, Observer, Worker},
 };
 
 /// A request to run some texts.
@@ -35,6 +36,7 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
+    cores: Arc<Cores>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -42,25 +44,20 @@ pub struct Scheduler {
 #[derive(Debug)]
 pub struct Pending {
     shared: Arc<Shared>,
-    id: RequestId,
+    /// `None` when the scheduler was dead before.
+    id: Option<RequestId>,
     reply: oneshot::Receiver<Reply>,
     answered: bool,
 }
 
 /// What workers and callers share.
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    work_came: Condvar,
-    start: Instant,
-    observer: Arc<dyn Observer>,
-}
+pub(crate) type Shared = Monitor<State>;
 
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     planner: Planner,
     /// The requests of which something is queued.
     jobs: HashMap<RequestId, Arc<Job>>,
-    closing: bool,
 }
 
 /// One input, on its way to a session.
@@ -71,19 +68,23 @@ pub(crate) struct Ticket {
 }
 
 impl Scheduler {
-    /// Starts one worker for each session; their number replaces [`Limits::workers`].
+    /// Starts one worker for each session; their number replaces [`Limits::workers`]. A run takes one of the cores.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(sessions: Vec<Box<dyn Encode>>, limits: Limits, observer: Arc<dyn Observer>) -> io::Result<Self> {
+    #[allow(clippy::needless_pass_by_value)] // they are the workers' from here on
+    pub fn start(
+        sessions: Vec<Box<dyn Encode>>,
+        limits: Limits,
+        cores: Arc<Cores>,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
         let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
-        let state = Mutex::new(State { planner, jobs: HashMap::new(), closing: false });
-        let shared = Arc::new(Shared { state, work_came: Condvar::new(), start: Instant::now(), observer });
-        let mut scheduler = Self { shared, workers: Vec::new() };
+        let shared = Arc::new(Monitor::new(State { planner, jobs: HashMap::new() }));
+        let mut scheduler = Self { shared, cores: cores.clone(), workers: Vec::new() };
         for (number, session) in sessions.into_iter().enumerate() {
-            let shared = scheduler.shared.clone();
-            let thread = thread::Builder::new().name(format!("session-{number}"));
-            scheduler.workers.push(thread.spawn(move || worker::work(&shared, session))?);
+            let worker = Worker::new(session, cores.clone(), observer.clone());
+            scheduler.workers.push(scheduler.shared.spawn(format!("session-{number}"), worker, worker::work)?);
         }
         Ok(scheduler)
     }
@@ -101,17 +102,21 @@ impl Scheduler {
             inputs: work.inputs.iter().map(Vec::len).collect(),
         };
         let inputs = request.inputs.len();
-        let (job, reply) = Job::new(work.inputs, now);
-        let id = {
-            let mut state = self.shared.lock();
-            let id = state.planner.submit(self.shared.time(now), request)?;
+        let (job, reply) = Job::new(work.class, work.inputs, now);
+        let queued = self.shared.change(|state, now| {
+            let id = state.planner.submit(now, request)?;
             state.jobs.insert(id, Arc::new(job));
-            id
-        };
+            Ok(id)
+        });
+        // What comes when it is dead is told so as what waited is.
+        let id = queued.ok().transpose()?;
         if inputs == 1 {
-            self.shared.work_came.notify_one();
+            self.shared.wake();
         } else {
-            self.shared.work_came.notify_all();
+            self.shared.wake_all();
+        }
+        if work.class == Class::Interactive {
+            self.cores.reconsider(); // a worker may wait for a core with batch work, and has this behind it
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
     }
@@ -119,14 +124,20 @@ impl Scheduler {
     /// How much there is to do.
     #[must_use]
     pub fn load(&self) -> Load {
-        self.shared.lock().planner.load()
+        self.shared.change(|state, _| state.planner.load()).unwrap_or_default()
+    }
+
+    /// Why nothing will run any more, if that is so: for the log and for operators.
+    #[must_use]
+    pub fn dead(&self) -> Option<String> {
+        self.shared.dead().map(|dead| dead.to_string())
     }
 
     /// Waits until everything queued has run and the sessions are gone.
     pub fn close(mut self) {
         self.shared.close();
         for worker in self.workers.drain(..) {
-            let _ = worker.join(); // a worker's panic was answered where it happened
+            let _ = worker.join(); // a worker's panic was told where it happened
         }
     }
 }
@@ -143,7 +154,11 @@ impl Pending {
     /// # Errors
     /// [`Failure`] says why there are none.
     pub async fn result(mut self) -> Reply {
-        let reply = (&mut self.reply).await.unwrap_or(Err(Failure::Closed));
+        let died = |_| {
+            let cause = self.shared.dead().map(|dead| dead.to_string());
+            Err(Failure::Died(cause.unwrap_or_else(|| "a worker dropped the request".to_owned())))
+        };
+        let reply = (&mut self.reply).await.unwrap_or_else(died);
         self.answered = true;
         reply
     }
@@ -151,66 +166,50 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.answered {
-            self.shared.cancel(self.id);
+        if let Some(id) = self.id.filter(|_| !self.answered) {
+            cancel(&self.shared, id);
         }
     }
 }
 
-impl Shared {
-    /// Waits for the next batch. `None` once the scheduler is closing and nothing is queued.
-    pub(crate) fn next_batch(&self) -> Option<Vec<Ticket>> {
-        let mut state = self.lock();
-        loop {
-            let Decision { expired, batch } = state.planner.next(self.time(Instant::now()));
-            for (id, expiry) in expired {
-                let retry_after = state.planner.time_to_drain();
-                if let Some(job) = state.jobs.remove(&id) {
-                    job.fail(match expiry {
-                        Expiry::Deadline => Failure::DeadlineExceeded,
-                        Expiry::MaxWait => Failure::WaitedTooLong { retry_after },
-                    });
-                }
+/// Waits for the next batch. `None` once there will be no other.
+pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
+    let look = |state: &mut State, now| {
+        let Decision { expired, batch } = state.planner.next(now);
+        for (id, expiry) in expired {
+            let retry_after = state.planner.time_to_drain();
+            if let Some(job) = state.jobs.remove(&id) {
+                job.fail(match expiry {
+                    Expiry::Deadline => Failure::DeadlineExceeded,
+                    Expiry::MaxWait => Failure::WaitedTooLong { retry_after },
+                });
             }
-            if !batch.is_empty() {
-                return Some(state.tickets(batch));
-            }
-            if state.closing {
-                return None;
-            }
-            state = self.work_came.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-    }
+        if batch.is_empty() { Look::Idle } else { Look::Found(state.tickets(batch)) }
+    };
+    shared.take(look).ok().flatten()
+}
 
-    /// Takes note that a batch has run.
-    pub(crate) fn finished(&self, inputs: usize, tokens: usize, took: Duration) {
-        self.lock().planner.finished(inputs, tokens, took);
-    }
+/// Waits for a core for a run of some class, or of a higher one that waits behind it.
+pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    let interactive_waits = || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
+    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    cores.acquire(1, highest)
+}
 
-    /// Drops what a request still has queued.
-    pub(crate) fn cancel(&self, id: RequestId) {
-        let mut state = self.lock();
+/// Takes note that a batch has run.
+pub(crate) fn finished(shared: &Shared, inputs: usize, tokens: usize, took: Duration) {
+    let _ = shared.change(|state, _| state.planner.finished(inputs, tokens, took)); // where it is dead nobody asks
+}
+
+/// Drops what a request still has queued.
+pub(crate) fn cancel(shared: &Shared, id: RequestId) {
+    let cancelled = shared.change(|state, _| {
         state.planner.cancel(id);
-        state.jobs.remove(&id);
-    }
-
-    pub(crate) fn observe(&self, run: &Run) {
-        self.observer.ran(run);
-    }
-
-    fn close(&self) {
-        self.lock().closing = true;
-        self.work_came.notify_all();
-    }
-
-    fn time(&self, moment: Instant) -> Time {
-        moment.saturating_duration_since(self.start)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The planner's methods do not panic halfway, and a worker must not die of another's panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+        state.jobs.remove(&id)
+    });
+    drop(cancelled); // where it is dead, everything is dropped
 }
 
 impl State {
@@ -225,11 +224,5 @@ impl State {
             }
         }
         tickets
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -1,22 +1,26 @@
 //! A worker: takes a batch, runs it on its session, answers. What goes wrong in a run stays in that run.
 
 use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
     slice,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use hotpath_cores::Cores;
+use hotpath_fairness::fenced;
 use hotpath_runtime::Encode;
 
 use crate::{
     job::Failure,
-    scheduler::{Shared, Ticket},
+    scheduler::{Shared, Ticket, cancel, core, finished, next_batch},
 };
 
 /// Sees every run of a session.
 pub trait Observer: Send + Sync {
-    /// A run has ended. Called by workers, between batches: it must not wait.
+    /// A run begins. Called by workers, as the next is: neither may wait.
+    fn begins(&self) {}
+
+    /// A run has ended.
     fn ran(&self, run: &Run);
 }
 
@@ -33,57 +37,72 @@ pub struct Run {
     pub error: Option<String>,
 }
 
-/// Works until the scheduler is closed and nothing is queued.
-pub(crate) fn work(shared: &Shared, mut session: Box<dyn Encode>) {
-    while let Some(batch) = shared.next_batch() {
+/// What a worker owns. If it dies, those who wait for its batch are told why before the batch is dropped.
+pub(crate) struct Worker {
+    session: Box<dyn Encode>,
+    cores: Arc<Cores>,
+    observer: Arc<dyn Observer>,
+    batch: Vec<Ticket>,
+}
+
+impl Worker {
+    pub(crate) fn new(session: Box<dyn Encode>, cores: Arc<Cores>, observer: Arc<dyn Observer>) -> Self {
+        Self { session, cores, observer, batch: Vec::new() }
+    }
+}
+
+/// Works until the scheduler is closed and nothing is queued, or it is dead.
+pub(crate) fn work(shared: &Shared, worker: &mut Worker) {
+    while let Some(batch) = next_batch(shared) {
+        worker.batch = batch;
+        let core = worker.batch.first().map(|ticket| core(shared, &worker.cores, ticket.job.class));
         let began = Instant::now();
-        for ticket in &batch {
+        for ticket in &worker.batch {
             ticket.job.begin(began);
         }
-        let outcomes = run(shared, &mut *session, &batch);
-        let tokens = batch.iter().map(|ticket| ticket.item.tokens).sum();
-        shared.finished(batch.len(), tokens, began.elapsed());
-        for (ticket, outcome) in batch.iter().zip(outcomes) {
+        let outcomes = run(&mut *worker.session, &*worker.observer, &worker.batch);
+        drop(core);
+        let tokens = worker.batch.iter().map(|ticket| ticket.item.tokens).sum();
+        finished(shared, worker.batch.len(), tokens, began.elapsed());
+        for (ticket, outcome) in worker.batch.iter().zip(outcomes) {
             match outcome {
                 Ok(vector) => ticket.job.complete(ticket.item.input, vector),
                 Err(cause) => {
                     ticket.job.fail(Failure::RunFailed { input: ticket.item.input, cause });
-                    shared.cancel(ticket.item.request);
+                    cancel(shared, ticket.item.request);
                 }
             }
         }
+        worker.batch.clear();
     }
 }
 
 /// Runs a batch, and where it fails each of its inputs alone, so that a bad one fails alone.
-fn run(shared: &Shared, session: &mut dyn Encode, batch: &[Ticket]) -> Vec<Result<Vec<f32>, String>> {
-    match attempt(shared, session, batch) {
+fn run(session: &mut dyn Encode, observer: &dyn Observer, batch: &[Ticket]) -> Vec<Result<Vec<f32>, String>> {
+    match attempt(session, observer, batch) {
         Ok(vectors) => vectors.into_iter().map(Ok).collect(),
         Err(cause) if batch.len() == 1 => vec![Err(cause)],
-        Err(_) => batch.iter().flat_map(|ticket| run(shared, session, slice::from_ref(ticket))).collect(),
+        Err(_) => batch.iter().flat_map(|ticket| run(session, observer, slice::from_ref(ticket))).collect(),
     }
 }
 
-fn attempt(shared: &Shared, session: &mut dyn Encode, batch: &[Ticket]) -> Result<Vec<Vec<f32>>, String> {
+fn attempt(session: &mut dyn Encode, observer: &dyn Observer, batch: &[Ticket]) -> Result<Vec<Vec<f32>>, String> {
     let texts: Vec<&[u32]> = batch.iter().map(|ticket| ticket.job.input(ticket.item.input)).collect();
     let began = Instant::now();
+    let _ = fenced(|| observer.begins()); // what it makes of a run is no part of the run
     // A session keeps nothing from one run to the next but buffers, which each run fills anew: a panic leaves it usable.
-    let outcome = match catch_unwind(AssertUnwindSafe(|| session.encode(&texts))) {
+    let outcome = match fenced(|| session.encode(&texts)) {
         Ok(Ok(vectors)) if vectors.len() == texts.len() => Ok(vectors),
         Ok(Ok(vectors)) => Err(format!("{} vectors for {} inputs", vectors.len(), texts.len())),
         Ok(Err(error)) => Err(error.0),
-        Err(panic) => Err(format!("panic: {}", message(&*panic))),
+        Err(panic) => Err(panic),
     };
-    shared.observe(&Run {
+    let run = Run {
         inputs: batch.len(),
         tokens: batch.iter().map(|ticket| ticket.item.tokens).sum(),
         took: began.elapsed(),
         error: outcome.as_ref().err().cloned(),
-    });
+    };
+    let _ = fenced(|| observer.ran(&run));
     outcome
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

@@ -1,7 +1,7 @@
 //! Fairness between keys: how much of a queue each may fill, and whose turn is next. Every queue of the hot path uses it.
 //!
 //! All of it is pure: time comes in with each call, and nothing here waits, locks or knows a thread. What a unit of cost is,
-//! tokens or bytes, is the queue's own business.
+//! tokens or bytes, is the queue's own business. [`Monitor`] alone is the other half: the lock and the threads around it.
 //!
 //! Must not depend on any other crate of the workspace.
 
@@ -9,10 +9,14 @@
 
 mod admission;
 mod classes;
+mod deadlines;
 mod drain;
-mod turns;
+mod drr_queue;
+mod monitor;
 
 pub use admission::{Admission, Bounds};
-pub use classes::{ByClass, Class};
+pub use classes::{ByClass, Class, PerClass};
+pub use deadlines::Deadlines;
 pub use drain::DrainRate;
-pub use turns::{Queued, Turns};
+pub use drr_queue::{DrrQueue, Queued};
+pub use monitor::{Dead, Look, Monitor, fenced};

@@ -4,22 +4,23 @@ use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
+use hotpath_cores::{Cores, Permit};
+use hotpath_fairness::{Class, Look, Monitor};
 use hotpath_runtime::Decode;
 use hotpath_text::Vocabulary;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     job::Job,
-    looping::{self, Observer},
+    looping::{self, Loop, Observer},
     masks::{Answer, Masks},
-    planner::{Decision, Limits, Load, Planner, Request, RequestId, SequenceId, Time},
+    planner::{Decision, Limits, Load, Planner, Request, RequestId, SequenceId},
     sequence::Terms,
     work::{Event, Failure, Rejected, Work},
 };
@@ -35,6 +36,10 @@ pub struct Settings {
     pub vocabulary: Arc<Vocabulary>,
     /// Events that a stream holds for its reader; more where a request has many choices.
     pub buffer: usize,
+    /// The cores of this process.
+    pub cores: Arc<Cores>,
+    /// So many of them are taken for each run, one for each of the session's threads.
+    pub threads: usize,
 }
 
 /// Continues prompts on one session, in the planner's order. Dropping it lets what is queued finish, and end.
@@ -51,7 +56,8 @@ pub struct Engine {
 #[derive(Debug)]
 pub struct Stream {
     shared: Arc<Shared>,
-    id: RequestId,
+    /// `None` when the loop was dead before.
+    id: Option<RequestId>,
     events: mpsc::Receiver<Event>,
     /// Whether the loop waits for the reader.
     paused: Arc<AtomicBool>,
@@ -59,35 +65,50 @@ pub struct Stream {
 }
 
 /// What the loop and callers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    work_came: Condvar,
-    start: Instant,
-}
+pub(crate) type Shared = Monitor<State>;
 
 #[derive(Debug)]
-struct State {
-    planner: Planner,
+pub(crate) struct State {
+    pub planner: Planner,
     /// Requests that were queued since the loop last looked.
     arrivals: HashMap<RequestId, Job>,
     /// Requests that were cancelled since then; the planner says nothing more of those that were queued.
     cancelled: Vec<RequestId>,
     /// What formats said since then.
     answers: Vec<(SequenceId, Answer)>,
-    closing: bool,
-    /// Whether the loop has ended.
-    gone: bool,
+    /// The newest sign of life that is asked for.
+    probe: Option<Probe>,
 }
 
-/// Tells those that the loop has not seen that it never will. In a loop that panics, they would wait for ever.
-struct End(Arc<Shared>);
+impl State {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let planner = Planner::new(limits);
+        Self { planner, arrivals: HashMap::new(), cancelled: Vec::new(), answers: Vec::new(), probe: None }
+    }
+}
 
-impl Drop for End {
+/// A sign of life that is asked for.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    pub prompt: Vec<u32>,
+    pub outcome: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// What the loop has to do.
+#[derive(Debug)]
+pub(crate) enum News {
+    Decision(Decision),
+    Probe(Probe),
+}
+
+/// Ends the loop with the thread that it waits for, if that dies.
+struct Ends(Arc<Shared>);
+
+impl Drop for Ends {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.gone = true;
-        state.arrivals.clear();
+        if thread::panicking() {
+            self.0.end("the thread of formats panicked");
+        }
     }
 }
 
@@ -102,23 +123,14 @@ impl Engine {
     pub fn start(session: Box<dyn Decode>, settings: Settings, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let (limits, extent) = (settings.limits, session.extent());
         assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
-        let state = State {
-            planner: Planner::new(limits),
-            arrivals: HashMap::new(),
-            cancelled: Vec::new(),
-            answers: Vec::new(),
-            closing: false,
-            gone: false,
-        };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work_came: Condvar::new(), start: Instant::now() });
-        let of_masks = shared.clone();
-        let masks = Masks::start(move |id, answer| of_masks.answer(id, answer))?;
-        let (of_loop, vocabulary) = (shared.clone(), settings.vocabulary.clone());
-        let thread = thread::Builder::new().name("generation".to_owned());
-        let thread = thread.spawn(move || {
-            let end = End(of_loop);
-            looping::work(&end.0, session, masks, &vocabulary, &*observer);
+        let shared = Arc::new(Monitor::new(State::new(limits)));
+        let of_masks = Ends(shared.clone());
+        let masks = Masks::start(move |id, answer| {
+            let _ = of_masks.0.change(|state, _| state.answers.push((id, answer))); // where it is dead nobody asks
+            of_masks.0.wake();
         })?;
+        let of_loop = Loop::new(shared.clone(), session, masks, &settings, observer);
+        let thread = shared.spawn("generation".to_owned(), of_loop, |_, of_loop| looping::work(of_loop))?;
         Ok(Self { shared, thread: Some(thread), settings, vocabulary: extent.vocabulary })
     }
 
@@ -128,6 +140,7 @@ impl Engine {
     /// [`Rejected`] when it is not possible, or the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Stream, Rejected> {
         self.check(&work)?;
+        let class = work.class;
         let prompt: Arc<[u32]> = work.prompt.into();
         let request = Request {
             class: work.class,
@@ -151,15 +164,17 @@ impl Engine {
         let (sender, events) = mpsc::channel(self.settings.buffer.max(2 * (work.choices + 1)));
         let paused = Arc::new(AtomicBool::new(false));
         let job = Job::new(prompt, terms, work.choices, sender, paused.clone());
-        let id = {
-            let mut state = self.shared.lock();
-            let id = state.planner.submit(self.shared.now(), request)?;
-            if !state.gone {
-                state.arrivals.insert(id, job);
-            }
-            id
-        };
-        self.shared.work_came.notify_one();
+        let queued = self.shared.change(|state, now| {
+            let id = state.planner.submit(now, request)?;
+            state.arrivals.insert(id, job);
+            Ok::<_, Rejected>(id)
+        });
+        // What comes when it is dead is told so as what waited is.
+        let id = queued.ok().transpose()?;
+        self.shared.wake();
+        if class == Class::Interactive {
+            self.settings.cores.reconsider(); // the loop may wait for cores with batch work, and has this behind it
+        }
         Ok(Stream { shared: self.shared.clone(), id, events, paused, ended: false })
     }
 
@@ -181,14 +196,33 @@ impl Engine {
     /// How much there is to do.
     #[must_use]
     pub fn load(&self) -> Load {
-        self.shared.lock().planner.load()
+        self.shared.change(|state, _| state.planner.load()).unwrap_or_default()
+    }
+
+    /// Reads a prompt's first chunk in a row of its own, between two runs: a sign of life that waits behind no request,
+    /// whoever holds all places. A later probe takes the place of one that was not begun.
+    ///
+    /// # Errors
+    /// [`Failure::RunFailed`], and [`Failure::Died`] also for one whose place was taken.
+    pub async fn probe(&self, prompt: &[u32]) -> Result<(), Failure> {
+        let (outcome, done) = oneshot::channel();
+        let prompt = prompt[..prompt.len().min(self.settings.limits.chunk_tokens)].to_vec();
+        let _ = self.shared.change(|state, _| state.probe = Some(Probe { prompt, outcome })); // dropped where it is dead
+        self.shared.wake();
+        done.await.unwrap_or_else(|_| Err(died(&self.shared)))
+    }
+
+    /// Why nothing will run any more, if that is so: for the log and for operators.
+    #[must_use]
+    pub fn dead(&self) -> Option<String> {
+        self.shared.dead().map(|dead| dead.to_string())
     }
 
     /// Waits until everything queued has ended, and the session and every thread are gone.
     pub fn close(mut self) {
         self.shared.close();
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there ended every stream with `Failure::Closed`
+            let _ = thread.join(); // a panic there ended every stream with `Failure::Died`
         }
     }
 }
@@ -205,12 +239,15 @@ impl Stream {
         if self.ended {
             return None;
         }
-        let event = self.events.recv().await.unwrap_or(Event::Failed(Failure::Closed));
+        let event = self.events.recv().await.unwrap_or_else(|| Event::Failed(died(&self.shared)));
         self.ended = matches!(event, Event::Done(_) | Event::Failed(_));
         // Half empty is room for some steps: to go on sooner would be to pause again at once.
         let has_room = self.events.capacity() >= self.events.max_capacity() / 2;
+        // The loop sets `paused` and then looks for room, this makes room and then looks at `paused`: with a fence between
+        // the two on both sides, at least one of them sees what the other did.
+        fence(Ordering::SeqCst);
         if has_room && self.paused.swap(false, Ordering::SeqCst) {
-            self.shared.resume(self.id);
+            change(&self.shared, self.id, |state, id| state.planner.resume(id));
         }
         Some(event)
     }
@@ -219,79 +256,63 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.cancel(self.id);
+            change(&self.shared, self.id, |state, id| {
+                state.planner.cancel(id);
+                if state.arrivals.remove(&id).is_none() {
+                    state.cancelled.push(id);
+                }
+            });
         }
     }
 }
 
-impl Shared {
-    /// What formats said since the last call.
-    pub(crate) fn answers(&self) -> Vec<(SequenceId, Answer)> {
-        std::mem::take(&mut self.lock().answers)
-    }
+/// What formats said since the last call.
+pub(crate) fn answers(shared: &Shared) -> Vec<(SequenceId, Answer)> {
+    shared.change(|state, _| std::mem::take(&mut state.answers)).unwrap_or_else(|dead| dead.resume())
+}
 
-    /// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
-    pub(crate) fn next(&self, jobs: &mut HashMap<RequestId, Job>) -> Option<Decision> {
-        let mut state = self.lock();
-        loop {
-            let decision = state.planner.next(self.now());
-            jobs.extend(state.arrivals.drain());
-            for id in state.cancelled.drain(..) {
-                jobs.remove(&id);
-            }
-            let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
-            if is_news || !state.answers.is_empty() {
-                return Some(decision);
-            }
-            if state.closing && state.planner.is_empty() {
-                return None;
-            }
-            let wait = decision.wake.map_or(Duration::MAX, |wake| wake.saturating_sub(self.now()));
-            let woken = self.work_came.wait_timeout(state, wait);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+/// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
+pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Option<News> {
+    let look = |state: &mut State, now| {
+        if let Some(probe) = state.probe.take() {
+            return Look::Found(News::Probe(probe));
         }
-    }
-
-    /// Lets the planner take note of something.
-    pub(crate) fn note<T>(&self, note: impl FnOnce(&mut Planner, Time) -> T) -> T {
-        note(&mut self.lock().planner, self.now())
-    }
-
-    fn answer(&self, id: SequenceId, answer: Answer) {
-        self.lock().answers.push((id, answer));
-        self.work_came.notify_one();
-    }
-
-    fn resume(&self, id: RequestId) {
-        self.lock().planner.resume(id);
-        self.work_came.notify_one();
-    }
-
-    fn cancel(&self, id: RequestId) {
-        let mut state = self.lock();
-        state.planner.cancel(id);
-        if state.arrivals.remove(&id).is_none() {
-            state.cancelled.push(id);
+        let decision = state.planner.next(now);
+        jobs.extend(state.arrivals.drain());
+        for id in state.cancelled.drain(..) {
+            jobs.remove(&id);
         }
-        drop(state);
-        self.work_came.notify_one();
-    }
+        let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
+        if is_news || !state.answers.is_empty() {
+            return Look::Found(News::Decision(decision));
+        }
+        if state.planner.is_empty() { Look::Idle } else { Look::Wait(decision.wake) }
+    };
+    shared.take(look).unwrap_or_else(|dead| dead.resume())
+}
 
-    fn close(&self) {
-        self.lock().closing = true;
-        self.work_came.notify_one();
+/// Waits for some cores for a run of some class, or of a higher one that waits behind it.
+pub(crate) fn cores<'a>(shared: &Shared, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    let interactive_waits = || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
+    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    let mut permit = cores.acquire(threads, highest);
+    if class == Class::Interactive {
+        permit.will_come_back();
     }
+    permit
+}
 
-    fn now(&self) -> Time {
-        self.start.elapsed()
-    }
+/// Why a stream got no end.
+fn died(shared: &Shared) -> Failure {
+    let cause = shared.dead().map(|dead| dead.to_string());
+    Failure::Died(cause.unwrap_or_else(|| "it dropped the request".to_owned()))
+}
 
-    fn time(&self, moment: Instant) -> Time {
-        moment.saturating_duration_since(self.start)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The planner's methods do not panic halfway, and a caller must not die of the loop's panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+/// Lets the planner take note of what a stream does, and the loop know. Where that is dead, nothing is left of the stream.
+fn change(shared: &Shared, id: Option<RequestId>, work: impl FnOnce(&mut State, RequestId)) {
+    if let Some(id) = id {
+        let _ = shared.change(|state, _| work(state, id));
+        shared.wake();
     }
 }

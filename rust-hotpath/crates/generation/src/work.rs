@@ -136,10 +136,10 @@ pub enum Failure {
     /// Its format cannot say what may come next: the library's words.
     #[error("the format cannot be followed: {0}")]
     Format(String),
-    /// A run failed, alone too, or its logits were no numbers.
+    /// A run failed, alone too, or its logits were no numbers, or what is made of them panicked.
     #[error("{0}")]
     RunFailed(String),
-    /// The loop is gone.
-    #[error("the engine is closed")]
-    Closed,
+    /// The loop died: why. For the log, not for callers.
+    #[error("the loop died: {0}")]
+    Died(String),
 }

@@ -4,7 +4,7 @@ mod arena;
 mod chunks;
 mod slab;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use arena::{Arena, Batch};
 pub use chunks::chunk_at;
@@ -13,6 +13,7 @@ use ort::session::Session;
 
 use crate::{
     Library, RunError,
+    library::Runs,
     session::{self, Threads},
 };
 
@@ -108,6 +109,7 @@ impl Extent {
 /// A session of a decoder and its cache. Runs begin on the thread that calls them.
 pub struct Decoder {
     session: Session,
+    runs: Arc<Runs>,
     arena: Arena,
     /// A run's ids, kept for their memory.
     token_ids: Vec<i64>,
@@ -147,7 +149,7 @@ impl Decoder {
             field: "past_key.0".to_owned(),
             problem: format!("no addresses for {rows} rows of {} tokens: {error}", extent.capacity),
         })?;
-        Ok(Self { session, arena, token_ids: Vec::new(), lengths: Vec::new() })
+        Ok(Self { session, runs: library.runs.clone(), arena, token_ids: Vec::new(), lengths: Vec::new() })
     }
 
     fn run(&mut self, first: usize, tokens: usize, logits: Range<usize>) -> Result<&[f32], RunError> {
@@ -157,7 +159,7 @@ impl Decoder {
             return Err(RunError(format!("token id {id} is not below {vocabulary}")));
         }
         let batch = Batch { token_ids: &self.token_ids, tokens, lengths: &self.lengths, logits };
-        Ok(self.arena.run(&mut self.session, first, &batch)?)
+        Ok(self.arena.run(&mut self.session, &self.runs.keep_memory, first, &batch)?)
     }
 }
 

@@ -1,16 +1,13 @@
 //! The packed encoder: one session, its buffers, and the way from ids to vectors.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Pooling, Refused, Tensor};
-use ort::{
-    inputs,
-    session::{RunOptions, Session},
-    value::TensorRef,
-};
+use ort::{inputs, session::Session, value::TensorRef};
 
 use crate::{
     Encode, Library, RunError,
+    library::Runs,
     pack::Packed,
     pooling,
     session::{self, Threads},
@@ -36,8 +33,7 @@ const INPUTS: [(&str, ElementType); 6] = [
 /// A session of a packed encoder. It runs on the thread that calls it, and on no other.
 pub struct Encoder {
     session: Session,
-    keep_memory: RunOptions,
-    give_memory_back: RunOptions,
+    runs: Arc<Runs>,
     packed: Packed,
     dimensions: usize,
     normalize: bool,
@@ -56,14 +52,9 @@ impl Encoder {
         pooling_is_known(task.pooling)?;
         // Several sessions of one thread beat a wide one on small models.
         let session = session::open(library, bundle, graph, Threads::CALLER)?;
-        let unusable =
-            |error: ort::Error| Refused { file: graph.file.clone(), field: String::new(), problem: error.to_string() };
-        let mut give_memory_back = RunOptions::new().map_err(unusable)?;
-        give_memory_back.set("memory.enable_memory_arena_shrinkage", "cpu:0").map_err(unusable)?;
         Ok(Self {
             session,
-            keep_memory: RunOptions::new().map_err(unusable)?,
-            give_memory_back,
+            runs: library.runs.clone(),
             packed: Packed::default(),
             dimensions: dimensions as usize,
             normalize: task.normalize,
@@ -76,7 +67,7 @@ impl Encoder {
         let (tokens, batch) = (packed.input_ids.len(), texts.len());
         let total_sequence_length = [i32::try_from(packed.longest).expect("a text is far shorter")];
         let small = packed.pad_index.len() <= KEPT_PLACES;
-        let options = if small { &self.keep_memory } else { &self.give_memory_back };
+        let options = if small { &self.runs.keep_memory } else { &self.runs.give_memory_back };
         let inputs = inputs![
             "input_ids" => TensorRef::from_array_view(([tokens], &*packed.input_ids))?,
             "position_ids" => TensorRef::from_array_view(([tokens], &*packed.position_ids))?,

@@ -1,10 +1,13 @@
 //! A head: from an encoder's vectors to scores.
 
+use std::sync::Arc;
+
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Refused, Tensor};
 use ort::{inputs, session::Session, value::TensorRef};
 
 use crate::{
     Library, RunError,
+    library::Runs,
     session::{self, Threads},
 };
 
@@ -15,6 +18,7 @@ const OUTPUT: &str = "scores";
 #[derive(Debug)]
 pub struct Head {
     session: Session,
+    runs: Arc<Runs>,
     dimensions: usize,
     labels: usize,
 }
@@ -38,7 +42,7 @@ impl Head {
             return Err(refuse("outputs", format!("a head gives {OUTPUT}: float32 [texts, {labels}]")));
         }
         let session = session::open(library, bundle, graph, Threads::CALLER)?;
-        Ok(Self { session, dimensions, labels })
+        Ok(Self { session, runs: library.runs.clone(), dimensions, labels })
     }
 
     /// Length of the vectors that it takes.
@@ -54,7 +58,7 @@ impl Head {
     pub fn scores(&mut self, vectors: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, RunError> {
         let flat = vectors.concat(); // [texts, dimensions]
         let embeddings = TensorRef::from_array_view(([vectors.len(), self.dimensions], &*flat))?;
-        let outputs = self.session.run(inputs![INPUT => embeddings])?;
+        let outputs = self.session.run_with_options(inputs![INPUT => embeddings], &self.runs.keep_memory)?;
         let (_, scores) = outputs[OUTPUT].try_extract_tensor::<f32>()?; // [texts, labels]
         if scores.iter().any(|score| !score.is_finite()) {
             return Err(RunError("a score is not finite".to_owned()));

@@ -7,6 +7,7 @@
 
 mod decoder;
 mod encoder;
+mod exit;
 mod graph;
 mod head;
 mod library;
@@ -16,6 +17,7 @@ mod session;
 
 pub use decoder::{Decode, Decoder, Extent, Step, chunk_at};
 pub use encoder::Encoder;
+pub use exit::exit_now;
 pub use graph::{choose, cpu_has};
 pub use head::Head;
 pub use library::{Library, LibraryError};

@@ -4,12 +4,14 @@ use std::{
     env::consts::{ARCH, OS},
     error::Error,
     ffi::CStr,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use ort::environment::Environment;
+use ort::{environment::Environment, session::RunOptions};
+
+use crate::RunError;
 
 /// SHA-256 of the library in the onnxruntime 1.31.1 wheels on PyPI, for each platform. On macOS the wheels for CPython
 /// 3.11 to 3.14 differ in their signature.
@@ -37,6 +39,27 @@ pub struct Library {
     path: PathBuf,
     version: String,
     pub(crate) environment: Environment,
+    pub(crate) runs: Arc<Runs>,
+}
+
+/// What sessions are run with. They share it, so that all runs end with one call.
+pub(crate) struct Runs {
+    pub keep_memory: RunOptions,
+    pub give_memory_back: RunOptions,
+}
+
+impl fmt::Debug for Runs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Runs").finish_non_exhaustive()
+    }
+}
+
+impl Runs {
+    fn new() -> ort::Result<Self> {
+        let mut give_memory_back = RunOptions::new()?;
+        give_memory_back.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        Ok(Self { keep_memory: RunOptions::new()?, give_memory_back })
+    }
 }
 
 /// Why the library cannot be used.
@@ -66,7 +89,7 @@ impl Library {
         Ok(absolute)
     }
 
-    /// Checks and loads the library; loading the same file again gives the same environment.
+    /// Checks and loads the library; loading the same file again gives the same environment, and sessions of their own.
     ///
     /// # Errors
     /// As [`Library::check`], and when the file cannot be loaded or another one already is.
@@ -74,14 +97,25 @@ impl Library {
         let path = Self::check(path, sha256)?;
         let fail = |problem: String| LibraryError { path: path.clone(), problem };
         let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(library) = &*loaded {
-            let same = library.path == path;
-            let other = || fail(format!("{} is loaded already", library.path.display()));
-            return same.then(|| library.clone()).ok_or_else(other);
+        let runs = || Ok(Arc::new(Runs::new().map_err(|error| fail(error.to_string()))?));
+        match &*loaded {
+            Some(library) if library.path == path => Ok(Self { runs: runs()?, ..library.clone() }),
+            Some(library) => Err(fail(format!("{} is loaded already", library.path.display()))),
+            None => {
+                let version = version(&path).map_err(|error| fail(error.to_string()))?;
+                let environment = environment(&path).map_err(|error| fail(error.to_string()))?;
+                Ok(loaded.insert(Self { path: path.clone(), version, environment, runs: runs()? }).clone())
+            }
         }
-        let version = version(&path).map_err(|error| fail(error.to_string()))?;
-        let environment = environment(&path).map_err(|error| fail(error.to_string()))?;
-        Ok(loaded.insert(Self { path: path.clone(), version, environment }).clone())
+    }
+
+    /// Ends every run of the sessions that were made with this, and of those that will be: each fails, at the next operator.
+    ///
+    /// # Errors
+    /// When ONNX Runtime refuses.
+    pub fn terminate(&self) -> Result<(), RunError> {
+        self.runs.keep_memory.terminate()?;
+        Ok(self.runs.give_memory_back.terminate()?)
     }
 
     /// As in "1.31.1".

@@ -1,10 +1,10 @@
-//! The real graphs over the real library.
+//! Encoders over the real library: one with random weights, and the default model.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Precision, Tolerance};
 use hotpath_runtime::{Encode, Encoder};
-use hotpath_testing::{bundle, golden_embeddings, library};
+use hotpath_testing::{bundle, golden_embeddings, library, tiny_encoder};
 
 const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
 
@@ -22,20 +22,28 @@ fn assert_near(vector: &[f32], golden: &[f32], tolerance: Tolerance) {
     assert!(largest <= tolerance.max_abs_error && cosine >= tolerance.min_cosine, "{largest}, {cosine}: {tolerance:?}");
 }
 
-#[test]
-fn golden_cases_alone_and_together() {
-    let bundle = bundle();
+fn golden_cases_alone_and_together(bundle: &Bundle) {
     for precision in PRECISIONS {
-        let tolerance = graph(&bundle, precision).tolerance;
-        let mut encoder = encoder(&bundle, precision);
-        let texts: Vec<&[u32]> = golden_embeddings(&bundle).iter().map(|case| &*case.token_ids).collect();
+        let tolerance = graph(bundle, precision).tolerance;
+        let mut encoder = encoder(bundle, precision);
+        let texts: Vec<&[u32]> = golden_embeddings(bundle).iter().map(|case| &*case.token_ids).collect();
         let together = encoder.encode(&texts).unwrap();
-        for (case, together) in golden_embeddings(&bundle).iter().zip(together) {
+        for (case, together) in golden_embeddings(bundle).iter().zip(together) {
             let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
             assert_near(&alone, &case.vector, tolerance);
             assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its company", case.text);
         }
     }
+}
+
+#[test]
+fn golden_cases_have_the_same_bits_alone_and_together_with_random_weights() {
+    golden_cases_alone_and_together(&tiny_encoder());
+}
+
+#[test]
+fn golden_cases_have_the_same_vectors_alone_and_together_with_the_default_model() {
+    golden_cases_alone_and_together(&bundle());
 }
 
 #[test]
@@ -89,4 +97,19 @@ fn bytes_that_are_no_graph_are_refused_by_file() {
     let mut graph = graph(&bundle, Precision::Int8);
     graph.file = "tokenizer.json".to_owned();
     assert_eq!(Encoder::load(&library(), &bundle, &graph).unwrap_err().file, "tokenizer.json");
+}
+
+#[test]
+fn runs_that_are_ended_fail_and_those_of_another_handle_go_on() {
+    let (bundle, ended, other) = (bundle(), library(), library());
+    let graph = graph(&bundle, Precision::Int8);
+    let mut sessions = [&ended, &other].map(|library| Encoder::load(library, &bundle, &graph).unwrap());
+    let text = [101, 102];
+    for session in &mut sessions {
+        session.encode(&[&text]).unwrap();
+    }
+    ended.terminate().unwrap();
+    assert!(sessions[0].encode(&[&text]).is_err());
+    assert!(Encoder::load(&ended, &bundle, &graph).unwrap().encode(&[&text]).is_err());
+    sessions[1].encode(&[&text]).unwrap();
 }

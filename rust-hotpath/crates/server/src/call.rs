@@ -45,34 +45,46 @@ pub struct Calls {
     pub in_flight: TaskTracker,
     /// Once cancelled, no new work is taken.
     pub draining: CancellationToken,
+    /// Once cancelled, no work is finished.
+    pub stopping: CancellationToken,
 }
 
 /// One call, as its handler sees it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Call {
     /// When it came.
     pub started: Instant,
     /// When nobody waits for it any more.
     pub deadline: Option<Instant>,
+    /// Once cancelled, the process waits for it no longer.
+    pub stopping: CancellationToken,
 }
 
 impl Call {
     /// The call that a request's extensions hold; a fresh one for a request that did not come through [`through`].
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or_else(|| Self { started: Instant::now(), deadline: None })
+        let fresh = || Self { started: Instant::now(), deadline: None, stopping: CancellationToken::new() };
+        extensions.get().cloned().unwrap_or_else(fresh)
     }
 
-    /// Waits for `work` until the deadline.
+    /// Waits for `work` until the deadline, or until the process waits no longer.
     ///
     /// # Errors
-    /// Those of `work`, and [`Error::DeadlineExceeded`].
+    /// Those of `work`, [`Error::DeadlineExceeded`] and [`Error::ShuttingDown`].
     pub async fn within_deadline<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        match self.deadline {
-            None => work.await,
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(Error::DeadlineExceeded))
+        let work = async {
+            match self.deadline {
+                None => work.await,
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(Error::DeadlineExceeded))
+                }
             }
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = self.stopping.cancelled() => Err(Error::ShuttingDown),
         }
     }
 }
@@ -140,7 +152,7 @@ pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next
     );
     let timeout = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 4))));
-    request.extensions_mut().insert(Call { started, deadline });
+    request.extensions_mut().insert(Call { started, deadline, stopping: calls.stopping.clone() });
 
     let works = matches!(method, "Embed" | "Tokenize" | "Generate" | "Classify");
     let answer = async {
@@ -239,6 +251,7 @@ mod tests {
             metrics: Arc::new(Metrics::new("test")),
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
         });
         let mut routes = axum::Router::new()
             .route("/service/Embed", axum::routing::post(panics))

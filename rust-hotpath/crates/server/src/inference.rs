@@ -75,7 +75,7 @@ impl Inference {
         let tokenize = call.started.elapsed();
 
         let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs: tokenized.ids };
-        let done = self.run(call, model.name(), embedder, work).await?;
+        let done = self.run(&call, "Embed", model.name(), embedder, work).await?;
         let timings =
             Timings { tokenize: duration(tokenize), queue: duration(done.queue), inference: duration(done.inference) };
         Ok(EmbedResponse {
@@ -89,14 +89,21 @@ impl Inference {
     }
 
     /// Runs inputs and counts what became of them, also when the call is dropped meanwhile.
-    pub(crate) async fn run(&self, call: Call, model: &str, embedder: &Embedder, work: Work) -> Result<Done, Error> {
+    pub(crate) async fn run(
+        &self,
+        call: &Call,
+        method: &'static str,
+        model: &str,
+        embedder: &Embedder,
+        work: Work,
+    ) -> Result<Done, Error> {
         let mut ending =
             Ending { metrics: &self.metrics, model, inputs: work.inputs.len(), outcome: Outcome::Cancelled };
         let running = async { Ok(embedder.scheduler.submit(work)?.result().await?) };
         let result = call.within_deadline(running).await;
         ending.outcome = Outcome::of(&result);
         if let Ok(done) = &result {
-            self.metrics.queued(done.queue.as_secs_f64());
+            self.metrics.queued(model, method, done.queue.as_secs_f64());
         }
         result
     }

@@ -2,6 +2,7 @@
 
 use hotpath_contract::inference::v1::ModelState;
 use hotpath_encoding::Run;
+use hotpath_formats::Noted;
 use hotpath_generation::{Kind, Ran};
 use prometheus_client::{
     encoding::text,
@@ -19,6 +20,9 @@ const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.0
 
 /// Labels of a metric: name and value.
 type Labels<const N: usize> = [(&'static str, String); N];
+
+/// A histogram for each value of some labels, all with the same buckets.
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
 /// What became of an input, or of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +90,11 @@ pub struct Metrics {
     running_inputs: Family<Labels<1>, Gauge>,
     model_state: Family<Labels<2>, Gauge>,
     grpc_requests: Family<Labels<2>, Counter>,
-    batch_tokens: Histogram,
-    batch_inputs: Histogram,
-    inference_seconds: Histogram,
-    queue_seconds: Histogram,
+    run_failures: Family<Labels<1>, Counter>,
+    batch_tokens: Histograms<1>,
+    batch_inputs: Histograms<1>,
+    inference_seconds: Histograms<1>,
+    queue_seconds: Histograms<2>,
     generation: Generation,
 }
 
@@ -106,10 +111,13 @@ struct Generation {
     parked: Family<Labels<1>, Gauge>,
     reserved_tokens: Family<Labels<1>, Gauge>,
     kept_tokens: Family<Labels<1>, Gauge>,
-    prefill_seconds: Histogram,
-    decode_seconds: Histogram,
-    decode_rows: Histogram,
-    first_token_seconds: Histogram,
+    prefill_seconds: Histograms<1>,
+    decode_seconds: Histograms<1>,
+    decode_rows: Histograms<1>,
+    first_token_seconds: Histograms<1>,
+    schemas: Family<Labels<1>, Counter>,
+    format_cache_bytes: Gauge,
+    format_text_bytes: Gauge,
 }
 
 impl Metrics {
@@ -128,10 +136,13 @@ impl Metrics {
             running_inputs: Family::default(),
             model_state: Family::default(),
             grpc_requests: Family::default(),
-            batch_tokens: Histogram::new([8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0]),
-            batch_inputs: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0]),
-            inference_seconds: Histogram::new(SECONDS),
-            queue_seconds: Histogram::new(SECONDS),
+            run_failures: Family::default(),
+            batch_tokens: Family::new_with_constructor(|| {
+                Histogram::new([8.0, 16.0, 32.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0])
+            }),
+            batch_inputs: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])),
+            inference_seconds: Family::new_with_constructor(seconds),
+            queue_seconds: Family::new_with_constructor(seconds),
             generation: Generation::new(),
         };
         metrics.register();
@@ -146,6 +157,7 @@ impl Metrics {
         registry.register("running_inputs", "Inputs that run", self.running_inputs.clone());
         registry.register("model_state", "1 for the state that a model is in", self.model_state.clone());
         registry.register("grpc_requests", "Calls by method and code", self.grpc_requests.clone());
+        registry.register("run_failures", "Runs of a session that failed", self.run_failures.clone());
         registry.register("batch_tokens", "Tokens of a run", self.batch_tokens.clone());
         registry.register("batch_inputs", "Inputs of a run", self.batch_inputs.clone());
         registry.register("inference_seconds", "Time of a run", self.inference_seconds.clone());
@@ -168,16 +180,22 @@ impl Metrics {
         self.grpc_requests.get_or_create(&[("method", method.to_owned()), ("code", format!("{code:?}"))]).inc();
     }
 
-    /// Takes note of how long a request waited.
-    pub fn queued(&self, seconds: f64) {
-        self.queue_seconds.observe(seconds);
+    /// Takes note of how long a request waited. Methods wait in queues of different kinds, for different lengths of time.
+    pub fn queued(&self, model: &str, method: &'static str, seconds: f64) {
+        let labels = [("model", model.to_owned()), ("method", method.to_owned())];
+        self.queue_seconds.get_or_create(&labels).observe(seconds);
+    }
+
+    /// Counts a run that failed.
+    pub fn run_failed(&self, model: &str) {
+        self.run_failures.get_or_create(&of(model)).inc();
     }
 
     /// Counts one generation.
     pub fn generation(&self, model: &str, generated: Generated) {
         let labels = [("model", model.to_owned()), ("outcome", generated.outcome.label().to_owned())];
         self.generation.requests.get_or_create(&labels).inc();
-        let model = [("model", model.to_owned())];
+        let model = of(model);
         for (counter, tokens) in [
             (&self.generation.prompt_tokens, generated.prompt_tokens),
             (&self.generation.reused_tokens, generated.reused_tokens),
@@ -188,27 +206,30 @@ impl Metrics {
     }
 
     /// Takes note of how long a request waited for its first token, from its queueing on.
-    pub fn first_token(&self, seconds: f64) {
-        self.generation.first_token_seconds.observe(seconds);
+    pub fn first_token(&self, model: &str, seconds: f64) {
+        self.generation.first_token_seconds.get_or_create(&of(model)).observe(seconds);
     }
 
     /// Takes note of an encoder's run.
     #[allow(clippy::cast_precision_loss)] // token counts are far below 2^52
-    pub fn ran(&self, run: &Run) {
-        self.batch_tokens.observe(run.tokens as f64);
-        self.batch_inputs.observe(run.inputs as f64);
-        self.inference_seconds.observe(run.took.as_secs_f64());
+    pub fn ran(&self, model: &str, run: &Run) {
+        let model = of(model);
+        self.batch_tokens.get_or_create(&model).observe(run.tokens as f64);
+        self.batch_inputs.get_or_create(&model).observe(run.inputs as f64);
+        self.inference_seconds.get_or_create(&model).observe(run.took.as_secs_f64());
     }
 
     /// Takes note of a decoder's run.
     #[allow(clippy::cast_precision_loss)]
-    pub fn generated(&self, run: &Ran) {
+    pub fn generated(&self, model: &str, run: &Ran) {
+        let (model, seconds) = (of(model), run.took.as_secs_f64());
         match run.kind {
-            Kind::Prefill => self.generation.prefill_seconds.observe(run.took.as_secs_f64()),
+            Kind::Prefill => self.generation.prefill_seconds.get_or_create(&model).observe(seconds),
             Kind::Decode => {
-                self.generation.decode_seconds.observe(run.took.as_secs_f64());
-                self.generation.decode_rows.observe(run.tokens as f64);
+                self.generation.decode_seconds.get_or_create(&model).observe(seconds);
+                self.generation.decode_rows.get_or_create(&model).observe(run.tokens as f64);
             }
+            Kind::Probe => (), // of no request
         }
     }
 
@@ -216,7 +237,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, models: &Models) -> String {
         for model in models.iter() {
-            let (now, labels) = (model.now(), [("model", model.name().to_owned())]);
+            let (now, labels) = (model.now(), of(model.name()));
             if let Some(serving) = &now.serving {
                 self.load(&serving.worker, &labels);
             }
@@ -247,10 +268,13 @@ impl Generation {
             parked: Family::default(),
             reserved_tokens: Family::default(),
             kept_tokens: Family::default(),
-            prefill_seconds: Histogram::new(SECONDS),
-            decode_seconds: Histogram::new(SECONDS),
-            decode_rows: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
-            first_token_seconds: Histogram::new(SECONDS),
+            prefill_seconds: Family::new_with_constructor(seconds),
+            decode_seconds: Family::new_with_constructor(seconds),
+            decode_rows: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])),
+            first_token_seconds: Family::new_with_constructor(seconds),
+            schemas: Family::default(),
+            format_cache_bytes: Gauge::default(),
+            format_text_bytes: Gauge::default(),
         }
     }
 
@@ -285,6 +309,25 @@ impl Generation {
             "From a generation's queueing until its first token",
             self.first_token_seconds.clone(),
         );
+        registry.register("schemas", "JSON Schemas by what became of them", self.schemas.clone());
+        registry.register("format_cache_bytes", "Memory of compiled schemas", self.format_cache_bytes.clone());
+        registry.register(
+            "format_text_bytes",
+            "Memory that running texts with a format may come to",
+            self.format_text_bytes.clone(),
+        );
+    }
+}
+
+impl hotpath_formats::Observer for Metrics {
+    fn noted(&self, what: Noted) {
+        let outcome = match what {
+            Noted::Hit => "hit",
+            Noted::Compiled => "compiled",
+            Noted::Refused => "refused",
+            Noted::Killed => "killed",
+        };
+        self.generation.schemas.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 }
 
@@ -307,10 +350,21 @@ impl Metrics {
                 set(&of.parked, labels, load.parked);
                 set(&of.reserved_tokens, labels, load.reserved_tokens);
                 set(&of.kept_tokens, labels, load.kept_tokens);
+                let formats = generator.formats.service();
+                of.format_cache_bytes.set(i64::try_from(formats.cached_bytes()).unwrap_or(i64::MAX));
+                of.format_text_bytes.set(i64::try_from(formats.text_bytes()).unwrap_or(i64::MAX));
             }
             Worker::Classification(_) => (), // its work waits and runs as its encoder's
         }
     }
+}
+
+fn of(model: &str) -> Labels<1> {
+    [("model", model.to_owned())]
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
 }
 
 fn set(family: &Family<Labels<1>, Gauge>, labels: &Labels<1>, value: usize) {

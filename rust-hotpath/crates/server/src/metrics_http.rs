@@ -12,7 +12,10 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, models::Models};
+use crate::{
+    metrics::Metrics,
+    models::{Model, Models},
+};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -35,7 +38,7 @@ pub async fn serve(listener: TcpListener, operations: Operations) -> io::Result<
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
-        .route("/livez", get(StatusCode::OK))
+        .route("/livez", get(live))
         .with_state(operations);
     axum::serve(listener, routes).await
 }
@@ -44,10 +47,24 @@ async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
     ([(CONTENT_TYPE, OPEN_METRICS)], operations.metrics.text(&operations.models))
 }
 
-async fn ready(State(operations): State<Operations>) -> StatusCode {
-    if operations.models.are_ready() && !operations.draining.is_cancelled() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    }
+/// The process lives as long as it answers: a model that died comes back by itself, so that is no reason to end all others.
+async fn live(State(operations): State<Operations>) -> String {
+    states(&operations.models)
+}
+
+async fn ready(State(operations): State<Operations>) -> (StatusCode, String) {
+    let (models, draining) = (&operations.models, operations.draining.is_cancelled());
+    let status = if models.are_ready() && !draining { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, if draining { "shutting down\n".to_owned() } else { states(models) })
+}
+
+/// A line for each model: its name, its state, and why it is in it where that is not as it should be.
+fn states(models: &Models) -> String {
+    let line = |model: &Arc<Model>| {
+        let now = model.now();
+        let state = now.state.as_str_name().trim_start_matches("MODEL_STATE_").to_lowercase();
+        let message = if now.message.is_empty() { String::new() } else { format!(": {}", now.message) };
+        format!("{}: {state}{message}\n", model.name())
+    };
+    models.iter().map(line).collect()
 }

@@ -1,8 +1,8 @@
 //! What each subcommand does.
 
-use std::{error::Error, future::Future, sync::Arc};
+use std::{error::Error, future::Future, io, sync::Arc};
 
-use hotpath_runtime::Library;
+use hotpath_runtime::{Library, exit_now};
 
 use crate::{
     args::{Command, table},
@@ -10,7 +10,8 @@ use crate::{
     healthcheck,
     metrics::Metrics,
     serve::{Listeners, serve},
-    signals, telemetry,
+    signals::Signals,
+    telemetry,
 };
 
 /// Runs a subcommand to its end.
@@ -20,6 +21,7 @@ use crate::{
 pub fn execute(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::ConfigDocs => print!("{}", table()),
+        Command::FormatWorker => hotpath_formats::worker::run()?,
         Command::Healthcheck(listen) => {
             telemetry::start(tracing::Level::INFO);
             block_on(1, healthcheck::check(grpc_address(&listen)?))?;
@@ -38,11 +40,32 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level);
     let library = Library::load(&config.onnxruntime_library, config.onnxruntime_sha256.as_deref())?;
     let metrics = Metrics::new(library.version());
-    block_on(config.async_threads, async {
-        let shutdown = signals::shutdown()?;
+    let ended = block_on(config.async_threads, async {
+        let signals = Signals::catch()?;
         let listeners = Listeners::bind(config).await?;
-        Ok(serve(config, Arc::new(library), metrics, listeners, shutdown).await?)
-    })
+        Ok(serve(config, Arc::new(library), metrics, listeners, shutdown(signals)).await)
+    })?;
+    if ended.sessions_run {
+        let status = ended.outcome.map_or_else(failed, |()| 0);
+        exit_now(status);
+    }
+    Ok(ended.outcome?)
+}
+
+/// Ends with the first signal. The second one does not wait for the drain that the first began.
+async fn shutdown(mut signals: Signals) {
+    signals.next().await;
+    tokio::spawn(async move {
+        let status = signals.next().await;
+        tracing::warn!(status, "a second signal: stopped at once");
+        exit_now(status);
+    });
+}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
+fn failed(error: io::Error) -> i32 {
+    tracing::error!(%error, "failed");
+    1
 }
 
 fn block_on<T>(threads: usize, work: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {

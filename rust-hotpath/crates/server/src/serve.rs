@@ -12,6 +12,7 @@ use hotpath_contract::{
     DESCRIPTORS,
     inference::v1::{inference_service_server::InferenceServiceServer, model_service_server::ModelServiceServer},
 };
+use hotpath_cores::Cores;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
@@ -50,8 +51,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// After the drain: how long connections may take to close, and sessions to end their run.
-const CLOSING: Duration = Duration::from_secs(2);
+/// After the drain: how long calls that were cancelled may take to say so, connections to close, and sessions to end their
+/// run; each of them.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// The bound sockets.
 #[derive(Debug)]
@@ -77,68 +79,83 @@ impl Listeners {
     }
 }
 
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// An error when a listener failed.
+    pub outcome: io::Result<()>,
+    /// Whether a session runs or is made still. Then the process must end without its exit handlers, which would tear down ONNX
+    /// Runtime beneath it.
+    pub sessions_run: bool,
+}
+
 /// What runs besides the gRPC server.
 struct Running {
     models: Models,
     health: Health,
     supervisors: JoinSet<()>,
     calls: Arc<Calls>,
+    sessions: Arc<dyn Sessions>,
     /// Knows every session that is alive.
-    sessions: TaskTracker,
+    alive: TaskTracker,
 }
 
 /// Serves until `shutdown`, and then drains: what was accepted is finished, as long as that takes no longer than
-/// [`Config::drain`].
-///
-/// # Errors
-/// When a listener fails.
+/// [`Config::drain`]. What is left then ends with an error that says so.
 pub async fn serve(
     config: &Config,
     sessions: Arc<dyn Sessions>,
     metrics: Metrics,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+) -> Ended {
     let metrics = Arc::new(metrics);
     let models = Models::new(&config.model_names);
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), models.clone()).await;
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
-    let calls = Arc::new(Calls { metrics: metrics.clone(), in_flight: TaskTracker::new(), draining: draining.clone() });
+    let calls = Arc::new(Calls {
+        metrics: metrics.clone(),
+        in_flight: TaskTracker::new(),
+        draining: draining.clone(),
+        stopping: CancellationToken::new(),
+    });
 
-    let mut running = Running { models, health, supervisors: JoinSet::new(), calls, sessions: TaskTracker::new() };
-    running.supervise(config, sessions);
+    let (supervisors, alive) = (JoinSet::new(), TaskTracker::new());
+    let mut running = Running { models, health, supervisors, calls, sessions, alive };
+    running.supervise(config);
     let operations = Operations { metrics: metrics.clone(), models: running.models.clone(), draining };
     let metrics_server = tokio::spawn(metrics_http::serve(listeners.metrics, operations));
     let router = server(config).add_routes(routes(config, &running, metrics, reporter));
     let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
     let mut grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()));
 
-    let ended_early = tokio::select! {
-        () = shutdown => None,
-        ended = &mut grpc => Some(ended),
+    let outcome = tokio::select! {
+        () = shutdown => {
+            running.drain(config.drain, closing, grpc).await;
+            Ok(())
+        }
+        ended = &mut grpc => ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other)),
     };
-    if let Some(ended) = ended_early {
-        ended?.map_err(io::Error::other)?;
-    } else {
-        running.drain(config.drain, closing, grpc).await;
-    }
+    let sessions_run = running.end_sessions().await;
     metrics_server.abort();
     tracing::info!("stopped");
-    Ok(())
+    Ended { outcome, sessions_run }
 }
 
 impl Running {
-    fn supervise(&mut self, config: &Config, sessions: Arc<dyn Sessions>) {
+    fn supervise(&mut self, config: &Config) {
         let loader = Arc::new(Loader {
             models: config.models.clone(),
             precision: config.precision,
             limits: config.limits,
-            sessions,
+            sessions: self.sessions.clone(),
             generation: config.generation,
+            formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),
+            cores: Arc::new(Cores::new(config.compute_threads)),
             metrics: self.calls.metrics.clone(),
             served: self.models.clone(),
-            alive: self.sessions.clone(),
+            alive: self.alive.clone(),
         });
         for model in self.models.iter() {
             let supervisor = Supervisor::new(model.clone(), loader.clone(), self.health.clone(), config.timing);
@@ -146,9 +163,9 @@ impl Running {
         }
     }
 
-    /// Takes no new work, finishes the accepted, closes the connections, and lets go of the sessions.
+    /// Takes no new work, finishes the accepted, cancels what is left at the limit, and closes the connections.
     async fn drain(
-        mut self,
+        &mut self,
         limit: Duration,
         closing: CancellationToken,
         grpc: tokio::task::JoinHandle<Result<(), transport::Error>>,
@@ -156,24 +173,37 @@ impl Running {
         let began = Instant::now();
         self.supervisors.shutdown().await;
         self.health.nothing_serves().await;
+        let in_flight = &self.calls.in_flight;
         self.calls.draining.cancel();
-        self.calls.in_flight.close();
-        tracing::info!(in_flight = self.calls.in_flight.len(), "draining");
-        if timeout(limit, self.calls.in_flight.wait()).await.is_err() {
-            tracing::warn!(in_flight = self.calls.in_flight.len(), "drain took too long, requests are dropped");
+        in_flight.close();
+        tracing::info!(in_flight = in_flight.len(), "draining");
+        if timeout(limit, in_flight.wait()).await.is_err() {
+            tracing::warn!(in_flight = in_flight.len(), "drain took too long, requests are cancelled");
+            self.calls.stopping.cancel();
+            if timeout(CLOSING, in_flight.wait()).await.is_err() {
+                tracing::warn!(in_flight = in_flight.len(), "requests were not told that they are cancelled");
+            }
         }
-        self.health.end().await;
+        self.health.clone().end().await;
         closing.cancel();
         let abort = grpc.abort_handle();
         if timeout(CLOSING, grpc).await.is_err() {
             abort.abort();
         }
+        tracing::info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "drained");
+    }
+
+    /// Ends every run, and lets go of the sessions. Says whether one is left.
+    async fn end_sessions(&mut self) -> bool {
+        self.supervisors.shutdown().await;
         self.models.forget();
-        self.sessions.close();
-        if timeout(CLOSING, self.sessions.wait()).await.is_err() {
+        self.sessions.terminate();
+        self.alive.close();
+        let left = timeout(CLOSING, self.alive.wait()).await.is_err();
+        if left {
             tracing::warn!("a session did not end its run");
         }
-        tracing::info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "drained");
+        left
     }
 }
 
@@ -189,7 +219,7 @@ fn server(config: &Config) -> Server {
 fn routes(config: &Config, running: &Running, metrics: Arc<Metrics>, reporter: HealthReporter) -> Routes {
     let inference = Inference {
         models: running.models.clone(),
-        tokenization: Tokenization::new(config.limits.workers),
+        tokenization: Tokenization::new(config.tokenization),
         max_inputs: config.max_inputs,
         metrics,
     };

@@ -1,20 +1,31 @@
 //! Which signals end the process.
 
-use std::{future::Future, io};
+use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ends with the first SIGTERM, which supervisors of processes send, or SIGINT, which Ctrl-C at a terminal sends. Both are
-/// caught from the moment of the call.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn shutdown() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => (),
-            _ = interrupt.recv() => (),
-        }
-    })
+/// SIGTERM, which supervisors of processes send, and SIGINT, which Ctrl-C at a terminal sends.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Catches both from now on.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one, and gives the exit status of a process that it ends: 143 or 130, as a shell tells it.
+    pub async fn next(&mut self) -> i32 {
+        let kind = tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        };
+        128 + kind.as_raw_value()
+    }
 }

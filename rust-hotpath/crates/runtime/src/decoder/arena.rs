@@ -6,7 +6,7 @@ use std::{collections::HashMap, io, ops::Range};
 
 use ort::{
     memory::Allocator,
-    session::{IoBinding, Session},
+    session::{IoBinding, RunOptions, Session},
     value::{Tensor, TensorRefMut},
 };
 
@@ -59,7 +59,13 @@ impl Arena {
     }
 
     /// Runs the rows from `first` on and gives the logits, [logits, vocabulary].
-    pub(super) fn run(&mut self, session: &mut Session, first: usize, batch: &Batch) -> ort::Result<&[f32]> {
+    pub(super) fn run(
+        &mut self,
+        session: &mut Session,
+        options: &RunOptions,
+        first: usize,
+        batch: &Batch,
+    ) -> ort::Result<&[f32]> {
         let rows = batch.lengths.len();
         for (touched, length) in self.touched[first..first + rows].iter_mut().zip(batch.lengths) {
             let length = usize::try_from(*length).expect("lengths are above 0");
@@ -78,7 +84,7 @@ impl Arena {
         // Bound anew for each run: what another binding still points to may have moved, and is written by no run.
         let logits = TensorRefMut::from_array_view_mut(([logit_rows, vocabulary], &mut self.logits[..count]))?;
         binding.io.bind_output("logits", logits)?;
-        session.run_binding(&binding.io)?;
+        session.run_binding_with_options(&binding.io, options)?;
         Ok(&self.logits[..count])
     }
 

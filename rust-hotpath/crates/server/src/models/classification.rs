@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hotpath_bundle::{Bundle, Classification, Graph};
 use hotpath_contract::inference::v1::{ModelState, Task};
 use hotpath_runtime::{Head, RunError};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Model,
@@ -18,8 +19,11 @@ pub struct Classifier {
     /// Whose vectors it takes, and what its scores are of.
     pub task: Classification,
     encoder: Arc<Model>,
+    /// Length of the vectors that its head takes.
+    dimensions: usize,
     /// One session for all: its run is a product of small matrices, far shorter than a way to another thread.
     head: Mutex<Head>,
+    _alive: TaskTrackerToken,
 }
 
 impl Classifier {
@@ -28,7 +32,8 @@ impl Classifier {
         let task = bundle.manifest.classification()?.clone();
         let encoder = loader.served.find(&task.encoder);
         let encoder = encoder.map_err(|_| format!("its encoder \"{}\" is not among the models", task.encoder))?.clone();
-        Ok(Self { task, encoder, head: Mutex::new(loader.sessions.head(bundle, graph)?) })
+        let head = loader.sessions.head(bundle, graph)?;
+        Ok(Self { task, encoder, dimensions: head.dimensions(), head: Mutex::new(head), _alive: loader.alive.token() })
     }
 
     /// The encoder while it is not known whether it can serve.
@@ -53,7 +58,7 @@ impl Classifier {
             let trained = &self.task.encoder_sha256;
             return Err(format!("its encoder \"{name}\" has the weights {found}, the head was trained on {trained}"));
         }
-        let (dimensions, taken) = (embedder.task.dimensions[0] as usize, self.head().dimensions());
+        let (dimensions, taken) = (embedder.task.dimensions[0] as usize, self.dimensions);
         if dimensions != taken {
             return Err(format!("its encoder \"{name}\" makes vectors of {dimensions}, the head takes {taken}"));
         }

@@ -4,6 +4,7 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use hotpath_bundle::{Bundle, Graph, Manifest, Precision, Refused, Revision, Stamp, Task};
 use hotpath_contract::inference::v1 as inference;
+use hotpath_cores::Cores;
 use hotpath_encoding::Limits;
 use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Head, Library, Threads, choose, cpu_has};
 use hotpath_text::Tokenizer;
@@ -46,6 +47,9 @@ pub trait Sessions: Send + Sync {
     /// # Errors
     /// [`Refused`] when the graph cannot be run.
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused>;
+
+    /// Ends every run of the sessions that it made, and of those that it will make: each fails.
+    fn terminate(&self);
 }
 
 /// Those of ONNX Runtime.
@@ -68,6 +72,12 @@ impl Sessions for Library {
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
         Head::load(self, bundle, graph)
     }
+
+    fn terminate(&self) {
+        if let Err(error) = Library::terminate(self) {
+            tracing::warn!(%error, "runs cannot be ended");
+        }
+    }
 }
 
 /// Why a revision cannot serve, in words for operators.
@@ -83,13 +93,18 @@ pub struct Loader {
     pub limits: Limits,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// Compiles what texts must parse as.
+    pub formats: Arc<hotpath_formats::Service>,
     /// Makes the sessions.
     pub sessions: Arc<dyn Sessions>,
+    /// What the sessions of all models run on. Golden cases are replayed without: to make a session takes the processors for
+    /// seconds, and nobody can say how many.
+    pub cores: Arc<Cores>,
     /// Sees every run.
     pub metrics: Arc<Metrics>,
     /// Every model of the process: a head is served with another one.
     pub served: Models,
-    /// Knows every session that is alive.
+    /// Knows every session that is alive, and every one that is being made.
     pub alive: TaskTracker,
 }
 
@@ -126,7 +141,12 @@ impl Loader {
     /// [`Refused`] says what is wrong with it; other errors are faults of the process.
     pub async fn load(self: &Arc<Self>, model: &str, revision: Revision) -> Result<Serving, LoadError> {
         let (loader, folder) = (self.clone(), self.models.join(model));
-        spawn_blocking(move || loader.open(Bundle::open(&folder, &revision)?)).await?
+        let alive = self.alive.token();
+        let load = move || {
+            let _alive = alive;
+            loader.open(Bundle::open(&folder, &revision)?)
+        };
+        spawn_blocking(load).await?
     }
 
     fn open(&self, bundle: Bundle) -> Result<Serving, LoadError> {
@@ -136,7 +156,7 @@ impl Loader {
             Task::Classification(_) => None,
         };
         let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
-        let pulse = Arc::new(Pulse::new(self.metrics.clone()));
+        let pulse = Arc::new(Pulse::new(bundle.manifest.name.clone(), self.metrics.clone()));
         let worker = match bundle.manifest.task {
             Task::Embedding(_) => Worker::Embedding(Embedder::load(self, &bundle, &graph, pulse.clone())?),
             Task::Generation(_) => Worker::Generation(Box::new(Generator::load(self, &bundle, &graph, pulse.clone())?)),

@@ -2,6 +2,7 @@
 //!
 //! A [`Model`] is looked at by requests and changed by its [`supervise::Supervisor`] alone.
 
+mod backoff;
 pub mod classification;
 pub mod embedding;
 pub mod generation;

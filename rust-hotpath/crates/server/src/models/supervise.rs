@@ -1,20 +1,31 @@
 //! Follows what is promoted, and judges whether a model can serve.
 
 use std::{
+    future::pending,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hotpath_bundle::{Revision, Stamp};
+use futures_util::future::{BoxFuture, FutureExt};
+use hotpath_bundle::{Refused, Revision, Stamp};
 use hotpath_contract::inference::v1::{ModelState, Task};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, error::Elapsed, interval, timeout},
+};
 
 use super::{
-    Model, Now, golden,
+    Model, Now,
+    backoff::Backoff,
+    golden,
     load::{LoadError, Loader},
     serving::{Serving, Worker},
 };
 use crate::health::Health;
+
+/// A folder that does not answer for so long is told of. No other look is taken meanwhile.
+const SLOW_LOOK: Duration = Duration::from_secs(10);
 
 /// How often a supervisor looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +34,10 @@ pub struct Timing {
     pub watch: Duration,
     /// After so long without a successful inference, it makes one of its own.
     pub probe: Duration,
-    /// A model is ready for so long after an inference succeeded.
+    /// A model is ready for so long after an inference succeeded, and a run may take as long.
     pub ready: Duration,
+    /// What died, or was refused while nothing serves, is loaded again after this, and then after twice as long each time.
+    pub retry: Duration,
 }
 
 /// Looks after one model.
@@ -34,83 +47,145 @@ pub struct Supervisor {
     health: Health,
     timing: Timing,
     serving: Option<Arc<Serving>>,
+    /// Since when it serves.
+    since: Instant,
     /// The folder as it was at the last attempt to follow it.
     seen: Option<Stamp>,
-    /// Why the promoted revision was refused, or nothing.
+    /// Why the promoted revision was refused or died, or nothing.
     refused: String,
     /// Why the last probe failed, or nothing.
     failing: String,
+    retry: Backoff,
+}
+
+/// What came of following the folder.
+enum Followed {
+    /// It is as it was, and there is nothing to try again.
+    Same,
+    /// What is promoted serves.
+    Serves(Stamp),
+    Refused {
+        seen: Stamp,
+        revision: String,
+        reason: String,
+    },
+    Loaded {
+        seen: Stamp,
+        serving: Box<Serving>,
+        took: Duration,
+    },
 }
 
 impl Supervisor {
     /// A supervisor that has not looked yet.
     #[must_use]
     pub fn new(model: Arc<Model>, loader: Arc<Loader>, health: Health, timing: Timing) -> Self {
-        let (refused, failing) = (String::new(), String::new());
-        Self { model, loader, health, timing, serving: None, seen: None, refused, failing }
+        Self {
+            model,
+            loader,
+            health,
+            timing,
+            serving: None,
+            since: Instant::now(),
+            seen: None,
+            refused: String::new(),
+            failing: String::new(),
+            retry: Backoff::new(timing.retry),
+        }
     }
 
-    /// Looks until it is dropped.
+    /// Looks until it is dropped. What takes long does so beside its ticks, so that the model is judged meanwhile: reading and
+    /// loading, which may hang with the folder's file system, and a probe.
     pub async fn run(mut self) {
         let mut ticks = interval(self.timing.watch);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut following, mut probing) = (None, None);
         loop {
-            ticks.tick().await;
-            self.follow().await;
-            self.probe().await;
-            self.judge().await;
-        }
-    }
-
-    /// Loads the promoted revision beside the one that serves, and lets it take over. A refused one changes nothing; it is
-    /// read again when a file of it changes.
-    async fn follow(&mut self) {
-        let stamp = self.loader.stamp(self.model.name());
-        if self.seen.as_ref() == Some(&stamp) {
-            return;
-        }
-        self.seen = Some(stamp);
-        let revision = match self.loader.promoted(self.model.name()) {
-            Ok(revision) => revision,
-            Err(refused) => return self.refuse("", &refused.to_string()),
-        };
-        if self.serving.as_ref().is_some_and(|serving| serving.bundle.revision == revision) {
-            self.refused.clear();
-            return;
-        }
-        let began = Instant::now();
-        if let Ok(task) = self.loader.task(self.model.name(), &revision) {
-            self.model.set(Now { task, ..self.model.now() }); // known before the long work of loading, and also if that fails
-        }
-        match self.load(&revision).await {
-            Ok(serving) => {
-                let (model, precision) = (self.model.name(), serving.precision());
-                let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
-                self.serving = Some(Arc::new(serving));
-                self.refused.clear();
-            }
-            Err(error) => {
-                self.refuse(revision.as_str(), &error.to_string());
-                if self.model.now().task == Task::Classification {
-                    self.seen = None; // it may have been its encoder's fault, which its own files do not show
+            tokio::select! {
+                followed = ready(&mut following) => self.take(followed),
+                failing = ready(&mut probing) => self.failing = failing,
+                _ = ticks.tick() => {
+                    self.bury();
+                    following = following.or_else(|| Some(self.follow()));
+                    probing = probing.or_else(|| self.probe());
                 }
             }
+            self.judge(following.is_some()).await;
         }
     }
 
-    /// Loads a revision, and checks it through what will schedule its work.
-    async fn load(&self, revision: &Revision) -> Result<Serving, LoadError> {
-        let serving = self.loader.load(self.model.name(), revision.clone()).await?;
-        if let Worker::Classification(classifier) = &serving.worker
-            && let Some(encoder) = classifier.awaited()
-        {
-            let message = format!("waits for its encoder \"{}\"", encoder.name());
-            self.model.set(Now { message, ..self.model.now() });
-            encoder.settled().await;
+    /// Lets go of what died, so that it is loaded again.
+    fn bury(&mut self) {
+        let Some(serving) = &self.serving else { return };
+        let Some(cause) = serving.dead() else { return self.retry.went_well_since(self.since, Instant::now()) };
+        let (model, revision) = (self.model.name(), serving.bundle.revision.to_string());
+        let wait = self.retry.failed(Instant::now());
+        let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::error!(model, revision, cause, retry_ms, "model died, and will be loaded again");
+        self.refused = format!("revision {revision} died, and will be loaded again: {cause}");
+        self.serving = None;
+    }
+
+    /// Loads the promoted revision beside the one that serves. A refused one is read again when a file of it changes, and now
+    /// and then while nothing serves: not every fault is one of its files.
+    fn follow(&self) -> BoxFuture<'static, Followed> {
+        let (model, loader, seen) = (self.model.clone(), self.loader.clone(), self.seen.clone());
+        let serves = self.serving.as_ref().map(|serving| serving.bundle.revision.clone());
+        // A head may be refused for its encoder's fault.
+        let is_head = self.model.now().task == Task::Classification && !self.refused.is_empty();
+        let again = (serves.is_none() || is_head) && self.retry.is_due(Instant::now());
+        let following = async move {
+            let (stamp, promoted) = look(&model, &loader).await;
+            if seen.as_ref() == Some(&stamp) && !again {
+                return Followed::Same;
+            }
+            let revision = match promoted {
+                Ok((revision, _)) if serves.as_ref() == Some(&revision) => return Followed::Serves(stamp),
+                Ok((revision, task)) => {
+                    if let Some(task) = task {
+                        model.set(Now { task, ..model.now() }); // known before the long work of loading, also if that fails
+                    }
+                    revision
+                }
+                Err(refused) => {
+                    return Followed::Refused { seen: stamp, revision: String::new(), reason: refused.to_string() };
+                }
+            };
+            let began = Instant::now();
+            // Whatever panics in a check of ours is one more reason to refuse.
+            let loading = AssertUnwindSafe(load(&model, &loader, &revision)).catch_unwind();
+            match loading.await.unwrap_or_else(|_| Err("a check panicked".into())) {
+                Ok(serving) => Followed::Loaded { seen: stamp, serving: Box::new(serving), took: began.elapsed() },
+                Err(error) => {
+                    Followed::Refused { seen: stamp, revision: revision.to_string(), reason: error.to_string() }
+                }
+            }
+        };
+        following.boxed()
+    }
+
+    /// Lets what was loaded take over. What was refused changes nothing.
+    fn take(&mut self, followed: Followed) {
+        match followed {
+            Followed::Same => (),
+            Followed::Serves(seen) => {
+                self.seen = Some(seen);
+                self.refused.clear();
+            }
+            Followed::Refused { seen, revision, reason } => {
+                self.seen = Some(seen);
+                self.retry.failed(Instant::now());
+                self.refuse(&revision, &reason);
+            }
+            Followed::Loaded { seen, serving, took } => {
+                let (model, precision, revision) = (self.model.name(), serving.precision(), &serving.bundle.revision);
+                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
+                (self.seen, self.since) = (Some(seen), Instant::now());
+                self.serving = Some(Arc::new(*serving));
+                self.refused.clear();
+            }
         }
-        golden::check(&serving).await?;
-        Ok(serving)
     }
 
     fn refuse(&mut self, revision: &str, reason: &str) {
@@ -123,25 +198,28 @@ impl Supervisor {
         }
     }
 
-    /// Makes an inference of its own where no other succeeded lately.
-    async fn probe(&mut self) {
-        let Some(serving) = self.serving.as_ref().filter(|serving| serving.pulse.age() >= self.timing.probe) else {
-            return;
+    /// An inference of its own, where no other succeeded lately. Gives why it failed, or nothing.
+    fn probe(&self) -> Option<BoxFuture<'static, String>> {
+        let serving = self.serving.clone().filter(|serving| serving.pulse.age() >= self.timing.probe)?;
+        let limit = self.timing.probe;
+        let probe = AssertUnwindSafe(async move { timeout(limit, golden::probe(&serving)).await }).catch_unwind();
+        let failing = move |outcome: Result<Result<Result<(), Refused>, Elapsed>, _>| match outcome {
+            Ok(Ok(Ok(()))) => String::new(),
+            Ok(Ok(Err(refused))) => refused.to_string(),
+            Ok(Err(_)) => format!("a probe was not done in {limit:?}"),
+            Err(_) => "a probe panicked".to_owned(),
         };
-        self.failing = match timeout(self.timing.probe, golden::probe(serving)).await {
-            Ok(Ok(())) => String::new(),
-            Ok(Err(refused)) => refused.to_string(),
-            Err(_) => format!("a probe was not done in {:?}", self.timing.probe),
-        };
+        Some(probe.map(failing).boxed())
     }
 
     /// Says where the model stands.
-    async fn judge(&mut self) {
-        let Now { state: before, task, .. } = self.model.now();
-        let alive = self.serving.as_ref().map(|serving| serving.pulse.age() <= self.timing.ready);
+    async fn judge(&mut self, following: bool) {
+        let Now { state: before, task, message: said, .. } = self.model.now();
+        let alive = self.serving.as_ref().map(|serving| serving.pulse.is_alive(self.timing.ready));
         let (state, message) = match alive {
             Some(true) => (ModelState::Ready, self.refused.clone()),
             Some(false) => (ModelState::Failed, format!("no inference succeeded lately: {}", self.failing)),
+            None if before == ModelState::Loading && following => (before, said), // what it says of loading stands
             None => (ModelState::Failed, self.refused.clone()),
         };
         let news = state != before;
@@ -153,4 +231,50 @@ impl Supervisor {
             self.health.tell(&self.model).await;
         }
     }
+}
+
+/// Waits for what is under way, if anything is. Nothing is lost when the waiting ends early.
+async fn ready<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    let Some(under_way) = future else { return pending().await };
+    let outcome = under_way.await;
+    *future = None;
+    outcome
+}
+
+/// Looks at a model's folder: what it is like, and what is promoted in it to do which task. One look holds one thread, for
+/// however long the file system takes.
+async fn look(model: &Arc<Model>, loader: &Arc<Loader>) -> (Stamp, Result<(Revision, Option<Task>), Refused>) {
+    let (name, of_thread) = (model.name().to_owned(), loader.clone());
+    let mut looking = spawn_blocking(move || {
+        let stamp = of_thread.stamp(&name);
+        let promoted = of_thread.promoted(&name).map(|revision| {
+            let task = of_thread.task(&name, &revision).ok();
+            (revision, task)
+        });
+        (stamp, promoted)
+    });
+    let looked = loop {
+        if let Ok(looked) = timeout(SLOW_LOOK, &mut looking).await {
+            break looked;
+        }
+        tracing::warn!(model = model.name(), "the model's folder does not answer");
+    };
+    looked.unwrap_or_else(|error| {
+        let problem = format!("the look at it failed: {error}");
+        (Stamp::default(), Err(Refused { file: "current".to_owned(), field: String::new(), problem }))
+    })
+}
+
+/// Loads a revision, and checks it through what will schedule its work.
+async fn load(model: &Model, loader: &Arc<Loader>, revision: &Revision) -> Result<Serving, LoadError> {
+    let serving = loader.load(model.name(), revision.clone()).await?;
+    if let Worker::Classification(classifier) = &serving.worker
+        && let Some(encoder) = classifier.awaited()
+    {
+        let message = format!("waits for its encoder \"{}\"", encoder.name());
+        model.set(Now { message, ..model.now() });
+        encoder.settled().await;
+    }
+    golden::check(&serving).await?;
+    Ok(serving)
 }

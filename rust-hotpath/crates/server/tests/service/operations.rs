@@ -52,7 +52,7 @@ async fn metrics_have_the_promised_names() {
         "hotpath_model_state{model=\"all-minilm-l6-v2\",state=\"failed\"} 0",
         "hotpath_grpc_requests_total{method=\"Embed\",code=\"Ok\"} 1",
         "hotpath_grpc_requests_total{method=\"Embed\",code=\"InvalidArgument\"} 1",
-        "hotpath_queue_seconds_count 1",
+        "hotpath_queue_seconds_count{model=\"all-minilm-l6-v2\",method=\"Embed\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
     }

@@ -3,10 +3,15 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
-use hotpath_testing::{MODEL, library_path, models_dir};
+use hotpath_contract::inference::v1::inference_service_client::InferenceServiceClient;
+use hotpath_testing::{GENERATION_MODEL, MODEL, library_path, models_dir};
 use serde_json::Value;
+use tonic::{Status, transport::Endpoint};
+
+use crate::support::{embed, eventually, http_get, ids, reason, request};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hotpath");
 
@@ -104,35 +109,123 @@ fn settings_are_documented_as_a_table() {
     assert!(table.contains("| `--batch-tokens` | `HOTPATH_BATCH_TOKENS` | `112` | tokens |"), "{table}");
 }
 
+/// A process and what it logs.
+struct Logging {
+    process: Running,
+    lines: Box<dyn Iterator<Item = Value>>,
+    seen: Vec<Value>,
+}
+
+impl Logging {
+    fn start(arguments: &[&str]) -> Self {
+        let mut process = Running(serve(arguments).stderr(Stdio::piped()).spawn().unwrap());
+        let stderr = BufReader::new(process.0.stderr.take().unwrap());
+        let lines = stderr.lines().map(|line| serde_json::from_str(&line.unwrap()).expect("a JSON object a line"));
+        Self { process, lines: Box::new(lines), seen: Vec::new() }
+    }
+
+    fn wait_for(&mut self, message: &str, field: &str, value: &str) -> Value {
+        loop {
+            let line = self.lines.next().unwrap_or_else(|| panic!("no {message} {value} in {:?}", self.seen));
+            let found = line["message"] == message && (field.is_empty() || line[field] == value);
+            self.seen.push(line.clone());
+            if found {
+                return line;
+            }
+        }
+    }
+
+    fn address(&mut self) -> String {
+        self.wait_for("listening", "listener", "grpc")["address"].as_str().unwrap().to_owned()
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").args([signal, &self.process.0.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+
+    /// Reads the rest of the log, and gives the exit status.
+    fn end(&mut self) -> Option<i32> {
+        self.seen.extend(&mut self.lines);
+        self.process.0.wait().unwrap().code()
+    }
+
+    fn said(&self, message: &str) -> bool {
+        self.seen.iter().any(|line| line["message"] == message)
+    }
+}
+
 #[test]
 fn a_process_says_where_it_listens_is_healthy_and_ends_on_sigterm() {
-    let mut process = Running(serve(&[&format!("--model-names={MODEL}")]).stderr(Stdio::piped()).spawn().unwrap());
-    let stderr = BufReader::new(process.0.stderr.take().unwrap());
-    let mut lines =
-        stderr.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).expect("a JSON object a line"));
-    let mut seen = Vec::new();
-    let mut wait_for = |message: &str, field: &str, value: &str| loop {
-        let line = lines.next().unwrap_or_else(|| panic!("no {message} {value} in {seen:?}"));
-        let found = line["message"] == message && line[field] == value;
-        seen.push(line);
-        if found {
-            return seen.last().unwrap().clone();
-        }
-    };
-    let address = wait_for("listening", "listener", "grpc")["address"].as_str().unwrap().to_owned();
+    let mut process = Logging::start(&[&format!("--model-names={MODEL}")]);
+    let address = process.address();
     assert!(!address.ends_with(":0"), "{address}");
-    wait_for("listening", "listener", "metrics");
-    wait_for("model state", "state", "MODEL_STATE_READY");
+    process.wait_for("listening", "listener", "metrics");
+    process.wait_for("model state", "state", "MODEL_STATE_READY");
     assert_eq!(run(&["healthcheck", &format!("--grpc-address={address}")]).status.code(), Some(0));
 
-    let kill = Command::new("kill").args(["-TERM", &process.0.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let rest: Vec<Value> = lines.collect();
-    assert_eq!(rest.last().unwrap()["message"], "stopped");
-    assert_eq!(process.0.wait().unwrap().code(), Some(0));
-    for line in seen.iter().chain(&rest) {
+    process.signal("-TERM");
+    assert_eq!(process.end(), Some(0));
+    assert_eq!(process.seen.last().unwrap()["message"], "stopped");
+    for line in &process.seen {
         assert!(["timestamp", "level", "message"].iter().all(|key| line.get(key).is_some()), "{line}");
     }
     let output = run(&["healthcheck", &format!("--grpc-address={address}")]);
     assert_eq!(output.status.code(), Some(1), "nobody listens there any more");
+}
+
+/// Gives a process more to do than it does in a minute, and waits until it is at work.
+fn busy(process: &mut Logging) -> (tokio::runtime::Runtime, tokio::task::JoinHandle<Result<(), Status>>) {
+    let address = process.address();
+    let metrics = process.wait_for("listening", "listener", "metrics")["address"].as_str().unwrap().to_owned();
+    process.wait_for("model state", "state", "MODEL_STATE_READY");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let channel =
+        runtime.block_on(async { Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy() });
+    let client = InferenceServiceClient::new(channel);
+    let embedding = runtime.spawn(async move {
+        let many = (0..2048).map(|_| ids(&[101; 256])).collect();
+        embed(&client, request(many)).await.map(drop)
+    });
+    runtime.block_on(eventually("the call being there", || async {
+        let text = http_get(&metrics, "/metrics").await.1;
+        let queued = text.lines().find(|line| line.starts_with("hotpath_queued_tokens{"))?;
+        (!queued.ends_with(" 0")).then_some(())
+    }));
+    (runtime, embedding)
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    for (signal, status) in [("-TERM", 143), ("-INT", 130)] {
+        let mut process = Logging::start(&[&format!("--model-names={MODEL}")]);
+        let (_runtime, _embedding) = busy(&mut process);
+        process.signal("-TERM");
+        process.wait_for("draining", "", "");
+        process.signal(signal);
+        assert_eq!(process.end(), Some(status));
+        assert!(!process.said("stopped"));
+    }
+}
+
+#[test]
+fn a_drain_that_takes_too_long_ends_with_a_reason_and_with_0() {
+    let mut process = Logging::start(&[&format!("--model-names={MODEL}"), "--drain-ms=100"]);
+    let (runtime, embedding) = busy(&mut process);
+    process.signal("-TERM");
+    let status = runtime.block_on(embedding).unwrap().unwrap_err();
+    assert_eq!(reason(&status).0, "HOTPATH_UNAVAILABLE");
+    assert_eq!(process.end(), Some(0), "{:?}", process.seen);
+    assert!(process.said("stopped") && !process.said("a session did not end its run"), "{:?}", process.seen);
+}
+
+#[test]
+fn a_process_that_loads_ends_on_sigterm_all_the_same() {
+    let mut process = Logging::start(&[&format!("--model-names={GENERATION_MODEL}")]);
+    process.wait_for("listening", "listener", "metrics");
+    let began = Instant::now();
+    process.signal("-TERM");
+    assert_eq!(process.end(), Some(0), "{:?}", process.seen);
+    assert!(process.said("stopped") && !process.said("model loaded and verified"), "{:?}", process.seen);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
 }

@@ -17,10 +17,26 @@ use hotpath_testing::{golden_embeddings, library};
 /// A text that is this id alone makes a session panic.
 pub const PANICS: u32 = 30_000;
 
+/// A text that is this id alone makes a session panic in a way that no fence around a run holds.
+pub const KILLS: u32 = 30_001;
+
+/// A panic's payload that panics itself when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a bomb");
+    }
+}
+
 /// What the test does to its sessions.
 #[derive(Default)]
 pub struct Control {
     failing: AtomicBool,
+    deadly: AtomicBool,
+    terminated: AtomicBool,
+    /// Whether runs go on though they were to end.
+    stubborn: AtomicBool,
     company: AtomicBool,
     /// Runs that need not wait; `None` while none must.
     free_runs: Mutex<Option<usize>>,
@@ -34,6 +50,24 @@ impl Control {
     /// From now on every run fails, or none.
     pub fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
+    }
+
+    /// Runs that wait do so though they are told to end.
+    pub fn be_stubborn(&self) {
+        self.stubborn.store(true, Ordering::Relaxed);
+    }
+
+    fn result(&self) -> Result<(), RunError> {
+        let ends = [(&self.failing, "a session that fails"), (&self.terminated, "a session that was told to end")];
+        match ends.into_iter().find(|(ends, _)| ends.load(Ordering::Relaxed)) {
+            Some((_, why)) => Err(RunError(why.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// From now on a decoder dies of giving a row back, or none.
+    pub fn kill(&self, deadly: bool) {
+        self.deadly.store(deadly, Ordering::Relaxed);
     }
 
     /// From now on a vector's last bits tell how many were in its batch.
@@ -115,6 +149,13 @@ impl Sessions for Controlled {
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
         Head::load(&library(), bundle, graph)
     }
+
+    fn terminate(&self) {
+        if !self.0.stubborn.load(Ordering::Relaxed) {
+            self.0.terminated.store(true, Ordering::Relaxed);
+            self.0.open();
+        }
+    }
 }
 
 /// A real decoder whose runs wait while the control is closed, and fail when it says so.
@@ -126,10 +167,7 @@ struct ControlledDecoder {
 impl ControlledDecoder {
     fn obey(&self) -> Result<(), RunError> {
         self.control.wait();
-        if self.control.failing.load(Ordering::Relaxed) {
-            return Err(RunError("a session that fails".to_owned()));
-        }
-        Ok(())
+        self.control.result()
     }
 }
 
@@ -155,6 +193,7 @@ impl Decode for ControlledDecoder {
     }
 
     fn release_row(&mut self, row: usize) {
+        assert!(!self.control.deadly.load(Ordering::Relaxed), "a row that stays");
         self.decoder.release_row(row);
     }
 }
@@ -171,9 +210,10 @@ impl Encode for Session {
         self.control.runs.lock().unwrap().push(batch);
         self.control.wait();
         assert!(!texts.iter().any(|text| **text == [PANICS]), "a session that panics");
-        if self.control.failing.load(Ordering::Relaxed) {
-            return Err(RunError("a session that fails".to_owned()));
+        if texts.iter().any(|text| **text == [KILLS]) {
+            std::panic::panic_any(Bomb);
         }
+        self.control.result()?;
         let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| self.vector(text)).collect();
         if self.control.company.load(Ordering::Relaxed) && texts.len() > 1 {
             for vector in &mut vectors {

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use hotpath_contract::inference::v1::ModelState;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use crate::{
@@ -41,22 +43,42 @@ async fn accepted_work_is_finished_and_new_work_refused() {
     control.open();
     assert!(accepted.await.unwrap(), "accepted work is finished");
     assert_eq!(next_health().await, None, "those who watch are let go");
-    tokio::time::timeout(LIMIT, &mut server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(LIMIT, &mut server.task).await.unwrap().unwrap().outcome.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_has_a_deadline() {
+/// A server whose session stands still, with a call in it, that was told to stop and may drain for no time.
+async fn overdue(stubborn: bool) -> (TestServer, Arc<Control>, JoinHandle<Result<(), Status>>) {
     let control = Arc::new(Control::default());
     let mut config = config();
     config.drain = Duration::from_millis(20);
     let mut server = TestServer::start_with(config, control.factory()).await;
     server.wait_for(|model| model.state() == ModelState::Ready).await;
+    if stubborn {
+        control.be_stubborn();
+    }
     control.close();
     let client = server.client();
-    let stuck = tokio::spawn(async move { embed(&client, request(vec![ids(&[1])])).await });
+    let stuck = tokio::spawn(async move { embed(&client, request(vec![ids(&[1])])).await.map(drop) });
     eventually("the work being run", || async { control.ran(&[1]).then_some(()) }).await;
     server.stop();
-    tokio::time::timeout(LIMIT, &mut server.task).await.unwrap().unwrap().unwrap();
+    (server, control, stuck)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_drain_leaves_is_told_so_and_its_run_is_ended() {
+    let (mut server, _, stuck) = overdue(false).await;
+    let status = stuck.await.unwrap().unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Unavailable, "HOTPATH_UNAVAILABLE"));
+    let ended = tokio::time::timeout(LIMIT, &mut server.task).await.unwrap().unwrap();
+    ended.outcome.unwrap();
+    assert!(!ended.sessions_run, "its sessions are gone before it ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_does_not_end_holds_up_nobody_and_is_told_of() {
+    let (mut server, control, stuck) = overdue(true).await;
+    assert_eq!(reason(&stuck.await.unwrap().unwrap_err()).0, "HOTPATH_UNAVAILABLE");
+    let ended = tokio::time::timeout(LIMIT, &mut server.task).await.unwrap().unwrap();
+    assert!(ended.outcome.is_ok() && ended.sessions_run, "the process must not end as usual");
     control.open();
-    stuck.abort();
 }

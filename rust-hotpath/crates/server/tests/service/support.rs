@@ -20,7 +20,8 @@ use hotpath_server::{
     config::Config,
     metrics::Metrics,
     models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
-    serve::{Listeners, serve},
+    serve::{Ended, Listeners, serve},
+    tokenization,
 };
 use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
@@ -31,8 +32,8 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Longer than anything here takes on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than anything here takes on a busy machine, or on an emulated one.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// Settings for a test: free ports, the real bundle, and supervisors that look often.
 pub fn config() -> Config {
@@ -46,6 +47,8 @@ pub fn config() -> Config {
         onnxruntime_sha256: None,
         precision: None,
         limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
+        tokenization: tokenization::Settings { threads: 2, max_bytes: 64 << 20, max_wait: Duration::from_secs(600) },
+        compute_threads: 4,
         generation: GenerationSettings {
             precision: None,
             threads: Threads::CALLER,
@@ -58,6 +61,13 @@ pub fn config() -> Config {
             slow_reader: Duration::from_secs(600),
             share_prefixes: false,
         },
+        formats: hotpath_formats::Settings {
+            program: env!("CARGO_BIN_EXE_hotpath").into(),
+            workers: 2,
+            cache_bytes: 64 << 20,
+            text_bytes: 512 << 20,
+            max_wait: Duration::from_secs(600),
+        },
         async_threads: 2,
         max_inputs: 2048,
         max_message_bytes: 16 << 20,
@@ -66,6 +76,7 @@ pub fn config() -> Config {
             watch: Duration::from_millis(20),
             probe: Duration::from_secs(5),
             ready: Duration::from_secs(15),
+            retry: Duration::from_millis(20),
         },
         drain: LIMIT,
         log_level: tracing::Level::INFO,
@@ -77,7 +88,7 @@ pub struct TestServer {
     pub address: String,
     pub metrics_url: String,
     stop: Option<oneshot::Sender<()>>,
-    pub task: JoinHandle<std::io::Result<()>>,
+    pub task: JoinHandle<Ended>,
 }
 
 impl TestServer {

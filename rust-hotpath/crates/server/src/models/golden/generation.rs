@@ -22,11 +22,11 @@ pub fn check_tokenizer(
     for (i, case) in golden.cases.iter().enumerate() {
         let field = format!("generations[{i}].prompt_ids");
         let ids = match (&case.prompt, chat) {
-            (GoldenPrompt::Text(text), _) => tokenizer.ids(text),
-            (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages),
-            (GoldenPrompt::Conversation(_), None) => Err(TokenizeError("there is no chat template".to_owned())),
+            (GoldenPrompt::Text(text), _) => tokenizer.ids(text, usize::MAX),
+            (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages, usize::MAX),
+            (GoldenPrompt::Conversation(_), None) => Err(TokenizeError::Failed("there is no chat template".to_owned())),
         };
-        let ids = ids.map_err(|error| refused(bundle, &field, error.0))?;
+        let ids = ids.map_err(|error| refused(bundle, &field, error.to_string()))?.tokens;
         if ids != case.prompt_ids {
             return Err(refused(bundle, &field, format!("the tokenizer gives {ids:?}")));
         }
@@ -153,13 +153,16 @@ async fn together(
     Ok(tokens)
 }
 
-/// Says one token after the shortest prompt.
+/// Reads the shortest prompt, in a row that no request uses.
 ///
 /// # Errors
 /// [`Refused`] says why it failed.
 pub async fn probe(serving: &Serving, generator: &Generator, golden: &GoldenGenerations) -> Result<(), Refused> {
     match golden.cases.iter().min_by_key(|case| case.prompt_ids.len()) {
-        Some(case) => said(serving, submit(serving, generator, case, 1)?).await.map(drop),
+        Some(case) => {
+            let read = generator.engine.probe(&case.prompt_ids).await;
+            read.map_err(|failure| refused(&serving.bundle, "", failure.to_string()))
+        }
         None => Err(refused(&serving.bundle, "generations", "there is none".to_owned())),
     }
 }
@@ -172,7 +175,7 @@ fn submit(
 ) -> Result<Stream, Refused> {
     let work = Work {
         class: Class::Interactive,
-        key: KEY.into(),
+        key: KEY.clone(),
         deadline: None,
         prompt: case.prompt_ids.clone(),
         max_tokens,

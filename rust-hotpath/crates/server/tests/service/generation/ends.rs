@@ -1,9 +1,10 @@
 //! Every way in which a stream ends early: its rows are free, and the metrics say why.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hotpath_contract::inference::v1::GenerateResponse;
+use hotpath_contract::inference::v1::{GenerateResponse, ModelState};
 use tonic::{Code, Request, Streaming};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::support::{Generating, TINY, config, generate, listen, one_row, open, prompt, request};
 use crate::{
@@ -122,7 +123,20 @@ async fn a_drain_finishes_streams_and_refuses_new_ones() {
     control.open();
     let told = listen(stream).await.unwrap();
     assert_eq!(told.done.unwrap().completion_tokens, 40);
-    tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap().outcome.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_a_drain_leaves_is_told_so() {
+    let mut config = config();
+    config.drain = Duration::from_millis(20);
+    let (mut generating, control) = Generating::controlled(config).await;
+    let stream = begun(&generating, &control, 400).await;
+    generating.server.stop();
+    let status = listen(stream).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Unavailable, "HOTPATH_UNAVAILABLE"));
+    let ended = tokio::time::timeout(LIMIT, &mut generating.server.task).await.unwrap().unwrap();
+    assert!(ended.outcome.is_ok() && !ended.sessions_run);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,4 +152,52 @@ async fn a_run_that_fails_ends_its_stream_with_a_reason() {
     generate(&generating.client(), request(prompt(2, 4), 4)).await.unwrap();
     assert_eq!((generating.ended("failed").await, generating.ended("completed").await), (1.0, 1.0));
     generating.wait_until_free().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_dies_ends_its_streams_with_a_reason_and_its_model_comes_back() {
+    let (generating, control) = Generating::controlled(config()).await;
+    let stream = begun(&generating, &control, 400).await;
+    let other = generating.spawn(prompt(2, 4), 2);
+    control.kill(true);
+    control.open();
+    let status = listen(stream).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Internal, "INTERNAL"));
+    assert!(!status.message().contains("a row that stays"), "the cause is for the log: {}", status.message());
+    let _ = other.await.unwrap(); // it ended, or began with the other one
+    let failed = generating.server.wait_for(|model| model.state() == ModelState::Failed).await;
+    assert!(failed.status_message.contains("a row that stays"), "{}", failed.status_message);
+    let health = HealthCheckRequest { service: format!("model/{TINY}") };
+    let told = HealthClient::new(generating.server.channel()).check(health).await.unwrap().into_inner();
+    assert_eq!(told.status(), ServingStatus::NotServing);
+    let refused = open(&generating.client(), request(prompt(2, 4), 4)).await.unwrap_err();
+    assert_eq!(reason(&refused).0, "MODEL_NOT_READY");
+
+    control.kill(false);
+    generating.server.wait_for(|model| model.state() == ModelState::Ready && model.status_message.is_empty()).await;
+    generate(&generating.client(), request(prompt(2, 4), 4)).await.unwrap();
+}
+
+/// Readers that do not read are no fault of the model, though nothing runs and nobody else finds a place.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_readers_leave_their_model_ready() {
+    let mut config = one_row();
+    config.timing.probe = Duration::from_millis(50);
+    config.timing.ready = Duration::from_millis(300);
+    let generating = Generating::ready(config).await;
+    let narrow = generating.server.endpoint().initial_stream_window_size(1024).connect_lazy();
+    let narrow = hotpath_contract::inference::v1::inference_service_client::InferenceServiceClient::new(narrow);
+    let mut wide = request(prompt(4, 4), 500);
+    wide.top_logprobs = Some(20);
+    let unread = open(&narrow, wide).await.unwrap();
+    generating.wait_for("hotpath_parked_rows", 1.0).await;
+    let until = Instant::now() + Duration::from_millis(900); // time itself is what is tested
+    while Instant::now() < until {
+        let model = generating.server.model().await;
+        assert_eq!(model.state(), ModelState::Ready, "{}", model.status_message);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    generating.wait_for("hotpath_parked_rows", 1.0).await;
+    drop(unread);
+    generate(&generating.client(), request(prompt(5, 4), 4)).await.unwrap();
 }
