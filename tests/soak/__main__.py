@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.page import GOLD, RUST, save_plot
+from plots import GOLD, RUST, save_plot
 from soak import attacks, grpc_attacks
 from soak.watch import LIMITS_S, Watch, p
 from stack.description import RUN_FOLDER, Stack
