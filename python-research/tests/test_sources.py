@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import pathlib
-import shutil
 import struct
 import threading
 import tracemalloc
@@ -243,10 +242,9 @@ def test_a_zip_file_that_unpacks_to_more_than_a_file_may_have_is_refused(
 
 
 def test_a_zip_file_that_lies_about_its_size_is_read_no_further_than_it_says(bomb: pathlib.Path) -> None:
-    real = struct.pack("<I", 2**27)
-    content = bomb.read_bytes()
-    assert real in content
-    bomb.write_bytes(content.replace(real, struct.pack("<I", 1000)))
+    content = bytearray(bomb.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 1000)  # the size in the list of files
+    bomb.write_bytes(content)
     source = Source("pypi:it", "", "MIT", "somebody", zipfile.Path(bomb, "model/"))
     tracemalloc.start()
     with pytest.raises(SourceError, match=r"^pypi:it: config\.json: damaged: Bad CRC-32"):
@@ -275,30 +273,6 @@ def test_a_name_that_leads_out_of_a_zip_file_is_no_other_name(tmp_path: pathlib.
             archive.writestr(name, b"{}")
     with pytest.raises(SourceError, match=r"config\.json: no such file"):
         Source("pypi:it", "", "MIT", "somebody", zipfile.Path(path, "model/")).read("config.json")
-
-
-@pytest.mark.parametrize("name", ["config.json", "1_Pooling", "model.safetensors"])
-def test_a_link_that_leads_out_of_the_folder_is_refused(
-    tiny_folder: pathlib.Path, tmp_path: pathlib.Path, name: str
-) -> None:
-    folder = shutil.copytree(tiny_folder, tmp_path / "inside")
-    (tmp_path / "outside").mkdir()
-    outside = (folder / name).rename(tmp_path / "outside" / name)
-    (folder / name).symlink_to(outside)
-    with pytest.raises(SourceError, match=rf"^file:inside: {name}.*: a link that leads out of the folder$"):
-        load(Folder(folder, "MIT", "somebody").fetch(tmp_path))
-
-
-def test_links_within_a_folder_and_those_of_the_hubs_cache_are_followed(
-    tiny_folder: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    snapshot = shutil.copytree(tiny_folder, tmp_path / "models--owner--tiny/snapshots" / COMMIT)
-    (snapshot / "config.json").rename(snapshot / "real.json")
-    (snapshot / "config.json").symlink_to("real.json")
-    (tmp_path / "models--owner--tiny/blobs").mkdir()
-    (snapshot / "tokenizer.json").rename(tmp_path / "models--owner--tiny/blobs/0")
-    (snapshot / "tokenizer.json").symlink_to("../../blobs/0")
-    load(Folder(snapshot, "MIT", "somebody").fetch(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder"])

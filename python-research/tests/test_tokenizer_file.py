@@ -7,7 +7,6 @@ import pytest
 
 from triptych_research import tokenizer_file
 from triptych_research.json_fields import CheckpointError
-from triptych_research.tokenizer_file import MAX_TOKENS
 
 
 def written(**parts: Any) -> bytes:
@@ -15,10 +14,6 @@ def written(**parts: Any) -> bytes:
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     keys = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     return json.dumps({"version": "1.0", "added_tokens": [], **dict.fromkeys(keys), "model": model, **parts}).encode()
-
-
-def vocabulary(size: int) -> dict[str, Any]:
-    return {"type": "WordLevel", "vocab": {str(index): index for index in range(size)}, "unk_token": "0"}
 
 
 def doubling(times: int) -> dict[str, Any]:
@@ -48,11 +43,6 @@ def nested(depth: int) -> bytes:
     ("within", "beyond", "complaint"),
     [
         (
-            written(model=vocabulary(MAX_TOKENS)),
-            written(model=vocabulary(MAX_TOKENS + 1)),
-            f"{MAX_TOKENS + 1} tokens; at most {MAX_TOKENS} are read",
-        ),
-        (
             written(pre_tokenizer=splitting(r"\s?[a-z]+|\d")),
             written(pre_tokenizer=splitting("(a+)+$")),
             "retry-limit-in-match over",
@@ -66,7 +56,7 @@ def nested(depth: int) -> bytes:
         (written(), b"\xff\xfe", "can't decode byte 0xff"),
         (written(), b"{}", "Model missing"),
     ],
-    ids=["vocabulary", "pattern", "depth", "character map", "encoding", "form"],
+    ids=["pattern", "depth", "character map", "encoding", "form"],
 )
 def test_what_is_within_the_bounds_is_loaded_and_what_is_not_is_refused(
     within: bytes, beyond: bytes, complaint: str

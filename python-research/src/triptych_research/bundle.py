@@ -212,7 +212,7 @@ def text_encoders(bundle: Bundle, find_current: FindCurrent | None) -> list[Text
     return [TextEncoder(tokenizer, limit, encoder.encoder(graph)) for graph in encoder.manifest.graphs]
 
 
-def _content(path: pathlib.Path, file: str, at_most: int = strict_json.MAX_BYTES) -> bytes:
+def _content(path: pathlib.Path, file: str, at_most: int = strict_json.MAX_MESSAGE_BYTES) -> bytes:
     try:
         size = _status(path / file).st_size
         if size > at_most:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bounded_json, bundle, card, encoder, evaluate, golden, quantize, speed, strict_json, texts
+from triptych_research import bundle, card, encoder, evaluate, golden, quantize, speed, strict_json, texts
 from triptych_research.checkpoint import Checkpoint, load
 from triptych_research.evaluate import Quality
 from triptych_research.inference import Batch, Encoder
@@ -73,7 +73,7 @@ def up_to_date(recipe: Recipe, store: Store) -> str | None:
             return None
         path = store.path(recipe.name, current.revision)
         bundle.read(path)  # which bounds its files
-        measured = bounded_json.loads((path / bundle.MEASUREMENTS).read_bytes(), bundle.MAX_CARD_BYTES)
+        measured = strict_json.loads((path / bundle.MEASUREMENTS).read_bytes(), bundle.MAX_CARD_BYTES)
     except (StoreError, bundle.BundleError, OSError, ValueError):
         return None  # whatever is wrong with it, exporting makes it good
     same = isinstance(measured, dict) and measured.get("fingerprint") == fingerprint(recipe)

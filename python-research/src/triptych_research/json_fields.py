@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from triptych_research import bounded_json
+from triptych_research import strict_json
 from triptych_research.sources import Source, max_bytes
 
 # Of any dimension: what ONNX Runtime's operators count with, and no product of a few is beyond float64.
@@ -18,7 +18,7 @@ class CheckpointError(Exception):
 def read(source: Source, file: str, kind: type = dict) -> Any:
     """Return a file's JSON value, which must be of this kind."""
     try:
-        value = bounded_json.loads(source.read(file), max_bytes(file))
+        value = strict_json.loads(source.read(file), max_bytes(file))
     except ValueError as error:
         raise CheckpointError(f"{file}: not JSON: {error}") from error
     if not isinstance(value, kind):

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from triptych_research import bounded_json, bundle
+from triptych_research import bundle, strict_json
 from triptych_research.bundle import BundleError
 
 CURRENT = "current"
@@ -80,7 +80,7 @@ class Store:
         path = self._model(name) / CURRENT
         try:
             with path.open("rb") as file:
-                raw = bounded_json.loads(file.read(_MAX_CURRENT_BYTES + 1), _MAX_CURRENT_BYTES)
+                raw = strict_json.loads(file.read(_MAX_CURRENT_BYTES + 1), _MAX_CURRENT_BYTES)
             current = Current(raw["revision"], tuple(raw["history"]))
             revisions = [current.revision, *current.history]
             if raw.keys() != {"revision", "history"} or not all(map(bundle.REVISION.fullmatch, revisions)):

@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from triptych_research import bounded_json
+from triptych_research import strict_json
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import WEIGHTS, Source
 
@@ -48,7 +48,7 @@ def load_safetensors(source: Source) -> dict[str, StoredTensor]:
     if length > MAX_HEADER_BYTES:
         raise CheckpointError(f"{WEIGHTS}: header: {length} bytes; at most {MAX_HEADER_BYTES} are read")
     try:
-        bounded_json.loads(content[8 : 8 + length], MAX_HEADER_BYTES)
+        strict_json.loads(content[8 : 8 + length], MAX_HEADER_BYTES)
         stored = _deserialize(content)
     except (ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{WEIGHTS}: header: {error}") from error

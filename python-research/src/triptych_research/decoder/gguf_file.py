@@ -20,7 +20,7 @@ from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, Decod
 from triptych_research.json_fields import MAX_LAYERS, MAX_NUMBER, CheckpointError
 from triptych_research.tensors import check_size
 
-T = TypeVar("T", str, int, bool)
+T = TypeVar("T", str, int)
 
 
 @dataclass(frozen=True)
