@@ -207,6 +207,16 @@ def test_a_card_of_the_largest_size_is_read_and_a_larger_one_is_not(tiny_bundle:
     refused(tiny_bundle.path, "CARD.md: 16777217 bytes; at most 16777216 are read")
 
 
+def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = max(file.size_bytes for file in tiny_bundle.manifest.files)
+    monkeypatch.setattr(bundle, "MAX_FILE_BYTES", largest)
+    bundle.read(tiny_bundle.path)
+    monkeypatch.setattr(bundle, "MAX_FILE_BYTES", largest - 1)
+    refused(tiny_bundle.path, f": {largest} bytes; at most {largest - 1} are read")
+
+
 @pytest.mark.parametrize("file", ["bundle.json", "golden.json", "model.fp32.onnx", "CARD.md"])
 @pytest.mark.parametrize("kind", ["device", "pipe"])
 def test_what_is_no_plain_file_is_refused_and_not_waited_for(tiny_bundle: Bundle, file: str, kind: str) -> None:

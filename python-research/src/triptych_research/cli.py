@@ -44,7 +44,7 @@ EXPECTED = (
     StoreError,
 )
 _CACHE = pathlib.Path(".cache/wheels")
-_LONGEST_ERROR = 1000  # characters
+MAX_ERROR = 1000  # characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def one_line(error: BaseException) -> str:
     """Return what an error says. It may quote a file from outside, which is not to move a cursor or fill a screen."""
     text = str(error) or "not enough memory"  # the only one that says nothing
     line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]} …"
+    return line if len(line) <= MAX_ERROR else f"{line[:MAX_ERROR]} …"
 
 
 def _export(options: argparse.Namespace, store: Store, console: Console) -> None:

@@ -17,11 +17,10 @@ from typing import Any
 
 from triptych_research.json_fields import CheckpointError
 
-# The largest tokenizers that are published (262,000 tokens) take a second.
-CPU_SECONDS = 10
+CPU_SECONDS = 10  # the largest tokenizers that are published (262,000 tokens) take one
 MEMORY_BYTES = 2 * 2**30  # of address space
 WALL_SECONDS = 120  # a machine may be busy
-OUTPUT_BYTES = 2**20
+OUTPUT_BYTES = 2**20  # of the result
 
 
 def call(subject: str, function: Callable[..., Any], *arguments: Any) -> Any:

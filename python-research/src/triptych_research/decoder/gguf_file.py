@@ -160,7 +160,7 @@ def _shaped(file: GgufFile, name: str, shape: tuple[int, ...]) -> Tensor:
 def _floats(file: GgufFile, name: str, tensor: Tensor) -> Floats:
     try:
         values: Floats = dequantize(tensor.data, tensor.kind).astype(np.float32)
-    except NotImplementedError:
+    except RuntimeError:  # its subclass for what the package cannot do
         raise CheckpointError(f"{file.path.name}: {name}: {tensor.kind.name} is not supported") from None
     return values
 
