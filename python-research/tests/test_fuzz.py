@@ -24,17 +24,40 @@ from triptych_research.store import Store
 EXAMPLES = int(os.environ.get("TRIPTYCH_FUZZ_EXAMPLES", "60"))
 ANSWER_SECONDS = 60  # a machine may be busy; the child's own bound on processor time is a tenth
 
-fuzz = settings(
-    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+fuzz = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 # Templates and tokenizers get a process each, which takes half a second.
 slow_fuzz = settings(fuzz, max_examples=max(EXAMPLES // 6, 1))
 
 
 class Child:
-    """A process that reads sources until one of them ends it."""
+    """A process that reads sources; another one follows when one of them ended it."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def read(self, kind: str, folder: pathlib.Path) -> str:
+        """Return its answer; fails when there is none, or not in time."""
+        if self.process.poll() is not None:
+            self.close()
+            self._start()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(f"{kind} {folder}", file=self.process.stdin, flush=True)
+        if not self.answers.select(ANSWER_SECONDS):
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"no answer within {ANSWER_SECONDS} s")
+        answer = self.process.stdout.readline()
+        if not answer:
+            pytest.fail(f"the process ended: {self.process.wait()}; its trace is above")
+        return answer.rstrip("\n")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.answers.close()
+
+    def _start(self) -> None:
         path = os.pathsep.join(each for each in sys.path if each)
         self.process = subprocess.Popen(
             [sys.executable, fuzzed.__file__],
@@ -47,42 +70,12 @@ class Child:
         assert self.process.stdout is not None
         self.answers.register(self.process.stdout, selectors.EVENT_READ)
 
-    def read(self, kind: str, folder: pathlib.Path) -> str:
-        """Return its answer; fails when there is none, or not in time."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(f"{kind} {folder}", file=self.process.stdin, flush=True)
-        if not self.answers.select(ANSWER_SECONDS):
-            self.process.kill()
-            pytest.fail(f"no answer within {ANSWER_SECONDS} s")
-        answer = self.process.stdout.readline()
-        if not answer:
-            pytest.fail(f"the process ended: {self.process.wait()}; its trace is above")
-        return answer.rstrip("\n")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.answers.close()
-
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[list[Child]]:
-    """The child that is running, if any."""
-    children: list[Child] = []
-    yield children
-    for child in children:
-        child.close()
-
-
-@pytest.fixture
-def child(running: list[Child]) -> Child:
-    """A child; another one after a test that ended it."""
-    if running and running[0].process.poll() is not None:
-        running.pop().close()
-    if not running:
-        running.append(Child())
-    return running[0]
+def child() -> Iterator[Child]:
+    child = Child()
+    yield child
+    child.close()
 
 
 EXTREMES = (0, 1, 2**7, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**60, 2**63 - 1, 2**64 - 1)
