@@ -44,7 +44,7 @@ def _answer(kind: str, folder: str) -> str:
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
-    confined.CPU_SECONDS, confined.MEMORY_BYTES = 5, 2**30
+    confined.CPU_SECONDS, confined.MEMORY_BYTES = 2, 2**30
     for line in sys.stdin:
         print(_answer(*line.rstrip("\n").split(" ", 1)), flush=True)
 

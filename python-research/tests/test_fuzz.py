@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from triptych_research.store import Store
 
 EXAMPLES = int(os.environ.get("TRIPTYCH_FUZZ_EXAMPLES", "60"))
-ANSWER_SECONDS = 60  # a machine may be busy; the child's own bound on processor time is a tenth
+ANSWER_SECONDS = 60  # a machine may be busy; a trial's own bound on processor time is two
 
 fuzz = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 # Templates and tokenizers get a process each, which takes half a second.
