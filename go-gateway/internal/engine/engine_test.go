@@ -75,7 +75,7 @@ func reasonOf(err error) string {
 	if err == nil {
 		return "OK"
 	}
-	return fault.Name(fault.Of(err).Reason)
+	return string(fault.Of(err).Reason)
 }
 
 // TestTheTokensOfTheLongestTextsFitAReply takes the worst case: each byte is a token, with the largest of ids.

@@ -119,6 +119,13 @@ func (g *generation) finish(chat bool) (*GenerationRequest, error) {
 	if g.request.Format, err = g.format.contract(); err != nil {
 		return nil, err
 	}
+	if stop := g.request.GetStop(); g.request.Format != nil && (stop.GetIgnoreEos() || stop.GetMinTokens() > 0) {
+		field := "min_tokens"
+		if stop.GetIgnoreEos() {
+			field = "ignore_eos"
+		}
+		return nil, fault.InField(fault.InvalidValue, field, "`%s` cannot go with `response_format`: a text ends where it is complete", field)
+	}
 	g.request.Stop.Strings = g.stop.strings
 	return &GenerationRequest{
 		Generate: g.request, Chat: chat, Stream: g.stream, IncludeUsage: g.includeUsage,

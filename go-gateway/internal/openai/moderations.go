@@ -22,8 +22,7 @@ var categories = []string{
 type ModerationRequest struct {
 	// Classify is the hot path's request; its scheduling is left to the caller.
 	Classify *inferencev1.ClassifyRequest
-	// SingleInput: the client sent one text, or its parts, and no list of texts.
-	SingleInput bool
+	inputTerms
 }
 
 // DecodeModeration reads the body of POST /v1/moderations. model is the one for requests that name none. Errors are
@@ -45,8 +44,8 @@ func DecodeModeration(body []byte, model string) (*ModerationRequest, error) {
 		return nil, strictjson.Missing("input")
 	}
 	return &ModerationRequest{
-		Classify:    &inferencev1.ClassifyRequest{Model: model, Texts: in.texts},
-		SingleInput: in.single,
+		Classify:   &inferencev1.ClassifyRequest{Model: model, Texts: in.texts},
+		inputTerms: inputTerms{in.single},
 	}, nil
 }
 

@@ -12,16 +12,14 @@ type EmbeddingsRequest struct {
 	Embed *inferencev1.EmbedRequest
 	// Base64 says how vectors are rendered: base64 of little-endian float32, or lists of numbers.
 	Base64 bool
-	// SingleInput: the client sent one input, not a list, so an error of it is of "input", not of "input[0]".
-	SingleInput bool
+	inputTerms
 }
 
 // TokenizeRequest is POST /v1/tokenize.
 type TokenizeRequest struct {
 	// Tokenize is the hot path's request.
 	Tokenize *inferencev1.TokenizeRequest
-	// SingleInput is as in EmbeddingsRequest.
-	SingleInput bool
+	inputTerms
 }
 
 // DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
@@ -60,7 +58,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 		return nil, err
 	}
 	embed.Inputs = embedInputs(&in)
-	return &EmbeddingsRequest{Embed: &embed, Base64: base64, SingleInput: in.single}, nil
+	return &EmbeddingsRequest{Embed: &embed, Base64: base64, inputTerms: inputTerms{in.single}}, nil
 }
 
 // DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are *fault.Fault.
@@ -92,8 +90,8 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 			"input has %d bytes of text; at most %d are tokenized at once.", bytes, mostBytes)
 	}
 	return &TokenizeRequest{
-		Tokenize:    &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
-		SingleInput: in.single,
+		Tokenize:   &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
+		inputTerms: inputTerms{in.single},
 	}, nil
 }
 

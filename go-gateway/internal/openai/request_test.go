@@ -98,7 +98,7 @@ func TestDecodeEmbeddingsRefuses(t *testing.T) {
 			_, err := DecodeEmbeddings([]byte(c.body))
 			got := fault.Of(err)
 			if got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) {
-				t.Errorf("got %s, param %q, %q", fault.Name(got.Reason), got.Param, got.Message)
+				t.Errorf("got %s, param %q, %q", got.Reason, got.Param, got.Message)
 			}
 			if len(got.Message) > 400 {
 				t.Errorf("the message repeats %d bytes", len(got.Message))

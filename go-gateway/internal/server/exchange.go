@@ -139,7 +139,7 @@ func (ex *exchange) reason() string {
 	if ex.failure == nil {
 		return "OK"
 	}
-	return fault.Name(ex.failure.Reason)
+	return string(ex.failure.Reason)
 }
 
 // finish counts and logs the request.

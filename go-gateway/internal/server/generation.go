@@ -43,7 +43,7 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 	}
 	done, err := running.Result()
 	if err != nil {
-		return request.InHTTPTerms(fault.Of(err))
+		return request.Explain(err)
 	}
 	body, err := reply.Render(done, objectID(), ex.start)
 	if err != nil {

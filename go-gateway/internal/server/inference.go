@@ -20,7 +20,7 @@ func (s *Server) embeddings(ex *exchange, r *http.Request, body []byte) error {
 	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Embed(ctx, request.Embed)
 	if err != nil {
-		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
+		return request.Explain(err)
 	}
 	reply, err := openai.AppendEmbeddings(s.buffers.get(), request, result)
 	if err != nil {
@@ -42,7 +42,7 @@ func (s *Server) moderations(ex *exchange, r *http.Request, body []byte) error {
 	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Classify(ctx, request.Classify)
 	if err != nil {
-		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
+		return request.Explain(err)
 	}
 	reply, err := openai.RenderModeration(request, result, objectID())
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Server) tokenize(ex *exchange, r *http.Request, body []byte) error {
 	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Tokenize(ctx, request.Tokenize)
 	if err != nil {
-		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
+		return request.Explain(err)
 	}
 	reply, err := openai.RenderTokenize(request, result)
 	if err != nil {

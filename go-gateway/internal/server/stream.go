@@ -24,10 +24,13 @@ func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running
 	if err == nil {
 		err = finish(&events, chunks, running, progress)
 	}
-	if err == nil || !events.open {
-		return inRequestTerms(request, err)
+	switch {
+	case err == nil:
+		return nil
+	case !events.open:
+		return request.Explain(err)
 	}
-	events.breakOff(fault.Of(inRequestTerms(request, err)))
+	events.breakOff(request.Explain(err))
 	return nil
 }
 
@@ -75,13 +78,6 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *engine.Generati
 	}
 	progress.end(done, phases)
 	return events.write(last)
-}
-
-func inRequestTerms(request *openai.GenerationRequest, err error) error {
-	if err == nil {
-		return nil
-	}
-	return request.InHTTPTerms(fault.Of(err))
 }
 
 // eventWriter writes a stream of server-sent events. Its errors are *fault.Fault: nobody reads any more.

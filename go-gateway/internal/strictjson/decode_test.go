@@ -78,7 +78,7 @@ func TestDecodeRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := fault.Of(decode(c.body))
 			if got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) || len(got.Message) > 400 {
-				t.Errorf("got %s, param %q, %q", fault.Name(got.Reason), got.Param, got.Message)
+				t.Errorf("got %s, param %q, %q", got.Reason, got.Param, got.Message)
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func openFixture(t *testing.T) (*fixture, Secret) {
 func (f *fixture) outcome(authorization string) string {
 	tenant, err := f.directory.Authenticate(authorization)
 	if err != nil {
-		return fault.Name(fault.Of(err).Reason)
+		return string(fault.Of(err).Reason)
 	}
 	return tenant.Name
 }
