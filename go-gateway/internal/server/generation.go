@@ -12,15 +12,15 @@ import (
 )
 
 // generation serves POST /v1/chat/completions and POST /v1/completions, which differ in what they look like.
-func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) bodyHandler {
-	return func(ex *exchange, r *http.Request, body []byte) error {
+func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) handler {
+	return func(ex *exchange) error {
 		start := time.Now()
-		request, err := decode(body)
+		request, err := decode(ex.body)
 		if err != nil {
 			return err
 		}
 		request.Generate.Scheduling = ex.scheduling()
-		ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
+		ctx := engine.Outgoing(ex.request.Context(), ex.requestID, ex.traceparent)
 		running := s.Engine.Generate(ctx, request.Generate)
 		defer running.Close() // also when the client stops reading: nothing is generated for nobody
 		progress := &tally{ex: ex, model: request.Generate.GetModel(), start: start}

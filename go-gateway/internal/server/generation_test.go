@@ -141,7 +141,7 @@ func TestAClientThatLeavesEndsItsGeneration(t *testing.T) {
 			}
 		}
 	}
-	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
+	g.eventually("no request in flight", func() bool { return g.slots.Used() == 0 })
 }
 
 func TestAnotherModelsTurnIsRefusedInTime(t *testing.T) {

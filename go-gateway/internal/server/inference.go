@@ -11,13 +11,13 @@ import (
 )
 
 // embeddings serves POST /v1/embeddings.
-func (s *Server) embeddings(ex *exchange, r *http.Request, body []byte) error {
-	request, err := openai.DecodeEmbeddings(body)
+func (s *Server) embeddings(ex *exchange) error {
+	request, err := openai.DecodeEmbeddings(ex.body)
 	if err != nil {
 		return err
 	}
 	request.Embed.Scheduling = ex.scheduling()
-	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
+	ctx := engine.Outgoing(ex.request.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Embed(ctx, request.Embed)
 	if err != nil {
 		return request.Explain(err)
@@ -33,13 +33,13 @@ func (s *Server) embeddings(ex *exchange, r *http.Request, body []byte) error {
 }
 
 // moderations serves POST /v1/moderations.
-func (s *Server) moderations(ex *exchange, r *http.Request, body []byte) error {
-	request, err := openai.DecodeModeration(body, s.ModerationModel)
+func (s *Server) moderations(ex *exchange) error {
+	request, err := openai.DecodeModeration(ex.body, s.ModerationModel)
 	if err != nil {
 		return err
 	}
 	request.Classify.Scheduling = ex.scheduling()
-	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
+	ctx := engine.Outgoing(ex.request.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Classify(ctx, request.Classify)
 	if err != nil {
 		return request.Explain(err)
@@ -65,13 +65,13 @@ func (ex *exchange) ran(model string, inputs int, tokenCounts []uint32, timings 
 }
 
 // tokenize serves POST /v1/tokenize.
-func (s *Server) tokenize(ex *exchange, r *http.Request, body []byte) error {
-	request, err := openai.DecodeTokenize(body, engine.MostBytesToTokenize)
+func (s *Server) tokenize(ex *exchange) error {
+	request, err := openai.DecodeTokenize(ex.body, engine.MostBytesToTokenize)
 	if err != nil {
 		return err
 	}
 	request.Tokenize.Scheduling = ex.scheduling()
-	ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
+	ctx := engine.Outgoing(ex.request.Context(), ex.requestID, ex.traceparent)
 	result, err := s.Engine.Tokenize(ctx, request.Tokenize)
 	if err != nil {
 		return request.Explain(err)

@@ -213,14 +213,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 
 func TestSeveralMethodsOfOnePath(t *testing.T) {
 	g := startGateway(t)
-	router := g.newRouter()
+	var routes []route
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		router.add(method, "/several", func(ex *exchange, r *http.Request) error {
-			ex.reply(http.StatusOK, []byte(`"`+r.Method+`"`))
+		routes = append(routes, route{method: method, pattern: "/several", public: true, serve: func(ex *exchange) error {
+			ex.reply(http.StatusOK, []byte(`"`+ex.request.Method+`"`))
 			return nil
-		})
+		}})
 	}
-	url := startHandler(t, router)
+	url := startHandler(t, g.newRouter(routes))
 	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "POST": 200, "DELETE": 200, "PUT": 405} {
 		request, err := http.NewRequest(method, url+"/several", nil)
 		if err != nil {
@@ -356,14 +356,14 @@ func TestRateLimitOnEachSideOfTheBoundary(t *testing.T) {
 
 func TestAPanicIsOneRequestsError(t *testing.T) {
 	g := startGateway(t)
-	mux := g.API().(*router).mux
-	mux.Handle("/panic", g.route("/panic", func(*exchange, *http.Request) error { panic("secret words") }))
-	mux.Handle("/late", g.route("/late", func(ex *exchange, _ *http.Request) error {
-		ex.reply(http.StatusOK, []byte("{}"))
-		panic("too late")
+	panicky := startHandler(t, g.newRouter([]route{
+		{method: http.MethodGet, pattern: "/panic", public: true, serve: func(*exchange) error { panic("secret words") }},
+		{method: http.MethodPost, pattern: "/late", public: true, serve: func(ex *exchange) error {
+			ex.reply(http.StatusOK, []byte("{}"))
+			panic("too late")
+		}},
+		{method: http.MethodGet, pattern: "/silent", public: true, serve: func(*exchange) error { return nil }},
 	}))
-	mux.Handle("/silent", g.route("/silent", func(*exchange, *http.Request) error { return nil }))
-	panicky := startHandler(t, mux)
 	got, err := http.Get(panicky + "/panic")
 	if err != nil {
 		t.Fatal(err)
