@@ -7,8 +7,8 @@ import (
 	"runtime/debug"
 
 	"triptych.dev/gateway/internal/app"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/telemetry"
-	"triptych.dev/gateway/internal/tenant"
 )
 
 // serve runs the gateway until ctx ends, then drains it.
@@ -20,7 +20,7 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		return err
 	}
 	logger := telemetry.NewLogger(t.stderr, settings.LogLevel)
-	directory, filesErr := tenant.Open(settings.KeysFile, settings.TenantsFile, logger)
+	directory, filesErr := identity.Open(settings.KeysFile, settings.TenantsFile, logger)
 	if err := errors.Join(err, filesErr); err != nil {
 		return usageError{err}
 	}

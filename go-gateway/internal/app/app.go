@@ -12,15 +12,15 @@ import (
 
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/telemetry"
-	"triptych.dev/gateway/internal/tenant"
 )
 
 // Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those inside are waited
 // for, and what they need ends last.
-func Run(ctx context.Context, settings *config.Settings, directory *tenant.Directory, logger *slog.Logger) error {
+func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, logger *slog.Logger) error {
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
@@ -36,7 +36,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *tenant.Direc
 		return err
 	}
 	gateway := server.New(server.Options{
-		Engine: hotpath, Directory: directory, Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Now: time.Now,
+		Authenticator: directory, Engine: hotpath, Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Now: time.Now,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,

@@ -25,7 +25,7 @@ const (
 // there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody from being served.
 func (s *Server) holdBytes(next handler) handler {
 	return func(ex *exchange) error {
-		defer func() { s.bodies.Return(ex.tenant, ex.held) }()
+		defer func() { s.bodies.Return(ex.principal.Tenant, ex.held) }()
 		if err := s.hold(ex, s.announcedBytes(ex.request)); err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (s *Server) holdBytes(next handler) handler {
 
 // hold makes a request hold so many bytes more.
 func (s *Server) hold(ex *exchange, more int64) error {
-	if !s.bodies.Take(ex.tenant, more) {
+	if !s.bodies.Take(ex.principal.Tenant, more) {
 		return s.noRoom(ex, "bytes of request bodies at once", s.bodies)
 	}
 	ex.held += more
@@ -132,12 +132,12 @@ func (s *Server) readAll(ex *exchange) ([]byte, error) {
 // reads afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such service.
 func (s *Server) drain(ex *exchange) {
 	r := ex.request
-	if ex.tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+	if ex.principal.Tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
 		return
 	}
 	ex.drained = true
-	if s.drains.Take(ex.tenant, 1) {
-		defer s.drains.Return(ex.tenant, 1)
+	if s.drains.Take(ex.principal.Tenant, 1) {
+		defer s.drains.Return(ex.principal.Tenant, 1)
 		if http.NewResponseController(ex.writer).SetReadDeadline(time.Now().Add(s.BodyTimeout)) == nil {
 			if _, err := io.CopyN(io.Discard, r.Body, int64(s.MaxBodyBytes)+1); errors.Is(err, io.EOF) {
 				return

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/openai"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
-	"triptych.dev/gateway/internal/tenant"
 )
 
 // exchange is one request and what becomes of it: what headers, log and metrics tell.
@@ -25,15 +25,14 @@ type exchange struct {
 	traceparent string
 
 	// Filled in as they become known.
-	body    []byte // of a route with one
-	tenant  string
-	plan    tenant.Plan
-	model   string // set once it is known to exist
-	tokens  uint64 // charged
-	work    []slog.Attr
-	phases  []openai.Phase
-	status  int // of the reply; 0 while there is none
-	failure *fault.Fault
+	body      []byte             // of a route with one
+	principal identity.Principal // zero while nobody is known
+	model     string             // set once it is known to exist
+	tokens    uint64             // charged
+	work      []slog.Attr
+	phases    []openai.Phase
+	status    int // of the reply; 0 while there is none
+	failure   *fault.Fault
 
 	held    int64       // bytes of bodies
 	charged quota.Limit // what its tenant's rate was charged by; zero while it was not

@@ -114,8 +114,8 @@ func (t *tally) note() {
 	if t.done == nil {
 		return
 	}
-	metrics.GeneratedTokens.WithLabelValues(t.ex.tenant, t.model).Add(float64(t.done.GetCompletionTokens()))
-	metrics.CachedTokens.WithLabelValues(t.ex.tenant, t.model).Add(float64(t.done.GetCachedTokens()))
+	metrics.GeneratedTokens.WithLabelValues(t.ex.principal.Tenant, t.model).Add(float64(t.done.GetCompletionTokens()))
+	metrics.CachedTokens.WithLabelValues(t.ex.principal.Tenant, t.model).Add(float64(t.done.GetCachedTokens()))
 	t.ex.work = append(t.ex.work,
 		slog.Uint64("prompt_tokens", uint64(t.done.GetPromptTokens())), slog.Uint64("cached_tokens", uint64(t.done.GetCachedTokens())))
 }

@@ -55,7 +55,7 @@ func (s *Server) moderations(ex *exchange) error {
 
 // scheduling gives each tenant a turn of its own.
 func (ex *exchange) scheduling() *inferencev1.Scheduling {
-	return &inferencev1.Scheduling{FairnessKey: ex.tenant, Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
+	return &inferencev1.Scheduling{FairnessKey: ex.principal.Tenant, Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
 }
 
 // ran notes what the hot path did.

@@ -67,7 +67,7 @@ func (ex *exchange) finish() {
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
 	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
 	if ex.tokens > 0 {
-		metrics.Tokens.WithLabelValues(ex.tenant, ex.model).Add(float64(ex.tokens))
+		metrics.Tokens.WithLabelValues(ex.principal.Tenant, ex.model).Add(float64(ex.tokens))
 	}
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 }
@@ -97,8 +97,8 @@ func (ex *exchange) attributes(elapsed time.Duration) []slog.Attr {
 		slog.String("reason", ex.reason()),
 		slog.Float64("duration_ms", milliseconds(elapsed)),
 	}
-	if ex.tenant != "" {
-		attributes = append(attributes, slog.String("tenant", ex.tenant))
+	if ex.principal.Tenant != "" {
+		attributes = append(attributes, slog.String("tenant", ex.principal.Tenant))
 	}
 	if ex.model != "" {
 		attributes = append(attributes, slog.String("model", ex.model))

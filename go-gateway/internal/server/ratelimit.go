@@ -12,13 +12,13 @@ import (
 // limitRate takes one request from the tenant's rate.
 func (s *Server) limitRate(next handler) handler {
 	return func(ex *exchange) error {
-		limit := quota.Limit{PerMinute: ex.plan.RequestsPerMinute, Burst: ex.plan.RequestBurst}
-		decision := s.Requests.Take(ex.tenant, limit, s.Now())
+		limit := quota.Limit{PerMinute: ex.principal.Plan.RequestsPerMinute, Burst: ex.principal.Plan.RequestBurst}
+		decision := s.Requests.Take(ex.principal.Tenant, limit, s.Now())
 		setRateLimitHeaders(ex.header(), limit, decision)
 		if !decision.Allowed {
-			s.Metrics.RateLimited.WithLabelValues(ex.tenant).Inc()
+			s.Metrics.RateLimited.WithLabelValues(ex.principal.Tenant).Inc()
 			refused := fault.New(fault.RateLimited, "The plan %q allows %d requests per minute, and a burst of %d. Repeat the request in %v.",
-				ex.plan.Name, limit.PerMinute, limit.Burst, roundUp(decision.RetryAfter))
+				ex.principal.Plan.Name, limit.PerMinute, limit.Burst, roundUp(decision.RetryAfter))
 			refused.RetryAfter = decision.RetryAfter
 			return refused
 		}
@@ -32,7 +32,7 @@ func (s *Server) refundRate(ex *exchange) {
 	if ex.charged == (quota.Limit{}) {
 		return
 	}
-	s.Requests.Return(ex.tenant, ex.charged)
+	s.Requests.Return(ex.principal.Tenant, ex.charged)
 	for _, name := range []string{limitHeader, remainingHeader, resetHeader} {
 		ex.header().Del(name)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/openai"
 )
 
@@ -24,10 +25,10 @@ const (
 	jsonBody                   // it is JSON; all of it is in memory before the handler runs
 )
 
-// route is one method of one path. One that is public needs no key and no room.
+// route is one method of one path.
 type route struct {
 	method, pattern string
-	public          bool
+	scope           identity.Scope // of the key that it needs; one without a scope is public, and takes no room
 	body            bodyPolicy
 	serve           handler
 }
@@ -35,23 +36,23 @@ type route struct {
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	return s.newRouter([]route{
-		{method: http.MethodPost, pattern: "/v1/embeddings", body: jsonBody, serve: s.embeddings},
-		{method: http.MethodPost, pattern: "/v1/chat/completions", body: jsonBody, serve: s.generation(openai.DecodeChat)},
-		{method: http.MethodPost, pattern: "/v1/completions", body: jsonBody, serve: s.generation(openai.DecodeCompletion)},
-		{method: http.MethodPost, pattern: "/v1/moderations", body: jsonBody, serve: s.moderations},
-		{method: http.MethodPost, pattern: "/v1/tokenize", body: jsonBody, serve: s.tokenize},
-		{method: http.MethodGet, pattern: "/v1/models", serve: s.listModels},
-		{method: http.MethodGet, pattern: "/v1/models/{id}", serve: s.getModel},
-		{method: http.MethodGet, pattern: livezRoute, public: true, serve: s.livez},
-		{method: http.MethodGet, pattern: readyzRoute, public: true, serve: s.readyz},
+		{method: http.MethodPost, pattern: "/v1/embeddings", scope: identity.ScopeInference, body: jsonBody, serve: s.embeddings},
+		{method: http.MethodPost, pattern: "/v1/chat/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeChat)},
+		{method: http.MethodPost, pattern: "/v1/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeCompletion)},
+		{method: http.MethodPost, pattern: "/v1/moderations", scope: identity.ScopeInference, body: jsonBody, serve: s.moderations},
+		{method: http.MethodPost, pattern: "/v1/tokenize", scope: identity.ScopeInference, body: jsonBody, serve: s.tokenize},
+		{method: http.MethodGet, pattern: "/v1/models", scope: identity.ScopeModels, serve: s.listModels},
+		{method: http.MethodGet, pattern: "/v1/models/{id}", scope: identity.ScopeModels, serve: s.getModel},
+		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
+		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyz},
 	})
 }
 
 // Operations is the handler of the listener for operators.
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter([]route{
-		{method: http.MethodGet, pattern: livezRoute, public: true, serve: s.livez},
-		{method: http.MethodGet, pattern: readyzRoute, public: true, serve: s.readyzInFull},
+		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
+		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyzInFull},
 	})
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router
@@ -60,12 +61,12 @@ func (s *Server) Operations() http.Handler {
 // middlewares are what a request goes through before its handler, outermost first.
 func (s *Server) middlewares(r route) []middleware {
 	switch {
-	case r.public:
+	case r.scope == "":
 		return nil
 	case r.body == noBody:
-		return []middleware{s.authenticate, s.limitRate, s.takeSlot}
+		return []middleware{s.authenticate(r.scope), s.limitRate, s.takeSlot}
 	default:
-		return []middleware{s.authenticate, s.holdBytes, s.limitRate, s.readBody, s.takeSlot}
+		return []middleware{s.authenticate(r.scope), s.holdBytes, s.limitRate, s.readBody, s.takeSlot}
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package server is HTTP in and HTTP out: routes, what every request goes through, and the handlers.
 //
 // A handler reads the whole request before it calls the hot path, and has the whole reply before it writes, unless the
-// client asked for a stream: a slow client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is tenant's and
-// quota's.
+// client asked for a stream: a slow client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is
+// identity's and quota's.
 package server
 
 import (
@@ -12,18 +12,23 @@ import (
 
 	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
-	"triptych.dev/gateway/internal/tenant"
 )
+
+// Authenticator says whose an Authorization header's value is. Its errors are *fault.Fault.
+type Authenticator interface {
+	Authenticate(authorization string) (identity.Principal, error)
+}
 
 // Options are what a Server needs.
 type Options struct {
-	Engine    *engine.Engine
-	Directory *tenant.Directory
-	Requests  *quota.Requests
-	Metrics   *telemetry.Metrics
-	Logger    *slog.Logger
+	Authenticator Authenticator
+	Engine        *engine.Engine
+	Requests      *quota.Requests
+	Metrics       *telemetry.Metrics
+	Logger        *slog.Logger
 	// Now is the clock of rate limits.
 	Now func() time.Time
 

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -215,7 +216,7 @@ func TestSeveralMethodsOfOnePath(t *testing.T) {
 	g := startGateway(t)
 	var routes []route
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		routes = append(routes, route{method: method, pattern: "/several", public: true, serve: func(ex *exchange) error {
+		routes = append(routes, route{method: method, pattern: "/several", serve: func(ex *exchange) error {
 			ex.reply(http.StatusOK, []byte(`"`+ex.request.Method+`"`))
 			return nil
 		}})
@@ -234,6 +235,24 @@ func TestSeveralMethodsOfOnePath(t *testing.T) {
 		if got.status != status || (status == 405 && got.header.Get("allow") != "GET, HEAD, POST, DELETE") {
 			t.Errorf("%s: got %d %v", method, got.status, got.header)
 		}
+	}
+}
+
+// someone authenticates every request.
+type someone identity.Principal
+
+func (s someone) Authenticate(string) (identity.Principal, error) { return identity.Principal(s), nil }
+
+func TestAKeyIsGoodForItsScopesAlone(t *testing.T) {
+	plan := identity.Plan{RequestsPerMinute: 60, RequestBurst: 60}
+	g := startGateway(t, func(_ *engine.Options, o *Options) {
+		o.Authenticator = someone{Tenant: "acme", Plan: plan, Scopes: []identity.Scope{identity.ScopeInference}}
+	})
+	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK {
+		t.Errorf("inference: got %d %s", got.status, got.body)
+	}
+	if got := g.get("/v1/models"); got.status != http.StatusUnauthorized || got.err.Code != "invalid_api_key" || !strings.Contains(got.err.Message, `"models"`) {
+		t.Errorf("models: got %d %s", got.status, got.body)
 	}
 }
 
@@ -357,12 +376,12 @@ func TestRateLimitOnEachSideOfTheBoundary(t *testing.T) {
 func TestAPanicIsOneRequestsError(t *testing.T) {
 	g := startGateway(t)
 	panicky := startHandler(t, g.newRouter([]route{
-		{method: http.MethodGet, pattern: "/panic", public: true, serve: func(*exchange) error { panic("secret words") }},
-		{method: http.MethodPost, pattern: "/late", public: true, serve: func(ex *exchange) error {
+		{method: http.MethodGet, pattern: "/panic", serve: func(*exchange) error { panic("secret words") }},
+		{method: http.MethodPost, pattern: "/late", serve: func(ex *exchange) error {
 			ex.reply(http.StatusOK, []byte("{}"))
 			panic("too late")
 		}},
-		{method: http.MethodGet, pattern: "/silent", public: true, serve: func(*exchange) error { return nil }},
+		{method: http.MethodGet, pattern: "/silent", serve: func(*exchange) error { return nil }},
 	}))
 	got, err := http.Get(panicky + "/panic")
 	if err != nil {

@@ -16,10 +16,10 @@ const (
 // takeSlot lets as many requests through as are served at once.
 func (s *Server) takeSlot(next handler) handler {
 	return func(ex *exchange) error {
-		if !s.slots.Take(ex.tenant, 1) {
+		if !s.slots.Take(ex.principal.Tenant, 1) {
 			return s.noRoom(ex, "requests at once", s.slots)
 		}
-		defer s.slots.Return(ex.tenant, 1)
+		defer s.slots.Return(ex.principal.Tenant, 1)
 		return next(ex)
 	}
 }
