@@ -13,6 +13,7 @@ import (
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/telemetry"
@@ -36,7 +37,9 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		return err
 	}
 	gateway := server.New(server.Options{
-		Authenticator: directory, Engine: hotpath, Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Now: time.Now,
+		Authenticator: directory,
+		Inference:     &inference.Service{Engine: hotpath, Limiter: quota.NewRequests(), Metrics: metrics, Now: time.Now},
+		Engine:        hotpath, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,

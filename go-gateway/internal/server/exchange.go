@@ -2,16 +2,15 @@ package server
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
-	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
-	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 // exchange is one request and what becomes of it: what headers, log and metrics tell.
@@ -27,16 +26,20 @@ type exchange struct {
 	// Filled in as they become known.
 	body      []byte             // of a route with one
 	principal identity.Principal // zero while nobody is known
-	model     string             // set once it is known to exist
-	tokens    uint64             // charged
-	work      []slog.Attr
-	phases    []openai.Phase
-	status    int // of the reply; 0 while there is none
+	usage     *inference.Usage   // what the hot path does for it
+	status    int                // of the reply; 0 while there is none
 	failure   *fault.Fault
 
-	held    int64       // bytes of bodies
-	charged quota.Limit // what its tenant's rate was charged by; zero while it was not
-	drained bool        // no more of the body is worth reading
+	held        int64                 // bytes of bodies
+	reservation inference.Reservation // zero while its tenant's rate was not charged
+	drained     bool                  // no more of the body is worth reading
+}
+
+// call is the request without HTTP.
+func (ex *exchange) call() inference.Call {
+	return inference.Call{
+		Principal: ex.principal, Priority: identity.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
+	}
 }
 
 func (ex *exchange) header() http.Header { return ex.writer.Header() }
@@ -56,7 +59,7 @@ func (ex *exchange) reply(status int, body []byte) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Request-Id", ex.requestID)
-	header.Set("Server-Timing", serverTiming(ex.phases, total))
+	header.Set("Server-Timing", serverTiming(ex.usage.Phases, total))
 	header.Set("Openai-Processing-Ms", strconv.FormatInt(total.Milliseconds(), 10))
 	if ex.server.draining.Load() {
 		header.Set("Connection", "close")
@@ -74,21 +77,10 @@ func clientGone(cause error) *fault.Fault {
 }
 
 // serverTiming is the header of that name: where the time went, in milliseconds.
-func serverTiming(phases []openai.Phase, total time.Duration) string {
+func serverTiming(phases []telemetry.Phase, total time.Duration) string {
 	text := ""
 	for _, phase := range phases {
-		text += fmt.Sprintf("%s;dur=%.3f, ", phase.Name, milliseconds(phase.Took))
+		text += fmt.Sprintf("%s;dur=%.3f, ", phase.Name, telemetry.Milliseconds(phase.Took))
 	}
-	return text + fmt.Sprintf("total;dur=%.3f", milliseconds(total))
+	return text + fmt.Sprintf("total;dur=%.3f", telemetry.Milliseconds(total))
 }
-
-// phasesOf says where the time of a request without a stream went.
-func phasesOf(timings *inferencev1.Timings) []openai.Phase {
-	return []openai.Phase{
-		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
-		{Name: "queue", Took: timings.GetQueue().AsDuration()},
-		{Name: "inference", Took: timings.GetInference().AsDuration()},
-	}
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

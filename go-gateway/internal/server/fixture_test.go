@@ -18,6 +18,7 @@ import (
 
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/testkit"
@@ -62,8 +63,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 		Metrics: metrics, Logger: logger, Now: time.Now,
 	}
 	options := Options{
-		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
-		Now:          func() time.Time { return g.clock },
+		Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
 		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
 		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
 	}
@@ -73,6 +73,9 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	var err error
 	if options.Engine, err = engine.New(engineOptions); err != nil {
 		t.Fatal(err)
+	}
+	options.Inference = &inference.Service{
+		Engine: options.Engine, Limiter: quota.NewRequests(), Metrics: metrics, Now: func() time.Time { return g.clock },
 	}
 	g.Server = New(options)
 	metrics.ReportReady(g.Ready)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 // observe makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also when
@@ -17,7 +19,7 @@ import (
 func (s *Server) observe(route string, serve handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ex := &exchange{
-			server: s, writer: w, request: r, start: time.Now(), route: route,
+			server: s, writer: w, request: r, start: time.Now(), route: route, usage: &inference.Usage{},
 			requestID:   requestID(r.Header.Get("X-Request-Id")),
 			traceparent: traceparent(r.Header.Get("Traceparent")),
 		}
@@ -60,15 +62,13 @@ func (ex *exchange) reason() string {
 	return string(ex.failure.Reason)
 }
 
-// finish counts and logs the request.
+// finish settles, counts and logs the request.
 func (ex *exchange) finish() {
 	elapsed := time.Since(ex.start)
 	metrics := ex.server.Metrics
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
 	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
-	if ex.tokens > 0 {
-		metrics.Tokens.WithLabelValues(ex.principal.Tenant, ex.model).Add(float64(ex.tokens))
-	}
+	ex.server.Inference.Settle(ex.principal, *ex.usage)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 }
 
@@ -95,18 +95,12 @@ func (ex *exchange) attributes(elapsed time.Duration) []slog.Attr {
 		slog.String("route", ex.route),
 		slog.Int("status", ex.status),
 		slog.String("reason", ex.reason()),
-		slog.Float64("duration_ms", milliseconds(elapsed)),
+		slog.Float64("duration_ms", telemetry.Milliseconds(elapsed)),
 	}
 	if ex.principal.Tenant != "" {
 		attributes = append(attributes, slog.String("tenant", ex.principal.Tenant))
 	}
-	if ex.model != "" {
-		attributes = append(attributes, slog.String("model", ex.model))
-	}
-	attributes = append(attributes, ex.work...)
-	for _, phase := range ex.phases {
-		attributes = append(attributes, slog.Float64(phase.Name+"_ms", milliseconds(phase.Took)))
-	}
+	attributes = append(attributes, ex.usage.LogAttrs()...)
 	if ex.failure != nil && ex.failure.LogParam() != "" {
 		attributes = append(attributes, slog.String("param", ex.failure.LogParam()))
 	}

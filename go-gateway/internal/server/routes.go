@@ -36,11 +36,11 @@ type route struct {
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	return s.newRouter([]route{
-		{method: http.MethodPost, pattern: "/v1/embeddings", scope: identity.ScopeInference, body: jsonBody, serve: s.embeddings},
+		{method: http.MethodPost, pattern: "/v1/embeddings", scope: identity.ScopeInference, body: jsonBody, serve: s.embeddings()},
 		{method: http.MethodPost, pattern: "/v1/chat/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeChat)},
 		{method: http.MethodPost, pattern: "/v1/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeCompletion)},
-		{method: http.MethodPost, pattern: "/v1/moderations", scope: identity.ScopeInference, body: jsonBody, serve: s.moderations},
-		{method: http.MethodPost, pattern: "/v1/tokenize", scope: identity.ScopeInference, body: jsonBody, serve: s.tokenize},
+		{method: http.MethodPost, pattern: "/v1/moderations", scope: identity.ScopeInference, body: jsonBody, serve: s.moderations()},
+		{method: http.MethodPost, pattern: "/v1/tokenize", scope: identity.ScopeInference, body: jsonBody, serve: s.tokenize()},
 		{method: http.MethodGet, pattern: "/v1/models", scope: identity.ScopeModels, serve: s.listModels},
 		{method: http.MethodGet, pattern: "/v1/models/{id}", scope: identity.ScopeModels, serve: s.getModel},
 		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},

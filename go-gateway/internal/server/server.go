@@ -13,7 +13,7 @@ import (
 	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
-	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
@@ -25,12 +25,11 @@ type Authenticator interface {
 // Options are what a Server needs.
 type Options struct {
 	Authenticator Authenticator
-	Engine        *engine.Engine
-	Requests      *quota.Requests
-	Metrics       *telemetry.Metrics
-	Logger        *slog.Logger
-	// Now is the clock of rate limits.
-	Now func() time.Time
+	Inference     *inference.Service
+	// Engine is asked for models and readiness alone.
+	Engine  *engine.Engine
+	Metrics *telemetry.Metrics
+	Logger  *slog.Logger
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int
