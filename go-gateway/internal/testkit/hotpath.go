@@ -299,9 +299,10 @@ func tokenize(text string) *inferencev1.TokenizedText {
 }
 
 func appendVector(vectors []byte, input string) []byte {
-	for i := range Dimensions {
-		hash := fnv.New32a()
-		fmt.Fprint(hash, i, input)
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(input))
+	for range Dimensions {
+		_, _ = hash.Write([]byte{0})
 		number := float32(hash.Sum32())/math.MaxUint32 - 0.5
 		vectors = binary.LittleEndian.AppendUint32(vectors, math.Float32bits(number))
 	}
