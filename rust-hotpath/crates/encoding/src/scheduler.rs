@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    iter::repeat_n,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -71,11 +72,12 @@ impl Scheduler {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn start(sessions: Vec<Box<dyn Encode>>, limits: Limits, observer: Arc<dyn Observer>) -> io::Result<Self> {
-        let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
+        let workers = sessions.len();
+        let planner = Planner::new(Limits { workers, ..limits });
         let shared = Arc::new(Monitor::new(State { planner, jobs: HashMap::new() }));
         let mut scheduler = Self { shared, workers: Vec::new() };
-        for (number, session) in sessions.into_iter().enumerate() {
-            let worker = Worker::new(session, observer.clone());
+        for (number, (session, observer)) in sessions.into_iter().zip(repeat_n(observer, workers)).enumerate() {
+            let worker = Worker::new(session, observer);
             scheduler.workers.push(scheduler.shared.spawn(format!("session-{number}"), worker, worker::work)?);
         }
         Ok(scheduler)

@@ -52,6 +52,8 @@ pub struct Planner {
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
     rows: Rows,
+    /// Whether beginnings of finished prompts are kept.
+    keeps: bool,
     reserved: [usize; 2],
     queued_tokens: usize,
     /// What runs since the last decision.
@@ -84,6 +86,7 @@ impl Planner {
             expiries: BTreeSet::new(),
             cancelled: Vec::new(),
             rows: Rows::new(limits.batch),
+            keeps: true,
             reserved: [0; 2],
             queued_tokens: 0,
             running: None,
@@ -229,6 +232,14 @@ impl Planner {
     pub fn go_on(&mut self, sequence: SequenceId) {
         if let Some(known) = self.known.get_mut(&sequence.request) {
             known.waiting.remove(&sequence.choice);
+        }
+    }
+
+    /// Gives up all kept beginnings, and keeps no others.
+    pub fn retire(&mut self) {
+        self.keeps = false;
+        while let Some(row) = self.rows.least_used(None) {
+            self.rows.evict(row);
         }
     }
 

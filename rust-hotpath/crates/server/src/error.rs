@@ -170,7 +170,7 @@ impl From<Error> for Status {
 
 /// A message that fits into a header. Some quote what was asked, and a header that is too long ends the connection, with
 /// every other call on it.
-fn bounded(mut message: String) -> String {
+pub(crate) fn bounded(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         message.push('…');

@@ -84,7 +84,11 @@ impl Generator {
         golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
-        let formats = Formats::new(&vocabulary, &stop_ids)?;
+        let formats = Formats::new(&vocabulary, &stop_ids).map_err(|invalid| Refused {
+            file: texts.limits.file.clone(),
+            field: String::new(),
+            problem: invalid.to_string(),
+        })?;
         let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
         Ok(Self {
             texts,
