@@ -12,6 +12,8 @@ HOTPATH := rust-hotpath/target/release/hotpath
 IN_TESTS := cd tests && PYTHONPATH=. $(PYTHON) -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
+# How long `make soak` lasts, in seconds.
+SOAK_S ?= 3600
 # Which half `make bench` measures; empty: both.
 ONLY ?=
 NAME ?=
@@ -48,9 +50,32 @@ test: build models ## Every test: unit tests of three languages, contract, repos
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
 
+# A processor with AVX2 and nothing newer. It is slow: tests that are marked `bits`, or named so, have tiny models.
+EMULATOR := qemu-x86_64 -cpu Haswell
+EMULATED := TRIPTYCH_EMULATOR="$(EMULATOR)"
+
+.PHONY: test-avx2
+test-avx2: build models ## The tests of numbers' last bits, on an emulated processor with AVX2 alone (needs qemu-user)
+	@if [[ $$(uname -sm) != 'Linux x86_64' ]] || ! command -v $(firstword $(EMULATOR)) > /dev/null; then \
+	  echo 'test-avx2: NOT RUN: it needs Linux on x86-64, and $(firstword $(EMULATOR)) (Debian: apt-get install qemu-user)' >&2; \
+	  exit $${CI:+1}; \
+	fi; \
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target emulated-python emulated-rust
+
+.PHONY: emulated-python emulated-rust
+emulated-python:
+	cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits
+emulated-rust:
+	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
+	  cargo test --locked --workspace bits
+
 .PHONY: e2e
 e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)
+
+.PHONY: soak
+soak: build models ## Hostile requests against the real stack, and a bystander beside them (SOAK_S=3600)
+	$(IN_TESTS) soak --seconds $(SOAK_S)
 
 .PHONY: lint
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files

@@ -1,15 +1,19 @@
-# The gateway: one static binary in an empty image. Build context: the repository's root.
+# The gateway: one static binary in an image that is empty but for certificates. Build context: the repository's root.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src/go-gateway
 ENV GOMODCACHE=/cache/modules GOCACHE=/cache/build CGO_ENABLED=0
 COPY go-gateway/go.mod go-gateway/go.sum ./
 RUN --mount=type=cache,target=/cache go mod download
 COPY go-gateway ./
-RUN --mount=type=cache,target=/cache go build -trimpath -ldflags="-s -w" -o /gateway ./cmd/gateway
+ARG VERSION=unknown REVISION=unknown
+RUN --mount=type=cache,target=/cache telemetry=$(go list ./internal/telemetry) && go build -trimpath -tags timetzdata \
+    -ldflags="-s -w -X $telemetry.version=$VERSION -X $telemetry.revision=$REVISION" -o /gateway ./cmd/gateway
 # A new named volume takes the owner of the folder that it is mounted on.
 RUN install -d -o 65532 -g 65532 /data
 
 FROM scratch
+# Whom to trust when it calls out over TLS.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /gateway /gateway
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532

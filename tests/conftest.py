@@ -61,7 +61,7 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
             if "CI" in os.environ:
                 pytest.fail("no container engine with Compose v2 answers, and in CI there must be one")
             pytest.skip("LOUD: no container engine with Compose v2 answers: the compose stack is NOT tested")
-        with ComposeStack(PROJECT, unused_ports()) as compose:
+        with ComposeStack(PROJECT, unused_ports(), publish_grpc=True) as compose:
             request.session.stash[COMPOSE] = compose
             yield compose.describe()
     else:

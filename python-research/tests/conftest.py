@@ -10,7 +10,7 @@ import tiny
 from hypothesis import settings
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, encoder, export, quantize, strict_json
+from triptych_research import bundle, cpu, encoder, export, quantize, strict_json
 from triptych_research.bundle import Bundle
 from triptych_research.checkpoint import Checkpoint, load
 from triptych_research.inference import Encoder
@@ -21,8 +21,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 MODELS = pathlib.Path(os.environ.get("TRIPTYCH_MODELS_DIR", ROOT / "models"))
 CACHE = ROOT / ".cache/wheels"
 
+# The command line of the emulator under which this runs, if any: one of a processor with AVX2 and nothing newer.
+EMULATOR = os.environ.get("TRIPTYCH_EMULATOR", "")
 settings.register_profile("default", deadline=None)  # a machine may be busy
-settings.load_profile("default")
+settings.register_profile("emulated", deadline=None, max_examples=5)
+settings.load_profile("emulated" if EMULATOR else "default")
+if EMULATOR and cpu.has_int8_dot_product():
+    pytest.exit(f"{EMULATOR}: a processor with an int8 dot product, or none that is emulated", returncode=1)
 
 
 @pytest.fixture(scope="session")

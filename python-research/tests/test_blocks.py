@@ -47,17 +47,16 @@ def test_a_block_of_zeros_stays_zero() -> None:
 
 
 def test_stacked_matrices_are_one_above_the_other() -> None:
-    upper, lower = four_bit(1, 3), four_bit(2, 5)
+    upper, lower = (to_int8(four_bit(seed, rows)) for seed, rows in ((1, 3), (2, 5)))
     np.testing.assert_array_equal(stack([upper, lower]).dense(), np.concatenate([upper.dense(), lower.dense()]))
 
 
 def test_matrices_of_different_forms_are_not_stacked() -> None:
-    four, eight = four_bit(1, 3), to_int8(np.ones((3, 64), np.float32))
-    with pytest.raises(ValueError, match="different numeric forms"):
-        stack([four, eight])
-    without = BlockMatrix(4, 0, four.codes, four.scales)
-    with pytest.raises(ValueError, match="with and without offsets"):
-        stack([four, without])
+    with_offsets, eight = four_bit(1, 3), to_int8(np.ones((3, 64), np.float32))
+    four = BlockMatrix(4, 8, with_offsets.codes, with_offsets.scales)
+    for lower in (four, with_offsets):
+        with pytest.raises(ValueError, match="with offsets, or of different numeric forms"):
+            stack([eight, lower])
 
 
 def test_rows_keep_their_scales_and_offsets_in_a_new_order() -> None:

@@ -21,6 +21,7 @@ def refused(path: pathlib.Path, complaint: str, check: Callable[[pathlib.Path], 
     assert complaint in str(caught.value)
 
 
+@pytest.mark.bits
 def test_a_whole_bundle_is_read_and_verified(tiny_bundle: Bundle) -> None:
     assert bundle.verify(tiny_bundle.path).manifest == tiny_bundle.manifest
 

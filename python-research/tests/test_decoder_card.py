@@ -22,9 +22,9 @@ def measurements(comparison: Comparison) -> card.Measurements:
         fingerprint="f",
         date="2026-01-02T03:04:05+00:00",
         machine="a machine",
-        quality={WeightForm.INT4_BLOCK: comparison.summary()},
-        tokens_per_second={"int4_block, 1 thread": dict(zip(WORKS, (900.0, 100.0, 250.0, 350.0), strict=True))},
-        size_bytes={WeightForm.INT4_BLOCK: 12_000_000},
+        quality={WeightForm.INT8_BLOCK: comparison.summary()},
+        tokens_per_second={"int8_block, 1 thread": dict(zip(WORKS, (900.0, 100.0, 250.0, 350.0), strict=True))},
+        size_bytes={WeightForm.INT8_BLOCK: 12_000_000},
     )
 
 
@@ -38,11 +38,11 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     )
     checkpoint = DecoderCheckpoint(tiny.weights(), b"", [], [0])
     measured = measurements(comparison)
-    files = card.render("tiny", SOURCE, checkpoint, measured, {WeightForm.INT4_BLOCK: comparison})
+    files = card.render("tiny", SOURCE, checkpoint, measured, {WeightForm.INT8_BLOCK: comparison})
     text = files["CARD.md"].decode()
     for fact in (
-        "+1.00% (≤ 0.50%)",
-        "95.0% (≥ 95.0%)",
+        "+1.00% (≤ 1.00%)",
+        "95.0% (≥ 94.5%)",
         "| 0.25 |",
         "12 MB",
         "| 900 | 100 | 250 | 350 |",
@@ -50,7 +50,7 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     ):
         assert fact in text, fact
     assert "it has no chat template" in text
-    assert json.loads(files["measurements.json"])["quality"][WeightForm.INT4_BLOCK]["top1"] == pytest.approx(0.95)
+    assert json.loads(files["measurements.json"])["quality"][WeightForm.INT8_BLOCK]["top1"] == pytest.approx(0.95)
     assert all(files[name].startswith(b"\x89PNG") for name in ("quality.png", "speed.png"))
 
 
@@ -64,10 +64,10 @@ def test_of_several_rounds_the_best_counts() -> None:
                 yield now
 
     ticks = clock()
-    model = build(tiny.weights(), WeightForm.INT4_BLOCK).SerializeToString()
-    result = speed.tokens_per_second({WeightForm.INT4_BLOCK: model}, lambda: next(ticks), threads=[1])
+    model = build(tiny.weights(), WeightForm.INT8_BLOCK).SerializeToString()
+    result = speed.tokens_per_second({WeightForm.INT8_BLOCK: model}, lambda: next(ticks), threads=[1])
     assert result == {
-        "int4_block, 1 thread": {
+        "int8_block, 1 thread": {
             "prefill": speed.PROMPT_TOKENS / 2,
             **{f"decode {batch}": batch * speed.STEPS / 2 for batch in speed.BATCHES},
         }

@@ -75,7 +75,7 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
     store.promote("tiny", revision)
     found = bundle.read(store.current_path("tiny"))
     assert found.manifest.WhichOneof("task") == "generation"
-    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int4_block.onnx"]
+    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int8_block.onnx"]
     assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
     assert list(found.manifest.generation.stop_token_ids) == [0]
 
@@ -84,11 +84,6 @@ def test_the_same_source_makes_the_same_bundle(
     source: Source, checkpoint: DecoderCheckpoint, files: dict[str, bytes]
 ) -> None:
     assert export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint, tiny.CALIBRATION)) == files
-
-
-def test_without_4_bits_in_the_source_there_is_no_4_bit_graph(tmp_path: Path) -> None:
-    checkpoint = load(tiny.write_folder(tmp_path, tiny.dense_weights()))
-    assert list(export.build_graphs(checkpoint, tiny.CALIBRATION)) == ["int8", "int8_block"]
 
 
 def test_a_model_without_chat_template_has_a_bundle_too(
@@ -105,11 +100,11 @@ def test_a_model_without_chat_template_has_a_bundle_too(
 def test_a_graph_out_of_bounds_stops_the_export(
     checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graphs = {form.value: files[export.graph_file(form)] for form in (WeightForm.INT8, WeightForm.INT4_BLOCK)}
+    graphs = {form.value: files[export.graph_file(form)] for form in (WeightForm.INT8, WeightForm.INT8_BLOCK)}
     strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
     monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(graphs, strict))
     with pytest.raises(
-        ExportError, match=r"too far from float32: int8: kl is .*, above 0; int4_block: kl is .*, above 0"
+        ExportError, match=r"too far from float32: int8: kl is .*, above 0; int8_block: kl is .*, above 0"
     ):
         export.judge(checkpoint, files, graphs)
 
@@ -174,7 +169,7 @@ def test_a_golden_token_that_a_graph_does_not_say_is_found(tmp_path: Path, files
     path = write(tmp_path, changed(files, edit_golden=edit))
     bundle.read(path)
     with pytest.raises(
-        BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int4_block.onnx"
+        BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int8_block.onnx"
     ):
         bundle.verify(path)
 

@@ -10,6 +10,7 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder import golden
 from triptych_research.decoder.blocks import Floats, Matrix, dense
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS
+from triptych_research.decoder.export import GRAPHS
 from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.decoder.weights import DecoderWeights
@@ -20,8 +21,8 @@ TOLERANCE = bundle_pb2.Tolerance(max_abs_error=2.0, min_cosine=0.98)
 CASES = [golden.Case(name, ids) for name, ids in (("one", [5]), ("few", [9, 8, 7]), ("many", list(range(10, 75))))]
 
 
-def graph(weights: DecoderWeights[Matrix]) -> DecoderSession:
-    model = build(weights, WeightForm.INT8_BLOCK)
+def graph(weights: DecoderWeights[Matrix], form: WeightForm = WeightForm.INT8_BLOCK) -> DecoderSession:
+    model = build(weights, form)
     return DecoderSession(model.SerializeToString(), slots=len(CASES), capacity=tiny.CONFIG.context_tokens)
 
 
@@ -41,7 +42,11 @@ def copy(file: bundle_pb2.GenerationGoldenFile) -> bundle_pb2.GenerationGoldenFi
     return changed
 
 
-def test_a_graph_passes_its_own_cases(file: bundle_pb2.GenerationGoldenFile, session: DecoderSession) -> None:
+@pytest.mark.bits
+@pytest.mark.parametrize("form", GRAPHS)
+def test_a_graph_passes_its_own_cases(form: WeightForm) -> None:
+    session = graph(tiny.weights(), form)
+    file = golden.make(CASES, ReferenceDecoder(tiny.weights()), [session])
     golden.check_graph(file, 0, session, TOLERANCE)
     for case in file.generations:
         assert len(case.reference.token_ids) == len(case.graphs[0].margins) == golden.NEW_TOKENS

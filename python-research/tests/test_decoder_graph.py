@@ -12,7 +12,6 @@ from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, largest_chunk
 from triptych_research.decoder.graph import FLOAT32_ACTIVATIONS, WeightForm, build
 from triptych_research.decoder.session import DecoderSession, check_declared_shapes
 from triptych_research.decoder.weights import DecoderWeights
-from triptych_research.json_fields import CheckpointError
 from triptych_research.reference.decoder import ReferenceDecoder
 
 SLOTS = 4
@@ -30,13 +29,10 @@ def graph(request: pytest.FixtureRequest) -> DecoderSession:
     return session(request.param)
 
 
-@pytest.mark.parametrize("form", [WeightForm.FP32, WeightForm.INT4_BLOCK])
-def test_logits_are_the_reference_s(form: WeightForm) -> None:
-    """Also of 4-bit weights with offsets, as long as activations stay float32: the form itself loses nothing."""
+def test_logits_are_the_reference_s() -> None:
     reference = ReferenceDecoder(tiny.weights())
     expected = reference.logits(LONG, reference.empty_cache())
-    actual = session(form, activations=FLOAT32_ACTIVATIONS).score(LONG)
-    np.testing.assert_allclose(actual, expected, atol=2e-4)
+    np.testing.assert_allclose(session(WeightForm.FP32).score(LONG), expected, atol=2e-4)
 
 
 def test_8_bit_weights_are_their_own_rounding_and_no_more() -> None:
@@ -64,6 +60,7 @@ def test_greedy_tokens_are_the_reference_s(graph: DecoderSession) -> None:
             assert truth.margins[differs.index(True)] < 0.5
 
 
+@pytest.mark.bits
 def test_a_row_decodes_bitwise_the_same_alone_and_beside_rows_of_other_lengths(graph: DecoderSession) -> None:
     together = graph.greedy(PROMPTS, 12)
     for prompt, result in zip(PROMPTS, together, strict=True):
@@ -72,7 +69,8 @@ def test_a_row_decodes_bitwise_the_same_alone_and_beside_rows_of_other_lengths(g
         np.testing.assert_array_equal(alone.next_token_logits, result.next_token_logits)
 
 
-@settings(deadline=None, max_examples=30)
+@pytest.mark.bits
+@settings(max_examples=min(30, settings().max_examples))
 @given(
     length=st.integers(2, len(LONG)), chunk_tokens=st.integers(MIN_CHUNK_TOKENS, largest_chunk(tiny.CONFIG.head_dim))
 )
@@ -101,11 +99,6 @@ def test_the_tied_table_is_in_the_file_once() -> None:
     model = build(tiny.weights(), WeightForm.INT8_BLOCK)
     tables = [tensor.name for tensor in model.graph.initializer if tensor.dims[:1] == [tiny.CONFIG.vocabulary_size]]
     assert tables == ["embedding.codes", "embedding.scales"]
-
-
-def test_4_bit_graphs_need_4_bit_weights() -> None:
-    with pytest.raises(CheckpointError, match=r"layer\.0\.qkv: int4_block needs weights that have 4 bits"):
-        build(tiny.dense_weights(), WeightForm.INT4_BLOCK)
 
 
 @pytest.mark.parametrize("form", list(WeightForm))

@@ -14,6 +14,7 @@ TOKEN_IDS = st.lists(st.integers(0, 99), min_size=1, max_size=48)
 BATCHES = st.lists(TOKEN_IDS, min_size=1, max_size=9)
 
 
+@pytest.mark.bits
 @given(batch=BATCHES)
 def test_a_vector_is_bitwise_the_same_alone_and_in_any_batch(tiny_encoder: Encoder, batch: list[list[int]]) -> None:
     together = tiny_encoder.embed(batch)

@@ -60,6 +60,7 @@ def test_scores_are_what_they_say() -> None:
     np.testing.assert_allclose(scores, [[rude[0], 1 / (1 + np.exp(-0.25))], [rude[1], 1 / (1 + np.exp(-0.25))]])
 
 
+@pytest.mark.bits
 def test_the_graph_gives_the_heads_scores_whatever_the_company() -> None:
     session = graph.HeadSession(graph.build(HEAD).SerializeToString())
     vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)

@@ -18,6 +18,8 @@ from triptych_research.integer_rows import (
 )
 from triptych_research.sessions import open_session
 
+pytestmark = pytest.mark.bits
+
 WEIGHTS = arrays.arrays(np.float32, (8, 5), elements=st.floats(-100, 100, width=32))
 INPUTS, OUTPUTS = 64, 48
 

@@ -59,11 +59,11 @@ def test_weights_keep_the_file_s_own_bits(smollm2: DecoderCheckpoint) -> None:
     assert weights.lm_head is None
 
 
-def test_the_4_bit_graph_says_what_the_reference_says(smollm2: DecoderCheckpoint) -> None:
+def test_the_graph_for_every_processor_says_what_the_reference_says(smollm2: DecoderCheckpoint) -> None:
     template = smollm2.chat_template()
     assert template is not None
     prompt = template.encode([Message("user", "Repeat this text exactly: The cat sat on the mat.")])
-    graph = DecoderSession(build(smollm2.weights, WeightForm.INT4_BLOCK).SerializeToString(), 1, 64)
+    graph = DecoderSession(build(smollm2.weights, WeightForm.INT8_BLOCK).SerializeToString(), 1, 64)
     expected = ReferenceDecoder(smollm2.weights).greedy(prompt, 9)
     assert graph.greedy([prompt], 9)[0].token_ids == expected.token_ids
     assert min(expected.margins) > 1

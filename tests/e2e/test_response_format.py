@@ -48,11 +48,28 @@ SCHEMAS: dict[str, Schema] = {
     "unicode": exactly({"größe": {"enum": ["小さい", "大きい", "👩‍👩‍👧", 'a "quoted"\n\\line']}}),
     "pattern": exactly({"date": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}}),
     "format": exactly({"day": {"type": "string", "format": "date"}}),
+    "free names": {
+        "type": "object",
+        "propertyNames": {"type": "string"},
+        "additionalProperties": {"type": "boolean"},
+        "maxProperties": 2,
+    },
+    "a branch that cannot be kept": exactly(
+        {"price": {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]}}
+    ),
+    "a format that is a note": exactly({"secret": {"type": "string", "format": "password", "maxLength": 8}}),
+    "a reference that is escaped": exactly({"a": {"$ref": "#/$defs/a~1b"}}, **{"$defs": {"a/b": {"type": "boolean"}}}),
     "no object": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 4},
 }
 
 
-# Each with the word that says what it is about.
+def references(count: int) -> Schema:
+    """A chain of references, each to the next."""
+    links = {f"k{i}": {"$ref": f"#/$defs/k{i + 1}"} for i in range(count)}
+    return {"$ref": "#/$defs/k0", "$defs": {**links, f"k{count}": {"type": "integer"}}}
+
+
+# Each with the words that say where it is at fault, and in what.
 REFUSED: dict[str, tuple[Schema, str]] = {
     "keyword": ({"type": "array", "uniqueItems": True}, "uniqueItems"),
     "remote reference": ({"$ref": "https://example.com/schema.json"}, "example.com"),
@@ -62,6 +79,29 @@ REFUSED: dict[str, tuple[Schema, str]] = {
     "impossible": ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum"),
     "overlap": ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
     "count of names that may repeat": ({"type": "object", "minProperties": 2, "required": ["a"]}, "minProperties"),
+    "chain of references": (references(600), "deeper than 256"),
+    "reference to itself": (
+        {"$ref": "#/$defs/n", "$defs": {"n": {"$ref": "#/$defs/n"}}},
+        "`$defs.n.$ref` refers to itself",
+    ),
+    "patterns that multiply": (
+        {"type": "string", "allOf": [{"pattern": f"a{i}"} for i in range(30)]},
+        "costs too much",
+    ),
+    "length": ({"type": "string", "minLength": 65436, "maxLength": 65536}, "`minLength` is 65436"),
+    "optional properties": (
+        {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(510)}},
+        "`properties` has 510 optional properties",
+    ),
+    "patterns of names": (
+        {"type": "object", "patternProperties": {f"^a{i}b$": {"type": "string"} for i in range(500)}},
+        "`patternProperties` has 500 patterns",
+    ),
+    "no branch that can be kept": (
+        exactly({"price": {"anyOf": [{"type": "string", "pattern": "^(?!a)b"}]}}),
+        "`properties.price.anyOf[0].pattern` is not understood: look-around",
+    ),
+    "names": (exactly({"tags": {"propertyNames": {"pattern": "^a"}}}), "`properties.tags.propertyNames`"),
 }
 
 

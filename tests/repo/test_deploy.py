@@ -33,6 +33,29 @@ def test_a_container_has_as_few_rights_as_it_needs(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
+def test_the_hot_path_which_has_no_keys_is_not_published() -> None:
+    targets = [port.rsplit(":", 1)[1] for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert sorted(targets) == ["8080", "9464", "9465"]
+    added = yaml.safe_load((DEPLOY / "compose.grpc.yaml").read_text())["services"]["hotpath"]["ports"]
+    assert added == ["127.0.0.1:${GRPC_PORT:-50051}:50051"]
+
+
+@SERVICES
+def test_no_single_file_is_mounted(name: str) -> None:
+    """A mount of a file keeps the file that it was, when an editor puts a new one in its place."""
+    for volume in COMPOSE["services"][name].get("volumes", []):
+        source = volume.split(":")[0]
+        assert not source.startswith(".") or (DEPLOY / source).is_dir()
+
+
+def test_the_gateways_image_can_trust_and_says_what_it_is() -> None:
+    text = (DEPLOY / "gateway.Dockerfile").read_text()
+    assert "/etc/ssl/certs/ca-certificates.crt" in text.split("FROM scratch")[1]
+    assert {"VERSION", "REVISION"} == set(COMPOSE["services"]["gateway"]["build"]["args"])
+    for name in ("version", "revision"):
+        assert f"-X $telemetry.{name}=${name.upper()}" in text
+
+
 @SERVICES
 def test_whatever_serves_has_a_health_check_of_its_own(name: str) -> None:
     service = COMPOSE["services"][name]

@@ -79,7 +79,8 @@ def tell(stack: Stack) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     table.add_row("API", f"{stack.url}/v1")
-    table.add_row("gRPC", stack.grpc)
+    if stack.grpc:
+        table.add_row("gRPC", stack.grpc)
     table.add_row("metrics", f"{stack.metrics_url}  {stack.hotpath_metrics_url}")
     for tenant, key in stack.keys.items():
         table.add_row(f"key of {tenant}", key)

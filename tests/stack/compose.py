@@ -9,6 +9,7 @@ from stack.keys import demo_keys
 from stack.waiting import StackError
 
 COMPOSE_FILE = ROOT / "deploy/compose.yaml"
+GRPC_FILE = ROOT / "deploy/compose.grpc.yaml"
 # Listeners inside the containers; which ports of this machine lead there is for the engine to say.
 LISTENERS = {
     "http": ("gateway", 8080),
@@ -18,15 +19,36 @@ LISTENERS = {
 }
 
 
+def source_version() -> dict[str, str]:
+    """What the images are built from, as variables of compose.yaml; nothing where this is no clone."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {
+            "IMAGE_VERSION": git("describe", "--always", "--dirty", "--tags"),
+            "IMAGE_REVISION": git("rev-parse", "HEAD"),
+        }
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return {}
+
+
 class ComposeStack:
     """A compose project. As a context manager it is up inside, and leaves nothing behind."""
 
-    def __init__(self, project: str | None = None, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, project: str | None = None, env: dict[str, str] | None = None, *, publish_grpc: bool = False
+    ) -> None:
         """`project` None means the one of compose.yaml. `env` holds variables of compose.yaml, as in PORT."""
+        self._publishes_grpc = publish_grpc
         self._command = ["docker", "compose", "--file", str(COMPOSE_FILE)]
+        if publish_grpc:
+            self._command += ["--file", str(GRPC_FILE)]
         if project:
             self._command += ["--project-name", project]
-        self._env = {**os.environ, **(env or {})}
+        self._env = {**source_version(), **os.environ, **(env or {})}
         self._saved_keys = RUN_FOLDER / (project or "compose") / "demo-keys.json"
         self.keys: dict[str, str] = {}
 
@@ -68,10 +90,14 @@ class ComposeStack:
         return self.output("port", service, str(port)).strip()
 
     def describe(self) -> Stack:
-        at = {listener: self.address(service, port) for listener, (service, port) in LISTENERS.items()}
+        at = {
+            listener: self.address(service, port)
+            for listener, (service, port) in LISTENERS.items()
+            if listener != "grpc" or self._publishes_grpc
+        }
         return Stack(
             url=f"http://{at['http']}",
-            grpc=at["grpc"],
+            grpc=at.get("grpc", ""),
             metrics_url=f"http://{at['gateway_metrics']}/metrics",
             hotpath_metrics_url=f"http://{at['hotpath_metrics']}/metrics",
             keys=self.keys,

@@ -18,7 +18,7 @@ class Stack:
     """A running stack as seen from outside."""
 
     url: str  # of the gateway's API, without a path
-    grpc: str  # host:port of the hot path
+    grpc: str  # host:port of the hot path; empty where it is not published
     metrics_url: str  # of the gateway
     hotpath_metrics_url: str
     keys: dict[str, str]  # tenant → API key

@@ -20,7 +20,7 @@ from stack.waiting import StackError, Stopped, wait_until
 GATEWAY = ROOT / "go-gateway/bin/gateway"
 HOTPATH = ROOT / "rust-hotpath/target/release/hotpath"
 MODELS = ROOT / "models"
-TENANTS = ROOT / "deploy/tenants.yaml"
+TENANTS = ROOT / "deploy/tenants/tenants.yaml"
 
 # From start to ready: the bundle's hashes and golden cases are checked first. Seconds; more on a busy machine.
 READY_LIMIT_S = 90

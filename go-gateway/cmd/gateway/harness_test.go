@@ -145,6 +145,17 @@ func get(address, path string) int {
 	return status(request)
 }
 
+// getText returns the body of a reply; empty if there was none.
+func getText(address, path string) string {
+	reply, err := http.Get("http://" + address + path)
+	if err != nil {
+		return ""
+	}
+	defer reply.Body.Close()
+	text, _ := io.ReadAll(reply.Body)
+	return string(text)
+}
+
 func status(request *http.Request) int {
 	reply, err := http.DefaultClient.Do(request)
 	if err != nil {

@@ -63,12 +63,19 @@ func revokeKey(_ context.Context, t terminal, arguments []string) error {
 	if len(arguments) == 0 || arguments[0] == "" || arguments[0][0] == '-' {
 		return usageError{errors.New("usage: gateway keys revoke ID [FLAGS]")}
 	}
-	settings, err := t.parse(newFlags("keys revoke ID"), arguments[1:], keysFileSetting)
+	settings, err := t.parse(newFlags("keys revoke ID"), arguments[1:], keysFileSetting, tenantsFileSetting)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(settings.KeysFile); err != nil {
 		return err
 	}
-	return tenant.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0])
+	if err := tenant.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0]); err != nil {
+		return err
+	}
+	// The key is revoked all the same; but whoever looks after keys is the one to hear that the other file is broken.
+	if err := tenant.CheckTenants(settings.TenantsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(t.stderr, "gateway: warning: the key is revoked, but gateways keep the tenants and plans that they had: %v\n", err)
+	}
+	return nil
 }

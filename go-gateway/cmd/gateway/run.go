@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"triptych.dev/gateway/internal/config"
@@ -34,7 +35,7 @@ var commands = []command{
 	{"keys create", "make an API key for --tenant and print it, once", createKey},
 	{"keys list", "print id, tenant and dates of every key", listKeys},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
-	{"healthcheck", "exit 0 if the gateway at --http-address is ready", healthcheck},
+	{"healthcheck", "exit 0 if the gateway at --metrics-address is ready", healthcheck},
 	{"config-docs", "print the table of settings in Markdown", configDocs},
 }
 
@@ -58,11 +59,10 @@ func run(ctx context.Context, arguments []string, lookup config.LookupEnv, stdou
 }
 
 func dispatch(ctx context.Context, t terminal, arguments []string) error {
-	joined := strings.Join(arguments, " ") + " "
 	for _, one := range commands {
-		if strings.HasPrefix(joined, one.name+" ") {
-			words := strings.Count(one.name, " ") + 1
-			return one.run(ctx, t, arguments[words:])
+		words := strings.Split(one.name, " ")
+		if len(arguments) >= len(words) && slices.Equal(arguments[:len(words)], words) {
+			return one.run(ctx, t, arguments[len(words):])
 		}
 	}
 	var help strings.Builder
@@ -70,7 +70,7 @@ func dispatch(ctx context.Context, t terminal, arguments []string) error {
 	for _, one := range commands {
 		fmt.Fprintf(&help, "  %-12s %s\n", one.name, one.help)
 	}
-	switch strings.TrimSpace(joined) {
+	switch strings.Join(arguments, " ") {
 	case "-h", "-help", "--help", "help":
 		_, err := io.WriteString(t.stdout, help.String())
 		return err

@@ -83,6 +83,12 @@ func TestKeysCommands(t *testing.T) {
 	if status, _, stderr := execute(t, "keys", "revoke", id, "--keys-file", site.keys); status != exitOK {
 		t.Error(stderr)
 	}
+	if err := os.WriteFile(site.tenants, []byte("plans: ["), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := execute(t, append([]string{"keys", "revoke", id}, site.files()...)...); status != exitOK || !strings.Contains(stderr, "warning") || !strings.Contains(stderr, "tenants.yaml") {
+		t.Errorf("beside a broken tenants file: %d %q", status, stderr)
+	}
 	if listed := list(); !regexp.MustCompile(id + ` +acme +20\d\d-\S+ +20\d\d-\S+\n`).MatchString(listed) {
 		t.Errorf("after revoking, listed as %s", listed)
 	}
@@ -106,6 +112,9 @@ func TestKeysCommandsRefuse(t *testing.T) {
 		{[]string{"healthcheck", "extra"}, exitUsage, "extra"},
 		{[]string{"config-docs", "--x"}, exitUsage, "-x"},
 		{[]string{"serves"}, exitUsage, "usage"},
+		{[]string{"keys create"}, exitUsage, "usage"},
+		{[]string{"keys create", "--tenant", "acme"}, exitUsage, "usage"},
+		{[]string{"keys"}, exitUsage, "usage"},
 		{nil, exitUsage, "usage"},
 	} {
 		if status, stdout, stderr := execute(t, c.arguments...); status != c.status || !strings.Contains(stderr, c.says) || stdout != "" {

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"math"
 	"runtime"
 	"runtime/debug"
+	"syscall"
+
+	"triptych.dev/gateway/internal/config"
 )
 
 const (
@@ -10,16 +14,64 @@ const (
 	// all processors a request takes 0.1 ms longer and a quarter more CPU time than with a quarter of them.
 	processorsPerThread = 4
 	// The live heap is a few MB, so Go's usual 100 collects garbage every few hundred requests. Four times as seldom
-	// costs some tens of MB at most and saves an eighth of the CPU time.
+	// costs some tens of MB and saves an eighth of the CPU time. Large bodies are what the memory limit is for.
 	gcPercent = 400
+	// What a byte of a body becomes, at most, from when it arrives until it is collected: the body, its decoded text, the
+	// message for the hot path, and what the collector has not got round to.
+	memoryPerBodyByte = 5
+	// Everything else: connections, replies, and Go itself.
+	baseMemory = 256 << 20 // bytes
+	// The collector needs room to work in below the limit at which the system kills.
+	controlGroupShare = 0.9
+	// Files and connections that are not the API's: the operators', the hot paths', the files that are read again. So many, or a quarter where there are few.
+	reservedFiles = 512
+	reservedPart  = 4
 )
 
 // beModest leaves the processors to inference, unless Go's own variables say otherwise.
 func beModest(lookup func(string) (string, bool)) {
 	if _, chosen := lookup("GOMAXPROCS"); !chosen {
-		runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)/processorsPerThread))
+		// Only where it changes: otherwise Go follows a control group's limit by itself.
+		if allowed := runtime.GOMAXPROCS(0); threads(allowed, runtime.NumCPU()) != allowed {
+			runtime.GOMAXPROCS(threads(allowed, runtime.NumCPU()))
+		}
 	}
 	if _, chosen := lookup("GOGC"); !chosen {
 		debug.SetGCPercent(gcPercent)
 	}
+}
+
+// threads is a quarter of the processors; or all that a control group allows, where that is less than there are: then somebody has
+// shared them out already.
+func threads(allowed, processors int) int {
+	if allowed < processors {
+		return allowed
+	}
+	return max(1, processors/processorsPerThread)
+}
+
+// memoryLimit is for Go's collector: what the gateway needs at most by its own bounds, or most of what its control group
+// allows (0: no limit), if that is less.
+func memoryLimit(settings *config.Settings, controlGroup int64) int64 {
+	needed := int64(settings.MaxTotalBodyBytes)*memoryPerBodyByte + baseMemory
+	if controlGroup > 0 {
+		return min(needed, int64(float64(controlGroup)*controlGroupShare))
+	}
+	return needed
+}
+
+// connectionLimits are how many connections the API and the operators' listener may have at once, of files that the process may have
+// open. Operators have a limit of their own, so that probes and scrapes pass while the API is full.
+func connectionLimits(settings *config.Settings, files int) (api, operators int) {
+	reserved := min(reservedFiles, files/reservedPart)
+	return max(1, min(settings.MaxConnections, files-reserved)), max(1, reserved/4)
+}
+
+// openFiles is how many files the process may have open; Go has raised it as far as it may.
+func openFiles() int {
+	var files syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+		return math.MaxInt
+	}
+	return int(min(files.Cur, math.MaxInt))
 }

@@ -7,8 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"golang.org/x/net/netutil"
 
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
@@ -34,7 +38,11 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if *checkOnly {
 		return nil
 	}
-	logger.Info("starting", "settings", settings.Values())
+	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
+		debug.SetMemoryLimit(memoryLimit(settings, controlGroupMemory(os.DirFS("/"))))
+	}
+	connections, _ := connectionLimits(settings, openFiles())
+	logger.Info("starting", "settings", settings.Values(), "memory_limit", debug.SetMemoryLimit(-1), "connections", connections)
 	return startGateway(ctx, settings, directory, logger)
 }
 
@@ -48,6 +56,7 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 		CanaryInterval:    settings.CanaryInterval,
 		ReadyWindow:       settings.ReadyWindow,
 		Metrics:           metrics,
+		Logger:            logger,
 		Now:               time.Now,
 	})
 	if err != nil {
@@ -56,11 +65,14 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 	defer func() { err = errors.Join(err, hotpath.Close()) }()
 	gateway := server.New(server.Options{
 		Engine: hotpath, Directory: directory, Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Now: time.Now,
-		MaxBodyBytes: settings.MaxBodyBytes, MaxInflight: settings.MaxInflight,
+		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
 	})
 	metrics.ReportReady(gateway.Ready)
+	for source := range directory.Staleness(time.Now()) {
+		metrics.ReportStaleness(source, func() time.Duration { return directory.Staleness(time.Now())[source] })
+	}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	var watchers sync.WaitGroup
@@ -69,13 +81,14 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 	watchers.Go(func() { hotpath.Watch(watching) })
 	watchers.Go(func() { directory.Watch(watching) })
 
+	apiConnections, operatorsConnections := connectionLimits(settings, openFiles())
 	failures := make(chan error, 2) // one for each listener, so none blocks
-	operations, err := listen("metrics", settings.MetricsAddress, gateway.Operations(), settings, logger, failures)
+	operations, err := listen("metrics", settings.MetricsAddress, operatorsConnections, gateway.Operations(), settings, logger, failures)
 	if err != nil {
 		return err
 	}
 	defer operations.Close()
-	api, err := listen("http", settings.HTTPAddress, gateway.API(), settings, logger, failures)
+	api, err := listen("http", settings.HTTPAddress, apiConnections, gateway.API(), settings, logger, failures)
 	if err != nil {
 		return err
 	}
@@ -89,9 +102,9 @@ func startGateway(ctx context.Context, settings *config.Settings, directory *ten
 	}
 }
 
-// listen serves handler at address, in the background, until the returned server is closed.
+// listen serves handler at address on so many connections at once, in the background, until the returned server is closed.
 func listen(
-	name, address string, handler http.Handler, settings *config.Settings, logger *slog.Logger, failures chan<- error,
+	name, address string, connections int, handler http.Handler, settings *config.Settings, logger *slog.Logger, failures chan<- error,
 ) (*http.Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -112,7 +125,7 @@ func listen(
 		ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
 	go func() {
-		if err := served.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := served.Serve(netutil.LimitListener(listener, connections)); !errors.Is(err, http.ErrServerClosed) {
 			failures <- fmt.Errorf("%s listener: %w", name, err)
 		}
 	}()

@@ -30,19 +30,19 @@ func TestServeAnswersAndStops(t *testing.T) {
 	if got := embed(api, key); got != http.StatusOK {
 		t.Errorf("got %d", got)
 	}
-	if status, _, stderr := execute(t, "healthcheck", "--http-address", api); status != exitOK {
+	if status, _, stderr := execute(t, "healthcheck", "--metrics-address", operations); status != exitOK {
 		t.Errorf("healthcheck: %d %s", status, stderr)
 	}
 	site.hotpath.Stop()
 	eventually(t, "not ready", func() bool { return get(api, "/readyz") == http.StatusServiceUnavailable })
-	if status, _, stderr := execute(t, "healthcheck", "--http-address", api); status != exitFailed || !strings.Contains(stderr, "not ready") {
+	if status, _, stderr := execute(t, "healthcheck", "--metrics-address", operations); status != exitFailed || !strings.Contains(stderr, "not ready") {
 		t.Errorf("healthcheck: %d %s", status, stderr)
 	}
 	g.stop()
 	if status := g.exit(); status != exitOK {
 		t.Errorf("exit status %d:\n%s", status, g.log)
 	}
-	if status, _, _ := execute(t, "healthcheck", "--http-address", api); status != exitFailed {
+	if status, _, _ := execute(t, "healthcheck", "--metrics-address", operations); status != exitFailed {
 		t.Errorf("healthcheck of nothing: %d", status)
 	}
 	if strings.Contains(g.log.String(), key) {
@@ -57,6 +57,15 @@ func TestKeysChangeWithoutARestart(t *testing.T) {
 	api := address(t, g.log, "http")
 	second := site.createKey()
 	eventually(t, "the new key", func() bool { return embed(api, second) == http.StatusOK })
+	if err := os.WriteFile(site.tenants, []byte("plans: ["), 0o600); err != nil { // which keeps no key alive
+		t.Fatal(err)
+	}
+	operations := address(t, g.log, "metrics")
+	eventually(t, "the broken file in the metrics", func() bool {
+		text := getText(operations, "/metrics")
+		return strings.Contains(text, `gateway_source_stale_seconds{source="keys"} 0`) &&
+			strings.Contains(text, `gateway_source_stale_seconds{source="tenants"}`) && !strings.Contains(text, `gateway_source_stale_seconds{source="tenants"} 0`+"\n")
+	})
 	id := strings.Split(first, "_")[1]
 	if status, _, stderr := execute(t, "keys", "revoke", id, "--keys-file", site.keys); status != exitOK {
 		t.Fatal(stderr)
@@ -156,7 +165,12 @@ func TestDrainIsBounded(t *testing.T) {
 // process starts the gateway as a process of its own.
 func (s *site) process(extra ...string) (*exec.Cmd, *testkit.Log) {
 	s.Helper()
-	child := exec.Command(os.Args[0], s.serveArguments(extra...)...)
+	return s.start(os.Args[0], extra...)
+}
+
+func (s *site) start(program string, extra ...string) (*exec.Cmd, *testkit.Log) {
+	s.Helper()
+	child := exec.Command(program, s.serveArguments(extra...)...)
 	child.Env = append(os.Environ(), asGateway+"=1")
 	log := &testkit.Log{}
 	child.Stdout, child.Stderr = io.Discard, log

@@ -36,8 +36,12 @@ const (
 
 	// 2048 texts of 256 tokens are 2 to 3 MB; escapes can double that.
 	defaultMaxBodyBytes = 8 << 20
-	// With the default body limit the worst case is 8 GiB of bodies at once, the usual one a few MB.
+	// A dozen of the largest bodies of one tenant, or thousands of usual ones; the gateway then fits 1 GiB.
+	defaultMaxTotalBodyBytes = 128 << 20
+	// As many calls as the hot path takes at a time on one connection.
 	defaultMaxInflight = 1024
+	// Eight for each request in flight: most connections of SDKs are idle.
+	defaultMaxConnections = 8192
 	// Headers fit one or two packets.
 	defaultHeaderTimeout = 5 * time.Second
 	// 8 MiB at 5 Mbit/s.
@@ -73,13 +77,15 @@ type Settings struct {
 	StreamHeartbeat   time.Duration
 	ModerationModel   string
 
-	MaxBodyBytes   int
-	MaxInflight    int
-	HeaderTimeout  time.Duration
-	BodyTimeout    time.Duration
-	WriteTimeout   time.Duration
-	IdleTimeout    time.Duration
-	MaxHeaderBytes int
+	MaxBodyBytes      int
+	MaxTotalBodyBytes int
+	MaxInflight       int
+	MaxConnections    int
+	HeaderTimeout     time.Duration
+	BodyTimeout       time.Duration
+	WriteTimeout      time.Duration
+	IdleTimeout       time.Duration
+	MaxHeaderBytes    int
 
 	DrainDelay     time.Duration
 	DrainTimeout   time.Duration
@@ -97,7 +103,7 @@ func (s *Settings) settings() []setting {
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
 		addresses("hotpath-addresses", &s.HotpathAddresses, defaultHotpathAddress,
-			"The hot paths, separated by commas.", "With more than one, each request goes to the one with less to do of two, and those that are not ready are passed over."),
+			"The hot paths, separated by commas; each must be one process.", "They need not serve the same models: a request goes to the one with the least to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
 		path("keys-file", &s.KeysFile, defaultKeysFile,
 			"Where the hashes of API keys are.", "Read again when it changes. Without it the gateway does not start."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
@@ -112,8 +118,12 @@ func (s *Settings) settings() []setting {
 			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
 		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
 			"Largest request body.", "A larger one is answered with 413. Bodies are held in memory."),
+		number("max-total-body-bytes", &s.MaxTotalBodyBytes, defaultMaxTotalBodyBytes, 1<<20, 1<<40, "bytes",
+			"Bytes of the bodies of all requests at once, each with 16 KiB for the request itself.", "Beyond, and beyond a tenant's share (four times what is left), requests are answered with 503. Decoded, encoded and not yet collected, a byte takes up to five: that and 256 MiB is what Go's memory limit is set to, or nine tenths of the control group's if that is less, unless `GOMEMLIMIT` says otherwise. At least twice `max-body-bytes`."),
 		number("max-inflight-requests", &s.MaxInflight, defaultMaxInflight, 1, 1<<20, "requests",
-			"API requests that are served at once.", "More are answered with 503. Times `max-body-bytes`, it bounds the memory for bodies."),
+			"API requests that are served at once, those aside whose body is still to come.", "Beyond, and beyond a tenant's share (four times what is left), requests are answered with 503. An eighth is kept for tenants that have none."),
+		number("max-connections", &s.MaxConnections, defaultMaxConnections, 1, 1<<20, "connections",
+			"Open connections to the API.", "More wait unanswered until one ends. Lowered to what the process may open (`RLIMIT_NOFILE` less 512, or three quarters of it); a line at the start tells."),
 		duration("header-timeout", &s.HeaderTimeout, defaultHeaderTimeout, time.Millisecond, day,
 			"Time for a request's headers to arrive.", "Then the connection is closed."),
 		duration("body-timeout", &s.BodyTimeout, defaultBodyTimeout, time.Millisecond, day,
@@ -141,6 +151,9 @@ func (s *Settings) settings() []setting {
 func (s *Settings) check() error {
 	if s.ReadyWindow <= s.CanaryInterval {
 		return fmt.Errorf("ready-window (%v) must be longer than canary-interval (%v)", s.ReadyWindow, s.CanaryInterval)
+	}
+	if s.MaxTotalBodyBytes < 2*s.MaxBodyBytes {
+		return fmt.Errorf("max-total-body-bytes (%d) must be at least twice max-body-bytes (%d)", s.MaxTotalBodyBytes, s.MaxBodyBytes)
 	}
 	return nil
 }

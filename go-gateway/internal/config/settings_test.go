@@ -94,6 +94,7 @@ func TestRefusals(t *testing.T) {
 		{"extra"},
 		{"--ready-window", "5s", "--canary-interval", "5s"},
 		{"--http-address"},
+		{"--max-total-body-bytes", "16777215"}, // one less than two bodies
 	} {
 		if got, err := parse(nil, arguments...); err == nil {
 			t.Errorf("%q gave %+v", arguments, got)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -10,7 +11,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -27,15 +27,40 @@ const patience = 10 * time.Second
 
 func newEngine(t *testing.T, timeout time.Duration, now func() time.Time, addresses ...string) *Engine {
 	t.Helper()
+	e, _ := newLoggedEngine(t, timeout, now, addresses...)
+	return e
+}
+
+func newLoggedEngine(t *testing.T, timeout time.Duration, now func() time.Time, addresses ...string) (*Engine, *testkit.Log) {
+	t.Helper()
+	log := &testkit.Log{}
 	e, err := New(Options{
 		Addresses: addresses, Timeout: timeout, GenerationTimeout: timeout, CanaryInterval: 5 * time.Second, ReadyWindow: 15 * time.Second,
-		Metrics: telemetry.NewMetrics(), Now: now,
+		Metrics: telemetry.NewMetrics(), Logger: telemetry.NewLogger(log, slog.LevelDebug), Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() })
-	return e
+	return e, log
+}
+
+// check looks at all replicas once, and waits for the canaries.
+func (e *Engine) check(ctx context.Context) {
+	for _, r := range e.replicas {
+		r.look(ctx)
+		r.canaries.Wait()
+		r.report()
+	}
+}
+
+// modelStatuses are those of all replicas.
+func modelStatuses(e *Engine) (all []ModelStatus) {
+	_, replicas := e.Ready()
+	for _, replica := range replicas {
+		all = append(all, replica.Models...)
+	}
+	return all
 }
 
 func request() *inferencev1.EmbedRequest {
@@ -252,9 +277,11 @@ func TestAStoppingHotpathLosesNoRequest(t *testing.T) {
 
 func TestAHotpathThatIsNotReadyIsPassedOver(t *testing.T) {
 	ready, loading := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
-	ready.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
-	loading.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	model := testkit.Model()
+	model.State = inferencev1.ModelState_MODEL_STATE_LOADING
+	loading.SetModels(model)
 	e := newEngine(t, patience, time.Now, ready.Address, loading.Address)
+	e.check(t.Context())
 	for range 50 {
 		if _, err := e.Embed(t.Context(), request()); err != nil {
 			t.Fatal(err)
@@ -262,14 +289,5 @@ func TestAHotpathThatIsNotReadyIsPassedOver(t *testing.T) {
 	}
 	if calls := len(loading.Calls()); calls != 0 {
 		t.Errorf("%d of 50 calls went to the one that is not ready", calls)
-	}
-}
-
-func TestOneHotpathAloneAnswersForItself(t *testing.T) {
-	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
-	hotpath.Health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	e := newEngine(t, patience, time.Now, hotpath.Address)
-	if _, err := e.Embed(t.Context(), request()); err != nil {
-		t.Error(err)
 	}
 }

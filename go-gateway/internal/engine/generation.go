@@ -6,7 +6,8 @@ import (
 	"io"
 	"time"
 
-	"triptych.dev/gateway/internal/fault"
+	"google.golang.org/grpc"
+
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
@@ -22,54 +23,55 @@ type Generation struct {
 
 // Generate continues a prompt. What it is refused for is Result's error.
 func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequest) *Generation {
-	limited, cancel := context.WithTimeout(ctx, e.options.GenerationTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	// Not buffered: gRPC's window is, and beyond it the hot path feels a reader that stops.
 	g := &Generation{deltas: make(chan *inferencev1.GenerateDelta), cancel: cancel}
 	go func() {
 		defer close(g.deltas)
 		defer cancel()
-		start := time.Now()
-		err := e.receive(limited, request, g)
-		e.options.Metrics.HotpathSeconds.WithLabelValues("Generate").Observe(time.Since(start).Seconds())
-		if err != nil {
-			g.err = generationFault(ctx, err, e.options.GenerationTimeout)
-			e.readiness.failed(request.GetModel(), g.err)
+		failure := e.route(ctx, "Generate", request.GetModel(), e.options.GenerationTimeout, func(ctx context.Context, a *attempt) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			stream, err := a.replica.inference.Generate(ctx, request)
+			if err != nil {
+				return err
+			}
+			g.done, err = receive(stream, cancel, func(delta *inferencev1.GenerateDelta) {
+				a.answered = true
+				a.replica.readiness.succeeded(request.GetModel(), e.options.Now())
+				g.deltas <- delta // somebody reads: Close does, if nobody else
+			})
+			return err
+		})
+		if failure != nil {
+			g.err = failure
 		}
 	}()
 	return g
 }
 
-// receive hands deltas on until the stream ends.
-func (e *Engine) receive(ctx context.Context, request *inferencev1.GenerateRequest, g *Generation) error {
-	stream, err := e.inference.Generate(ctx, request)
-	if err != nil {
-		return err
-	}
+// receive hands deltas on until the stream ends, and returns the sum. cancel ends the stream.
+func receive(
+	stream grpc.ServerStreamingClient[inferencev1.GenerateResponse], cancel func(), give func(*inferencev1.GenerateDelta),
+) (done *inferencev1.GenerateDone, err error) {
 	for {
 		event, err := stream.Recv()
 		switch {
-		case err != nil && g.done != nil:
-			return nil // all was said, whatever ended it
+		case err != nil && done != nil:
+			return done, nil // all was said, whatever ended it
 		case errors.Is(err, io.EOF):
-			return errNoDone
+			return nil, errNoDone
 		case err != nil:
-			return err
-		case event.GetDone() != nil:
-			g.done = event.GetDone()
-			continue // to the stream's own end, so that it is not cancelled just before it
-		case event.GetDelta() == nil:
-			continue // an event of a later version
+			return nil, err
+		case event.GetDone() != nil && done == nil:
+			done = event.GetDone()
+			// On to the stream's own end, so that it is not cancelled just before it; but not for long.
+			defer time.AfterFunc(closingGrace, cancel).Stop()
+		case event.GetDelta() != nil && done == nil:
+			give(event.GetDelta())
+		default: // an event of a later version, or one that is too late
 		}
-		e.readiness.succeeded(request.GetModel(), e.options.Now())
-		g.deltas <- event.GetDelta() // somebody reads: Close does, if nobody else
 	}
-}
-
-func generationFault(ctx context.Context, err error, timeout time.Duration) *fault.Fault {
-	if errors.Is(err, errNoDone) {
-		return fault.InternalError(err)
-	}
-	return faultOf(ctx, err, timeout)
 }
 
 // Deltas is closed when the stream has ended.

@@ -140,7 +140,7 @@ func TestAModelOfEachTaskIsProvenByItsOwnWork(t *testing.T) {
 	hotpath.SetModels(testkit.Model(), testkit.ModerationModel(), testkit.ChatModel())
 	e := newEngine(t, patience, clock.now, hotpath.Address)
 	e.check(t.Context())
-	if _, statuses := e.Ready(); !ready(e) || len(statuses) != 3 || hotpath.Canaries() != 3 {
+	if statuses := modelStatuses(e); !ready(e) || len(statuses) != 3 || hotpath.Canaries() != 3 {
 		t.Errorf("after a check: %v, %d canaries", statuses, hotpath.Canaries())
 	}
 	unfit := testkit.RefusalWith(14, "MODEL_NOT_READY", "model", "inference fails", 0)
@@ -150,7 +150,7 @@ func TestAModelOfEachTaskIsProvenByItsOwnWork(t *testing.T) {
 	})
 	clock.advance(5 * time.Second)
 	e.check(t.Context())
-	for _, status := range func() []ModelStatus { _, statuses := e.Ready(); return statuses }() {
+	for _, status := range modelStatuses(e) {
 		if wanted := status.Name == testkit.ModelName; status.Proven != wanted {
 			t.Errorf("%s is proven: %v", status.Name, status.Proven)
 		}

@@ -3,196 +3,326 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc/connectivity"
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-// longestRefresh is how old the list of models may be.
+// longestRefresh is how old the list of models usually is at most.
 const longestRefresh = time.Second
-
-// canaryText is what the gateway embeds, continues or classifies when nobody else does.
-const canaryText = "ready?"
 
 var (
 	errNotListed      = errors.New("the hot path has not listed its models yet")
 	errConnectionLost = errors.New("the connection to the hot path was lost")
 )
 
-// readiness remembers which models the hot path has and when each of them last did its work.
+// readiness remembers which models one replica has and when each of them last did its work.
 type readiness struct {
 	mu        sync.Mutex
 	models    []*inferencev1.Model // as last listed; read-only once here
-	listError error                // why the last listing failed
+	listedAt  time.Time            // zero before the first list, and once the connection was lost
+	listError error                // why the last listing failed; nil if it did not
 	successes map[string]time.Time // last successful inference by model
+	failures  map[string]error     // why the last one was none, until the next success
+	canaries  map[string]bool      // models that are being tried
 }
 
-func newReadiness() readiness {
-	return readiness{listError: unavailable(errNotListed), successes: map[string]time.Time{}}
+func newReadiness() *readiness {
+	return &readiness{
+		listError: errNotListed, successes: map[string]time.Time{}, failures: map[string]error{}, canaries: map[string]bool{},
+	}
 }
 
-// ModelStatus is one model as the gateway sees it.
+// ModelStatus is one model of one replica as the gateway sees it.
 type ModelStatus struct {
 	Name  string
 	State inferencev1.ModelState
 	// Proven: an inference succeeded lately.
 	Proven bool
+	// Cause is why not, as far as it is known; for operators.
+	Cause string
 }
 
-// Watch keeps the list of models fresh and tries models that nobody uses, until ctx ends.
+// ReplicaStatus is one hot path as the gateway sees it.
+type ReplicaStatus struct {
+	Address   string
+	Connected bool
+	// Models as last listed; none once that is too long ago.
+	Models []ModelStatus
+	// ListAge is how long ago that was.
+	ListAge time.Duration
+	// ListError is why the last listing failed; nil if it did not.
+	ListError error
+}
+
+// Watch keeps the lists of models fresh and tries models that nobody uses, until ctx ends.
 func (e *Engine) Watch(ctx context.Context) {
-	connected := make(chan struct{}, 1)
-	var watcher sync.WaitGroup
-	defer watcher.Wait()
-	watcher.Go(func() { e.watchConnection(ctx, connected) })
-	ticker := time.NewTicker(min(longestRefresh, e.options.CanaryInterval))
-	defer ticker.Stop()
-	for {
-		e.check(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-connected:
-		case <-ticker.C:
-		}
+	var watchers sync.WaitGroup
+	for _, r := range e.replicas {
+		watchers.Go(func() { r.watch(ctx) })
 	}
+	watchers.Wait()
 }
 
-// watchConnection forgets everything when the last connection is lost: what answers next may be another process, be it
-// within the same second. A new connection is worth a check at once.
-func (e *Engine) watchConnection(ctx context.Context, connected chan<- struct{}) {
-	for {
-		state := e.connection.GetState()
-		if state == connectivity.Ready {
-			select {
-			case connected <- struct{}{}:
-			default: // a check is due already
+// Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are *fault.Fault.
+func (e *Engine) Models() ([]*inferencev1.Model, error) {
+	now := e.options.Now()
+	byName := map[string]*inferencev1.Model{}
+	listed := false
+	var cause error
+	for _, r := range e.replicas {
+		models, err := r.readiness.current(now, e.options.ReadyWindow)
+		if err != nil {
+			cause = errors.Join(cause, fmt.Errorf("%s: %w", r.address, err))
+			continue
+		}
+		listed = true
+		for _, model := range models {
+			if known := byName[model.GetName()]; known == nil || !isServed(known) {
+				byName[model.GetName()] = model
 			}
 		}
-		if !e.connection.WaitForStateChange(ctx, state) {
-			return
+	}
+	if !listed {
+		return nil, unavailable(cause)
+	}
+	models := make([]*inferencev1.Model, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		models = append(models, byName[name])
+	}
+	return models, nil
+}
+
+func isServed(model *inferencev1.Model) bool {
+	return model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
+}
+
+// Ready reports whether requests are likely to succeed, with what is known of each replica: at least one model serves, and each
+// that any replica serves or loads has served lately, somewhere. A model that failed does not take the others out of service,
+// nor a replica that is away those that have its models too.
+func (e *Engine) Ready() (bool, []ReplicaStatus) {
+	const failed, waits, works = 0, 1, 2
+	best := map[string]int{}
+	replicas := make([]ReplicaStatus, len(e.replicas))
+	for i, r := range e.replicas {
+		replicas[i] = r.status()
+		for _, model := range replicas[i].Models {
+			state := waits
+			switch {
+			case model.State == inferencev1.ModelState_MODEL_STATE_FAILED:
+				state = failed
+			case model.State == inferencev1.ModelState_MODEL_STATE_READY && model.Proven:
+				state = works
+			}
+			best[model.Name] = max(best[model.Name], state)
 		}
-		if state == connectivity.Ready {
-			e.readiness.listed(nil, unavailable(errConnectionLost))
+	}
+	ready := false
+	for _, state := range best {
+		if state == waits {
+			return false, replicas
 		}
+		ready = ready || state == works
+	}
+	return ready, replicas
+}
+
+func (r *replica) status() ReplicaStatus {
+	now := r.options.Now()
+	status := r.readiness.status(now, r.options.ReadyWindow)
+	status.Address, status.Connected = r.address, r.connected()
+	return status
+}
+
+// report logs what has changed since the last time.
+func (r *replica) report() {
+	status := r.status()
+	words := map[string]string{}
+	causes := map[string]string{}
+	for _, model := range status.Models {
+		words[model.Name], causes[model.Name] = model.word(), model.Cause
+	}
+	if len(status.Models) == 0 && status.ListError != nil { // of all that it had
+		for name := range r.reported {
+			words[name], causes[name] = "away", status.ListError.Error()
+		}
+	}
+	for name, before := range r.reported {
+		if _, still := words[name]; !still {
+			r.options.Logger.Info("a model is gone", "replica", r.address, "model", name, "before", before)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(words)) {
+		if words[name] == r.reported[name] {
+			continue
+		}
+		attributes := []any{"replica", r.address, "model", name, "state", words[name]}
+		switch words[name] {
+		case "ready", "starting":
+			r.options.Logger.Info("a model changed its state", attributes...)
+		default:
+			r.options.Logger.Warn("a model changed its state", append(attributes, "cause", causes[name])...)
+		}
+	}
+	r.reported = words
+}
+
+// word is the model's state in the log: as listed, but that one which is listed as ready has to prove it.
+func (m ModelStatus) word() string {
+	switch {
+	case m.State == inferencev1.ModelState_MODEL_STATE_FAILED:
+		return "failed"
+	case m.State != inferencev1.ModelState_MODEL_STATE_READY, !m.Proven && m.Cause == "":
+		return "starting"
+	case m.Proven:
+		return "ready"
+	default:
+		return "unproven"
 	}
 }
 
-// check lists the models once and tries those without a recent success.
-func (e *Engine) check(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, e.options.ReadyWindow)
-	defer cancel()
-	reply, err := invoke(ctx, e, "ListModels", e.models.ListModels, &inferencev1.ListModelsRequest{})
-	e.readiness.listed(reply.GetModels(), err)
-	var canaries sync.WaitGroup
-	for _, model := range e.readiness.idle(e.options.Now().Add(-e.options.CanaryInterval)) {
-		canaries.Go(func() { e.canary(ctx, model) })
-	}
-	canaries.Wait()
+// isCurrent reports whether the list is good. The caller holds the lock.
+func (r *readiness) isCurrent(now time.Time, window time.Duration) bool {
+	return !r.listedAt.IsZero() && now.Sub(r.listedAt) < window
 }
 
-// canary makes one tiny inference. Its success is noted as any other's; its failure shows as the lack of one.
-func (e *Engine) canary(ctx context.Context, model *inferencev1.Model) {
-	// No tenant has the empty name, so the canary has a turn of its own.
-	scheduling := &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
-	switch model.GetTask() {
-	case inferencev1.Task_TASK_EMBEDDING:
-		_, _ = e.Embed(ctx, &inferencev1.EmbedRequest{
-			Model:      model.GetName(),
-			Inputs:     []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: canaryText}}},
-			Scheduling: scheduling,
-		})
-	case inferencev1.Task_TASK_GENERATION:
-		generation := e.Generate(ctx, &inferencev1.GenerateRequest{
-			Model:      model.GetName(),
-			Prompt:     &inferencev1.GenerateRequest_Text{Text: canaryText},
-			MaxTokens:  1,
-			Scheduling: scheduling,
-		})
-		for range generation.Deltas() { // to its end
-		}
-		generation.Close()
-	case inferencev1.Task_TASK_CLASSIFICATION:
-		_, _ = e.Classify(ctx, &inferencev1.ClassifyRequest{
-			Model: model.GetName(), Texts: []string{canaryText}, Scheduling: scheduling,
-		})
-	}
-}
-
-// Models returns the models that the hot path serves, as of about a second ago. Errors are *fault.Fault.
-func (e *Engine) Models() ([]*inferencev1.Model, error) {
-	e.readiness.mu.Lock()
-	defer e.readiness.mu.Unlock()
-	return e.readiness.models, e.readiness.listError
-}
-
-// Ready reports whether requests are likely to succeed, with what is known of each model: at least one model serves, none
-// is still loading, and each that serves has done so lately. A model that failed does not take the others out of service.
-func (e *Engine) Ready() (bool, []ModelStatus) {
-	return e.readiness.status(e.options.Now().Add(-e.options.ReadyWindow))
-}
-
-func (r *readiness) status(since time.Time) (bool, []ModelStatus) {
+func (r *readiness) current(now time.Time, window time.Duration) ([]*inferencev1.Model, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	statuses := make([]ModelStatus, len(r.models))
-	serving, healthy := 0, r.listError == nil
-	for i, model := range r.models {
-		proven := r.successes[model.GetName()].After(since)
-		statuses[i] = ModelStatus{Name: model.GetName(), State: model.GetState(), Proven: proven}
-		switch model.GetState() {
-		case inferencev1.ModelState_MODEL_STATE_READY:
-			serving++
-			healthy = healthy && proven
-		case inferencev1.ModelState_MODEL_STATE_FAILED:
-		default:
-			healthy = false
-		}
+	if !r.isCurrent(now, window) {
+		return nil, r.listError
 	}
-	return healthy && serving > 0, statuses
+	return r.models, nil
 }
 
-// failed forgets a model's success when the hot path says that the model does not work.
-func (r *readiness) failed(model string, err error) {
-	if fault.Of(err).Reason != fault.ModelNotReady {
+func (r *readiness) status(now time.Time, window time.Duration) ReplicaStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := ReplicaStatus{ListError: r.listError}
+	if !r.isCurrent(now, window) {
+		return status
+	}
+	status.ListAge = now.Sub(r.listedAt)
+	for _, model := range r.models {
+		success := r.successes[model.GetName()]
+		one := ModelStatus{Name: model.GetName(), State: model.GetState(), Proven: success.After(now.Add(-window))}
+		switch failure := r.failures[model.GetName()]; {
+		case !isServed(model):
+			one.Cause = model.GetStatusMessage()
+		case one.Proven:
+		case failure != nil:
+			one.Cause = failure.Error()
+		case !success.IsZero():
+			one.Cause = fmt.Sprintf("no inference succeeded in %v", window)
+		}
+		status.Models = append(status.Models, one)
+	}
+	return status
+}
+
+// suitability ranks what is known of a model, connection aside.
+func (r *readiness) suitability(model string, since time.Time) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.models, func(one *inferencev1.Model) bool { return one.GetName() == model })
+	switch {
+	case r.listedAt.IsZero() && i >= 0: // by a process that is gone
+		return isLost
+	case r.listedAt.IsZero():
+		return mayServe
+	case i < 0:
+		return lacks
+	case !isServed(r.models[i]):
+		return doesNotServe
+	case r.successes[model].After(since):
+		return works
+	default:
+		return serves
+	}
+}
+
+// failed notes why a call failed. The model's success is forgotten when the hot path says that the model does not work.
+func (r *readiness) failed(model string, failure *fault.Fault) {
+	if failure.Reason != fault.ModelNotReady {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.successes, model)
+	r.failures[model] = failure
 }
 
 func (r *readiness) succeeded(model string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.successes[model] = now
+	delete(r.failures, model)
 }
 
-// listed takes a new list. After a failed listing every model has to prove itself again: the hot path may be another
-// process by then.
-func (r *readiness) listed(models []*inferencev1.Model, err error) {
+// listed takes a new list, and forgets models that are not in it.
+func (r *readiness) listed(models []*inferencev1.Model, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.models, r.listError = models, err
-	if err != nil {
-		clear(r.successes)
+	r.models, r.listedAt, r.listError = models, now, nil
+	gone := func(name string) bool {
+		return !slices.ContainsFunc(models, func(model *inferencev1.Model) bool { return model.GetName() == name })
 	}
+	maps.DeleteFunc(r.successes, func(name string, _ time.Time) bool { return gone(name) })
+	maps.DeleteFunc(r.failures, func(name string, _ error) bool { return gone(name) })
 }
 
-// idle returns the serving models without a success after a time.
-func (r *readiness) idle(since time.Time) []*inferencev1.Model {
+// notListed keeps the list, which grows old: one slow answer says nothing of the models.
+func (r *readiness) notListed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listError = err
+}
+
+// lost forgets what was proven, and keeps the names alone: the hot path may be another process when it is back.
+func (r *readiness) lost(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listedAt, r.listError = time.Time{}, err
+	clear(r.successes)
+	clear(r.failures)
+}
+
+// startCanaries returns the models to try now: those that serve, without a success after a time, that are not being tried.
+func (r *readiness) startCanaries(since time.Time) []*inferencev1.Model {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var idle []*inferencev1.Model
+	if r.listedAt.IsZero() {
+		return nil
+	}
 	for _, model := range r.models {
-		serves := model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
-		if serves && !r.successes[model.GetName()].After(since) {
+		name := model.GetName()
+		if isServed(model) && !r.canaries[name] && !r.successes[name].After(since) {
+			r.canaries[name] = true
 			idle = append(idle, model)
 		}
 	}
 	return idle
+}
+
+// canaryEnded notes how a canary went.
+func (r *readiness) canaryEnded(model string, failure error, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.canaries, model)
+	switch {
+	case failure == nil:
+		r.successes[model] = now
+		delete(r.failures, model)
+	case fault.Of(failure).Reason != fault.Cancelled: // nobody's fault: the gateway ends
+		r.failures[model] = failure
+		if fault.Of(failure).Reason == fault.ModelNotReady {
+			delete(r.successes, model)
+		}
+	}
 }

@@ -172,7 +172,7 @@ func TestReadyByModelStates(t *testing.T) {
 			hotpath.SetModels(c.models...)
 			e := newEngine(t, patience, clock.now, hotpath.Address)
 			e.check(t.Context())
-			if got, statuses := e.Ready(); got != c.want || len(statuses) != len(c.models) {
+			if got, statuses := ready(e), modelStatuses(e); got != c.want || len(statuses) != len(c.models) {
 				t.Errorf("ready %v, %+v", got, statuses)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -38,6 +39,9 @@ func faultOf(ctx context.Context, err error, timeout time.Duration) *fault.Fault
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: err}
 	}
+	if errors.Is(err, errNoDone) {
+		return fault.InternalError(err)
+	}
 	failed := status.Convert(err)
 	var info *errdetails.ErrorInfo
 	var retryAfter time.Duration
@@ -57,12 +61,23 @@ func faultOf(ctx context.Context, err error, timeout time.Duration) *fault.Fault
 	return faultOfInfo(info, failed.Message(), retryAfter, err)
 }
 
+// What tonic says of a request beyond its limit, and grpc-go of a message beyond one of its own. Neither has a code for it alone.
+const (
+	tonicTooLarge = "message length too large"
+	grpcTooLarge  = "message larger than max"
+)
+
 // faultOfCode judges a failure that the hot path did not describe: its process or the way to it is what failed.
 func faultOfCode(code codes.Code, cause error, timeout time.Duration) *fault.Fault {
 	switch code {
 	case codes.DeadlineExceeded:
 		return &fault.Fault{Reason: fault.DeadlineExceeded, Cause: cause,
 			Message: fmt.Sprintf("The request was not done within %v.", timeout)}
+	case codes.OutOfRange, codes.ResourceExhausted: // which mean other things too
+		if strings.Contains(cause.Error(), tonicTooLarge) || strings.Contains(cause.Error(), grpcTooLarge) {
+			return tooLarge(cause)
+		}
+		return fault.InternalError(cause)
 	case codes.Unavailable, codes.Canceled: // Canceled, but not by us: the other side is going down
 		return unavailable(cause)
 	default:
@@ -88,6 +103,13 @@ func faultOfInfo(info *errdetails.ErrorInfo, message string, retryAfter time.Dur
 	default: // a reason that the hot path has no business to give, or that this version does not know
 		return fault.InternalError(cause)
 	}
+}
+
+// tooLarge is about a message that is within the limit for bodies. Encoded, a request is hardly larger than its body, but the hot path's limit may be
+// lower; and a tokenizer may make more tokens than a text has bytes, if it takes single characters apart.
+func tooLarge(cause error) *fault.Fault {
+	return &fault.Fault{Reason: fault.BodyTooLarge, Cause: cause,
+		Message: "The request, or the answer to it, is larger than the inference service sends or takes at once. Send less at a time."}
 }
 
 func unavailable(cause error) *fault.Fault {

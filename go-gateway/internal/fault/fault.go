@@ -56,6 +56,8 @@ type Fault struct {
 	Message string
 	// Param is the request's field at fault, as in "input[1]"; empty where it is none.
 	Param string
+	// Quoted is how many bytes at Param's end are the client's own text, which is not for the log.
+	Quoted int
 	// RetryAfter is when repeating may help; 0 = not known.
 	RetryAfter time.Duration
 	// Cause is for the log alone; may be nil.
@@ -83,6 +85,11 @@ func Of(err error) *Fault {
 		return found
 	}
 	return InternalError(err)
+}
+
+// LogParam is Param for the log: as far as the names in it are ours.
+func (f *Fault) LogParam() string {
+	return strings.TrimSuffix(f.Param[:len(f.Param)-f.Quoted], ".")
 }
 
 // Error is for logs; it includes the cause.

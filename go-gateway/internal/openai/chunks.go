@@ -34,7 +34,7 @@ type Chunks struct {
 	held     []byte // the last choice's end, which waits for the timings
 }
 
-// NewChunks begins a stream. id is the request's.
+// NewChunks begins a stream. id is the reply's, without its prefix.
 func NewChunks(request *GenerationRequest, id string, created time.Time) (*Chunks, error) {
 	kind, prefix := "text_completion", completionID
 	if request.Chat {

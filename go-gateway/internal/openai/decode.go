@@ -54,7 +54,7 @@ func readFields(decoder *jsontext.Decoder, prefix string, fields map[string]read
 		name := prefix + key
 		read, known := fields[key]
 		if !known {
-			return unsupported(decoder, prefix+clip(key))
+			return quoting(clip(key), unsupported(decoder, prefix+clip(key)))
 		}
 		if decoder.PeekKind() == jsontext.KindNull {
 			return decoder.SkipValue()
@@ -87,6 +87,14 @@ func unsupported(_ *jsontext.Decoder, name string) error {
 		"The field %q is not supported here; nothing is ignored silently.", name)
 }
 
+// quoting marks the fault of a field whose name ends with the client's own text.
+func quoting(text string, err error) error {
+	if found, ok := errors.AsType[*fault.Fault](err); ok && strings.HasSuffix(found.Param, text) {
+		found.Quoted = len(text)
+	}
+	return err
+}
+
 // object reads an object of known fields.
 func object(fields map[string]readField) readField {
 	return func(decoder *jsontext.Decoder, name string) error {
@@ -98,14 +106,14 @@ func object(fields map[string]readField) readField {
 }
 
 // syntaxFault tells text that is not Unicode from text that is not JSON: the former is what a lenient reader accepts.
-func syntaxFault(body []byte, syntax *jsontext.SyntacticError) *fault.Fault {
-	param := paramOf(syntax.JSONPointer)
+func syntaxFault(body []byte, syntax *jsontext.SyntacticError) error {
+	param := paramOf(syntax.JSONPointer) // of any names
 	if errors.Is(syntax, jsontext.ErrDuplicateName) {
-		return fault.InField(fault.InvalidJSON, param, "The body names the field %q twice.", param)
+		return quoting(param, fault.InField(fault.InvalidJSON, param, "The body names the field %q twice.", param))
 	}
 	if jsontext.Value(body).IsValid(jsontext.AllowInvalidUTF8(true)) {
-		return fault.InField(fault.InvalidUTF8, param,
-			"The text at byte %d of the body is not valid UTF-8, or is half of a surrogate pair.", syntax.ByteOffset)
+		return quoting(param, fault.InField(fault.InvalidUTF8, param,
+			"The text at byte %d of the body is not valid UTF-8, or is half of a surrogate pair.", syntax.ByteOffset))
 	}
 	return fault.New(fault.InvalidJSON, "The body is not valid JSON: the error is at byte %d.", syntax.ByteOffset)
 }

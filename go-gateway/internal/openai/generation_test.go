@@ -394,3 +394,36 @@ func generateOf(request *GenerationRequest, err error) (proto.Message, error) {
 	}
 	return request.Generate, nil
 }
+
+// Thousands of messages are one request of a rate, and one processor decodes them.
+func TestManyMessagesAreCheapAndBounded(t *testing.T) {
+	const message = `{"role":"user","content":[{"type":"text","text":""}]}`
+	body := func(count int) []byte {
+		return []byte(`{"model":"m","messages":[` + message + strings.Repeat(","+message, count-1) + `]}`)
+	}
+	if _, err := DecodeChat(body(mostInputs)); err != nil {
+		t.Errorf("at the limit: %v", err)
+	}
+	if _, err := DecodeChat(body(mostInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
+		t.Errorf("one more: %v", err)
+	}
+	few, many := body(100), body(1100)
+	allocations := func(body []byte) float64 {
+		return testing.AllocsPerRun(10, func() {
+			if _, err := DecodeChat(body); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if each := (allocations(many) - allocations(few)) / 1000; each > 24 {
+		t.Errorf("%.1f allocations for each message", each)
+	}
+}
+
+func TestManyPartsAreBounded(t *testing.T) {
+	const part = `{"type":"text","text":""}`
+	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, mostInputs) + `]}]}`
+	if _, err := DecodeChat([]byte(body)); err == nil || fault.Of(err).Param != "messages[0].content" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -57,6 +57,6 @@ func labels(decoder *jsontext.Decoder, name string) error {
 	}
 	return readMembers(decoder, func(key string) error {
 		_, err := readKind(decoder, jsontext.KindString, name+"."+clip(key), "a string")
-		return err
+		return quoting(clip(key), err)
 	})
 }

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"math"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,60 +25,74 @@ var roles = map[string]inferencev1.Role{
 
 func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 	m.present = true
-	return readList(decoder, name, "a list of messages", math.MaxInt, func(i int) error {
-		message, err := readMessage(decoder, element(name, i))
+	one := newMessageReader()
+	return readList(decoder, name, "a list of messages", mostInputs, func(i int) error {
+		message, err := one.read(decoder, element(name, i))
 		m.list = append(m.list, message)
 		return err
 	})
 }
 
-func readMessage(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
-	var role, content *string
-	parsed := false
-	err := object(map[string]readField{
-		"role": text(&role),
+// messageReader reads messages, one after the other: its table is made once, since there may be thousands of them.
+type messageReader struct {
+	fields        readField
+	role, content *string
+	parsed        bool
+}
+
+func newMessageReader() *messageReader {
+	m := &messageReader{}
+	parts := newPartReader()
+	m.fields = object(map[string]readField{
+		"role": text(&m.role),
 		"content": func(decoder *jsontext.Decoder, name string) error {
-			said, err := readContent(decoder, name)
-			content = &said
+			said, err := readContent(decoder, name, parts)
+			m.content = &said
 			return err
 		},
 		// OpenAI's SDK adds it to a reply when it parses one, and sends it back: content says the same.
 		"parsed": func(decoder *jsontext.Decoder, _ string) error {
-			parsed = true
+			m.parsed = true
 			return decoder.SkipValue()
 		},
 		// A reply that is sent back has these, as null or empty.
 		"refusal": unsupported, "audio": unsupported, "function_call": unsupported,
 		"annotations": only("Messages are text alone here.", "[]"), "tool_calls": only(noTools, "[]"),
-	})(decoder, name)
+	})
+	return m
+}
+
+func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
+	m.role, m.content, m.parsed = nil, nil, false
+	err := m.fields(decoder, name)
 	switch {
 	case err != nil:
 		return nil, err
-	case role == nil:
+	case m.role == nil:
 		return nil, missing(name + ".role")
-	case content == nil:
+	case m.content == nil:
 		return nil, missing(name + ".content")
 	}
-	who, known := roles[*role]
+	who, known := roles[*m.role]
 	if !known {
 		return nil, fault.InField(fault.InvalidValue, name+".role",
-			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*role))
+			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*m.role))
 	}
-	if parsed && who != inferencev1.Role_ROLE_ASSISTANT {
+	if m.parsed && who != inferencev1.Role_ROLE_ASSISTANT {
 		return nil, unsupported(decoder, name+".parsed")
 	}
-	return &inferencev1.Message{Role: who, Content: *content}, nil
+	return &inferencev1.Message{Role: who, Content: *m.content}, nil
 }
 
 // readContent reads a text, or a list of text parts, which become lines of one text.
-func readContent(decoder *jsontext.Decoder, name string) (string, error) {
+func readContent(decoder *jsontext.Decoder, name string, part *partReader) (string, error) {
 	if decoder.PeekKind() == jsontext.KindString {
 		return readString(decoder, name, "a string")
 	}
 	var parts []string
-	err := readList(decoder, name, "a string or a list of text parts", math.MaxInt, func(i int) error {
-		part, err := readPart(decoder, element(name, i))
-		parts = append(parts, part)
+	err := readList(decoder, name, "a string or a list of text parts", mostInputs, func(i int) error {
+		said, err := part.read(decoder, element(name, i))
+		parts = append(parts, said)
 		return err
 	})
 	return joinParts(parts), err
@@ -87,28 +100,43 @@ func readContent(decoder *jsontext.Decoder, name string) (string, error) {
 
 func joinParts(parts []string) string { return strings.Join(parts, "\n") }
 
-// readPart reads one part of a content. Only text is taken; what else there is, is refused alike in whatever order its
+// partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in whatever order its
 // fields come.
-func readPart(decoder *jsontext.Decoder, name string) (string, error) {
-	var kind, said *string
-	onlyText := func(found string) error {
-		return fault.InField(fault.InvalidValue, name, "%s must have the type \"text\", not %q: only text is taken here.", name, clip(found))
+type partReader struct {
+	fields     readField
+	name       string
+	kind, said *string
+}
+
+func newPartReader() *partReader {
+	p := &partReader{}
+	other := func(_ *jsontext.Decoder, field string) error {
+		return p.onlyText(strings.TrimPrefix(field, p.name+"."))
 	}
-	other := func(_ *jsontext.Decoder, field string) error { return onlyText(strings.TrimPrefix(field, name+".")) }
-	err := object(map[string]readField{
-		"type": text(&kind), "text": text(&said),
+	p.fields = object(map[string]readField{
+		"type": text(&p.kind), "text": text(&p.said),
 		"image_url": other, "input_audio": other, "file": other, "refusal": other,
-	})(decoder, name)
+	})
+	return p
+}
+
+func (p *partReader) onlyText(found string) error {
+	return fault.InField(fault.InvalidValue, p.name, "%s must have the type \"text\", not %q: only text is taken here.", p.name, clip(found))
+}
+
+func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error) {
+	p.name, p.kind, p.said = name, nil, nil
+	err := p.fields(decoder, name)
 	switch {
 	case err != nil:
 		return "", err
-	case kind == nil:
+	case p.kind == nil:
 		return "", missing(name + ".type")
-	case *kind != "text":
-		return "", onlyText(*kind)
-	case said == nil:
+	case *p.kind != "text":
+		return "", p.onlyText(*p.kind)
+	case p.said == nil:
 		return "", missing(name + ".text")
 	default:
-		return *said, nil
+		return *p.said, nil
 	}
 }

@@ -63,6 +63,7 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		return in.readText(decoder, name)
 	}
 	var parts []string
+	one := newPartReader()
 	err := readList(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
 		if i == mostInputs {
 			return tooManyInputs(name)
@@ -73,7 +74,7 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		if len(in.texts) > 0 {
 			return wrongType(element(name, i), "a string, as the one before it", decoder.PeekKind())
 		}
-		part, err := readPart(decoder, element(name, i))
+		part, err := one.read(decoder, element(name, i))
 		parts = append(parts, part)
 		return err
 	})

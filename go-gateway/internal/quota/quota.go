@@ -61,6 +61,15 @@ func (q *Requests) Take(tenant string, limit Limit, now time.Time) Decision {
 	return Decision{Allowed: true, Remaining: int((capacity - used) / interval), Reset: used}
 }
 
+// Return gives one request back that was taken and could not be served.
+func (q *Requests) Return(tenant string, limit Limit) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if full, known := q.full[tenant]; known { // a bucket that was swept meanwhile is full
+		q.full[tenant] = full.Add(-time.Minute / time.Duration(limit.PerMinute))
+	}
+}
+
 // sweep forgets full buckets whenever their number has doubled, so that memory follows the number of active tenants.
 func (q *Requests) sweep(now time.Time) {
 	if len(q.full) < q.sweepAt {

@@ -67,6 +67,24 @@ func TestTakeAfterResetAllowsAWholeBurst(t *testing.T) {
 	}
 }
 
+func TestWhatIsReturnedWasNeverTaken(t *testing.T) {
+	q, untouched := NewRequests(), NewRequests()
+	takeAll(t, q, tiny, start)
+	for range tiny.Burst / 2 {
+		q.Return("tiny", tiny)
+	}
+	for range tiny.Burst / 2 {
+		untouched.Take("tiny", tiny, start)
+	}
+	if got, want := q.Take("tiny", tiny, start), untouched.Take("tiny", tiny, start); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	q.Return("nobody", tiny)
+	if got := q.Take("nobody", tiny, start); got.Remaining != 19 {
+		t.Errorf("a full bucket holds more than a burst: %+v", got)
+	}
+}
+
 func TestTenantsDoNotShareABucket(t *testing.T) {
 	q := NewRequests()
 	takeAll(t, q, tiny, start)

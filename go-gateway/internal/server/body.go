@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,14 +9,51 @@ import (
 	"os"
 	"time"
 
+	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/fault"
 )
 
-// usualBody is the most memory that a client gets for only saying that its body will be large.
-const usualBody = 64 << 10 // bytes
+const (
+	// usualBody is what a body of unknown length gets at first. It grows by doubling.
+	usualBody = 64 << 10 // bytes
+	// requestBytes is what a request takes beside its body: a goroutine, the buffers of its connection, headers.
+	requestBytes = 16 << 10
+	// guaranteedBytes of bodies each tenant gets: a small request or two.
+	guaranteedBytes = 64 << 10
+)
 
-// readBody returns the whole request body.
-func (s *Server) readBody(ex *exchange, r *http.Request) ([]byte, error) {
+// bodyBytes are what one request holds of the bytes for bodies.
+type bodyBytes struct {
+	pool   *admission.Pool
+	tenant string
+	amount int64
+}
+
+// take takes so many more; false if there is no room for them.
+func (b *bodyBytes) take(more int64) bool {
+	if !b.pool.Take(b.tenant, more) {
+		return false
+	}
+	b.amount += more
+	return true
+}
+
+func (b *bodyBytes) release() { b.pool.Return(b.tenant, b.amount) }
+
+// announcedBytes is what a request takes before its body is read.
+func (s *Server) announcedBytes(r *http.Request) int64 {
+	switch length := r.ContentLength; {
+	case length > int64(s.MaxBodyBytes): // will be refused
+		return requestBytes
+	case length < 0: // unknown
+		return requestBytes + usualBody
+	default:
+		return requestBytes + length
+	}
+}
+
+// readBody returns the whole request body. What was announced of it is held already.
+func (s *Server) readBody(ex *exchange, r *http.Request, held *bodyBytes) ([]byte, error) {
 	if err := checkBodyHeaders(r.Header); err != nil {
 		return nil, err
 	}
@@ -29,10 +65,13 @@ func (s *Server) readBody(ex *exchange, r *http.Request) ([]byte, error) {
 		return nil, fault.InternalError(fmt.Errorf("body deadline: %w", err))
 	}
 	// net/http lifts the deadline at the body's end, so it does not cut off the wait for the hot path.
-	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, bytes.MinRead), usualBody)+bytes.MinRead))
-	_, err := body.ReadFrom(http.MaxBytesReader(ex.writer, r.Body, int64(s.MaxBodyBytes)))
+	body, err := s.readAll(ex, r, held)
+	if _, refused := errors.AsType[*fault.Fault](err); refused {
+		return nil, err
+	}
+	ex.drained = true // as far as it will come
 	if err == nil {
-		return body.Bytes(), nil
+		return body, nil
 	}
 	ex.header().Set("Connection", "close") // the rest of the body may still come
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
@@ -46,6 +85,52 @@ func (s *Server) readBody(ex *exchange, r *http.Request) ([]byte, error) {
 	default:
 		return nil, fault.New(fault.InvalidJSON, "The body could not be read to its end: its transfer encoding is broken.")
 	}
+}
+
+// readAll reads a body into memory that is held: of the announced length, or growing as it comes.
+func (s *Server) readAll(ex *exchange, r *http.Request, held *bodyBytes) ([]byte, error) {
+	reader := http.MaxBytesReader(ex.writer, r.Body, int64(s.MaxBodyBytes))
+	if r.ContentLength >= 0 {
+		body := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(reader, body)
+		return body, err
+	}
+	body := make([]byte, 0, usualBody)
+	for {
+		n, err := reader.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if errors.Is(err, io.EOF) {
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(body) == cap(body) {
+			more := max(1, min(cap(body), s.MaxBodyBytes+1-cap(body)))
+			if !held.take(int64(more)) {
+				return nil, s.noBytes(ex)
+			}
+			body = append(make([]byte, 0, cap(body)+more), body...)
+		}
+	}
+}
+
+// drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and
+// reads afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such service.
+func (s *Server) drain(ex *exchange, r *http.Request) {
+	if ex.tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+		return
+	}
+	ex.drained = true
+	if s.drains.Take(ex.tenant, 1) {
+		defer s.drains.Return(ex.tenant, 1)
+		if http.NewResponseController(ex.writer).SetReadDeadline(time.Now().Add(s.BodyTimeout)) == nil {
+			if _, err := io.CopyN(io.Discard, r.Body, int64(s.MaxBodyBytes)+1); errors.Is(err, io.EOF) {
+				return
+			}
+		}
+	}
+	ex.header().Set("Connection", "close")
 }
 
 func (s *Server) bodyTooLarge(ex *exchange) error {

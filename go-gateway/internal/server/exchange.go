@@ -12,6 +12,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/openai"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/quota"
 )
 
 // handler serves one request: it replies through ex once, or returns an error and does not reply.
@@ -34,6 +35,9 @@ type exchange struct {
 	phases  []openai.Phase
 	status  int // of the reply; 0 while there is none
 	failure *fault.Fault
+
+	charged quota.Limit // what its tenant's rate was charged by; zero while it was not
+	drained bool        // no more of the body is worth reading
 }
 
 // route makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also when
@@ -54,6 +58,7 @@ func (s *Server) route(name string, serve handler) http.Handler {
 			err = errors.New("the handler gave neither a reply nor an error")
 		}
 		if err != nil {
+			s.drain(ex, r)
 			ex.fail(err)
 		}
 	})
@@ -184,8 +189,8 @@ func (ex *exchange) attributes(r *http.Request, elapsed time.Duration) []slog.At
 	for _, phase := range ex.phases {
 		attributes = append(attributes, slog.Float64(phase.Name+"_ms", milliseconds(phase.Took)))
 	}
-	if ex.failure != nil && ex.failure.Param != "" {
-		attributes = append(attributes, slog.String("param", ex.failure.Param))
+	if ex.failure != nil && ex.failure.LogParam() != "" {
+		attributes = append(attributes, slog.String("param", ex.failure.LogParam()))
 	}
 	if ex.failure != nil && ex.failure.Cause != nil && ex.status >= http.StatusInternalServerError {
 		attributes = append(attributes, slog.Any("cause", ex.failure.Cause))

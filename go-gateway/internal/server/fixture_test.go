@@ -59,12 +59,12 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
 	engineOptions := engine.Options{
 		Addresses: []string{g.hotpath.Address}, Timeout: patience, GenerationTimeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,
-		Metrics: metrics, Now: time.Now,
+		Metrics: metrics, Logger: logger, Now: time.Now,
 	}
 	options := Options{
 		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),
 		Now:          func() time.Time { return g.clock },
-		MaxBodyBytes: 8 << 20, MaxInflight: 64, BodyTimeout: patience, WriteTimeout: patience,
+		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
 		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
 	}
 	for _, alter := range changes {

@@ -12,12 +12,9 @@ import (
 )
 
 // generation serves POST /v1/chat/completions and POST /v1/completions, which differ in what they look like.
-func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) handler {
-	return func(ex *exchange, r *http.Request) error {
-		body, err := s.readBody(ex, r)
-		if err != nil {
-			return err
-		}
+func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) bodyHandler {
+	return func(ex *exchange, r *http.Request, body []byte) error {
+		start := time.Now()
 		request, err := decode(body)
 		if err != nil {
 			return err
@@ -26,7 +23,7 @@ func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest,
 		ctx := engine.Outgoing(r.Context(), ex.requestID, ex.traceparent)
 		running := s.Engine.Generate(ctx, request.Generate)
 		defer running.Close() // also when the client stops reading: nothing is generated for nobody
-		progress := &tally{ex: ex, model: request.Generate.GetModel()}
+		progress := &tally{ex: ex, model: request.Generate.GetModel(), start: start}
 		defer progress.note()
 		if request.Stream {
 			return s.stream(ex, request, running, progress)
@@ -48,7 +45,7 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 	if err != nil {
 		return request.InHTTPTerms(fault.Of(err))
 	}
-	body, err := reply.Render(done, ex.requestID, ex.start)
+	body, err := reply.Render(done, objectID(), ex.start)
 	if err != nil {
 		return fault.InternalError(err)
 	}
@@ -61,6 +58,7 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 type tally struct {
 	ex         *exchange
 	model      string
+	start      time.Time     // when the request was here
 	firstToken time.Duration // 0 while there is none
 	told       uint64        // tokens
 	finishes   []string
@@ -72,7 +70,7 @@ func (t *tally) add(delta *inferencev1.GenerateDelta) {
 	t.ex.model = t.model
 	t.told += uint64(len(delta.GetTokens()))
 	if t.firstToken == 0 && t.told > 0 {
-		t.firstToken = time.Since(t.ex.start)
+		t.firstToken = time.Since(t.start)
 		t.ex.phases = []openai.Phase{{Name: "first_token", Took: t.firstToken}}
 	}
 	if finish := delta.GetFinish(); finish != nil {

@@ -11,11 +11,7 @@ import (
 )
 
 // embeddings serves POST /v1/embeddings.
-func (s *Server) embeddings(ex *exchange, r *http.Request) error {
-	body, err := s.readBody(ex, r)
-	if err != nil {
-		return err
-	}
+func (s *Server) embeddings(ex *exchange, r *http.Request, body []byte) error {
 	request, err := openai.DecodeEmbeddings(body)
 	if err != nil {
 		return err
@@ -37,11 +33,7 @@ func (s *Server) embeddings(ex *exchange, r *http.Request) error {
 }
 
 // moderations serves POST /v1/moderations.
-func (s *Server) moderations(ex *exchange, r *http.Request) error {
-	body, err := s.readBody(ex, r)
-	if err != nil {
-		return err
-	}
+func (s *Server) moderations(ex *exchange, r *http.Request, body []byte) error {
 	request, err := openai.DecodeModeration(body, s.ModerationModel)
 	if err != nil {
 		return err
@@ -52,7 +44,7 @@ func (s *Server) moderations(ex *exchange, r *http.Request) error {
 	if err != nil {
 		return openai.InHTTPTerms(fault.Of(err), request.SingleInput)
 	}
-	reply, err := openai.RenderModeration(request, result, ex.requestID)
+	reply, err := openai.RenderModeration(request, result, objectID())
 	if err != nil {
 		return fault.InternalError(err)
 	}
@@ -73,11 +65,7 @@ func (ex *exchange) ran(model string, inputs int, tokenCounts []uint32, timings 
 }
 
 // tokenize serves POST /v1/tokenize.
-func (s *Server) tokenize(ex *exchange, r *http.Request) error {
-	body, err := s.readBody(ex, r)
-	if err != nil {
-		return err
-	}
+func (s *Server) tokenize(ex *exchange, r *http.Request, body []byte) error {
 	request, err := openai.DecodeTokenize(body, engine.MostBytesToTokenize)
 	if err != nil {
 		return err

@@ -3,13 +3,17 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -46,7 +50,7 @@ func TestHalfARequestNeverReachesTheHotpath(t *testing.T) {
 	for range 20 {
 		fmt.Fprintf(g.dial(), "%s%s", g.head(len(oneText)), oneText[:len(oneText)-1])
 	}
-	g.eventually("20 requests in flight", func() bool { return g.inflight.Load() == 20 })
+	g.eventually("20 bodies on their way", func() bool { return g.bodies.Used() >= 20*requestBytes })
 	g.stillServes()
 	if calls := len(g.hotpath.Calls()); calls != 1 {
 		t.Errorf("the hot path got %d calls", calls)
@@ -140,44 +144,43 @@ func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 	if line := g.accessLine("deaf"); line["reason"] != "CANCELLED" || line["status"] != 499.0 {
 		t.Errorf("logged as %v", line)
 	}
-	g.eventually("no request in flight", func() bool { return g.inflight.Load() == 0 })
-}
-
-func TestMoreThanMaxInflightAreRefused(t *testing.T) {
-	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight = 2 })
-	began, release := g.hotpath.Block()
-	replies := make(chan reply, 2)
-	for range 2 {
-		go func() { replies <- g.post("/v1/embeddings", oneText) }()
-		<-began
-	}
-	refused := g.post("/v1/embeddings", oneText)
-	if refused.status != 503 || refused.err.Code != "queue_full" || refused.header.Get("retry-after") == "" || !strings.Contains(refused.err.Message, "2 requests") {
-		t.Errorf("got %d %s", refused.status, refused.body)
-	}
-	if got := g.get("/livez"); got.status != http.StatusOK {
-		t.Errorf("livez: got %d", got.status)
-	}
-	close(release)
-	for range 2 {
-		if got := <-replies; got.status != http.StatusOK {
-			t.Errorf("got %d %s", got.status, got.body)
-		}
-	}
-	g.stillServes()
+	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
 }
 
 func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 	g := startGateway(t)
 	status := func() int { return g.get("/readyz").status }
 	g.eventually("ready", func() bool { return status() == http.StatusOK })
-	if got := g.get("/readyz"); string(got.body) != `{"ready":true,"draining":false,"models":[{"id":"all-minilm-l6-v2","state":"ready","proven":true}]}` {
-		t.Errorf("got %s", got.body)
+	if got := g.get("/readyz"); string(got.body) != `{"ready":true}` {
+		t.Errorf("anybody is told %s", got.body)
+	}
+	operations := startHandler(t, g.Operations())
+	inFull := func() (status int, told readiness) {
+		sent, err := http.Get(operations + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := g.read(sent)
+		if err := json.Unmarshal(got.body, &told); err != nil {
+			t.Fatal(err)
+		}
+		return got.status, told
+	}
+	model := modelReadiness{ID: testkit.ModelName, State: "ready", Proven: true}
+	if status, told := inFull(); status != http.StatusOK || !told.Ready || told.Draining || len(told.Replicas) != 1 || told.Replicas[0].Address != g.hotpath.Address ||
+		!told.Replicas[0].Connected || !slices.Equal(told.Replicas[0].Models, []modelReadiness{model}) {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	g.hotpath.Stop()
 	g.eventually("not ready", func() bool { return status() == http.StatusServiceUnavailable })
 	if got := g.get("/livez"); got.status != http.StatusOK {
 		t.Errorf("livez: got %d", got.status)
+	}
+	if got := g.get("/readyz"); string(got.body) != `{"ready":false}` {
+		t.Errorf("anybody is told %s", got.body)
+	}
+	if status, told := inFull(); status != http.StatusServiceUnavailable || told.Replicas[0].ListError == "" {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	testkit.StartHotpath(t, g.hotpath.Address)
 	g.eventually("ready again", func() bool { return status() == http.StatusOK })
@@ -185,14 +188,49 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 		t.Error("gateway_ready is not 1")
 	}
 	g.Drain()
-	if got := g.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(string(got.body), `"draining":true`) {
-		t.Errorf("got %d %s", got.status, got.body)
+	if got := status(); got != http.StatusServiceUnavailable {
+		t.Errorf("draining: got %d", got)
+	}
+	if status, told := inFull(); status != http.StatusServiceUnavailable || !told.Draining {
+		t.Errorf("operators are told %d %+v", status, told)
 	}
 	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK || !got.closes {
 		t.Errorf("while draining: got %d, closes %v", got.status, got.closes)
 	}
 	if !strings.Contains(g.scrape(), "gateway_ready 0") {
 		t.Error("gateway_ready is not 0")
+	}
+}
+
+func TestReadyzStaysAtFullLoad(t *testing.T) {
+	const slots = 2
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0", grpc.MaxConcurrentStreams(slots))
+	hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g := startGateway(t, func(o *engine.Options, _ *Options) {
+		o.Addresses, o.CanaryInterval, o.ReadyWindow = []string{hotpath.Address}, 20*time.Millisecond, 500*time.Millisecond
+	})
+	g.eventually("ready", g.Ready)
+	hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if testkit.IsCanary(request) {
+			return testkit.Generate(request, stream)
+		}
+		if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a"}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	})
+	for range slots {
+		_, events := g.stream("/v1/chat/completions", streamed(oneChat))
+		events.next()
+	}
+	for until := time.Now().Add(time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) { // two windows
+		if got := g.get("/readyz"); got.status != http.StatusOK {
+			t.Fatalf("got %d %s\n%s", got.status, got.body, g.log)
+		}
+	}
+	if got := g.get("/v1/models"); got.status != http.StatusOK {
+		t.Errorf("models: got %d %s", got.status, got.body)
 	}
 }
 
@@ -205,6 +243,25 @@ func TestLogsTellEverythingButInputsAndKeys(t *testing.T) {
 	g.post("/v1/tokenize", `{"model":"all-minilm-l6-v2","input":"`+words+`"}`, "X-Request-Id", "tokens")
 	g.do("POST", "/v1/embeddings", oneText, "Authorization", "Bearer trip_"+words, "X-Request-Id", "stranger")
 	g.get("/" + words)
+	for param, body := range map[string]string{
+		"unknown field":            `{"` + words + `":1}`,
+		"unknown field of a field": `{"stream_options":{"` + words + `":1}}`,
+		"stop":                     `{"stop":["a",1]}`,
+		"metadata":                 `{"metadata":{"` + words + `":1}}`,
+		"logit_bias":               `{"logit_bias":{"` + words + `":1}}`,
+		"twice":                    `{"metadata":{"` + words + `":"a","` + words + `":"a"}}`,
+		"no Unicode":               `{"metadata":{"` + words + `":"` + "\xff" + `"}}`,
+		"type":                     `{"` + g.keys["acme"] + `":1}`,
+	} {
+		if got := g.post("/v1/chat/completions", body, "X-Request-Id", strings.ReplaceAll(param, " ", "-")); got.status != 400 || got.err.Param == nil {
+			t.Errorf("%s: got %d %s", param, got.status, got.body)
+		}
+	}
+	for id, want := range map[string]any{"unknown-field": nil, "unknown-field-of-a-field": "stream_options", "stop": "stop[1]", "metadata": "metadata", "logit_bias": "logit_bias"} {
+		if line := g.accessLine(id); line["param"] != want {
+			t.Errorf("%s is logged with the param %v", id, line["param"])
+		}
+	}
 	line := g.accessLine("good")
 	for name, want := range map[string]any{
 		"message": "request", "level": "INFO", "tenant": "acme", "route": "/v1/embeddings", "method": "POST", "status": 200.0, "reason": "OK",
@@ -237,18 +294,15 @@ func TestMetricsCountRequests(t *testing.T) {
 	g.post("/v1/embeddings", `{`)
 	g.get("/v1/models/none")
 	g.get("/nowhere")
-	text := g.scrape()
 	for _, line := range []string{
 		`gateway_requests_total{reason="OK",route="/v1/embeddings",status="200"} 1`,
 		`gateway_requests_total{reason="INVALID_JSON",route="/v1/embeddings",status="400"} 1`,
 		`gateway_requests_total{reason="ROUTE_NOT_FOUND",route="unknown",status="404"} 1`,
 		`gateway_request_seconds_count{route="/v1/models/{id}"} 1`,
 		`gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 3`,
-		`gateway_hotpath_seconds_count{method="ListModels"}`,
+		`gateway_hotpath_seconds_count{method="ListModels",outcome="OK"}`,
 	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("%s is missing from:\n%s", line, text)
-		}
+		g.eventually(line+" in the metrics", func() bool { return strings.Contains(g.scrape(), line) })
 	}
 }
 

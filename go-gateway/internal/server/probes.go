@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -15,16 +16,26 @@ const (
 	readyzRoute = "/readyz"
 )
 
+// readiness is what operators are told; the API's clients get the first field alone.
 type readiness struct {
-	Ready    bool             `json:"ready"`
-	Draining bool             `json:"draining"`
-	Models   []modelReadiness `json:"models"`
+	Ready    bool               `json:"ready"`
+	Draining bool               `json:"draining"`
+	Replicas []replicaReadiness `json:"replicas"`
+}
+
+type replicaReadiness struct {
+	Address        string           `json:"address"`
+	Connected      bool             `json:"connected"`
+	ListAgeSeconds float64          `json:"list_age_seconds"`
+	ListError      string           `json:"list_error,omitzero"`
+	Models         []modelReadiness `json:"models"`
 }
 
 type modelReadiness struct {
 	ID     string `json:"id"`
 	State  string `json:"state"`
 	Proven bool   `json:"proven"` // an inference succeeded lately
+	Cause  string `json:"cause,omitzero"`
 }
 
 // livez serves GET /livez: the process answers.
@@ -33,23 +44,43 @@ func (s *Server) livez(ex *exchange, _ *http.Request) error {
 	return nil
 }
 
-// readyz serves GET /readyz: requests are likely to succeed, since real ones did lately.
+// readyz serves GET /readyz to anybody: requests are likely to succeed, since real ones did lately.
 func (s *Server) readyz(ex *exchange, _ *http.Request) error {
+	ready := s.Ready()
+	ex.reply(readyStatus(ready), fmt.Appendf(nil, `{"ready":%t}`, ready))
+	return nil
+}
+
+// readyzInFull serves GET /readyz to operators, with the reason.
+func (s *Server) readyzInFull(ex *exchange, _ *http.Request) error {
 	ready, statuses := s.Engine.Ready()
-	body := readiness{Draining: s.draining.Load(), Models: make([]modelReadiness, len(statuses))}
+	body := readiness{Draining: s.draining.Load(), Replicas: make([]replicaReadiness, len(statuses))}
 	body.Ready = ready && !body.Draining
 	for i, status := range statuses {
-		state := strings.ToLower(strings.TrimPrefix(status.State.String(), "MODEL_STATE_"))
-		body.Models[i] = modelReadiness{ID: status.Name, State: state, Proven: status.Proven}
+		replica := replicaReadiness{
+			Address: status.Address, Connected: status.Connected, ListAgeSeconds: status.ListAge.Seconds(),
+			Models: make([]modelReadiness, len(status.Models)),
+		}
+		if status.ListError != nil {
+			replica.ListError = status.ListError.Error()
+		}
+		for j, model := range status.Models {
+			state := strings.ToLower(strings.TrimPrefix(model.State.String(), "MODEL_STATE_"))
+			replica.Models[j] = modelReadiness{ID: model.Name, State: state, Proven: model.Proven, Cause: model.Cause}
+		}
+		body.Replicas[i] = replica
 	}
 	reply, err := json.Marshal(body)
 	if err != nil {
 		return fault.InternalError(err)
 	}
-	status := http.StatusOK
-	if !body.Ready {
-		status = http.StatusServiceUnavailable
-	}
-	ex.reply(status, reply)
+	ex.reply(readyStatus(body.Ready), reply)
 	return nil
+}
+
+func readyStatus(ready bool) int {
+	if ready {
+		return http.StatusOK
+	}
+	return http.StatusServiceUnavailable
 }

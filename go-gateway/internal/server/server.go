@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/openai"
@@ -32,8 +34,10 @@ type Options struct {
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int
-	// MaxInflight is how many API requests are served at once.
+	// MaxInflight is how many API requests are served at once, those aside whose body is still to come.
 	MaxInflight int
+	// MaxBodiesBytes is how many bytes of request bodies there are at once.
+	MaxBodiesBytes int
 	// BodyTimeout is the time for a body to arrive.
 	BodyTimeout time.Duration
 	// WriteTimeout is the time for a client to take its reply, or one event of a stream.
@@ -48,13 +52,20 @@ type Options struct {
 type Server struct {
 	Options
 	draining atomic.Bool
-	inflight atomic.Int64 // API requests that are being served
+	places   *admission.Pool // of API requests that are being served
+	bodies   *admission.Pool // bytes of request bodies
+	drains   *admission.Pool // of refused bodies that are read to their end
 	buffers  bufferPool
 }
 
 // New returns a Server that is ready as soon as the engine is.
 func New(options Options) *Server {
-	return &Server{Options: options}
+	return &Server{
+		Options: options,
+		places:  admission.NewPool(int64(options.MaxInflight), onePlace),
+		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
+		drains:  admission.NewPool(mostDrains, onePlace),
+	}
 }
 
 // Drain makes /readyz say no and asks clients to close their connections; requests are still served.
@@ -69,28 +80,25 @@ func (s *Server) Ready() bool {
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	router := s.newRouter()
-	router.add(http.MethodPost, "/v1/embeddings", s.admitted(s.embeddings))
-	router.add(http.MethodPost, "/v1/chat/completions", s.admitted(s.generation(openai.DecodeChat)))
-	router.add(http.MethodPost, "/v1/completions", s.admitted(s.generation(openai.DecodeCompletion)))
-	router.add(http.MethodPost, "/v1/moderations", s.admitted(s.moderations))
-	router.add(http.MethodPost, "/v1/tokenize", s.admitted(s.tokenize))
+	router.add(http.MethodPost, "/v1/embeddings", s.admittedBody(s.embeddings))
+	router.add(http.MethodPost, "/v1/chat/completions", s.admittedBody(s.generation(openai.DecodeChat)))
+	router.add(http.MethodPost, "/v1/completions", s.admittedBody(s.generation(openai.DecodeCompletion)))
+	router.add(http.MethodPost, "/v1/moderations", s.admittedBody(s.moderations))
+	router.add(http.MethodPost, "/v1/tokenize", s.admittedBody(s.tokenize))
 	router.add(http.MethodGet, "/v1/models", s.admitted(s.listModels))
 	router.add(http.MethodGet, "/v1/models/{id}", s.admitted(s.getModel))
-	s.addProbes(router)
+	router.add(http.MethodGet, livezRoute, s.livez)
+	router.add(http.MethodGet, readyzRoute, s.readyz)
 	return router
 }
 
 // Operations is the handler of the listener for operators.
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter()
-	s.addProbes(router)
+	router.add(http.MethodGet, livezRoute, s.livez)
+	router.add(http.MethodGet, readyzRoute, s.readyzInFull)
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router
-}
-
-func (s *Server) addProbes(router *router) {
-	router.add(http.MethodGet, livezRoute, s.livez)
-	router.add(http.MethodGet, readyzRoute, s.readyz)
 }
 
 // router answers unknown paths and methods in our own shape too.
@@ -98,6 +106,7 @@ type router struct {
 	server   *Server
 	mux      *http.ServeMux
 	notFound http.Handler
+	allowed  map[string][]string // methods by path
 }
 
 func (s *Server) newRouter() *router {
@@ -106,25 +115,28 @@ func (s *Server) newRouter() *router {
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", notFound)
-	return &router{server: s, mux: mux, notFound: notFound}
+	return &router{server: s, mux: mux, notFound: notFound, allowed: map[string][]string{}}
 }
 
-// add serves one method of a path and refuses the others.
+// add serves one method of a path. Those that are not added are refused.
 func (router *router) add(method, pattern string, serve handler) {
-	allowed := method
-	if method == http.MethodGet {
-		allowed += ", " + http.MethodHead
-	}
 	router.mux.Handle(method+" "+pattern, router.server.route(pattern, serve))
-	router.mux.Handle(pattern, router.server.route(pattern, func(ex *exchange, r *http.Request) error {
-		ex.header().Set("Allow", allowed)
-		return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", r.Method, allowed)
-	}))
+	if router.allowed[pattern] == nil {
+		router.mux.Handle(pattern, router.server.route(pattern, func(ex *exchange, r *http.Request) error {
+			allowed := strings.Join(router.allowed[pattern], ", ")
+			ex.header().Set("Allow", allowed)
+			return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", r.Method, allowed)
+		}))
+	}
+	router.allowed[pattern] = append(router.allowed[pattern], method)
+	if method == http.MethodGet {
+		router.allowed[pattern] = append(router.allowed[pattern], http.MethodHead)
+	}
 }
 
 func (router *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The mux would redirect an unclean path, in HTML.
-	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped {
+	// The mux would redirect an unclean path, in HTML, and refuse "OPTIONS *" without a word.
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped || r.RequestURI == "*" {
 		router.notFound.ServeHTTP(w, r)
 		return
 	}

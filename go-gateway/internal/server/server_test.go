@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -204,6 +208,98 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	}
 	if got := g.do("HEAD", "/livez", ""); got.status != http.StatusOK || len(got.body) != 0 {
 		t.Errorf("HEAD: got %d %q", got.status, got.body)
+	}
+}
+
+func TestSeveralMethodsOfOnePath(t *testing.T) {
+	g := startGateway(t)
+	router := g.newRouter()
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		router.add(method, "/several", func(ex *exchange, r *http.Request) error {
+			ex.reply(http.StatusOK, []byte(`"`+r.Method+`"`))
+			return nil
+		})
+	}
+	url := startHandler(t, router)
+	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "POST": 200, "DELETE": 200, "PUT": 405} {
+		request, err := http.NewRequest(method, url+"/several", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := g.read(sent)
+		if got.status != status || (status == 405 && got.header.Get("allow") != "GET, HEAD, POST, DELETE") {
+			t.Errorf("%s: got %d %v", method, got.status, got.header)
+		}
+	}
+}
+
+func TestOptionsOfNothingIsAnUnknownPath(t *testing.T) {
+	g := startGateway(t)
+	request := httptest.NewRequest(http.MethodOptions, "*", nil)
+	request.Header.Set("X-Request-Id", "star")
+	recorder := httptest.NewRecorder()
+	g.API().ServeHTTP(recorder, request)
+	if got := g.read(recorder.Result()); got.status != 404 || got.err.Code != "route_not_found" || got.header.Get("x-request-id") != "star" {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if line := g.accessLine("star"); line["route"] != "unknown" {
+		t.Errorf("logged as %v", line)
+	}
+}
+
+func TestIdsOfRepliesDoNotRepeat(t *testing.T) {
+	g := startGateway(t)
+	seen := map[string]bool{}
+	for _, path := range []string{"/v1/chat/completions", "/v1/chat/completions", "/v1/completions", "/v1/completions", "/v1/moderations", "/v1/moderations"} {
+		body := map[string]string{
+			"/v1/chat/completions": oneChat, "/v1/moderations": `{"input":"a"}`,
+			"/v1/completions": `{"model":"` + testkit.ChatModelName + `","prompt":"a"}`,
+		}[path]
+		got := g.post(path, body, "X-Request-Id", "always-the-same")
+		var decoded struct{ ID string }
+		if err := json.Unmarshal(got.body, &decoded); err != nil || got.status != 200 || decoded.ID == "" {
+			t.Fatalf("%s: got %d %s", path, got.status, got.body)
+		}
+		seen[decoded.ID] = true
+		if got.header.Get("x-request-id") != "always-the-same" {
+			t.Errorf("the request's id became %q", got.header.Get("x-request-id"))
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("6 replies have the ids %v", seen)
+	}
+}
+
+// The hot path's limit is 16 MiB for a request, and the gateway's 64 MiB for a reply.
+func TestWhatIsTooLargeForTheHotpathIsTheClientsToMend(t *testing.T) {
+	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxBodyBytes = 32 << 20 })
+	refused := func(what string, got reply) {
+		t.Helper()
+		if got.status != 413 || got.err.Code != "body_too_large" || got.header.Get("retry-after") != "" {
+			t.Errorf("%s: got %d %s", what, got.status, got.body)
+		}
+	}
+	refused("the request", g.post("/v1/embeddings", `{"model":"all-minilm-l6-v2","input":"`+strings.Repeat("word ", 4<<20)+`"}`))
+	g.hotpath.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		if testkit.IsCanary(request) {
+			return testkit.Embed(ctx, request)
+		}
+		return &inferencev1.EmbedResponse{Embeddings: make([]byte, 65<<20)}, nil
+	})
+	refused("the reply", g.post("/v1/embeddings", oneText))
+	g.hotpath.SetEmbed(func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		return nil, status.Error(codes.OutOfRange, "Error, decoded message length too large: found 17000000 bytes, the limit is: 16777216 bytes")
+	})
+	refused("the request, as tonic says it", g.post("/v1/embeddings", oneText))
+	g.hotpath.SetEmbed(func(context.Context, *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		return nil, status.Error(codes.ResourceExhausted, "stream terminated by RST_STREAM with error code: ENHANCE_YOUR_CALM")
+	})
+	if got := g.post("/v1/embeddings", oneText); got.status != 500 {
+		t.Errorf("another resource: got %d %s", got.status, got.body)
 	}
 }
 

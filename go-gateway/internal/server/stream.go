@@ -15,7 +15,7 @@ import (
 // stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat, a
 // failure is an ordinary reply; after that it is the stream's last event.
 func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *engine.Generation, progress *tally) error {
-	chunks, err := openai.NewChunks(request, ex.requestID, ex.start)
+	chunks, err := openai.NewChunks(request, objectID(), ex.start)
 	if err != nil {
 		return fault.InternalError(err)
 	}

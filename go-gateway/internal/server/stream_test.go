@@ -109,7 +109,7 @@ func TestAChatIsStreamed(t *testing.T) {
 			t.Errorf("%s is %q", name, got)
 		}
 	}
-	head := `^data: \{"id":"chatcmpl-streamed","object":"chat\.completion\.chunk","created":\d{10},"model":"smollm2-135m-instruct","choices":\[`
+	head := `^data: \{"id":"chatcmpl-[A-Z2-7]{26}","object":"chat\.completion\.chunk","created":\d{10},"model":"smollm2-135m-instruct","choices":\[`
 	choice := func(delta, finish string) string {
 		return head + `\{"index":0,"delta":` + delta + `,"logprobs":null,"finish_reason":` + finish + `\}\],"usage":null\}$`
 	}
@@ -319,7 +319,7 @@ func TestAStreamThatNobodyReadsIsDropped(t *testing.T) {
 	if line := g.accessLine("deaf"); line["reason"] != "SLOW_READER" || line["status"] != 408.0 {
 		t.Errorf("logged as %v", line)
 	}
-	g.eventually("no request in flight", func() bool { return g.inflight.Load() == 0 })
+	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
 }
 
 func TestManyStreamsAtOnceAreEachComplete(t *testing.T) {

@@ -1,9 +1,11 @@
 package telemetry
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,7 +26,7 @@ type Metrics struct {
 	RequestSeconds *prometheus.HistogramVec
 	// Inflight is the number of requests that are being served.
 	Inflight prometheus.Gauge
-	// HotpathSeconds is the time that calls to the hot path took, by method.
+	// HotpathSeconds is the time that calls to the hot path took, by method and outcome ("OK" or one of docs/errors.md).
 	HotpathSeconds *prometheus.HistogramVec
 	// Tokens counts charged tokens by tenant and model.
 	Tokens *prometheus.CounterVec
@@ -32,7 +34,7 @@ type Metrics struct {
 	GeneratedTokens *prometheus.CounterVec
 	// CachedTokens counts the charged tokens whose computation was reused, by tenant and model.
 	CachedTokens *prometheus.CounterVec
-	// FirstTokenSeconds is the time from a request's headers to its first token, by model.
+	// FirstTokenSeconds is the time from when a request was here, with its body, to its first token, by model.
 	FirstTokenSeconds *prometheus.HistogramVec
 	// Finishes counts choices that ended, by model and OpenAI's finish_reason.
 	Finishes *prometheus.CounterVec
@@ -55,7 +57,7 @@ func NewMetrics() *Metrics {
 		}),
 		HotpathSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_hotpath_seconds", Help: "Time that calls to the hot path took.", Buckets: durationBuckets,
-		}, []string{"method"}),
+		}, []string{"method", "outcome"}),
 		Tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_tokens_total", Help: "Charged tokens.",
 		}, []string{"tenant", "model"}),
@@ -66,7 +68,7 @@ func NewMetrics() *Metrics {
 			Name: "gateway_cached_tokens_total", Help: "Charged tokens whose computation was reused.",
 		}, []string{"tenant", "model"}),
 		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gateway_first_token_seconds", Help: "Time from a request's headers to its first token.", Buckets: durationBuckets,
+			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.", Buckets: durationBuckets,
 		}, []string{"model"}),
 		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
@@ -97,22 +99,34 @@ func (m *Metrics) ReportReady(ready func() bool) {
 	}))
 }
 
+// ReportStaleness adds gateway_source_stale_seconds of one source, which is asked at each scrape.
+func (m *Metrics) ReportStaleness(source string, stale func() time.Duration) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_source_stale_seconds", Help: "For how long changes of a file could not be taken; 0 if they are.",
+		ConstLabels: prometheus.Labels{"source": source},
+	}, func() float64 { return stale().Seconds() }))
+}
+
 // Handler serves /metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
+// Set by the linker where the build has no version control to ask, as in an image.
+var version, revision string
+
 // buildInfo is always 1; its labels say what is running.
 func buildInfo() prometheus.Collector {
-	version, revision := "unknown", "unknown"
+	version, revision := version, revision
 	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
+		version = cmp.Or(version, info.Main.Version)
 		for _, setting := range info.Settings {
 			if setting.Key == "vcs.revision" {
-				revision = setting.Value
+				revision = cmp.Or(revision, setting.Value)
 			}
 		}
 	}
+	version, revision = cmp.Or(version, "unknown"), cmp.Or(revision, "unknown")
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "gateway_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},

@@ -35,7 +35,7 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 	metrics.ReportReady(func() bool { return ready })
 	metrics.Requests.WithLabelValues("/v1/embeddings", "200", "OK").Inc()
 	metrics.RequestSeconds.WithLabelValues("/v1/embeddings").Observe(.01)
-	metrics.HotpathSeconds.WithLabelValues("Embed").Observe(.01)
+	metrics.HotpathSeconds.WithLabelValues("Embed", "OK").Observe(.01)
 	metrics.Tokens.WithLabelValues("acme", "m").Add(5)
 	metrics.RateLimited.WithLabelValues("acme").Inc()
 	scrape := func() string {
@@ -48,7 +48,7 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 		`gateway_requests_total{reason="OK",route="/v1/embeddings",status="200"} 1`,
 		`gateway_request_seconds_count{route="/v1/embeddings"} 1`,
 		`gateway_inflight_requests 0`,
-		`gateway_hotpath_seconds_count{method="Embed"} 1`,
+		`gateway_hotpath_seconds_count{method="Embed",outcome="OK"} 1`,
 		`gateway_tokens_total{model="m",tenant="acme"} 5`,
 		`gateway_rate_limited_total{tenant="acme"} 1`,
 		`gateway_ready 0`,

@@ -3,10 +3,12 @@ package tenant
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +22,13 @@ type fixture struct {
 	keys      *KeysFile
 	tenants   string
 	log       *bytes.Buffer
+	now       time.Time
+}
+
+// refresh looks at the files one poll later.
+func (f *fixture) refresh() {
+	f.now = f.now.Add(pollInterval)
+	f.directory.refresh(f.now)
 }
 
 func openFixture(t *testing.T) (*fixture, Secret) {
@@ -75,7 +84,7 @@ func TestAuthenticate(t *testing.T) {
 func TestAKeyOfNoTenantIsRefused(t *testing.T) {
 	f, key := openFixture(t)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
-	f.directory.refresh()
+	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
 		t.Errorf("got %s", got)
 	}
@@ -87,7 +96,7 @@ func TestRefreshTakesChanges(t *testing.T) {
 	if got := f.outcome("Bearer " + second.Reveal()); got != "INVALID_API_KEY" {
 		t.Fatalf("before the refresh: %s", got)
 	}
-	f.directory.refresh()
+	f.refresh()
 	if got := f.outcome("Bearer " + second.Reveal()); got != "globex" {
 		t.Errorf("a new key: %s", got)
 	}
@@ -96,7 +105,7 @@ func TestRefreshTakesChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "60", "61", 1))
-	f.directory.refresh()
+	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
 		t.Errorf("a revoked key: %s", got)
 	}
@@ -106,7 +115,7 @@ func TestRefreshTakesChanges(t *testing.T) {
 	}
 }
 
-func TestABrokenFileChangesNothingAndIsLoggedOnce(t *testing.T) {
+func TestABrokenFileChangesNothing(t *testing.T) {
 	f, key := openFixture(t)
 	breakages := map[string]func(){
 		"keys":       func() { writeFile(t, f.keys.path, "{") },
@@ -117,7 +126,7 @@ func TestABrokenFileChangesNothingAndIsLoggedOnce(t *testing.T) {
 		f.log.Reset()
 		damage()
 		for range 3 {
-			f.directory.refresh()
+			f.refresh()
 		}
 		if got := f.outcome("Bearer " + key.Reveal()); got != "acme" {
 			t.Errorf("%s: got %s", name, got)
@@ -125,6 +134,99 @@ func TestABrokenFileChangesNothingAndIsLoggedOnce(t *testing.T) {
 		if lines := strings.Count(f.log.String(), "level=ERROR"); lines != 1 {
 			t.Errorf("%s: %d lines in the log: %s", name, lines, f.log)
 		}
+	}
+}
+
+func TestABrokenFileKeepsNoChangeOfTheOtherFromCounting(t *testing.T) {
+	f, key := openFixture(t)
+	writeFile(t, f.tenants, "plans: [")
+	f.refresh()
+	id, _ := keyID(key)
+	if err := f.keys.Revoke(id); err != nil {
+		t.Fatal(err)
+	}
+	fresh := mustCreate(t, f.keys, "globex")
+	f.refresh()
+	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
+		t.Errorf("a key that was revoked while the tenants file is broken: %s", got)
+	}
+	if got := f.outcome("Bearer " + fresh.Reveal()); got != "globex" {
+		t.Errorf("a key that was made while the tenants file is broken: %s", got)
+	}
+	writeFile(t, f.keys.path, "{")
+	writeFile(t, f.tenants, strings.Replace(plansYAML, "globex", "another", 1))
+	f.refresh()
+	if got := f.outcome("Bearer " + fresh.Reveal()); got != "INVALID_API_KEY" {
+		t.Errorf("a tenant that was removed while the keys file is broken: %s", got)
+	}
+}
+
+// When no descriptors are left, a file can be looked at and not be read.
+func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
+	f, key := openFixture(t)
+	id, _ := keyID(key)
+	if err := f.keys.Revoke(id); err != nil {
+		t.Fatal(err)
+	}
+	readKeysFile, tries, works := f.directory.keys.read, 0, false
+	f.directory.keys.read = func(path string) (map[string]KeyRecord, error) {
+		if tries++; works {
+			return readKeysFile(path)
+		}
+		return nil, syscall.EMFILE
+	}
+	for range 600 { // five minutes
+		f.refresh()
+	}
+	if tries < 10 || tries > 20 {
+		t.Errorf("%d tries in five minutes", tries)
+	}
+	if lines := strings.Count(f.log.String(), "level=ERROR"); lines < 4 || lines > 6 {
+		t.Errorf("%d lines in five minutes: %s", lines, f.log)
+	}
+	if stale := f.directory.Staleness(f.now); stale["keys"] != 600*pollInterval-pollInterval || stale["tenants"] != 0 {
+		t.Errorf("stale: %v", stale)
+	}
+	works = true
+	for range longestRetry / pollInterval {
+		f.refresh()
+	}
+	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
+		t.Errorf("a revoked key: %s", got)
+	}
+	if stale := f.directory.Staleness(f.now); stale["keys"] != 0 {
+		t.Errorf("stale: %v", stale)
+	}
+}
+
+func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
+	f, key := openFixture(t)
+	damaged := f.tenants + ".good"
+	for range 10 { // until retries are seldom
+		writeFile(t, f.tenants+".bad", "plans: 1")
+		if err := errors.Join(os.Rename(f.tenants, damaged), os.Rename(f.tenants+".bad", f.tenants)); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			f.refresh()
+		}
+		if err := os.Rename(damaged, f.tenants); err != nil { // the very file that is in force
+			t.Fatal(err)
+		}
+		f.refresh()
+		if stale := f.directory.Staleness(f.now); stale["tenants"] != 0 || f.outcome("Bearer "+key.Reveal()) != "acme" {
+			t.Fatalf("stale: %v", stale)
+		}
+	}
+}
+
+func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
+	f, key := openFixture(t)
+	f.directory.tenants.read = func(string) (map[string]Tenant, error) { panic("a bug") }
+	writeFile(t, f.tenants, plansYAML+"\n")
+	f.refresh()
+	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
+		t.Errorf("got %s, logged %s", got, f.log)
 	}
 }
 
@@ -138,8 +240,8 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 	if err := os.Chtimes(f.tenants, info.ModTime(), info.ModTime()); err != nil {
 		t.Fatal(err)
 	}
-	f.directory.refresh()
-	if got := f.directory.current.Load().tenants["acme"].Plan.RequestsPerMinute; got != 99 {
+	f.refresh()
+	if got := f.directory.tenants.content()["acme"].Plan.RequestsPerMinute; got != 99 {
 		t.Errorf("the plan is %d", got)
 	}
 }

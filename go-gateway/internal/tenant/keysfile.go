@@ -69,7 +69,11 @@ func (f *KeysFile) List() ([]KeyRecord, error) {
 //
 // The lock is on a file beside it, because the file itself is replaced. The system drops it with the process.
 func (f *KeysFile) change(edit func([]KeyRecord) ([]KeyRecord, error)) error {
-	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	path, err := resolve(f.path)
+	if err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
@@ -77,7 +81,7 @@ func (f *KeysFile) change(edit func([]KeyRecord) ([]KeyRecord, error)) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	records, err := readKeys(f.path)
+	records, err := readKeys(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -88,7 +92,7 @@ func (f *KeysFile) change(edit func([]KeyRecord) ([]KeyRecord, error)) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(f.path, append(data, '\n'))
+	return replaceFile(path, append(data, '\n'))
 }
 
 // readKeys reads a keys file and returns every fault of it together.
@@ -115,8 +119,8 @@ func readKeys(path string) ([]KeyRecord, error) {
 	return content.Keys, errors.Join(faults...)
 }
 
-// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash. Who may read the
-// file stays as it was; a new one is its owner's alone.
+// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash, and the new one once this has
+// returned. Who may read the file stays as it was; a new one is its owner's alone.
 func replaceFile(path string, data []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -133,7 +137,28 @@ func replaceFile(path string, data []byte) error {
 	if err := errors.Join(err, temporary.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temporary.Name(), path)
+	if err := os.Rename(temporary.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes a rename outlast a loss of power.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// resolve follows symbolic links, so that the file is changed that they lead to, under one lock by whichever name. One that leads
+// nowhere yet is an error; a file that is not there yet is none.
+func resolve(path string) (string, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return path, nil
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 // copyAccess gives a file the owner and mode of the one at path, if there is one.

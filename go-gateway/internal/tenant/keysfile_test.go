@@ -196,3 +196,22 @@ func TestChangeKeepsABrokenFile(t *testing.T) {
 		}
 	}
 }
+
+func TestASymbolicLinkStays(t *testing.T) {
+	file := newKeysFile(t)
+	mustCreate(t, file, "acme")
+	link := filepath.Join(t.TempDir(), "link.json")
+	if err := os.Symlink(file.path, link); err != nil {
+		t.Fatal(err)
+	}
+	mustCreate(t, NewKeysFile(link, time.Now), "acme")
+	if info, err := os.Lstat(link); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("the link became %v, %v", info.Mode(), err)
+	}
+	if records, err := file.List(); err != nil || len(records) != 2 {
+		t.Errorf("the file has %d keys, %v", len(records), err)
+	}
+	if leftover, err := filepath.Glob(link + "?*"); err != nil || len(leftover) != 0 {
+		t.Errorf("beside the link are %q, %v: a lock of its own locks nothing", leftover, err)
+	}
+}

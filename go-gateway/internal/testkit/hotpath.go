@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -58,31 +56,31 @@ type Hotpath struct {
 	inferencev1.UnimplementedModelServiceServer
 
 	Address string
-	Health  *health.Server
 	server  *grpc.Server
 
 	mu       sync.Mutex
 	embed    EmbedFunc
 	generate GenerateFunc
 	classify ClassifyFunc
+	list     func(context.Context) error
 	models   []*inferencev1.Model
 	calls    []Call
 }
 
 // StartHotpath starts a fake on an address, as in "127.0.0.1:0", and stops it when the test ends.
-func StartHotpath(t testing.TB, address string) *Hotpath {
+func StartHotpath(t testing.TB, address string, options ...grpc.ServerOption) *Hotpath {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &Hotpath{
-		Address: listener.Addr().String(), Health: health.NewServer(), models: []*inferencev1.Model{Model()},
-		server: grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second})),
+		Address: listener.Addr().String(), models: []*inferencev1.Model{Model()},
+		server: grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second}))...),
 	}
 	inferencev1.RegisterInferenceServiceServer(h.server, h)
 	inferencev1.RegisterModelServiceServer(h.server, h)
-	grpc_health_v1.RegisterHealthServer(h.server, h.Health)
 	go func() { _ = h.server.Serve(listener) }()
 	t.Cleanup(h.server.Stop)
 	return h
@@ -106,6 +104,13 @@ func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.models = models
+}
+
+// SetList makes ListModels do something before it answers, or fail; nil ends that.
+func (h *Hotpath) SetList(list func(context.Context) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.list = list
 }
 
 // Block makes Embed wait until release is closed, canaries aside, and tells of each call that began.
@@ -149,7 +154,15 @@ func (h *Hotpath) Canaries() int {
 }
 
 // ListModels implements the contract.
-func (h *Hotpath) ListModels(context.Context, *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
+func (h *Hotpath) ListModels(ctx context.Context, _ *inferencev1.ListModelsRequest) (*inferencev1.ListModelsResponse, error) {
+	h.mu.Lock()
+	list := h.list
+	h.mu.Unlock()
+	if list != nil {
+		if err := list(ctx); err != nil {
+			return nil, err
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return &inferencev1.ListModelsResponse{Models: h.models}, nil

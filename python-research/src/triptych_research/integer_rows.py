@@ -88,37 +88,32 @@ def quantize_rows(
 
 def product(graph: GraphBuilder, layer: str, rows: Rows, weight: np.ndarray, scales: np.ndarray) -> str:
     """Multiply by what `quantize_columns` returns; [rows, out]."""
-    return _scaled(graph, layer, rows, _columns(graph, layer, layer, rows, weight, scales))
+    weights = graph.constant(f"{layer}.weight", weight)
+    one = graph.constant("one", np.float32(1))
+    zero_point = graph.constant(f"zero_point.{rows.zero_point}", np.uint8(rows.zero_point))
+    inputs = [rows.values, weights, one, graph.constant(f"{layer}.scales", scales), zero_point]
+    columns = graph.node("MatMulIntegerToFloat", inputs, f"{layer}.columns", MICROSOFT)
+    upright = graph.constant("upright", np.array([-1, 1], np.int64))
+    row_scales = graph.node("Reshape", [rows.scales, upright], f"{layer}.row_scales.upright")  # [rows, 1]
+    return graph.node("Mul", [columns, row_scales], f"{layer}.product")
 
 
 def fine_product(graph: GraphBuilder, layer: str, x: str, rows: Rows, weight: np.ndarray, scales: np.ndarray) -> str:
     """As `product`, but what rounding took from x is quantised too, and multiplied by the same weights.
 
-    So activations have some 16 bits, where a few channels are so large that 8 are not enough for the others. The
-    weights of the second multiplication come from the processor's cache, which makes it cheap.
+    So activations have some 16 bits, where a few channels are so large that 8 are not enough for the others. Both are
+    rows of one multiplication, which reads the weights once. (Two that share their weights could not be loaded
+    on x86 without VNNI, where ONNX Runtime's exact kernels make weights unsigned, for each operator under one name.)
     """
     coarse = graph.node("DequantizeLinear", [rows.values, rows.scales, rows.zero_points], f"{layer}.coarse", axis=0)
     rest = graph.node("Sub", [x, coarse], f"{layer}.rest")
     step = graph.constant(f"step.{_FINE}", np.float32(1 / _FINE))
     fine_scales = graph.node("Mul", [rows.scales, step], f"{layer}.fine.row_scales")
-    values = graph.node("QuantizeLinear", [rest, fine_scales, rows.zero_points], f"{layer}.fine.rows", axis=0)
-    fine_rows = Rows(values, fine_scales, rows.zero_point, rows.zero_points)
-    coarse_columns = _columns(graph, layer, layer, rows, weight, scales)
-    # The ratio of both rows' scales goes to the columns', so that one multiplication scales the sum.
-    fine_columns = _columns(graph, layer, f"{layer}.fine", fine_rows, weight, scales / np.float32(_FINE))
-    return _scaled(graph, layer, rows, graph.node("Add", [coarse_columns, fine_columns], f"{layer}.columns.sum"))
-
-
-def _columns(graph: GraphBuilder, layer: str, name: str, rows: Rows, weight: np.ndarray, scales: np.ndarray) -> str:
-    """[rows, out], yet to be multiplied by the rows' scales."""
-    weights = graph.constant(f"{layer}.weight", weight)
-    one = graph.constant("one", np.float32(1))
-    zero_point = graph.constant(f"zero_point.{rows.zero_point}", np.uint8(rows.zero_point))
-    inputs = [rows.values, weights, one, graph.constant(f"{name}.scales", scales), zero_point]
-    return graph.node("MatMulIntegerToFloat", inputs, f"{name}.columns", MICROSOFT)
-
-
-def _scaled(graph: GraphBuilder, layer: str, rows: Rows, columns: str) -> str:
-    upright = graph.constant("upright", np.array([-1, 1], np.int64))
-    row_scales = graph.node("Reshape", [rows.scales, upright], f"{layer}.row_scales.upright")  # [rows, 1]
-    return graph.node("Mul", [columns, row_scales], f"{layer}.product")
+    fine = graph.node("QuantizeLinear", [rest, fine_scales, rows.zero_points], f"{layer}.fine.rows", axis=0)
+    values = graph.node("Concat", [rows.values, fine], f"{layer}.both.rows", axis=0)
+    both_scales = graph.node("Concat", [rows.scales, fine_scales], f"{layer}.both.row_scales", axis=0)
+    # both: [2 * rows, out]
+    both = product(graph, layer, Rows(values, both_scales, rows.zero_point, ""), weight, scales)
+    parts = [f"{layer}.both.coarse", f"{layer}.both.fine"]
+    graph.nodes("Split", [both], parts, axis=0, num_outputs=2)
+    return graph.node("Add", parts, f"{layer}.sum")

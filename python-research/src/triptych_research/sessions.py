@@ -2,7 +2,6 @@
 
 import pathlib
 
-import onnx
 import onnxruntime
 
 from triptych_research import cpu
@@ -25,28 +24,6 @@ def session_options(threads: int = 1, spin_us: int = 0) -> onnxruntime.SessionOp
 
 def open_session(graph: pathlib.Path | bytes, threads: int = 1, spin_us: int = 0) -> onnxruntime.InferenceSession:
     """Load a graph, with `session_options`."""
-    if not cpu.has_int8_dot_product():
-        graph = _unshared(graph if isinstance(graph, bytes) else graph.read_bytes())
     model = graph if isinstance(graph, bytes) else str(graph)
     options = session_options(threads, spin_us)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def _unshared(graph: bytes) -> bytes:
-    """Give each operator int8 weights of its own.
-
-    For the exact kernels ONNX Runtime makes weights unsigned, operator by operator, and fails on the second one that
-    reads the same: both results have the same name. To be removed when it no longer does
-    (https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/optimizer/qdq_transformer/s8_to_u8.h).
-    """
-    model = onnx.load_from_string(graph)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
-    seen: set[str] = set()
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            if name in weights and name in seen:
-                node.input[place] = f"{node.name}.{name}"
-                model.graph.initializer.add().CopyFrom(weights[name])
-                model.graph.initializer[-1].name = node.input[place]
-            seen.add(name)
-    return model.SerializeToString()

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from bench.embeddings.measures import BLOCK, AddedLatency, Footprint, LoadPoint, Throughput, UsualRecipe
+from bench.embeddings.company import GENERATIONS, Company
+from bench.embeddings.measures import (
+    BLOCK,
+    LIST_CLIENTS,
+    TEXTS_PER_LIST,
+    AddedLatency,
+    Footprint,
+    LoadPoint,
+    Throughput,
+    UsualRecipe,
+)
 from bench.machine import Occasion
-from bench.page import GOLD, RUST, SOFT, Row, draw_cpu, markdown, save_plot, threads
+from bench.page import GOLD, RUST, SOFT, Row, draw_cpu, markdown, save_plot, table, threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +32,7 @@ class Results:
     usual_recipe: UsualRecipe
     footprint: Footprint
     load: Sequence[LoadPoint]
+    company: Company
 
 
 def rows(results: Results) -> list[Row]:
@@ -46,7 +57,35 @@ def rows(results: Results) -> list[Row]:
         Row("texts/s, packed int8, one session a core", usual, f"{results.usual_recipe.session_per_core:.1f}"),
         Row("start to verified ready", "", f"{memory.ready_s:.1f} s"),
         Row("hot path's RSS after load", weights, f"{memory.rss_mib:.0f} MiB"),
+        *_company_rows(results.company),
     ]
+
+
+def _company_rows(company: Company) -> list[Row]:
+    flood, generations = "short chat beside a flood of texts", f"short chat beside {GENERATIONS} long ones of one key"
+    chat = company.chat_beside_texts_s / company.chat_alone_s
+    texts = company.texts_beside_chat / company.texts_alone
+    giant = f"{1e3 * company.text_beside_giant_p99_s:.0f} ms"
+    return [
+        Row(flood, "the same alone", f"{chat:.1f}", "≤ 4"),
+        Row("texts/s of that flood", "without the chat", f"{texts:.2f}", "≥ 0.5"),
+        Row(generations, f"alone {company.chat_alone_s:.2f} s", f"{company.chat_beside_generations_s:.2f} s", "≤ 5 s"),
+        Row("one text beside a request of 2,048 long ones, p99", "", giant, "≤ 1000 ms"),
+    ]
+
+
+def _company_table(company: Company) -> str:
+    chat, text = f"{company.chat_alone_s:.2f} s", f"{1e3 * company.text_alone_s:.1f} ms"
+    lists = f"lists of {TEXTS_PER_LIST} texts, {LIST_CLIENTS} clients"
+    giant = f"{1e3 * company.text_beside_giant_p99_s:.0f} ms (p99)"
+    return table(
+        ("beside", "small request", "alone, median", "beside"),
+        [
+            (lists, "chat", chat, f"{company.chat_beside_texts_s:.2f} s (median)"),
+            (f"{GENERATIONS} long generations", "chat", chat, f"{company.chat_beside_generations_s:.2f} s (median)"),
+            ("one request of 2,048 texts of 250 words", "text", text, giant),
+        ],
+    )
 
 
 def write(results: Results, document: pathlib.Path) -> None:
@@ -72,7 +111,7 @@ def _markdown(results: Results, plots: str) -> str:
         f"| {point.p99_ms:.1f} | {point.refused:.0%} |"
         for point in results.load
     )
-    latency = results.latency
+    latency, beside = results.latency, results.company
     return f"""# Benchmarks
 
 Written by `make bench`; [generation](benchmarks-generation.md) has a page of its own. Ratios are taken within this one
@@ -123,6 +162,15 @@ repeat them. Each load lasts twice as long as what is counted, the second half: 
 {curve}
 
 ![Latency and refusals by load]({plots}/load.svg)
+
+## One tenant beside another
+
+All three models, default settings. One key sends what it can, another one small requests: a chat of 8 tokens, or one
+short text. Keys take turns, each has a share of what is free, and the models share the processors.
+
+{_company_table(beside)}
+
+The lists alone are {beside.texts_alone:.0f} texts a second, and {beside.texts_beside_chat:.0f} beside the chats.
 """
 
 

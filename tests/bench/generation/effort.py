@@ -35,5 +35,5 @@ QUICK = Effort(
     chunk_tokens=(64,),
     turn_tokens=(200,),
     long_prompt_tokens=300,
-    cache_bytes=64 * 2**20,
+    cache_bytes=96 * 2**20,
 )

@@ -135,10 +135,9 @@ length by the time to the first token. The bare loop is Python, in place, with n
 
 {_weights(results)}
 
-Tokens a second, then the ratios. `int4_block` holds the source's 4-bit weights to the last bit and is what processors
-without 8-bit instructions run; `int8` is further from float32, by how much the model's card says, and has the fast
-kernels ([why](decoder-speed.md)). Threads wait for each other by burning their core
-for {SPIN_US} µs at most (`--generation-spin-us`), llama.cpp's by default for longer.
+Tokens a second, then the ratios. `int8_block` is what processors without 8-bit instructions run; `int8` is further from
+float32, by how much the model's card says, and has the fast kernels ([why](decoder-speed.md)). Threads wait for each
+other by burning their core for {SPIN_US} µs at most (`--generation-spin-us`), llama.cpp's by default for longer.
 
 ## Where the time goes
 

@@ -53,18 +53,10 @@ def take_rows(matrix: Matrix, order: NDArray[np.intp]) -> Matrix:
 def stack(matrices: Sequence[BlockMatrix]) -> BlockMatrix:
     """Matrices of one numeric form over the same inputs as one, outputs one after the other."""
     first = matrices[0]
-    if any((each.bits, each.zero_point) != (first.bits, first.zero_point) for each in matrices):
-        raise ValueError("matrices of different numeric forms cannot be stacked")
-    offsets = [each.offsets for each in matrices if each.offsets is not None]
-    if offsets and len(offsets) != len(matrices):
-        raise ValueError("matrices with and without offsets cannot be stacked")
-    return BlockMatrix(
-        first.bits,
-        first.zero_point,
-        np.concatenate([each.codes for each in matrices]),
-        np.concatenate([each.scales for each in matrices]),
-        np.concatenate(offsets) if offsets else None,
-    )
+    if any((each.bits, each.zero_point, each.offsets) != (first.bits, first.zero_point, None) for each in matrices):
+        raise ValueError("matrices with offsets, or of different numeric forms, cannot be stacked")
+    codes, scales = [each.codes for each in matrices], [each.scales for each in matrices]
+    return BlockMatrix(first.bits, first.zero_point, np.concatenate(codes), np.concatenate(scales))
 
 
 def to_int8(matrix: Matrix) -> BlockMatrix:

@@ -20,7 +20,7 @@ from triptych_research.sources import Source
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured. Mappings are by graph, as in "int4_block"."""
+    """All that was measured. Mappings are by graph, as in "int8_block"."""
 
     fingerprint: str  # of source, recipe and exporter: the same again would make the same bundle
     date: str  # ISO 8601, UTC
@@ -98,8 +98,6 @@ _FORMS: Mapping[str, str] = {
     WeightForm.INT8: """*int8* has 8-bit weights with a scale for each output, and 8-bit activations with one for each
 row; where their outliers are largest, in two steps. Processors that multiply 8-bit integers in one instruction run it,
 and fastest.""",
-    WeightForm.INT4_BLOCK: """*int4_block* has the source's own 4-bit weights, to the last bit, and rounds activations
-to 8 bits, in blocks of 32; other processors run it.""",
     WeightForm.INT8_BLOCK: """*int8_block* rounds weights and activations to 8 bits, both in blocks of 32; other
 processors run it.""",
 }

@@ -14,7 +14,6 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json, texts
 from triptych_research import card as common_card
 from triptych_research.decoder import card, golden, quality, speed
-from triptych_research.decoder.blocks import BlockMatrix
 from triptych_research.decoder.chat import Message
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
 from triptych_research.decoder.chunks import largest_chunk
@@ -38,12 +37,11 @@ class GraphKind:
     cpu_feature: bundle_pb2.CpuFeature
 
 
-# With an instruction for it, int8 reads prompts two to four times as fast and serves many at once better,
-# for up to a tenth of a single stream's speed. The forms in blocks run well on any processor; the source's own 4-bit
-# weights are nearest to float32.
+# With an instruction for it, int8 reads prompts two to four times as fast, and serves many at once better. In blocks
+# it runs well on any processor. Blocks of 4 bits would be nearer to float32, but ONNX Runtime has no kernel for
+# these that gives a row the same bits alone and in a batch on processors with AVX2 alone (docs/decoder-speed.md).
 GRAPHS: Mapping[WeightForm, GraphKind] = {
     WeightForm.INT8: GraphKind(bundle_pb2.PRECISION_INT8, bundle_pb2.CPU_FEATURE_INT8_DOT_PRODUCT),
-    WeightForm.INT4_BLOCK: GraphKind(bundle_pb2.PRECISION_INT4_BLOCK, bundle_pb2.CPU_FEATURE_NONE),
     WeightForm.INT8_BLOCK: GraphKind(bundle_pb2.PRECISION_INT8_BLOCK, bundle_pb2.CPU_FEATURE_NONE),
 }
 CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 128  # how many, and the most of each
@@ -102,15 +100,12 @@ def calibration_ids(checkpoint: DecoderCheckpoint, some_texts: Sequence[str]) ->
 def build_graphs(
     checkpoint: DecoderCheckpoint, calibration: Sequence[Sequence[int]]
 ) -> dict[WeightForm, onnx.ModelProto]:
-    """Return the bundle's graphs, best first: in blocks of 4 bits if the source's weights have those, else of 8."""
-    has_4_bits = all(
-        isinstance(matrix, BlockMatrix) and matrix.bits == 4
-        for layer in checkpoint.weights.decoder_layers
-        for matrix in layer.matrices()
-    )
-    blocks = WeightForm.INT4_BLOCK if has_4_bits else WeightForm.INT8_BLOCK
+    """Return the bundle's graphs, best first."""
     smoothed = smooth(checkpoint.weights, calibrate(checkpoint.weights, calibration))
-    models = {WeightForm.INT8: build(smoothed, WeightForm.INT8), blocks: build(checkpoint.weights, blocks)}
+    models = {
+        WeightForm.INT8: build(smoothed, WeightForm.INT8),
+        WeightForm.INT8_BLOCK: build(checkpoint.weights, WeightForm.INT8_BLOCK),
+    }
     for model in models.values():
         check_declared_shapes(model)
     return models

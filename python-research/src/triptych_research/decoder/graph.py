@@ -17,7 +17,6 @@ from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix,
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.graph import MICROSOFT, GraphBuilder, Tensor
 from triptych_research.integer_rows import SYMMETRIC, fine_product, product, quantize_columns, quantize_rows
-from triptych_research.json_fields import CheckpointError
 
 OPSET = 23  # the first with RMSNormalization
 # MatMulNBits' accuracy_level. 4 rounds activations to 8 bits, in blocks like the weights; 1 keeps them in float32,
@@ -30,12 +29,11 @@ class WeightForm(StrEnum):
 
     FP32 = "fp32"  # dequantised; to judge the others by
     INT8 = "int8"  # 8 bits with a scale for each output, and activations with one for each row
-    INT4_BLOCK = "int4_block"  # the source's own 4 bits in blocks of 32, with their float offsets: nothing is rounded
     INT8_BLOCK = "int8_block"  # 8 bits in blocks of 32, rounded anew from the source's values
 
 
 def build(weights: DecoderWeights[Matrix], form: WeightForm, activations: int = INT8_ACTIVATIONS) -> onnx.ModelProto:
-    """Return the checked model. Raises CheckpointError when the source's weights do not have the form."""
+    """Return the checked model."""
     return _DecoderGraph(weights, form, activations).model()
 
 
@@ -167,12 +165,7 @@ class _DecoderGraph:
             return self.graph.node("MatMul", [x, self.graph.constant(f"{name}.weight", weight)], name)
         if self.form == WeightForm.INT8:
             return self.integer_linear(x, np.concatenate([dense(matrix) for matrix in matrices]), name, outliers)
-        if self.form == WeightForm.INT8_BLOCK:
-            return self.matmul_nbits(x, stack([to_int8(matrix) for matrix in matrices]), f"{name}.weight", name)
-        four_bit = [matrix for matrix in matrices if isinstance(matrix, BlockMatrix) and matrix.bits == 4]
-        if len(four_bit) != len(matrices):
-            raise CheckpointError(f"{name}: int4_block needs weights that have 4 bits in their source")
-        return self.linear_with_offsets(x, stack(four_bit), name)
+        return self.matmul_nbits(x, stack([to_int8(matrix) for matrix in matrices]), f"{name}.weight", name)
 
     def integer_linear(self, x: str, weight: Floats, name: str, outliers: bool) -> str:
         """Multiply quantised rows by a weight [outputs, inputs]; where there are outliers, in two steps."""
@@ -185,22 +178,6 @@ class _DecoderGraph:
         if outliers:
             return fine_product(self.graph, name, x, rows, integers, scales)
         return product(self.graph, name, rows, integers, scales)
-
-    def linear_with_offsets(self, x: str, matrix: BlockMatrix, name: str) -> str:
-        """Exact for float offsets, which MatMulNBits has no fast way for.
-
-        scale*(code - zero) + offset = scale*(code - 8) + (offset + scale*(8 - zero)), and the last bracket, constant
-        in its block, needs of the activations only their sum over each block.
-        """
-        quantised = self.matmul_nbits(x, matrix, f"{name}.weight", f"{name}.quantised")
-        offsets = matrix.scales * np.float32(8 - matrix.zero_point)  # [outputs, blocks]
-        if matrix.offsets is not None:
-            offsets += matrix.offsets
-        blocks = self.graph.node("Reshape", [x, self.axes("blocks.shape", 0, -1, BLOCK)], f"{name}.blocks")
-        last_axis = self.axes("last_axis", -1)
-        sums = self.graph.node("ReduceSum", [blocks, last_axis], f"{name}.sums", keepdims=0)  # [rows, blocks]
-        constant = self.graph.constant(f"{name}.offsets", offsets)
-        return self.graph.node("Gemm", [sums, constant, quantised], name, transB=1)
 
     def matmul_nbits(self, x: str, matrix: BlockMatrix, weight: str, name: str) -> str:
         """Multiply by codes around MatMulNBits' own zero point, 2^(bits - 1)."""
@@ -218,10 +195,8 @@ class _DecoderGraph:
         )
 
     def block_weights(self, name: str, matrix: BlockMatrix) -> tuple[str, str]:
-        """Codes, packed as MatMulNBits has them, and scales."""
-        # Of two 4-bit codes in a byte, the low half is the first.
-        codes = matrix.codes if matrix.bits == 8 else matrix.codes[..., 0::2] | matrix.codes[..., 1::2] << np.uint8(4)
-        return self.graph.constant(f"{name}.codes", codes), self.graph.constant(f"{name}.scales", matrix.scales)
+        """8-bit codes, which MatMulNBits takes as they are, and scales."""
+        return self.graph.constant(f"{name}.codes", matrix.codes), self.graph.constant(f"{name}.scales", matrix.scales)
 
     def add_and_norm(self, stream: str, addend: str, weight: Floats, name: str) -> tuple[str, str]:
         """Residual addition and the normalisation after it: the normalised sum, and the sum."""

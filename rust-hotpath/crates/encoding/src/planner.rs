@@ -3,13 +3,9 @@
 //! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
 //! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
-use hotpath_fairness::{Admission, Bounds, ByClass, Class, DrainRate, Queued};
+use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, PerClass, Queued};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -63,7 +59,7 @@ impl Queued for Item {
 }
 
 /// Why a request left the queue without being run to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expiry {
     /// Its deadline passed.
     Deadline,
@@ -103,6 +99,8 @@ pub struct Load {
 struct Waiting {
     class: Class,
     key: Arc<str>,
+    /// The numbers of its inputs in their queue.
+    numbers: Range<u64>,
     inputs: usize,
     tokens: usize,
     /// So many of its tokens count against the bound.
@@ -112,21 +110,15 @@ struct Waiting {
     patience: Option<Time>,
 }
 
-impl Waiting {
-    fn expires(&self) -> Option<Time> {
-        self.deadline.into_iter().chain(self.patience).min()
-    }
-}
-
 /// The queue and the rules by which it is emptied.
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
     queues: ByClass<Item>,
-    /// Of tokens that wait, by class.
-    admissions: [Admission; 2],
+    /// Of tokens that wait.
+    admissions: PerClass<Admission>,
     waiting: HashMap<RequestId, Waiting>,
-    expiries: BTreeSet<(Time, RequestId)>,
+    expiries: Deadlines<(RequestId, Expiry)>,
     load: Load,
     running_batches: usize,
     drain: DrainRate,
@@ -140,10 +132,10 @@ impl Planner {
         let bounds = Bounds { shared: limits.max_queued_tokens, reserve: usize::MAX, small: limits.batch_tokens };
         Self {
             limits,
-            queues: ByClass::new(limits.batch_tokens),
-            admissions: [(); 2].map(|()| Admission::new(bounds)),
+            queues: ByClass::queues(limits.batch_tokens),
+            admissions: PerClass::new(|_| Admission::new(bounds)),
             waiting: HashMap::new(),
-            expiries: BTreeSet::new(),
+            expiries: Deadlines::default(),
             load: Load::default(),
             running_batches: 0,
             drain: DrainRate::default(),
@@ -155,6 +147,12 @@ impl Planner {
     #[must_use]
     pub fn load(&self) -> Load {
         self.load
+    }
+
+    /// Whether something of a class is queued.
+    #[must_use]
+    pub fn waits(&self, class: Class) -> bool {
+        !self.queues.of(class).is_empty()
     }
 
     /// Whether a request has something queued.
@@ -175,7 +173,7 @@ impl Planner {
     /// [`Full`] when the key has something waiting, and this would be more than its share of [`Limits::max_queued_tokens`].
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
-        let admission = &mut self.admissions[request.class as usize];
+        let admission = self.admissions.of_mut(request.class);
         let excess = admission.excess(&request.key, tokens);
         if excess > 0 && admission.held_by(&request.key) > 0 {
             let retry_after = self.drain.time_for(excess.min(admission.held()), self.limits.workers);
@@ -188,17 +186,19 @@ impl Planner {
         self.load.queued_tokens += tokens;
         self.load.queued_inputs += request.inputs.len();
         let items = request.inputs.iter().enumerate().map(|(input, &tokens)| Item { request: id, input, tokens });
-        self.queues.of_mut(request.class).push(&request.key, items);
+        let numbers = self.queues.of_mut(request.class).push(&request.key, items);
         let waiting = Waiting {
             class: request.class,
             key: request.key,
+            numbers,
             inputs: request.inputs.len(),
             tokens,
             admitted,
             deadline: request.deadline,
             patience: Some(now + self.limits.max_wait),
         };
-        self.expiries.extend(waiting.expires().map(|time| (time, id)));
+        self.expiries.insert(waiting.deadline, (id, Expiry::Deadline));
+        self.expiries.insert(waiting.patience, (id, Expiry::MaxWait));
         self.waiting.insert(id, waiting);
         Ok(id)
     }
@@ -206,11 +206,9 @@ impl Planner {
     /// Drops what a request still has queued. What runs already is not stopped.
     pub fn cancel(&mut self, id: RequestId) {
         let Some(waiting) = self.waiting.remove(&id) else { return };
-        self.admissions[waiting.class as usize].give_back(&waiting.key, waiting.admitted);
-        if let Some(time) = waiting.expires() {
-            self.expiries.remove(&(time, id));
-        }
-        for item in self.queues.of_mut(waiting.class).remove(&waiting.key, |item| item.request == id) {
+        self.forget_expiries(id, &waiting);
+        self.admissions.of_mut(waiting.class).give_back(&waiting.key, waiting.admitted);
+        for item in self.queues.of_mut(waiting.class).remove(&waiting.key, waiting.numbers) {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
         }
@@ -242,33 +240,31 @@ impl Planner {
     /// Drops every request whose time is over.
     fn expire(&mut self, now: Time) -> Vec<(RequestId, Expiry)> {
         let mut expired = Vec::new();
-        while self.expiries.first().is_some_and(|(time, _)| *time <= now) {
-            let Some((time, id)) = self.expiries.pop_first() else { break };
-            let deadline = self.waiting.get(&id).and_then(|waiting| waiting.deadline);
-            expired.push((id, if deadline == Some(time) { Expiry::Deadline } else { Expiry::MaxWait }));
+        while let Some((id, expiry)) = self.expiries.pop(now) {
+            expired.push((id, expiry));
             self.cancel(id);
         }
         expired
+    }
+
+    fn forget_expiries(&mut self, id: RequestId, waiting: &Waiting) {
+        self.expiries.remove(waiting.deadline, (id, Expiry::Deadline));
+        self.expiries.remove(waiting.patience, (id, Expiry::MaxWait));
     }
 
     /// Takes note that one input of a request left the queue to run.
     fn taken(&mut self, item: &Item) {
         let id = item.request;
         let Some(waiting) = self.waiting.get_mut(&id) else { return };
-        let before = waiting.expires();
-        waiting.patience = None;
+        self.expiries.remove(waiting.patience.take(), (id, Expiry::MaxWait));
         waiting.inputs -= 1;
         waiting.tokens -= item.tokens;
         let over = waiting.admitted.saturating_sub(waiting.tokens);
         waiting.admitted -= over;
-        self.admissions[waiting.class as usize].give_back(&waiting.key, over);
-        let after = if waiting.inputs == 0 { None } else { waiting.expires() };
+        self.admissions.of_mut(waiting.class).give_back(&waiting.key, over);
         if waiting.inputs == 0 {
+            self.expiries.remove(waiting.deadline, (id, Expiry::Deadline));
             self.waiting.remove(&id);
-        }
-        if before != after {
-            before.map(|time| self.expiries.remove(&(time, id)));
-            self.expiries.extend(after.map(|time| (time, id)));
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     io,
-    iter::repeat_n,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use hotpath_cores::{Cores, Permit};
 use hotpath_fairness::{Class, Look, Monitor};
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
@@ -36,6 +36,7 @@ pub struct Work {
 #[derive(Debug)]
 pub struct Scheduler {
     shared: Arc<Shared>,
+    cores: Arc<Cores>,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -67,17 +68,22 @@ pub(crate) struct Ticket {
 }
 
 impl Scheduler {
-    /// Starts one worker for each session; their number replaces [`Limits::workers`].
+    /// Starts one worker for each session; their number replaces [`Limits::workers`]. A run takes one of the cores.
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(sessions: Vec<Box<dyn Encode>>, limits: Limits, observer: Arc<dyn Observer>) -> io::Result<Self> {
-        let workers = sessions.len();
-        let planner = Planner::new(Limits { workers, ..limits });
+    #[allow(clippy::needless_pass_by_value)] // they are the workers' from here on
+    pub fn start(
+        sessions: Vec<Box<dyn Encode>>,
+        limits: Limits,
+        cores: Arc<Cores>,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
+        let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
         let shared = Arc::new(Monitor::new(State { planner, jobs: HashMap::new() }));
-        let mut scheduler = Self { shared, workers: Vec::new() };
-        for (number, (session, observer)) in sessions.into_iter().zip(repeat_n(observer, workers)).enumerate() {
-            let worker = Worker::new(session, observer);
+        let mut scheduler = Self { shared, cores: cores.clone(), workers: Vec::new() };
+        for (number, session) in sessions.into_iter().enumerate() {
+            let worker = Worker::new(session, cores.clone(), observer.clone());
             scheduler.workers.push(scheduler.shared.spawn(format!("session-{number}"), worker, worker::work)?);
         }
         Ok(scheduler)
@@ -96,7 +102,7 @@ impl Scheduler {
             inputs: work.inputs.iter().map(Vec::len).collect(),
         };
         let inputs = request.inputs.len();
-        let (job, reply) = Job::new(work.inputs, now);
+        let (job, reply) = Job::new(work.class, work.inputs, now);
         let queued = self.shared.change(|state, now| {
             let id = state.planner.submit(now, request)?;
             state.jobs.insert(id, Arc::new(job));
@@ -108,6 +114,9 @@ impl Scheduler {
             self.shared.wake();
         } else {
             self.shared.wake_all();
+        }
+        if work.class == Class::Interactive {
+            self.cores.reconsider(); // a worker may wait for a core with batch work, and has this behind it
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
     }
@@ -179,6 +188,14 @@ pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
         if batch.is_empty() { Look::Idle } else { Look::Found(state.tickets(batch)) }
     };
     shared.take(look).ok().flatten()
+}
+
+/// Waits for a core for a run of some class, or of a higher one that waits behind it.
+pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    let interactive_waits = || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
+    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    cores.acquire(1, highest)
 }
 
 /// Takes note that a batch has run.

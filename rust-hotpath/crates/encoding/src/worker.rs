@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_cores::Cores;
 use hotpath_fairness::fenced;
 use hotpath_runtime::Encode;
 
 use crate::{
     job::Failure,
-    scheduler::{Shared, Ticket, cancel, finished, next_batch},
+    scheduler::{Shared, Ticket, cancel, core, finished, next_batch},
 };
 
 /// Sees every run of a session.
@@ -39,13 +40,14 @@ pub struct Run {
 /// What a worker owns. If it dies, those who wait for its batch are told why before the batch is dropped.
 pub(crate) struct Worker {
     session: Box<dyn Encode>,
+    cores: Arc<Cores>,
     observer: Arc<dyn Observer>,
     batch: Vec<Ticket>,
 }
 
 impl Worker {
-    pub(crate) fn new(session: Box<dyn Encode>, observer: Arc<dyn Observer>) -> Self {
-        Self { session, observer, batch: Vec::new() }
+    pub(crate) fn new(session: Box<dyn Encode>, cores: Arc<Cores>, observer: Arc<dyn Observer>) -> Self {
+        Self { session, cores, observer, batch: Vec::new() }
     }
 }
 
@@ -53,11 +55,13 @@ impl Worker {
 pub(crate) fn work(shared: &Shared, worker: &mut Worker) {
     while let Some(batch) = next_batch(shared) {
         worker.batch = batch;
+        let core = worker.batch.first().map(|ticket| core(shared, &worker.cores, ticket.job.class));
         let began = Instant::now();
         for ticket in &worker.batch {
             ticket.job.begin(began);
         }
         let outcomes = run(&mut *worker.session, &*worker.observer, &worker.batch);
+        drop(core);
         let tokens = worker.batch.iter().map(|ticket| ticket.item.tokens).sum();
         finished(shared, worker.batch.len(), tokens, began.elapsed());
         for (ticket, outcome) in worker.batch.iter().zip(outcomes) {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hotpath_cores::Cores;
 use hotpath_encoding::{Failure, Limits, Load, Observer, Pending, Run, Scheduler, Work};
 use hotpath_fairness::Class;
 use hotpath_runtime::{Encode, RunError};
@@ -62,6 +63,10 @@ impl Observer for Runs {
     }
 }
 
+fn many_cores() -> Arc<Cores> {
+    Arc::new(Cores::new(16))
+}
+
 /// A scheduler whose sessions run only when they are let.
 struct Gate {
     scheduler: Scheduler,
@@ -79,7 +84,11 @@ impl Gate {
             let_run.push(sender);
             sessions.push(Box::new(Gated { begins: begins.clone(), may_run }));
         }
-        Self { scheduler: Scheduler::start(sessions, limits, Arc::new(Runs::default())).unwrap(), begun, let_run }
+        Self {
+            scheduler: Scheduler::start(sessions, limits, many_cores(), Arc::new(Runs::default())).unwrap(),
+            begun,
+            let_run,
+        }
     }
 
     /// Waits until a batch begins.
@@ -96,7 +105,7 @@ impl Gate {
 fn echo_scheduler(workers: usize) -> (Scheduler, Arc<Runs>) {
     let runs = Arc::new(Runs::default());
     let sessions = (0..workers).map(|_| Box::new(Echo) as Box<dyn Encode>).collect();
-    (Scheduler::start(sessions, LIMITS, runs.clone()).unwrap(), runs)
+    (Scheduler::start(sessions, LIMITS, many_cores(), runs.clone()).unwrap(), runs)
 }
 
 fn work(inputs: &[&[u32]]) -> Work {
@@ -186,7 +195,7 @@ fn a_bad_input_fails_with_its_index_and_disturbs_no_neighbour() {
 
 #[test]
 fn a_panic_of_the_observer_is_nobodys_error() {
-    let scheduler = Scheduler::start(vec![Box::new(Echo)], LIMITS, Arc::new(Panics)).unwrap();
+    let scheduler = Scheduler::start(vec![Box::new(Echo)], LIMITS, many_cores(), Arc::new(Panics)).unwrap();
     for _ in 0..3 {
         assert_eq!(wait(scheduler.submit(work(&[&[1], &[2]])).unwrap()).unwrap(), [[1.0], [2.0]]);
         assert_eq!(scheduler.load(), Load::default());
@@ -199,7 +208,7 @@ fn a_panic_of_the_observer_is_nobodys_error() {
 fn a_worker_that_dies_ends_what_runs_what_waits_and_what_comes_later_and_says_why() {
     let ((go, may_go), (begins, _begun), (let_run, may_run)) = (mpsc::channel(), mpsc::channel(), mpsc::channel());
     let sessions: Vec<Box<dyn Encode>> = vec![Box::new(Dies(may_go)), Box::new(Gated { begins, may_run })];
-    let scheduler = Scheduler::start(sessions, LIMITS, Arc::new(Runs::default())).unwrap();
+    let scheduler = Scheduler::start(sessions, LIMITS, many_cores(), Arc::new(Runs::default())).unwrap();
     let text = [1; 100]; // a batch of its own
     let pending: Vec<Pending> = (0..3).map(|_| scheduler.submit(work(&[&text])).unwrap()).collect();
     while scheduler.load().running_inputs < 2 {
@@ -303,4 +312,68 @@ fn timings_do_not_overlap_and_fit_the_call() {
     let done = runtime.block_on(scheduler.submit(work(&[&[1], &[2]])).unwrap().result()).unwrap();
     assert!(done.queue + done.inference <= began.elapsed());
     assert_eq!(done.vectors.len(), 2);
+}
+
+/// Three models on one core. The first one is at a batch text, which holds it.
+struct Models {
+    cores: Arc<Cores>,
+    schedulers: Vec<Scheduler>,
+    begun: mpsc::Receiver<Vec<Vec<u32>>>,
+    gates: Vec<mpsc::Sender<()>>,
+    pending: Vec<Pending>,
+}
+
+impl Models {
+    fn busy() -> Self {
+        let cores = Arc::new(Cores::new(1));
+        let (begins, begun) = mpsc::channel();
+        let (gates, may_run): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel()).unzip();
+        let schedulers = may_run.into_iter().map(|may_run| {
+            let session: Box<dyn Encode> = Box::new(Gated { begins: begins.clone(), may_run });
+            Scheduler::start(vec![session], LIMITS, cores.clone(), Arc::new(Runs::default())).unwrap()
+        });
+        let schedulers = schedulers.collect();
+        let mut models = Self { cores, schedulers, begun, gates, pending: Vec::new() };
+        models.submit(0, Class::Batch, 0, 0);
+        assert_eq!(models.begun.recv().unwrap(), [[0]]);
+        models
+    }
+
+    /// Queues a text, and waits until so many wait for the core.
+    fn submit(&mut self, model: usize, class: Class, id: u32, waiting: usize) {
+        let work = Work { class, key: "a".into(), deadline: None, inputs: vec![vec![id]] };
+        self.pending.push(self.schedulers[model].submit(work).unwrap());
+        while self.cores.waiting() < waiting {
+            thread::yield_now();
+        }
+    }
+
+    /// Lets the core go: which texts run, in which order.
+    async fn order(self) -> Vec<u32> {
+        for gate in &self.gates {
+            (0..3).for_each(|_| gate.send(()).unwrap());
+        }
+        for pending in self.pending {
+            pending.result().await.unwrap();
+        }
+        self.begun.try_iter().map(|texts| texts[0][0]).collect()
+    }
+}
+
+#[tokio::test]
+async fn interactive_work_of_one_model_goes_before_batch_work_of_another_that_came_first() {
+    let mut models = Models::busy();
+    models.submit(1, Class::Batch, 1, 1);
+    models.submit(2, Class::Interactive, 2, 2);
+    assert_eq!(models.order().await, [2, 1]);
+}
+
+/// A worker that waits for a core with batch work in its hands holds up the interactive work behind it.
+#[tokio::test]
+async fn batch_work_that_interactive_work_waits_behind_counts_as_that() {
+    let mut models = Models::busy();
+    models.submit(1, Class::Batch, 1, 1);
+    models.submit(1, Class::Interactive, 2, 1);
+    models.submit(2, Class::Interactive, 3, 2);
+    assert_eq!(models.order().await[0], 1);
 }

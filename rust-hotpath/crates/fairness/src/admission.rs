@@ -46,6 +46,22 @@ impl Admission {
         self.by_key.get(key).copied().unwrap_or(0)
     }
 
+    /// What is left of all of it.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.bounds.shared.saturating_add(self.bounds.reserve).saturating_sub(self.held)
+    }
+
+    /// Takes a part away from all keys.
+    pub fn withhold(&mut self, amount: usize) {
+        self.held += amount;
+    }
+
+    /// Gives a part back that was taken away from all keys.
+    pub fn restore(&mut self, amount: usize) {
+        self.held -= amount;
+    }
+
     /// The most that a key may take now.
     #[must_use]
     pub fn room(&self, key: &str) -> usize {
@@ -56,8 +72,7 @@ impl Admission {
         if held > 0 {
             return share;
         }
-        let left = self.bounds.shared.saturating_add(self.bounds.reserve).saturating_sub(self.held);
-        share.max(self.bounds.small.min(left))
+        share.max(self.bounds.small.min(self.left()))
     }
 
     /// What a key must give back before it may take `amount` more; 0 if it may now.

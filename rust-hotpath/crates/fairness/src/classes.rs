@@ -1,6 +1,6 @@
-//! Classes of work, and a queue of turns for each.
+//! Classes of work, and what there is one of for each.
 
-use crate::turns::{Queued, Turns};
+use crate::drr_queue::{DrrQueue, Queued};
 
 /// Order of classes of work: a lower class runs only when no higher one waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,18 +11,50 @@ pub enum Class {
     Batch,
 }
 
-/// The queues of both classes.
-#[derive(Debug)]
-pub struct ByClass<T> {
-    interactive: Turns<T>,
-    batch: Turns<T>,
+impl Class {
+    /// Both, the higher one first.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
 }
+
+/// One thing for each class.
+#[derive(Debug)]
+pub struct PerClass<T> {
+    interactive: T,
+    batch: T,
+}
+
+impl<T> PerClass<T> {
+    /// One for each.
+    pub fn new(mut of: impl FnMut(Class) -> T) -> Self {
+        Self { interactive: of(Class::Interactive), batch: of(Class::Batch) }
+    }
+
+    /// A class'.
+    #[must_use]
+    pub fn of(&self, class: Class) -> &T {
+        match class {
+            Class::Interactive => &self.interactive,
+            Class::Batch => &self.batch,
+        }
+    }
+
+    /// A class'.
+    pub fn of_mut(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Batch => &mut self.batch,
+        }
+    }
+}
+
+/// The queues of both classes.
+pub type ByClass<T> = PerClass<DrrQueue<T>>;
 
 impl<T: Queued> ByClass<T> {
     /// Empty queues whose turns give `quantum` tokens.
     #[must_use]
-    pub fn new(quantum: usize) -> Self {
-        Self { interactive: Turns::new(quantum), batch: Turns::new(quantum) }
+    pub fn queues(quantum: usize) -> Self {
+        Self::new(|_| DrrQueue::new(quantum))
     }
 
     /// Whether nothing is queued.
@@ -31,25 +63,8 @@ impl<T: Queued> ByClass<T> {
         self.interactive.is_empty() && self.batch.is_empty()
     }
 
-    /// The queue of a class.
-    #[must_use]
-    pub fn of(&self, class: Class) -> &Turns<T> {
-        match class {
-            Class::Interactive => &self.interactive,
-            Class::Batch => &self.batch,
-        }
-    }
-
-    /// The queue of a class.
-    pub fn of_mut(&mut self, class: Class) -> &mut Turns<T> {
-        match class {
-            Class::Interactive => &mut self.interactive,
-            Class::Batch => &mut self.batch,
-        }
-    }
-
     /// The queue from which to take next: the highest class that has anything.
-    pub fn next_mut(&mut self) -> &mut Turns<T> {
+    pub fn next_mut(&mut self) -> &mut DrrQueue<T> {
         if self.interactive.is_empty() { &mut self.batch } else { &mut self.interactive }
     }
 }

@@ -9,12 +9,14 @@
 
 mod admission;
 mod classes;
+mod deadlines;
 mod drain;
+mod drr_queue;
 mod monitor;
-mod turns;
 
 pub use admission::{Admission, Bounds};
-pub use classes::{ByClass, Class};
+pub use classes::{ByClass, Class, PerClass};
+pub use deadlines::Deadlines;
 pub use drain::DrainRate;
+pub use drr_queue::{DrrQueue, Queued};
 pub use monitor::{Dead, Look, Monitor, fenced};
-pub use turns::{Queued, Turns};

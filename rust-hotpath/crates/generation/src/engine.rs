@@ -10,7 +10,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use hotpath_fairness::{Look, Monitor};
+use hotpath_cores::{Cores, Permit};
+use hotpath_fairness::{Class, Look, Monitor};
 use hotpath_runtime::Decode;
 use hotpath_text::Vocabulary;
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +36,10 @@ pub struct Settings {
     pub vocabulary: Arc<Vocabulary>,
     /// Events that a stream holds for its reader; more where a request has many choices.
     pub buffer: usize,
+    /// The cores of this process.
+    pub cores: Arc<Cores>,
+    /// So many of them are taken for each run, one for each of the session's threads.
+    pub threads: usize,
 }
 
 /// Continues prompts on one session, in the planner's order. Dropping it lets what is queued finish, and end.
@@ -124,7 +129,7 @@ impl Engine {
             let _ = of_masks.0.change(|state, _| state.answers.push((id, answer))); // where it is dead nobody asks
             of_masks.0.wake();
         })?;
-        let of_loop = Loop::new(shared.clone(), session, masks, settings.vocabulary.clone(), observer);
+        let of_loop = Loop::new(shared.clone(), session, masks, &settings, observer);
         let thread = shared.spawn("generation".to_owned(), of_loop, |_, of_loop| looping::work(of_loop))?;
         Ok(Self { shared, thread: Some(thread), settings, vocabulary: extent.vocabulary })
     }
@@ -135,6 +140,7 @@ impl Engine {
     /// [`Rejected`] when it is not possible, or the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Stream, Rejected> {
         self.check(&work)?;
+        let class = work.class;
         let prompt: Arc<[u32]> = work.prompt.into();
         let request = Request {
             class: work.class,
@@ -166,6 +172,9 @@ impl Engine {
         // What comes when it is dead is told so as what waited is.
         let id = queued.ok().transpose()?;
         self.shared.wake();
+        if class == Class::Interactive {
+            self.settings.cores.reconsider(); // the loop may wait for cores with batch work, and has this behind it
+        }
         Ok(Stream { shared: self.shared.clone(), id, events, paused, ended: false })
     }
 
@@ -287,6 +296,18 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
         if state.planner.is_empty() { Look::Idle } else { Look::Wait(decision.wake) }
     };
     shared.take(look).unwrap_or_else(|dead| dead.resume())
+}
+
+/// Waits for some cores for a run of some class, or of a higher one that waits behind it.
+pub(crate) fn cores<'a>(shared: &Shared, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    let interactive_waits = || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
+    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    let mut permit = cores.acquire(threads, highest);
+    if class == Class::Interactive {
+        permit.will_come_back();
+    }
+    permit
 }
 
 /// Why a stream got no end.

@@ -19,7 +19,7 @@ mod sequence;
 mod work;
 
 pub use engine::{Engine, Settings, Stream};
-pub use format::{Format, Formats, Grammar, InvalidFormat, Mask};
+pub use format::{Format, Grammar, InvalidFormat, Mask};
 pub use looping::{Kind, Observer, Ran};
 pub use planner::{Class, Limits, Load, Refusal};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};

@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_fairness::fenced;
+use hotpath_cores::Cores;
+use hotpath_fairness::{Class, fenced};
 use hotpath_runtime::{Decode, RunError, Step};
 use hotpath_text::Vocabulary;
 
 use crate::{
-    engine::{self, News, Probe, Shared},
+    engine::{self, News, Probe, Settings, Shared},
     job::Job,
     masks::{Answer, Masks},
     planner::{Chunk, Decision, Decoding, Ended, Planner, RequestId, RowChange, Run, SequenceId, Time},
@@ -73,6 +74,9 @@ pub(crate) struct Loop {
     vocabulary: Arc<Vocabulary>,
     /// Logits after a token.
     vocabulary_size: usize,
+    /// A run takes as many of these as the session has threads.
+    cores: Arc<Cores>,
+    threads: usize,
     observer: Arc<dyn Observer>,
     jobs: HashMap<RequestId, Job>,
 }
@@ -82,11 +86,12 @@ impl Loop {
         shared: Arc<Shared>,
         session: Box<dyn Decode>,
         masks: Masks,
-        vocabulary: Arc<Vocabulary>,
+        settings: &Settings,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let vocabulary_size = session.extent().vocabulary;
-        Self { shared, session, masks, vocabulary, vocabulary_size, observer, jobs: HashMap::new() }
+        let (vocabulary, cores, threads) = (settings.vocabulary.clone(), settings.cores.clone(), settings.threads);
+        Self { shared, session, masks, vocabulary, vocabulary_size, cores, threads, observer, jobs: HashMap::new() }
     }
 
     fn next(&mut self) -> Option<News> {
@@ -112,6 +117,8 @@ impl Loop {
 
     fn probe(&mut self, probe: Probe) {
         let (row, tokens) = (self.session.extent().rows - 1, probe.prompt.len()); // no request's row
+        let budget = self.cores.clone();
+        let _cores = engine::cores(&self.shared, &budget, self.threads, Class::Interactive);
         let (outcome, _) = observed(&*self.observer, Kind::Probe, tokens, self.vocabulary_size, || {
             self.session.prefill(row, 0, &probe.prompt, tokens - 1..tokens)
         });
@@ -156,6 +163,8 @@ impl Loop {
 
     fn prefill(&mut self, chunk: &Chunk) {
         let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
+        let budget = self.cores.clone();
+        let cores = engine::cores(&self.shared, &budget, self.threads, job.terms.class);
         if job.began.is_none() {
             (job.began, job.cached_tokens) = (Some(Instant::now()), chunk.start);
         }
@@ -165,6 +174,7 @@ impl Loop {
         let (outcome, took) = observed(&*self.observer, Kind::Prefill, chunk.tokens, logits, || {
             self.session.prefill(chunk.row, chunk.start, tokens, asked)
         });
+        drop(cores);
         if outcome.is_ok() {
             plan(&self.shared, |planner, _| planner.ran(took)); // what failed was not read, and must not be reused
         }
@@ -194,10 +204,14 @@ impl Loop {
             Step { token: job.map_or(0, |job| job.sequences[row.sequence.choice].last()), length: row.length }
         };
         let steps: Vec<Step> = rows.iter().map(step).collect();
+        let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.terms.class);
+        let budget = self.cores.clone();
+        let cores = engine::cores(&self.shared, &budget, self.threads, class.unwrap_or(Class::Interactive));
         let tokens = rows.iter().filter(|row| !row.repeats).count();
         let logits = rows.len() * self.vocabulary_size;
         let (outcome, took) =
             observed(&*self.observer, Kind::Decode, tokens, logits, || self.session.decode(first, &steps));
+        let _cores = outcome.is_err().then_some(cores); // or the rows run again, each alone
         plan(&self.shared, |planner, _| planner.ran(took));
         let mut failures: HashMap<RequestId, Option<Failure>> = HashMap::new();
         let mut advance = |row: &Decoding, logits: Result<&[f32], RunError>| {

@@ -20,6 +20,9 @@ use crate::{
     work::Failure,
 };
 
+/// Stack of the thread, of which a text takes what it needs: more than that on which its format was tried out.
+const STACK_BYTES: usize = 128 << 20;
+
 /// A text that must parse, as its continuation sees it.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -158,10 +161,11 @@ impl Question {
 impl Masks {
     /// Starts the thread, which hands each answer to `tell`.
     pub(crate) fn start(tell: impl Fn(SequenceId, Answer) + Send + 'static) -> io::Result<Self> {
-        let questions = Questions { asked: ByClass::new(1), closed: false };
+        let questions = Questions { asked: ByClass::queues(1), closed: false };
         let shared = Arc::new(Shared { questions: Mutex::new(questions), came: Condvar::new() });
         let asked = shared.clone();
-        let thread = thread::Builder::new().name("formats".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("formats".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || {
             while let Some(Asked(id, question)) = asked.next() {
                 if question.asker.strong_count() > 0 {
                     tell(id, question.answer());

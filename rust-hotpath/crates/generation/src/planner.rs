@@ -8,6 +8,7 @@
 //! prompts are read, those wait that cannot go on, and beginnings of finished prompts are kept for those that begin alike.
 
 mod admission;
+mod capacity;
 mod decision;
 mod limits;
 mod places;
@@ -21,9 +22,10 @@ use std::{
     time::Duration,
 };
 
+use capacity::Capacity;
 pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
 pub use hotpath_fairness::Class;
-use hotpath_fairness::{Admission, Bounds, DrainRate, Turns};
+use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, PerClass};
 pub use limits::{Limits, Refusal};
 use request::{Known, Phase, Place, Ticket};
 pub use request::{Request, RequestId, SequenceId};
@@ -36,25 +38,24 @@ pub type Time = Duration;
 /// Tokens that a key's turn gives. Requests are longer; so a key waits for a turn or two more, in proportion.
 const QUANTUM: usize = 1024;
 
-/// Every so many chunks one goes to the prompt that has waited longest, so that short ones never starve a long one.
-const OLDEST_EVERY: u64 = 4;
+/// Every so many chunks one goes to the key that has had none for longest, so that short prompts never starve a long one.
+const FAIR_EVERY: u64 = 4;
 
 /// The queue, the rows and the rules.
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
-    /// By class; a request that is at the head is taken from the queue and waits for room.
-    queues: [Queue; 2],
+    queues: PerClass<Queue>,
     known: BTreeMap<RequestId, Known>,
     /// Those that do not wait in a queue, of which there may be thousands: what is done for each run looks at these alone.
     admitted: BTreeSet<RequestId>,
-    expiries: BTreeSet<(Time, RequestId)>,
+    expiries: Deadlines<(RequestId, Ended)>,
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
     rows: Rows,
     /// Whether beginnings of finished prompts are kept.
     keeps: bool,
-    reserved: [usize; 2],
+    capacity: Capacity,
     queued_tokens: usize,
     /// What runs since the last decision.
     running: Option<Run>,
@@ -66,10 +67,9 @@ pub struct Planner {
 
 #[derive(Debug)]
 struct Queue {
-    turns: Turns<Ticket>,
+    tickets: DrrQueue<Ticket>,
     /// Of tokens that those who wait would reserve.
     admission: Admission,
-    head: Option<RequestId>,
 }
 
 impl Planner {
@@ -77,17 +77,16 @@ impl Planner {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let bounds = Bounds { shared: limits.max_queued_tokens, reserve: usize::MAX, small: QUANTUM };
-        let queue = || Queue { turns: Turns::new(QUANTUM), admission: Admission::new(bounds), head: None };
         Self {
             limits,
-            queues: [queue(), queue()],
+            queues: PerClass::new(|_| Queue { tickets: DrrQueue::new(QUANTUM), admission: Admission::new(bounds) }),
             known: BTreeMap::new(),
             admitted: BTreeSet::new(),
-            expiries: BTreeSet::new(),
+            expiries: Deadlines::default(),
             cancelled: Vec::new(),
-            rows: Rows::new(limits.batch),
+            rows: Rows::new(limits.area()),
             keeps: true,
-            reserved: [0; 2],
+            capacity: Capacity::new(&limits),
             queued_tokens: 0,
             running: None,
             chunks: 0,
@@ -102,7 +101,7 @@ impl Planner {
     pub fn load(&self) -> Load {
         let mut load = Load {
             queued_tokens: self.queued_tokens,
-            reserved_tokens: self.reserved.iter().sum(),
+            reserved_tokens: self.capacity.tokens(),
             kept_tokens: self.rows.kept_tokens(),
             ..Load::default()
         };
@@ -124,6 +123,12 @@ impl Planner {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether there is a request of a class.
+    #[must_use]
+    pub fn has(&self, class: Class) -> bool {
+        self.known.values().any(|known| known.class == class)
     }
 
     /// Whether a request waits to be admitted.
@@ -163,7 +168,7 @@ impl Planner {
         self.park();
         self.admit();
         self.running = self.choose();
-        let wake = if self.running.is_none() { self.expiries.first().map(|(time, _)| *time) } else { None };
+        let wake = if self.running.is_none() { self.expiries.next() } else { None };
         Decision { ended, changes: self.rows.take_changes(), run: self.running.clone(), wake }
     }
 
@@ -209,15 +214,14 @@ impl Planner {
         let until = now + self.limits.max_parked;
         if let Some(known) = self.known.get_mut(&id).filter(|known| known.parked_until.is_none()) {
             known.parked_until = Some(until);
-            self.expiries.insert((until, id));
+            self.expiries.insert(Some(until), (id, Ended::SlowReader));
         }
     }
 
     /// Says that a request's reader has caught up.
     pub fn resume(&mut self, id: RequestId) {
-        if let Some(until) = self.known.get_mut(&id).and_then(|known| known.parked_until.take()) {
-            self.expiries.remove(&(until, id));
-        }
+        let until = self.known.get_mut(&id).and_then(|known| known.parked_until.take());
+        self.expiries.remove(until, (id, Ended::SlowReader));
     }
 
     /// Says that it is not known yet what may come next in a continuation that has had a part in a step. Until
@@ -245,8 +249,7 @@ impl Planner {
 
     /// Drops every request whose time is over.
     fn expire(&mut self, now: Time, ended: &mut Vec<(RequestId, Ended)>) {
-        while let Some((time, id)) = self.expiries.first().copied().filter(|(time, _)| *time <= now) {
-            let why = self.known.get(&id).map_or(Ended::Cancelled, |known| known.why(time));
+        while let Some((id, why)) = self.expiries.pop(now) {
             ended.push((id, why));
             self.drop_request(id);
         }
@@ -262,6 +265,8 @@ impl Planner {
                 Some(chunk) if !decodes || !self.chunk_went_last => {
                     self.chunk_went_last = true;
                     self.chunks += 1;
+                    let chunks = self.chunks;
+                    self.known.entry(chunk.request).and_modify(|known| known.latest_chunk = chunks);
                     return Some(Run::Prefill(chunk));
                 }
                 _ if decodes => {
@@ -283,17 +288,21 @@ impl Planner {
         Run::Decode { first: self.rows.first(class), rows: self.rows.area(class).iter().map(row).collect() }
     }
 
-    /// The next chunk of the prompt that has the least left; now and then of the one that has waited longest.
+    /// The next chunk of the prompt that has the least left; now and then of the oldest of the key that has had none for
+    /// longest.
     fn chunk(&self, class: Class) -> Option<Chunk> {
-        let prompts = self.admitted().filter(|(_, known)| known.class == class);
-        let mut chunks =
-            prompts.filter_map(|(id, known)| Some((known.left()?, known.chunk(id, self.limits.chunk_tokens)?)));
-        let chunk = if self.chunks % OLDEST_EVERY == OLDEST_EVERY - 1 {
-            chunks.next() // ids ascend with arrival
+        let prompts = self.admitted().filter_map(|(id, known)| Some((id, known, known.left()?)));
+        let prompts: Vec<_> = prompts.filter(|(_, known, _)| known.class == class).collect();
+        let chosen = if self.chunks % FAIR_EVERY == FAIR_EVERY - 1 {
+            let latest = |key: &str| {
+                let of_key = prompts.iter().filter(|(_, known, _)| *known.prompt.key == *key);
+                of_key.map(|(_, known, _)| known.latest_chunk).max()
+            };
+            prompts.iter().min_by_key(|(id, known, _)| (latest(&known.prompt.key), *id)) // ids ascend with arrival
         } else {
-            chunks.min_by_key(|(left, _)| *left)
+            prompts.iter().min_by_key(|(_, _, left)| *left)
         };
-        chunk.map(|(_, chunk)| chunk)
+        chosen.and_then(|(id, known, _)| known.chunk(*id, self.limits.chunk_tokens))
     }
 
     fn admitted(&self) -> impl Iterator<Item = (RequestId, &Known)> {

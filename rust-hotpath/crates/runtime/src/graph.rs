@@ -31,7 +31,8 @@ fn int8_dot_product() -> bool {
     false
 }
 
-/// The graph to run: of the wanted precision, or else the first whose feature the processor has.
+/// The graph to run: of the wanted precision, or else the first whose feature the processor has. Never one in 4-bit blocks,
+/// which older bundles have: where AVX2 is all that a processor has, a row's last bits depend on its company there.
 ///
 /// # Errors
 /// [`Refused`] when the bundle has no such graph.
@@ -40,12 +41,15 @@ pub fn choose(
     wanted: Option<Precision>,
     cpu_has: impl Fn(CpuFeature) -> bool,
 ) -> Result<&Graph, Refused> {
-    let fits = |graph: &&Graph| wanted.map_or_else(|| cpu_has(graph.cpu_feature), |wanted| graph.precision == wanted);
+    let fits = |graph: &&Graph| {
+        graph.precision != Precision::Int4Block
+            && wanted.map_or_else(|| cpu_has(graph.cpu_feature), |wanted| graph.precision == wanted)
+    };
     graphs.iter().find(fits).ok_or_else(|| Refused {
         file: "bundle.json".to_owned(),
         field: "graphs".to_owned(),
         problem: wanted.map_or_else(
-            || "none runs well on this processor; ask for one by its precision".to_owned(),
+            || "none runs well on this processor; export the model anew, or ask for one by its precision".to_owned(),
             |wanted| format!("none has {}", wanted.as_str_name()),
         ),
     })
@@ -110,6 +114,13 @@ mod tests {
     }
 
     #[test]
+    fn an_emulated_processor_promises_bits_without_a_dot_product() {
+        if std::env::var_os("TRIPTYCH_EMULATOR").is_some() {
+            assert!(!cpu_has(CpuFeature::Int8DotProduct), "it is not that of `make test-avx2`, or not emulated at all");
+        }
+    }
+
+    #[test]
     fn the_first_graph_that_the_processor_runs_well_is_chosen() {
         let graphs = [graph(Precision::Int8, CpuFeature::Int8DotProduct), graph(Precision::Fp32, CpuFeature::None)];
         let precision =
@@ -120,5 +131,6 @@ mod tests {
         assert_eq!(precision(Some(Precision::Int8), &plain), Ok(Precision::Int8), "a wish is obeyed");
         assert!(choose(&graphs[..1], None, plain).is_err());
         assert!(choose(&graphs[..1], Some(Precision::Fp32), |_| true).is_err());
+        assert!(choose(&[graph(Precision::Int4Block, CpuFeature::None)], None, |_| true).is_err());
     }
 }

@@ -1,10 +1,10 @@
-//! The real graphs over the real library.
+//! Encoders over the real library: one with random weights, and the default model.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Precision, Tolerance};
 use hotpath_runtime::{Encode, Encoder};
-use hotpath_testing::{bundle, golden_embeddings, library};
+use hotpath_testing::{bundle, golden_embeddings, library, tiny_encoder};
 
 const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
 
@@ -22,20 +22,28 @@ fn assert_near(vector: &[f32], golden: &[f32], tolerance: Tolerance) {
     assert!(largest <= tolerance.max_abs_error && cosine >= tolerance.min_cosine, "{largest}, {cosine}: {tolerance:?}");
 }
 
-#[test]
-fn golden_cases_alone_and_together() {
-    let bundle = bundle();
+fn golden_cases_alone_and_together(bundle: &Bundle) {
     for precision in PRECISIONS {
-        let tolerance = graph(&bundle, precision).tolerance;
-        let mut encoder = encoder(&bundle, precision);
-        let texts: Vec<&[u32]> = golden_embeddings(&bundle).iter().map(|case| &*case.token_ids).collect();
+        let tolerance = graph(bundle, precision).tolerance;
+        let mut encoder = encoder(bundle, precision);
+        let texts: Vec<&[u32]> = golden_embeddings(bundle).iter().map(|case| &*case.token_ids).collect();
         let together = encoder.encode(&texts).unwrap();
-        for (case, together) in golden_embeddings(&bundle).iter().zip(together) {
+        for (case, together) in golden_embeddings(bundle).iter().zip(together) {
             let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
             assert_near(&alone, &case.vector, tolerance);
             assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its company", case.text);
         }
     }
+}
+
+#[test]
+fn golden_cases_have_the_same_bits_alone_and_together_with_random_weights() {
+    golden_cases_alone_and_together(&tiny_encoder());
+}
+
+#[test]
+fn golden_cases_have_the_same_vectors_alone_and_together_with_the_default_model() {
+    golden_cases_alone_and_together(&bundle());
 }
 
 #[test]

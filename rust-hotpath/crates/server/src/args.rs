@@ -22,6 +22,9 @@ pub enum Command {
     Healthcheck(Listen),
     /// Print the settings as a Markdown table.
     ConfigDocs,
+    /// Try schemas out for a serving process, which starts this by itself.
+    #[command(name = hotpath_formats::SUBCOMMAND, hide = true)]
+    FormatWorker,
 }
 
 /// Where gRPC listens.
@@ -78,6 +81,12 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_WORKERS", default_value = "0", value_name = "THREADS")]
     pub workers: String,
 
+    /// Threads of all models' sessions that run at the same time; 0 takes the number of processors. What finds none free
+    /// waits: batch work of any model for interactive work of any, unless it has waited for a tenth of a second. More than
+    /// there are processors makes every run slower.
+    #[arg(long, env = "HOTPATH_COMPUTE_THREADS", default_value = "0", value_name = "THREADS")]
+    pub compute_threads: String,
+
     /// Threads that move messages and tokenize short texts; 0 takes one for every four sessions. They need a tenth of the
     /// sessions' time, and each one more is one more to wake up.
     #[arg(long, env = "HOTPATH_ASYNC_THREADS", default_value = "0", value_name = "THREADS")]
@@ -88,16 +97,25 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_BATCH_TOKENS", default_value = "112", value_name = "TOKENS")]
     pub batch_tokens: String,
 
-    /// Most tokens of a model that wait. Beyond, requests are refused with QUEUE_FULL; only one that finds the queue empty
-    /// may be larger. The default is a few seconds' work for two processors.
+    /// Most tokens of one class that wait at a model. A fairness key may have up to four times of it what it leaves free;
+    /// beyond, its requests are refused with QUEUE_FULL. One that has nothing waiting is always let in, whatever it sends.
+    /// The default is a few seconds' work for two processors.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_TOKENS", default_value = "65536", value_name = "TOKENS")]
     pub max_queue_tokens: String,
 
-    /// Longest wait of a request until its first input runs. Beyond, it is refused with QUEUE_FULL.
+    /// Most bytes of texts of one class that wait for a thread to be tokenized, or are at work. A fairness key may have up to
+    /// four times of it what it leaves free; beyond, its requests are refused with QUEUE_FULL. One that has nothing here may
+    /// always bring 64 KiB. It bounds memory: a text is held once, and what is at work takes some megabytes more.
+    #[arg(long, env = "HOTPATH_MAX_TEXT_BYTES", default_value = "67108864", value_name = "BYTES")]
+    pub max_text_bytes: String,
+
+    /// Longest wait of a request until its first input runs, and of a long text until it is tokenized. Beyond, it is refused
+    /// with QUEUE_FULL.
     #[arg(long, env = "HOTPATH_MAX_QUEUE_MS", default_value = "10000", value_name = "MILLISECONDS")]
     pub max_queue_ms: String,
 
-    /// Most inputs of one request. Beyond, it is refused with TOO_MANY_INPUTS.
+    /// Most inputs of one request. Beyond, it is refused with TOO_MANY_INPUTS. The texts of a classification that are longer
+    /// than the encoder takes are run in windows, of which there may be as many; beyond, with INPUT_TOO_LONG.
     #[arg(long, env = "HOTPATH_MAX_INPUTS", default_value = "2048", value_name = "INPUTS")]
     pub max_inputs: String,
 
@@ -118,6 +136,10 @@ pub struct Serve {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub generation: Generation,
+
+    #[allow(missing_docs)]
+    #[command(flatten)]
+    pub formats: Formats,
 
     /// How often the promoted revision of each model, and its health, are looked at.
     #[arg(long, env = "HOTPATH_WATCH_MS", default_value = "1000", value_name = "MILLISECONDS")]
@@ -147,7 +169,7 @@ pub struct Serve {
 #[derive(Debug, Clone, Args)]
 pub struct Generation {
     /// Which graph of generation models to run: "auto" takes the first in the manifest that the processor runs well,
-    /// "int8", "int4_block" and "int8_block" that one. x86 processors without VNNI cannot load "int8".
+    /// "int8" and "int8_block" that one.
     #[arg(long, env = "HOTPATH_GENERATION_PRECISION", default_value = "auto", value_name = "PRECISION")]
     pub generation_precision: String,
 
@@ -168,13 +190,15 @@ pub struct Generation {
     pub generation_max_queue_ms: String,
 
     /// Most memory for the keys and values of each generation model, beside its weights. A request is admitted once there
-    /// is room for the longest that it may become, and one that is longer than all of it is refused with INPUT_TOO_LONG. While
-    /// a new revision takes over there are two: the old one's weights stay, and its cache shrinks as its streams end.
+    /// is room for the longest that it may become. An eighth is a reserve for small requests of fairness keys that have no
+    /// other; one that is longer than the rest, choices together, is refused with INPUT_TOO_LONG. While a new revision takes
+    /// over there are two: the old one's weights stay, and its cache shrinks as its streams end.
     #[arg(long, env = "HOTPATH_CACHE_BYTES", default_value = "1073741824", value_name = "BYTES")]
     pub cache_bytes: String,
 
-    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait.
-    /// More say more tokens together, and each its own more slowly.
+    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait. One
+    /// fairness key alone has up to four fifths of them. Beside them an eighth as many, at least one, is a reserve for keys
+    /// that have no other. More say more tokens together, and each its own more slowly.
     #[arg(long, env = "HOTPATH_MAX_ROWS", default_value = "32", value_name = "ROWS")]
     pub max_rows: String,
 
@@ -199,6 +223,26 @@ pub struct Generation {
     /// tells whether another tenant has sent one that begins alike.
     #[arg(long, env = "HOTPATH_SHARE_PREFIXES", default_value = "false", value_name = "BOOLEAN")]
     pub share_prefixes: String,
+}
+
+/// How JSON Schemas are compiled, and followed.
+#[derive(Debug, Clone, Args)]
+pub struct Formats {
+    /// Most processes in which JSON Schemas are tried out before they are used, started when the first one comes. Each may
+    /// use a processor for 2 s and 256 MiB for one schema, beside some 60 MB; fewer let a schema that nobody has sent lately
+    /// wait for longer.
+    #[arg(long, env = "HOTPATH_FORMAT_WORKERS", default_value = "2", value_name = "PROCESSES")]
+    pub format_workers: String,
+
+    /// Most memory for compiled schemas, so that one that comes again begins at once. The one that was used last stays longest.
+    #[arg(long, env = "HOTPATH_FORMAT_CACHE_BYTES", default_value = "67108864", value_name = "BYTES")]
+    pub format_cache_bytes: String,
+
+    /// Most memory that texts which follow a format may come to, as they are admitted: 5 MB for each as a rule, 45 MB where strings of
+    /// bounded length or patterns take much to follow. Beyond, requests with a format are refused with QUEUE_FULL, a key that
+    /// has many of them first.
+    #[arg(long, env = "HOTPATH_FORMAT_TEXT_BYTES", default_value = "536870912", value_name = "BYTES")]
+    pub format_text_bytes: String,
 }
 
 /// The settings as a Markdown table, from the same texts as `--help`.

@@ -9,7 +9,7 @@ use crate::{
     inference::{Inference, count, duration},
     models::serving::Texts,
     requests,
-    tokenization::Caller,
+    tokenization::{Caller, cannot},
 };
 
 impl Inference {
@@ -24,7 +24,8 @@ impl Inference {
 
         let (texts, owner) = (request.texts, embedder.texts.clone());
         let bytes = texts.iter().map(String::len).sum();
-        let tokenizing = move |caller: &_| windows(&owner, &texts, caller);
+        let max_windows = self.max_inputs;
+        let tokenizing = move |caller: &_| windows(&owner, &texts, max_windows, caller);
         let windows = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let token_counts = windows.iter().map(|of_text| count(of_text.iter().map(Vec::len).sum()));
         let token_counts = token_counts.collect::<Result<_, _>>()?;
@@ -50,13 +51,18 @@ impl Inference {
     }
 }
 
-/// The windows of each text.
-fn windows(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<Vec<Vec<u32>>>, Error> {
-    let one = |text: &String| {
+/// The windows of each text, all together at most so many.
+fn windows(of: &Texts, texts: &[String], limit: usize, caller: &Caller) -> Result<Vec<Vec<Vec<u32>>>, Error> {
+    let mut left = limit;
+    let one = |(i, text): (usize, &String)| {
         caller.check()?;
-        of.windows(text).map_err(|error| Error::Internal { cause: error.0 })
+        let field = || format!("texts[{i}]");
+        let windows = of.windows(text, left).map_err(|error| cannot(field(), error))?;
+        let windows = windows.ok_or_else(|| Error::BeyondRequest { field: field(), unit: "windows", limit })?;
+        left -= windows.len();
+        if windows.iter().any(Vec::is_empty) { Err(Error::EmptyInput { field: field() }) } else { Ok(windows) }
     };
-    texts.iter().map(one).collect()
+    texts.iter().enumerate().map(one).collect()
 }
 
 #[allow(clippy::cast_possible_truncation)] // as exact as scores are

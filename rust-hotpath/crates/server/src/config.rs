@@ -1,6 +1,7 @@
 //! The settings, checked. Every fault is found before any port is bound.
 
 use std::{
+    env,
     fmt::{self, Display},
     fs,
     net::SocketAddr,
@@ -17,8 +18,9 @@ use hotpath_runtime::{Library, Threads};
 use tracing::Level;
 
 use crate::{
-    args::{Generation, Listen, Serve},
+    args::{Formats, Generation, Listen, Serve},
     models::{generation::GenerationSettings, supervise::Timing},
+    tokenization,
 };
 
 /// What a process serves, and how.
@@ -40,8 +42,14 @@ pub struct Config {
     pub precision: Option<Precision>,
     /// The schedulers' bounds.
     pub limits: Limits,
+    /// How texts are tokenized that take long.
+    pub tokenization: tokenization::Settings,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// How schemas are compiled.
+    pub formats: hotpath_formats::Settings,
+    /// Threads of sessions that run at the same time.
+    pub compute_threads: usize,
     /// Threads that move messages.
     pub async_threads: usize,
     /// Most inputs of a request.
@@ -98,7 +106,8 @@ impl Config {
         let mut faults = Faults::default();
         let models = PathBuf::from(&args.models);
         let workers = faults.threads("workers", &args.workers);
-        let config = Self {
+        let max_wait = faults.milliseconds("max-queue-ms", &args.max_queue_ms);
+        let mut config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
             model_names: faults.model_names(&models, &args.model_names),
@@ -114,9 +123,16 @@ impl Config {
                 workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
                 max_queued_tokens: faults.number("max-queue-tokens", &args.max_queue_tokens, 1..=1_000_000_000),
-                max_wait: faults.milliseconds("max-queue-ms", &args.max_queue_ms),
+                max_wait,
+            },
+            tokenization: tokenization::Settings {
+                threads: workers,
+                max_bytes: faults.number("max-text-bytes", &args.max_text_bytes, 1024..=1 << 40),
+                max_wait,
             },
             generation: faults.generation(&args.generation),
+            formats: faults.formats(&args.formats, max_wait),
+            compute_threads: faults.threads("compute-threads", &args.compute_threads),
             async_threads: match faults.number("async-threads", &args.async_threads, 0..=256) {
                 0 => workers.div_ceil(SESSIONS_PER_ASYNC_THREAD),
                 threads => threads,
@@ -140,8 +156,13 @@ impl Config {
             drain: faults.milliseconds("drain-ms", &args.drain_ms),
             log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),
         };
+        // A session's threads run together or not at all.
+        config.generation.threads.count = config.generation.threads.count.min(config.compute_threads);
         if config.timing.ready <= config.timing.probe && faults.0.is_empty() {
             faults.add("ready-ms", "must be above --probe-ms, or an idle model would fail between two probes");
+        }
+        if config.tokenization.max_bytes / 5 * 4 < config.max_message_bytes && faults.0.is_empty() {
+            faults.add("max-text-bytes", "must be above five fourths of --max-message-bytes, or its texts never fit");
         }
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -199,8 +220,7 @@ impl Faults {
     }
 
     fn generation(&mut self, args: &Generation) -> GenerationSettings {
-        let precisions =
-            [("int8", Precision::Int8), ("int4_block", Precision::Int4Block), ("int8_block", Precision::Int8Block)];
+        let precisions = [("int8", Precision::Int8), ("int8_block", Precision::Int8Block)];
         let max_rows = self.number("max-rows", &args.max_rows, 1..=1024);
         GenerationSettings {
             precision: self.precision("generation-precision", &args.generation_precision, &precisions),
@@ -216,6 +236,19 @@ impl Faults {
             default_max_tokens: self.number("default-max-tokens", &args.default_max_tokens, 1..=1_000_000),
             slow_reader: self.milliseconds("slow-reader-ms", &args.slow_reader_ms),
             share_prefixes: self.parse("share-prefixes", &args.share_prefixes, "true or false", false),
+        }
+    }
+
+    fn formats(&mut self, args: &Formats, max_wait: Duration) -> hotpath_formats::Settings {
+        hotpath_formats::Settings {
+            program: env::current_exe().unwrap_or_else(|error| {
+                self.add("format-workers", format!("the path of this program is not known: {error}"));
+                PathBuf::new()
+            }),
+            workers: self.number("format-workers", &args.format_workers, 1..=64),
+            cache_bytes: self.number("format-cache-bytes", &args.format_cache_bytes, 1 << 20..=1 << 40),
+            text_bytes: self.number("format-text-bytes", &args.format_text_bytes, 64 << 20..=1 << 40),
+            max_wait,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
 use hotpath_encoding::{Failure, Full};
+use hotpath_formats as formats;
 use hotpath_generation as generation;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -32,8 +33,13 @@ pub enum Error {
     ModelTaskMismatch { model: String, problem: &'static str },
     #[error("`{field}` is empty")]
     EmptyInput { field: String },
-    #[error("`{field}` has {actual} tokens, the model takes at most {limit}")]
-    InputTooLong { field: String, actual: usize, limit: usize },
+    /// A text that is far too long is not counted to its end.
+    #[error("`{field}` has {} tokens, the model takes at most {limit}", or_too_many(*actual))]
+    InputTooLong { field: String, actual: Option<usize>, limit: usize },
+    #[error("`{field}` brings the request beyond {limit} {unit}, the most that it may have")]
+    BeyondRequest { field: String, unit: &'static str, limit: usize },
+    #[error("`{field}` has more than {limit} bytes that follow each other without white space or punctuation")]
+    Unbroken { field: String, limit: usize },
     #[error("`{field}` has {prompt} tokens and `max_tokens` is {max_tokens}; together they may be at most {limit}")]
     PromptTooLong { field: &'static str, prompt: usize, max_tokens: usize, limit: usize },
     #[error("`{field}` has {actual} entries, a request may have at most {limit}")]
@@ -106,7 +112,10 @@ impl Error {
             Self::ModelNotFound { .. } => ErrorReason::ModelNotFound,
             Self::ModelTaskMismatch { .. } => ErrorReason::ModelTaskMismatch,
             Self::EmptyInput { .. } => ErrorReason::EmptyInput,
-            Self::InputTooLong { .. } | Self::PromptTooLong { .. } => ErrorReason::InputTooLong,
+            Self::InputTooLong { .. }
+            | Self::PromptTooLong { .. }
+            | Self::BeyondRequest { .. }
+            | Self::Unbroken { .. } => ErrorReason::InputTooLong,
             Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
             Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
             Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
@@ -135,7 +144,10 @@ impl Error {
             Self::MissingField { field } => (*field, None, None),
             Self::InvalidValue { field, .. } | Self::EmptyInput { field } => (field.as_str(), None, None),
             Self::ModelNotFound { .. } | Self::ModelTaskMismatch { .. } => ("model", None, None),
-            Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), Some(*actual)),
+            Self::InputTooLong { field, actual, limit } => (field.as_str(), Some(*limit), *actual),
+            Self::BeyondRequest { field, limit, .. } | Self::Unbroken { field, limit } => {
+                (field.as_str(), Some(*limit), None)
+            }
             Self::PromptTooLong { field, prompt, max_tokens, limit } => {
                 (*field, Some(*limit), Some(prompt.saturating_add(*max_tokens)))
             }
@@ -168,6 +180,10 @@ impl From<Error> for Status {
     }
 }
 
+fn or_too_many(tokens: Option<usize>) -> String {
+    tokens.map_or_else(|| "too many".to_owned(), |tokens| tokens.to_string())
+}
+
 /// A message that fits into a header. Some quote what was asked, and a header that is too long ends the connection, with
 /// every other call on it.
 pub(crate) fn bounded(mut message: String) -> String {
@@ -190,6 +206,19 @@ impl From<Failure> for Error {
             Failure::DeadlineExceeded => Self::DeadlineExceeded,
             Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             Failure::RunFailed { .. } | Failure::Died(_) => Self::Internal { cause: failure.to_string() },
+        }
+    }
+}
+
+impl From<formats::Failure> for Error {
+    fn from(failure: formats::Failure) -> Self {
+        match failure {
+            formats::Failure::Refused(refusal) => {
+                Self::invalid("format.json_schema", format!("cannot be kept to: {refusal}"))
+            }
+            formats::Failure::Full { retry_after } => Self::QueueFull { retry_after },
+            formats::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
+            formats::Failure::Broken(cause) => Self::Internal { cause },
         }
     }
 }

@@ -8,7 +8,7 @@ use hotpath_contract::inference::v1::{
     TokenLogprob, finish::Reason, generate_response,
 };
 use hotpath_generation::{Choice, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
-use hotpath_text::{TokenizeError, Vocabulary};
+use hotpath_text::{Found, Vocabulary};
 use tonic::Status;
 use tracing::Span;
 
@@ -22,7 +22,7 @@ use crate::{
         self, Turn,
         generate::{self, Prompt, Wanted},
     },
-    tokenization::Caller,
+    tokenization::{Caller, cannot},
 };
 
 /// What a call's caller is sent.
@@ -44,12 +44,12 @@ impl Inference {
 
         let (owner, field) = (serving.clone(), prompt.field());
         let bytes = prompt.bytes();
-        let tokenizing = move |_: &Caller| ids(&owner, prompt);
-        let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let limit = generator.engine.limits().longest(turn.class, choices);
+        let tokenizing = move |_: &Caller| ids(&owner, prompt, limit);
+        let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
-        let format = call.within_deadline(self.format(&turn, &serving, wanted)).await?;
+        let format = call.within_deadline(Self::format(&turn, &serving, wanted, choices)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
@@ -62,26 +62,20 @@ impl Inference {
         Ok(Telling { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
     }
 
-    /// What the text must parse as, ready to be followed.
+    /// What the text must parse as, ready to be followed by so many.
     async fn format(
-        &self,
         turn: &Turn,
-        serving: &Arc<Serving>,
+        serving: &Serving,
         wanted: Option<Wanted>,
+        choices: usize,
     ) -> Result<Option<Format>, Error> {
-        let schema = match wanted {
-            None => return Ok(None),
-            Some(Wanted::JsonObject) => return Ok(Some(serving.generator()?.formats.json_object())),
-            Some(Wanted::JsonSchema(schema)) => schema,
-        };
-        let (owner, bytes) = (serving.clone(), schema.len());
-        // A short schema may take as long as a long one.
-        let compiling = move |_: &Caller| {
-            let format = owner.generator()?.formats.json_schema(&schema);
-            let refused = |invalid| Error::invalid("format.json_schema", format!("cannot be kept to: {invalid}"));
-            format.map(Some).map_err(refused)
-        };
-        self.tokenization.run_apart(turn, bytes, compiling).await
+        let turn = hotpath_formats::Turn { class: turn.class, key: turn.key.clone() };
+        let formats = &serving.generator()?.formats;
+        Ok(match wanted {
+            None => None,
+            Some(Wanted::JsonObject) => Some(formats.json_object(&turn, choices)?),
+            Some(Wanted::JsonSchema(schema)) => Some(formats.json_schema(&turn, &schema, choices).await?),
+        })
     }
 }
 
@@ -91,20 +85,23 @@ fn fresh_seed() -> u64 {
     getrandom::u64().unwrap_or_default()
 }
 
-/// The ids of a prompt, at least one.
-fn ids(serving: &Serving, prompt: Prompt) -> Result<Vec<u32>, Error> {
+/// The ids of a prompt, at least one. A long text is not looked at to its end when they are more than `limit`.
+fn ids(serving: &Serving, prompt: Prompt, limit: usize) -> Result<Vec<u32>, Error> {
     let field = prompt.field();
-    let fault = |error: TokenizeError| Error::Internal { cause: error.0 };
     let generator = serving.generator()?;
-    let ids = match prompt {
-        Prompt::Text(text) => generator.texts.tokenizer.ids(&text).map_err(fault)?,
+    let found = match prompt {
+        Prompt::Text(text) => generator.texts.tokenizer.ids(&text, limit),
         Prompt::Conversation(messages) => {
             let chat = generator.chat.as_ref();
             let chat = chat.ok_or_else(|| serving.does_not("has no chat template, it only continues texts"))?;
-            chat.ids(&messages).map_err(fault)?
+            chat.ids(&messages, limit)
         }
-        Prompt::Ids(ids) => ids,
+        Prompt::Ids(ids) => Ok(Found { tokens: ids, is_all: true }),
     };
+    let Found { tokens: ids, is_all } = found.map_err(|error| cannot(field.to_owned(), error))?;
+    if !is_all {
+        return Err(Error::InputTooLong { field: field.to_owned(), actual: None, limit });
+    }
     generate::known_ids(field, &ids, generator.texts.limits.vocabulary_size)?;
     if ids.is_empty() { Err(Error::EmptyInput { field: field.to_owned() }) } else { Ok(ids) }
 }

@@ -2,6 +2,7 @@
 
 use hotpath_contract::inference::v1::ModelState;
 use hotpath_encoding::Run;
+use hotpath_formats::Noted;
 use hotpath_generation::{Kind, Ran};
 use prometheus_client::{
     encoding::text,
@@ -114,6 +115,9 @@ struct Generation {
     decode_seconds: Histograms<1>,
     decode_rows: Histograms<1>,
     first_token_seconds: Histograms<1>,
+    schemas: Family<Labels<1>, Counter>,
+    format_cache_bytes: Gauge,
+    format_text_bytes: Gauge,
 }
 
 impl Metrics {
@@ -268,6 +272,9 @@ impl Generation {
             decode_seconds: Family::new_with_constructor(seconds),
             decode_rows: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])),
             first_token_seconds: Family::new_with_constructor(seconds),
+            schemas: Family::default(),
+            format_cache_bytes: Gauge::default(),
+            format_text_bytes: Gauge::default(),
         }
     }
 
@@ -302,6 +309,25 @@ impl Generation {
             "From a generation's queueing until its first token",
             self.first_token_seconds.clone(),
         );
+        registry.register("schemas", "JSON Schemas by what became of them", self.schemas.clone());
+        registry.register("format_cache_bytes", "Memory of compiled schemas", self.format_cache_bytes.clone());
+        registry.register(
+            "format_text_bytes",
+            "Memory that running texts with a format may come to",
+            self.format_text_bytes.clone(),
+        );
+    }
+}
+
+impl hotpath_formats::Observer for Metrics {
+    fn noted(&self, what: Noted) {
+        let outcome = match what {
+            Noted::Hit => "hit",
+            Noted::Compiled => "compiled",
+            Noted::Refused => "refused",
+            Noted::Killed => "killed",
+        };
+        self.generation.schemas.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 }
 
@@ -324,6 +350,9 @@ impl Metrics {
                 set(&of.parked, labels, load.parked);
                 set(&of.reserved_tokens, labels, load.reserved_tokens);
                 set(&of.kept_tokens, labels, load.kept_tokens);
+                let formats = generator.formats.service();
+                of.format_cache_bytes.set(i64::try_from(formats.cached_bytes()).unwrap_or(i64::MAX));
+                of.format_text_bytes.set(i64::try_from(formats.text_bytes()).unwrap_or(i64::MAX));
             }
             Worker::Classification(_) => (), // its work waits and runs as its encoder's
         }

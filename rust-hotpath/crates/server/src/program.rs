@@ -21,6 +21,7 @@ use crate::{
 pub fn execute(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::ConfigDocs => print!("{}", table()),
+        Command::FormatWorker => hotpath_formats::worker::run()?,
         Command::Healthcheck(listen) => {
             telemetry::start(tracing::Level::INFO);
             block_on(1, healthcheck::check(grpc_address(&listen)?))?;

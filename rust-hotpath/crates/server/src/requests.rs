@@ -10,7 +10,7 @@ use hotpath_fairness::Class;
 use crate::error::Error;
 
 /// Longest fairness key in bytes.
-const MAX_FAIRNESS_KEY: usize = 128;
+pub(crate) const MAX_FAIRNESS_KEY: usize = 128;
 
 /// Whose turn a request uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use hotpath_contract::{
     DESCRIPTORS,
     inference::v1::{inference_service_server::InferenceServiceServer, model_service_server::ModelServiceServer},
 };
+use hotpath_cores::Cores;
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
@@ -150,6 +151,8 @@ impl Running {
             limits: config.limits,
             sessions: self.sessions.clone(),
             generation: config.generation,
+            formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),
+            cores: Arc::new(Cores::new(config.compute_threads)),
             metrics: self.calls.metrics.clone(),
             served: self.models.clone(),
             alive: self.alive.clone(),
@@ -221,7 +224,7 @@ fn server(config: &Config) -> Server {
 fn routes(config: &Config, running: &Running, metrics: Arc<Metrics>, reporter: HealthReporter) -> Routes {
     let inference = Inference {
         models: running.models.clone(),
-        tokenization: Tokenization::new(config.limits.workers),
+        tokenization: Tokenization::new(config.tokenization),
         max_inputs: config.max_inputs,
         metrics,
     };

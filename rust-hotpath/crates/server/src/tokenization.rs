@@ -1,21 +1,42 @@
 //! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up. What else
 //! takes long before a request can be queued uses the same threads. Keys take turns at them, as in the queues that follow.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+mod queue;
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
 
 use hotpath_contract::inference::v1::TokenizedText;
-use hotpath_fairness::{ByClass, Queued};
-use tokio::{sync::oneshot, task::spawn_blocking};
+use hotpath_text::{Found, TokenizeError};
+use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
 
 use crate::{
     error::Error,
     models::serving::Texts,
     requests::{Input, Turn},
 };
+use queue::{Entry, Queue};
 
 /// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
 /// thread and back costs some tens of microseconds.
 const AT_ONCE_BYTES: usize = 4096;
+
+/// Most tokens that a Tokenize request is told of. With their places they are some twelve megabytes.
+const MAX_TOKENS_TOLD: usize = 1 << 20;
+
+/// How texts are tokenized that take long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// On so many threads.
+    pub threads: usize,
+    /// So many bytes of each class may wait or be worked on, of which each key may have its share.
+    pub max_bytes: usize,
+    /// Longest wait for a thread.
+    pub max_wait: Duration,
+}
 
 /// Runs tokenization.
 #[derive(Debug)]
@@ -25,20 +46,9 @@ pub struct Tokenization {
 
 /// The threads for what takes long, and who waits for one.
 #[derive(Debug)]
-struct Threads(Mutex<Queue>);
-
-#[derive(Debug)]
-struct Queue {
-    /// Threads that nobody has. While there is one, nobody waits.
-    free: usize,
-    waiting: ByClass<Waiter>,
-}
-
-/// One who waits for a thread.
-#[derive(Debug)]
-struct Waiter {
-    bytes: usize,
-    gives: oneshot::Sender<Thread>,
+struct Threads {
+    queue: Mutex<Queue<oneshot::Sender<Thread>>>,
+    max_wait: Duration,
 }
 
 /// A waiter's place in the queue, which it leaves with this.
@@ -46,12 +56,21 @@ struct Waiter {
 struct Place<'a> {
     threads: &'a Threads,
     turn: &'a Turn,
+    numbers: Range<u64>,
     given: oneshot::Receiver<Thread>,
 }
 
 /// A thread that one request has. Whatever becomes of that, the thread goes to the next in turn with this.
 #[derive(Debug)]
 struct Thread(Arc<Threads>);
+
+/// Bytes that are here until this goes.
+#[derive(Debug)]
+struct Held {
+    threads: Arc<Threads>,
+    turn: Turn,
+    bytes: usize,
+}
 
 /// Who waits for the result.
 #[derive(Debug)]
@@ -77,18 +96,17 @@ pub struct Tokenized {
 }
 
 impl Tokenization {
-    /// Long texts use up to this many threads.
+    /// No text is here yet.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
-        // The least that a waiter counts as: longer turns would serve batches, and there are none here.
-        let queue = Queue { free: threads, waiting: ByClass::new(AT_ONCE_BYTES) };
-        Self { threads: Arc::new(Threads(Mutex::new(queue))) }
+    pub fn new(settings: Settings) -> Self {
+        let queue = Mutex::new(Queue::new(&settings));
+        Self { threads: Arc::new(Threads { queue, max_wait: settings.max_wait }) }
     }
 
     /// Runs `work` on a text of some bytes. Work whose caller is gone should end early; until it does, it counts as running.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`, and those of [`Tokenization::run_apart`].
     pub async fn run<T: Send + 'static>(
         &self,
         turn: &Turn,
@@ -105,7 +123,7 @@ impl Tokenization {
     /// Runs `work` as that of a long text. If its caller goes away before it begins, it does not.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// Those of `work`; [`Error::QueueFull`] when too many bytes are here, and [`Error::WaitedTooLong`].
     pub async fn run_apart<T: Send + 'static>(
         &self,
         turn: &Turn,
@@ -114,58 +132,49 @@ impl Tokenization {
     ) -> Result<T, Error> {
         let here = Arc::new(());
         let caller = Caller(Arc::downgrade(&here));
-        let thread = self.threads.clone().next(turn, bytes).await;
+        let (held, thread) = self.threads.clone().enter(turn, bytes).await?;
         let working = spawn_blocking(move || {
-            let _thread = thread; // held until the work is over, whether or not somebody waits
+            let _thread = thread; // both are held until the work is over, whether or not somebody waits
+            let held = held;
             caller.check()?;
-            work(&caller)
+            let began = Instant::now();
+            let outcome = work(&caller);
+            held.threads.queue().took(bytes, began.elapsed());
+            outcome
         });
         working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
     }
 }
 
 impl Threads {
-    /// A thread, once it is this turn's.
-    async fn next(self: Arc<Self>, turn: &Turn, bytes: usize) -> Thread {
+    /// Room for some bytes, and a thread, once it is this turn's.
+    async fn enter(self: Arc<Self>, turn: &Turn, bytes: usize) -> Result<(Held, Thread), Error> {
         let (gives, given) = oneshot::channel();
-        let mut place = {
-            let mut queue = self.queue();
-            if queue.free > 0 {
-                queue.free -= 1;
-                return Thread(self.clone());
+        let entry = self.queue().enter(turn, bytes, gives);
+        let entry = entry.map_err(|full| Error::QueueFull { retry_after: full.retry_after })?;
+        let held = Held { threads: self.clone(), turn: turn.clone(), bytes };
+        let thread = match entry {
+            Entry::Runs => Thread(self.clone()),
+            Entry::Waits(numbers) => {
+                let mut place = Place { threads: &self, turn, numbers, given };
+                let given = timeout(self.max_wait, &mut place.given).await;
+                let given = given.map_err(|_| Error::WaitedTooLong { retry_after: self.queue().time_to_drain() })?;
+                given.expect("a waiter whose place is kept stays until it gives a thread")
             }
-            queue.waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes, gives }]);
-            Place { threads: &self, turn, given }
         };
-        (&mut place.given).await.expect("a waiter whose place is kept stays until it gives a thread")
+        Ok((held, thread))
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, Queue<oneshot::Sender<Thread>>> {
         // Nothing that holds the lock leaves it half changed, so a panic elsewhere does no harm to what it guards.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Queue {
-    /// Takes who is next in turn out of the queue, for a thread that nobody has any more.
-    fn next(&mut self) -> Option<Waiter> {
-        let next = self.waiting.next_mut().take(1).pop(); // a batch of 1 byte is one waiter
-        self.free += usize::from(next.is_none());
-        next
-    }
-}
-
-impl Queued for Waiter {
-    /// Its bytes, which take time in proportion. Few bytes of a schema may take as long as many.
-    fn tokens(&self) -> usize {
-        self.bytes.max(AT_ONCE_BYTES)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.given.close(); // a thread that was given before is dropped with it
-        self.threads.queue().waiting.of_mut(self.turn.class).remove(&self.turn.key, |waiter| waiter.gives.is_closed());
+        self.threads.queue().leave(self.turn, self.numbers.clone());
     }
 }
 
@@ -174,15 +183,22 @@ impl Drop for Thread {
         let next = self.0.queue().next();
         if let Some(waiter) = next {
             // Who left just now gives it back, and it is dropped once more: without the lock, which that takes.
-            let _ = waiter.gives.send(Self(self.0.clone()));
+            let _ = waiter.send(Self(self.0.clone()));
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.threads.queue().done(&self.turn, self.bytes);
     }
 }
 
 /// Turns a request's inputs into ids, and holds them against the model's limits.
 ///
 /// # Errors
-/// [`Error::TokenIdOutOfRange`], [`Error::InputTooLong`] unless `truncate`, [`Error::Cancelled`].
+/// [`Error::TokenIdOutOfRange`], [`Error::InputTooLong`] unless `truncate`, [`Error::EmptyInput`], [`Error::Unbroken`],
+/// [`Error::Cancelled`].
 pub fn ids(texts: &Texts, inputs: Vec<Input>, truncate: bool, caller: &Caller) -> Result<Tokenized, Error> {
     let limits = &texts.limits;
     let max_tokens = limits.max_tokens as usize;
@@ -190,17 +206,21 @@ pub fn ids(texts: &Texts, inputs: Vec<Input>, truncate: bool, caller: &Caller) -
     for (i, input) in (0_u32..).zip(inputs) {
         caller.check()?;
         let field = || format!("inputs[{i}]");
-        let mut ids = match input {
-            Input::Text(text) => texts.tokenizer.ids(&text).map_err(|error| Error::Internal { cause: error.0 })?,
-            Input::Ids(ids) => ids,
+        let Found { tokens: mut ids, is_all } = match input {
+            Input::Text(text) => texts.tokenizer.ids(&text, max_tokens).map_err(|error| cannot(field(), error))?,
+            Input::Ids(ids) => Found { tokens: ids, is_all: true },
         };
         if let Some(place) = ids.iter().position(|id| *id >= limits.vocabulary_size) {
             let (actual, limit) = (ids[place], limits.vocabulary_size);
             return Err(Error::TokenIdOutOfRange { field: field(), place, actual, limit });
         }
+        if ids.is_empty() {
+            return Err(Error::EmptyInput { field: field() }); // as of characters that the tokenizer drops
+        }
         if ids.len() > max_tokens {
             if !truncate {
-                return Err(Error::InputTooLong { field: field(), actual: ids.len(), limit: max_tokens });
+                let actual = is_all.then_some(ids.len());
+                return Err(Error::InputTooLong { field: field(), actual, limit: max_tokens });
             }
             texts.tokenizer.truncate(&mut ids, max_tokens);
             tokenized.truncated.push(i);
@@ -213,11 +233,16 @@ pub fn ids(texts: &Texts, inputs: Vec<Input>, truncate: bool, caller: &Caller) -
 /// The tokens of each text, with their places.
 ///
 /// # Errors
-/// [`Error::Cancelled`].
+/// [`Error::BeyondRequest`], [`Error::Unbroken`], [`Error::Cancelled`].
 pub fn tokens(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
-    let one = |text: &String| {
+    let mut left = MAX_TOKENS_TOLD;
+    let one = |(i, text): (usize, &String)| {
         caller.check()?;
-        let tokens = of.tokenizer.tokens(text).map_err(|error| Error::Internal { cause: error.0 })?;
+        let field = || format!("texts[{i}]");
+        let found = of.tokenizer.tokens(text, left).map_err(|error| cannot(field(), error))?;
+        let tokens = found.tokens;
+        let beyond = || Error::BeyondRequest { field: field(), unit: "tokens", limit: MAX_TOKENS_TOLD };
+        left = if found.is_all { left.checked_sub(tokens.ids.len()) } else { None }.ok_or_else(beyond)?;
         Ok(TokenizedText {
             token_count: u32::try_from(tokens.ids.len())
                 .map_err(|error| Error::Internal { cause: error.to_string() })?,
@@ -226,7 +251,15 @@ pub fn tokens(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<Token
             byte_ends: tokens.byte_ends,
         })
     };
-    texts.iter().map(one).collect()
+    texts.iter().enumerate().map(one).collect()
+}
+
+/// Why a text has no tokens.
+pub(crate) fn cannot(field: String, error: TokenizeError) -> Error {
+    match error {
+        TokenizeError::Unbroken { limit } => Error::Unbroken { field, limit },
+        TokenizeError::Failed(cause) => Error::Internal { cause },
+    }
 }
 
 #[cfg(test)]
@@ -241,14 +274,22 @@ mod tests {
 
     impl Tokenization {
         fn free(&self) -> usize {
-            self.threads.queue().free
+            self.threads.queue().free()
         }
 
         /// Of those that are [`LONG`].
         fn waiting(&self) -> usize {
-            let queue = self.threads.queue();
-            [Interactive, Batch].map(|class| queue.waiting.of(class).tokens()).iter().sum::<usize>() / LONG
+            self.threads.queue().bytes().0 / LONG
         }
+
+        /// Bytes that are here.
+        fn bytes(&self) -> usize {
+            self.threads.queue().bytes().1
+        }
+    }
+
+    fn one_thread() -> Tokenization {
+        Tokenization::new(Settings { threads: 1, max_bytes: 64 << 20, max_wait: LIMIT })
     }
 
     const LIMIT: Duration = Duration::from_secs(30);
@@ -266,7 +307,7 @@ mod tests {
     /// The runtime of this test has one thread: a long text that took it would keep the short one from running.
     #[tokio::test]
     async fn a_long_text_does_not_hold_up_a_short_one() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let (short_ran, short_runs) = mpsc::channel();
         let long = tokenization.run(&turn, LONG, move |_| arrives(&short_runs));
         let short = tokenization.run(&turn, AT_ONCE_BYTES, move |_| Ok(short_ran.send(()).is_ok()));
@@ -276,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_texts_use_no_more_threads_than_allowed() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let (first_runs, first_ran) = mpsc::channel();
         let (let_first_end, first_may_end) = mpsc::channel();
         let first = tokenization.run(&turn, LONG, move |_| {
@@ -296,7 +337,7 @@ mod tests {
 
     /// The keys of long texts in the order in which they run, if they come while the only thread is busy.
     async fn order(texts: &[(Class, &'static str, usize)]) -> Vec<&'static str> {
-        let tokenization = Tokenization::new(1);
+        let tokenization = one_thread();
         let (let_first_end, first_may_end) = mpsc::channel();
         let busy = turn(Interactive, texts[0].1);
         let first = tokenization.run(&busy, LONG, move |_| arrives(&first_may_end));
@@ -330,7 +371,7 @@ mod tests {
     /// A caller may go while it waits, and after it was given a thread that it does not know of yet.
     #[tokio::test]
     async fn who_goes_away_leaves_the_queue_and_takes_no_thread_along() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let (let_first_end, first_may_end) = mpsc::channel();
         let mut first = Box::pin(tokenization.run(&turn, LONG, move |_| arrives(&first_may_end)));
         let waiting = || Box::pin(tokenization.run(&turn, LONG, |_| Ok(())));
@@ -354,16 +395,53 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_is_given_to_one_who_left_just_then_comes_back() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let (gives, _) = oneshot::channel();
-        tokenization.threads.queue().waiting.of_mut(turn.class).push(&turn.key, [Waiter { bytes: LONG, gives }]);
+        let mut busy = Box::pin(tokenization.run(&turn, LONG, |_| Ok(())));
+        assert!(poll!(&mut busy).is_pending(), "it has the thread");
+        tokenization.threads.queue().enter(&turn, LONG, gives).unwrap();
+        tokenization.threads.queue().done(&turn, LONG);
+        assert_eq!(busy.await, Ok(()));
         assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
         assert_eq!((tokenization.free(), tokenization.waiting()), (1, 0));
     }
 
+    /// Bytes are here from when they come until the work on them is over, or they are gone.
+    #[tokio::test]
+    async fn too_many_bytes_are_refused_and_those_that_are_gone_leave_room() {
+        let settings = Settings { threads: 1, max_bytes: 100_000, max_wait: LIMIT };
+        let (tokenization, a, b) = (Tokenization::new(settings), turn(Interactive, "a"), turn(Interactive, "b"));
+        let (let_it_end, may_end) = mpsc::channel();
+        let mut works = Box::pin(tokenization.run(&a, 40_000, move |_| arrives(&may_end)));
+        let mut waits = Box::pin(tokenization.run(&a, 40_000, |_| Ok(())));
+        assert!(poll!(&mut works).is_pending() && poll!(&mut waits).is_pending());
+        let refused = tokenization.run(&a, 40_000, |_| Ok(())).await;
+        assert_eq!(refused, Err(Error::QueueFull { retry_after: Duration::from_secs(1) }));
+        let mut small = Box::pin(tokenization.run(&b, 40_000, |_| Ok(())));
+        assert!(poll!(&mut small).is_pending(), "another key's are let in");
+        drop(waits);
+        assert_eq!(tokenization.bytes(), 80_000);
+        let_it_end.send(()).unwrap();
+        assert_eq!((works.await, small.await, tokenization.bytes()), (Ok(()), Ok(()), 0));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_refused() {
+        let settings = Settings { threads: 1, max_bytes: 1 << 20, max_wait: Duration::from_millis(1) };
+        let (tokenization, turn) = (Tokenization::new(settings), turn(Interactive, "a"));
+        let (let_it_end, may_end) = mpsc::channel();
+        let mut works = Box::pin(tokenization.run(&turn, LONG, move |_| arrives(&may_end)));
+        assert!(poll!(&mut works).is_pending());
+        let waited = tokenization.run(&turn, LONG, |_| Ok(())).await;
+        assert!(matches!(waited, Err(Error::WaitedTooLong { .. })), "{waited:?}");
+        assert_eq!((tokenization.waiting(), tokenization.bytes()), (0, LONG), "and leaves nothing behind");
+        let_it_end.send(()).unwrap();
+        assert_eq!(works.await, Ok(()));
+    }
+
     #[tokio::test]
     async fn a_panic_costs_no_thread() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let panics = tokenization.run(&turn, LONG, |_| -> Result<(), Error> { panic!("as a fault would") });
         let next = tokenization.run(&turn, LONG, |_| Ok(()));
         let (panicked, next) = timeout(LIMIT, async { tokio::join!(panics, next) }).await.unwrap();
@@ -373,7 +451,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_learns_that_its_caller_is_gone() {
-        let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
         let (let_it_go_on, may_go_on) = mpsc::channel();
         let (tells, told) = mpsc::channel();
         let work = tokenization.run(&turn, LONG, move |caller| {
@@ -396,7 +474,7 @@ mod tests {
     fn work_for_nobody_does_not_begin() {
         let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
-            let (tokenization, turn) = (Tokenization::new(1), turn(Interactive, "a"));
+            let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
             let (let_it_go_on, may_go_on) = mpsc::channel();
             let elsewhere = spawn_blocking(move || arrives(&may_go_on));
             let (runs, ran) = mpsc::channel();

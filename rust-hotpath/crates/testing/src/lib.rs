@@ -15,7 +15,7 @@ use std::{
 use hotpath_bundle::{Bundle, Golden, GoldenEmbedding, GoldenGenerations, Revision};
 use hotpath_runtime::Library;
 
-pub use tiny::tiny_decoder;
+pub use tiny::{tiny_decoder, tiny_encoder};
 
 /// The embedding model that the repository makes by default.
 pub const MODEL: &str = "all-minilm-l6-v2";

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use hotpath_bundle::{Bundle, ChatPlace, ChatTemplate, MarkupPiece, Message, Refused, Role};
 
-use crate::{TokenizeError, Tokenizer};
+use crate::{Found, Frame, TokenizeError, Tokenizer};
 
 /// A bundle's way to write conversations.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Chat {
     /// The template's control tokens.
     controls: HashMap<String, u32>,
     /// Takes the names of control tokens for text.
-    tokenizer: tokenizers::Tokenizer,
+    tokenizer: Tokenizer,
 }
 
 impl Chat {
@@ -38,37 +38,38 @@ impl Chat {
             });
         }
         controls.retain(|name, _| template.pieces().any(|piece| piece.control && piece.text == *name));
-        let mut literal = tokenizer.inner.clone();
-        literal.set_encode_special_tokens(true);
+        let mut inner = tokenizer.inner.clone();
+        inner.set_encode_special_tokens(true);
+        let literal = Tokenizer { inner, frame: Frame::default(), pieces: tokenizer.pieces.clone() };
         Ok(Some(Self { template, controls, tokenizer: literal }))
     }
 
-    /// The ids of a conversation, up to where the assistant's next turn begins.
+    /// The ids of a conversation, up to where the assistant's next turn begins. A long one is looked at until more than
+    /// `most` are known.
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn ids(&self, messages: &[Message]) -> Result<Vec<u32>, TokenizeError> {
+    /// [`TokenizeError`].
+    pub fn ids(&self, messages: &[Message], most: usize) -> Result<Found<Vec<u32>>, TokenizeError> {
         let mut ids = Vec::new();
         let mut text = String::new(); // since the last control token: tokenized as one, so there are no seams
-        for piece in self.pieces(messages) {
-            match piece {
-                Piece::Text(piece) => text.push_str(piece),
-                Piece::Control(id) => {
-                    self.append(&mut ids, &mut text)?;
-                    ids.push(id);
-                }
+        let last = std::iter::once(None);
+        for piece in self.pieces(messages).map(Some).chain(last) {
+            if let Some(Piece::Text(piece)) = piece {
+                text.push_str(piece);
+                continue;
+            }
+            let found = self.tokenizer.ids(&text, most.saturating_sub(ids.len()))?;
+            text.clear();
+            ids.extend(found.tokens);
+            ids.extend(match piece {
+                Some(Piece::Control(id)) => Some(id),
+                _ => None,
+            });
+            if !found.is_all || piece.is_some() && ids.len() > most {
+                return Ok(Found { tokens: ids, is_all: false });
             }
         }
-        self.append(&mut ids, &mut text)?;
-        Ok(ids)
-    }
-
-    fn append(&self, ids: &mut Vec<u32>, text: &mut String) -> Result<(), TokenizeError> {
-        if !text.is_empty() {
-            ids.extend_from_slice(self.tokenizer.encode_fast(text.as_str(), false)?.get_ids());
-            text.clear();
-        }
-        Ok(())
+        Ok(Found { tokens: ids, is_all: true })
     }
 
     fn pieces<'a>(&'a self, messages: &'a [Message]) -> impl Iterator<Item = Piece<'a>> {

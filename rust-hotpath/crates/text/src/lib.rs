@@ -6,6 +6,7 @@
 
 mod chat;
 mod detokenizer;
+mod pieces;
 mod stop_strings;
 mod vocabulary;
 mod windows;
@@ -16,15 +17,32 @@ pub use stop_strings::{Scan, StopStrings};
 pub use vocabulary::Vocabulary;
 
 use hotpath_bundle::{Bundle, Refused};
+use pieces::Pieces;
 
 /// The tokenizer of one bundle. It neither pads nor truncates, whatever its file says: both are settled per request.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// How many special tokens begin every text, as BERT's `[CLS]`.
-    prefix: usize,
-    /// The special tokens that end every text, as BERT's `[SEP]`.
+    frame: Frame,
+    pieces: Pieces,
+}
+
+/// The special tokens that stand around every text.
+#[derive(Debug, Clone, Default)]
+struct Frame {
+    /// As BERT's `[CLS]`.
+    prefix: Vec<u32>,
+    /// As BERT's `[SEP]`.
     suffix: Vec<u32>,
+}
+
+/// What was found of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found<T> {
+    /// Its tokens, special tokens included.
+    pub tokens: T,
+    /// Whether that is all of them. Where not, they are more than was asked for.
+    pub is_all: bool,
 }
 
 /// A text's tokens with their places.
@@ -38,9 +56,19 @@ pub struct Tokens {
     pub byte_ends: Vec<u32>,
 }
 
-/// The tokenizer failed on a text. None of ours is known to; the message is for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenizeError(pub String);
+/// Why a text has no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenizeError {
+    /// A part of it can be cut nowhere, and has more than so many bytes. No word and no line is that long.
+    #[error("more than {limit} bytes follow each other without white space or punctuation")]
+    Unbroken {
+        /// The bytes.
+        limit: usize,
+    },
+    /// The tokenizer failed. None of ours is known to; the message is for the log.
+    #[error("{0}")]
+    Failed(String),
+}
 
 impl Tokenizer {
     /// Loads a bundle's tokenizer.
@@ -59,44 +87,83 @@ impl Tokenizer {
             let problem = format!("has id {id}, the manifest's vocabulary_size is {}", manifest.vocabulary_size);
             return Err(refuse("model.vocab", problem));
         }
-        let (prefix, suffix) = frame(&inner).map_err(|error| refuse("post_processor", error.0))?;
-        if suffix.len() >= manifest.max_tokens as usize {
-            let problem = format!("adds {} tokens, the manifest's max_tokens is {}", suffix.len(), manifest.max_tokens);
-            return Err(refuse("post_processor", problem));
+        let frame = Frame::of(&inner).map_err(|error| refuse("post_processor", error.to_string()))?;
+        if frame.suffix.len() >= manifest.max_tokens as usize {
+            let (count, most) = (frame.suffix.len(), manifest.max_tokens);
+            return Err(refuse("post_processor", format!("adds {count} tokens, the manifest's max_tokens is {most}")));
         }
-        Ok(Self { inner, prefix, suffix })
+        let pieces = Pieces::of(&inner);
+        Ok(Self { inner, frame, pieces })
     }
 
-    /// The ids of a text, special tokens included.
+    /// The ids of a text. A long one is looked at until more than `most` are known.
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
-        Ok(self.inner.encode_fast(text, true)?.get_ids().to_vec())
+    /// [`TokenizeError`].
+    pub fn ids(&self, text: &str, most: usize) -> Result<Found<Vec<u32>>, TokenizeError> {
+        let mut ids = self.frame.prefix.clone();
+        let is_all = self.each_piece(text, |piece, _| {
+            ids.extend_from_slice(self.inner.encode_fast(piece, false)?.get_ids());
+            Ok(ids.len() + self.frame.suffix.len() <= most)
+        })?;
+        ids.extend(&self.frame.suffix);
+        Ok(Found { tokens: ids, is_all })
     }
 
-    /// The ids of a text, special tokens included, with their places. Slower than [`Tokenizer::ids`].
+    /// The ids of a text with their places. Slower than [`Tokenizer::ids`].
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn tokens(&self, text: &str) -> Result<Tokens, TokenizeError> {
-        let encoding = self.inner.encode(text, true)?;
-        let byte = |place: usize| u32::try_from(place).map_err(|error| TokenizeError(error.to_string()));
-        let offsets = encoding.get_offsets();
-        Ok(Tokens {
-            ids: encoding.get_ids().to_vec(),
-            byte_starts: offsets.iter().map(|(start, _)| byte(*start)).collect::<Result<_, _>>()?,
-            byte_ends: offsets.iter().map(|(_, end)| byte(*end)).collect::<Result<_, _>>()?,
-        })
+    /// [`TokenizeError`].
+    pub fn tokens(&self, text: &str, most: usize) -> Result<Found<Tokens>, TokenizeError> {
+        let byte = |place: usize| u32::try_from(place).map_err(|error| TokenizeError::Failed(error.to_string()));
+        let Frame { prefix, suffix } = &self.frame;
+        let (mut ids, mut starts, mut ends) = (prefix.clone(), vec![0; prefix.len()], vec![0; prefix.len()]);
+        let is_all = self.each_piece(text, |piece, begins| {
+            let encoding = self.inner.encode(piece, false)?;
+            ids.extend_from_slice(encoding.get_ids());
+            for (start, end) in encoding.get_offsets() {
+                starts.push(byte(begins + start)?);
+                ends.push(byte(begins + end)?);
+            }
+            Ok(ids.len() + suffix.len() <= most)
+        })?;
+        ids.extend(suffix);
+        starts.resize(ids.len(), 0);
+        ends.resize(ids.len(), 0);
+        Ok(Found { tokens: Tokens { ids, byte_starts: starts, byte_ends: ends }, is_all })
+    }
+
+    /// Hands a text on piece by piece, each with the place where it begins, as long as more are wanted. Says whether that
+    /// were all.
+    fn each_piece(
+        &self,
+        text: &str,
+        mut tokenize: impl FnMut(&str, usize) -> Result<bool, TokenizeError>,
+    ) -> Result<bool, TokenizeError> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = self.pieces.cut(rest)?;
+            let goes_on = tokenize(piece, text.len() - rest.len())?;
+            rest = after;
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(rest.is_empty())
     }
 
     /// The inputs of at most `max_tokens` that the whole of a text is run as: one, or windows of like length, each with the
-    /// special tokens that a text has.
+    /// special tokens that a text has. `None` where they would be more than `most`.
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn windows(&self, text: &str, max_tokens: usize) -> Result<Vec<Vec<u32>>, TokenizeError> {
-        Ok(windows::windows(&self.ids(text)?, self.prefix, self.suffix.len(), max_tokens))
+    /// [`TokenizeError`].
+    pub fn windows(&self, text: &str, max_tokens: usize, most: usize) -> Result<Option<Vec<Vec<u32>>>, TokenizeError> {
+        let Frame { prefix, suffix } = &self.frame;
+        let around = prefix.len() + suffix.len();
+        let room = max_tokens.saturating_sub(around).max(1).saturating_mul(most);
+        let ids = self.ids(text, room.saturating_add(around))?;
+        let windows = || windows::windows(&ids.tokens, prefix.len(), suffix.len(), max_tokens);
+        Ok(ids.is_all.then(windows).filter(|windows| windows.len() <= most))
     }
 
     /// Keeps the first `max_tokens` of a text's ids. The special tokens that end it are among them if they ended it before.
@@ -104,26 +171,35 @@ impl Tokenizer {
         if ids.len() <= max_tokens {
             return;
         }
-        if ids.ends_with(&self.suffix) && self.suffix.len() < max_tokens {
-            ids.truncate(max_tokens - self.suffix.len());
-            ids.extend(&self.suffix);
+        if ids.ends_with(&self.frame.suffix) && self.frame.suffix.len() < max_tokens {
+            ids.truncate(max_tokens - self.frame.suffix.len());
+            ids.extend(&self.frame.suffix);
         } else {
             ids.truncate(max_tokens);
         }
     }
 }
 
-/// How many tokens a tokenizer puts before every text, and which ones after it.
-fn frame(tokenizer: &tokenizers::Tokenizer) -> Result<(usize, Vec<u32>), TokenizeError> {
-    let bare = tokenizer.encode_fast("a", false)?;
-    let whole = tokenizer.encode_fast("a", true)?;
-    let (bare, whole) = (bare.get_ids(), whole.get_ids());
-    let place = whole.windows(bare.len().max(1)).position(|part| part == bare);
-    Ok(place.map_or_else(|| (0, Vec::new()), |place| (place, whole[place + bare.len()..].to_vec())))
+impl Frame {
+    fn of(tokenizer: &tokenizers::Tokenizer) -> Result<Self, TokenizeError> {
+        let frame = |text: &str| {
+            let bare = tokenizer.encode_fast(text, false)?;
+            let whole = tokenizer.encode_fast(text, true)?;
+            let (bare, whole) = (bare.get_ids(), whole.get_ids());
+            let place = whole.windows(bare.len().max(1)).position(|part| part == bare);
+            Ok::<_, TokenizeError>(place.map(|place| (whole[..place].to_vec(), whole[place + bare.len()..].to_vec())))
+        };
+        match (frame("a")?, frame("a b.")?) {
+            (Some((prefix, suffix)), Some(other)) if (&prefix, &suffix) == (&other.0, &other.1) => {
+                Ok(Self { prefix, suffix })
+            }
+            _ => Err(TokenizeError::Failed("does more than to put tokens around a text".to_owned())),
+        }
+    }
 }
 
 impl From<tokenizers::Error> for TokenizeError {
     fn from(error: tokenizers::Error) -> Self {
-        Self(error.to_string())
+        Self::Failed(error.to_string())
     }
 }

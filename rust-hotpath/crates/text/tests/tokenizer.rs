@@ -15,14 +15,14 @@ static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&BUNDLE
 #[test]
 fn golden_texts_have_the_golden_ids() {
     for case in golden_embeddings(&BUNDLE) {
-        assert_eq!(TOKENIZER.ids(&case.text).unwrap(), case.token_ids, "{}", case.text);
+        assert_eq!(TOKENIZER.ids(&case.text, usize::MAX).unwrap().tokens, case.token_ids, "{}", case.text);
     }
 }
 
 #[test]
 fn offsets_are_bytes_of_the_original_text() {
     let text = "Größe 東京🚀 ok";
-    let tokens = TOKENIZER.tokens(text).unwrap();
+    let tokens = TOKENIZER.tokens(text, usize::MAX).unwrap().tokens;
     let pieces =
         tokens.byte_starts.iter().zip(&tokens.byte_ends).map(|(start, end)| &text[*start as usize..*end as usize]);
     let pieces: Vec<&str> = pieces.collect();
@@ -42,7 +42,7 @@ fn truncated_by_the_library(text: &str, max_length: usize) -> Vec<u32> {
 #[test]
 fn truncation_keeps_the_special_tokens() {
     let text = "one two three four five six seven";
-    let whole = TOKENIZER.ids(text).unwrap();
+    let whole = TOKENIZER.ids(text, usize::MAX).unwrap().tokens;
     for max_tokens in 3..whole.len() + 2 {
         let mut ids = whole.clone();
         TOKENIZER.truncate(&mut ids, max_tokens);
@@ -57,9 +57,9 @@ fn truncation_keeps_the_special_tokens() {
 #[test]
 fn padding_and_truncation_of_the_file_are_off() {
     let long = "word ".repeat(1000);
-    assert_eq!(TOKENIZER.ids(&long).unwrap().len(), 1002);
-    assert_eq!(TOKENIZER.ids("word").unwrap().len(), 3);
-    assert_eq!(TOKENIZER.ids(" ").unwrap().len(), 2);
+    assert_eq!(TOKENIZER.ids(&long, usize::MAX).unwrap().tokens.len(), 1002);
+    assert_eq!(TOKENIZER.ids("word", usize::MAX).unwrap().tokens.len(), 3);
+    assert_eq!(TOKENIZER.ids(" ", usize::MAX).unwrap().tokens.len(), 2);
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn a_vocabulary_beyond_the_manifests_is_refused() {
 proptest! {
     #[test]
     fn any_text_has_ids_below_the_vocabulary_and_offsets_on_its_characters(text in "\\PC{0,60}|(?s:.{0,60})") {
-        let ids = TOKENIZER.ids(&text).unwrap();
-        let tokens = TOKENIZER.tokens(&text).unwrap();
+        let ids = TOKENIZER.ids(&text, usize::MAX).unwrap().tokens;
+        let tokens = TOKENIZER.tokens(&text, usize::MAX).unwrap().tokens;
         prop_assert_eq!(&ids, &tokens.ids);
         prop_assert!(ids.iter().all(|id| *id < BUNDLE.manifest.tokenizer().unwrap().vocabulary_size));
         prop_assert_eq!((tokens.byte_starts.len(), tokens.byte_ends.len()), (ids.len(), ids.len()));

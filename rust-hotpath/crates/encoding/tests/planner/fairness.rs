@@ -87,4 +87,51 @@ proptest! {
             prop_assert!(meanwhile <= most, "{meanwhile} tokens went first, {most} may");
         }
     }
+
+    /// Whatever others have sent and go on to send, of its class or a lower one, a small request of a key that has nothing
+    /// is admitted at once, and runs after one turn of each other key at most.
+    #[test]
+    fn a_small_request_of_a_key_that_has_nothing_is_served_whatever_others_send(
+        before in prop::collection::vec((asks(), 0..3_usize), 1..40),
+        meanwhile in prop::collection::vec(asks(), 1..20),
+        class in prop_oneof![Just(Class::Interactive), Just(Class::Batch)],
+        length in 1..=LIMITS.batch_tokens,
+    ) {
+        let mut planner = Planner::new(LIMITS);
+        let decide = |planner: &mut Planner| {
+            let batch = planner.next(Duration::ZERO).batch;
+            let tokens = batch.iter().map(|item| item.tokens).sum::<usize>();
+            if tokens > 0 {
+                planner.finished(batch.len(), tokens, Duration::from_millis(1));
+            }
+            tokens
+        };
+        // Interactive work goes first, so for one of batch work it counts what other batch work is there.
+        let send = |planner: &mut Planner, (of, key, inputs): &(Class, usize, Vec<usize>)| {
+            let of = if class == Class::Batch { Class::Batch } else { *of };
+            let _ = planner.submit(Duration::ZERO, request(of, &format!("key-{key}"), inputs));
+        };
+        for (ask, decisions) in &before {
+            send(&mut planner, ask);
+            (0..*decisions).for_each(|_| _ = decide(&mut planner));
+        }
+        let newcomer = planner.submit(Duration::ZERO, request(class, "newcomer", &[length]));
+        let newcomer = newcomer.expect("one that has nothing is always let in");
+        let (mut others, mut served) = (meanwhile.iter().cycle(), 0);
+        while planner.is_waiting(newcomer) {
+            send(&mut planner, others.next().unwrap());
+            served += decide(&mut planner);
+            let most = OTHERS * (LIMITS.batch_tokens + LONGEST) + length + LIMITS.batch_tokens;
+            prop_assert!(served <= most, "{served} tokens went first, {most} may");
+        }
+    }
+}
+
+const OTHERS: usize = 4;
+
+/// Up to many times what may wait.
+fn asks() -> impl Strategy<Value = (Class, usize, Vec<usize>)> {
+    let class = prop_oneof![Just(Class::Interactive), Just(Class::Batch)];
+    let count = prop_oneof![3 => 1..10_usize, 1 => 50..200_usize];
+    (class, 0..OTHERS, 1..=LONGEST, count).prop_map(|(class, key, length, count)| (class, key, vec![length; count]))
 }

@@ -1,9 +1,16 @@
 //! Ways in and out: queueing, admitting, dropping, forgetting.
 
+use std::collections::HashMap;
+
 use super::{
-    Class, Phase, Planner, Refusal, Request, RequestId, SequenceId, Time, index,
+    Class, Ended, Phase, Planner, Queue, Refusal, Request, RequestId, SequenceId, Time,
+    capacity::{Part, Verdict},
     request::{Known, Ticket},
 };
+
+/// So many may be admitted before one that lacks room, though their turn is after its own. More use what is free for
+/// longer while room is made for a large one, which waits for longer.
+const MOST_PASSES: usize = 8;
 
 impl Planner {
     /// Queues a request.
@@ -14,19 +21,21 @@ impl Planner {
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Refusal> {
         let reserves = self.check(&request)?;
         let tokens = reserves * request.choices;
-        let admission = &mut self.queues[index(request.class)].admission;
+        let Queue { admission, tickets } = self.queues.of_mut(request.class);
         let excess = admission.excess(&request.key, tokens);
         if excess > 0 && admission.held_by(&request.key) > 0 {
             return Err(Refusal::Full { retry_after: self.drain.time_for(excess.min(admission.held()), 1) });
         }
-        let admitted = tokens.min(admission.room(&request.key));
-        admission.take(&request.key, admitted);
+        let counted = tokens.min(admission.room(&request.key));
+        admission.take(&request.key, counted);
         self.last_id += 1;
         let id = RequestId(self.last_id);
         self.queued_tokens += tokens;
-        self.queues[index(request.class)].turns.push(&request.key, [Ticket { id, tokens }]);
-        let known = Known::new(request, reserves, admitted, now + self.limits.max_wait);
-        self.expiries.extend(known.expiries().map(|time| (time, id)));
+        let numbers = tickets.push(&request.key, [Ticket { id, tokens }]);
+        let known = Known { numbers, ..Known::new(request, reserves, counted, now + self.limits.max_wait) };
+        for (time, why) in known.expiries() {
+            self.expiries.insert(time, (id, why));
+        }
         self.known.insert(id, known);
         Ok(id)
     }
@@ -49,13 +58,9 @@ impl Planner {
         let Some(known) = self.known.remove(&id) else { return };
         self.forget_expiries(id, &known);
         self.queued_tokens -= known.tokens();
-        let queue = &mut self.queues[index(known.class)];
-        queue.admission.give_back(&known.prompt.key, known.admitted);
-        if queue.head == Some(id) {
-            queue.head = None;
-        } else {
-            queue.turns.remove(&known.prompt.key, |ticket| ticket.id == id);
-        }
+        let queue = self.queues.of_mut(known.class);
+        queue.admission.give_back(&known.prompt.key, known.counted);
+        queue.tickets.remove(&known.prompt.key, known.numbers);
     }
 
     /// Ends a request in whatever phase it is. What it has in rows leaves with the next [`Planner::leave`].
@@ -74,56 +79,67 @@ impl Planner {
                 let choices = known.choices;
                 (0..choices).for_each(|choice| self.finish(SequenceId { request: id, choice }));
                 let Some(known) = self.known.get_mut(&id) else { return };
-                for time in [known.deadline.take(), known.parked_until.take()].into_iter().flatten() {
-                    self.expiries.remove(&(time, id));
-                }
+                self.expiries.remove(known.deadline.take(), (id, Ended::Deadline));
+                self.expiries.remove(known.parked_until.take(), (id, Ended::SlowReader));
             }
         }
     }
 
-    /// Admits requests in their turns, as long as there is room for the longest that each may become.
+    /// Admits requests in their turns, as long as there is room for the longest that each may become. Batch work does not
+    /// overtake interactive work that waits.
     pub(super) fn admit(&mut self) {
-        for class in [Class::Interactive, Class::Batch] {
-            while let Some(id) = self.head(class) {
-                if !self.fits(id) {
-                    return; // batch does not overtake interactive work that waits for room
-                }
-                self.queues[index(class)].head = None;
-                self.place_prompt(id);
+        for class in Class::ALL {
+            while let Some((id, part)) = self.next_to_admit(class) {
+                self.place_prompt(id, part);
+            }
+            if !self.queues.of(class).tickets.is_empty() {
+                return;
             }
         }
     }
 
-    /// The request whose turn it is.
-    fn head(&mut self, class: Class) -> Option<RequestId> {
-        let queue = &mut self.queues[index(class)];
-        if queue.head.is_none() {
-            queue.head = queue.turns.take(0).pop().map(|ticket| ticket.id);
+    /// Takes the first request in turn that fits out of its queue.
+    ///
+    /// One whose own key has its share holds up nobody. One that lacks room, since others have it, is passed by a few; then
+    /// what is shared is held back for it, and only those that have nothing get something small, of the reserve.
+    fn next_to_admit(&mut self, class: Class) -> Option<(RequestId, Part)> {
+        let (capacity, known) = (&self.capacity, &self.known);
+        let tickets = &mut self.queues.of_mut(class).tickets;
+        if tickets.is_empty() || capacity.is_full(class) {
+            return None;
         }
-        queue.head
-    }
-
-    fn fits(&self, id: RequestId) -> bool {
-        let request = &self.known[&id];
-        let (class, tokens) = (request.class, request.tokens());
-        let of_class = self.admitted().filter(|(_, known)| known.class == class);
-        let places: usize = of_class.map(|(_, known)| known.places()).sum();
-        let reserved: usize = self.reserved.iter().sum();
-        places + request.choices <= self.limits.batch
-            && reserved + tokens <= self.limits.cache_tokens
-            && self.reserved[index(class)] + tokens <= self.limits.share(class)
+        let (mut held_back, mut lack_room, mut fit) = (false, Vec::new(), HashMap::new());
+        let next = tickets.next_that(|key, ticket| {
+            let request = &known[&ticket.id];
+            match capacity.judge(class, key, request.need(), held_back) {
+                Verdict::Fits(part) => return fit.insert(ticket.id, (part, lack_room.len())).is_none(),
+                Verdict::BeyondShare => (),
+                Verdict::NoRoom => {
+                    lack_room.push(ticket.id);
+                    held_back |= request.passed >= MOST_PASSES;
+                }
+            }
+            false
+        })?;
+        let (part, passes) = fit[&next.id];
+        if part == Part::Shared {
+            for id in &lack_room[..passes] {
+                self.known.entry(*id).and_modify(|passed| passed.passed += 1);
+            }
+        }
+        Some((next.id, part))
     }
 
     /// Gives an admitted request a row for its prompt, with what it can reuse.
-    fn place_prompt(&mut self, id: RequestId) {
+    fn place_prompt(&mut self, id: RequestId, part: Part) {
         let donor = self.donor(id);
         let known = &self.known[&id];
         let (class, tokens) = (known.class, known.tokens());
         self.queued_tokens -= tokens;
-        self.reserved[index(class)] += tokens;
+        self.capacity.take(class, &known.prompt.key, part, known.need());
         let donor_row = donor.filter(|donor| donor.held.is_some()).map(|donor| donor.row);
         self.make_room(0, donor_row);
-        let over = self.reserved.iter().sum::<usize>() + self.rows.kept_tokens() > self.limits.cache_tokens;
+        let over = self.capacity.tokens() + self.rows.kept_tokens() > self.limits.cache_tokens;
         let beside = if over { None } else { self.side_row(donor_row) };
         let mut held = 0;
         let (row, done) = match (beside, donor) {
@@ -144,10 +160,9 @@ impl Planner {
             }
         };
         if let Some(known) = self.known.get_mut(&id) {
-            self.queues[index(class)].admission.give_back(&known.prompt.key, known.admitted);
-            if let Some(patience) = known.patience.take() {
-                self.expiries.remove(&(patience, id));
-            }
+            self.queues.of_mut(class).admission.give_back(&known.prompt.key, known.counted);
+            self.expiries.remove(known.patience.take(), (id, Ended::MaxWait));
+            (known.part, known.latest_chunk) = (part, self.chunks);
             known.held = held;
             known.phase = Phase::Prefilling { row, done };
             self.admitted.insert(id);
@@ -156,7 +171,7 @@ impl Planner {
 
     /// Gives up kept beginnings until so many more tokens fit, save one.
     pub(super) fn make_room(&mut self, tokens: usize, except: Option<usize>) {
-        let reserved: usize = self.reserved.iter().sum();
+        let reserved = self.capacity.tokens();
         while reserved + self.rows.kept_tokens() + tokens > self.limits.cache_tokens {
             let Some(row) = self.rows.least_used(except) else { return };
             self.rows.evict(row);
@@ -178,15 +193,15 @@ impl Planner {
         self.admitted.remove(&id);
         if let Some(known) = self.known.remove(&id) {
             if matches!(known.phase, Phase::Prefilling { .. }) {
-                self.reserved[index(known.class)] -= known.tokens();
+                self.capacity.give_back(known.class, &known.prompt.key, known.part, known.need());
             }
             self.forget_expiries(id, &known);
         }
     }
 
     fn forget_expiries(&mut self, id: RequestId, known: &Known) {
-        for time in known.expiries() {
-            self.expiries.remove(&(time, id));
+        for (time, why) in known.expiries() {
+            self.expiries.remove(time, (id, why));
         }
     }
 }

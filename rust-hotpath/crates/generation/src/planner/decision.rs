@@ -3,7 +3,7 @@
 use super::{RequestId, RowChange, SequenceId, Time};
 
 /// Why a request ended that was not finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// Nobody waits for it.
     Cancelled,

@@ -7,9 +7,10 @@ use super::Class;
 /// The bounds that a planner keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most continuations of one class that are admitted, and so decode in one step.
+    /// Continuations of one class that are admitted, and so decode in one step; beside them an eighth as many, at least one,
+    /// of keys that have no other.
     pub batch: usize,
-    /// Tokens that all rows may hold together.
+    /// Tokens that all rows may hold together. An eighth is for keys that have nothing else.
     pub cache_tokens: usize,
     /// Memory for tokens comes in pieces of this many.
     pub granule: usize,
@@ -30,27 +31,64 @@ pub struct Limits {
     pub share_prefixes: bool,
 }
 
+/// What is shared has so many parts, and the reserve is one more or one of them.
+const RESERVE: usize = 8;
+
+/// So many keys at least find something in the reserve.
+const NEWCOMERS: usize = 4;
+
 impl Limits {
     /// Rows that a cache needs: an area for each class, beside them a row for each continuation that may wait, and the last
     /// one for signs of life.
     #[must_use]
     pub fn rows(&self) -> usize {
-        4 * self.batch + 1
+        4 * self.area() + 1
+    }
+
+    /// Most continuations of one class.
+    #[must_use]
+    pub fn area(&self) -> usize {
+        self.batch + self.reserve_rows()
     }
 
     /// Tokens that a class may reserve. Batch work leaves half of the cache alone, so that interactive work finds room.
     #[must_use]
-    pub fn share(&self, class: Class) -> usize {
+    pub fn of_class(&self, class: Class) -> usize {
         match class {
             Class::Interactive => self.cache_tokens,
             Class::Batch => self.cache_tokens / 2,
         }
     }
 
+    pub(super) fn reserve_rows(&self) -> usize {
+        (self.batch / RESERVE).max(1)
+    }
+
+    /// Rows that one key may have of the reserve.
+    pub(super) fn small_rows(&self) -> usize {
+        (self.reserve_rows() / NEWCOMERS).max(1)
+    }
+
+    /// Tokens of a class' that are for keys that have nothing else.
+    pub(super) fn reserve_tokens(&self, class: Class) -> usize {
+        self.of_class(class) / RESERVE
+    }
+
+    /// Tokens that one key may have of the reserve.
+    #[must_use]
+    pub fn small_tokens(&self, class: Class) -> usize {
+        (self.reserve_tokens(class) / NEWCOMERS).next_multiple_of(self.granule)
+    }
+
+    /// Tokens that a class' keys share.
+    pub(super) fn shared_tokens(&self, class: Class) -> usize {
+        self.of_class(class) - self.reserve_tokens(class)
+    }
+
     /// Most tokens, prompt included, of each of so many continuations of one prompt.
     #[must_use]
     pub fn longest(&self, class: Class, choices: usize) -> usize {
-        let each = self.share(class) / choices.max(1) / self.granule * self.granule;
+        let each = self.shared_tokens(class) / choices.max(1) / self.granule * self.granule;
         self.context_tokens.min(each)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Class, Phase, Place, Planner, RequestId, SequenceId, index};
+use super::{Class, Phase, Place, Planner, RequestId, SequenceId, capacity::Need};
 
 impl Planner {
     /// Takes finished continuations out of their rows, and forgets requests that have no other.
@@ -80,7 +80,8 @@ impl Planner {
     fn gone(&mut self, id: RequestId, choice: usize, row: usize, length: usize, in_place: bool) -> bool {
         self.put(id, choice, Place::Gone);
         let known = &self.known[&id];
-        self.reserved[index(known.class)] -= known.reserves;
+        let need = Need { rows: 1, tokens: known.reserves };
+        self.capacity.give_back(known.class, &known.prompt.key, known.part, need);
         self.drain.note(known.reserves.saturating_sub(length), Duration::ZERO); // reserved, and never needed
         let prompt = known.prompt.clone();
         let alone = matches!(&known.phase, Phase::Running(places) if places.iter().all(|place| *place == Place::Gone));

@@ -1,11 +1,14 @@
 //! One request and its continuations, wherever they are.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use hotpath_fairness::Queued;
 use hotpath_runtime::chunk_at;
 
-use super::{Chunk, Class, Ended, Prompt, Time};
+use super::{
+    Chunk, Class, Ended, Prompt, Time,
+    capacity::{Need, Part},
+};
 
 /// Names a request to its planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +68,15 @@ pub(super) struct Known {
     /// Tokens that each of its continuations reserves, prompt included.
     pub reserves: usize,
     /// So many of those tokens count against the queue's bound while it waits.
-    pub admitted: usize,
+    pub counted: usize,
+    /// Its number in its queue.
+    pub numbers: Range<u64>,
+    /// How many were admitted before it that came later in turn, while it lacked room.
+    pub passed: usize,
+    /// Of what it takes its rows and tokens.
+    pub part: Part,
+    /// When it was admitted, or its latest chunk was run, in chunks.
+    pub latest_chunk: u64,
     pub deadline: Option<Time>,
     /// When it will have waited for too long; `None` once it is admitted.
     pub patience: Option<Time>,
@@ -115,13 +126,17 @@ pub(super) enum Place {
 }
 
 impl Known {
-    pub(super) fn new(request: Request, reserves: usize, admitted: usize, patience: Time) -> Self {
+    pub(super) fn new(request: Request, reserves: usize, counted: usize, patience: Time) -> Self {
         Self {
             class: request.class,
             prompt: Prompt { tokens: request.prompt, key: request.key },
             choices: request.choices,
             reserves,
-            admitted,
+            counted,
+            numbers: 0..0,
+            passed: 0,
+            part: Part::Shared,
+            latest_chunk: 0,
             deadline: request.deadline,
             patience: Some(patience),
             parked_until: None,
@@ -136,13 +151,9 @@ impl Known {
         self.reserves * self.choices
     }
 
-    /// How many of its continuations are admitted and not finished.
-    pub(super) fn places(&self) -> usize {
-        match &self.phase {
-            Phase::Waiting => 0,
-            Phase::Prefilling { .. } => self.choices,
-            Phase::Running(places) => places.iter().filter(|place| **place != Place::Gone).count(),
-        }
+    /// What it takes for as long as it is admitted.
+    pub(super) fn need(&self) -> Need {
+        Need { rows: self.choices, tokens: self.tokens() }
     }
 
     /// Whether a continuation may say something in the next step.
@@ -160,20 +171,9 @@ impl Known {
         })
     }
 
-    /// Every moment at which it ends by itself.
-    pub(super) fn expiries(&self) -> impl Iterator<Item = Time> {
-        [self.deadline, self.patience, self.parked_until].into_iter().flatten()
-    }
-
-    /// What ends it at one of those moments.
-    pub(super) fn why(&self, time: Time) -> Ended {
-        if self.deadline == Some(time) {
-            Ended::Deadline
-        } else if self.patience == Some(time) {
-            Ended::MaxWait
-        } else {
-            Ended::SlowReader
-        }
+    /// Every moment at which it ends by itself, and why.
+    pub(super) fn expiries(&self) -> [(Option<Time>, Ended); 3] {
+        [(self.deadline, Ended::Deadline), (self.patience, Ended::MaxWait), (self.parked_until, Ended::SlowReader)]
     }
 
     /// Tokens of the prompt that are still to be read; `None` when it is not being read.

@@ -260,7 +260,7 @@ async fn check_golden(golden: &hotpath_bundle::GoldenGenerations, streams: &mut 
 }
 
 #[tokio::test]
-async fn golden_tokens_of_random_weights() {
+async fn golden_bits_of_random_weights() {
     golden_cases_are_replayed(&Model::new(tiny_decoder(), 32, 512)).await;
 }
 

@@ -54,7 +54,7 @@ impl Decode for Faulty {
 fn work(first: u32, max_tokens: usize) -> Work {
     Work {
         class: Class::Interactive,
-        key: "a".into(),
+        key: format!("key-{first}").into(), // one key alone would not have all rows
         deadline: None,
         prompt: vec![first, 3],
         max_tokens,
@@ -122,7 +122,7 @@ async fn a_loop_that_dies_ends_what_runs_what_waits_and_what_comes_later_and_say
 async fn a_sign_of_life_waits_behind_nobody() {
     let engine = start(false, Silent);
     let unread: Vec<Stream> = (1..3).map(|first| engine.submit(work(first, 200)).unwrap()).collect();
-    let waits = engine.submit(work(3, 4)).unwrap();
+    let waits = engine.submit(work(3, 200)).unwrap(); // nothing small, which would find a place
     while engine.load().parked < 2 {
         tokio::task::yield_now().await;
     }

@@ -109,7 +109,7 @@ impl Grammar for Gated {
 }
 
 fn engine(model: &Model) -> Engine {
-    let settings = model.settings(3, 900, 4);
+    let settings = model.settings(4, 1200, 4); // of which one key has three at a time
     Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap()
 }
 

@@ -50,7 +50,8 @@ impl Model {
             share_prefixes: false,
         };
         let stop_ids = self.bundle.manifest.generation().unwrap().stop_token_ids.clone();
-        Settings { limits, stop_ids, vocabulary: self.vocabulary.clone(), buffer }
+        let cores = std::sync::Arc::new(hotpath_cores::Cores::new(1));
+        Settings { limits, stop_ids, vocabulary: self.vocabulary.clone(), buffer, cores, threads: 1 }
     }
 
     /// Continues a prompt alone, on row 0. Ends with the first of `stop_ids`, which is among the tokens.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
+mod fairness;
 mod world;
 
 use std::time::Duration;
@@ -149,8 +150,8 @@ fn what_never_fits_is_refused_with_the_limit() {
         ..arrival(vec![1; prompt], 1)
     };
     assert_eq!(world.arrive(with(60, 5, 1)).unwrap_err(), Refusal::TooLong { tokens: 65, limit: 64 });
-    assert_eq!(world.arrive(with(50, 4, 3)).unwrap_err(), Refusal::TooLong { tokens: 54, limit: 52 });
-    world.arrive(with(48, 4, 3)).unwrap();
+    assert_eq!(world.arrive(with(50, 4, 3)).unwrap_err(), Refusal::TooLong { tokens: 54, limit: 44 });
+    world.arrive(with(40, 4, 3)).unwrap();
     let planner = &mut world.planner;
     let request = |prompt: usize, max_tokens, choices| hotpath_generation::planner::Request {
         class: Class::Batch,
@@ -268,16 +269,16 @@ fn a_continuation_that_waits_stays_where_it_is_and_holds_up_nobody() {
 #[test]
 fn batch_work_leaves_half_of_the_cache_alone() {
     let mut world = World::new(LIMITS);
-    let batch = |length: usize| Arrival { class: Class::Batch, ..arrival(vec![1; length], 20) };
-    for _ in 0..3 {
-        world.arrive(batch(20)).unwrap(); // 40 each of 160
+    let batch = |key| Arrival { class: Class::Batch, key, ..arrival(vec![1; 12], 20) };
+    for key in 0..3 {
+        world.arrive(batch(key)).unwrap(); // 32 each of 160, half of which is batch work's, and an eighth of that a reserve
     }
     world.next();
-    assert_eq!(world.planner.load().reserved_tokens, 80);
+    assert_eq!(world.planner.load().reserved_tokens, 64);
     world.arrive(arrival(vec![1; 40], 20)).unwrap();
     world.next();
-    assert_eq!(world.planner.load().reserved_tokens, 140, "interactive work has room at once");
+    assert_eq!(world.planner.load().reserved_tokens, 124, "interactive work has room at once");
     world.drain();
-    let whole = Arrival { says: vec![1; 3], ..batch(20) }; // 120 together
-    assert_eq!(world.arrive(whole).unwrap_err(), Refusal::TooLong { tokens: 40, limit: 24 }, "even alone");
+    let whole = Arrival { says: vec![1; 3], ..batch(0) }; // 96 together
+    assert_eq!(world.arrive(whole).unwrap_err(), Refusal::TooLong { tokens: 32, limit: 20 }, "even alone");
 }

@@ -56,6 +56,10 @@ struct Known {
     held: BTreeSet<usize>,
     over: bool,
     cancelled: bool,
+    /// Tokens of it that count against the queue's bound while it waits.
+    counted: usize,
+    /// Whether it was seen to have been admitted.
+    admitted: bool,
 }
 
 impl Known {
@@ -156,19 +160,33 @@ impl World {
             max_tokens: arrival.max_tokens,
             choices: arrival.says.len(),
         };
-        let (queued, of_key) = (self.queued_tokens(), self.queued_of(arrival.class, arrival.key));
         let tokens = self.reserve(&arrival) * arrival.says.len();
-        let left = self.limits.max_queued_tokens.checked_sub(queued + tokens);
-        let fits = queued == 0 || left.is_some_and(|left| of_key + tokens <= 4 * left);
+        let of_class = self.counted(|other| other.class == arrival.class);
+        let of_key = self.counted(|other| (other.class, other.key) == (arrival.class, arrival.key));
+        // The most that may count: what the key has then is at most four times what is left.
+        let left = self.limits.max_queued_tokens.saturating_sub(of_class);
+        let share = (0..=left).rev().find(|more| of_key + more <= 4 * (left - more)).unwrap_or(0);
+        let newcomer = of_key == 0;
+        let room = if newcomer { share.max(1024) } else { share };
+        let fits = newcomer || tokens <= room;
         let id = self.planner.submit(self.now, request).inspect_err(|refusal| match refusal {
             Refusal::Full { .. } => assert!(!fits, "refused without need"),
             Refusal::TooLong { tokens: actual, limit } => assert!(actual > limit),
             other => panic!("{other:?} for {arrival:?}"),
         })?;
         assert!(fits, "admitted beyond the bound");
-        let said = vec![0; arrival.says.len()];
-        let (arrived, held) = (self.now, BTreeSet::new());
-        let known = Known { arrival, arrived, read: None, said, paused: None, held, over: false, cancelled: false };
+        let known = Known {
+            arrived: self.now,
+            read: None,
+            said: vec![0; arrival.says.len()],
+            paused: None,
+            held: BTreeSet::new(),
+            over: false,
+            cancelled: false,
+            counted: tokens.min(room),
+            admitted: false,
+            arrival,
+        };
         assert!(self.known.insert(id, known).is_none(), "an id was given twice");
         Ok(id)
     }
@@ -182,6 +200,7 @@ impl World {
             self.known.get_mut(id).unwrap().over = true;
         }
         decision.changes.iter().for_each(|change| self.change(change));
+        self.check_admissions();
         self.check_memory();
         self.check_class(decision.run.as_ref());
         match &decision.run {
@@ -356,7 +375,7 @@ impl World {
         assert_eq!(load.queued_tokens, self.queued_tokens());
         assert!(load.reserved_tokens + load.kept_tokens <= self.limits.cache_tokens, "{load:?}");
         for class in [Class::Interactive, Class::Batch] {
-            assert!(self.decoding(class).count() <= self.limits.batch);
+            assert!(self.decoding(class).count() <= self.limits.area());
         }
     }
 
@@ -364,13 +383,83 @@ impl World {
         self.queued(|_| true)
     }
 
-    fn queued_of(&self, class: Class, key: usize) -> usize {
-        self.queued(|arrival| (arrival.class, arrival.key) == (class, key))
+    fn counted(&self, which: impl Fn(&Arrival) -> bool) -> usize {
+        let waiting = self.known.iter().filter(|(id, known)| self.planner.is_waiting(**id) && which(&known.arrival));
+        waiting.map(|(_, known)| known.counted).sum()
     }
 
     fn queued(&self, which: impl Fn(&Arrival) -> bool) -> usize {
         let waiting = self.known.iter().filter(|(id, known)| self.planner.is_waiting(**id) && which(&known.arrival));
         waiting.map(|(_, known)| self.reserve(&known.arrival) * known.said.len()).sum()
+    }
+
+    /// Rows and tokens of cache that requests hold.
+    fn holds(&self, which: impl Fn(&Known) -> bool) -> (usize, usize) {
+        let admitted = self.known.iter().filter(|(id, known)| !self.planner.is_waiting(**id) && which(known));
+        admitted.fold((0, 0), |(rows, tokens), (_, known)| {
+            let left = known.said.iter().zip(&known.arrival.says).filter(|(said, says)| !known.over && said < says);
+            let of_request = left.count();
+            (rows + of_request, tokens + of_request * self.reserve(&known.arrival))
+        })
+    }
+
+    fn is_small(&self, known: &Known) -> bool {
+        let tokens = known.arrival.says.len() * self.reserve(&known.arrival);
+        known.arrival.says.len() == 1 && tokens <= self.limits.small_tokens(known.arrival.class)
+    }
+
+    /// Who was admitted, and who was not, whatever the order.
+    fn check_admissions(&mut self) {
+        let of = |class| move |known: &Known| known.arrival.class == class;
+        let is_new = |id: &RequestId, known: &Known| !known.over && !known.admitted && !self.planner.is_waiting(*id);
+        let new: Vec<RequestId> =
+            self.known.iter().filter(|(id, known)| is_new(id, known)).map(|(id, _)| *id).collect();
+        for class in Class::ALL {
+            let (rows, tokens) = self.holds(of(class));
+            assert!(rows <= self.limits.area() && tokens <= self.limits.of_class(class), "{class:?}");
+            // Who has something grows up to its share of what is free. What it may have of the reserve is not of that.
+            let (reserve_rows, reserve) = (self.limits.area() - self.limits.batch, self.limits.of_class(class) / 8);
+            for known in new.iter().map(|id| &self.known[id]).filter(|known| of(class)(known)) {
+                let key = known.arrival.key;
+                let (rows_of_key, of_key) = self.holds(|other| of(class)(other) && other.arrival.key == key);
+                let alone = known.arrival.says.len() * self.reserve(&known.arrival);
+                let has_more = of_key > alone + self.limits.small_tokens(class);
+                // Others may have been admitted after it.
+                let (later_rows, later) =
+                    self.holds(|other| of(class)(other) && other.arrival.key != key && !other.admitted);
+                let shared = (self.limits.of_class(class) - reserve, (tokens - later).saturating_sub(reserve));
+                let shared_rows = (self.limits.batch, (rows - later_rows).saturating_sub(reserve_rows));
+                let free = shared.0.saturating_sub(shared.1);
+                let free_rows = shared_rows.0.saturating_sub(shared_rows.1);
+                let most = (4 * free_rows + 1, 4 * free + self.limits.small_tokens(class));
+                assert!(!has_more || rows_of_key <= most.0 && of_key <= most.1, "{class:?}: key {key} has {of_key}");
+            }
+        }
+        let interactive_waits =
+            self.known.iter().any(|(id, known)| of(Class::Interactive)(known) && self.planner.is_waiting(*id));
+        let overtook = |id: &RequestId| self.known[id].arrival.class == Class::Batch;
+        assert!(!interactive_waits || !new.iter().any(overtook), "batch work overtook interactive work that waits");
+        self.check_reserve();
+        for id in new {
+            self.known.get_mut(&id).unwrap().admitted = true;
+        }
+    }
+
+    /// One who has nothing and asks for something small gets it as long as there is some of the reserve.
+    fn check_reserve(&self) {
+        let class = Class::Interactive;
+        let of_class = |known: &Known| known.arrival.class == class;
+        let (rows, tokens) = self.holds(|known| of_class(known) && self.is_small(known));
+        let is_left = rows < self.limits.area() - self.limits.batch
+            && tokens + self.limits.small_tokens(class) <= self.limits.cache_tokens / 8;
+        let mut keys = BTreeSet::new();
+        for (id, known) in self.known.iter().filter(|(_, known)| !known.over && of_class(known)) {
+            let is_oldest = keys.insert(known.arrival.key); // ids ascend with arrival, and what runs is older
+            let must = is_oldest && is_left && self.is_small(known);
+            assert!(!must || !self.planner.is_waiting(*id), "a newcomer waits for a reserve that is there");
+        }
+        let waits = self.known.iter().any(|(id, known)| of_class(known) && self.planner.is_waiting(*id));
+        assert!(!waits || self.holds(|_| true).0 > 0, "room is kept for nobody");
     }
 
     fn reserve(&self, arrival: &Arrival) -> usize {

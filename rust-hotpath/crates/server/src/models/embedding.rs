@@ -40,7 +40,7 @@ impl Embedder {
             golden::embedding::check_session(bundle, cases, graph, &mut *session)?;
             sessions.push(Box::new(Tracked { session, _alive: loader.alive.token() }));
         }
-        Ok(Self { texts, task, scheduler: Scheduler::start(sessions, loader.limits, pulse)? })
+        Ok(Self { texts, task, scheduler: Scheduler::start(sessions, loader.limits, loader.cores.clone(), pulse)? })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
-use hotpath_generation::{Engine, Formats, Limits, Settings};
+use hotpath_formats::Formats;
+use hotpath_generation::{Class, Engine, Limits, Settings};
 use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
 use hotpath_text::{Chat, Vocabulary};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -84,12 +85,15 @@ impl Generator {
         golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
-        let formats = Formats::new(&vocabulary, &stop_ids).map_err(|invalid| Refused {
-            file: texts.limits.file.clone(),
-            field: String::new(),
-            problem: invalid.to_string(),
-        })?;
-        let of_engine = Settings { limits, stop_ids, vocabulary: vocabulary.clone(), buffer: EVENT_BUFFER };
+        let formats = Formats::new(&loader.formats, &vocabulary, &stop_ids)?;
+        let of_engine = Settings {
+            limits,
+            stop_ids,
+            vocabulary: vocabulary.clone(),
+            buffer: EVENT_BUFFER,
+            cores: loader.cores.clone(),
+            threads: settings.threads.count,
+        };
         Ok(Self {
             texts,
             engine: Engine::start(session, of_engine, pulse)?,
@@ -114,29 +118,32 @@ fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bund
     let cache = task.kv_cache;
     let granule = (PAGE_BYTES / (cache.head_dimensions as usize * size_of::<f32>())).max(1);
     let cache_tokens = settings.cache_bytes / cache.token_bytes() / granule * granule;
-    if cache_tokens < 2 {
-        return Err(Refused {
-            file: "bundle.json".to_owned(),
-            field: "generation.kv_cache".to_owned(),
-            problem: format!(
-                "takes {} bytes for each {granule} tokens, --cache-bytes allows {}",
-                granule * cache.token_bytes(),
-                settings.cache_bytes
-            ),
-        });
-    }
-    Ok(Limits {
+    let limits = Limits {
         batch: settings.max_rows,
         cache_tokens,
         granule,
-        context_tokens: cache_tokens.min(bundle.manifest.tokenizer()?.max_tokens as usize),
+        context_tokens: bundle.manifest.tokenizer()?.max_tokens as usize,
         chunk_tokens: settings.chunk_tokens.min(task.max_chunk_tokens as usize),
         reuse_tokens: REUSE_TOKENS,
         max_queued_tokens,
         max_wait: settings.max_wait,
         max_parked: settings.slow_reader,
         share_prefixes: settings.share_prefixes,
-    })
+    };
+    let context_tokens = limits.longest(Class::Batch, 1);
+    if context_tokens < 2 {
+        return Err(Refused {
+            file: "bundle.json".to_owned(),
+            field: "generation.kv_cache".to_owned(),
+            problem: format!(
+                "takes {} bytes for each {granule} tokens; --cache-bytes is {}, of which batch work has {}",
+                granule * cache.token_bytes(),
+                settings.cache_bytes,
+                settings.cache_bytes / 2
+            ),
+        });
+    }
+    Ok(Limits { context_tokens: limits.longest(Class::Interactive, 1), ..limits })
 }
 
 /// A session that the process waits for before it ends: ONNX Runtime must not be torn down under one.

@@ -4,12 +4,15 @@ pub mod classification;
 pub mod embedding;
 pub mod generation;
 
+use std::sync::{Arc, LazyLock};
+
 use hotpath_bundle::{Bundle, Golden, Graph, Refused};
 
 use super::serving::{Serving, Worker};
+use crate::requests::MAX_FAIRNESS_KEY;
 
-/// Whose turn the service's own checks use: nobody else's.
-const KEY: &str = "hotpath/check";
+/// Whose turn the service's own checks use: it is longer than a caller's may be, so that it is nobody else's.
+static KEY: LazyLock<Arc<str>> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
 
 /// Sends each case alone, and then all of them together. What a case gives in company must be what it gives alone.
 ///

@@ -4,6 +4,7 @@ use std::{error::Error, path::PathBuf, sync::Arc};
 
 use hotpath_bundle::{Bundle, Graph, Manifest, Precision, Refused, Revision, Stamp, Task};
 use hotpath_contract::inference::v1 as inference;
+use hotpath_cores::Cores;
 use hotpath_encoding::Limits;
 use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Head, Library, Threads, choose, cpu_has};
 use hotpath_text::Tokenizer;
@@ -92,8 +93,13 @@ pub struct Loader {
     pub limits: Limits,
     /// How generation models are served.
     pub generation: GenerationSettings,
+    /// Compiles what texts must parse as.
+    pub formats: Arc<hotpath_formats::Service>,
     /// Makes the sessions.
     pub sessions: Arc<dyn Sessions>,
+    /// What the sessions of all models run on. Golden cases are replayed without: to make a session takes the processors for
+    /// seconds, and nobody can say how many.
+    pub cores: Arc<Cores>,
     /// Sees every run.
     pub metrics: Arc<Metrics>,
     /// Every model of the process: a head is served with another one.

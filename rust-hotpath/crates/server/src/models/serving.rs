@@ -43,12 +43,12 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The inputs that the whole of a text is run as.
+    /// The inputs that the whole of a text is run as; `None` where they would be more than `most`.
     ///
     /// # Errors
-    /// [`TokenizeError`] when the tokenizer fails.
-    pub fn windows(&self, text: &str) -> Result<Vec<Vec<u32>>, TokenizeError> {
-        self.tokenizer.windows(text, self.limits.max_tokens as usize)
+    /// [`TokenizeError`].
+    pub fn windows(&self, text: &str, most: usize) -> Result<Option<Vec<Vec<u32>>>, TokenizeError> {
+        self.tokenizer.windows(text, self.limits.max_tokens as usize, most)
     }
 }
 
@@ -134,15 +134,14 @@ impl Serving {
         Error::ModelTaskMismatch { model: self.bundle.manifest.name.clone(), problem }
     }
 
-    /// As in "int8" or "int4_block".
+    /// As in "int8" or "int8_block".
     #[must_use]
     pub fn precision(&self) -> &'static str {
         match self.graph.precision {
             Precision::Int8 => "int8",
             Precision::Fp32 => "fp32",
             Precision::Int8Block => "int8_block",
-            Precision::Int4Block => "int4_block",
-            Precision::Unspecified => "",
+            Precision::Int4Block | Precision::Unspecified => "", // never chosen
         }
     }
 }

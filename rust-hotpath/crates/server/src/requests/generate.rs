@@ -19,9 +19,6 @@ const MAX_STOP_IDS: usize = 64;
 /// Most biased tokens.
 const MAX_BIASES: usize = 300;
 
-/// Most bytes of a JSON Schema: compiling one takes time in proportion, some tenths of a second for the costliest of this size.
-const MAX_SCHEMA_BYTES: usize = 128 * 1024;
-
 /// What a continuation follows; never empty, as far as that shows without a tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
@@ -124,10 +121,6 @@ pub fn format(asked: Option<proto::Format>, stop: Option<&proto::Stop>) -> Resul
     match asked.format {
         None => Err(Error::invalid("format", "must be json_object or json_schema")),
         Some(proto::format::Format::JsonObject(_)) => Ok(Some(Wanted::JsonObject)),
-        Some(proto::format::Format::JsonSchema(schema)) if schema.len() > MAX_SCHEMA_BYTES => {
-            let problem = format!("has {} bytes, it may have at most {MAX_SCHEMA_BYTES}", schema.len());
-            Err(Error::invalid("format.json_schema", problem))
-        }
         Some(proto::format::Format::JsonSchema(schema)) => Ok(Some(Wanted::JsonSchema(schema))),
     }
 }

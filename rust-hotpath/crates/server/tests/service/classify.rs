@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::support::{LIMIT, OwnModels, TestServer, config as plain, embed, eventually, reason, scheduling, texts};
 
-fn config() -> Config {
+pub fn config() -> Config {
     Config { model_names: vec![MODEL.to_owned(), CLASSIFICATION_MODEL.to_owned()], ..plain() }
 }
 
@@ -27,7 +27,7 @@ async fn classifier(server: &TestServer, holds: impl Fn(&Model) -> bool) -> Mode
     .await
 }
 
-async fn ready(config: Config) -> TestServer {
+pub async fn ready(config: Config) -> TestServer {
     let server = TestServer::start(config).await;
     classifier(&server, |model| model.state() == ModelState::Ready).await;
     server

@@ -57,7 +57,9 @@ fn errors() -> Vec<Error> {
         Error::ModelNotFound { model: String::new() },
         Error::ModelTaskMismatch { model: String::new(), problem: "" },
         Error::EmptyInput { field: field() },
-        Error::InputTooLong { field: field(), actual: 2, limit: 1 },
+        Error::InputTooLong { field: field(), actual: Some(2), limit: 1 },
+        Error::BeyondRequest { field: field(), unit: "tokens", limit: 1 },
+        Error::Unbroken { field: field(), limit: 1 },
         Error::PromptTooLong { field: "text", prompt: 2, max_tokens: 1, limit: 2 },
         Error::TooManyInputs { field: "inputs", actual: 2, limit: 1 },
         Error::TokenIdOutOfRange { field: field(), place: 0, actual: 2, limit: 1 },
@@ -89,7 +91,7 @@ fn every_error_is_told_with_its_reason_and_retries_as_documented() {
 
 #[test]
 fn limits_and_delays_are_told_as_numbers() {
-    let status = Status::from(Error::InputTooLong { field: "inputs[3]".to_owned(), actual: 300, limit: 256 });
+    let status = Status::from(Error::InputTooLong { field: "inputs[3]".to_owned(), actual: Some(300), limit: 256 });
     let details = status.get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
     assert_eq!((&*metadata["field"], &*metadata["actual"], &*metadata["limit"]), ("inputs[3]", "300", "256"));

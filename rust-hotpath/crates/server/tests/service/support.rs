@@ -21,6 +21,7 @@ use hotpath_server::{
     metrics::Metrics,
     models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
     serve::{Ended, Listeners, serve},
+    tokenization,
 };
 use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
@@ -31,8 +32,8 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt};
 
-/// Longer than anything here takes on a busy machine.
-pub const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than anything here takes on a busy machine, or on an emulated one.
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// Settings for a test: free ports, the real bundle, and supervisors that look often.
 pub fn config() -> Config {
@@ -46,6 +47,8 @@ pub fn config() -> Config {
         onnxruntime_sha256: None,
         precision: None,
         limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
+        tokenization: tokenization::Settings { threads: 2, max_bytes: 64 << 20, max_wait: Duration::from_secs(600) },
+        compute_threads: 4,
         generation: GenerationSettings {
             precision: None,
             threads: Threads::CALLER,
@@ -57,6 +60,13 @@ pub fn config() -> Config {
             default_max_tokens: 24,
             slow_reader: Duration::from_secs(600),
             share_prefixes: false,
+        },
+        formats: hotpath_formats::Settings {
+            program: env!("CARGO_BIN_EXE_hotpath").into(),
+            workers: 2,
+            cache_bytes: 64 << 20,
+            text_bytes: 512 << 20,
+            max_wait: Duration::from_secs(600),
         },
         async_threads: 2,
         max_inputs: 2048,

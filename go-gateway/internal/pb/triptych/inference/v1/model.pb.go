@@ -230,7 +230,7 @@ type Model struct {
 	State ModelState `protobuf:"varint,3,opt,name=state,proto3,enum=triptych.inference.v1.ModelState" json:"state,omitempty"`
 	// Revision that is served: 16 hexadecimal digits; empty while none is.
 	Revision string `protobuf:"bytes,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Precision of the graph that is run: "int8", "fp32", "int4_block" or "int8_block"; empty while none is.
+	// Precision of the graph that is run: "int8", "fp32" or "int8_block"; empty while none is.
 	Precision string `protobuf:"bytes,5,opt,name=precision,proto3" json:"precision,omitempty"`
 	// When the revision's bundle was written.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

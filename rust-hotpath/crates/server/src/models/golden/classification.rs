@@ -51,11 +51,12 @@ async fn run(
     let embedder = encoder.embedder().map_err(|error| refuse(error.to_string()))?;
     let (mut windows, mut inputs) = (Vec::with_capacity(cases.len()), Vec::new());
     for case in cases {
-        let of_text = embedder.texts.windows(&case.text).map_err(|error| refuse(error.0))?;
+        let of_text = embedder.texts.windows(&case.text, usize::MAX).map_err(|error| refuse(error.to_string()))?;
+        let of_text = of_text.unwrap_or_default();
         windows.push(of_text.len());
         inputs.extend(of_text);
     }
-    let work = Work { class: Class::Interactive, key: KEY.into(), deadline: None, inputs };
+    let work = Work { class: Class::Interactive, key: KEY.clone(), deadline: None, inputs };
     let pending = embedder.scheduler.submit(work).map_err(|_| refuse("the queue is full".to_owned()))?;
     let vectors = pending.result().await.map_err(|failure| refuse(failure.to_string()))?.vectors;
     classifier.scores(&windows, &vectors).map_err(|error| refuse(error.0))

@@ -22,11 +22,11 @@ pub fn check_tokenizer(
     for (i, case) in golden.cases.iter().enumerate() {
         let field = format!("generations[{i}].prompt_ids");
         let ids = match (&case.prompt, chat) {
-            (GoldenPrompt::Text(text), _) => tokenizer.ids(text),
-            (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages),
-            (GoldenPrompt::Conversation(_), None) => Err(TokenizeError("there is no chat template".to_owned())),
+            (GoldenPrompt::Text(text), _) => tokenizer.ids(text, usize::MAX),
+            (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages, usize::MAX),
+            (GoldenPrompt::Conversation(_), None) => Err(TokenizeError::Failed("there is no chat template".to_owned())),
         };
-        let ids = ids.map_err(|error| refused(bundle, &field, error.0))?;
+        let ids = ids.map_err(|error| refused(bundle, &field, error.to_string()))?.tokens;
         if ids != case.prompt_ids {
             return Err(refused(bundle, &field, format!("the tokenizer gives {ids:?}")));
         }
@@ -176,7 +176,7 @@ fn submit(
 ) -> Result<Stream, Refused> {
     let work = Work {
         class: Class::Interactive,
-        key: KEY.into(),
+        key: KEY.clone(),
         deadline: None,
         prompt: case.prompt_ids.clone(),
         max_tokens,

@@ -43,6 +43,13 @@ fn schema(schema: &str) -> GenerateRequest {
     json(format::Format::JsonSchema(schema.to_owned()), Stop::default())
 }
 
+/// A chain of so many references, each to the next.
+fn references(count: usize) -> String {
+    let link = |i: usize| format!(r##""k{i}": {{"$ref": "#/$defs/k{}"}}"##, i + 1);
+    let links: Vec<String> = (0..count).map(link).collect();
+    format!(r##"{{"$ref": "#/$defs/k0", "$defs": {{{}, "k{count}": {{"type": "integer"}}}}}}"##, links.join(", "))
+}
+
 /// Requests with their reason and field.
 fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
     let ids = |ids: Vec<u32>| Some(Prompt::TokenIds(TokenIds { ids }));
@@ -96,6 +103,17 @@ fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
         (schema(r#"{"items": {"minProperties": 2, "required": ["a"]}}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(r#"{"uniqueItems": true, "x-guidance": {"lenient": true}}"#), "INVALID_VALUE", "format.json_schema"),
         (schema(&format!("{{}}{}", " ".repeat(200_000))), "INVALID_VALUE", "format.json_schema"),
+        (schema(&references(600)), "INVALID_VALUE", "format.json_schema"),
+        (
+            schema(r##"{"$ref": "#/$defs/n", "$defs": {"n": {"$ref": "#/$defs/n"}}}"##),
+            "INVALID_VALUE",
+            "format.json_schema",
+        ),
+        (
+            schema(r#"{"type": "string", "minLength": 65436, "maxLength": 65536}"#),
+            "INVALID_VALUE",
+            "format.json_schema",
+        ),
         // An error's words go into a header, which must not become as long as what they quote.
         (
             schema(&format!(r#"{{"type": "string", "pattern": "{}("}}"#, "a".repeat(90_000))),

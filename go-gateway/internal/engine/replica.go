@@ -1,0 +1,249 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/stats"
+
+	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+)
+
+// canaryText is what the gateway embeds, continues or classifies when nobody else does.
+const canaryText = "ready?"
+
+// replica is one hot path. Looks and canaries have a connection of their own: on that of the calls they would wait for
+// a stream behind them, and full load would look like a fault.
+type replica struct {
+	address   string
+	options   *Options
+	calls     *grpc.ClientConn
+	control   *grpc.ClientConn
+	inference inferencev1.InferenceServiceClient // on calls
+	readiness *readiness
+
+	outstanding atomic.Int64 // calls
+
+	canaries sync.WaitGroup
+	reported map[string]string // what was last logged of each model; used by report alone
+}
+
+func newReplica(address string, options *Options) (*replica, error) {
+	calls, err := dial(address, grpc.WithStatsHandler(attempts{}))
+	if err != nil {
+		return nil, err
+	}
+	control, err := dial(address)
+	if err != nil {
+		return nil, errors.Join(err, calls.Close())
+	}
+	calls.Connect()
+	control.Connect()
+	return &replica{
+		address: address, options: options, calls: calls, control: control,
+		inference: inferencev1.NewInferenceServiceClient(calls), readiness: newReadiness(), reported: map[string]string{},
+	}, nil
+}
+
+func dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	builder := manual.NewBuilderWithScheme("hotpath")
+	builder.InitialState(resolver.State{Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: address}}}}})
+	connection, err := grpc.NewClient("hotpath:///hotpath", append([]grpc.DialOption{
+		grpc.WithResolvers(builder),
+		// Of one address; unlike pick_first it connects again by itself.
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // inside one trust domain; see README
+		grpc.WithNoProxy(),
+		grpc.WithIdleTimeout(0), // a connection that ends means a process that may be another
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: slowestReconnect},
+			MinConnectTimeout: connectTimeout,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
+		grpc.WithStaticStreamWindowSize(windowSize),
+		grpc.WithStaticConnWindowSize(windowSize),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(largestReply),
+			grpc.MaxCallSendMsgSize(largestReply),
+			grpc.WaitForReady(false), // no hot path: say so at once
+		),
+	}, options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("hot path client: %w", err)
+	}
+	return connection, nil
+}
+
+func (r *replica) close() error { return errors.Join(r.calls.Close(), r.control.Close()) }
+
+// connected reports whether a call would be sent now.
+func (r *replica) connected() bool { return r.calls.GetState() == connectivity.Ready }
+
+// watch keeps what is known of the replica fresh until ctx ends.
+func (r *replica) watch(ctx context.Context) {
+	connected := make(chan struct{}, 1)
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	defer r.canaries.Wait()
+	watcher.Go(func() { r.watchConnection(ctx, connected) })
+	ticker := time.NewTicker(min(longestRefresh, r.options.CanaryInterval))
+	defer ticker.Stop()
+	for {
+		r.look(ctx)
+		r.report()
+		select {
+		case <-ctx.Done():
+			return
+		case <-connected:
+		case <-ticker.C:
+		}
+	}
+}
+
+// watchConnection forgets everything when the connection is lost: what answers next may be another process, be it
+// within the same second. A new connection is worth a look at once.
+func (r *replica) watchConnection(ctx context.Context, connected chan<- struct{}) {
+	for {
+		state := r.control.GetState()
+		if state == connectivity.Ready {
+			select {
+			case connected <- struct{}{}:
+			default: // a look is due already
+			}
+		}
+		if !r.control.WaitForStateChange(ctx, state) {
+			return
+		}
+		if state == connectivity.Ready {
+			r.readiness.lost(errConnectionLost)
+		}
+	}
+}
+
+// look lists the models once, and tries those without a recent success. It does not wait for the outcome.
+func (r *replica) look(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, min(r.options.Timeout, r.options.ReadyWindow))
+	defer cancel()
+	start := time.Now()
+	reply, err := inferencev1.NewModelServiceClient(r.control).ListModels(limited, &inferencev1.ListModelsRequest{})
+	if ctx.Err() != nil {
+		return
+	}
+	failure := r.observe(ctx, "ListModels", start, err, r.options.Timeout)
+	switch {
+	case failure == nil:
+		r.readiness.listed(reply.GetModels(), r.options.Now())
+	case failure.Reason == fault.HotpathUnavailable: // nobody is there; the next one may be another process
+		r.readiness.lost(failure)
+	default:
+		r.readiness.notListed(failure)
+	}
+	for _, model := range r.readiness.startCanaries(r.options.Now().Add(-r.options.CanaryInterval)) {
+		r.canaries.Go(func() {
+			r.readiness.canaryEnded(model.GetName(), r.canary(ctx, model), r.options.Now())
+		})
+	}
+}
+
+// canary makes one tiny inference.
+func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
+	limited, cancel := context.WithTimeout(ctx, r.options.ReadyWindow)
+	defer cancel()
+	client := inferencev1.NewInferenceServiceClient(r.control)
+	// No tenant has the empty name, so the canary has a turn of its own.
+	scheduling := &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
+	start, method := time.Now(), ""
+	var err error
+	switch model.GetTask() {
+	case inferencev1.Task_TASK_EMBEDDING:
+		method = "Embed"
+		_, err = client.Embed(limited, &inferencev1.EmbedRequest{
+			Model:      model.GetName(),
+			Inputs:     []*inferencev1.EmbedInput{{Input: &inferencev1.EmbedInput_Text{Text: canaryText}}},
+			Scheduling: scheduling,
+		})
+	case inferencev1.Task_TASK_GENERATION:
+		method = "Generate"
+		var stream grpc.ServerStreamingClient[inferencev1.GenerateResponse]
+		stream, err = client.Generate(limited, &inferencev1.GenerateRequest{
+			Model:      model.GetName(),
+			Prompt:     &inferencev1.GenerateRequest_Text{Text: canaryText},
+			MaxTokens:  1,
+			Scheduling: scheduling,
+		})
+		if err == nil {
+			_, err = receive(stream, cancel, func(*inferencev1.GenerateDelta) {})
+		}
+	case inferencev1.Task_TASK_CLASSIFICATION:
+		method = "Classify"
+		_, err = client.Classify(limited, &inferencev1.ClassifyRequest{
+			Model: model.GetName(), Texts: []string{canaryText}, Scheduling: scheduling,
+		})
+	default: // of a later version: nothing is known that it could prove itself by
+		return fmt.Errorf("there is no canary for the task %v", model.GetTask())
+	}
+	if failure := r.observe(ctx, method, start, err, r.options.ReadyWindow); failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// observe counts a call and says what its error means.
+func (r *replica) observe(ctx context.Context, method string, start time.Time, err error, timeout time.Duration) (failure *fault.Fault) {
+	outcome := "OK"
+	if err != nil {
+		failure = faultOf(ctx, err, timeout)
+		outcome = fault.Name(failure.Reason)
+	}
+	r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome).Observe(time.Since(start).Seconds())
+	return failure
+}
+
+// attempt is one call to one replica.
+type attempt struct {
+	replica *replica
+	// sent: the replica may have seen it.
+	sent atomic.Bool
+	// answered: the replica has begun to answer.
+	answered bool
+}
+
+type attemptKey struct{}
+
+// attempts learns of each call whether it was sent: grpc-go's errors do not tell.
+type attempts struct{}
+
+// TagRPC implements stats.Handler.
+func (attempts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC implements stats.Handler.
+func (attempts) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	a, ours := ctx.Value(attemptKey{}).(*attempt)
+	if !ours {
+		return
+	}
+	switch event.(type) {
+	case *stats.Begin: // also when grpc-go repeats what the server says it has not seen
+		a.sent.Store(false)
+	case *stats.OutHeader:
+		a.sent.Store(true)
+	}
+}
+
+// TagConn implements stats.Handler.
+func (attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (attempts) HandleConn(context.Context, stats.ConnStats) {}

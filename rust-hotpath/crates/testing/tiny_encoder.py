@@ -1,0 +1,33 @@
+"""Writes a bundle of a sentence encoder with random weights, small enough that a text takes a millisecond.
+
+    python tiny_encoder.py MODEL_FOLDER
+
+Checkpoint and exporter are the research side's own, so the hot path is tested with what it will be given.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import tiny
+from triptych_research import encoder, export, quantize
+from triptych_research.checkpoint import load
+from triptych_research.sources import Folder
+from triptych_research.store import Store
+
+CALIBRATION = (range(5, 60), range(30, 38))
+
+
+def main(model_folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Folder(tiny.write(Path(folder) / "tiny"), license="Apache-2.0", owner="tests").fetch(Path(folder))
+        checkpoint = load(source)
+    int8 = quantize.Int8Weights(quantize.calibrate(checkpoint, [list(ids)[: tiny.MAX_TOKENS] for ids in CALIBRATION]))
+    graphs = [encoder.build(checkpoint, weights) for weights in (encoder.Float32Weights(), int8)]
+    store = Store(model_folder.parent)
+    files = export.bundle_files(model_folder.name, source, checkpoint, *graphs)
+    store.promote(model_folder.name, store.add(model_folder.name, files))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""`make soak`: hostile requests against the real stack, for as long as one likes."""
