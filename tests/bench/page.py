@@ -1,18 +1,13 @@
-"""What the pages of both halves have in common: the table of goals, and how plots look."""
+"""What the pages of both halves have in common: the table of goals."""
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import matplotlib as mpl
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-mpl.use("svg")
-mpl.rcParams |= {"font.size": 10, "svg.hashsalt": "benchmarks", "axes.spines.top": False, "axes.spines.right": False}
-INK, SOFT, GOLD, RUST = "#22252b", "#b9bec8", "#b08d3e", "#a5502d"
+from plots import GOLD, RUST, SOFT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +44,6 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 def threads(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
-
-
-def save_plot(path: pathlib.Path, draw: Callable[[Axes], None]) -> None:
-    """Draw into a file whose bytes depend on nothing but the figures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = pyplot.subplots(figsize=(7.2, 3.2), layout="constrained")
-    draw(axes)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
 
 
 def draw_cpu(axes: Axes, cpu: Sequence[tuple[str, dict[str, float]]], unit: str) -> None:

@@ -88,11 +88,10 @@ def rename_paths(root: pathlib.Path, name: str) -> None:
 
 
 def follow_up(root: pathlib.Path) -> None:
-    """What depends on names: import order, lock files, generated stubs."""
+    """What depends on names: import order, generated stubs."""
     commands: list[tuple[list[str], str]] = [
         (["gofmt", "-w", "."], "go-gateway"),
         (["cargo", "fmt"], "rust-hotpath"),
-        (["cargo", "metadata", "--quiet", "--format-version=1", "--offline"], "rust-hotpath"),
         *(
             ([sys.executable, "-m", "ruff", *step, "."], folder)
             for folder in ("python-research", "tests")

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.page import GOLD, RUST, save_plot
+from plots import GOLD, RUST, save_plot
 from soak import attacks, grpc_attacks
 from soak.watch import LIMITS_S, Watch, p
 from stack.description import RUN_FOLDER, Stack
@@ -40,7 +40,7 @@ class Soak:
         self.stack, self.seed = stack, seed
         self.watch = Watch(stack)
         self.outcomes: collections.Counter[str] = collections.Counter()
-        self._stop = threading.Event()
+        self._over = threading.Event()
 
     def run(self, seconds: float, console: Console) -> None:
         """Attack, and look on, until the time is over."""
@@ -56,37 +56,38 @@ class Soak:
                     live.update(self.table(f"{max(0.0, end - time.monotonic()):.0f} s to go"))
                     time.sleep(LOOK_S)
         finally:
-            self._stop.set()
+            self._over.set()
             for thread in threads:
                 thread.join()
+        self.watch.wait_for_rest()
 
     def _attack(self, number: int) -> None:
         rng = random.Random(f"{self.seed}-{number}")
         tenant = "tiny" if number % 3 == 0 else "acme"
         headers = {"authorization": f"Bearer {self.stack.keys[tenant]}"}
-        while not self._stop.is_set():
+        while not self._over.is_set():
             with httpx.Client(base_url=self.stack.url, headers=headers, timeout=attacks.TIMEOUT_S) as http:
-                self._note(functools.partial(attacks.choose(rng).run, http))
+                self._note(functools.partial(attacks.choose(rng).run, http, self._over))
             if rng.random() < 0.1:
                 self._note(lambda: attacks.cut_short(rng, self.stack, tenant))
             if tenant == "tiny":
-                self._stop.wait(0.2)  # nearly all that it gets is 429
+                self._over.wait(0.2)  # nearly all that it gets is 429
 
     def _attack_hotpath(self) -> None:
         rng = random.Random(f"{self.seed}-grpc")
         with grpc.insecure_channel(self.stack.grpc, options=[("grpc.max_receive_message_length", -1)]) as channel:
-            while not self._stop.is_set():
+            while not self._over.is_set():
                 self._note(lambda: grpc_attacks.attack(channel, rng))
 
     def _stand_by(self) -> None:
         headers = {"authorization": f"Bearer {self.stack.keys['globex']}"}
         with httpx.Client(base_url=self.stack.url, headers=headers, timeout=attacks.TIMEOUT_S) as http:
-            while not self._stop.is_set():
+            while not self._over.is_set():
                 try:
                     self.watch.bystander(http)
                 except httpx.TransportError as error:
                     self.watch.failures.append(f"a bystander's request: {type(error).__name__} {error}")
-                self._stop.wait(0.5)
+                self._over.wait(0.5)
 
     def _note(self, attack: Callable[[], str]) -> None:
         try:

@@ -1,8 +1,10 @@
 """Requests that are meant to hurt, and what may come of them."""
 
+import contextlib
 import json
 import random
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ from soak import schemas
 from stack.description import Stack
 
 MODERATION = "moderation-minilm"
-# The longest that an attacker waits for anything; a whole generation may take longer.
+# The longest that anybody waits for the next bytes. An attacker's generation may take longer, and then it gives up.
 TIMEOUT_S = 60
 # What a request may be told. A fault of ours is none of them.
 ALLOWED = {200, 400, 404, 405, 408, 413, 415, 429, 431, 503, 504}
@@ -53,23 +55,22 @@ class Attack:
     method: str = "POST"
     headers: dict[str, str] = field(default_factory=dict)
 
-    def run(self, http: httpx.Client) -> str:
-        """Send it, and return what came of it in a word. Raises Wrong."""
+    def run(self, http: httpx.Client, over: threading.Event) -> str:
+        """Send it, and return what came of it in a word; leave a stream once all is over. Raises Wrong."""
         request = http.build_request(self.method, self.path, content=self.body, headers=self.headers)
         try:
-            response = http.send(request, stream=True)
+            with contextlib.closing(http.send(request, stream=True)) as response:
+                return self.judge(response, over)
+        except httpx.ReadTimeout:
+            return "gave up"
         except httpx.TransportError as error:
             raise Wrong(f"{self.name}: {type(error).__name__} {error}") from error
-        try:
-            return self.judge(response)
-        finally:
-            response.close()
 
-    def judge(self, response: httpx.Response) -> str:
+    def judge(self, response: httpx.Response, over: threading.Event) -> str:
         if response.status_code not in ALLOWED:
             raise Wrong(f"{self.name}: {response.status_code} {response.read()[:300]!r}")
         if response.status_code == 200 and (self.stream or self.leave_after is not None):
-            return self.judge_stream(response)
+            return self.judge_stream(response, over)
         content = response.read()
         if response.status_code >= 400 and response.status_code != 431:  # that one is the HTTP library's own
             error = json.loads(content)["error"]
@@ -80,10 +81,10 @@ class Attack:
             return f"{response.status_code} {error['code']}"
         return str(response.status_code)
 
-    def judge_stream(self, response: httpx.Response) -> str:
+    def judge_stream(self, response: httpx.Response, over: threading.Event) -> str:
         last = ""
         for number, line in enumerate(response.iter_lines()):
-            if self.leave_after is not None and number >= self.leave_after:
+            if over.is_set() or (self.leave_after is not None and number >= self.leave_after):
                 return "left"
             last = line if line.startswith("data: ") else last
         if last == "data: [DONE]" or not self.stream:

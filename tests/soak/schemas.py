@@ -43,7 +43,7 @@ def nested(rng: random.Random) -> Schema:
         lambda inner: {"anyOf": [inner, {"type": "null"}]},
         lambda inner: {"allOf": [inner]},
         lambda inner: {"not": inner},
-        lambda inner: {"if": inner, "then": inner},
+        lambda inner: {"if": inner, "then": False},
         lambda inner: {"prefixItems": [inner]},
         lambda inner: {"type": "object", "patternProperties": {"^a": inner}},
         lambda inner: {"type": "object", "additionalProperties": inner},

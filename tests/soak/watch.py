@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from e2e import metrics
 from e2e.chats import body, say
 from e2e.vectors import MODEL
 from soak.attacks import MODERATION
@@ -19,6 +20,13 @@ LIMITS_S = {"embedding": 10.0, "moderation": 10.0, "chat": 20.0}
 # Of what a service takes once everything was seen, the rest of the time may add so much.
 GROWTH = 1.2
 GROWTH_BYTES = 200 << 20
+# When everybody has left, nothing of what they asked for is held or worked on any more.
+REST_S = 30
+AT_REST = (
+    "gateway_inflight_requests",
+    *(f"hotpath_{what}" for what in ("queued_tokens", "queued_inputs", "running_inputs", "queued_generations")),
+    *(f"hotpath_{what}" for what in ("prefilling_generations", "decoding_rows", "parked_rows", "reserved_tokens")),
+)
 FAULTS = ('"level":"ERROR"', "panicked", "goroutine ", "overflowed its stack")
 
 
@@ -60,6 +68,20 @@ class Watch:
                 self.failures.append(f"{name} of a bystander: {response.status_code} {response.text[:200]}")
             elif took > LIMITS_S[name]:
                 self.failures.append(f"{name} of a bystander took {took:.1f} s, {LIMITS_S[name]:.0f} are allowed")
+
+    def wait_for_rest(self) -> None:
+        """Note what is still held some time after everybody has left."""
+        end = time.monotonic() + REST_S
+        while held := self.held():
+            if time.monotonic() > end:
+                self.failures.append(f"{REST_S} s after everybody has left: {held}")
+                return
+            time.sleep(0.5)
+
+    def held(self) -> dict[str, float]:
+        """What of AT_REST is not 0."""
+        read = metrics.read(self.stack.metrics_url) | metrics.read(self.stack.hotpath_metrics_url)
+        return {name: read[name] for name in AT_REST if read[name]}
 
     def judge(self) -> list[str]:
         """Everything that is wrong at the end."""

@@ -18,7 +18,8 @@ from bench.embeddings.measures import (
     UsualRecipe,
 )
 from bench.machine import Occasion
-from bench.page import GOLD, RUST, SOFT, Row, draw_cpu, markdown, save_plot, table, threads
+from bench.page import Row, draw_cpu, markdown, table, threads
+from plots import GOLD, RUST, SOFT, save_plot
 
 
 @dataclasses.dataclass(frozen=True)

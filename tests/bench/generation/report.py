@@ -14,7 +14,8 @@ from bench.generation.llama_build import PACKAGE, VERSION
 from bench.generation.memory import Memory
 from bench.generation.servers import CHUNK_TOKENS, SPIN_US
 from bench.machine import Occasion
-from bench.page import GOLD, RUST, Row, draw_cpu, markdown, save_plot, table, threads
+from bench.page import Row, draw_cpu, markdown, table, threads
+from plots import GOLD, RUST, save_plot
 
 PROCESSES = ("hotpath", "gateway", "driver")
 TURN_TOKENS = 400  # of the first turn in the table of goals, where it was measured
