@@ -162,12 +162,20 @@ impl Stamp {
 fn read(folder: &Path, file: &str) -> Result<Vec<u8>, Refused> {
     let refuse = |error: io::Error| Refused::file(file, error);
     let mut bytes = Vec::new();
-    let reader = fs::File::open(folder.join(file)).map_err(refuse)?;
+    let reader = open(&folder.join(file)).map_err(refuse)?;
     reader.take(MOST_JSON_BYTES + 1).read_to_end(&mut bytes).map_err(refuse)?;
     if bytes.len() as u64 > MOST_JSON_BYTES {
         return Err(Refused::file(file, format!("has more than {MOST_JSON_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+/// A pipe would be waited for, and a device read for ever.
+fn open(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    fs::File::open(path)
 }
 
 fn verify(folder: &Path, file: &File) -> Result<(), Refused> {
@@ -186,9 +194,9 @@ fn verify(folder: &Path, file: &File) -> Result<(), Refused> {
 /// Length in bytes and SHA-256 (64 lower-case hexadecimal digits) of a file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When it is no regular file or cannot be read.
 pub fn hash(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = fs::File::open(path)?;
+    let mut file = open(path)?;
     let mut hasher = Sha256::new();
     let size = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
     Ok((size, hexadecimal(&hasher.finalize())))

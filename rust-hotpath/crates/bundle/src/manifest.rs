@@ -18,6 +18,9 @@ const VOCABULARY: RangeInclusive<u32> = 1..=1 << 22;
 /// An input has room for a token between an opening and a closing one, and is no longer than what a machine can hold.
 const TOKENS: RangeInclusive<u32> = 3..=1 << 20;
 
+/// Most bytes of a tokenizer, which takes ten times as much memory: many times what any model's has.
+const TOKENIZER_BYTES: u64 = 128 << 20;
+
 const ANOTHER_TASK: &str = "is missing: the model does another task";
 
 /// A checked `triptych.bundle.v1.Manifest`. The fields' meaning is documented there.
@@ -173,6 +176,8 @@ impl Manifest {
         };
         let task = required(proto.task, "embedding")?;
         let tokenizer = proto.tokenizer.map(|tokenizer| {
+            let small = |file: &File| file.path != tokenizer.file || file.size_bytes <= TOKENIZER_BYTES;
+            check(files.iter().all(small), "tokenizer.file", || format!("has more than {TOKENIZER_BYTES} bytes"))?;
             Ok(Tokenizer {
                 file: known(tokenizer.file, "tokenizer.file")?,
                 vocabulary_size: within(tokenizer.vocabulary_size, VOCABULARY, "tokenizer.vocabulary_size")?,

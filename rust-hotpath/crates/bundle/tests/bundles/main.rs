@@ -99,6 +99,7 @@ fn values_out_of_range_are_refused_by_field() {
         ("/tokenizer/max_tokens", json!(u32::MAX), "tokenizer.max_tokens"),
         ("/tokenizer/vocabulary_size", json!(0), "tokenizer.vocabulary_size"),
         ("/tokenizer/vocabulary_size", json!(u32::MAX), "tokenizer.vocabulary_size"),
+        ("/files/2/size_bytes", json!((128_u64 << 20) + 1), "tokenizer.file"),
         ("/golden_file", json!("absent.json"), "golden_file"),
         ("/embedding/pooling", json!(0), "embedding.pooling"),
         ("/embedding/dimensions", json!([]), "embedding.dimensions"),
@@ -250,6 +251,20 @@ fn a_file_that_is_read_as_a_whole_has_a_bound() {
     let refused = sample.open().unwrap_err();
     assert_eq!(refused.file, "bundle.json");
     assert!(refused.problem.contains("more than"), "{refused}");
+}
+
+/// A device gives bytes without end, and a pipe none until somebody writes.
+#[test]
+fn what_is_no_regular_file_is_refused_unread() {
+    for file in ["model.int8.onnx", "golden.json", "bundle.json"] {
+        let sample = Sample::write();
+        let place = sample.folder().join(file);
+        fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &place).unwrap();
+        let refused = sample.open().unwrap_err();
+        assert_eq!(refused.file, file);
+        assert!(refused.problem.contains("not a regular file"), "{refused}");
+    }
 }
 
 #[test]

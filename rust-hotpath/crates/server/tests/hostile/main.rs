@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use hotpath_bundle::{Refused, Revision};
+use hotpath_bundle::{Bundle, Refused, Revision};
+use hotpath_cores::Cores;
 use hotpath_encoding::Limits;
 use hotpath_runtime::Threads;
 use hotpath_server::{
@@ -24,7 +25,7 @@ use hotpath_server::{
         load::{LoadError, Loader},
     },
 };
-use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
+use hotpath_testing::{library, tiny_decoder, tiny_encoder};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
@@ -42,8 +43,8 @@ struct Model {
 }
 
 impl Model {
-    fn of(folder: &Path, name: &'static str) -> Self {
-        let real = folder.join(Revision::current(folder).unwrap().as_str());
+    fn of(bundle: &Bundle, name: &'static str) -> Self {
+        let real = bundle.path("");
         let read = |file: &str| serde_json::from_slice(&fs::read(real.join(file)).unwrap()).unwrap();
         Self { name, manifest: read("bundle.json"), golden: read("golden.json"), real }
     }
@@ -90,7 +91,14 @@ impl Model {
 }
 
 fn loader(models: &Path, name: &str) -> Loader {
-    let max_wait = Duration::from_secs(60);
+    let (max_wait, metrics) = (Duration::from_secs(60), Arc::new(Metrics::new("test")));
+    let formats = hotpath_formats::Settings {
+        program: env!("CARGO_BIN_EXE_hotpath").into(),
+        workers: 1,
+        cache_bytes: 1 << 20,
+        text_bytes: 64 << 20,
+        max_wait,
+    };
     Loader {
         models: models.to_owned(),
         precision: None,
@@ -107,8 +115,10 @@ fn loader(models: &Path, name: &str) -> Loader {
             slow_reader: max_wait,
             share_prefixes: false,
         },
+        formats: hotpath_formats::Service::new(&formats, metrics.clone()),
         sessions: Arc::new(library()),
-        metrics: Arc::new(Metrics::new("test")),
+        cores: Arc::new(Cores::new(1)),
+        metrics,
         served: Models::new(&[name.to_owned()]),
         alive: TaskTracker::new(),
     }
@@ -170,16 +180,16 @@ async fn every(step: usize, model: Model) {
             }
         }
     }
+    println!("{}: {tried} of {number} changes", model.name);
     assert!(tried > 50, "only {tried} were tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decoders_bundle_with_anything_in_it_is_loaded_or_refused() {
-    let folder = tiny_decoder().path("bundle.json").parent().unwrap().parent().unwrap().to_owned();
-    every(7, Model::of(&folder, "tiny-decoder")).await;
+    every(7, Model::of(&tiny_decoder(), "tiny-decoder")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encoders_bundle_with_anything_in_it_is_loaded_or_refused() {
-    every(23, Model::of(&models_dir().join(MODEL), MODEL)).await;
+    every(7, Model::of(&tiny_encoder(), "tiny-encoder")).await;
 }
