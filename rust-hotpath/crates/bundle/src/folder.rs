@@ -2,7 +2,8 @@
 
 use std::{
     fmt::{self, Write},
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     str::FromStr,
     time::SystemTime,
@@ -15,6 +16,9 @@ use crate::{File, Golden, Manifest, Refused, golden, manifest};
 
 /// Name of the file that says which revision is promoted.
 const CURRENT: &str = "current";
+
+/// Most bytes of a file that is read as a whole: many times what any model's are.
+const MOST_JSON_BYTES: u64 = 16 << 20;
 
 /// A revision's name: the first 16 hexadecimal digits of the SHA-256 of its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +160,22 @@ impl Stamp {
 }
 
 fn read(folder: &Path, file: &str) -> Result<Vec<u8>, Refused> {
-    fs::read(folder.join(file)).map_err(|error| Refused::file(file, error))
+    let refuse = |error: io::Error| Refused::file(file, error);
+    let mut bytes = Vec::new();
+    let reader = open(&folder.join(file)).map_err(refuse)?;
+    reader.take(MOST_JSON_BYTES + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    if bytes.len() as u64 > MOST_JSON_BYTES {
+        return Err(Refused::file(file, format!("has more than {MOST_JSON_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A pipe would be waited for, and a device read for ever.
+fn open(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    fs::File::open(path)
 }
 
 fn verify(folder: &Path, file: &File) -> Result<(), Refused> {
@@ -175,9 +194,9 @@ fn verify(folder: &Path, file: &File) -> Result<(), Refused> {
 /// Length in bytes and SHA-256 (64 lower-case hexadecimal digits) of a file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When it is no regular file or cannot be read.
 pub fn hash(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = fs::File::open(path)?;
+    let mut file = open(path)?;
     let mut hasher = Sha256::new();
     let size = io::copy(&mut file, &mut HashWriter(&mut hasher))?;
     Ok((size, hexadecimal(&hasher.finalize())))

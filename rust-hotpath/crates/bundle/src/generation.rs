@@ -1,17 +1,22 @@
 //! The generation task of a manifest: the shape of the cache, the chunks of a prompt, and the markup of a conversation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use hotpath_contract::bundle::v1::{self as proto, ChatPlace};
 
 use crate::{
     Refused, Tokenizer,
-    manifest::{FILE, check, enumerated, positive, required, text},
+    manifest::{FILE, check, enumerated, required, text, within},
 };
 
 /// Chunks that a decoder can be run in. Below, a tail of one token could not borrow another from its neighbour; above, a
 /// chunk would be more than one tile of attention.
-const CHUNK_TOKENS: std::ops::RangeInclusive<u32> = 3..=128;
+pub(crate) const CHUNK_TOKENS: RangeInclusive<u32> = 3..=128;
+
+/// Sizes of a cache: far more than any model has, and few enough that their product is a number of bytes.
+const LAYERS: RangeInclusive<u32> = 1..=1024;
+const HEADS: RangeInclusive<u32> = 1..=4096;
+const HEAD_DIMENSIONS: RangeInclusive<u32> = 1..=4096;
 
 /// A checked `triptych.bundle.v1.GenerationTask`. The fields' meaning is documented there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +92,9 @@ impl ChatTemplate {
 
 /// Checks a task; `tokenizer` has the bounds of its ids.
 pub(crate) fn read(proto: proto::GenerationTask, tokenizer: &Tokenizer) -> Result<Generation, Refused> {
-    let max_chunk_tokens = proto.max_chunk_tokens;
-    check(CHUNK_TOKENS.contains(&max_chunk_tokens), "generation.max_chunk_tokens", || {
-        format!("{max_chunk_tokens} is not {} to {}", CHUNK_TOKENS.start(), CHUNK_TOKENS.end())
-    })?;
+    let max_chunk_tokens = within(proto.max_chunk_tokens, CHUNK_TOKENS, "generation.max_chunk_tokens")?;
     let stops = proto.stop_token_ids;
+    check(!stops.is_empty(), "generation.stop_token_ids", || "there must be at least one".to_owned())?;
     let ascending = stops.windows(2).all(|pair| pair[0] < pair[1]);
     let known = stops.last().is_none_or(|last| *last < tokenizer.vocabulary_size);
     check(ascending && known, "generation.stop_token_ids", || {
@@ -107,9 +110,9 @@ pub(crate) fn read(proto: proto::GenerationTask, tokenizer: &Tokenizer) -> Resul
 
 fn kv_cache(proto: proto::KvCache) -> Result<KvCache, Refused> {
     Ok(KvCache {
-        layers: positive(proto.layers, "generation.kv_cache.layers")?,
-        kv_heads: positive(proto.kv_heads, "generation.kv_cache.kv_heads")?,
-        head_dimensions: positive(proto.head_dimensions, "generation.kv_cache.head_dimensions")?,
+        layers: within(proto.layers, LAYERS, "generation.kv_cache.layers")?,
+        kv_heads: within(proto.kv_heads, HEADS, "generation.kv_cache.kv_heads")?,
+        head_dimensions: within(proto.head_dimensions, HEAD_DIMENSIONS, "generation.kv_cache.head_dimensions")?,
     })
 }
 

@@ -10,6 +10,11 @@ pub use generation::{GoldenChunkPlan, GoldenContinuation, GoldenGeneration, Gold
 
 use crate::{Manifest, Refused, Task};
 
+/// Most cases of a file, tokens of all its cases, and bytes of all its texts: many times what any model's are.
+const MOST_CASES: usize = 1024;
+const MOST_TOKENS: usize = 1 << 16;
+const MOST_BYTES: usize = 1 << 20;
+
 /// A checked golden file, of the manifest's task.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Golden {
@@ -45,6 +50,22 @@ fn check_below_vocabulary(ids: &[u32], manifest: &Manifest) -> Result<(), String
         Some(id) => Err(format!("{id} is not below {vocabulary_size}")),
         None => Ok(()),
     }
+}
+
+/// Holds what a replay costs against a bound, so that no bundle keeps its reader busy: `sizes` are the cases' tokens or bytes.
+fn check_size(
+    file: &str,
+    field: &str,
+    sizes: impl Iterator<Item = usize>,
+    unit: &str,
+    most: usize,
+) -> Result<(), Refused> {
+    let (count, sum) = sizes.fold((0, 0_usize), |(count, sum), size| (count + 1, sum.saturating_add(size)));
+    if count > MOST_CASES || sum > most {
+        let problem = format!("are {count} of {sum} {unit} in all; at most {MOST_CASES} of {most} are replayed");
+        return Err(Refused::field(file, field, problem));
+    }
+    Ok(())
 }
 
 /// Whether there are at least two lengths, without which a batch proves nothing.

@@ -1,6 +1,6 @@
 //! The manifest in types that cannot hold what was not checked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest};
 
@@ -11,6 +11,15 @@ pub(crate) const FILE: &str = "bundle.json";
 
 /// The only format version that this reader knows.
 const FORMAT_VERSION: u32 = 1;
+
+/// Far more tokens than any vocabulary has, and few enough that what is kept of each is no burden.
+const VOCABULARY: RangeInclusive<u32> = 1..=1 << 22;
+
+/// An input has room for a token between an opening and a closing one, and is no longer than what a machine can hold.
+const TOKENS: RangeInclusive<u32> = 3..=1 << 20;
+
+/// Most bytes of a tokenizer, which takes ten times as much memory: many times what any model's has.
+const TOKENIZER_BYTES: u64 = 128 << 20;
 
 const ANOTHER_TASK: &str = "is missing: the model does another task";
 
@@ -167,10 +176,12 @@ impl Manifest {
         };
         let task = required(proto.task, "embedding")?;
         let tokenizer = proto.tokenizer.map(|tokenizer| {
+            let small = |file: &File| file.path != tokenizer.file || file.size_bytes <= TOKENIZER_BYTES;
+            check(files.iter().all(small), "tokenizer.file", || format!("has more than {TOKENIZER_BYTES} bytes"))?;
             Ok(Tokenizer {
                 file: known(tokenizer.file, "tokenizer.file")?,
-                vocabulary_size: positive(tokenizer.vocabulary_size, "tokenizer.vocabulary_size")?,
-                max_tokens: positive(tokenizer.max_tokens, "tokenizer.max_tokens")?,
+                vocabulary_size: within(tokenizer.vocabulary_size, VOCABULARY, "tokenizer.vocabulary_size")?,
+                max_tokens: within(tokenizer.max_tokens, TOKENS, "tokenizer.max_tokens")?,
             })
         });
         let tokenizer = tokenizer.transpose()?;
@@ -335,6 +346,11 @@ pub(crate) fn text(value: String, field: &str) -> Result<String, Refused> {
 
 pub(crate) fn positive(value: u32, field: &str) -> Result<u32, Refused> {
     check(value > 0, field, || "must be above 0".to_owned())?;
+    Ok(value)
+}
+
+pub(crate) fn within(value: u32, range: RangeInclusive<u32>, field: &str) -> Result<u32, Refused> {
+    check(range.contains(&value), field, || format!("{value} is not {} to {}", range.start(), range.end()))?;
     Ok(value)
 }
 

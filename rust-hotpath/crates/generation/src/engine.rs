@@ -212,6 +212,13 @@ impl Engine {
         done.await.unwrap_or_else(|_| Err(died(&self.shared)))
     }
 
+    /// Lets go of what is kept for requests to come, of which there will be few: another engine takes over. What runs and waits
+    /// goes on, and gives its memory back as it ends.
+    pub fn retire(&self) {
+        let _ = self.shared.change(|state, _| state.planner.retire()); // where it is dead nothing is kept
+        self.shared.wake();
+    }
+
     /// Why nothing will run any more, if that is so: for the log and for operators.
     #[must_use]
     pub fn dead(&self) -> Option<String> {

@@ -53,6 +53,8 @@ pub struct Planner {
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
     rows: Rows,
+    /// Whether beginnings of finished prompts are kept.
+    keeps: bool,
     capacity: Capacity,
     queued_tokens: usize,
     /// What runs since the last decision.
@@ -83,6 +85,7 @@ impl Planner {
             expiries: Deadlines::default(),
             cancelled: Vec::new(),
             rows: Rows::new(limits.area()),
+            keeps: true,
             capacity: Capacity::new(&limits),
             queued_tokens: 0,
             running: None,
@@ -233,6 +236,14 @@ impl Planner {
     pub fn go_on(&mut self, sequence: SequenceId) {
         if let Some(known) = self.known.get_mut(&sequence.request) {
             known.waiting.remove(&sequence.choice);
+        }
+    }
+
+    /// Gives up all kept beginnings, and keeps no others.
+    pub fn retire(&mut self) {
+        self.keeps = false;
+        while let Some(row) = self.rows.least_used(None) {
+            self.rows.evict(row);
         }
     }
 

@@ -144,10 +144,15 @@ impl Decoder {
             dimensions: cache.head_dimensions as usize,
             vocabulary: tokenizer.vocabulary_size as usize,
         };
-        let arena = Arena::reserve(extent.aligned()).map_err(|error| Refused {
+        let (extent, unaligned) = (extent.aligned(), extent.capacity);
+        let arena = Arena::reserve(extent).map_err(|error| Refused {
             file: graph.file.clone(),
             field: "past_key.0".to_owned(),
-            problem: format!("no addresses for {rows} rows of {} tokens: {error}", extent.capacity),
+            problem: format!(
+                "no addresses for {rows} rows of {unaligned} tokens: {error}. They are {} MB, of which only what is written \
+                 takes memory; a system with vm.overcommit_memory = 2 counts them all",
+                (extent.layers * 2 * rows * extent.row_bytes()) >> 20
+            ),
         })?;
         Ok(Self { session, runs: library.runs.clone(), arena, token_ids: Vec::new(), lengths: Vec::new() })
     }

@@ -123,6 +123,12 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_MAX_MESSAGE_BYTES", default_value = "16777216", value_name = "BYTES")]
     pub max_message_bytes: String,
 
+    /// A connection is asked to close after so long, and its calls finish; 0 keeps it for as long as it is used. A caller that
+    /// balances by connections, as behind a name with several addresses, finds a new process only when it connects anew; one
+    /// that keeps a connection to each, as the gateway does, gains nothing.
+    #[arg(long, env = "HOTPATH_MAX_CONNECTION_AGE_MS", default_value = "0", value_name = "MILLISECONDS")]
+    pub max_connection_age_ms: String,
+
     /// Most calls at a time on one connection. Further ones wait at the caller.
     #[arg(long, env = "HOTPATH_MAX_STREAMS", default_value = "1024", value_name = "CALLS")]
     pub max_streams: String,
@@ -143,13 +149,14 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_PROBE_MS", default_value = "5000", value_name = "MILLISECONDS")]
     pub probe_ms: String,
 
-    /// A model is ready for so long after an inference succeeded; then it is failed until one does. Above the time
-    /// between probes.
+    /// A model is ready for so long after an inference succeeded, and one that is under way may take as long; then it is
+    /// failed until one succeeds. Above the time between probes, and above the longest run.
     #[arg(long, env = "HOTPATH_READY_MS", default_value = "15000", value_name = "MILLISECONDS")]
     pub ready_ms: String,
 
-    /// How long accepted requests may take to finish after SIGTERM. Less than what the supervisor of the process waits
-    /// before it kills; below the time that a generation may take, long streams may be lost.
+    /// How long accepted requests may take to finish after SIGTERM or SIGINT; what is left then ends with HOTPATH_UNAVAILABLE. A
+    /// second signal waits for nothing. Less by some seconds than what the supervisor of the process waits before it kills;
+    /// below the time that a generation may take, long streams are lost.
     #[arg(long, env = "HOTPATH_DRAIN_MS", default_value = "300000", value_name = "MILLISECONDS")]
     pub drain_ms: String,
 
@@ -184,7 +191,8 @@ pub struct Generation {
 
     /// Most memory for the keys and values of each generation model, beside its weights. A request is admitted once there
     /// is room for the longest that it may become. An eighth is a reserve for small requests of fairness keys that have no
-    /// other; one that is longer than the rest, choices together, is refused with INPUT_TOO_LONG.
+    /// other; one that is longer than the rest, choices together, is refused with INPUT_TOO_LONG. While a new revision takes
+    /// over there are two: the old one's weights stay, and its cache shrinks as its streams end.
     #[arg(long, env = "HOTPATH_CACHE_BYTES", default_value = "1073741824", value_name = "BYTES")]
     pub cache_bytes: String,
 

@@ -56,6 +56,8 @@ pub struct Config {
     pub max_inputs: usize,
     /// Most bytes of a request.
     pub max_message_bytes: usize,
+    /// How long a connection is kept; `None` for as long as it is used.
+    pub max_connection_age: Option<Duration>,
     /// Most calls at a time on a connection.
     pub max_streams: u32,
     /// How often models are looked at.
@@ -137,6 +139,13 @@ impl Config {
             },
             max_inputs: faults.number("max-inputs", &args.max_inputs, 1..=65_536),
             max_message_bytes: faults.number("max-message-bytes", &args.max_message_bytes, 1024..=1 << 30),
+            max_connection_age: Some(faults.number(
+                "max-connection-age-ms",
+                &args.max_connection_age_ms,
+                0..=86_400_000,
+            ))
+            .filter(|age| *age > 0)
+            .map(Duration::from_millis),
             max_streams: faults.number("max-streams", &args.max_streams, 1..=1_000_000),
             timing: Timing {
                 watch: faults.milliseconds("watch-ms", &args.watch_ms),

@@ -187,7 +187,7 @@ fn or_too_many(tokens: Option<usize>) -> String {
 
 /// A message that fits into a header. Some quote what was asked, and a header that is too long ends the connection, with
 /// every other call on it.
-fn bounded(mut message: String) -> String {
+pub(crate) fn bounded(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
         message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
         message.push('…');

@@ -10,7 +10,7 @@
 //! | [`requests`], [`tokenization`] | what a request must be, and its ids |
 //! | [`models`], [`health`] | what is served, what is promoted, what works |
 //! | [`error`] | what can go wrong, and its form in gRPC |
-//! | [`metrics`], [`metrics_http`], [`telemetry`], [`healthcheck`] | what operators see |
+//! | [`metrics`], [`exposition`], [`metrics_http`], [`telemetry`], [`healthcheck`] | what operators see |
 //!
 //! Knows no key, no plan and no price: who may call is settled before a request gets here.
 
@@ -21,6 +21,7 @@ pub mod call;
 pub mod classify;
 pub mod config;
 pub mod error;
+pub mod exposition;
 pub mod generate;
 pub mod health;
 pub mod healthcheck;

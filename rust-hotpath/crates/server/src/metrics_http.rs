@@ -1,23 +1,44 @@
 //! What operators ask over HTTP: metrics, and whether the process lives and is ready.
 
-use std::{io, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    exposition::Format,
     metrics::Metrics,
     models::{Model, Models},
 };
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Connections at a time: others wait in the system's queue. Those who ask here are few, and ask one thing each.
+const MOST_CONNECTIONS: usize = 64;
+
+/// Longest time until a request's headers are there, and until its connection is gone.
+const HEADERS: Duration = Duration::from_secs(5);
+const CONNECTION: Duration = Duration::from_secs(10);
+
+/// After an error of the listener, as when the process has no file left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the listener tells of.
 #[derive(Debug, Clone)]
@@ -30,21 +51,35 @@ pub struct Operations {
     pub draining: CancellationToken,
 }
 
-/// Serves until the process ends.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, operations: Operations) -> io::Result<()> {
+/// Serves until it is dropped. Each connection is for one request.
+pub async fn serve(listener: TcpListener, operations: Operations) {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/readyz", get(ready))
         .route("/livez", get(live))
         .with_state(operations);
-    axum::serve(listener, routes).await
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return }; // never: nobody closes it
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(ACCEPT_AGAIN).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEADERS).keep_alive(false);
+            // Who asks may go away or take too long, which is nobody else's matter.
+            let _ = timeout(CONNECTION, http.serve_connection(TokioIo::new(stream), service)).await;
+        });
+    }
 }
 
-async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, OPEN_METRICS)], operations.metrics.text(&operations.models))
+async fn metrics(State(operations): State<Operations>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::asked_for(accept);
+    ([(CONTENT_TYPE, format.content_type())], format.write(operations.metrics.text(&operations.models)))
 }
 
 /// The process lives as long as it answers: a model that died comes back by itself, so that is no reason to end all others.

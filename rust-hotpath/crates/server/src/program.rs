@@ -1,6 +1,6 @@
 //! What each subcommand does.
 
-use std::{error::Error, future::Future, io, sync::Arc};
+use std::{error::Error, future::Future, sync::Arc};
 
 use hotpath_runtime::{Library, exit_now};
 
@@ -46,8 +46,13 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
         Ok(serve(config, Arc::new(library), metrics, listeners, shutdown(signals)).await)
     })?;
     if ended.sessions_run {
-        let status = ended.outcome.map_or_else(failed, |()| 0);
-        exit_now(status);
+        exit_now(match ended.outcome {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "failed");
+                1
+            }
+        });
     }
     Ok(ended.outcome?)
 }
@@ -60,12 +65,6 @@ async fn shutdown(mut signals: Signals) {
         tracing::warn!(status, "a second signal: stopped at once");
         exit_now(status);
     });
-}
-
-#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it over
-fn failed(error: io::Error) -> i32 {
-    tracing::error!(%error, "failed");
-    1
 }
 
 fn block_on<T>(threads: usize, work: impl Future<Output = Result<T, Box<dyn Error>>>) -> Result<T, Box<dyn Error>> {

@@ -208,7 +208,12 @@ impl Running {
 }
 
 fn server(config: &Config) -> Server {
-    Server::builder()
+    let server = Server::builder();
+    let server = match config.max_connection_age {
+        Some(age) => server.max_connection_age(age),
+        None => server,
+    };
+    server
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

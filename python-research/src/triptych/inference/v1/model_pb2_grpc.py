@@ -29,8 +29,9 @@ class ModelServiceStub:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
-    still loading: a model that failed takes no other out of service.
+    inference of that model succeeded lately, or one is under way and not for too long. The empty service name is SERVING
+    while at least one model is and none is still loading: a model that failed takes no other out of service. What died is
+    loaded again.
     """
 
     def __init__(self, channel):
@@ -50,8 +51,9 @@ class ModelServiceServicer:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
-    still loading: a model that failed takes no other out of service.
+    inference of that model succeeded lately, or one is under way and not for too long. The empty service name is SERVING
+    while at least one model is and none is still loading: a model that failed takes no other out of service. What died is
+    loaded again.
     """
 
     def ListModels(self, request, context):
@@ -82,8 +84,9 @@ class ModelService:
     """ModelService tells which models this process serves.
 
     Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-    inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
-    still loading: a model that failed takes no other out of service.
+    inference of that model succeeded lately, or one is under way and not for too long. The empty service name is SERVING
+    while at least one model is and none is still loading: a model that failed takes no other out of service. What died is
+    loaded again.
     """
 
     @staticmethod

@@ -1,5 +1,6 @@
 use hotpath_contract::bundle::v1 as proto;
 
+use super::{MOST_BYTES, check_size};
 use crate::{Classification, Manifest, Refused, strict_json};
 
 /// One checked `triptych.bundle.v1.GoldenClassification`.
@@ -19,6 +20,8 @@ pub(super) fn parse(
     let file = manifest.golden_file.as_str();
     let proto: proto::ClassificationGoldenFile =
         strict_json::read("triptych.bundle.v1.ClassificationGoldenFile", file, json)?;
+    let sizes = proto.classifications.iter().map(|case| case.text.len());
+    check_size(file, "classifications", sizes, "bytes", MOST_BYTES)?;
     if proto.classifications.len() < 2 {
         return Err(Refused::field(file, "classifications", "there must be at least two"));
     }

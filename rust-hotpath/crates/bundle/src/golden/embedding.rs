@@ -1,6 +1,6 @@
 use hotpath_contract::bundle::v1 as proto;
 
-use super::{check_ids, differ};
+use super::{MOST_BYTES, MOST_TOKENS, check_ids, check_size, differ};
 use crate::{Embedding, Manifest, Refused, strict_json};
 
 /// One checked `triptych.bundle.v1.GoldenEmbedding`.
@@ -17,6 +17,9 @@ pub struct GoldenEmbedding {
 pub(super) fn parse(json: &[u8], manifest: &Manifest, task: &Embedding) -> Result<Vec<GoldenEmbedding>, Refused> {
     let file = manifest.golden_file.as_str();
     let proto: proto::GoldenFile = strict_json::read("triptych.bundle.v1.GoldenFile", file, json)?;
+    let cases = || proto.embeddings.iter();
+    check_size(file, "embeddings", cases().map(|case| case.token_ids.len()), "tokens", MOST_TOKENS)?;
+    check_size(file, "embeddings", cases().map(|case| case.text.len()), "bytes", MOST_BYTES)?;
     let mut cases = Vec::with_capacity(proto.embeddings.len());
     for (i, case) in proto.embeddings.into_iter().enumerate() {
         let refuse = |field: &str, problem: String| Refused::field(file, format!("embeddings[{i}].{field}"), problem);

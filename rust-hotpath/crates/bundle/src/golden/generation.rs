@@ -1,7 +1,7 @@
 use hotpath_contract::bundle::v1::{self as proto, golden_generation::Prompt};
 
-use super::{check_below_vocabulary, check_ids, differ};
-use crate::{Manifest, Message, Refused, Role, strict_json};
+use super::{MOST_BYTES, MOST_TOKENS, check_below_vocabulary, check_ids, check_size, differ};
+use crate::{Manifest, Message, Refused, Role, generation::CHUNK_TOKENS, strict_json};
 
 /// A checked `triptych.bundle.v1.GenerationGoldenFile`. The fields' meaning is documented there.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +54,9 @@ pub struct GoldenChunkPlan {
 pub(super) fn parse(json: &[u8], manifest: &Manifest) -> Result<GoldenGenerations, Refused> {
     let file = manifest.golden_file.as_str();
     let proto: proto::GenerationGoldenFile = strict_json::read("triptych.bundle.v1.GenerationGoldenFile", file, json)?;
+    let cases = || proto.generations.iter();
+    check_size(file, "generations", cases().map(tokens), "tokens", MOST_TOKENS)?;
+    check_size(file, "generations", cases().map(bytes), "bytes", MOST_BYTES)?;
     let cases = proto.generations.into_iter().enumerate().map(|(i, case)| {
         self::case(case, manifest)
             .map_err(|(field, problem)| Refused::field(file, format!("generations[{i}].{field}"), problem))
@@ -65,12 +68,44 @@ pub(super) fn parse(json: &[u8], manifest: &Manifest) -> Result<GoldenGeneration
     if !(proto.clear_margin.is_finite() && proto.clear_margin > 0.0) {
         return Err(Refused::field(file, "clear_margin", format!("{} is not above 0", proto.clear_margin)));
     }
-    let chunk_plans = proto.chunk_plans.into_iter().map(|plan| GoldenChunkPlan {
-        prompt_tokens: plan.prompt_tokens,
-        chunk_tokens: plan.chunk_tokens,
-        chunks: plan.chunks,
+    let plans = proto.chunk_plans.into_iter().enumerate();
+    let chunk_plans = plans.map(|(i, plan)| {
+        chunk_plan(plan).map_err(|(field, problem)| Refused::field(file, format!("chunk_plans[{i}].{field}"), problem))
     });
-    Ok(GoldenGenerations { cases, clear_margin: proto.clear_margin, chunk_plans: chunk_plans.collect() })
+    let chunk_plans = chunk_plans.collect::<Result<_, _>>()?;
+    Ok(GoldenGenerations { cases, clear_margin: proto.clear_margin, chunk_plans })
+}
+
+/// Tokens of a case that are run.
+fn tokens(case: &proto::GoldenGeneration) -> usize {
+    let longest = case.graphs.iter().map(|graph| graph.token_ids.len()).max().unwrap_or(0);
+    case.prompt_ids.len() + longest
+}
+
+/// Bytes of a case that are tokenized.
+fn bytes(case: &proto::GoldenGeneration) -> usize {
+    match &case.prompt {
+        Some(Prompt::Text(text)) => text.len(),
+        Some(Prompt::Conversation(said)) => said.messages.iter().map(|message| message.content.len()).sum(),
+        None => 0,
+    }
+}
+
+fn chunk_plan(proto: proto::GoldenChunkPlan) -> Result<GoldenChunkPlan, Fault> {
+    let proto::GoldenChunkPlan { prompt_tokens, chunk_tokens, chunks } = proto;
+    let prompts = 1..=u32::try_from(MOST_TOKENS).expect("it is far smaller");
+    for (field, value, range) in
+        [("prompt_tokens", prompt_tokens, prompts), ("chunk_tokens", chunk_tokens, CHUNK_TOKENS)]
+    {
+        if !range.contains(&value) {
+            return Err((field.to_owned(), format!("{value} is not {} to {}", range.start(), range.end())));
+        }
+    }
+    let whole = chunks.iter().map(|chunk| u64::from(*chunk)).sum::<u64>();
+    if whole != u64::from(prompt_tokens) {
+        return Err(("chunks".to_owned(), format!("have {whole} tokens and not {prompt_tokens}")));
+    }
+    Ok(GoldenChunkPlan { prompt_tokens, chunk_tokens, chunks })
 }
 
 /// A field and what is wrong with it.

@@ -95,7 +95,11 @@ fn values_out_of_range_are_refused_by_field() {
         ("/graphs/0/tolerance/max_abs_error", json!(0), "graphs[0].tolerance.max_abs_error"),
         ("/graphs/0/tolerance/max_abs_error", json!("NaN"), "graphs[0].tolerance.max_abs_error"),
         ("/graphs/0/tolerance/min_cosine", json!(1.5), "graphs[0].tolerance.min_cosine"),
-        ("/tokenizer/max_tokens", json!(0), "tokenizer.max_tokens"),
+        ("/tokenizer/max_tokens", json!(2), "tokenizer.max_tokens"),
+        ("/tokenizer/max_tokens", json!(u32::MAX), "tokenizer.max_tokens"),
+        ("/tokenizer/vocabulary_size", json!(0), "tokenizer.vocabulary_size"),
+        ("/tokenizer/vocabulary_size", json!(u32::MAX), "tokenizer.vocabulary_size"),
+        ("/files/2/size_bytes", json!((128_u64 << 20) + 1), "tokenizer.file"),
         ("/golden_file", json!("absent.json"), "golden_file"),
         ("/embedding/pooling", json!(0), "embedding.pooling"),
         ("/embedding/dimensions", json!([]), "embedding.dimensions"),
@@ -107,8 +111,12 @@ fn values_out_of_range_are_refused_by_field() {
         ("/generation/kv_cache/layers", json!(0), "generation.kv_cache.layers"),
         ("/generation/kv_cache/kv_heads", json!(0), "generation.kv_cache.kv_heads"),
         ("/generation/kv_cache/head_dimensions", json!(0), "generation.kv_cache.head_dimensions"),
+        ("/generation/kv_cache/layers", json!(1025), "generation.kv_cache.layers"),
+        ("/generation/kv_cache/kv_heads", json!(u32::MAX), "generation.kv_cache.kv_heads"),
+        ("/generation/kv_cache/head_dimensions", json!(4097), "generation.kv_cache.head_dimensions"),
         ("/generation/max_chunk_tokens", json!(2), "generation.max_chunk_tokens"),
         ("/generation/max_chunk_tokens", json!(129), "generation.max_chunk_tokens"),
+        ("/generation/stop_token_ids", json!([]), "generation.stop_token_ids"),
         ("/generation/stop_token_ids", json!([1, 1]), "generation.stop_token_ids"),
         ("/generation/stop_token_ids/1", json!(10), "generation.stop_token_ids"),
         (&format!("{template}/0/place"), json!(0), "generation.chat_template[0].place"),
@@ -188,6 +196,8 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/embeddings/1/vector/0", json!("Infinity"), "embeddings[1].vector"),
         ("/embeddings/1/token_ids", json!([1, 2]), "embeddings"),
         ("/embeddings", json!([]), "embeddings"),
+        ("/embeddings", json!(vec![json!({"text": "a", "token_ids": [1], "vector": [0.6, 0.8]}); 1025]), "embeddings"),
+        ("/embeddings/0/text", json!("a".repeat(1 << 20)), "embeddings"),
     ];
     let role = "conversation.messages[0].role";
     let generations: &[(&str, Value, &str)] = &[
@@ -203,12 +213,23 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/generations/0/graphs/0/margins/0", json!(-0.5), "generations[0].graphs[0].margins"),
         ("/generations/0/graphs", json!([]), "generations[0].graphs"),
         ("/clear_margin", json!(0), "clear_margin"),
+        ("/clear_margin", json!("NaN"), "clear_margin"),
+        ("/chunk_plans/0/chunk_tokens", json!(0), "chunk_plans[0].chunk_tokens"),
+        ("/chunk_plans/0/chunk_tokens", json!(2), "chunk_plans[0].chunk_tokens"),
+        ("/chunk_plans/0/chunk_tokens", json!(129), "chunk_plans[0].chunk_tokens"),
+        ("/chunk_plans/0/prompt_tokens", json!(0), "chunk_plans[0].prompt_tokens"),
+        ("/chunk_plans/0/prompt_tokens", json!(65_537), "chunk_plans[0].prompt_tokens"),
+        ("/chunk_plans/0/prompt_tokens", json!(6), "chunk_plans[0].chunks"),
+        ("/chunk_plans/0/prompt_tokens", json!(u32::MAX), "chunk_plans[0].prompt_tokens"),
+        ("/chunk_plans/0/chunks/0", json!(u32::MAX), "chunk_plans[0].chunks"),
+        ("/chunk_plans/0/chunks", json!([]), "chunk_plans[0].chunks"),
     ];
     let classifications: &[(&str, Value, &str)] = &[
         ("/classifications/0/scores", json!([0.5]), "classifications[0]"),
         ("/classifications/1/scores/0", json!(1.5), "classifications[1]"),
         ("/classifications/1/scores/0", json!("NaN"), "classifications[1]"),
         ("/classifications/1/text", json!(""), "classifications[1]"),
+        ("/classifications/1/text", json!("a".repeat(1 << 20)), "classifications"),
         ("/classifications", json!([{"text": "one", "scores": [0.5, 0.5]}]), "classifications"),
     ];
     for (kind, cases) in [(KINDS[0], embeddings), (KINDS[1], generations), (KINDS[2], classifications)] {
@@ -217,6 +238,32 @@ fn golden_cases_out_of_range_are_refused_by_field() {
             let refused = Sample::write_with(kind(), |_| (), change).open().unwrap_err();
             assert_eq!((refused.file.as_str(), refused.field.as_str()), ("golden.json", *field), "{value}: {refused}");
         }
+    }
+}
+
+#[test]
+fn a_file_that_is_read_as_a_whole_has_a_bound() {
+    let sample = Sample::write();
+    for file in ["golden.json", "bundle.json"] {
+        // A file of holes: it takes no room, and would take this much memory.
+        fs::OpenOptions::new().write(true).open(sample.folder().join(file)).unwrap().set_len(1 << 40).unwrap();
+    }
+    let refused = sample.open().unwrap_err();
+    assert_eq!(refused.file, "bundle.json");
+    assert!(refused.problem.contains("more than"), "{refused}");
+}
+
+/// A device gives bytes without end, and a pipe none until somebody writes.
+#[test]
+fn what_is_no_regular_file_is_refused_unread() {
+    for file in ["model.int8.onnx", "golden.json", "bundle.json"] {
+        let sample = Sample::write();
+        let place = sample.folder().join(file);
+        fs::remove_file(&place).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &place).unwrap();
+        let refused = sample.open().unwrap_err();
+        assert_eq!(refused.file, file);
+        assert!(refused.problem.contains("not a regular file"), "{refused}");
     }
 }
 

@@ -40,7 +40,7 @@ impl Planner {
     /// what follows; in that row if it may stay there. Says whether it does.
     pub(super) fn keep(&mut self, prompt: Prompt, row: usize, done: usize, held: usize, in_place: bool) -> bool {
         let tokens = self.whole_pieces(done);
-        if tokens == 0 {
+        if tokens == 0 || !self.keeps {
             return false;
         }
         let covers = |kept: &Kept| kept.tokens >= tokens && self.common(&prompt, &kept.prompt) >= tokens;

@@ -182,6 +182,40 @@ async fn many_that_come_and_go_with_the_default_model() {
     engine.close();
 }
 
+#[tokio::test]
+async fn one_that_is_retired_keeps_nothing_and_finishes_what_it_has() {
+    let model = Model::new(tiny_decoder(), 32, 256);
+    let settings = model.settings(2, 900, 4);
+    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let work = |first| Work {
+        class: Class::Interactive,
+        key: "a".into(),
+        deadline: None,
+        prompt: (first..first + 40).collect(),
+        max_tokens: 20,
+        choices: 1,
+        sampling: Sampling::default(),
+        stop: Stop { ignore_eos: true, ..Stop::default() },
+        format: None,
+    };
+    let finish = async |mut stream: Stream| {
+        while let Some(event) = stream.next().await {
+            assert!(!matches!(event, Event::Failed(_)), "{event:?}");
+        }
+    };
+    finish(engine.submit(work(2)).unwrap()).await;
+    while engine.load().kept_tokens == 0 {
+        tokio::task::yield_now().await;
+    }
+    let runs = engine.submit(work(100)).unwrap();
+    engine.retire();
+    assert_eq!(engine.load().kept_tokens, 0);
+    finish(runs).await;
+    rows_become_free(&engine).await;
+    assert_eq!(engine.load().kept_tokens, 0);
+    engine.close();
+}
+
 async fn golden_cases_are_replayed(model: &Model) {
     let golden = golden_generations(&model.bundle);
     let settings = model.settings(golden.cases.len(), 100_000, 64);

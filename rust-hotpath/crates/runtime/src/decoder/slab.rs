@@ -4,7 +4,7 @@
 
 use std::{io, ptr::NonNull};
 
-use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
@@ -22,7 +22,8 @@ const FLOAT: usize = size_of::<f32>();
 /// Float32 [rows, heads, capacity, dimensions]. A page takes memory from when it is first written until its row is
 /// released, so rows may have far more capacity in sum than there is memory.
 pub(super) struct Slab {
-    memory: MmapMut,
+    /// Known by its address alone: a Rust reference into it would take the right to use their pointers from others.
+    memory: MmapRaw,
     extent: Extent,
 }
 
@@ -31,6 +32,7 @@ impl Slab {
     pub(super) fn reserve(extent: Extent) -> io::Result<Self> {
         assert!(extent.row_bytes().is_multiple_of(ROW_ALIGNMENT), "the capacity is rounded up");
         let memory = MmapOptions::new().len(extent.rows * extent.row_bytes()).no_reserve_swap().map_anon()?;
+        let memory = MmapRaw::from(memory);
         // A huge page would make a whole head's capacity resident for one token.
         #[cfg(target_os = "linux")]
         memory.advise(memmap2::Advice::NoHugePage)?;
@@ -43,7 +45,12 @@ impl Slab {
         let (head_bytes, bytes) = (self.extent.head_bytes(), tokens * self.extent.dimensions * FLOAT);
         for head in 0..self.extent.heads {
             let at = |row: usize| row * self.extent.row_bytes() + head * head_bytes;
-            self.memory.copy_within(at(from)..at(from) + bytes, at(to));
+            // SAFETY: both rows and the tokens are within the mapping, as was asserted, and `copy` allows the two to be one.
+            // `&mut self` excludes every other method; the caller of `view` answers for ONNX Runtime.
+            unsafe {
+                let memory = self.memory.as_mut_ptr();
+                memory.add(at(from)).copy_to(memory.add(at(to)), bytes);
+            }
         }
     }
 
@@ -52,7 +59,7 @@ impl Slab {
         assert!(row < self.extent.rows);
         let bytes = self.extent.row_bytes();
         // SAFETY: the mapping is private and anonymous, so the pages read as zeros from now on, which are valid floats.
-        // `&mut self` says that no Rust reference into them exists; the caller of `view` answers for ONNX Runtime. The
+        // No Rust reference into them exists; the caller of `view` answers for ONNX Runtime. The
         // range is that of one row: row_bytes is a multiple of every common page size, so no page of another row is in it.
         let given = unsafe { self.memory.unchecked_advise_range(UncheckedAdvice::DontNeed, row * bytes, bytes) };
         given.expect("the range is aligned to pages, mapped and not locked, so nothing can refuse");
@@ -101,7 +108,11 @@ mod tests {
     const EXTENT: Extent = Extent { rows: 3, layers: 1, heads: 2, capacity: 512, dimensions: 16, vocabulary: 1 };
 
     fn row(slab: &mut Slab, row: usize) -> &mut [u8] {
-        &mut slab.memory[row * EXTENT.row_bytes()..][..EXTENT.row_bytes()]
+        // SAFETY: the row is within the mapping, and the slab is borrowed for as long as the slice is.
+        unsafe {
+            let begin = slab.memory.as_mut_ptr().add(row * EXTENT.row_bytes());
+            std::slice::from_raw_parts_mut(begin, EXTENT.row_bytes())
+        }
     }
 
     #[test]
@@ -121,7 +132,7 @@ mod tests {
     #[cfg(target_os = "linux")] // elsewhere the system takes the memory when it likes
     fn a_release_takes_one_row() {
         let mut slab = Slab::reserve(EXTENT).unwrap();
-        slab.memory.fill(1);
+        (0..EXTENT.rows).for_each(|number| row(&mut slab, number).fill(1));
         slab.release_row(1);
         assert!(row(&mut slab, 0).iter().all(|byte| *byte == 1));
         assert!(row(&mut slab, 1).iter().all(|byte| *byte == 0));

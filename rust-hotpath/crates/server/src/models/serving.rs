@@ -63,6 +63,13 @@ impl Serving {
         }
     }
 
+    /// Takes note that another revision takes over: what it keeps for requests to come is given back.
+    pub fn retire(&self) {
+        if let Worker::Generation(generator) = &self.worker {
+            generator.engine.retire();
+        }
+    }
+
     /// Why it will never work again, if that is so. A head lives as long as its encoder does, which is looked after by itself.
     #[must_use]
     pub fn dead(&self) -> Option<String> {

@@ -22,7 +22,7 @@ use super::{
     load::{LoadError, Loader},
     serving::{Serving, Worker},
 };
-use crate::health::Health;
+use crate::{error::bounded, health::Health};
 
 /// A folder that does not answer for so long is told of. No other look is taken meanwhile.
 const SLOW_LOOK: Duration = Duration::from_secs(10);
@@ -182,7 +182,9 @@ impl Supervisor {
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
                 (self.seen, self.since) = (Some(seen), Instant::now());
-                self.serving = Some(Arc::new(*serving));
+                if let Some(old) = self.serving.replace(Arc::new(*serving)) {
+                    old.retire();
+                }
                 self.refused.clear();
             }
         }
@@ -190,6 +192,7 @@ impl Supervisor {
 
     fn refuse(&mut self, revision: &str, reason: &str) {
         let model = self.model.name();
+        let reason = &bounded(reason.to_owned()); // some quote what they found
         let refused =
             if revision.is_empty() { reason.to_owned() } else { format!("revision {revision} refused: {reason}") };
         if refused != self.refused {

@@ -2,10 +2,16 @@
 
 use axum::{
     body::Body,
-    http::{Request, header::CONTENT_TYPE},
+    http::{
+        Request,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
 };
 use hotpath_contract::inference::v1::EmbedRequest;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tonic::Status;
@@ -14,7 +20,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::support::{TestServer, config, embed, http_get, texts};
+use crate::support::{LIMIT, TestServer, config, embed, http_get, texts};
 
 /// Sends bytes as a message, with no timer of the client's own, and gives the error that comes back.
 pub async fn send_raw(server: &TestServer, payload: &[u8], timeout: &str) -> Status {
@@ -78,4 +84,55 @@ async fn reflection_lists_the_services() {
     {
         assert!(names.contains(&name), "{names:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let server = TestServer::ready(config()).await;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    for (accept, content_type, ends) in [
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8", false),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0; charset=utf-8", true),
+    ] {
+        let request = Request::get(format!("http://{}/metrics", server.metrics_url)).header(ACCEPT, accept);
+        let response = client.request(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()[CONTENT_TYPE], content_type);
+        let body = axum::body::to_bytes(Body::new(response.into_body()), 1 << 20).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert_eq!(text.ends_with("# EOF\n"), ends, "{text}");
+        let counter =
+            if ends { "# TYPE hotpath_grpc_requests counter" } else { "# TYPE hotpath_grpc_requests_total counter" };
+        assert!(text.lines().any(|line| line == counter), "no {counter} in\n{text}");
+    }
+}
+
+/// As many as may be connected say nothing; whoever asks gets an answer all the same, and they are let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_to_the_metrics_and_asks_nothing_is_let_go() {
+    let server = TestServer::ready(config()).await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(tokio::net::TcpStream::connect(&server.metrics_url).await.unwrap());
+    }
+    let answer = tokio::time::timeout(LIMIT, http_get(&server.metrics_url, "/livez")).await;
+    assert_eq!(answer.unwrap().0, 200);
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+        assert!(tokio::time::timeout(LIMIT, read).await.is_ok(), "it holds its place for ever");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_connection_is_closed_and_another_one_made() {
+    let mut config = config();
+    config.max_connection_age = Some(std::time::Duration::from_millis(100));
+    let server = TestServer::ready(config).await;
+    let stream = tokio::net::TcpStream::connect(&server.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let request = Request::post(format!("http://{}/grpc.health.v1.Health/Check", server.address));
+    let request = request.header(CONTENT_TYPE, "application/grpc").body(Body::empty()).unwrap();
+    let (answer, closed) = tokio::join!(sender.send_request(request), tokio::time::timeout(LIMIT, connection));
+    assert!(answer.is_ok() && closed.unwrap().is_ok(), "its calls finish, and then it ends");
 }

@@ -71,6 +71,7 @@ pub fn config() -> Config {
         async_threads: 2,
         max_inputs: 2048,
         max_message_bytes: 16 << 20,
+        max_connection_age: None,
         max_streams: 1024,
         timing: Timing {
             watch: Duration::from_millis(20),

@@ -1313,7 +1313,7 @@ type GenerateDelta struct {
 	Choice uint32 `protobuf:"varint,1,opt,name=choice,proto3" json:"choice,omitempty"`
 	// Text that is certain now: whole characters, none of a stop string. May be empty: a token's text may come later, or never.
 	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	// The tokens, in order.
+	// The tokens, in order. One today; a reader takes any number.
 	Tokens []*GeneratedToken `protobuf:"bytes,3,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// Why the choice ends with it; absent if it goes on.
 	Finish        *Finish `protobuf:"bytes,4,opt,name=finish,proto3" json:"finish,omitempty"`

@@ -29,8 +29,9 @@ const (
 // ModelService tells which models this process serves.
 //
 // Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-// inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
-// still loading: a model that failed takes no other out of service.
+// inference of that model succeeded lately, or one is under way and not for too long. The empty service name is SERVING
+// while at least one model is and none is still loading: a model that failed takes no other out of service. What died is
+// loaded again.
 type ModelServiceClient interface {
 	// ListModels returns every model that is configured, ready or not, ordered by name. It never fails while the process
 	// serves.
@@ -62,8 +63,9 @@ func (c *modelServiceClient) ListModels(ctx context.Context, in *ListModelsReque
 // ModelService tells which models this process serves.
 //
 // Health of one model is asked from grpc.health.v1.Health under the service name "model/<name>"; it is SERVING while an
-// inference of that model succeeded lately. The empty service name is SERVING while at least one model is and none is
-// still loading: a model that failed takes no other out of service.
+// inference of that model succeeded lately, or one is under way and not for too long. The empty service name is SERVING
+// while at least one model is and none is still loading: a model that failed takes no other out of service. What died is
+// loaded again.
 type ModelServiceServer interface {
 	// ListModels returns every model that is configured, ready or not, ordered by name. It never fails while the process
 	// serves.
