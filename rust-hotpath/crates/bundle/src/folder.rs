@@ -12,7 +12,12 @@ use std::{
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{File, Golden, Manifest, Refused, golden, manifest};
+use crate::{
+    Refused,
+    golden::{self, Golden},
+    manifest::{File, Manifest},
+    refused::FILE,
+};
 
 /// Name of the file that says which revision is promoted.
 const CURRENT: &str = "current";
@@ -101,9 +106,9 @@ impl Bundle {
             verify(&folder, file)?;
         }
         let golden = golden::parse(&read(&folder, &manifest.golden_file)?, &manifest)?;
-        let create_time = fs::metadata(folder.join(manifest::FILE))
+        let create_time = fs::metadata(folder.join(FILE))
             .and_then(|metadata| metadata.modified())
-            .map_err(|error| Refused::file(manifest::FILE, error))?;
+            .map_err(|error| Refused::file(FILE, error))?;
         Ok(Self { revision: revision.clone(), manifest, golden, create_time, folder })
     }
 
@@ -120,17 +125,17 @@ impl Manifest {
     /// # Errors
     /// [`Refused`] when its hash or the model's name is not the folder's, or a field is at fault.
     pub fn open(model_folder: &Path, revision: &Revision) -> Result<Self, Refused> {
-        let json = read(&model_folder.join(revision.as_str()), manifest::FILE)?;
+        let json = read(&model_folder.join(revision.as_str()), FILE)?;
         let found = Revision::of(&json);
         if found != *revision {
             let problem = format!("its hash gives revision {found}, the folder is named {revision}");
-            return Err(Refused::file(manifest::FILE, problem));
+            return Err(Refused::file(FILE, problem));
         }
         let manifest = Self::parse(&json)?;
         let folder_name = model_folder.file_name().unwrap_or_default();
         if folder_name != manifest.name.as_str() {
             let problem = format!("is \"{}\", the folder is named \"{}\"", manifest.name, folder_name.display());
-            return Err(Refused::field(manifest::FILE, "name", problem));
+            return Err(Refused::manifest("name", problem));
         }
         Ok(manifest)
     }

@@ -7,21 +7,26 @@
 
 #![forbid(unsafe_code)]
 
-mod classification;
+mod fields;
 mod folder;
-mod generation;
 mod golden;
 mod manifest;
 mod refused;
 mod strict_json;
+mod tasks;
 
-pub use classification::{ClassLabel, Classification};
+pub use fields::is_model_name;
 pub use folder::{Bundle, Revision, Stamp, hash};
-pub use generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role};
 pub use golden::{
     Golden, GoldenChunkPlan, GoldenClassification, GoldenContinuation, GoldenEmbedding, GoldenGeneration,
     GoldenGenerations, GoldenPrompt,
 };
 pub use hotpath_contract::bundle::v1::{ChatPlace, CpuFeature, ElementType, Pooling, Precision};
-pub use manifest::{Axis, Embedding, File, Graph, Manifest, Source, Task, Tensor, Tokenizer, Tolerance, is_model_name};
+pub use manifest::{Axis, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance};
 pub use refused::Refused;
+pub use tasks::{
+    Task,
+    classification::{ClassLabel, Classification},
+    embedding::Embedding,
+    generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role},
+};

@@ -2,12 +2,20 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Pooling, Precision, manifest};
+use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Precision, manifest};
 
-use crate::{Classification, Generation, Refused, classification, generation, strict_json};
-
-/// Name of the manifest's file.
-pub(crate) const FILE: &str = "bundle.json";
+use crate::{
+    Refused,
+    fields::{check, enumerated, is_model_name, positive, required, sha256, text, within},
+    refused::FILE,
+    strict_json,
+    tasks::{
+        Task,
+        classification::{self, Classification},
+        embedding::{self, Embedding},
+        generation::{self, Generation},
+    },
+};
 
 /// The only format version that this reader knows.
 const FORMAT_VERSION: u32 = 1;
@@ -36,17 +44,6 @@ pub struct Manifest {
     pub tokenizer: Option<Tokenizer>,
     pub golden_file: String,
     pub task: Task,
-}
-
-/// What a model does, and what a caller must know to do it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Task {
-    /// Text to vector.
-    Embedding(Embedding),
-    /// Text to its continuation.
-    Generation(Generation),
-    /// Text to scores of labels.
-    Classification(Classification),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +107,6 @@ pub struct Tokenizer {
     pub max_tokens: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Embedding {
-    pub pooling: Pooling,
-    pub normalize: bool,
-    pub dimensions: Vec<u32>,
-}
-
 impl Manifest {
     /// The embedding task.
     ///
@@ -126,7 +115,7 @@ impl Manifest {
     pub fn embedding(&self) -> Result<&Embedding, Refused> {
         match &self.task {
             Task::Embedding(embedding) => Ok(embedding),
-            _ => Err(Refused::field(FILE, "embedding", ANOTHER_TASK)),
+            _ => Err(Refused::manifest("embedding", ANOTHER_TASK)),
         }
     }
 
@@ -137,7 +126,7 @@ impl Manifest {
     pub fn generation(&self) -> Result<&Generation, Refused> {
         match &self.task {
             Task::Generation(generation) => Ok(generation),
-            _ => Err(Refused::field(FILE, "generation", ANOTHER_TASK)),
+            _ => Err(Refused::manifest("generation", ANOTHER_TASK)),
         }
     }
 
@@ -148,7 +137,7 @@ impl Manifest {
     pub fn classification(&self) -> Result<&Classification, Refused> {
         match &self.task {
             Task::Classification(classification) => Ok(classification),
-            _ => Err(Refused::field(FILE, "classification", ANOTHER_TASK)),
+            _ => Err(Refused::manifest("classification", ANOTHER_TASK)),
         }
     }
 
@@ -188,9 +177,11 @@ impl Manifest {
         let task = match task {
             manifest::Task::Embedding(task) => {
                 needed(tokenizer.as_ref())?;
-                Task::Embedding(embedding(task)?)
+                Task::Embedding(embedding::read(task)?)
             }
-            manifest::Task::Generation(task) => Task::Generation(generation::read(task, needed(tokenizer.as_ref())?)?),
+            manifest::Task::Generation(task) => {
+                Task::Generation(generation::read(task, needed(tokenizer.as_ref())?.vocabulary_size)?)
+            }
             manifest::Task::Classification(task) => {
                 check(tokenizer.is_none(), "tokenizer", || "is there: a head uses its encoder's".to_owned())?;
                 Task::Classification(classification::read(task, &proto.name)?)
@@ -209,17 +200,8 @@ impl Manifest {
     }
 }
 
-/// Whether a string may name a model, and so a folder.
-#[must_use]
-pub fn is_model_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() <= 64
-        && bytes.next().is_some_and(|first| first.is_ascii_lowercase())
-        && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte))
-}
-
 fn needed(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer, Refused> {
-    tokenizer.ok_or_else(|| Refused::field(FILE, "tokenizer", "missing field \"tokenizer\""))
+    tokenizer.ok_or_else(|| Refused::manifest("tokenizer", "missing field \"tokenizer\""))
 }
 
 fn name(name: String) -> Result<String, Refused> {
@@ -303,7 +285,7 @@ fn axis(size: String, at: &str) -> Result<Axis, Refused> {
     if !size.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(Axis::Symbolic(size));
     }
-    let number = size.parse::<u32>().map_err(|error| Refused::field(FILE, at, error))?;
+    let number = size.parse::<u32>().map_err(|error| Refused::manifest(at, error))?;
     Ok(Axis::Fixed(positive(number, at)?))
 }
 
@@ -315,55 +297,4 @@ fn tolerance(proto: proto::Tolerance, at: &str) -> Result<Tolerance, Refused> {
         format!("{cosine} is not above 0 and at most 1")
     })?;
     Ok(Tolerance { max_abs_error: error, min_cosine: cosine })
-}
-
-fn embedding(proto: proto::EmbeddingTask) -> Result<Embedding, Refused> {
-    let at = "embedding.dimensions";
-    check(!proto.dimensions.is_empty(), at, || "there must be at least one".to_owned())?;
-    let descending = proto.dimensions.windows(2).all(|pair| pair[0] > pair[1]);
-    check(descending && !proto.dimensions.contains(&0), at, || {
-        format!("{:?} are not above 0, each less than the one before", proto.dimensions)
-    })?;
-    Ok(Embedding {
-        pooling: enumerated(proto.pooling, "embedding.pooling")?,
-        normalize: proto.normalize,
-        dimensions: proto.dimensions,
-    })
-}
-
-pub(crate) fn check(holds: bool, field: &str, problem: impl FnOnce() -> String) -> Result<(), Refused> {
-    if holds { Ok(()) } else { Err(Refused::field(FILE, field, problem())) }
-}
-
-pub(crate) fn required<T>(value: Option<T>, field: &str) -> Result<T, Refused> {
-    value.ok_or_else(|| Refused::field(FILE, field, "is missing"))
-}
-
-pub(crate) fn text(value: String, field: &str) -> Result<String, Refused> {
-    check(!value.is_empty(), field, || "is empty".to_owned())?;
-    Ok(value)
-}
-
-pub(crate) fn positive(value: u32, field: &str) -> Result<u32, Refused> {
-    check(value > 0, field, || "must be above 0".to_owned())?;
-    Ok(value)
-}
-
-pub(crate) fn within(value: u32, range: RangeInclusive<u32>, field: &str) -> Result<u32, Refused> {
-    check(range.contains(&value), field, || format!("{value} is not {} to {}", range.start(), range.end()))?;
-    Ok(value)
-}
-
-pub(crate) fn sha256(value: String, field: &str) -> Result<String, Refused> {
-    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    check(value.len() == 64 && value.bytes().all(hexadecimal), field, || {
-        format!("\"{value}\" is not 64 lower-case hexadecimal digits")
-    })?;
-    Ok(value)
-}
-
-/// Turns a number into an enum; zero, which every enum of the contract calls unspecified, is refused like an unknown one.
-pub(crate) fn enumerated<E: TryFrom<i32>>(value: i32, field: &str) -> Result<E, Refused> {
-    let known = if value == 0 { None } else { E::try_from(value).ok() };
-    known.ok_or_else(|| Refused::field(FILE, field, format!("value {value} is unspecified or unknown")))
 }

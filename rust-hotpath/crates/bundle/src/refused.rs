@@ -1,4 +1,9 @@
+//! The one error of this crate.
+
 use std::fmt;
+
+/// Name of the manifest's file.
+pub(crate) const FILE: &str = "bundle.json";
 
 /// Why a bundle is refused: which file, which field of it, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,11 +17,18 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(crate) fn file(file: impl Into<String>, problem: impl fmt::Display) -> Self {
+    /// A fault of a file as a whole.
+    pub fn file(file: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { file: file.into(), field: String::new(), problem: problem.to_string() }
     }
 
-    pub(crate) fn field(file: impl Into<String>, field: impl Into<String>, problem: impl fmt::Display) -> Self {
+    /// A fault of a field of the manifest.
+    pub fn manifest(field: impl Into<String>, problem: impl fmt::Display) -> Self {
+        Self::field(FILE, field, problem)
+    }
+
+    /// A fault of one of a file's fields.
+    pub fn field(file: impl Into<String>, field: impl Into<String>, problem: impl fmt::Display) -> Self {
         Self { file: file.into(), field: field.into(), problem: problem.to_string() }
     }
 }

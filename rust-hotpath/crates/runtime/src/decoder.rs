@@ -12,7 +12,7 @@ use hotpath_bundle::{Axis, Bundle, ElementType, Graph, KvCache, Refused, Tensor}
 use ort::session::Session;
 
 use crate::{
-    Library, RunError,
+    Library, RunError, graph,
     library::Runs,
     session::{self, Threads},
 };
@@ -145,14 +145,13 @@ impl Decoder {
             vocabulary: tokenizer.vocabulary_size as usize,
         };
         let (extent, unaligned) = (extent.aligned(), extent.capacity);
-        let arena = Arena::reserve(extent).map_err(|error| Refused {
-            file: graph.file.clone(),
-            field: "past_key.0".to_owned(),
-            problem: format!(
+        let arena = Arena::reserve(extent).map_err(|error| {
+            let problem = format!(
                 "no addresses for {rows} rows of {unaligned} tokens: {error}. They are {} MB, of which only what is written \
                  takes memory; a system with vm.overcommit_memory = 2 counts them all",
                 (extent.layers * 2 * rows * extent.row_bytes()) >> 20
-            ),
+            );
+            Refused::field(&graph.file, "past_key.0", problem)
         })?;
         Ok(Self { session, runs: library.runs.clone(), arena, token_ids: Vec::new(), lengths: Vec::new() })
     }
@@ -215,9 +214,7 @@ fn cache_name(time: &str, side: &str, layer: u32) -> String {
 
 /// Checks that a manifest describes the graph that [`Decoder`] knows how to run.
 fn signature(graph: &Graph, cache: KvCache, vocabulary: u32) -> Result<(), Refused> {
-    let refuse = |field: &str, problem: String| {
-        Err(Refused { file: "bundle.json".to_owned(), field: format!("graphs: {}: {field}", graph.file), problem })
-    };
+    let refuse = |field: &str, problem: String| Err(graph::unknown(graph, field, problem));
     let names =
         |time| (0..cache.layers).flat_map(move |layer| ["key", "value"].map(|side| cache_name(time, side, layer)));
     let is_cache = |tensor: &Tensor| {

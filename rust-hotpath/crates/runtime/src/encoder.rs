@@ -6,7 +6,7 @@ use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Pooling, Refused, Tensor}
 use ort::{inputs, session::Session, value::TensorRef};
 
 use crate::{
-    Encode, Library, RunError,
+    Encode, Library, RunError, graph,
     library::Runs,
     pack::Packed,
     pooling,
@@ -114,9 +114,7 @@ impl Encode for Encoder {
 
 /// Checks that a manifest describes the graph that [`Encoder`] knows how to run.
 fn signature(graph: &Graph, dimensions: u32) -> Result<(), Refused> {
-    let refuse = |field: &str, problem: String| {
-        Err(Refused { file: "bundle.json".to_owned(), field: format!("graphs: {}: {field}", graph.file), problem })
-    };
+    let refuse = |field: &str, problem: String| Err(graph::unknown(graph, field, problem));
     let signature = |tensors: &[Tensor]| -> Vec<(String, ElementType)> {
         tensors.iter().map(|tensor| (tensor.name.clone(), tensor.element_type)).collect()
     };
@@ -139,10 +137,6 @@ fn signature(graph: &Graph, dimensions: u32) -> Result<(), Refused> {
 fn pooling_is_known(pooling: Pooling) -> Result<(), Refused> {
     match pooling {
         Pooling::Mean => Ok(()),
-        Pooling::Unspecified => Err(Refused {
-            file: "bundle.json".to_owned(),
-            field: "embedding.pooling".to_owned(),
-            problem: "is unspecified".to_owned(),
-        }),
+        Pooling::Unspecified => Err(Refused::manifest("embedding.pooling", "is unspecified")),
     }
 }

@@ -45,14 +45,16 @@ pub fn choose(
         graph.precision != Precision::Int4Block
             && wanted.map_or_else(|| cpu_has(graph.cpu_feature), |wanted| graph.precision == wanted)
     };
-    graphs.iter().find(fits).ok_or_else(|| Refused {
-        file: "bundle.json".to_owned(),
-        field: "graphs".to_owned(),
-        problem: wanted.map_or_else(
-            || "none runs well on this processor; export the model anew, or ask for one by its precision".to_owned(),
-            |wanted| format!("none has {}", wanted.as_str_name()),
-        ),
-    })
+    let problem = || match wanted {
+        None => "none runs well on this processor; export the model anew, or ask for one by its precision".to_owned(),
+        Some(wanted) => format!("none has {}", wanted.as_str_name()),
+    };
+    graphs.iter().find(fits).ok_or_else(|| Refused::manifest("graphs", problem()))
+}
+
+/// The error for a graph that is not what runs it takes it for.
+pub(crate) fn unknown(graph: &Graph, side: &str, problem: String) -> Refused {
+    Refused::manifest(format!("graphs: {}: {side}", graph.file), problem)
 }
 
 /// Holds a loaded graph against the manifest: the same inputs and outputs, in the same order.
@@ -62,7 +64,7 @@ pub(crate) fn compare(graph: &Graph, session: &Session) -> Result<(), Refused> {
 }
 
 fn compare_all(file: &str, side: &str, manifest: &[Tensor], loaded: &[Outlet]) -> Result<(), Refused> {
-    let refuse = |field: String, problem: String| Err(Refused { file: file.to_owned(), field, problem });
+    let refuse = |field: String, problem: String| Err(Refused::field(file, field, problem));
     if manifest.len() != loaded.len() {
         let problem = format!("the graph has {}, the manifest {}", loaded.len(), manifest.len());
         return refuse(side.to_owned(), problem);

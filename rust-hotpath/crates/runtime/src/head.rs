@@ -6,7 +6,7 @@ use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Refused, Tensor};
 use ort::{inputs, session::Session, value::TensorRef};
 
 use crate::{
-    Library, RunError,
+    Library, RunError, graph,
     library::Runs,
     session::{self, Threads},
 };
@@ -31,15 +31,11 @@ impl Head {
     /// its labels.
     pub fn load(library: &Library, bundle: &Bundle, graph: &Graph) -> Result<Self, Refused> {
         let labels = bundle.manifest.classification()?.labels.len();
-        let refuse = |field: &str, problem: String| Refused {
-            file: "bundle.json".to_owned(),
-            field: format!("graphs: {}: {field}", graph.file),
-            problem,
-        };
-        let dimensions = width(&graph.inputs, INPUT)
-            .ok_or_else(|| refuse("inputs", format!("a head takes {INPUT}: float32 [texts, dimensions]")))?;
+        let dimensions = width(&graph.inputs, INPUT).ok_or_else(|| {
+            graph::unknown(graph, "inputs", format!("a head takes {INPUT}: float32 [texts, dimensions]"))
+        })?;
         if width(&graph.outputs, OUTPUT) != Some(labels) {
-            return Err(refuse("outputs", format!("a head gives {OUTPUT}: float32 [texts, {labels}]")));
+            return Err(graph::unknown(graph, "outputs", format!("a head gives {OUTPUT}: float32 [texts, {labels}]")));
         }
         let session = session::open(library, bundle, graph, Threads::CALLER)?;
         Ok(Self { session, runs: library.runs.clone(), dimensions, labels })

@@ -29,17 +29,9 @@ impl Threads {
 pub(crate) fn open(library: &Library, bundle: &Bundle, graph: &Graph, threads: Threads) -> Result<Session, Refused> {
     let wanted = &bundle.manifest.onnxruntime_version;
     if wanted != library.version() {
-        return Err(Refused {
-            file: "bundle.json".to_owned(),
-            field: "onnxruntime_version".to_owned(),
-            problem: format!("is {wanted}, {} is loaded", library.version()),
-        });
+        return Err(Refused::manifest("onnxruntime_version", format!("is {wanted}, {} is loaded", library.version())));
     }
-    let session = build(library, bundle, graph, threads).map_err(|error| Refused {
-        file: graph.file.clone(),
-        field: String::new(),
-        problem: error.to_string(),
-    })?;
+    let session = build(library, bundle, graph, threads).map_err(|error| Refused::file(&graph.file, error))?;
     graph::compare(graph, &session)?;
     Ok(session)
 }

@@ -31,11 +31,8 @@ impl Chat {
         let mut controls: HashMap<String, u32> = special.map(|(id, token)| (token.content, id)).collect();
         let named = |piece: &MarkupPiece| piece.control && !controls.contains_key(&piece.text);
         if let Some(unknown) = template.pieces().find(|piece| named(piece)) {
-            return Err(Refused {
-                file: "bundle.json".to_owned(),
-                field: "generation.chat_template".to_owned(),
-                problem: format!("\"{}\" is no control token of the vocabulary", unknown.text),
-            });
+            let problem = format!("\"{}\" is no control token of the vocabulary", unknown.text);
+            return Err(Refused::manifest("generation.chat_template", problem));
         }
         controls.retain(|name, _| template.pieces().any(|piece| piece.control && piece.text == *name));
         let mut inner = tokenizer.inner.clone();

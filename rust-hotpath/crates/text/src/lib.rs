@@ -90,8 +90,7 @@ impl Tokenizer {
     /// [`Refused`] when the file is no tokenizer, or has ids that the manifest says do not exist.
     pub fn load(bundle: &Bundle) -> Result<Self, Refused> {
         let manifest = bundle.manifest.tokenizer()?;
-        let refuse =
-            |field: &str, problem: String| Refused { file: manifest.file.clone(), field: field.into(), problem };
+        let refuse = |field: &str, problem: String| Refused::field(&manifest.file, field, problem);
         let mut inner = tokenizers::Tokenizer::from_file(bundle.path(&manifest.file))
             .map_err(|error| refuse("", error.to_string()))?;
         inner.with_padding(None);

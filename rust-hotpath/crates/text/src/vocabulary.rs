@@ -33,11 +33,8 @@ impl Vocabulary {
     /// [`Refused`] when the tokenizer does not spell bytes in a known way.
     pub fn load(bundle: &Bundle, tokenizer: &Tokenizer) -> Result<Self, Refused> {
         let manifest = bundle.manifest.tokenizer()?;
-        let spelling = spelling(&tokenizer.inner).ok_or_else(|| Refused {
-            file: manifest.file.clone(),
-            field: "decoder".to_owned(),
-            problem: "is neither byte-level nor one with byte fallback".to_owned(),
-        })?;
+        let unknown = || Refused::field(&manifest.file, "decoder", "is neither byte-level nor one with byte fallback");
+        let spelling = spelling(&tokenizer.inner).ok_or_else(unknown)?;
         Ok(Self::read(&tokenizer.inner, spelling, manifest.vocabulary_size))
     }
 

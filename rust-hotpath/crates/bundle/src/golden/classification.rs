@@ -1,7 +1,7 @@
 use hotpath_contract::bundle::v1 as proto;
 
-use super::{MOST_BYTES, check_size};
-use crate::{Classification, Manifest, Refused, strict_json};
+use super::checks::{MOST_BYTES, check_size};
+use crate::{Refused, manifest::Manifest, strict_json, tasks::classification::Classification};
 
 /// One checked `triptych.bundle.v1.GoldenClassification`.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 use hotpath_contract::bundle::v1 as proto;
 
-use super::{MOST_BYTES, MOST_TOKENS, check_ids, check_size, differ};
-use crate::{Embedding, Manifest, Refused, strict_json};
+use super::checks::{MOST_BYTES, MOST_TOKENS, check_ids, check_size, differ};
+use crate::{Refused, manifest::Manifest, strict_json, tasks::embedding::Embedding};
 
 /// One checked `triptych.bundle.v1.GoldenEmbedding`.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,12 @@
 use hotpath_contract::bundle::v1::{self as proto, golden_generation::Prompt};
 
-use super::{MOST_BYTES, MOST_TOKENS, check_below_vocabulary, check_ids, check_size, differ};
-use crate::{Manifest, Message, Refused, Role, generation::CHUNK_TOKENS, strict_json};
+use super::checks::{MOST_BYTES, MOST_TOKENS, check_below_vocabulary, check_ids, check_size, differ};
+use crate::{
+    Refused,
+    manifest::Manifest,
+    strict_json,
+    tasks::generation::{CHUNK_TOKENS, Message, Role},
+};
 
 /// A checked `triptych.bundle.v1.GenerationGoldenFile`. The fields' meaning is documented there.
 #[derive(Debug, Clone, PartialEq)]

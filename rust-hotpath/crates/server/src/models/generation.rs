@@ -132,16 +132,13 @@ fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bund
     };
     let context_tokens = limits.longest(Class::Batch, 1);
     if context_tokens < 2 {
-        return Err(Refused {
-            file: "bundle.json".to_owned(),
-            field: "generation.kv_cache".to_owned(),
-            problem: format!(
-                "takes {} bytes for each {granule} tokens; --cache-bytes is {}, of which batch work has {}",
-                granule * cache.token_bytes(),
-                settings.cache_bytes,
-                settings.cache_bytes / 2
-            ),
-        });
+        let problem = format!(
+            "takes {} bytes for each {granule} tokens; --cache-bytes is {}, of which batch work has {}",
+            granule * cache.token_bytes(),
+            settings.cache_bytes,
+            settings.cache_bytes / 2
+        );
+        return Err(Refused::manifest("generation.kv_cache", problem));
     }
     Ok(Limits { context_tokens: limits.longest(Class::Interactive, 1), ..limits })
 }

@@ -74,7 +74,7 @@ fn distance(golden: &[f32], vector: &[f32]) -> (f64, f64) {
 }
 
 fn refused(bundle: &Bundle, field: &str, problem: String) -> Refused {
-    Refused { file: bundle.manifest.golden_file.clone(), field: field.to_owned(), problem }
+    Refused::field(&bundle.manifest.golden_file, field, problem)
 }
 
 fn of_another_task(bundle: &Bundle) -> Refused {

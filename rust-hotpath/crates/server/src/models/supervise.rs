@@ -264,7 +264,7 @@ async fn look(model: &Arc<Model>, loader: &Arc<Loader>) -> (Stamp, Result<(Revis
     };
     looked.unwrap_or_else(|error| {
         let problem = format!("the look at it failed: {error}");
-        (Stamp::default(), Err(Refused { file: "current".to_owned(), field: String::new(), problem }))
+        (Stamp::default(), Err(Refused::file("current", problem)))
     })
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use hotpath_contract::bundle::v1 as proto;
 
 use crate::{
-    Refused, is_model_name,
-    manifest::{check, sha256, text},
+    Refused,
+    fields::{check, is_model_name, sha256, text},
 };
 
 /// A checked `triptych.bundle.v1.ClassificationTask`. The fields' meaning is documented there.

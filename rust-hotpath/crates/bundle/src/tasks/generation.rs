@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 use hotpath_contract::bundle::v1::{self as proto, ChatPlace};
 
 use crate::{
-    Refused, Tokenizer,
-    manifest::{FILE, check, enumerated, required, text, within},
+    Refused,
+    fields::{check, enumerated, required, text, within},
 };
 
 /// Chunks that a decoder can be run in. Below, a tail of one token could not borrow another from its neighbour; above, a
@@ -90,15 +90,15 @@ impl ChatTemplate {
     }
 }
 
-/// Checks a task; `tokenizer` has the bounds of its ids.
-pub(crate) fn read(proto: proto::GenerationTask, tokenizer: &Tokenizer) -> Result<Generation, Refused> {
+/// Checks a task of a model whose ids are below `vocabulary_size`.
+pub(crate) fn read(proto: proto::GenerationTask, vocabulary_size: u32) -> Result<Generation, Refused> {
     let max_chunk_tokens = within(proto.max_chunk_tokens, CHUNK_TOKENS, "generation.max_chunk_tokens")?;
     let stops = proto.stop_token_ids;
     check(!stops.is_empty(), "generation.stop_token_ids", || "there must be at least one".to_owned())?;
     let ascending = stops.windows(2).all(|pair| pair[0] < pair[1]);
-    let known = stops.last().is_none_or(|last| *last < tokenizer.vocabulary_size);
+    let known = stops.last().is_none_or(|last| *last < vocabulary_size);
     check(ascending && known, "generation.stop_token_ids", || {
-        format!("{stops:?} are not ascending and below {}", tokenizer.vocabulary_size)
+        format!("{stops:?} are not ascending and below {vocabulary_size}")
     })?;
     Ok(Generation {
         kv_cache: kv_cache(required(proto.kv_cache, "generation.kv_cache")?)?,
@@ -127,7 +127,7 @@ fn chat_template(proto: Vec<proto::ChatMarkup>) -> Result<Option<ChatTemplate>, 
         });
         let pieces = pieces.collect::<Result<_, Refused>>()?;
         if places.insert(place, pieces).is_some() {
-            return Err(Refused::field(FILE, format!("{at}.place"), "is there twice"));
+            return Err(Refused::manifest(format!("{at}.place"), "is there twice"));
         }
     }
     Ok(if places.is_empty() { None } else { Some(ChatTemplate(places)) })
