@@ -19,7 +19,7 @@ use tracing::Level;
 
 use crate::{
     args::{Formats, Generation, Listen, Serve},
-    models::{generation::GenerationSettings, supervise::Timing},
+    models::{supervise::Timing, tasks::generation::GenerationSettings},
     tokenization,
 };
 

@@ -6,9 +6,9 @@
 //! | [`program`] | the subcommands |
 //! | [`serve`], [`signals`] | the life of the process: wiring, and drain |
 //! | [`call`] | what every call has: deadline, span, count |
-//! | [`inference`], [`generate`], [`classify`], [`model_service`] | the services |
+//! | [`inference`], [`model_service`] | the services |
 //! | [`requests`], [`tokenization`] | what a request must be, and its ids |
-//! | [`models`], [`health`] | what is served, what is promoted, what works |
+//! | [`models`] | what is served, what is promoted, what works |
 //! | [`error`] | what can go wrong, and its form in gRPC |
 //! | [`metrics`], [`exposition`], [`metrics_http`], [`telemetry`], [`healthcheck`] | what operators see |
 //!
@@ -18,12 +18,9 @@
 
 pub mod args;
 pub mod call;
-pub mod classify;
 pub mod config;
 pub mod error;
 pub mod exposition;
-pub mod generate;
-pub mod health;
 pub mod healthcheck;
 pub mod inference;
 pub mod metrics;

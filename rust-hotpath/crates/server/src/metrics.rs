@@ -1,19 +1,16 @@
 //! What is counted. Labels have few values: a model's name, a method, a code.
 
 use hotpath_contract::inference::v1::ModelState;
-use hotpath_encoding::Run;
-use hotpath_formats::Noted;
-use hotpath_generation::{Kind, Ran};
+use hotpath_encoding::{self as encoding, Run};
+use hotpath_formats::{self as formats, Noted};
+use hotpath_generation::{self as generation, Kind, Ran};
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
 
-use crate::{
-    error::Error,
-    models::{Models, serving::Worker},
-};
+use crate::error::Error;
 
 /// Buckets in seconds, from the time that a worker needs to wake to the longest wait in a queue.
 const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
@@ -233,21 +230,46 @@ impl Metrics {
         }
     }
 
-    /// Everything in OpenMetrics text, with the models' gauges as they are now.
-    #[must_use]
-    pub fn text(&self, models: &Models) -> String {
-        for model in models.iter() {
-            let (now, labels) = (model.now(), of(model.name()));
-            if let Some(serving) = &now.serving {
-                self.load(&serving.worker, &labels);
-            }
-            for (state, name) in
-                [(ModelState::Loading, "loading"), (ModelState::Ready, "ready"), (ModelState::Failed, "failed")]
-            {
-                let labels = [("model", model.name().to_owned()), ("state", name.to_owned())];
-                self.model_state.get_or_create(&labels).set(i64::from(now.state == state));
-            }
+    /// Takes note of the state that a model is in.
+    pub fn state(&self, model: &str, state: ModelState) {
+        for (each, name) in
+            [(ModelState::Loading, "loading"), (ModelState::Ready, "ready"), (ModelState::Failed, "failed")]
+        {
+            let labels = [("model", model.to_owned()), ("state", name.to_owned())];
+            self.model_state.get_or_create(&labels).set(i64::from(each == state));
         }
+    }
+
+    /// Takes note of how much an encoder has to do.
+    pub fn encoder_load(&self, model: &str, load: &encoding::Load) {
+        let labels = of(model);
+        set(&self.queued_tokens, &labels, load.queued_tokens);
+        set(&self.queued_inputs, &labels, load.queued_inputs);
+        set(&self.running_inputs, &labels, load.running_inputs);
+    }
+
+    /// Takes note of how much a decoder has to do.
+    pub fn decoder_load(&self, model: &str, load: &generation::Load) {
+        let (labels, of) = (of(model), &self.generation);
+        set(&self.queued_tokens, &labels, load.queued_tokens);
+        set(&of.queued, &labels, load.queued_requests);
+        set(&of.prefilling, &labels, load.prefilling);
+        set(&of.decoding, &labels, load.decoding);
+        set(&of.parked, &labels, load.parked);
+        set(&of.reserved_tokens, &labels, load.reserved_tokens);
+        set(&of.kept_tokens, &labels, load.kept_tokens);
+    }
+
+    /// Takes note of the memory that formats take.
+    pub fn formats(&self, service: &formats::Service) {
+        let of = &self.generation;
+        of.format_cache_bytes.set(i64::try_from(service.cached_bytes()).unwrap_or(i64::MAX));
+        of.format_text_bytes.set(i64::try_from(service.text_bytes()).unwrap_or(i64::MAX));
+    }
+
+    /// Everything in OpenMetrics text, gauges as they were last set.
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a String fails only where a metric of ours cannot be written at all, which any test would show.
         text::encode(&mut text, &self.registry).expect("metrics can be written");
@@ -319,7 +341,7 @@ impl Generation {
     }
 }
 
-impl hotpath_formats::Observer for Metrics {
+impl formats::Observer for Metrics {
     fn noted(&self, what: Noted) {
         let outcome = match what {
             Noted::Hit => "hit",
@@ -328,34 +350,6 @@ impl hotpath_formats::Observer for Metrics {
             Noted::Killed => "killed",
         };
         self.generation.schemas.get_or_create(&[("outcome", outcome.to_owned())]).inc();
-    }
-}
-
-impl Metrics {
-    /// Sets the gauges of one model.
-    fn load(&self, worker: &Worker, labels: &Labels<1>) {
-        match worker {
-            Worker::Embedding(embedder) => {
-                let load = embedder.scheduler.load();
-                set(&self.queued_tokens, labels, load.queued_tokens);
-                set(&self.queued_inputs, labels, load.queued_inputs);
-                set(&self.running_inputs, labels, load.running_inputs);
-            }
-            Worker::Generation(generator) => {
-                let (load, of) = (generator.engine.load(), &self.generation);
-                set(&self.queued_tokens, labels, load.queued_tokens);
-                set(&of.queued, labels, load.queued_requests);
-                set(&of.prefilling, labels, load.prefilling);
-                set(&of.decoding, labels, load.decoding);
-                set(&of.parked, labels, load.parked);
-                set(&of.reserved_tokens, labels, load.reserved_tokens);
-                set(&of.kept_tokens, labels, load.kept_tokens);
-                let formats = generator.formats.service();
-                of.format_cache_bytes.set(i64::try_from(formats.cached_bytes()).unwrap_or(i64::MAX));
-                of.format_text_bytes.set(i64::try_from(formats.text_bytes()).unwrap_or(i64::MAX));
-            }
-            Worker::Classification(_) => (), // its work waits and runs as its encoder's
-        }
     }
 }
 

@@ -79,7 +79,8 @@ pub async fn serve(listener: TcpListener, operations: Operations) {
 async fn metrics(State(operations): State<Operations>, headers: HeaderMap) -> impl IntoResponse {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::asked_for(accept);
-    ([(CONTENT_TYPE, format.content_type())], format.write(operations.metrics.text(&operations.models)))
+    operations.models.measure(&operations.metrics);
+    ([(CONTENT_TYPE, format.content_type())], format.write(operations.metrics.text()))
 }
 
 /// The process lives as long as it answers: a model that died comes back by itself, so that is no reason to end all others.

@@ -5,7 +5,10 @@ use hotpath_contract::inference::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::models::{Model, Models, serving::Worker};
+use crate::models::{
+    Model, Models,
+    tasks::{kind, saturated},
+};
 
 /// The service.
 #[derive(Debug)]
@@ -34,33 +37,14 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
         ..Description::default()
     };
     if let Some(serving) = now.serving {
-        let manifest = &serving.bundle.manifest;
-        description.task = serving.task().into();
-        description.revision = serving.bundle.revision.to_string();
-        serving.precision().clone_into(&mut description.precision);
-        description.create_time = Some(serving.bundle.create_time.into());
-        description.owner.clone_from(&manifest.source.owner);
-        let mut limits = Limits { max_inputs: number(max_inputs), ..Limits::default() };
-        if let Ok(texts) = serving.texts() {
-            limits.max_tokens = texts.limits.max_tokens;
-            limits.vocabulary_size = texts.limits.vocabulary_size;
-        }
-        match &serving.worker {
-            Worker::Embedding(embedder) => description.dimensions.clone_from(&embedder.task.dimensions),
-            Worker::Generation(generator) => {
-                limits.max_tokens = number(generator.max_tokens());
-                limits.max_choices = number(generator.max_choices);
-                description.default_max_tokens = number(generator.default_max_tokens);
-                description.chat = generator.chat.is_some();
-            }
-            // Texts of any length, and no token ids: the limits above are its encoder's.
-            Worker::Classification(_) => (limits.max_tokens, limits.vocabulary_size) = (0, 0),
-        }
-        description.limits = Some(limits);
+        let source = &serving.source;
+        description.task = kind(&source.bundle.manifest.task).into();
+        description.revision = serving.revision().to_string();
+        source.precision().clone_into(&mut description.precision);
+        description.create_time = Some(source.bundle.create_time.into());
+        description.owner.clone_from(&source.bundle.manifest.source.owner);
+        description.limits = Some(Limits { max_inputs: saturated(max_inputs), ..Limits::default() });
+        serving.task().describe(&mut description);
     }
     description
-}
-
-fn number(limit: usize) -> u32 {
-    u32::try_from(limit).unwrap_or(u32::MAX)
 }

@@ -27,14 +27,15 @@ use tonic_health::{
 use crate::{
     call::{self, Calls},
     config::Config,
-    health::Health,
     inference::Inference,
     metrics::Metrics,
     metrics_http::{self, Operations},
     model_service::ModelList,
     models::{
         Models,
-        load::{Loader, Sessions},
+        health::Health,
+        load::Loader,
+        sessions::{Compute, Sessions},
         supervise::Supervisor,
     },
     tokenization::Tokenization,
@@ -149,13 +150,15 @@ impl Running {
             models: config.models.clone(),
             precision: config.precision,
             limits: config.limits,
-            sessions: self.sessions.clone(),
             generation: config.generation,
             formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),
-            cores: Arc::new(Cores::new(config.compute_threads)),
+            compute: Compute {
+                sessions: self.sessions.clone(),
+                cores: Arc::new(Cores::new(config.compute_threads)),
+                alive: self.alive.clone(),
+            },
             metrics: self.calls.metrics.clone(),
             served: self.models.clone(),
-            alive: self.alive.clone(),
         });
         for model in self.models.iter() {
             let supervisor = Supervisor::new(model.clone(), loader.clone(), self.health.clone(), config.timing);

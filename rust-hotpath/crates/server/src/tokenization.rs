@@ -14,7 +14,7 @@ use hotpath_fairness::{
 use hotpath_text::{Found, TokenizeError};
 use tokio::task::spawn_blocking;
 
-use crate::{error::Error, models::serving::Texts, requests::Input};
+use crate::{error::Error, models::texts::Texts, requests::Input};
 
 /// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
 /// thread and back costs some tens of microseconds.

@@ -1,58 +1,19 @@
-//! The golden cases, replayed through the service's own parts.
-
-pub mod classification;
-pub mod embedding;
-pub mod generation;
+//! The golden cases, replayed through the service's own parts: what the replays of all tasks share.
 
 use std::sync::{Arc, LazyLock};
 
-use hotpath_bundle::{Bundle, Golden, Graph, Refused};
+use hotpath_bundle::Refused;
+use hotpath_text::{Found, TokenizeError};
 
-use super::serving::{Serving, Worker};
+use super::source::BundleGraph;
 use crate::requests::MAX_FAIRNESS_KEY;
 
 /// Whose turn the service's own checks use: it is longer than a caller's may be, so that it is nobody else's.
-static KEY: LazyLock<Arc<str>> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
-
-/// Sends each case alone, and then all of them together. What a case gives in company must be what it gives alone.
-///
-/// # Errors
-/// [`Refused`] names the case that differs.
-pub async fn check(serving: &Serving) -> Result<(), Refused> {
-    match (&serving.worker, &serving.bundle.golden) {
-        (Worker::Embedding(embedder), Golden::Embeddings(cases)) => {
-            embedding::check_serving(serving, embedder, cases).await
-        }
-        (Worker::Generation(generator), Golden::Generations(golden)) => {
-            generation::check_serving(serving, generator, golden).await
-        }
-        (Worker::Classification(classifier), Golden::Classifications(cases)) => {
-            classification::check_serving(serving, classifier, cases).await
-        }
-        _ => Err(of_another_task(&serving.bundle)),
-    }
-}
-
-/// Runs the shortest case, as a sign of life.
-///
-/// # Errors
-/// [`Refused`] says why it failed.
-pub async fn probe(serving: &Serving) -> Result<(), Refused> {
-    match (&serving.worker, &serving.bundle.golden) {
-        (Worker::Embedding(embedder), Golden::Embeddings(cases)) => embedding::probe(serving, embedder, cases).await,
-        (Worker::Generation(generator), Golden::Generations(golden)) => {
-            generation::probe(serving, generator, golden).await
-        }
-        (Worker::Classification(classifier), Golden::Classifications(cases)) => {
-            classification::probe(serving, classifier, cases).await
-        }
-        _ => Err(of_another_task(&serving.bundle)),
-    }
-}
+pub(super) static KEY: LazyLock<Arc<str>> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
 
 /// Holds a result against its golden one.
-fn check_tolerance(bundle: &Bundle, graph: &Graph, field: &str, golden: &[f32], found: &[f32]) -> Result<(), Refused> {
-    let bound = graph.tolerance;
+pub(super) fn check_tolerance(source: &BundleGraph, field: &str, golden: &[f32], found: &[f32]) -> Result<(), Refused> {
+    let bound = source.graph.tolerance;
     let (error, cosine) = distance(golden, found);
     let within = error <= bound.max_abs_error && cosine >= bound.min_cosine; // false for what is not a number
     if golden.len() == found.len() && within {
@@ -60,9 +21,9 @@ fn check_tolerance(bundle: &Bundle, graph: &Graph, field: &str, golden: &[f32], 
     }
     let problem = format!(
         "{} is off by {error:e} with cosine {cosine:.6}; allowed are {:e} and {}",
-        graph.file, bound.max_abs_error, bound.min_cosine
+        source.graph.file, bound.max_abs_error, bound.min_cosine
     );
-    Err(refused(bundle, field, problem))
+    Err(refused(source, field, problem))
 }
 
 /// Largest absolute difference of any element, and the cosine, of two vectors.
@@ -73,12 +34,27 @@ fn distance(golden: &[f32], vector: &[f32]) -> (f64, f64) {
     (error, dot / (a.sqrt() * b.sqrt()))
 }
 
-fn refused(bundle: &Bundle, field: &str, problem: String) -> Refused {
-    Refused::field(&bundle.manifest.golden_file, field, problem)
+/// Holds the ids of a text against its golden ones: they must be equal.
+pub(super) fn check_ids(
+    source: &BundleGraph,
+    field: &str,
+    golden: &[u32],
+    found: Result<Found<Vec<u32>>, TokenizeError>,
+) -> Result<(), Refused> {
+    match found {
+        Ok(found) if found.tokens == golden => Ok(()),
+        Ok(found) => Err(refused(source, field, format!("the tokenizer gives {:?}", found.tokens))),
+        Err(error) => Err(refused(source, field, error.to_string())),
+    }
 }
 
-fn of_another_task(bundle: &Bundle) -> Refused {
-    refused(bundle, "", "has cases of another task than the manifest's".to_owned())
+/// The error of a field of the golden cases.
+pub(super) fn refused(source: &BundleGraph, field: &str, problem: String) -> Refused {
+    Refused::field(&source.bundle.manifest.golden_file, field, problem)
+}
+
+pub(super) fn of_another_task(source: &BundleGraph) -> Refused {
+    refused(source, "", "has cases of another task than the manifest's".to_owned())
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new("test"));
         let pulse = Pulse::new("a".to_owned(), metrics.clone());
         (0..5).for_each(|_| pulse.failed("as a fault would"));
-        let text = metrics.text(&crate::models::Models::new(&[]));
+        let text = metrics.text();
         assert!(text.contains("hotpath_run_failures_total{model=\"a\"} 5"), "{text}");
         assert_eq!(pulse.runs().not_logged, 4);
     }

@@ -16,13 +16,14 @@ use tokio::{
 };
 
 use super::{
-    Model, Now,
     backoff::Backoff,
-    golden,
-    load::{LoadError, Loader},
+    health::Health,
+    load::Loader,
+    registry::{Model, Now},
     serving::{Serving, Worker},
+    tasks::LoadError,
 };
-use crate::{error::bounded, health::Health};
+use crate::error::bounded;
 
 /// A folder that does not answer for so long is told of. No other look is taken meanwhile.
 const SLOW_LOOK: Duration = Duration::from_secs(10);
@@ -117,8 +118,8 @@ impl Supervisor {
     /// Lets go of what died, so that it is loaded again.
     fn bury(&mut self) {
         let Some(serving) = &self.serving else { return };
-        let Some(cause) = serving.dead() else { return self.retry.went_well_since(self.since, Instant::now()) };
-        let (model, revision) = (self.model.name(), serving.bundle.revision.to_string());
+        let Some(cause) = serving.task().dead() else { return self.retry.went_well_since(self.since, Instant::now()) };
+        let (model, revision) = (self.model.name(), serving.revision().to_string());
         let wait = self.retry.failed(Instant::now());
         let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::error!(model, revision, cause, retry_ms, "model died, and will be loaded again");
@@ -130,7 +131,7 @@ impl Supervisor {
     /// and then while nothing serves: not every fault is one of its files.
     fn follow(&self) -> BoxFuture<'static, Followed> {
         let (model, loader, seen) = (self.model.clone(), self.loader.clone(), self.seen.clone());
-        let serves = self.serving.as_ref().map(|serving| serving.bundle.revision.clone());
+        let serves = self.serving.as_ref().map(|serving| serving.revision().clone());
         // A head may be refused for its encoder's fault.
         let is_head = self.model.now().task == Task::Classification && !self.refused.is_empty();
         let again = (serves.is_none() || is_head) && self.retry.is_due(Instant::now());
@@ -178,12 +179,12 @@ impl Supervisor {
                 self.refuse(&revision, &reason);
             }
             Followed::Loaded { seen, serving, took } => {
-                let (model, precision, revision) = (self.model.name(), serving.precision(), &serving.bundle.revision);
+                let (model, precision, revision) = (self.model.name(), serving.source.precision(), serving.revision());
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
                 (self.seen, self.since) = (Some(seen), Instant::now());
                 if let Some(old) = self.serving.replace(Arc::new(*serving)) {
-                    old.retire();
+                    old.task().retire();
                 }
                 self.refused.clear();
             }
@@ -205,7 +206,8 @@ impl Supervisor {
     fn probe(&self) -> Option<BoxFuture<'static, String>> {
         let serving = self.serving.clone().filter(|serving| serving.pulse.age() >= self.timing.probe)?;
         let limit = self.timing.probe;
-        let probe = AssertUnwindSafe(async move { timeout(limit, golden::probe(&serving)).await }).catch_unwind();
+        let probe =
+            AssertUnwindSafe(async move { timeout(limit, serving.task().probe(&serving.source)).await }).catch_unwind();
         let failing = move |outcome: Result<Result<Result<(), Refused>, Elapsed>, _>| match outcome {
             Ok(Ok(Ok(()))) => String::new(),
             Ok(Ok(Err(refused))) => refused.to_string(),
@@ -272,12 +274,12 @@ async fn look(model: &Arc<Model>, loader: &Arc<Loader>) -> (Stamp, Result<(Revis
 async fn load(model: &Model, loader: &Arc<Loader>, revision: &Revision) -> Result<Serving, LoadError> {
     let serving = loader.load(model.name(), revision.clone()).await?;
     if let Worker::Classification(classifier) = &serving.worker
-        && let Some(encoder) = classifier.awaited()
+        && let Some(settled) = classifier.encoder_loading()
     {
-        let message = format!("waits for its encoder \"{}\"", encoder.name());
+        let message = format!("waits for its encoder \"{}\"", classifier.task.encoder);
         model.set(Now { message, ..model.now() });
-        encoder.settled().await;
+        settled.await;
     }
-    golden::check(&serving).await?;
+    serving.task().check(&serving.source).await?;
     Ok(serving)
 }

@@ -20,9 +20,9 @@ use hotpath_server::{
     metrics::Metrics,
     models::{
         Models,
-        generation::GenerationSettings,
-        golden,
-        load::{LoadError, Loader},
+        load::Loader,
+        sessions::Compute,
+        tasks::{LoadError, generation::GenerationSettings},
     },
 };
 use hotpath_testing::{library, tiny_decoder, tiny_encoder};
@@ -73,8 +73,8 @@ impl Model {
             fs::write(folder.join(file), content).unwrap();
         }
         let loader = Arc::new(loader(models.path(), self.name));
-        golden::check(&loader.load(self.name, revision).await?).await?;
-        Ok(())
+        let serving = loader.load(self.name, revision).await?;
+        Ok(serving.task().check(&serving.source).await?)
     }
 
     /// Loads it with one thing changed. Whatever that is, it must be over soon.
@@ -116,11 +116,9 @@ fn loader(models: &Path, name: &str) -> Loader {
             share_prefixes: false,
         },
         formats: hotpath_formats::Service::new(&formats, metrics.clone()),
-        sessions: Arc::new(library()),
-        cores: Arc::new(Cores::new(1)),
+        compute: Compute { sessions: Arc::new(library()), cores: Arc::new(Cores::new(1)), alive: TaskTracker::new() },
         metrics,
         served: Models::new(&[name.to_owned()]),
-        alive: TaskTracker::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use hotpath_bundle::{Bundle, Golden, GoldenClassification, Graph, Refused, Revision};
 use hotpath_contract::inference::v1::{ClassifyRequest, ClassifyResponse, Model, ModelState, Task, TokenizeRequest};
 use hotpath_runtime::{Decode, Encode, Head, Threads};
-use hotpath_server::{config::Config, models::load::Sessions};
+use hotpath_server::{config::Config, models::sessions::Sessions};
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
 use serde_json::Value;
 use tempfile::TempDir;

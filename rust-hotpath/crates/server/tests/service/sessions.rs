@@ -11,7 +11,7 @@ use std::{
 
 use hotpath_bundle::{Bundle, Graph, Refused};
 use hotpath_runtime::{Decode, Decoder, Encode, Extent, Head, RunError, Step, Threads};
-use hotpath_server::models::load::Sessions;
+use hotpath_server::models::sessions::Sessions;
 use hotpath_testing::{golden_embeddings, library};
 
 /// A text that is this id alone makes a session panic.

@@ -19,7 +19,7 @@ use hotpath_runtime::Threads;
 use hotpath_server::{
     config::Config,
     metrics::Metrics,
-    models::{generation::GenerationSettings, load::Sessions, supervise::Timing},
+    models::{sessions::Sessions, supervise::Timing, tasks::generation::GenerationSettings},
     serve::{Ended, Listeners, serve},
     tokenization,
 };

@@ -6,7 +6,7 @@ use hotpath_contract::inference::v1::{
     GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ModelState, Sampling, Stop, TokenIds,
     generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
 };
-use hotpath_server::{config::Config, models::load::Sessions};
+use hotpath_server::{config::Config, models::sessions::Sessions};
 use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

@@ -3,26 +3,25 @@
 use hotpath_contract::inference::v1::{Classification, ClassifyRequest, ClassifyResponse, Label, Timings};
 use hotpath_encoding::Work;
 
+use super::shared::{Inference, count, duration};
 use crate::{
     call::Call,
     error::Error,
-    inference::{Inference, count, duration},
-    models::serving::Texts,
+    models::texts::Texts,
     requests,
     tokenization::{Caller, cannot},
 };
 
 impl Inference {
-    pub(crate) async fn classify_texts(&self, call: Call, request: ClassifyRequest) -> Result<ClassifyResponse, Error> {
+    pub(super) async fn classify_texts(&self, call: Call, request: ClassifyRequest) -> Result<ClassifyResponse, Error> {
         let model = self.models.find(&request.model)?;
         let turn = requests::turn(request.scheduling)?;
         requests::texts(&request.texts, self.max_inputs)?;
         let serving = model.ready()?;
         let classifier = serving.classifier()?;
         let encoder = classifier.encoder().map_err(|_| Error::ModelNotReady { model: model.name().to_owned() })?;
-        let embedder = encoder.embedder()?;
 
-        let (texts, owner) = (request.texts, embedder.texts.clone());
+        let (texts, owner) = (request.texts, encoder.texts.clone());
         let bytes = texts.iter().map(String::len).sum();
         let max_windows = self.max_inputs;
         let tokenizing = move |caller: &_| windows(&owner, &texts, max_windows, caller);
@@ -34,11 +33,11 @@ impl Inference {
 
         let inputs = windows.into_iter().flatten().collect();
         let work = Work { class: turn.class, key: turn.key, deadline: call.deadline, inputs };
-        let done = self.run(&call, "Classify", model.name(), embedder, work).await?;
+        let done = self.run(&call, "Classify", model.name(), &encoder, work).await?;
         let scores = classifier.scores(&counts, &done.vectors).map_err(|error| Error::Internal { cause: error.0 })?;
         serving.pulse.beat();
         Ok(ClassifyResponse {
-            revision: serving.bundle.revision.to_string(),
+            revision: serving.revision().to_string(),
             labels: classifier.task.labels.iter().map(label).collect(),
             classifications: scores.into_iter().map(|scores| Classification { scores }).collect(),
             token_counts,

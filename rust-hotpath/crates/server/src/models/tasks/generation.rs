@@ -1,19 +1,20 @@
-//! A model that continues texts, loaded.
+//! Generation: texts to their continuations.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+mod golden;
 
-use hotpath_bundle::{Bundle, Golden, Graph, Precision, Refused};
+use std::{sync::Arc, time::Duration};
+
+use hotpath_bundle::{Bundle, Golden, GoldenGenerations, Precision, Refused};
+use hotpath_contract::inference::v1 as inference;
 use hotpath_formats::Formats;
 use hotpath_generation::{Class, Engine, Limits, Settings};
-use hotpath_runtime::{Decode, Extent, RunError, Step, Threads};
+use hotpath_runtime::Threads;
 use hotpath_text::{Chat, Vocabulary};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{
-    golden,
-    load::{LoadError, Loader},
-    pulse::Pulse,
-    serving::Texts,
+use super::{LoadError, Task, saturated};
+use crate::{
+    metrics::Metrics,
+    models::{golden::of_another_task, pulse::Pulse, sessions::Compute, source::BundleGraph, texts::Texts},
 };
 
 /// The cache's memory comes in pages of this size, one head's keys or values of some tokens in each.
@@ -69,29 +70,33 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Makes a bundle's session, and replays its golden cases on it.
-    pub(super) fn load(loader: &Loader, bundle: &Bundle, graph: &Graph, pulse: Arc<Pulse>) -> Result<Self, LoadError> {
-        let Golden::Generations(golden) = &bundle.golden else {
-            return Err("the golden cases are of another task than the manifest".into());
-        };
-        let settings = &loader.generation;
-        let limits = limits(settings, loader.limits.max_queued_tokens, bundle)?;
-        let texts = Arc::new(Loader::texts(bundle)?);
+    /// Makes a bundle's session, and replays its golden cases on it. Of all requests together, `max_queued_tokens` may
+    /// wait.
+    pub(in crate::models) fn load(
+        source: &BundleGraph,
+        settings: &GenerationSettings,
+        max_queued_tokens: usize,
+        compute: &Compute,
+        formats: &Arc<hotpath_formats::Service>,
+        pulse: Arc<Pulse>,
+    ) -> Result<Self, LoadError> {
+        let (bundle, golden) = (&source.bundle, cases(source)?);
+        let limits = limits(settings, max_queued_tokens, bundle)?;
+        let texts = Arc::new(Texts::load(bundle)?);
         let chat = Chat::load(bundle, &texts.tokenizer)?;
-        golden::generation::check_tokenizer(bundle, golden, &texts.tokenizer, chat.as_ref())?;
-        golden::generation::check_chunk_plans(bundle, golden)?;
-        let session = loader.sessions.decoder(bundle, graph, settings.threads, limits.rows(), limits.context_tokens)?;
-        let mut session = Box::new(Tracked { session, _alive: loader.alive.token() });
-        golden::generation::check_session(bundle, golden, graph, &mut *session, &limits)?;
+        golden::check_tokenizer(source, golden, &texts.tokenizer, chat.as_ref())?;
+        golden::check_chunk_plans(source, golden)?;
+        let mut session = compute.decoder(source, settings.threads, limits.rows(), limits.context_tokens)?;
+        golden::check_session(source, golden, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
-        let formats = Formats::new(&loader.formats, &vocabulary, &stop_ids)?;
+        let formats = Formats::new(formats, &vocabulary, &stop_ids)?;
         let of_engine = Settings {
             limits,
             stop_ids,
             vocabulary: vocabulary.clone(),
             buffer: EVENT_BUFFER,
-            cores: loader.cores.clone(),
+            cores: compute.cores.clone(),
             threads: settings.threads.count,
         };
         Ok(Self {
@@ -104,11 +109,49 @@ impl Generator {
             default_max_tokens: settings.default_max_tokens.min(limits.context_tokens - 1),
         })
     }
+}
 
-    /// Most tokens of one request, prompt and continuation together.
-    #[must_use]
-    pub fn max_tokens(&self) -> usize {
-        self.engine.limits().context_tokens
+#[tonic::async_trait]
+impl Task for Generator {
+    fn texts(&self) -> Option<Arc<Texts>> {
+        Some(self.texts.clone())
+    }
+
+    fn describe(&self, model: &mut inference::Model) {
+        let limits = model.limits.get_or_insert_default();
+        limits.max_tokens = saturated(self.engine.limits().context_tokens);
+        limits.vocabulary_size = self.texts.limits.vocabulary_size;
+        limits.max_choices = saturated(self.max_choices);
+        model.default_max_tokens = saturated(self.default_max_tokens);
+        model.chat = self.chat.is_some();
+    }
+
+    fn measure(&self, metrics: &Metrics, model: &str) {
+        metrics.decoder_load(model, &self.engine.load());
+        metrics.formats(self.formats.service());
+    }
+
+    fn dead(&self) -> Option<String> {
+        self.engine.dead()
+    }
+
+    fn retire(&self) {
+        self.engine.retire();
+    }
+
+    async fn check(&self, source: &BundleGraph) -> Result<(), Refused> {
+        golden::check_engine(source, &self.engine, cases(source)?).await
+    }
+
+    async fn probe(&self, source: &BundleGraph) -> Result<(), Refused> {
+        golden::probe(source, &self.engine, cases(source)?).await
+    }
+}
+
+fn cases(source: &BundleGraph) -> Result<&GoldenGenerations, Refused> {
+    match &source.bundle.golden {
+        Golden::Generations(golden) => Ok(golden),
+        _ => Err(of_another_task(source)),
     }
 }
 
@@ -141,32 +184,4 @@ fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bund
         return Err(Refused::manifest("generation.kv_cache", problem));
     }
     Ok(Limits { context_tokens: limits.longest(Class::Interactive, 1), ..limits })
-}
-
-/// A session that the process waits for before it ends: ONNX Runtime must not be torn down under one.
-struct Tracked {
-    session: Box<dyn Decode>,
-    _alive: TaskTrackerToken,
-}
-
-impl Decode for Tracked {
-    fn extent(&self) -> Extent {
-        self.session.extent()
-    }
-
-    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError> {
-        self.session.decode(first, steps)
-    }
-
-    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError> {
-        self.session.prefill(row, length, tokens, logits)
-    }
-
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
-        self.session.copy_row(from, to, tokens);
-    }
-
-    fn release_row(&mut self, row: usize) {
-        self.session.release_row(row);
-    }
 }

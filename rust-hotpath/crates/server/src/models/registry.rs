@@ -1,24 +1,16 @@
-//! The models of this process: what each serves now, and what keeps that so.
-//!
-//! A [`Model`] is looked at by requests and changed by its [`supervise::Supervisor`] alone.
-
-mod backoff;
-pub mod classification;
-pub mod embedding;
-pub mod generation;
-pub mod golden;
-pub mod load;
-pub mod pulse;
-pub mod serving;
-pub mod supervise;
+//! The configured models, and where each stands now.
 
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use hotpath_contract::inference::v1::{ModelState, Task};
 use tokio::sync::watch;
 
-use crate::error::Error;
-use serving::Serving;
+use super::{
+    serving::Serving,
+    tasks::{classification::Encoder, embedding::Embedder},
+};
+use crate::{error::Error, metrics::Metrics};
 
 /// One configured model.
 #[derive(Debug)]
@@ -70,14 +62,27 @@ impl Model {
         serving.ok_or_else(|| Error::ModelNotReady { model: self.name.clone() })
     }
 
-    /// Waits until it is known whether it can serve.
-    pub async fn settled(&self) {
-        let settled = |now: &Now| now.state != ModelState::Loading;
-        let _ = self.now.subscribe().wait_for(settled).await; // no error: the sender lives as long as this
-    }
-
     pub(crate) fn set(&self, now: Now) {
         self.now.send_replace(now);
+    }
+}
+
+impl Encoder for Model {
+    fn embedder(&self) -> Result<Arc<Embedder>, &'static str> {
+        let serving = self.ready().map_err(|_| "is not ready")?;
+        serving.embedder().cloned().map_err(|_| "makes no vectors")
+    }
+
+    fn loading(&self) -> Option<BoxFuture<'_, ()>> {
+        let now = self.now();
+        // Another head is no encoder; and to wait for one that waits for this would be to wait forever.
+        let settles = now.state == ModelState::Loading && now.task == Task::Embedding;
+        let mut news = self.now.subscribe();
+        let settled = async move {
+            // No error: the sender lives as long as this.
+            let _ = news.wait_for(|now| now.state != ModelState::Loading).await;
+        };
+        settles.then(|| settled.boxed())
     }
 }
 
@@ -115,6 +120,17 @@ impl Models {
     pub fn forget(&self) {
         for model in self.iter() {
             model.set(Now { serving: None, ..model.now() });
+        }
+    }
+
+    /// Sets the gauges of each as they are now.
+    pub fn measure(&self, metrics: &Metrics) {
+        for model in self.iter() {
+            let now = model.now();
+            if let Some(serving) = &now.serving {
+                serving.task().measure(metrics, model.name());
+            }
+            metrics.state(model.name(), now.state);
         }
     }
 

@@ -1,35 +1,33 @@
 //! Golden continuations.
 
 use futures_util::future::try_join_all;
-use hotpath_bundle::{Bundle, GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt, Graph, Refused};
-use hotpath_generation::{Class, Event, Limits, Sampling, Stop, Stream, Work};
+use hotpath_bundle::{GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt, Refused};
+use hotpath_generation::{Class, Engine, Event, Limits, Sampling, Stop, Stream, Work};
 use hotpath_runtime::{Decode, chunk_at};
 use hotpath_text::{Chat, TokenizeError, Tokenizer};
 
-use super::{KEY, check_tolerance, refused};
-use crate::models::{generation::Generator, serving::Serving};
+use crate::models::{
+    golden::{KEY, check_ids, check_tolerance, refused},
+    source::BundleGraph,
+};
 
 /// Holds the tokenizer and the chat template against every case: the ids must be equal.
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
-pub fn check_tokenizer(
-    bundle: &Bundle,
+pub(super) fn check_tokenizer(
+    source: &BundleGraph,
     golden: &GoldenGenerations,
     tokenizer: &Tokenizer,
     chat: Option<&Chat>,
 ) -> Result<(), Refused> {
     for (i, case) in golden.cases.iter().enumerate() {
-        let field = format!("generations[{i}].prompt_ids");
-        let ids = match (&case.prompt, chat) {
+        let found = match (&case.prompt, chat) {
             (GoldenPrompt::Text(text), _) => tokenizer.ids(text, usize::MAX),
             (GoldenPrompt::Conversation(messages), Some(chat)) => chat.ids(messages, usize::MAX),
             (GoldenPrompt::Conversation(_), None) => Err(TokenizeError::Failed("there is no chat template".to_owned())),
         };
-        let ids = ids.map_err(|error| refused(bundle, &field, error.to_string()))?.tokens;
-        if ids != case.prompt_ids {
-            return Err(refused(bundle, &field, format!("the tokenizer gives {ids:?}")));
-        }
+        check_ids(source, &format!("generations[{i}].prompt_ids"), &case.prompt_ids, found)?;
     }
     Ok(())
 }
@@ -38,12 +36,12 @@ pub fn check_tokenizer(
 ///
 /// # Errors
 /// [`Refused`] names the plan that differs.
-pub fn check_chunk_plans(bundle: &Bundle, golden: &GoldenGenerations) -> Result<(), Refused> {
+pub(super) fn check_chunk_plans(source: &BundleGraph, golden: &GoldenGenerations) -> Result<(), Refused> {
     for (i, plan) in golden.chunk_plans.iter().enumerate() {
         let cut = chunks(plan.prompt_tokens as usize, plan.chunk_tokens as usize);
         if !cut.iter().copied().eq(plan.chunks.iter().map(|chunk| *chunk as usize)) {
             let begins = &cut[..cut.len().min(8)];
-            return Err(refused(bundle, &format!("chunk_plans[{i}]"), format!("prompts are cut from {begins:?} on")));
+            return Err(refused(source, &format!("chunk_plans[{i}]"), format!("prompts are cut from {begins:?} on")));
         }
     }
     Ok(())
@@ -53,10 +51,9 @@ pub fn check_chunk_plans(bundle: &Bundle, golden: &GoldenGenerations) -> Result<
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
-pub fn check_session(
-    bundle: &Bundle,
+pub(super) fn check_session(
+    source: &BundleGraph,
     golden: &GoldenGenerations,
-    graph: &Graph,
     session: &mut dyn Decode,
     limits: &Limits,
 ) -> Result<(), Refused> {
@@ -64,12 +61,12 @@ pub fn check_session(
         let field = format!("generations[{i}].reference.next_token_logits");
         if case.prompt_ids.len() > limits.context_tokens {
             let problem = format!("the prompt does not fit into a cache of {} tokens", limits.cache_tokens);
-            return Err(refused(bundle, &field, problem));
+            return Err(refused(source, &field, problem));
         }
         let logits = next_token_logits(session, case, limits.chunk_tokens);
         session.release_row(0);
-        let logits = logits.map_err(|problem| refused(bundle, &field, problem))?;
-        check_tolerance(bundle, graph, &field, &case.reference.next_token_logits, &logits)?;
+        let logits = logits.map_err(|problem| refused(source, &field, problem))?;
+        check_tolerance(source, &field, &case.reference.next_token_logits, &logits)?;
     }
     Ok(())
 }
@@ -107,27 +104,26 @@ fn chunks(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
-pub async fn check_serving(
-    serving: &Serving,
-    generator: &Generator,
+pub(super) async fn check_engine(
+    source: &BundleGraph,
+    engine: &Engine,
     golden: &GoldenGenerations,
 ) -> Result<(), Refused> {
-    let bundle = &serving.bundle;
-    let graph = bundle.manifest.graphs.iter().position(|graph| *graph == serving.graph).unwrap_or(0);
+    let graph = source.bundle.manifest.graphs.iter().position(|graph| *graph == source.graph).unwrap_or(0);
     let tokens_of = |case: &GoldenGeneration| case.graphs[graph].token_ids.len();
     let mut alone = Vec::with_capacity(golden.cases.len());
     for (i, case) in golden.cases.iter().enumerate() {
-        let stream = submit(serving, generator, case, tokens_of(case))?;
-        let tokens = said(serving, stream).await?;
+        let stream = submit(source, engine, case, tokens_of(case))?;
+        let tokens = said(source, stream).await?;
         if let Err(problem) = check_tokens(&case.graphs[graph], &tokens, golden.clear_margin) {
-            return Err(refused(bundle, &format!("generations[{i}].graphs[{graph}].token_ids"), problem));
+            return Err(refused(source, &format!("generations[{i}].graphs[{graph}].token_ids"), problem));
         }
         alone.push(tokens);
     }
-    for (i, tokens) in together(serving, generator, &golden.cases, tokens_of).await?.into_iter().enumerate() {
+    for (i, tokens) in together(source, engine, &golden.cases, tokens_of).await?.into_iter().enumerate() {
         if tokens != alone[i] {
             let field = format!("generations[{i}].graphs[{graph}].token_ids");
-            return Err(refused(bundle, &field, "are others in company than alone".to_owned()));
+            return Err(refused(source, &field, "are others in company than alone".to_owned()));
         }
     }
     Ok(())
@@ -135,21 +131,21 @@ pub async fn check_serving(
 
 /// What each case says when as many of them run at once as may: none waits for so long that its wait is what fails.
 async fn together(
-    serving: &Serving,
-    generator: &Generator,
+    source: &BundleGraph,
+    engine: &Engine,
     cases: &[GoldenGeneration],
     tokens_of: impl Fn(&GoldenGeneration) -> usize,
 ) -> Result<Vec<Vec<u32>>, Refused> {
     let mut tokens = Vec::with_capacity(cases.len());
     while let Some(first) = cases.get(tokens.len()) {
-        let mut streams = vec![submit(serving, generator, first, tokens_of(first))?];
-        for case in cases[tokens.len() + 1..].iter().take(generator.engine.limits().batch - 1) {
-            match submit(serving, generator, case, tokens_of(case)) {
+        let mut streams = vec![submit(source, engine, first, tokens_of(first))?];
+        for case in cases[tokens.len() + 1..].iter().take(engine.limits().batch - 1) {
+            match submit(source, engine, case, tokens_of(case)) {
                 Ok(stream) => streams.push(stream),
                 Err(_) => break, // it goes first in the next round, and there its refusal counts
             }
         }
-        tokens.extend(try_join_all(streams.into_iter().map(|stream| said(serving, stream))).await?);
+        tokens.extend(try_join_all(streams.into_iter().map(|stream| said(source, stream))).await?);
     }
     Ok(tokens)
 }
@@ -158,19 +154,19 @@ async fn together(
 ///
 /// # Errors
 /// [`Refused`] says why it failed.
-pub async fn probe(serving: &Serving, generator: &Generator, golden: &GoldenGenerations) -> Result<(), Refused> {
+pub(super) async fn probe(source: &BundleGraph, engine: &Engine, golden: &GoldenGenerations) -> Result<(), Refused> {
     match golden.cases.iter().min_by_key(|case| case.prompt_ids.len()) {
         Some(case) => {
-            let read = generator.engine.probe(&case.prompt_ids).await;
-            read.map_err(|failure| refused(&serving.bundle, "", failure.to_string()))
+            let read = engine.probe(&case.prompt_ids).await;
+            read.map_err(|failure| refused(source, "", failure.to_string()))
         }
-        None => Err(refused(&serving.bundle, "generations", "there is none".to_owned())),
+        None => Err(refused(source, "generations", "there is none".to_owned())),
     }
 }
 
 fn submit(
-    serving: &Serving,
-    generator: &Generator,
+    source: &BundleGraph,
+    engine: &Engine,
     case: &GoldenGeneration,
     max_tokens: usize,
 ) -> Result<Stream, Refused> {
@@ -185,17 +181,17 @@ fn submit(
         stop: Stop { ignore_eos: true, ..Stop::default() },
         format: None,
     };
-    generator.engine.submit(work).map_err(|rejected| refused(&serving.bundle, "", rejected.to_string()))
+    engine.submit(work).map_err(|rejected| refused(source, "", rejected.to_string()))
 }
 
 /// All tokens of a stream.
-async fn said(serving: &Serving, mut stream: Stream) -> Result<Vec<u32>, Refused> {
+async fn said(source: &BundleGraph, mut stream: Stream) -> Result<Vec<u32>, Refused> {
     let mut tokens = Vec::new();
     while let Some(event) = stream.next().await {
         match event {
             Event::Delta(delta) => tokens.push(delta.token.token),
             Event::Done(_) => (),
-            Event::Failed(failure) => return Err(refused(&serving.bundle, "", failure.to_string())),
+            Event::Failed(failure) => return Err(refused(source, "", failure.to_string())),
         }
     }
     Ok(tokens)

@@ -6,7 +6,7 @@ use hotpath_contract::inference::v1::ModelState;
 use tokio::sync::Mutex;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::models::{Model, Models};
+use super::registry::{Model, Models};
 
 /// Tells the health service how the models are.
 #[derive(Debug, Clone)]

@@ -13,10 +13,10 @@ use hotpath_text::{Found, Vocabulary};
 use tonic::Status;
 use tracing::Span;
 
+use super::shared::{Inference, count, duration};
 use crate::{
     call::Call,
     error::Error,
-    inference::{Inference, count, duration},
     metrics::{Generated, Metrics, Outcome},
     models::serving::Serving,
     requests::{
@@ -31,7 +31,7 @@ pub type Replies = BoxStream<'static, Result<GenerateResponse, Status>>;
 
 impl Inference {
     /// Queues a request and gives the stream of what comes of it.
-    pub(crate) async fn generate_replies(&self, call: Call, mut request: GenerateRequest) -> Result<Replies, Error> {
+    pub(super) async fn generate_replies(&self, call: Call, mut request: GenerateRequest) -> Result<Replies, Error> {
         let model = self.models.find(&request.model)?;
         let turn = requests::turn(request.scheduling.take())?;
         let prompt = generate::prompt(request.prompt.take())?;
@@ -189,7 +189,7 @@ impl Telling {
 
     fn done(&self, done: &Done) -> Result<GenerateDone, Error> {
         Ok(GenerateDone {
-            revision: self.serving.bundle.revision.to_string(),
+            revision: self.serving.revision().to_string(),
             prompt_tokens: count(done.prompt_tokens)?,
             cached_tokens: count(done.cached_tokens)?,
             completion_tokens: count(done.completion_tokens)?,

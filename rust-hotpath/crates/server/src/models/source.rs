@@ -1,0 +1,35 @@
+//! What a revision is made of.
+
+use hotpath_bundle::{Bundle, Graph, Precision, Refused};
+use hotpath_runtime::{choose, cpu_has};
+
+/// A bundle, and the graph of it that runs.
+#[derive(Debug)]
+pub struct BundleGraph {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// One of its graphs.
+    pub graph: Graph,
+}
+
+impl BundleGraph {
+    /// The graph of a precision; `None` takes what the processor runs best.
+    ///
+    /// # Errors
+    /// [`Refused`] when the bundle has no such graph.
+    pub fn choose(bundle: Bundle, precision: Option<Precision>) -> Result<Self, Refused> {
+        let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
+        Ok(Self { bundle, graph })
+    }
+
+    /// As in "int8" or "int8_block".
+    #[must_use]
+    pub fn precision(&self) -> &'static str {
+        match self.graph.precision {
+            Precision::Int8 => "int8",
+            Precision::Fp32 => "fp32",
+            Precision::Int8Block => "int8_block",
+            Precision::Int4Block | Precision::Unspecified => "", // never chosen
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What models do: one module for each task, which loads, checks, describes and measures what does it.
+
+pub mod classification;
+pub mod embedding;
+pub mod generation;
+
+use std::{error::Error, fmt, sync::Arc};
+
+use hotpath_bundle::Refused;
+use hotpath_contract::inference::v1 as inference;
+
+use super::{source::BundleGraph, texts::Texts};
+use crate::metrics::Metrics;
+
+/// Why a revision cannot serve, in words for operators.
+pub type LoadError = Box<dyn Error + Send + Sync>;
+
+/// What does a model's task, as far as all tasks are alike.
+#[tonic::async_trait]
+pub trait Task: fmt::Debug + Send + Sync {
+    /// How its texts become ids; `None` where they are its encoder's, which cannot serve.
+    fn texts(&self) -> Option<Arc<Texts>>;
+
+    /// Fills in what callers are told of it.
+    fn describe(&self, model: &mut inference::Model);
+
+    /// Sets its gauges, as those of a model of this name.
+    fn measure(&self, metrics: &Metrics, model: &str);
+
+    /// Why it will never work again, if that is so.
+    fn dead(&self) -> Option<String>;
+
+    /// Takes note that another revision takes over: what is kept for requests to come is given back.
+    fn retire(&self) {}
+
+    /// Sends each golden case of what it was loaded from alone, and then all of them together. What a case gives in
+    /// company must be what it gives alone.
+    ///
+    /// # Errors
+    /// [`Refused`] names the case that differs.
+    async fn check(&self, source: &BundleGraph) -> Result<(), Refused>;
+
+    /// Runs the shortest case, as a sign of life.
+    ///
+    /// # Errors
+    /// [`Refused`] says why it failed.
+    async fn probe(&self, source: &BundleGraph) -> Result<(), Refused>;
+}
+
+/// A manifest's task as it travels.
+#[must_use]
+pub fn kind(task: &hotpath_bundle::Task) -> inference::Task {
+    match task {
+        hotpath_bundle::Task::Embedding(_) => inference::Task::Embedding,
+        hotpath_bundle::Task::Generation(_) => inference::Task::Generation,
+        hotpath_bundle::Task::Classification(_) => inference::Task::Classification,
+    }
+}
+
+/// A limit as it travels.
+pub(crate) fn saturated(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
