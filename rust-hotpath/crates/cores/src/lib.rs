@@ -42,9 +42,11 @@ impl Cores {
         Self { planner: Mutex::new(Planner::new(cores)), changed: Condvar::new(), start: Instant::now() }
     }
 
-    /// Waits for some cores, or for all if there are fewer. `class` is asked again whenever something may have changed: it
-    /// is that of the work, or a higher one as long as that holds up something of it. It must not use these cores.
-    pub fn acquire(&self, cores: usize, class: impl Fn() -> Class) -> Permit<'_> {
+    /// Waits for some cores, or for all if there are fewer, with work of a class. `interactive_waits` says whether that
+    /// holds up interactive work: then it counts as such. It is asked again whenever that may have changed, and must not
+    /// use these cores.
+    pub fn acquire(&self, cores: usize, class: Class, interactive_waits: impl Fn() -> bool) -> Permit<'_> {
+        let class = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
         let mut planner = self.lock();
         let id = planner.ask(self.now(), class(), cores);
         loop {
@@ -111,24 +113,24 @@ mod tests {
     fn a_panic_gives_its_cores_back() {
         let cores = Cores::new(2);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _permit = cores.acquire(2, || Class::Interactive);
+            let _permit = cores.acquire(2, Class::Interactive, || false);
             panic!("a session that panics");
         }));
         assert!(panicked.is_err());
-        drop(cores.acquire(9, || Class::Batch));
+        drop(cores.acquire(9, Class::Batch, || false));
     }
 
     #[test]
     fn who_waits_goes_in_order() {
         let (cores, (goes, gone)) = (Cores::new(2), mpsc::channel());
         thread::scope(|scope| {
-            let held = cores.acquire(2, || Class::Batch);
+            let held = cores.acquire(2, Class::Batch, || false);
             for (place, (class, count)) in
                 [(Class::Batch, 1), (Class::Interactive, 2), (Class::Interactive, 1)].into_iter().enumerate()
             {
                 let (cores, goes) = (&cores, goes.clone());
                 scope.spawn(move || {
-                    let _permit = cores.acquire(count, || class);
+                    let _permit = cores.acquire(count, class, || false);
                     let _ = goes.send(place);
                 });
                 while cores.waiting() <= place {

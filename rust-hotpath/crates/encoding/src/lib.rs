@@ -10,6 +10,7 @@
 mod job;
 pub mod planner;
 mod scheduler;
+mod state;
 mod worker;
 
 pub use job::{Done, Failure};

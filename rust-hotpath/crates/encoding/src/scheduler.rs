@@ -1,21 +1,16 @@
 //! The planner with a lock, a clock and threads: one worker for each session.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::Arc,
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, thread, time::Instant};
 
-use hotpath_cores::{Cores, Permit};
-use hotpath_fairness::{Class, Look, Monitor};
+use hotpath_cores::Cores;
+use hotpath_fairness::{Class, Monitor};
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
 
 use crate::{
     job::{Failure, Job, Reply},
-    planner::{Decision, Expiry, Full, Item, Limits, Load, Planner, Request, RequestId},
+    planner::{Full, Limits, Load, Request, RequestId},
+    state::{Shared, State, cancel},
     worker::{self, Observer, Worker},
 };
 
@@ -37,7 +32,6 @@ pub struct Work {
 pub struct Scheduler {
     shared: Arc<Shared>,
     cores: Arc<Cores>,
-    workers: Vec<JoinHandle<()>>,
 }
 
 /// An admitted request. Dropping it cancels what has not run.
@@ -48,23 +42,6 @@ pub struct Pending {
     id: Option<RequestId>,
     reply: oneshot::Receiver<Reply>,
     answered: bool,
-}
-
-/// What workers and callers share.
-pub(crate) type Shared = Monitor<State>;
-
-#[derive(Debug)]
-pub(crate) struct State {
-    planner: Planner,
-    /// The requests of which something is queued.
-    jobs: HashMap<RequestId, Arc<Job>>,
-}
-
-/// One input, on its way to a session.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    pub item: Item,
-    pub job: Arc<Job>,
 }
 
 impl Scheduler {
@@ -79,12 +56,12 @@ impl Scheduler {
         cores: Arc<Cores>,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Self> {
-        let planner = Planner::new(Limits { workers: sessions.len(), ..limits });
-        let shared = Arc::new(Monitor::new(State { planner, jobs: HashMap::new() }));
-        let mut scheduler = Self { shared, cores: cores.clone(), workers: Vec::new() };
+        let state = State::new(Limits { workers: sessions.len(), ..limits });
+        let scheduler = Self { shared: Arc::new(Monitor::new(state)), cores: cores.clone() };
         for (number, session) in sessions.into_iter().enumerate() {
+            let thread = thread::Builder::new().name(format!("session-{number}"));
             let worker = Worker::new(session, cores.clone(), observer.clone());
-            scheduler.workers.push(scheduler.shared.spawn(format!("session-{number}"), worker, worker::work)?);
+            scheduler.shared.spawn(thread, worker, worker::work)?;
         }
         Ok(scheduler)
     }
@@ -134,11 +111,9 @@ impl Scheduler {
     }
 
     /// Waits until everything queued has run and the sessions are gone.
-    pub fn close(mut self) {
+    pub fn close(self) {
         self.shared.close();
-        for worker in self.workers.drain(..) {
-            let _ = worker.join(); // a worker's panic was told where it happened
-        }
+        self.shared.join();
     }
 }
 
@@ -169,60 +144,5 @@ impl Drop for Pending {
         if let Some(id) = self.id.filter(|_| !self.answered) {
             cancel(&self.shared, id);
         }
-    }
-}
-
-/// Waits for the next batch. `None` once there will be no other.
-pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
-    let look = |state: &mut State, now| {
-        let Decision { expired, batch } = state.planner.next(now);
-        for (id, expiry) in expired {
-            let retry_after = state.planner.time_to_drain();
-            if let Some(job) = state.jobs.remove(&id) {
-                job.fail(match expiry {
-                    Expiry::Deadline => Failure::DeadlineExceeded,
-                    Expiry::MaxWait => Failure::WaitedTooLong { retry_after },
-                });
-            }
-        }
-        if batch.is_empty() { Look::Idle } else { Look::Found(state.tickets(batch)) }
-    };
-    shared.take(look).ok().flatten()
-}
-
-/// Waits for a core for a run of some class, or of a higher one that waits behind it.
-pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
-    // The cores' lock is taken first, and never while this state's is held.
-    let interactive_waits = || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
-    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
-    cores.acquire(1, highest)
-}
-
-/// Takes note that a batch has run.
-pub(crate) fn finished(shared: &Shared, inputs: usize, tokens: usize, took: Duration) {
-    let _ = shared.change(|state, _| state.planner.finished(inputs, tokens, took)); // where it is dead nobody asks
-}
-
-/// Drops what a request still has queued.
-pub(crate) fn cancel(shared: &Shared, id: RequestId) {
-    let cancelled = shared.change(|state, _| {
-        state.planner.cancel(id);
-        state.jobs.remove(&id)
-    });
-    drop(cancelled); // where it is dead, everything is dropped
-}
-
-impl State {
-    /// Gives each item of a batch its job, and forgets the jobs of which nothing is queued any more.
-    fn tickets(&mut self, batch: Vec<Item>) -> Vec<Ticket> {
-        let tickets =
-            batch.into_iter().filter_map(|item| Some(Ticket { item, job: self.jobs.get(&item.request)?.clone() }));
-        let tickets: Vec<Ticket> = tickets.collect();
-        for ticket in &tickets {
-            if !self.planner.is_waiting(ticket.item.request) {
-                self.jobs.remove(&ticket.item.request);
-            }
-        }
-        tickets
     }
 }

@@ -12,7 +12,7 @@ use hotpath_runtime::Encode;
 
 use crate::{
     job::Failure,
-    scheduler::{Shared, Ticket, cancel, core, finished, next_batch},
+    state::{Shared, Ticket, cancel, core, finished, next_batch},
 };
 
 /// Sees every run of a session.

@@ -1,11 +1,12 @@
-//! A state that callers and the threads that work on it share: a lock, a clock, a way to wait for news, and an end.
+//! A state that callers and the threads that work on it share: a lock, a clock, a way to wait for news, and an end; and
+//! those threads.
 //!
 //! A panic halfway through a change leaves a state that nobody can trust. Then it is dropped, with everything that waits in
 //! it, and whoever asks is told why: nobody waits for ever, and nobody goes on with half of a change.
 
 use std::{
     any::Any,
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -24,6 +25,7 @@ pub struct Monitor<S> {
 struct Inner<S> {
     state: Result<S, Dead>,
     closing: bool,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// The state is gone, and why: for the log, not for callers.
@@ -46,7 +48,7 @@ impl<S> Monitor<S> {
     /// A state whose time begins now.
     #[must_use]
     pub fn new(state: S) -> Self {
-        let inner = Inner { state: Ok(state), closing: false };
+        let inner = Inner { state: Ok(state), closing: false, threads: Vec::new() };
         Self { inner: Mutex::new(inner), news: Condvar::new(), start: Instant::now() }
     }
 
@@ -76,26 +78,28 @@ impl<S> Monitor<S> {
         }
     }
 
-    /// Starts a thread with what it owns. A panic of `work` is the state's end, of which those who wait are told before what
-    /// the thread owns is dropped.
+    /// Starts a thread of its own with what it owns. A panic of `work` is the state's end, of which those who wait are
+    /// told before what the thread owns is dropped.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub fn spawn<C: Send + 'static>(
         self: &Arc<Self>,
-        name: String,
+        thread: thread::Builder,
         mut owned: C,
         work: impl FnOnce(&Self, &mut C) + Send + 'static,
-    ) -> io::Result<JoinHandle<()>>
+    ) -> io::Result<()>
     where
         S: Send + 'static,
     {
         let monitor = self.clone();
-        thread::Builder::new().name(name).spawn(move || {
+        let thread = thread.spawn(move || {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&monitor, &mut owned))) {
                 monitor.end(&message(&*panic));
             }
-        })
+        })?;
+        self.lock().threads.push(thread);
+        Ok(())
     }
 
     /// Ends the state, unless it has ended before.
@@ -113,6 +117,14 @@ impl<S> Monitor<S> {
     pub fn close(&self) {
         self.lock().closing = true;
         self.news.notify_all();
+    }
+
+    /// Waits until its threads are gone, with all that they own.
+    pub fn join(&self) {
+        let threads = mem::take(&mut self.lock().threads);
+        for thread in threads {
+            let _ = thread.join(); // its panic was the state's end
+        }
     }
 
     /// Tells one thread that waits that there is news.
@@ -185,7 +197,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let look = |state: &mut Vec<u32>, _| state.pop().map_or(Look::Idle, Look::Found);
         let work = move |monitor: &Monitor<Vec<u32>>, (): &mut ()| tell.send(monitor.take(look)).unwrap();
-        monitor.spawn("waits".to_owned(), (), work).unwrap();
+        monitor.spawn(thread::Builder::new(), (), work).unwrap();
         told
     }
 
@@ -228,7 +240,7 @@ mod tests {
         let monitor = Arc::new(Monitor::new(vec![]));
         let (tell, told) = mpsc::channel();
         let owned = Owned(monitor.clone(), tell);
-        monitor.spawn("panics".to_owned(), owned, |_, _| panic!("as a fault would")).unwrap();
+        monitor.spawn(thread::Builder::new(), owned, |_, _| panic!("as a fault would")).unwrap();
         assert_eq!(told.recv_timeout(LIMIT).unwrap(), Some(Dead("panic: as a fault would".into())));
         monitor.end("later");
         assert_eq!(monitor.dead(), Some(Dead("panic: as a fault would".into())), "the first cause stands");

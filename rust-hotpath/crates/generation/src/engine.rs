@@ -1,17 +1,16 @@
 //! The planner with a lock, a clock, and the thread that owns the session.
 
 use std::{
-    collections::HashMap,
     io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering, fence},
     },
-    thread::{self, JoinHandle},
+    thread,
 };
 
-use hotpath_cores::{Cores, Permit};
-use hotpath_fairness::{Class, Look, Monitor};
+use hotpath_cores::Cores;
+use hotpath_fairness::{Class, Monitor};
 use hotpath_runtime::Decode;
 use hotpath_text::Vocabulary;
 use tokio::sync::{mpsc, oneshot};
@@ -19,9 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     job::Job,
     looping::{self, Loop, Observer},
-    masks::{Answer, Masks},
-    planner::{Decision, Limits, Load, Planner, Request, RequestId, SequenceId},
+    masks::Masks,
+    planner::{Limits, Load, Request, RequestId},
     sequence::Terms,
+    state::{Probe, Shared, State},
     work::{Event, Failure, Rejected, Work},
 };
 
@@ -46,7 +46,6 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Engine {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
     settings: Settings,
     /// Token ids are below this.
     vocabulary: usize,
@@ -64,54 +63,6 @@ pub struct Stream {
     ended: bool,
 }
 
-/// What the loop and callers share.
-pub(crate) type Shared = Monitor<State>;
-
-#[derive(Debug)]
-pub(crate) struct State {
-    pub planner: Planner,
-    /// Requests that were queued since the loop last looked.
-    arrivals: HashMap<RequestId, Job>,
-    /// Requests that were cancelled since then; the planner says nothing more of those that were queued.
-    cancelled: Vec<RequestId>,
-    /// What formats said since then.
-    answers: Vec<(SequenceId, Answer)>,
-    /// The newest sign of life that is asked for.
-    probe: Option<Probe>,
-}
-
-impl State {
-    pub(crate) fn new(limits: Limits) -> Self {
-        let planner = Planner::new(limits);
-        Self { planner, arrivals: HashMap::new(), cancelled: Vec::new(), answers: Vec::new(), probe: None }
-    }
-}
-
-/// A sign of life that is asked for.
-#[derive(Debug)]
-pub(crate) struct Probe {
-    pub prompt: Vec<u32>,
-    pub outcome: oneshot::Sender<Result<(), Failure>>,
-}
-
-/// What the loop has to do.
-#[derive(Debug)]
-pub(crate) enum News {
-    Decision(Decision),
-    Probe(Probe),
-}
-
-/// Ends the loop with the thread that it waits for, if that dies.
-struct Ends(Arc<Shared>);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.end("the thread of formats panicked");
-        }
-    }
-}
-
 impl Engine {
     /// Starts the loop.
     ///
@@ -124,14 +75,15 @@ impl Engine {
         let (limits, extent) = (settings.limits, session.extent());
         assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
         let shared = Arc::new(Monitor::new(State::new(limits)));
-        let of_masks = Ends(shared.clone());
-        let masks = Masks::start(move |id, answer| {
-            let _ = of_masks.0.change(|state, _| state.answers.push((id, answer))); // where it is dead nobody asks
-            of_masks.0.wake();
+        let masks = Masks::start(&shared, |shared, id, answer| {
+            let _ = shared.change(|state, _| state.answers.push((id, answer))); // where it is dead nobody asks
+            shared.wake();
         })?;
-        let of_loop = Loop::new(shared.clone(), session, masks, &settings, observer);
-        let thread = shared.spawn("generation".to_owned(), of_loop, |_, of_loop| looping::work(of_loop))?;
-        Ok(Self { shared, thread: Some(thread), settings, vocabulary: extent.vocabulary })
+        let (vocabulary, cores) = (settings.vocabulary.clone(), settings.cores.clone());
+        let of_loop = Loop::new(shared.clone(), session, masks, vocabulary, cores, settings.threads, observer);
+        let thread = thread::Builder::new().name("generation".to_owned());
+        shared.spawn(thread, of_loop, |_, of_loop| looping::work(of_loop))?;
+        Ok(Self { shared, settings, vocabulary: extent.vocabulary })
     }
 
     /// Queues a request.
@@ -226,11 +178,9 @@ impl Engine {
     }
 
     /// Waits until everything queued has ended, and the session and every thread are gone.
-    pub fn close(mut self) {
+    pub fn close(self) {
         self.shared.close();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there ended every stream with `Failure::Died`
-        }
+        self.shared.join();
     }
 }
 
@@ -271,43 +221,6 @@ impl Drop for Stream {
             });
         }
     }
-}
-
-/// What formats said since the last call.
-pub(crate) fn answers(shared: &Shared) -> Vec<(SequenceId, Answer)> {
-    shared.change(|state, _| std::mem::take(&mut state.answers)).unwrap_or_else(|dead| dead.resume())
-}
-
-/// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
-pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Option<News> {
-    let look = |state: &mut State, now| {
-        if let Some(probe) = state.probe.take() {
-            return Look::Found(News::Probe(probe));
-        }
-        let decision = state.planner.next(now);
-        jobs.extend(state.arrivals.drain());
-        for id in state.cancelled.drain(..) {
-            jobs.remove(&id);
-        }
-        let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
-        if is_news || !state.answers.is_empty() {
-            return Look::Found(News::Decision(decision));
-        }
-        if state.planner.is_empty() { Look::Idle } else { Look::Wait(decision.wake) }
-    };
-    shared.take(look).unwrap_or_else(|dead| dead.resume())
-}
-
-/// Waits for some cores for a run of some class, or of a higher one that waits behind it.
-pub(crate) fn cores<'a>(shared: &Shared, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
-    // The cores' lock is taken first, and never while this state's is held.
-    let interactive_waits = || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
-    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
-    let mut permit = cores.acquire(threads, highest);
-    if class == Class::Interactive {
-        permit.will_come_back();
-    }
-    permit
 }
 
 /// Why a stream got no end.

@@ -16,6 +16,7 @@ mod masks;
 pub mod planner;
 mod sampler;
 mod sequence;
+mod state;
 mod work;
 
 pub use engine::{Engine, Settings, Stream};

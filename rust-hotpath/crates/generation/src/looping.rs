@@ -15,11 +15,11 @@ use hotpath_runtime::{Decode, RunError, Step};
 use hotpath_text::Vocabulary;
 
 use crate::{
-    engine::{self, News, Probe, Settings, Shared},
     job::Job,
     masks::{Answer, Masks},
-    planner::{Chunk, Decision, Decoding, Ended, Planner, RequestId, RowChange, Run, SequenceId, Time},
+    planner::{Chunk, Decision, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
     sequence::Sequence,
+    state::{self, News, Probe, Shared, plan},
     work::{Delta, Event, Failure},
 };
 
@@ -86,19 +86,20 @@ impl Loop {
         shared: Arc<Shared>,
         session: Box<dyn Decode>,
         masks: Masks,
-        settings: &Settings,
+        vocabulary: Arc<Vocabulary>,
+        cores: Arc<Cores>,
+        threads: usize,
         observer: Arc<dyn Observer>,
     ) -> Self {
         let vocabulary_size = session.extent().vocabulary;
-        let (vocabulary, cores, threads) = (settings.vocabulary.clone(), settings.cores.clone(), settings.threads);
         Self { shared, session, masks, vocabulary, vocabulary_size, cores, threads, observer, jobs: HashMap::new() }
     }
 
     fn next(&mut self) -> Option<News> {
-        for (id, answer) in engine::answers(&self.shared) {
+        for (id, answer) in state::answers(&self.shared) {
             self.hear(id, answer);
         }
-        engine::next(&self.shared, &mut self.jobs)
+        state::next(&self.shared, &mut self.jobs)
     }
 
     fn obey(&mut self, decision: Decision) {
@@ -118,7 +119,7 @@ impl Loop {
     fn probe(&mut self, probe: Probe) {
         let (row, tokens) = (self.session.extent().rows - 1, probe.prompt.len()); // no request's row
         let budget = self.cores.clone();
-        let _cores = engine::cores(&self.shared, &budget, self.threads, Class::Interactive);
+        let _cores = state::cores(&self.shared, &budget, self.threads, Class::Interactive);
         let (outcome, _) = observed(&*self.observer, Kind::Probe, tokens, self.vocabulary_size, || {
             self.session.prefill(row, 0, &probe.prompt, tokens - 1..tokens)
         });
@@ -164,7 +165,7 @@ impl Loop {
     fn prefill(&mut self, chunk: &Chunk) {
         let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
         let budget = self.cores.clone();
-        let cores = engine::cores(&self.shared, &budget, self.threads, job.terms.class);
+        let cores = state::cores(&self.shared, &budget, self.threads, job.terms.class);
         if job.began.is_none() {
             (job.began, job.cached_tokens) = (Some(Instant::now()), chunk.start);
         }
@@ -206,7 +207,7 @@ impl Loop {
         let steps: Vec<Step> = rows.iter().map(step).collect();
         let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.terms.class);
         let budget = self.cores.clone();
-        let cores = engine::cores(&self.shared, &budget, self.threads, class.unwrap_or(Class::Interactive));
+        let cores = state::cores(&self.shared, &budget, self.threads, class.unwrap_or(Class::Interactive));
         let tokens = rows.iter().filter(|row| !row.repeats).count();
         let logits = rows.len() * self.vocabulary_size;
         let (outcome, took) =
@@ -321,11 +322,6 @@ fn observed<'a>(
     (outcome, took)
 }
 
-/// Lets the planner take note of something. Without it the loop cannot go on.
-fn plan<T>(shared: &Shared, note: impl FnOnce(&mut Planner, Time) -> T) -> T {
-    shared.change(|state, now| note(&mut state.planner, now)).unwrap_or_else(|dead| dead.resume())
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
@@ -334,7 +330,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{engine::State, planner::Limits, sampler::Sampling, sequence::Terms, work::Stop};
+    use crate::{planner::Limits, sampler::Sampling, sequence::Terms, state::State, work::Stop};
 
     const LIMITS: Limits = Limits {
         batch: 1,
@@ -351,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_panic_over_a_continuation_is_its_requests_failure() {
-        let shared = Monitor::new(State::new(LIMITS));
-        let masks = Masks::start(|_, _| ()).unwrap();
+        let shared = Arc::new(Monitor::new(State::new(LIMITS)));
+        let masks = Masks::start(&shared, |_, _, _| ()).unwrap();
         let terms = Terms {
             sampling: Arc::new(Sampling::default()),
             stop: Stop::default(),

@@ -7,12 +7,11 @@
 
 use std::{
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
-    thread::{self, JoinHandle},
+    sync::{Arc, Weak},
+    thread,
 };
 
-use hotpath_fairness::{ByClass, Class, Queued};
+use hotpath_fairness::{ByClass, Class, Look, Monitor, Queued, fenced};
 
 use crate::{
     format::{Format, Grammar, Mask},
@@ -62,25 +61,12 @@ pub(crate) struct Question {
 #[derive(Debug)]
 pub(crate) struct Answer(Result<(Box<dyn Grammar>, Mask), Failure>);
 
-/// The thread. Dropping it lets it end what it is at, and waits for that.
+/// The thread's questions. Dropping this lets it end what it is at, and end.
 #[derive(Debug)]
-pub(crate) struct Masks {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
+pub(crate) struct Masks(Arc<Monitor<Questions>>);
 
-#[derive(Debug)]
-struct Shared {
-    questions: Mutex<Questions>,
-    came: Condvar,
-}
-
-/// Never holds more than one question of each continuation.
-#[derive(Debug)]
-struct Questions {
-    asked: ByClass<Asked>,
-    closed: bool,
-}
+/// Never more than one of each continuation.
+type Questions = ByClass<Asked>;
 
 #[derive(Debug)]
 struct Asked(SequenceId, Question);
@@ -88,20 +74,6 @@ struct Asked(SequenceId, Question);
 impl Queued for Asked {
     fn tokens(&self) -> usize {
         1 // what it takes is known afterwards
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Questions> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for a question; `None` once there will be no more.
-    fn next(&self) -> Option<Asked> {
-        let idle = |questions: &mut Questions| !questions.closed && questions.asked.is_empty();
-        let waited = self.came.wait_while(self.lock(), idle);
-        let mut questions = waited.unwrap_or_else(PoisonError::into_inner);
-        if questions.closed { None } else { questions.asked.next_mut().take(0).pop() }
     }
 }
 
@@ -141,7 +113,7 @@ impl Follower {
 
 impl Question {
     fn answer(self) -> Answer {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = fenced(|| {
             let mut text = match self.text {
                 Text::Begins(text) => text.fork(),
                 Text::GoesOn(text) => text,
@@ -149,53 +121,57 @@ impl Question {
             text.push(self.token)?;
             let mask = text.mask()?;
             Ok((text, mask))
-        }));
+        });
         Answer(match outcome {
-            Ok(Ok(known)) => Ok(known),
-            Ok(Err(problem)) => Err(Failure::Format(problem)),
+            Ok(known) => known.map_err(Failure::Format),
             Err(_) => Err(Failure::RunFailed("a format panicked".to_owned())),
         })
     }
 }
 
 impl Masks {
-    /// Starts the thread, which hands each answer to `tell`.
-    pub(crate) fn start(tell: impl Fn(SequenceId, Answer) + Send + 'static) -> io::Result<Self> {
-        let questions = Questions { asked: ByClass::queues(1), closed: false };
-        let shared = Arc::new(Shared { questions: Mutex::new(questions), came: Condvar::new() });
-        let asked = shared.clone();
+    /// Starts the thread, one of those of `shared`, which hands each answer to `tell`.
+    pub(crate) fn start<S: Send + 'static>(
+        shared: &Arc<Monitor<S>>,
+        tell: impl Fn(&Monitor<S>, SequenceId, Answer) + Send + 'static,
+    ) -> io::Result<Self> {
+        let questions = Arc::new(Monitor::new(Questions::queues(1)));
         let thread = thread::Builder::new().name("formats".to_owned()).stack_size(STACK_BYTES);
-        let thread = thread.spawn(move || {
-            while let Some(Asked(id, question)) = asked.next() {
+        shared.spawn(thread, questions.clone(), move |shared, questions| {
+            while let Some(Asked(id, question)) = next(questions) {
                 if question.asker.strong_count() > 0 {
-                    tell(id, question.answer());
+                    tell(shared, id, question.answer());
                 }
             }
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self(questions))
     }
 
     /// Asks what may come next.
     pub(crate) fn ask(&self, id: SequenceId, question: Question) {
         let (class, key) = (question.class, question.key.clone());
-        self.shared.lock().asked.of_mut(class).push(&key, [Asked(id, question)]);
-        self.shared.came.notify_one();
+        let asked = self.0.change(|questions, _| questions.of_mut(class).push(&key, [Asked(id, question)]));
+        asked.unwrap_or_else(|dead| dead.resume());
+        self.0.wake();
     }
 }
 
 impl Drop for Masks {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.came.notify_one();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = self.0.change(|questions, _| *questions = Questions::queues(1)); // nobody waits for their answers
+        self.0.close();
     }
+}
+
+/// Waits for a question; `None` once there will be no more.
+fn next(questions: &Monitor<Questions>) -> Option<Asked> {
+    let look = |questions: &mut Questions, _| questions.next_mut().take(0).pop().map_or(Look::Idle, Look::Found);
+    questions.take(look).unwrap_or_else(|dead| dead.resume())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
 
     use super::*;
     use crate::planner::RequestId;
@@ -228,7 +204,8 @@ mod tests {
         let ((asked, order), (go, leave)) = (mpsc::channel(), mpsc::channel());
         let format = Format::new(Box::new(Telling { asked, leave: Arc::new(Mutex::new(leave)) })).unwrap();
         let (told, answers) = mpsc::channel();
-        let masks = Masks::start(move |_, answer| told.send(answer).unwrap()).unwrap();
+        let tell = move |_: &Monitor<()>, _, answer| told.send(answer).unwrap();
+        let masks = Masks::start(&Arc::new(Monitor::new(())), tell).unwrap();
         let (interactive, batch) = (Class::Interactive, Class::Batch);
         let texts = [(batch, "c"), (interactive, "a"), (interactive, "a"), (interactive, "a"), (interactive, "b")];
         let mut followers = texts.map(|(class, key)| Follower::new(&format, class, key.into()));

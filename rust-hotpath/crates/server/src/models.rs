@@ -2,7 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`source`], [`texts`], [`pulse`], [`sessions`], [`golden`] | what tasks have in common |
+//! | [`source`], [`texts`], [`pulse`], [`sessions`], `golden` | what tasks have in common |
 //! | [`tasks`] | what models do, one module for each task |
 //! | [`serving`] | one revision of a model, loaded |
 //! | [`registry`], [`health`] | the models, where each stands, and who is told |

@@ -1,0 +1,85 @@
+//! What workers and callers share: the planner, and the requests of which something is queued.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use hotpath_cores::{Cores, Permit};
+use hotpath_fairness::{Class, Look, Monitor};
+
+use crate::{
+    job::{Failure, Job},
+    planner::{Decision, Expiry, Item, Limits, Planner, RequestId},
+};
+
+/// What workers and callers share.
+pub(crate) type Shared = Monitor<State>;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub planner: Planner,
+    /// The requests of which something is queued.
+    pub jobs: HashMap<RequestId, Arc<Job>>,
+}
+
+/// One input, on its way to a session.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub item: Item,
+    pub job: Arc<Job>,
+}
+
+impl State {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { planner: Planner::new(limits), jobs: HashMap::new() }
+    }
+
+    /// Gives each item of a batch its job, and forgets the jobs of which nothing is queued any more.
+    fn tickets(&mut self, batch: Vec<Item>) -> Vec<Ticket> {
+        let tickets =
+            batch.into_iter().filter_map(|item| Some(Ticket { item, job: self.jobs.get(&item.request)?.clone() }));
+        let tickets: Vec<Ticket> = tickets.collect();
+        for ticket in &tickets {
+            if !self.planner.is_waiting(ticket.item.request) {
+                self.jobs.remove(&ticket.item.request);
+            }
+        }
+        tickets
+    }
+}
+
+/// Waits for the next batch. `None` once there will be no other.
+pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
+    let look = |state: &mut State, now| {
+        let Decision { expired, batch } = state.planner.next(now);
+        for (id, expiry) in expired {
+            let retry_after = state.planner.time_to_drain();
+            if let Some(job) = state.jobs.remove(&id) {
+                job.fail(match expiry {
+                    Expiry::Deadline => Failure::DeadlineExceeded,
+                    Expiry::MaxWait => Failure::WaitedTooLong { retry_after },
+                });
+            }
+        }
+        if batch.is_empty() { Look::Idle } else { Look::Found(state.tickets(batch)) }
+    };
+    shared.take(look).ok().flatten()
+}
+
+/// Waits for a core for a run of some class.
+pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    cores.acquire(1, class, || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false))
+}
+
+/// Takes note that a batch has run.
+pub(crate) fn finished(shared: &Shared, inputs: usize, tokens: usize, took: Duration) {
+    let _ = shared.change(|state, _| state.planner.finished(inputs, tokens, took)); // where it is dead nobody asks
+}
+
+/// Drops what a request still has queued.
+pub(crate) fn cancel(shared: &Shared, id: RequestId) {
+    let cancelled = shared.change(|state, _| {
+        state.planner.cancel(id);
+        state.jobs.remove(&id)
+    });
+    drop(cancelled); // where it is dead, everything is dropped
+}
