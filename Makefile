@@ -64,7 +64,7 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 
 .PHONY: emulated-python emulated-rust
 emulated-python:
-	cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits
+	cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits --timeout=600
 emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits

@@ -10,7 +10,7 @@ import tiny
 from hypothesis import settings
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cpu, encoder, export, quantize, strict_json
+from triptych_research import bundle, confined, cpu, encoder, export, quantize, strict_json
 from triptych_research.bundle import Bundle
 from triptych_research.checkpoint import Checkpoint, load
 from triptych_research.inference import Encoder
@@ -81,6 +81,13 @@ def store(tmp_path: pathlib.Path) -> Store:
 def tiny_bundle(store: Store, tiny_files: dict[str, bytes]) -> Bundle:
     """A bundle of the tiny model in a store, to be damaged at will."""
     return bundle.read(store.path("tiny", store.add("tiny", tiny_files)))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give child processes less time and memory than usual, so that tests need not wait for the bounds."""
+    monkeypatch.setattr(confined, "CPU_SECONDS", 2)
+    monkeypatch.setattr(confined, "MEMORY_BYTES", 512 * 2**20)
 
 
 Change = Callable[[bundle_pb2.Manifest], None]

@@ -1,5 +1,7 @@
 """A bundle that is not what it says is refused, with the file and the field."""
 
+import json
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -189,3 +191,46 @@ def test_a_graph_that_does_not_run_is_refused(tiny_bundle: Bundle) -> None:
     model.graph.node[3].op_type = "NoSuchOperator"
     path = replace(tiny_bundle, "model.int8.onnx", model.SerializeToString())
     refused(path, "bundle.json: graphs[0].file: model.int8.onnx does not run: ", bundle.verify)
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "golden.json", "CARD.md"])
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tiny_bundle: Bundle, file: str) -> None:
+    with (tiny_bundle.path / file).open("ab") as content:
+        content.truncate(2**40)  # a hole, which takes no space
+    refused(tiny_bundle.path, f"{file}")
+
+
+def test_a_card_of_the_largest_size_is_read_and_a_larger_one_is_not(tiny_bundle: Bundle) -> None:
+    (tiny_bundle.path / "CARD.md").write_bytes(bytes(bundle.MAX_CARD_BYTES))
+    bundle.read(tiny_bundle.path)
+    (tiny_bundle.path / "CARD.md").write_bytes(bytes(bundle.MAX_CARD_BYTES + 1))
+    refused(tiny_bundle.path, "CARD.md: 16777217 bytes; at most 16777216 are read")
+
+
+def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = max(file.size_bytes for file in tiny_bundle.manifest.files)
+    monkeypatch.setattr(bundle, "MAX_FILE_BYTES", largest)
+    bundle.read(tiny_bundle.path)
+    monkeypatch.setattr(bundle, "MAX_FILE_BYTES", largest - 1)
+    refused(tiny_bundle.path, f": {largest} bytes; at most {largest - 1} are read")
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "golden.json", "model.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(tiny_bundle: Bundle, file: str, kind: str) -> None:
+    path = tiny_bundle.path / file
+    path.unlink(missing_ok=True)
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    refused(tiny_bundle.path, "not a plain file")
+
+
+def test_a_tokenizer_that_ends_its_process_is_refused(tiny_bundle: Bundle) -> None:
+    tokenizer = json.loads((tiny_bundle.path / "tokenizer.json").read_text())
+    endless = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    path = replace(tiny_bundle, "tokenizer.json", json.dumps(tokenizer | {"pre_tokenizer": endless}).encode())
+    refused(path, "tokenizer.json: Onig: Regex search error: retry-limit-in-match over")

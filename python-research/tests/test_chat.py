@@ -8,7 +8,7 @@ from jinja2 import Template
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research.decoder.chat import ChatTemplate, Message, compile_template
+from triptych_research.decoder.chat import MAX_RENDERED, MAX_TEMPLATE, ChatTemplate, Message, compile_template
 from triptych_research.decoder.gguf_file import open_gguf
 from triptych_research.decoder.tokenizer import tokenizer_json
 from triptych_research.json_fields import CheckpointError
@@ -73,6 +73,10 @@ def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer
             "{% endif %}{{ message.content }}<end>{% endfor %}",
             "refuses the roles user, assistant, system, user: no system",
         ),
+        (
+            tiny.TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1]"),
+            r"cannot be said in pieces: .*Four.* is not ",
+        ),
         ("{% for message in messages %}", "chat template: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
     ],
@@ -81,4 +85,52 @@ def test_templates_of_another_kind_are_refused_with_the_reason(
     tokenizer: Tokenizer, source: str, complaint: str
 ) -> None:
     with pytest.raises(CheckpointError, match=complaint):
+        compile_template(source, tokenizer)
+
+
+def test_a_template_of_the_longest_kind_is_read_and_a_longer_one_is_not(tokenizer: Tokenizer) -> None:
+    longest = tiny.TEMPLATE + "{#" + " " * (MAX_TEMPLATE - len(tiny.TEMPLATE) - 4) + "#}"
+    assert compile_template(longest, tokenizer) == compile_template(tiny.TEMPLATE, tokenizer)
+    with pytest.raises(CheckpointError, match=r"^chat template: 65537 characters; at most 65536 are read"):
+        compile_template(longest + " ", tokenizer)
+
+
+def opening_with(expression: str) -> str:
+    return "{{ " + expression + " }}" + tiny.TEMPLATE
+
+
+def test_markup_of_the_longest_kind_is_read_and_longer_markup_is_not(tokenizer: Tokenizer) -> None:
+    # The longest sample conversation and its markup have some hundred characters.
+    assert compile_template(opening_with(f"'a' * {MAX_RENDERED - 500}"), tokenizer)
+    with pytest.raises(CheckpointError, match=r"^chat template: renders more than 32768 characters of a short"):
+        compile_template(opening_with(f"'a' * {MAX_RENDERED}"), tokenizer)
+
+
+MACRO = "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (opening_with("'a' * 10**10"), "needs more than 536870912 bytes of memory"),
+        (opening_with("('a' * 10**9) | list"), "needs more than 536870912 bytes of memory"),
+        (opening_with("'a' | center(10**10)"), "needs more than 536870912 bytes of memory"),
+        (opening_with("'a' | indent(10**10, true)"), "needs more than 536870912 bytes of memory"),
+        (
+            "{% for i in range(99999) %}" * 5 + "{% endfor %}" * 5 + tiny.TEMPLATE,
+            "takes more than 2 s of processor time",
+        ),
+        (MACRO + opening_with("again(0)"), "nested too deeply"),
+        (opening_with("(" * 20_000 + "1" + ")" * 20_000), "nested too deeply"),
+        (opening_with("1" + " + 1" * 10_000), "nested too deeply"),
+        (opening_with("[" * 150 + "]" * 150), "nested too deeply|too many nested parentheses"),
+        (opening_with("range(10**9) | list"), "refuses the roles .*Range too big"),
+        (opening_with("1 / 0"), "refuses the roles user, assistant, system, user: division by zero"),
+        (opening_with("'a' + 1"), "refuses the roles user, assistant, system, user: can only concatenate"),
+        (opening_with("raise_exception('a\nb')"), "refuses the roles"),
+    ],
+)
+def test_a_template_that_takes_too_much_is_ended_and_refused(tokenizer: Tokenizer, source: str, complaint: str) -> None:
+    with pytest.raises(CheckpointError, match=f"^chat template: ({complaint})"):
         compile_template(source, tokenizer)

@@ -73,6 +73,10 @@ def test_integers_are_no_matter_where_nobody_reads_them(folder: pathlib.Path) ->
         ("config.json", {"hidden_size": None}, "config.json: hidden_size: expected int"),
         ("config.json", {"hidden_size": 32.0}, "config.json: hidden_size: expected int"),
         ("config.json", {"num_hidden_layers": 0}, "config.json: num_hidden_layers: 0 is not positive"),
+        ("config.json", {"num_hidden_layers": 1024}, "model.safetensors: encoder.layer.10.attention"),
+        ("config.json", {"num_hidden_layers": 1025}, "config.json: num_hidden_layers: 1025 is above 1024"),
+        ("config.json", {"vocab_size": 2**31}, "config.json: vocab_size: 2147483648 is above 2147483647"),
+        ("config.json", {"vocab_size": 2**31 - 1}, "a graph holds at most 2.15 GB"),
         ("config.json", {"num_attention_heads": 5}, "config.json: num_attention_heads: 5 does not divide 32"),
         ("config.json", {"layer_norm_eps": "1e-12"}, "config.json: layer_norm_eps: expected float"),
         ("config.json", {"vocab_size": 20_000_000}, "weights are 2.56 GB in float32; a graph holds at most 2.15 GB"),
@@ -108,7 +112,11 @@ def test_a_missing_field_is_named(folder: pathlib.Path, field: str) -> None:
 @pytest.mark.parametrize(
     "file", ["config.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json", "tokenizer.json"]
 )
-@pytest.mark.parametrize("content", [b"", b"{", b'"text"', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'"text"', b"\xff\xfe", b'{"a":' * 10**5, b'{"a": 1, "a": 2}', b"[NaN]"],
+    ids=lambda content: ascii(content[:20]),
+)
 def test_a_file_that_is_not_what_it_should_be_is_named(folder: pathlib.Path, file: str, content: bytes) -> None:
     (folder / file).write_bytes(content)
     with pytest.raises(CheckpointError, match=f"{file}: "):

@@ -12,8 +12,12 @@ from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, evaluate, export, texts
+from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import quality
+from triptych_research.golden import GoldenError
+from triptych_research.json_fields import CheckpointError
 from triptych_research.recipes import Recipe
+from triptych_research.sources import Folder
 from triptych_research.store import Current, Store
 
 Run = Callable[..., str]
@@ -229,6 +233,41 @@ def test_a_model_that_is_too_large_is_an_error(
     (folder / "model.safetensors").rename(folder / kept)
     origin = ("--from", f"file:{folder}", "--license", "MIT", "--owner", "me", "--cache", str(CACHE))
     assert complaint in fail("export", "large", *origin, "--task", task)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (GoldenError("embeddings[0].vector: is another"), "embeddings[0].vector: is another"),
+        (NotConvergedError("no optimum within 50 steps"), "no optimum within 50 steps"),
+        (MemoryError(), "not enough memory"),
+        (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB"),
+        (CheckpointError("config.json: a\nb\x1b[2Jc\u202ed: missing"), "config.json: a b [2Jc d: missing"),
+        (CheckpointError("a" * 1000), "a" * 1000),
+        (CheckpointError("a" * 1001), "a" * 1000 + " …"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
+)
+def test_whatever_is_expected_is_one_line_that_moves_no_cursor(
+    fail: Fail, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def raises(recipe: Recipe, store: Store) -> None:
+        raise error
+
+    monkeypatch.setattr(export, "up_to_date", raises)
+    assert fail("export", "all-minilm-l6-v2") == line
+
+
+@pytest.mark.parametrize("content", [b"[]", b'"text"', b"null", b"{}", b"", b"[" * 10_000])
+def test_measurements_that_are_damaged_are_not_up_to_date(store: Store, tiny_files: Files, content: bytes) -> None:
+    recipe = Recipe("tiny", Folder(pathlib.Path("tiny"), "MIT", "somebody"))
+    revision = store.add("tiny", tiny_files)
+    store.promote("tiny", revision)
+    measurements = store.path("tiny", revision) / bundle.MEASUREMENTS
+    measurements.write_text(json.dumps({"fingerprint": export.fingerprint(recipe)}))
+    assert export.up_to_date(recipe, store) == revision
+    measurements.write_bytes(content)
+    assert export.up_to_date(recipe, store) is None
 
 
 def test_a_decoder_is_no_encoder(fail: Fail, tmp_path: pathlib.Path) -> None:

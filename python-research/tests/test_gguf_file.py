@@ -1,5 +1,6 @@
 """GGUF files: the same weights as the format's own reader sees, in the order that the rest of the package expects."""
 
+import struct
 from pathlib import Path
 
 import gguf
@@ -91,6 +92,13 @@ def test_what_is_missing_is_named(tmp_path: Path, missing: str) -> None:
         ("llama.rope.scaling.type", "yarn", "scaled rotary"),
         ("llama.rope.dimension_count", 8, "llama.rope.dimension_count is 8"),
         ("llama.feed_forward_length", 128, r"ffn_gate.weight is \[96, 64\]; the config says \[128, 64\]"),
+        ("llama.block_count", 1025, "llama.block_count is 1025; expected a whole number from 1 to 1024"),
+        ("llama.attention.head_count", 0, "llama.attention.head_count is 0; expected a whole number from 1"),
+        ("llama.attention.head_count", 128, "head_dim is 1; rotary attention takes multiples of 16"),
+        ("llama.embedding_length", "64", "llama.embedding_length is '64'; expected a whole number"),
+        ("llama.context_length", 2**31, "llama.context_length is 2147483648; expected a whole number from 1 to 2147"),
+        ("llama.rope.freq_base", float("inf"), "llama.rope.freq_base is inf; expected a finite number above 0"),
+        ("llama.attention.layer_norm_rms_epsilon", float("nan"), "rms_epsilon is nan; expected a finite number"),
         ("llama.attention.head_count_kv", 3, "heads is 4; it must be a multiple of kv_heads, 3"),
     ],
 )
@@ -98,6 +106,17 @@ def test_what_the_graph_cannot_do_is_refused_by_name(tmp_path: Path, field: str,
     tiny.write_gguf(tmp_path / "tiny.gguf", tiny.dense_weights(), metadata={field: value})
     with pytest.raises(CheckpointError, match=complaint):
         read(tmp_path / "tiny.gguf")
+
+
+def test_a_tensor_of_a_type_that_is_no_weight_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    tiny.write_gguf(path, tiny.dense_weights())
+    norm = b"output_norm.weight" + struct.pack("<IQ", 1, tiny.CONFIG.hidden_size)
+    content = path.read_bytes()
+    place = content.index(norm) + len(norm)
+    path.write_bytes(content[:place] + struct.pack("<I", GGMLQuantizationType.I32) + content[place + 4 :])
+    with pytest.raises(CheckpointError, match=r"tiny\.gguf: output_norm\.weight: I32 is not supported"):
+        read(path)
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, 5000, 20000])

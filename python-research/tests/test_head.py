@@ -35,11 +35,11 @@ def test_what_is_written_is_read(tmp_path: pathlib.Path) -> None:
         (lambda raw: raw["labels"][1]["weights"].pop(), "head.json: labels: weights differ in length"),
         (lambda raw: raw["labels"][1].pop("bias"), "head.json: labels[1]: bias: missing"),
         (lambda raw: raw["labels"][0].update(threshold=1.5), "labels[0]: threshold: 1.5 is not between 0 and 1"),
-        (lambda raw: raw["labels"][0]["weights"].__setitem__(1, "x"), "labels[0]: weights: not all are finite numbers"),
         (
-            lambda raw: raw["labels"][0]["weights"].__setitem__(1, float("nan")),
-            "labels[0]: weights: not all are finite",
+            lambda raw: raw["labels"][0]["weights"].__setitem__(1, "x"),
+            "labels[0]: weights: not all are finite numbers",
         ),
+        (lambda raw: raw["labels"][0]["weights"].__setitem__(1, float("nan")), "head.json: not JSON: NaN is not JSON"),
     ],
 )
 def test_a_head_that_is_none_is_refused(

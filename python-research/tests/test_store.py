@@ -197,7 +197,11 @@ def test_of_two_promotions_at_once_neither_forgets_the_other(
         b'{"revision": "0123456789abcdef", "history": ["x"]}',
         b'{"revision": "0123456789abcdef", "history": [], "x": 1}',
         b"\xff",
+        b'{"revision": "0123456789abcdef", "revision": "0123456789abcdef", "history": []}',
+        b"[" * 2**15,
+        b'{"revision": "0123456789abcdef", "history": []}' + b" " * 2**16,
     ],
+    ids=lambda content: ascii(content[:60]),
 )
 def test_a_current_that_is_damaged_is_an_error(store: Store, content: bytes) -> None:
     (store.root / "tiny").mkdir(parents=True)

@@ -1,7 +1,8 @@
-"""A manifest is read strictly: what it does not say is refused, with the field's name."""
+"""JSON is read within bounds, and a manifest strictly: what it does not say is refused, with the field's name."""
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import strict_json
 from triptych_research.bundle import MAY_BE_EMPTY, Bundle
-from triptych_research.strict_json import StrictJsonError
+from triptych_research.strict_json import MAX_DEPTH, MAX_DIGITS, MAX_MESSAGE_BYTES, StrictJsonError, loads
 
 GOOD = {
     "text": "hello",
@@ -64,7 +65,11 @@ def test_a_field_that_is_named_twice_is_refused() -> None:
         strict_json.parse(twice, bundle_pb2.GoldenFile, "golden.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"embeddings": NaN}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"embeddings": NaN}', b" " * (MAX_MESSAGE_BYTES + 1)],
+    ids=lambda content: ascii(content[:20]),
+)
 def test_what_is_no_message_is_refused(content: bytes) -> None:
     with pytest.raises(StrictJsonError, match=r"^golden\.json: "):
         strict_json.parse(content, bundle_pb2.GoldenFile, "golden.json")
@@ -161,3 +166,50 @@ def empty_like(value: Any) -> Any:
 
 def parse_manifest(raw: Any) -> bundle_pb2.Manifest:
     return strict_json.parse(json.dumps(raw).encode(), bundle_pb2.Manifest, "bundle.json", MAY_BE_EMPTY)
+
+
+def nested(depth: int, opening: str = "[", closing: str = "]", inner: str = "") -> bytes:
+    return (opening * depth + inner + closing * depth).encode()
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond", "complaint"),
+    [
+        (b"[1]" + b" " * 97, b"[1]" + b" " * 98, "101 bytes; at most 100 are read"),
+        (nested(MAX_DEPTH), nested(MAX_DEPTH + 1), "more than 32 objects and lists within each other"),
+        (b"1" * MAX_DIGITS, b"1" * (MAX_DIGITS + 1), "a whole number of more than 40 digits"),
+        (b"1e308", b"1e309", "1e309: beyond the range of float64"),
+        (b"-1.5", b"NaN", "NaN is not JSON"),
+        (b"0", b"-Infinity", "-Infinity is not JSON"),
+        (b'{"a": 1, "b": 1}', b'{"a": 1, "b": 1, "a": 1}', "a: named twice in one object"),
+        (rb'"\ud83d\ude80"', rb'"\ud83d"', "half of a UTF-16 pair"),
+        (rb'{"\ud83d\ude80": 1}', rb'[{"\ude80": 1}]', "half of a UTF-16 pair"),
+        ('"ü"'.encode(), b'"\xfc"', "can't decode byte 0xfc"),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
+)
+def test_one_below_a_bound_is_read_and_one_above_is_refused(within: bytes, beyond: bytes, complaint: str) -> None:
+    assert loads(within, 100) == json.loads(within)
+    with pytest.raises(ValueError, match=complaint):
+        loads(beyond, 100)
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 100_000])
+def test_depth_is_one_error_however_deep(depth: int) -> None:
+    for content in (nested(depth), nested(depth, '{"a":', "}", "0"), b"[" * depth):
+        with pytest.raises(ValueError, match=r"more than 32 objects|Expecting value"):
+            loads(content, 10**6)
+
+
+def test_a_name_that_comes_twice_among_many_is_found_in_no_time() -> None:
+    content = json.dumps({str(index): 0 for index in range(100_000)})[:-1] + ', "99999": 0}'
+    start = time.process_time()
+    with pytest.raises(ValueError, match="99999: named twice"):
+        loads(content.encode(), 2**22)
+    assert time.process_time() - start < 5  # a comparison of each with each takes minutes
+
+
+@given(st.binary(max_size=60) | st.text(alphabet='[]{}",:\\ud8d0123e-+. tf', max_size=60).map(str.encode))
+def test_any_bytes_are_json_within_bounds_or_an_error(content: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        json.dumps(loads(content, 50), allow_nan=False, ensure_ascii=False).encode()

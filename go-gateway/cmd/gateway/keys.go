@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"triptych.dev/gateway/internal/tenant"
+	"triptych.dev/gateway/internal/identity"
 )
 
 const (
@@ -26,11 +26,11 @@ func createKey(_ context.Context, t terminal, arguments []string) error {
 		return err
 	}
 	// Where the tenants file is at hand, a misspelt name is a mistake now and not a refused key later.
-	_, err = tenant.ReadTenant(settings.TenantsFile, *name)
+	_, err = identity.ReadTenant(settings.TenantsFile, *name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usageError{err}
 	}
-	key, err := tenant.NewKeysFile(settings.KeysFile, time.Now).Create(*name)
+	key, err := identity.NewKeysFile(settings.KeysFile, time.Now).Create(*name)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func listKeys(_ context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	records, err := tenant.NewKeysFile(settings.KeysFile, time.Now).List()
+	records, err := identity.NewKeysFile(settings.KeysFile, time.Now).List()
 	if err != nil {
 		return err
 	}
@@ -70,11 +70,11 @@ func revokeKey(_ context.Context, t terminal, arguments []string) error {
 	if _, err := os.Stat(settings.KeysFile); err != nil {
 		return err
 	}
-	if err := tenant.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0]); err != nil {
+	if err := identity.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0]); err != nil {
 		return err
 	}
 	// The key is revoked all the same; but whoever looks after keys is the one to hear that the other file is broken.
-	if err := tenant.CheckTenants(settings.TenantsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := identity.CheckTenants(settings.TenantsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(t.stderr, "gateway: warning: the key is revoked, but gateways keep the tenants and plans that they had: %v\n", err)
 	}
 	return nil

@@ -60,7 +60,7 @@ func TestMemoryIsBoundedByTheBytesOfBodies(t *testing.T) {
 			return testkit.Embed(ctx, request)
 		}
 		time.Sleep(20 * time.Millisecond) // the work, so that requests meet
-		return nil, testkit.Refusal(400, "inputs", "too long")
+		return nil, testkit.Refusal("NO_REASON", "inputs", "too long")
 	})
 	// Built anew: the race detector would multiply what this test measures.
 	child, log := site.start(buildGateway(t), "--max-total-body-bytes", strconv.Itoa(total))

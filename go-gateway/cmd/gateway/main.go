@@ -1,5 +1,5 @@
-// Command gateway is where people and policy come in: HTTP, keys, tenants, limits. It wires the packages of internal/
-// together; what they do is theirs.
+// Command gateway is where people and policy come in: HTTP, keys, tenants, limits. It has the commands, and package
+// internal/app what they serve.
 package main
 
 import (

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"math"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
 	"triptych.dev/gateway/internal/config"
 )
@@ -23,9 +21,6 @@ const (
 	baseMemory = 256 << 20 // bytes
 	// The collector needs room to work in below the limit at which the system kills.
 	controlGroupShare = 0.9
-	// Files and connections that are not the API's: the operators', the hot paths', the files that are read again. So many, or a quarter where there are few.
-	reservedFiles = 512
-	reservedPart  = 4
 )
 
 // beModest leaves the processors to inference, unless Go's own variables say otherwise.
@@ -58,20 +53,4 @@ func memoryLimit(settings *config.Settings, controlGroup int64) int64 {
 		return min(needed, int64(float64(controlGroup)*controlGroupShare))
 	}
 	return needed
-}
-
-// connectionLimits are how many connections the API and the operators' listener may have at once, of files that the process may have
-// open. Operators have a limit of their own, so that probes and scrapes pass while the API is full.
-func connectionLimits(settings *config.Settings, files int) (api, operators int) {
-	reserved := min(reservedFiles, files/reservedPart)
-	return max(1, min(settings.MaxConnections, files-reserved)), max(1, reserved/4)
-}
-
-// openFiles is how many files the process may have open; Go has raised it as far as it may.
-func openFiles() int {
-	var files syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
-		return math.MaxInt
-	}
-	return int(min(files.Cur, math.MaxInt))
 }

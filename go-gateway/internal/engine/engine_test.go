@@ -75,7 +75,7 @@ func reasonOf(err error) string {
 	if err == nil {
 		return "OK"
 	}
-	return fault.Name(fault.Of(err).Reason)
+	return string(fault.Of(err).Reason)
 }
 
 // TestTheTokensOfTheLongestTextsFitAReply takes the worst case: each byte is a token, with the largest of ids.
@@ -282,6 +282,7 @@ func TestAHotpathThatIsNotReadyIsPassedOver(t *testing.T) {
 	loading.SetModels(model)
 	e := newEngine(t, patience, time.Now, ready.Address, loading.Address)
 	e.check(t.Context())
+	eventually(t, "both connections", func() bool { return e.replicas[0].connected() && e.replicas[1].connected() })
 	for range 50 {
 		if _, err := e.Embed(t.Context(), request()); err != nil {
 			t.Fatal(err)

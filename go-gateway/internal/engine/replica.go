@@ -205,7 +205,7 @@ func (r *replica) observe(ctx context.Context, method string, start time.Time, e
 	outcome := "OK"
 	if err != nil {
 		failure = faultOf(ctx, err, timeout)
-		outcome = fault.Name(failure.Reason)
+		outcome = string(failure.Reason)
 	}
 	r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome).Observe(time.Since(start).Seconds())
 	return failure

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,9 +18,9 @@ import (
 // errorDomain marks ErrorInfo of ours.
 const errorDomain = "triptych.dev"
 
-// speaking are the reasons whose message the hot path writes for users, as the contract's methods list them. Every other
-// message stays in the log.
-var speaking = map[fault.Reason]bool{
+// reasons are those that the contract's methods may give; ErrorInfo has them by the same names. What the hot path says of itself
+// (INTERNAL, CANCELLED) is a fault of ours, like every name that is not here.
+var reasons = map[fault.Reason]bool{
 	fault.InvalidValue:          true,
 	fault.MissingField:          true,
 	fault.ModelNotFound:         true,
@@ -32,6 +33,8 @@ var speaking = map[fault.Reason]bool{
 	fault.QueueFull:             true,
 	fault.DeadlineExceeded:      true,
 	fault.SlowReader:            true,
+	fault.ModelNotReady:         true,
+	fault.HotpathUnavailable:    true,
 }
 
 // faultOf says what a failed call means. The fault's Param is the contract's field, as in "inputs[1]".
@@ -85,24 +88,29 @@ func faultOfCode(code codes.Code, cause error, timeout time.Duration) *fault.Fau
 	}
 }
 
-// faultOfInfo judges a failure that the hot path described.
+// faultOfInfo judges a failure that the hot path described. Its message is written for users, but for what an operator has to mend.
 func faultOfInfo(info *errdetails.ErrorInfo, message string, retryAfter time.Duration, cause error) *fault.Fault {
-	reason, known := fault.ReasonNamed(info.GetReason())
-	described := &fault.Fault{Reason: reason, Message: message, RetryAfter: retryAfter, Cause: cause,
-		Param: info.GetMetadata()["field"]}
+	reason := fault.Reason(info.GetReason())
+	described := &fault.Fault{
+		Reason: reason, Message: message, RetryAfter: retryAfter, Cause: cause, Param: info.GetMetadata()["field"],
+		Limit: numberOf(info, "limit"), Actual: numberOf(info, "actual"),
+	}
 	switch {
-	case known && speaking[reason]:
-		return described
+	case !reasons[reason]:
+		return fault.InternalError(cause)
 	case reason == fault.ModelNotReady:
 		described.Message = "The model is not ready to serve. Repeat the request later."
-		return described
 	case reason == fault.HotpathUnavailable:
-		gone := unavailable(cause)
-		gone.RetryAfter = retryAfter
-		return gone
-	default: // a reason that the hot path has no business to give, or that this version does not know
-		return fault.InternalError(cause)
+		described = unavailable(cause)
+		described.RetryAfter = retryAfter
 	}
+	return described
+}
+
+// numberOf returns a number of an ErrorInfo's metadata; 0 if it has none.
+func numberOf(info *errdetails.ErrorInfo, name string) uint64 {
+	number, _ := strconv.ParseUint(info.GetMetadata()[name], 10, 64)
+	return number
 }
 
 // tooLarge is about a message that is within the limit for bodies. Encoded, a request is hardly larger than its body, but the hot path's limit may be

@@ -1,8 +1,7 @@
-// Package fault is the gateway's one error type: a reason of the contract, with words for the user and a cause for the
-// log.
+// Package fault is the gateway's one error type: a reason, with words for the user and a cause for the log.
 //
 // Whatever can refuse a request returns a *Fault; only package openai knows what it looks like over HTTP. This package
-// must not depend on HTTP, JSON or gRPC.
+// must not depend on HTTP, JSON, gRPC or the contract.
 package fault
 
 import (
@@ -10,42 +9,40 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-// Reason says why a request was refused or failed; docs/errors.md lists them all.
-type Reason = inferencev1.ErrorReason
+// Reason says why a request was refused or failed, by the name that docs/errors.md, logs and metrics have for it.
+type Reason string
 
-// The contract's reasons under short names.
+// All reasons, in the order of docs/errors.md.
 const (
-	MissingAPIKey         = inferencev1.ErrorReason_ERROR_REASON_MISSING_API_KEY
-	InvalidAPIKey         = inferencev1.ErrorReason_ERROR_REASON_INVALID_API_KEY
-	RouteNotFound         = inferencev1.ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND
-	MethodNotAllowed      = inferencev1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED
-	BodyTooLarge          = inferencev1.ErrorReason_ERROR_REASON_BODY_TOO_LARGE
-	BodyTimeout           = inferencev1.ErrorReason_ERROR_REASON_BODY_TIMEOUT
-	InvalidJSON           = inferencev1.ErrorReason_ERROR_REASON_INVALID_JSON
-	InvalidUTF8           = inferencev1.ErrorReason_ERROR_REASON_INVALID_UTF8
-	InvalidValue          = inferencev1.ErrorReason_ERROR_REASON_INVALID_VALUE
-	MissingField          = inferencev1.ErrorReason_ERROR_REASON_MISSING_FIELD
-	UnsupportedParameter  = inferencev1.ErrorReason_ERROR_REASON_UNSUPPORTED_PARAMETER
-	ModelNotFound         = inferencev1.ErrorReason_ERROR_REASON_MODEL_NOT_FOUND
-	ModelTaskMismatch     = inferencev1.ErrorReason_ERROR_REASON_MODEL_TASK_MISMATCH
-	EmptyInput            = inferencev1.ErrorReason_ERROR_REASON_EMPTY_INPUT
-	InputTooLong          = inferencev1.ErrorReason_ERROR_REASON_INPUT_TOO_LONG
-	TooManyInputs         = inferencev1.ErrorReason_ERROR_REASON_TOO_MANY_INPUTS
-	TokenIDOutOfRange     = inferencev1.ErrorReason_ERROR_REASON_TOKEN_ID_OUT_OF_RANGE
-	TokenizerMismatch     = inferencev1.ErrorReason_ERROR_REASON_TOKENIZER_MISMATCH
-	DimensionsUnsupported = inferencev1.ErrorReason_ERROR_REASON_DIMENSIONS_UNSUPPORTED
-	RateLimited           = inferencev1.ErrorReason_ERROR_REASON_RATE_LIMITED
-	QueueFull             = inferencev1.ErrorReason_ERROR_REASON_QUEUE_FULL
-	DeadlineExceeded      = inferencev1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED
-	HotpathUnavailable    = inferencev1.ErrorReason_ERROR_REASON_HOTPATH_UNAVAILABLE
-	ModelNotReady         = inferencev1.ErrorReason_ERROR_REASON_MODEL_NOT_READY
-	Cancelled             = inferencev1.ErrorReason_ERROR_REASON_CANCELLED
-	SlowReader            = inferencev1.ErrorReason_ERROR_REASON_SLOW_READER
-	Internal              = inferencev1.ErrorReason_ERROR_REASON_INTERNAL
+	MissingAPIKey         Reason = "MISSING_API_KEY"
+	InvalidAPIKey         Reason = "INVALID_API_KEY"
+	RouteNotFound         Reason = "ROUTE_NOT_FOUND"
+	MethodNotAllowed      Reason = "METHOD_NOT_ALLOWED"
+	BodyTooLarge          Reason = "BODY_TOO_LARGE"
+	BodyTimeout           Reason = "BODY_TIMEOUT"
+	InvalidJSON           Reason = "INVALID_JSON"
+	InvalidUTF8           Reason = "INVALID_UTF8"
+	InvalidValue          Reason = "INVALID_VALUE"
+	MissingField          Reason = "MISSING_FIELD"
+	UnsupportedParameter  Reason = "UNSUPPORTED_PARAMETER"
+	ModelNotFound         Reason = "MODEL_NOT_FOUND"
+	ModelTaskMismatch     Reason = "MODEL_TASK_MISMATCH"
+	EmptyInput            Reason = "EMPTY_INPUT"
+	InputTooLong          Reason = "INPUT_TOO_LONG"
+	TooManyInputs         Reason = "TOO_MANY_INPUTS"
+	TokenIDOutOfRange     Reason = "TOKEN_ID_OUT_OF_RANGE"
+	TokenizerMismatch     Reason = "TOKENIZER_MISMATCH"
+	DimensionsUnsupported Reason = "DIMENSIONS_UNSUPPORTED"
+	RateLimited           Reason = "RATE_LIMITED"
+	QueueFull             Reason = "QUEUE_FULL"
+	DeadlineExceeded      Reason = "DEADLINE_EXCEEDED"
+	HotpathUnavailable    Reason = "HOTPATH_UNAVAILABLE"
+	ModelNotReady         Reason = "MODEL_NOT_READY"
+	Cancelled             Reason = "CANCELLED"
+	SlowReader            Reason = "SLOW_READER"
+	Internal              Reason = "INTERNAL"
 )
 
 // Fault is why a request gets no answer.
@@ -58,6 +55,8 @@ type Fault struct {
 	Param string
 	// Quoted is how many bytes at Param's end are the client's own text, which is not for the log.
 	Quoted int
+	// Limit and Actual are the numbers in question, in the reason's unit; 0 = not known.
+	Limit, Actual uint64
 	// RetryAfter is when repeating may help; 0 = not known.
 	RetryAfter time.Duration
 	// Cause is for the log alone; may be nil.
@@ -94,7 +93,7 @@ func (f *Fault) LogParam() string {
 
 // Error is for logs; it includes the cause.
 func (f *Fault) Error() string {
-	text := Name(f.Reason) + ": " + f.Message
+	text := string(f.Reason) + ": " + f.Message
 	if f.Cause != nil {
 		text += ": " + f.Cause.Error()
 	}
@@ -102,16 +101,3 @@ func (f *Fault) Error() string {
 }
 
 func (f *Fault) Unwrap() error { return f.Cause }
-
-const namePrefix = "ERROR_REASON_"
-
-// Name returns a reason's name as docs/errors.md and ErrorInfo have it.
-func Name(reason Reason) string {
-	return strings.TrimPrefix(reason.String(), namePrefix)
-}
-
-// ReasonNamed returns the reason of a name; false for a name that is not of the contract.
-func ReasonNamed(name string) (Reason, bool) {
-	value, ok := inferencev1.ErrorReason_value[namePrefix+name]
-	return Reason(value), ok && value != 0
-}

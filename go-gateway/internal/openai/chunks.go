@@ -9,6 +9,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 // Heartbeat is a server-sent event that clients skip.
@@ -153,7 +154,7 @@ func (c *Chunks) appendEnd(buffer []byte, delta *inferencev1.GenerateDelta) ([]b
 
 // AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers are
 // long gone: with the counts, where they were asked for, or else with the end of the last choice.
-func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phases []Phase) ([]byte, error) {
+func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phases []telemetry.Phase) ([]byte, error) {
 	if err := c.progress.ended(); err != nil {
 		return nil, err
 	}

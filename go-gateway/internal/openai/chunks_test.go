@@ -11,13 +11,14 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 var (
 	epoch  = time.Unix(1_800_000_000, 0)
 	length = &inferencev1.Finish{Reason: &inferencev1.Finish_Length{Length: &inferencev1.LengthReached{}}}
 	endID  = &inferencev1.Finish{Reason: &inferencev1.Finish_StopTokenId{StopTokenId: 2}}
-	phases = []Phase{{"queue", 1500 * time.Microsecond}, {"first_token", 2 * time.Second}}
+	phases = []telemetry.Phase{{Name: "queue", Took: 1500 * time.Microsecond}, {Name: "first_token", Took: 2 * time.Second}}
 )
 
 func stopAt(text string) *inferencev1.Finish {

@@ -3,6 +3,7 @@ package openai
 import (
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // DecodeCompletion reads the body of POST /v1/completions. Errors are *fault.Fault.
@@ -14,14 +15,14 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 		tokenizer *string
 	)
 	g := newGeneration()
-	err := readObject(body, g.fields(map[string]readField{
+	err := strictjson.Decode(body, g.fields(strictjson.Fields{
 		"prompt":    prompt.read,
-		"tokenizer": text(&tokenizer),
-		"logprobs":  whole(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
-		"echo":      only("The prompt is not repeated here.", "false"),
-		"suffix":    only("Nothing is written to fit between two texts.", `""`),
+		"tokenizer": strictjson.String(&tokenizer),
+		"logprobs":  strictjson.Uint32(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
+		"echo":      strictjson.AcceptOnly("The prompt is not repeated here.", "false"),
+		"suffix":    strictjson.AcceptOnly("Nothing is written to fit between two texts.", `""`),
 		// Also with a larger n, which OpenAI refuses: as many are returned as are written, whatever n is.
-		"best_of": only("All continuations that are written are returned.", "1"),
+		"best_of": strictjson.AcceptOnly("All continuations that are written are returned.", "1"),
 	}))
 	if err != nil {
 		return nil, err
@@ -31,7 +32,7 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 		return nil, err
 	}
 	if !prompt.present {
-		return nil, missing("prompt")
+		return nil, strictjson.Missing("prompt")
 	}
 	if err := checkTokenizer(&prompt, "prompt", request.Generate.GetModel(), tokenizer); err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func AppendEmbeddings(buffer []byte, request *EmbeddingsRequest, reply *inferenc
 	if err != nil {
 		return nil, fmt.Errorf("model name: %w", err)
 	}
-	buffer = appendUsage(buffer, Tokens(reply.GetTokenCounts()))
+	buffer = appendUsage(buffer, tokens(reply.GetTokenCounts()))
 	if truncated := reply.GetTruncatedInputs(); len(truncated) > 0 {
 		buffer = append(buffer, `,"truncated_inputs":`...)
 		buffer = appendNumbers(buffer, truncated)
@@ -60,8 +60,8 @@ func AppendEmbeddings(buffer []byte, request *EmbeddingsRequest, reply *inferenc
 	return append(buffer, '}'), nil
 }
 
-// Tokens is what a request is charged: the sum of its inputs' counts.
-func Tokens(counts []uint32) uint64 {
+// tokens is what a request is charged: the sum of its inputs' counts.
+func tokens(counts []uint32) uint64 {
 	var sum uint64
 	for _, count := range counts {
 		sum += uint64(count)

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,38 +11,42 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"triptych.dev/gateway/internal/fault"
-	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
 
 func TestTableEqualsTheDocument(t *testing.T) {
 	documented := testkit.ErrorTable(t)
 	for reason, row := range table {
-		want, ok := documented[fault.Name(reason)]
+		want, ok := documented[string(reason)]
 		if !ok {
-			t.Errorf("%s is not in docs/errors.md", fault.Name(reason))
+			t.Errorf("%s is not in docs/errors.md", reason)
 			continue
 		}
 		retry := map[bool]string{true: "yes", false: "no"}[row.retry]
 		got := testkit.ErrorRow{
-			Reason: fault.Name(reason), GRPC: want.GRPC, // the gRPC column is package engine's to test
+			Reason: string(reason), GRPC: want.GRPC, SaidBy: want.SaidBy, // which are package engine's to test
 			Status: strconv.Itoa(row.status), Type: row.errorType, Code: row.code, Retry: retry,
 		}
 		if got != want {
 			t.Errorf("code has %+v, docs/errors.md has %+v", got, want)
 		}
-		delete(documented, fault.Name(reason))
+		delete(documented, string(reason))
 	}
 	for name := range documented {
 		t.Errorf("docs/errors.md has %s, which the code does not know", name)
 	}
 }
 
-func TestTableHasEveryReasonOfTheContract(t *testing.T) {
-	for number, name := range inferencev1.ErrorReason_name {
-		if _, ok := table[fault.Reason(number)]; ok == (number == 0) {
-			t.Errorf("%s: in the table: %v", name, ok)
+func TestTableHasEveryReason(t *testing.T) {
+	source := testkit.RepoFile(t, "go-gateway/internal/fault/fault.go")
+	reasons := regexp.MustCompile(` Reason = "([A-Z_0-9]+)"`).FindAllSubmatch(source, -1)
+	for _, reason := range reasons {
+		if _, known := table[fault.Reason(reason[1])]; !known {
+			t.Errorf("%s is not in the table", reason[1])
 		}
+	}
+	if len(reasons) != len(table) {
+		t.Errorf("%d reasons, %d rows", len(reasons), len(table))
 	}
 }
 
@@ -60,7 +65,7 @@ func TestRenderErrorIsOpenAIsObject(t *testing.T) {
 
 func TestRenderErrorHidesFaultsOfOurs(t *testing.T) {
 	hidden := &fault.Fault{Reason: fault.Internal, Message: "open /secret: denied", Param: "secret", Cause: http.ErrBodyNotAllowed}
-	for _, failure := range []*fault.Fault{hidden, {Reason: fault.Reason(0), Message: "secret"}, {Reason: fault.Reason(12345), Message: "secret"}} {
+	for _, failure := range []*fault.Fault{hidden, {Message: "secret"}, {Reason: "SECRET", Message: "secret"}} {
 		status, body := RenderError(http.Header{}, failure, "req_7")
 		if status != 500 || strings.Contains(string(body), "secret") || !strings.Contains(string(body), "req_7") {
 			t.Errorf("got %d %s", status, body)
@@ -102,38 +107,42 @@ func TestRetryHeaders(t *testing.T) {
 		RenderError(header, &fault.Fault{Reason: c.reason, RetryAfter: c.after}, "req_1")
 		got := [3]string{header.Get("retry-after"), header.Get("retry-after-ms"), header.Get("x-should-retry")}
 		if got != [3]string{c.seconds, c.millis, c.shouldRetry} {
-			t.Errorf("%s after %v: got %q", fault.Name(c.reason), c.after, got)
+			t.Errorf("%s after %v: got %q", c.reason, c.after, got)
 		}
 	}
 }
 
-func TestInHTTPTerms(t *testing.T) {
+func TestErrorsOfInputsInTheRequestsTerms(t *testing.T) {
 	cases := []struct {
 		field       string
 		single      bool
 		param, says string
 	}{
-		{"inputs[3]", false, "input[3]", "input[3] is bad"},
-		{"inputs[0]", true, "input", "input is bad"},
-		{"inputs[0]", false, "input[0]", "input[0] is bad"},
-		{"inputs", false, "input", "input is bad"},
-		{"inputs[12].token_ids.ids[4]", false, "input[12]", "input[12] is bad"},
-		{"texts[1]", false, "input[1]", "input[1] is bad"},
-		{"dimensions", false, "dimensions", "dimensions is bad"},
-		{"model", true, "model", "model is bad"},
-		{"", false, "", " is bad"},
+		{"inputs[3]", false, "input[3]", "`input[3]` is bad"},
+		{"inputs[0]", true, "input", "`input` is bad"},
+		{"inputs[0]", false, "input[0]", "`input[0]` is bad"},
+		{"inputs", false, "input", "`input` is bad"},
+		{"inputs[12].token_ids.ids[4]", false, "input[12]", "`input[12]` is bad"},
+		{"texts[1]", false, "input[1]", "`input[1]` is bad"},
+		{"dimensions", false, "dimensions", "`dimensions` is bad"},
+		{"model", true, "model", "`model` is bad"},
+		{"", false, "", "`` is bad"},
 	}
 	for _, c := range cases {
-		got := InHTTPTerms(fault.InField(fault.InvalidValue, c.field, "%s is bad", c.field), c.single)
+		got := inputTerms{c.single}.Explain(fault.InField(fault.InvalidValue, c.field, "`%s` is bad", c.field))
 		if got.Reason != fault.InvalidValue || got.Param != c.param || got.Message != c.says {
 			t.Errorf("%q: got %+v", c.field, got)
 		}
 	}
-	quoted := InHTTPTerms(fault.InField(fault.InvalidValue, "texts", "`texts` has 3 texts; texts are `texts`"), false)
-	if quoted.Message != "`input` has 3 texts; texts are `input`" {
+	quoted := inputTerms{}.Explain(fault.InField(fault.InvalidValue, "texts", "`texts` has 3 texts; texts are `texts`"))
+	if quoted.Message != "`input` has 3 texts; texts are `texts`" {
 		t.Errorf("got %q", quoted.Message)
 	}
-	got := InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "a detail of ours"), false)
+	named := inputTerms{}.Explain(fault.InField(fault.ModelNotFound, "model", "there is no model \"`model`\""))
+	if named.Message != "there is no model \"`model`\"" {
+		t.Errorf("got %q", named.Message)
+	}
+	got := inputTerms{}.Explain(fault.InField(fault.InvalidValue, "scheduling.priority", "a detail of ours"))
 	if got.Reason != fault.Internal || got.Param != "" {
 		t.Errorf("a field that the gateway sets: got %+v", got)
 	}

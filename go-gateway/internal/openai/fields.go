@@ -8,51 +8,60 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// contractInput is the contract's name of one input, or of all of them.
-var contractInput = regexp.MustCompile(`^(?:inputs|texts)(\[\d+\])?`)
-
-// InHTTPTerms turns a fault of the hot path, which names the contract's fields, into one that names the request's.
-//
-// It is for requests with inputs. singleInput says that the client sent one input and no list. A fault of a field that no client can set is ours.
-func InHTTPTerms(found *fault.Fault, singleInput bool) *fault.Fault {
-	if found.Param == "" {
-		return found
-	}
-	index := contractInput.FindStringSubmatch(found.Param)
-	switch {
-	case index != nil && singleInput:
-		return inTerms(found, "input")
-	case index != nil:
-		return inTerms(found, "input"+index[1])
-	case found.Param == "model" || found.Param == "dimensions" || found.Param == "truncate":
-		return found
-	default:
-		return notTheClients(found)
-	}
-}
-
-// inTerms says param instead of the contract's field. The hot path's messages have it in backquotes; a field's name may be
-// a word like any other, so it is replaced nowhere else but at the beginning.
-func inTerms(found *fault.Fault, param string) *fault.Fault {
-	translated := *found
-	translated.Param = param
-	translated.Message = strings.ReplaceAll(found.Message, "`"+found.Param+"`", "`"+param+"`")
-	if rest, begins := strings.CutPrefix(found.Message, found.Param+" "); begins {
-		translated.Message = param + " " + rest
-	}
-	return &translated
-}
-
-func notTheClients(found *fault.Fault) *fault.Fault {
-	return fault.InternalError(fmt.Errorf("the hot path refused a field that the gateway sets: %w", found))
-}
-
-// generationTerms are the contract's fields of Generate and what they are called in a request. Longer ones come first. A
-// group is kept: an index.
-var generationTerms = []struct {
+// field is a field of the contract, and what requests call it. A group is kept: an index.
+type field struct {
 	contract *regexp.Regexp
-	param    string
-}{
+	request  string
+}
+
+// inRequestTerms turns an error of the hot path, which names the contract's fields, into one that names the request's. fields are
+// tried in order; called says what this request calls one that has several names. A fault of a field that no client can
+// set is ours.
+//
+// The hot path's message begins with the field, in backquotes, and goes on with what is wrong with it: that much is said of the
+// request's field, and nothing within it is changed.
+func inRequestTerms(err error, fields []field, called func(param string) string) *fault.Fault {
+	found := *fault.Of(err)
+	if found.Param == "" {
+		return &found
+	}
+	for _, f := range fields {
+		match := f.contract.FindStringSubmatchIndex(found.Param)
+		if match == nil {
+			continue
+		}
+		param := called(string(f.contract.ExpandString(nil, f.request, found.Param, match)))
+		if problem, cut := strings.CutPrefix(found.Message, "`"+found.Param+"`"); cut {
+			found.Message = "`" + param + "`" + problem
+		}
+		found.Param = param
+		return &found
+	}
+	return fault.InternalError(fmt.Errorf("the hot path refused a field that the gateway sets: %w", &found))
+}
+
+// inputTerms are the terms of a request with inputs.
+type inputTerms struct {
+	// SingleInput: one input, not a list, so an error of it is of "input", not of "input[0]".
+	SingleInput bool
+}
+
+var inputFields = []field{
+	{regexp.MustCompile(`^(?:inputs|texts)(\[\d+\])?`), "input${1}"},
+	{regexp.MustCompile(`^(model|dimensions|truncate)$`), "${1}"},
+}
+
+// Explain says what an error of the request's call means in the request's own terms.
+func (in inputTerms) Explain(err error) *fault.Fault {
+	return inRequestTerms(err, inputFields, func(param string) string {
+		if in.SingleInput && strings.HasPrefix(param, "input[") {
+			return "input"
+		}
+		return param
+	})
+}
+
+var generationFields = []field{
 	{regexp.MustCompile(`^model$`), "model"},
 	{regexp.MustCompile(`^conversation\.(messages\[\d+\](?:\.(?:role|content))?)`), "${1}"},
 	{regexp.MustCompile(`^(?:conversation|text|token_ids|prompt)\b(?:\.ids)?(\[\d+\])?`), "prompt${1}"},
@@ -66,22 +75,15 @@ var generationTerms = []struct {
 	{regexp.MustCompile(`^(max_tokens|top_logprobs)$`), "${1}"},
 }
 
-// InHTTPTerms turns a fault of the hot path, which names the contract's fields, into one that names the request's.
-func (r *GenerationRequest) InHTTPTerms(found *fault.Fault) *fault.Fault {
-	if found.Param == "" {
-		return found
+// Explain says what an error of the request's call means in the request's own terms.
+func (r *GenerationRequest) Explain(err error) *fault.Fault {
+	found := inRequestTerms(err, generationFields, r.called)
+	// Numbers are known where the prompt was counted to its end; they are of prompt and reply together.
+	if reply := max(1, uint64(r.Generate.GetMaxTokens())); found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
+		found.Message = fmt.Sprintf("`%s` has %d tokens and `%s` is %d; together they may be at most %d",
+			found.Param, found.Actual-reply, r.maxTokensField, reply, found.Limit)
 	}
-	for _, term := range generationTerms {
-		if match := term.contract.FindStringSubmatchIndex(found.Param); match != nil {
-			param := term.contract.ExpandString(nil, term.param, found.Param, match)
-			translated := inTerms(found, r.called(string(param)))
-			// The two fields that messages about another one name.
-			others := strings.NewReplacer("`max_tokens`", "`"+r.maxTokensField+"`", "`format`", "`response_format`")
-			translated.Message = others.Replace(translated.Message)
-			return translated
-		}
-	}
-	return notTheClients(found)
+	return found
 }
 
 // called is what this request calls a field that has several names.

@@ -5,6 +5,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // responseFormat is the field of that name: what the text must parse as.
@@ -17,8 +18,8 @@ type responseFormat struct {
 
 func (f *responseFormat) read(decoder *jsontext.Decoder, name string) error {
 	f.name = name
-	return object(map[string]readField{
-		"type":        text(&f.kind),
+	return strictjson.Object(strictjson.Fields{
+		"type":        strictjson.String(&f.kind),
 		"json_schema": f.readSchema,
 	})(decoder, name)
 }
@@ -28,12 +29,12 @@ func (f *responseFormat) readSchema(decoder *jsontext.Decoder, name string) erro
 	f.object = true
 	var label *string
 	var strict bool
-	return object(map[string]readField{
-		"name":        text(&label),
-		"description": text(&label),
-		"strict":      boolean(&strict),
+	return strictjson.Object(strictjson.Fields{
+		"name":        strictjson.String(&label),
+		"description": strictjson.String(&label),
+		"strict":      strictjson.Bool(&strict),
 		"schema": func(decoder *jsontext.Decoder, name string) error {
-			if err := expectKind(decoder, jsontext.KindBeginObject, name, "a JSON Schema, an object"); err != nil {
+			if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "a JSON Schema, an object"); err != nil {
 				return err
 			}
 			value, err := decoder.ReadValue()
@@ -49,13 +50,13 @@ func (f *responseFormat) contract() (*inferencev1.Format, error) {
 		return nil, nil
 	}
 	if f.kind == nil {
-		return nil, missing(f.name + ".type")
+		return nil, strictjson.Missing(f.name + ".type")
 	}
 	if f.object != (*f.kind == "json_schema") {
 		if f.object {
 			return nil, fault.InField(fault.InvalidValue, f.name+".json_schema", "%s.json_schema needs \"type\": \"json_schema\".", f.name)
 		}
-		return nil, missing(f.name + ".json_schema")
+		return nil, strictjson.Missing(f.name + ".json_schema")
 	}
 	switch *f.kind {
 	case "text":
@@ -64,11 +65,11 @@ func (f *responseFormat) contract() (*inferencev1.Format, error) {
 		return &inferencev1.Format{Format: &inferencev1.Format_JsonObject{JsonObject: &inferencev1.JsonObject{}}}, nil
 	case "json_schema":
 		if f.schema == nil {
-			return nil, missing(f.name + ".json_schema.schema")
+			return nil, strictjson.Missing(f.name + ".json_schema.schema")
 		}
 		return &inferencev1.Format{Format: &inferencev1.Format_JsonSchema{JsonSchema: string(f.schema)}}, nil
 	default:
 		return nil, fault.InField(fault.InvalidValue, f.name+".type",
-			"%s.type must be \"text\", \"json_object\" or \"json_schema\", not %q.", f.name, clip(*f.kind))
+			"%s.type must be \"text\", \"json_object\" or \"json_schema\", not %q.", f.name, strictjson.Clip(*f.kind))
 	}
 }

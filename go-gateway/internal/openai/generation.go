@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // GenerationRequest is POST /v1/chat/completions or POST /v1/completions.
@@ -56,34 +58,34 @@ func newGeneration() *generation {
 }
 
 // fields are the shared ones, and those of own.
-func (g *generation) fields(own map[string]readField) map[string]readField {
+func (g *generation) fields(own strictjson.Fields) strictjson.Fields {
 	var label *string // marks of an end user: accepted and not used
 	request, sampling, stop := g.request, g.request.GetSampling(), g.request.GetStop()
-	shared := map[string]readField{
-		"model":      text(&g.model),
-		"max_tokens": positive(&request.MaxTokens),
-		"n":          whole(1, mostChoices, func(v uint32) { request.Choices = v }),
+	shared := strictjson.Fields{
+		"model":      strictjson.String(&g.model),
+		"max_tokens": strictjson.Positive(&request.MaxTokens),
+		"n":          strictjson.Uint32(1, mostChoices, func(v uint32) { request.Choices = v }),
 
-		"temperature":        number(span{least: 0, most: 2}, func(v float32) { sampling.Temperature = &v }),
-		"top_p":              number(span{least: 0, most: 1, open: true}, func(v float32) { sampling.TopP = &v }),
-		"top_k":              whole(0, math.MaxUint32, func(v uint32) { sampling.TopK = v }),
-		"min_p":              number(span{least: 0, most: 1}, func(v float32) { sampling.MinP = v }),
-		"frequency_penalty":  number(span{least: -2, most: 2}, func(v float32) { sampling.FrequencyPenalty = v }),
-		"presence_penalty":   number(span{least: -2, most: 2}, func(v float32) { sampling.PresencePenalty = v }),
-		"repetition_penalty": number(span{least: 0, most: 10, open: true}, func(v float32) { sampling.RepetitionPenalty = &v }),
+		"temperature":        strictjson.Number(strictjson.Range{Min: 0, Max: 2}, func(v float32) { sampling.Temperature = &v }),
+		"top_p":              strictjson.Number(strictjson.Range{Min: 0, Max: 1, ExclusiveMin: true}, func(v float32) { sampling.TopP = &v }),
+		"top_k":              strictjson.Uint32(0, math.MaxUint32, func(v uint32) { sampling.TopK = v }),
+		"min_p":              strictjson.Number(strictjson.Range{Min: 0, Max: 1}, func(v float32) { sampling.MinP = v }),
+		"frequency_penalty":  strictjson.Number(strictjson.Range{Min: -2, Max: 2}, func(v float32) { sampling.FrequencyPenalty = v }),
+		"presence_penalty":   strictjson.Number(strictjson.Range{Min: -2, Max: 2}, func(v float32) { sampling.PresencePenalty = v }),
+		"repetition_penalty": strictjson.Number(strictjson.Range{Min: 0, Max: 10, ExclusiveMin: true}, func(v float32) { sampling.RepetitionPenalty = &v }),
 		"logit_bias":         logitBias(sampling),
-		"seed":               seed(func(v uint64) { sampling.Seed = &v }),
+		"seed":               strictjson.Bits64(func(v uint64) { sampling.Seed = &v }),
 
 		"stop":           g.stop.read,
 		"stop_token_ids": stopTokenIDs(stop),
-		"ignore_eos":     boolean(&stop.IgnoreEos),
-		"min_tokens":     whole(0, math.MaxUint32, func(v uint32) { stop.MinTokens = v }),
+		"ignore_eos":     strictjson.Bool(&stop.IgnoreEos),
+		"min_tokens":     strictjson.Uint32(0, math.MaxUint32, func(v uint32) { stop.MinTokens = v }),
 
-		"stream":          boolean(&g.stream),
+		"stream":          strictjson.Bool(&g.stream),
 		"stream_options":  g.readStreamOptions,
 		"response_format": g.format.read,
 
-		"user": text(&label),
+		"user": strictjson.String(&label),
 	}
 	maps.Copy(shared, own)
 	return shared
@@ -91,9 +93,9 @@ func (g *generation) fields(own map[string]readField) map[string]readField {
 
 func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) error {
 	g.streamOptions = true
-	return object(map[string]readField{
-		"include_usage":       boolean(&g.includeUsage),
-		"include_obfuscation": only("Streams are not padded here.", "false"),
+	return strictjson.Object(strictjson.Fields{
+		"include_usage":       strictjson.Bool(&g.includeUsage),
+		"include_obfuscation": strictjson.AcceptOnly("Streams are not padded here.", "false"),
 	})(decoder, name)
 }
 
@@ -117,6 +119,13 @@ func (g *generation) finish(chat bool) (*GenerationRequest, error) {
 	if g.request.Format, err = g.format.contract(); err != nil {
 		return nil, err
 	}
+	if stop := g.request.GetStop(); g.request.Format != nil && (stop.GetIgnoreEos() || stop.GetMinTokens() > 0) {
+		field := "min_tokens"
+		if stop.GetIgnoreEos() {
+			field = "ignore_eos"
+		}
+		return nil, fault.InField(fault.InvalidValue, field, "`%s` cannot go with `response_format`: a text ends where it is complete", field)
+	}
 	g.request.Stop.Strings = g.stop.strings
 	return &GenerationRequest{
 		Generate: g.request, Chat: chat, Stream: g.stream, IncludeUsage: g.includeUsage,
@@ -138,13 +147,13 @@ func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
 		s.single = true
 		return s.readOne(decoder, name)
 	}
-	return readList(decoder, name, "a string or a list of strings", mostStopStrings, func(i int) error {
-		return s.readOne(decoder, element(name, i))
+	return strictjson.List(decoder, name, "a string or a list of strings", mostStopStrings, func(i int) error {
+		return s.readOne(decoder, strictjson.Element(name, i))
 	})
 }
 
 func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
-	one, err := readString(decoder, param, "a string")
+	one, err := strictjson.ReadString(decoder, param, "a string")
 	if err != nil {
 		return err
 	}
@@ -155,31 +164,32 @@ func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
 	return nil
 }
 
-func stopTokenIDs(stop *inferencev1.Stop) readField {
+func stopTokenIDs(stop *inferencev1.Stop) strictjson.Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		return readList(decoder, name, "a list of token ids", mostStopTokenIDs, func(i int) error {
-			return whole(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, element(name, i))
+		return strictjson.List(decoder, name, "a list of token ids", mostStopTokenIDs, func(i int) error {
+			return strictjson.Uint32(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, strictjson.Element(name, i))
 		})
 	}
 }
 
 // logitBias reads an object of token ids and what is added to their logits.
-func logitBias(sampling *inferencev1.Sampling) readField {
+func logitBias(sampling *inferencev1.Sampling) strictjson.Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		if err := expectKind(decoder, jsontext.KindBeginObject, name, "an object of numbers by token id"); err != nil {
+		if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "an object of numbers by token id"); err != nil {
 			return err
 		}
 		sampling.LogitBias = map[uint32]float32{}
-		return readMembers(decoder, func(key string) error {
-			id, err := parseTokenID(key)
+		return strictjson.Members(decoder, func(key string) error {
+			parsed, err := strconv.ParseUint(key, 10, 32)
 			if err != nil {
-				return fault.InField(fault.InvalidValue, name, "%s must be by token id, and %q is none.", name, clip(key))
+				return fault.InField(fault.InvalidValue, name, "%s must be by token id, and %q is none.", name, strictjson.Clip(key))
 			}
+			id := uint32(parsed)
 			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == mostBiases {
 				return fault.InField(fault.InvalidValue, name, "%s must name each token once, and at most %d.", name, mostBiases)
 			}
 			set := func(bias float32) { sampling.LogitBias[id] = bias }
-			return number(span{least: -100, most: 100}, set)(decoder, fmt.Sprintf("%s.%d", name, id))
+			return strictjson.Number(strictjson.Range{Min: -100, Max: 100}, set)(decoder, fmt.Sprintf("%s.%d", name, id))
 		})
 	}
 }

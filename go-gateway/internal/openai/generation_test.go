@@ -135,7 +135,7 @@ func checkRefusal(t *testing.T, c refusal, err error) {
 	t.Helper()
 	got := fault.Of(err)
 	if err == nil || got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) || len(got.Message) > 400 {
-		t.Errorf("%.200s\ngot %s, param %q, %q", c.body, fault.Name(got.Reason), got.Param, got.Message)
+		t.Errorf("%.200s\ngot %s, param %q, %q", c.body, got.Reason, got.Param, got.Message)
 	}
 }
 
@@ -198,6 +198,8 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		{`"response_format":{"type":"json_schema","json_schema":{"name":"n"}}`, fault.MissingField, "response_format.json_schema.schema", ""},
 		{`"response_format":{"type":"json_schema","json_schema":{"schema":"s"}}`, fault.InvalidValue, "response_format.json_schema.schema", "JSON Schema"},
 		{`"response_format":{"type":"json_object","json_schema":{"schema":{}}}`, fault.InvalidValue, "response_format.json_schema", "json_schema"},
+		{`"response_format":{"type":"json_object"},"ignore_eos":true,"min_tokens":1`, fault.InvalidValue, "ignore_eos", "`ignore_eos` cannot go with `response_format`"},
+		{`"min_tokens":1,"response_format":{"type":"json_schema","json_schema":{"schema":{}}}`, fault.InvalidValue, "min_tokens", "`min_tokens` cannot go with"},
 		{`"user":1`, fault.InvalidValue, "user", "a string"},
 		{`"metadata":{"a":1}`, fault.InvalidValue, "metadata.a", "a string"},
 		{`"model":"x"`, fault.InvalidJSON, "model", "twice"},
@@ -296,9 +298,11 @@ func TestDecodeCompletion(t *testing.T) {
 	}
 }
 
-func TestGenerationFaultsInHTTPTerms(t *testing.T) {
-	chat := &GenerationRequest{Chat: true, maxTokensField: "max_completion_tokens", singleStop: true}
-	completion := &GenerationRequest{maxTokensField: "max_tokens"}
+func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
+	chat := &GenerationRequest{
+		Generate: &inferencev1.GenerateRequest{MaxTokens: 5}, Chat: true, maxTokensField: "max_completion_tokens", singleStop: true,
+	}
+	completion := &GenerationRequest{Generate: &inferencev1.GenerateRequest{}, maxTokensField: "max_tokens"}
 	for _, c := range []struct {
 		request      *GenerationRequest
 		field, param string
@@ -328,24 +332,28 @@ func TestGenerationFaultsInHTTPTerms(t *testing.T) {
 		{chat, "format", "response_format"},
 		{chat, "", ""},
 	} {
-		got := c.request.InHTTPTerms(fault.InField(fault.InvalidValue, c.field, "%s is bad", c.field))
-		if got.Reason != fault.InvalidValue || got.Param != c.param || got.Message != c.param+" is bad" {
+		got := c.request.Explain(fault.InField(fault.InvalidValue, c.field, "`%s` is bad", c.field))
+		if got.Reason != fault.InvalidValue || got.Param != c.param || got.Message != "`"+c.param+"` is bad" {
 			t.Errorf("%s: got %+v", c.field, got)
 		}
 	}
-	long := fault.InField(fault.InputTooLong, "text", "`text` has 9 tokens and `max_tokens` is 5; the text's context is 12")
-	if got := completion.InHTTPTerms(long); got.Message != "`prompt` has 9 tokens and `max_tokens` is 5; the text's context is 12" {
+	long := &fault.Fault{Reason: fault.InputTooLong, Param: "text", Message: "words of the hot path", Limit: 12, Actual: 14}
+	if got := completion.Explain(long); got.Message != "`prompt` has 13 tokens and `max_tokens` is 1; together they may be at most 12" {
 		t.Errorf("got %q", got.Message)
 	}
 	long.Param = "conversation"
-	if got := chat.InHTTPTerms(long); got.Param != "messages" || !strings.Contains(got.Message, "`max_completion_tokens` is 5") {
+	if got := chat.Explain(long); got.Param != "messages" || got.Message != "`messages` has 9 tokens and `max_completion_tokens` is 5; together they may be at most 12" {
 		t.Errorf("got %+v", got)
 	}
-	both := fault.InField(fault.InvalidValue, "stop.ignore_eos", "`stop.ignore_eos` cannot go with `format`")
-	if got := chat.InHTTPTerms(both); got.Message != "`ignore_eos` cannot go with `response_format`" {
+	uncounted := &fault.Fault{Reason: fault.InputTooLong, Param: "text", Message: "`text` has too many tokens, the model takes at most 12", Limit: 12}
+	if got := completion.Explain(uncounted); got.Message != "`prompt` has too many tokens, the model takes at most 12" {
 		t.Errorf("got %q", got.Message)
 	}
-	if got := chat.InHTTPTerms(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
+	schema := fault.InField(fault.InvalidValue, "format.json_schema", "`format.json_schema` cannot be kept to: `a` has a string whose `format` costs too much")
+	if got := chat.Explain(schema); got.Message != "`response_format.json_schema.schema` cannot be kept to: `a` has a string whose `format` costs too much" {
+		t.Errorf("got %q", got.Message)
+	}
+	if got := chat.Explain(fault.InField(fault.InvalidValue, "scheduling.priority", "ours")); got.Reason != fault.Internal {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // input is the field of that name: text, texts, token ids, or lists of token ids.
@@ -37,7 +38,7 @@ func (in *input) read(decoder *jsontext.Decoder, name string) error {
 	case jsontext.KindBeginArray:
 		return in.readList(decoder, name)
 	default:
-		_, err := readKind(decoder, jsontext.KindString, name, inputForms)
+		_, err := strictjson.ReadKind(decoder, jsontext.KindString, name, inputForms)
 		return err
 	}
 }
@@ -54,7 +55,7 @@ func (in *input) readTexts(decoder *jsontext.Decoder, name string) error {
 }
 
 func (in *input) readText(decoder *jsontext.Decoder, name string, index ...int) error {
-	text, err := readString(decoder, name, "a string", index...)
+	text, err := strictjson.ReadString(decoder, name, "a string", index...)
 	in.texts = append(in.texts, text)
 	return err
 }
@@ -76,7 +77,7 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 		var err error
 		switch kind {
 		case jsontext.KindBeginArray:
-			if _, err = readKind(decoder, kind, name, "a list of token ids", i); err == nil {
+			if _, err = strictjson.ReadKind(decoder, kind, name, "a list of token ids", i); err == nil {
 				err = in.readIDs(decoder, name, i)
 			}
 		default:
@@ -96,18 +97,18 @@ func (in *input) readIDs(decoder *jsontext.Decoder, name string, index ...int) e
 	at := append(append(make([]int, 0, 2), index...), 0) // of each id
 	for decoder.PeekKind() != jsontext.KindEndArray {
 		at[len(index)] = len(ids)
-		token, err := readKind(decoder, jsontext.KindNumber, name, "a token id", at...)
+		token, err := strictjson.ReadKind(decoder, jsontext.KindNumber, name, "a token id", at...)
 		if err != nil {
 			return err
 		}
 		id, err := token.Int()
 		if errors.Is(err, strconv.ErrSyntax) {
-			param := element(name, at...)
-			return fault.InField(fault.InvalidValue, param, "%s must be a token id, a whole number, not %s.", param, clip(token.String()))
+			param := strictjson.Element(name, at...)
+			return fault.InField(fault.InvalidValue, param, "%s must be a token id, a whole number, not %s.", param, strictjson.Clip(token.String()))
 		}
 		if err != nil || id < 0 || id > math.MaxUint32 {
-			param := element(name, at...)
-			return fault.InField(fault.TokenIDOutOfRange, param, "%s is %s, which is no token id of any vocabulary.", param, clip(token.String()))
+			param := strictjson.Element(name, at...)
+			return fault.InField(fault.TokenIDOutOfRange, param, "%s is %s, which is no token id of any vocabulary.", param, strictjson.Clip(token.String()))
 		}
 		ids = append(ids, uint32(id))
 	}

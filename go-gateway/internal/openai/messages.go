@@ -7,6 +7,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // messages is the field of that name: a conversation.
@@ -26,8 +27,8 @@ var roles = map[string]inferencev1.Role{
 func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 	m.present = true
 	one := newMessageReader()
-	return readList(decoder, name, "a list of messages", mostInputs, func(i int) error {
-		message, err := one.read(decoder, element(name, i))
+	return strictjson.List(decoder, name, "a list of messages", mostInputs, func(i int) error {
+		message, err := one.read(decoder, strictjson.Element(name, i))
 		m.list = append(m.list, message)
 		return err
 	})
@@ -35,7 +36,7 @@ func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 
 // messageReader reads messages, one after the other: its table is made once, since there may be thousands of them.
 type messageReader struct {
-	fields        readField
+	fields        strictjson.Field
 	role, content *string
 	parsed        bool
 }
@@ -43,8 +44,8 @@ type messageReader struct {
 func newMessageReader() *messageReader {
 	m := &messageReader{}
 	parts := newPartReader()
-	m.fields = object(map[string]readField{
-		"role": text(&m.role),
+	m.fields = strictjson.Object(strictjson.Fields{
+		"role": strictjson.String(&m.role),
 		"content": func(decoder *jsontext.Decoder, name string) error {
 			said, err := readContent(decoder, name, parts)
 			m.content = &said
@@ -56,8 +57,8 @@ func newMessageReader() *messageReader {
 			return decoder.SkipValue()
 		},
 		// A reply that is sent back has these, as null or empty.
-		"refusal": unsupported, "audio": unsupported, "function_call": unsupported,
-		"annotations": only("Messages are text alone here.", "[]"), "tool_calls": only(noTools, "[]"),
+		"refusal": strictjson.Unsupported, "audio": strictjson.Unsupported, "function_call": strictjson.Unsupported,
+		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"), "tool_calls": strictjson.AcceptOnly(noTools, "[]"),
 	})
 	return m
 }
@@ -69,17 +70,17 @@ func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inference
 	case err != nil:
 		return nil, err
 	case m.role == nil:
-		return nil, missing(name + ".role")
+		return nil, strictjson.Missing(name + ".role")
 	case m.content == nil:
-		return nil, missing(name + ".content")
+		return nil, strictjson.Missing(name + ".content")
 	}
 	who, known := roles[*m.role]
 	if !known {
 		return nil, fault.InField(fault.InvalidValue, name+".role",
-			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, clip(*m.role))
+			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, strictjson.Clip(*m.role))
 	}
 	if m.parsed && who != inferencev1.Role_ROLE_ASSISTANT {
-		return nil, unsupported(decoder, name+".parsed")
+		return nil, strictjson.Unsupported(decoder, name+".parsed")
 	}
 	return &inferencev1.Message{Role: who, Content: *m.content}, nil
 }
@@ -87,11 +88,11 @@ func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inference
 // readContent reads a text, or a list of text parts, which become lines of one text.
 func readContent(decoder *jsontext.Decoder, name string, part *partReader) (string, error) {
 	if decoder.PeekKind() == jsontext.KindString {
-		return readString(decoder, name, "a string")
+		return strictjson.ReadString(decoder, name, "a string")
 	}
 	var parts []string
-	err := readList(decoder, name, "a string or a list of text parts", mostInputs, func(i int) error {
-		said, err := part.read(decoder, element(name, i))
+	err := strictjson.List(decoder, name, "a string or a list of text parts", mostInputs, func(i int) error {
+		said, err := part.read(decoder, strictjson.Element(name, i))
 		parts = append(parts, said)
 		return err
 	})
@@ -103,7 +104,7 @@ func joinParts(parts []string) string { return strings.Join(parts, "\n") }
 // partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in whatever order its
 // fields come.
 type partReader struct {
-	fields     readField
+	fields     strictjson.Field
 	name       string
 	kind, said *string
 }
@@ -113,15 +114,15 @@ func newPartReader() *partReader {
 	other := func(_ *jsontext.Decoder, field string) error {
 		return p.onlyText(strings.TrimPrefix(field, p.name+"."))
 	}
-	p.fields = object(map[string]readField{
-		"type": text(&p.kind), "text": text(&p.said),
+	p.fields = strictjson.Object(strictjson.Fields{
+		"type": strictjson.String(&p.kind), "text": strictjson.String(&p.said),
 		"image_url": other, "input_audio": other, "file": other, "refusal": other,
 	})
 	return p
 }
 
 func (p *partReader) onlyText(found string) error {
-	return fault.InField(fault.InvalidValue, p.name, "%s must have the type \"text\", not %q: only text is taken here.", p.name, clip(found))
+	return fault.InField(fault.InvalidValue, p.name, "%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
 }
 
 func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error) {
@@ -131,11 +132,11 @@ func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error
 	case err != nil:
 		return "", err
 	case p.kind == nil:
-		return "", missing(name + ".type")
+		return "", strictjson.Missing(name + ".type")
 	case *p.kind != "text":
 		return "", p.onlyText(*p.kind)
 	case p.said == nil:
-		return "", missing(name + ".text")
+		return "", strictjson.Missing(name + ".text")
 	default:
 		return *p.said, nil
 	}

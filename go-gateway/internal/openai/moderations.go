@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // categories are OpenAI's. SDKs want all of them present.
@@ -21,8 +22,7 @@ var categories = []string{
 type ModerationRequest struct {
 	// Classify is the hot path's request; its scheduling is left to the caller.
 	Classify *inferencev1.ClassifyRequest
-	// SingleInput: the client sent one text, or its parts, and no list of texts.
-	SingleInput bool
+	inputTerms
 }
 
 // DecodeModeration reads the body of POST /v1/moderations. model is the one for requests that name none. Errors are
@@ -30,9 +30,9 @@ type ModerationRequest struct {
 func DecodeModeration(body []byte, model string) (*ModerationRequest, error) {
 	named := &model
 	var in moderationInput
-	err := readObject(body, map[string]readField{
+	err := strictjson.Decode(body, strictjson.Fields{
 		"input": in.read,
-		"model": text(&named),
+		"model": strictjson.String(&named),
 	})
 	if err != nil {
 		return nil, err
@@ -41,11 +41,11 @@ func DecodeModeration(body []byte, model string) (*ModerationRequest, error) {
 		return nil, err
 	}
 	if !in.present {
-		return nil, missing("input")
+		return nil, strictjson.Missing("input")
 	}
 	return &ModerationRequest{
-		Classify:    &inferencev1.ClassifyRequest{Model: model, Texts: in.texts},
-		SingleInput: in.single,
+		Classify:   &inferencev1.ClassifyRequest{Model: model, Texts: in.texts},
+		inputTerms: inputTerms{in.single},
 	}, nil
 }
 
@@ -64,7 +64,7 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 	}
 	var parts []string
 	one := newPartReader()
-	err := readList(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
+	err := strictjson.List(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
 		if i == mostInputs {
 			return tooManyInputs(name)
 		}
@@ -72,9 +72,9 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 			return in.readText(decoder, name, i)
 		}
 		if len(in.texts) > 0 {
-			return wrongType(element(name, i), "a string, as the one before it", decoder.PeekKind())
+			return strictjson.WrongType(strictjson.Element(name, i), "a string, as the one before it", decoder.PeekKind())
 		}
-		part, err := one.read(decoder, element(name, i))
+		part, err := one.read(decoder, strictjson.Element(name, i))
 		parts = append(parts, part)
 		return err
 	})
@@ -85,7 +85,7 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 }
 
 func (in *moderationInput) readText(decoder *jsontext.Decoder, name string, index ...int) error {
-	text, err := readString(decoder, name, "a string or a text part", index...)
+	text, err := strictjson.ReadString(decoder, name, "a string or a text part", index...)
 	in.texts = append(in.texts, text)
 	return err
 }

@@ -40,8 +40,8 @@ func (p *progress) ended() error {
 	return nil
 }
 
-// FinishReason is OpenAI's word for why a choice ended.
-func FinishReason(finish *inferencev1.Finish) string {
+// finishReason is OpenAI's word for why a choice ended.
+func finishReason(finish *inferencev1.Finish) string {
 	if finish.GetLength() != nil {
 		return "length"
 	}
@@ -51,7 +51,7 @@ func FinishReason(finish *inferencev1.Finish) string {
 // appendFinish writes why a choice ended, and at which stop: a string or a token id.
 func appendFinish(buffer []byte, finish *inferencev1.Finish) ([]byte, error) {
 	buffer = append(buffer, `"finish_reason":"`...)
-	buffer = append(buffer, FinishReason(finish)...)
+	buffer = append(buffer, finishReason(finish)...)
 	buffer = append(buffer, '"')
 	switch reason := finish.GetReason().(type) {
 	case *inferencev1.Finish_Length:

@@ -3,6 +3,7 @@ package openai
 import (
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // EmbeddingsRequest is POST /v1/embeddings.
@@ -11,16 +12,14 @@ type EmbeddingsRequest struct {
 	Embed *inferencev1.EmbedRequest
 	// Base64 says how vectors are rendered: base64 of little-endian float32, or lists of numbers.
 	Base64 bool
-	// SingleInput: the client sent one input, not a list, so an error of it is of "input", not of "input[0]".
-	SingleInput bool
+	inputTerms
 }
 
 // TokenizeRequest is POST /v1/tokenize.
 type TokenizeRequest struct {
 	// Tokenize is the hot path's request.
 	Tokenize *inferencev1.TokenizeRequest
-	// SingleInput is as in EmbeddingsRequest.
-	SingleInput bool
+	inputTerms
 }
 
 // DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
@@ -33,14 +32,14 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 		model, encoding, user, tokenizer *string
 		embed                            inferencev1.EmbedRequest
 	)
-	err := readObject(body, map[string]readField{
+	err := strictjson.Decode(body, strictjson.Fields{
 		"input":           in.read,
-		"model":           text(&model),
-		"encoding_format": text(&encoding),
-		"dimensions":      positive(&embed.Dimensions),
-		"user":            text(&user), // OpenAI's mark for an end user; accepted and not used
-		"truncate":        boolean(&embed.Truncate),
-		"tokenizer":       text(&tokenizer),
+		"model":           strictjson.String(&model),
+		"encoding_format": strictjson.String(&encoding),
+		"dimensions":      strictjson.Positive(&embed.Dimensions),
+		"user":            strictjson.String(&user), // OpenAI's mark for an end user; accepted and not used
+		"truncate":        strictjson.Bool(&embed.Truncate),
+		"tokenizer":       strictjson.String(&tokenizer),
 	})
 	if err != nil {
 		return nil, err
@@ -49,7 +48,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 		return nil, err
 	}
 	if !in.present {
-		return nil, missing("input")
+		return nil, strictjson.Missing("input")
 	}
 	if err := checkTokenizer(&in, "input", embed.Model, tokenizer); err != nil {
 		return nil, err
@@ -59,7 +58,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 		return nil, err
 	}
 	embed.Inputs = embedInputs(&in)
-	return &EmbeddingsRequest{Embed: &embed, Base64: base64, SingleInput: in.single}, nil
+	return &EmbeddingsRequest{Embed: &embed, Base64: base64, inputTerms: inputTerms{in.single}}, nil
 }
 
 // DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are *fault.Fault.
@@ -68,9 +67,9 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 		in    input
 		model *string
 	)
-	err := readObject(body, map[string]readField{
+	err := strictjson.Decode(body, strictjson.Fields{
 		"input": in.readTexts,
-		"model": text(&model),
+		"model": strictjson.String(&model),
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +79,7 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 		return nil, err
 	}
 	if !in.present {
-		return nil, missing("input")
+		return nil, strictjson.Missing("input")
 	}
 	bytes := 0
 	for _, text := range in.texts {
@@ -91,8 +90,8 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 			"input has %d bytes of text; at most %d are tokenized at once.", bytes, mostBytes)
 	}
 	return &TokenizeRequest{
-		Tokenize:    &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
-		SingleInput: in.single,
+		Tokenize:   &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
+		inputTerms: inputTerms{in.single},
 	}, nil
 }
 
@@ -102,7 +101,7 @@ const longestModelName = 64 // bytes
 func requiredModel(model *string) (string, error) {
 	switch {
 	case model == nil || *model == "":
-		return "", missing("model")
+		return "", strictjson.Missing("model")
 	case len(*model) > longestModelName:
 		return "", fault.InField(fault.InvalidValue, "model", "model has %d bytes; names have at most %d.",
 			len(*model), longestModelName)
@@ -111,16 +110,12 @@ func requiredModel(model *string) (string, error) {
 	}
 }
 
-func missing(name string) *fault.Fault {
-	return fault.InField(fault.MissingField, name, "The field %q is required.", name)
-}
-
 // checkTokenizer refuses ids that may be another tokenizer's: they would be in range and give silent garbage.
 func checkTokenizer(in *input, name, model string, tokenizer *string) error {
 	switch {
 	case tokenizer != nil && *tokenizer != model:
 		return fault.InField(fault.TokenizerMismatch, "tokenizer",
-			"tokenizer is %q; the ids must be those of the model %q.", clip(*tokenizer), model)
+			"tokenizer is %q; the ids must be those of the model %q.", strictjson.Clip(*tokenizer), model)
 	case tokenizer == nil && in.ids != nil:
 		return fault.InField(fault.TokenizerMismatch, name,
 			"%s holds token ids and does not say of which tokenizer. Send text (LangChain: check_embedding_ctx_length=False), "+
@@ -141,7 +136,7 @@ func wantsBase64(encoding *string) (bool, error) {
 		return true, nil
 	default:
 		return false, fault.InField(fault.InvalidValue, "encoding_format",
-			"encoding_format must be \"float\" or \"base64\", not %q.", clip(*encoding))
+			"encoding_format must be \"float\" or \"base64\", not %q.", strictjson.Clip(*encoding))
 	}
 }
 

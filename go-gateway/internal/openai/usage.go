@@ -2,16 +2,10 @@ package openai
 
 import (
 	"strconv"
-	"time"
 
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
 )
-
-// Phase is one part of a request's time.
-type Phase struct {
-	Name string
-	Took time.Duration
-}
 
 // appendGenerationUsage writes the hot path's own counts.
 func appendGenerationUsage(buffer []byte, done *inferencev1.GenerateDone) []byte {
@@ -28,7 +22,7 @@ func appendGenerationUsage(buffer []byte, done *inferencev1.GenerateDone) []byte
 }
 
 // appendTimings writes what a Server-Timing header would say: names of phases and milliseconds.
-func appendTimings(buffer []byte, phases []Phase) []byte {
+func appendTimings(buffer []byte, phases []telemetry.Phase) []byte {
 	for i, phase := range phases {
 		separator := byte(',')
 		if i == 0 {
@@ -37,7 +31,7 @@ func appendTimings(buffer []byte, phases []Phase) []byte {
 		buffer = append(buffer, separator, '"')
 		buffer = append(buffer, phase.Name...)
 		buffer = append(buffer, `_ms":`...)
-		buffer = strconv.AppendFloat(buffer, float64(phase.Took)/float64(time.Millisecond), 'f', 3, 64)
+		buffer = strconv.AppendFloat(buffer, telemetry.Milliseconds(phase.Took), 'f', 3, 64)
 	}
 	return append(buffer, '}')
 }

@@ -29,6 +29,11 @@ type Decision struct {
 	RetryAfter time.Duration
 }
 
+// RoundUp rounds a wait up to milliseconds: who waits as long must not come too early.
+func RoundUp(d time.Duration) time.Duration {
+	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
+}
+
 // Requests limits the request rate of each tenant, in this process. It is safe for concurrent use.
 type Requests struct {
 	mu      sync.Mutex

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/fault"
 )
 
@@ -22,23 +21,26 @@ const (
 	guaranteedBytes = 64 << 10
 )
 
-// bodyBytes are what one request holds of the bytes for bodies.
-type bodyBytes struct {
-	pool   *admission.Pool
-	tenant string
-	amount int64
-}
-
-// take takes so many more; false if there is no room for them.
-func (b *bodyBytes) take(more int64) bool {
-	if !b.pool.Take(b.tenant, more) {
-		return false
+// holdBytes makes a request hold the bytes that its body is announced to have, to the request's end: decoded they are still
+// there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody from being served.
+func (s *Server) holdBytes(next handler) handler {
+	return func(ex *exchange) error {
+		defer func() { s.bodies.Return(ex.principal.Tenant, ex.held) }()
+		if err := s.hold(ex, s.announcedBytes(ex.request)); err != nil {
+			return err
+		}
+		return next(ex)
 	}
-	b.amount += more
-	return true
 }
 
-func (b *bodyBytes) release() { b.pool.Return(b.tenant, b.amount) }
+// hold makes a request hold so many bytes more.
+func (s *Server) hold(ex *exchange, more int64) error {
+	if !s.bodies.Take(ex.principal.Tenant, more) {
+		return s.noRoom(ex, "bytes of request bodies at once", s.bodies)
+	}
+	ex.held += more
+	return nil
+}
 
 // announcedBytes is what a request takes before its body is read.
 func (s *Server) announcedBytes(r *http.Request) int64 {
@@ -52,8 +54,19 @@ func (s *Server) announcedBytes(r *http.Request) int64 {
 	}
 }
 
-// readBody returns the whole request body. What was announced of it is held already.
-func (s *Server) readBody(ex *exchange, r *http.Request, held *bodyBytes) ([]byte, error) {
+// readBody lets a request through once its whole body is here. What was announced of it is held already.
+func (s *Server) readBody(next handler) handler {
+	return func(ex *exchange) (err error) {
+		if ex.body, err = s.receive(ex); err != nil {
+			return err
+		}
+		return next(ex)
+	}
+}
+
+// receive returns the whole request body.
+func (s *Server) receive(ex *exchange) ([]byte, error) {
+	r := ex.request
 	if err := checkBodyHeaders(r.Header); err != nil {
 		return nil, err
 	}
@@ -65,7 +78,7 @@ func (s *Server) readBody(ex *exchange, r *http.Request, held *bodyBytes) ([]byt
 		return nil, fault.InternalError(fmt.Errorf("body deadline: %w", err))
 	}
 	// net/http lifts the deadline at the body's end, so it does not cut off the wait for the hot path.
-	body, err := s.readAll(ex, r, held)
+	body, err := s.readAll(ex)
 	if _, refused := errors.AsType[*fault.Fault](err); refused {
 		return nil, err
 	}
@@ -88,10 +101,10 @@ func (s *Server) readBody(ex *exchange, r *http.Request, held *bodyBytes) ([]byt
 }
 
 // readAll reads a body into memory that is held: of the announced length, or growing as it comes.
-func (s *Server) readAll(ex *exchange, r *http.Request, held *bodyBytes) ([]byte, error) {
-	reader := http.MaxBytesReader(ex.writer, r.Body, int64(s.MaxBodyBytes))
-	if r.ContentLength >= 0 {
-		body := make([]byte, r.ContentLength)
+func (s *Server) readAll(ex *exchange) ([]byte, error) {
+	reader := http.MaxBytesReader(ex.writer, ex.request.Body, int64(s.MaxBodyBytes))
+	if length := ex.request.ContentLength; length >= 0 {
+		body := make([]byte, length)
 		_, err := io.ReadFull(reader, body)
 		return body, err
 	}
@@ -107,8 +120,8 @@ func (s *Server) readAll(ex *exchange, r *http.Request, held *bodyBytes) ([]byte
 		}
 		if len(body) == cap(body) {
 			more := max(1, min(cap(body), s.MaxBodyBytes+1-cap(body)))
-			if !held.take(int64(more)) {
-				return nil, s.noBytes(ex)
+			if err := s.hold(ex, int64(more)); err != nil {
+				return nil, err
 			}
 			body = append(make([]byte, 0, cap(body)+more), body...)
 		}
@@ -117,13 +130,14 @@ func (s *Server) readAll(ex *exchange, r *http.Request, held *bodyBytes) ([]byte
 
 // drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and
 // reads afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such service.
-func (s *Server) drain(ex *exchange, r *http.Request) {
-	if ex.tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+func (s *Server) drain(ex *exchange) {
+	r := ex.request
+	if ex.principal.Tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
 		return
 	}
 	ex.drained = true
-	if s.drains.Take(ex.tenant, 1) {
-		defer s.drains.Return(ex.tenant, 1)
+	if s.drains.Take(ex.principal.Tenant, 1) {
+		defer s.drains.Return(ex.principal.Tenant, 1)
 		if http.NewResponseController(ex.writer).SetReadDeadline(time.Now().Add(s.BodyTimeout)) == nil {
 			if _, err := io.CopyN(io.Discard, r.Body, int64(s.MaxBodyBytes)+1); errors.Is(err, io.EOF) {
 				return

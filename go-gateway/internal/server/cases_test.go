@@ -75,11 +75,7 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 	},
 	"fake_hotpath": func(t *testing.T, c errorCase) *gateway {
 		g := startGateway(t)
-		reason, ok := fault.ReasonNamed(c.Reason)
-		if !ok {
-			t.Fatalf("no reason %s", c.Reason)
-		}
-		refusal := testkit.Refusal(reason, c.Fake.Field, c.Fake.Message)
+		refusal := testkit.Refusal(fault.Reason(c.Reason), c.Fake.Field, c.Fake.Message)
 		g.hotpath.SetEmbed(answer(refusal))
 		g.hotpath.SetGenerate(func(*inferencev1.GenerateRequest, testkit.GenerateStream) error { return refusal })
 		g.hotpath.SetClassify(func(context.Context, *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error) {

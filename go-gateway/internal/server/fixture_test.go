@@ -17,9 +17,10 @@ import (
 	"go.uber.org/goleak"
 
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
-	"triptych.dev/gateway/internal/tenant"
 	"triptych.dev/gateway/internal/testkit"
 )
 
@@ -62,8 +63,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 		Metrics: metrics, Logger: logger, Now: time.Now,
 	}
 	options := Options{
-		Requests: quota.NewRequests(), Metrics: metrics, Logger: logger, Directory: g.openDirectory(logger),
-		Now:          func() time.Time { return g.clock },
+		Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
 		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
 		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
 	}
@@ -73,6 +73,9 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	var err error
 	if options.Engine, err = engine.New(engineOptions); err != nil {
 		t.Fatal(err)
+	}
+	options.Inference = &inference.Service{
+		Engine: options.Engine, Limiter: quota.NewRequests(), Metrics: metrics, Now: func() time.Time { return g.clock },
 	}
 	g.Server = New(options)
 	metrics.ReportReady(g.Ready)
@@ -91,7 +94,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	return g
 }
 
-func (g *gateway) openDirectory(logger *slog.Logger) *tenant.Directory {
+func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 	g.Helper()
 	folder := g.TempDir()
 	keysPath, tenantsPath := filepath.Join(folder, "keys.json"), filepath.Join(folder, "tenants.yaml")
@@ -99,13 +102,13 @@ func (g *gateway) openDirectory(logger *slog.Logger) *tenant.Directory {
 		g.Fatal(err)
 	}
 	for _, name := range []string{"acme", "tiny"} {
-		key, err := tenant.NewKeysFile(keysPath, time.Now).Create(name)
+		key, err := identity.NewKeysFile(keysPath, time.Now).Create(name)
 		if err != nil {
 			g.Fatal(err)
 		}
 		g.keys[name] = key.Reveal()
 	}
-	directory, err := tenant.Open(keysPath, tenantsPath, logger)
+	directory, err := identity.Open(keysPath, tenantsPath, logger)
 	if err != nil {
 		g.Fatal(err)
 	}

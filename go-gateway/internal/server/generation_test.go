@@ -141,13 +141,13 @@ func TestAClientThatLeavesEndsItsGeneration(t *testing.T) {
 			}
 		}
 	}
-	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
+	g.eventually("no request in flight", func() bool { return g.slots.Used() == 0 })
 }
 
 func TestAnotherModelsTurnIsRefusedInTime(t *testing.T) {
 	g := startGateway(t)
 	g.hotpath.SetGenerate(func(*inferencev1.GenerateRequest, testkit.GenerateStream) error {
-		return testkit.RefusalWith(codes.Unavailable, fault.Name(fault.QueueFull), "", "the queue is full", 3*time.Second)
+		return testkit.RefusalWith(codes.Unavailable, string(fault.QueueFull), "", "the queue is full", 3*time.Second)
 	})
 	for _, body := range []string{oneChat, streamed(oneChat)} {
 		got := g.post("/v1/chat/completions", body)

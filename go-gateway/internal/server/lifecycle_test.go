@@ -144,7 +144,7 @@ func TestAClientThatDoesNotReadIsDropped(t *testing.T) {
 	if line := g.accessLine("deaf"); line["reason"] != "CANCELLED" || line["status"] != 499.0 {
 		t.Errorf("logged as %v", line)
 	}
-	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
+	g.eventually("no request in flight", func() bool { return g.slots.Used() == 0 })
 }
 
 func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {

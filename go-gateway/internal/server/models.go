@@ -10,7 +10,7 @@ import (
 )
 
 // listModels serves GET /v1/models.
-func (s *Server) listModels(ex *exchange, _ *http.Request) error {
+func (s *Server) listModels(ex *exchange) error {
 	models, err := s.Engine.Models()
 	if err != nil {
 		return err
@@ -24,12 +24,12 @@ func (s *Server) listModels(ex *exchange, _ *http.Request) error {
 }
 
 // getModel serves GET /v1/models/{id}.
-func (s *Server) getModel(ex *exchange, r *http.Request) error {
+func (s *Server) getModel(ex *exchange) error {
 	models, err := s.Engine.Models()
 	if err != nil {
 		return err
 	}
-	id := r.PathValue("id")
+	id := ex.request.PathValue("id")
 	i := slices.IndexFunc(models, func(model *inferencev1.Model) bool { return model.GetName() == id })
 	if i < 0 {
 		return fault.InField(fault.ModelNotFound, "model", "There is no model %.64q; GET /v1/models lists them.", id)

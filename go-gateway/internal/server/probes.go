@@ -39,20 +39,20 @@ type modelReadiness struct {
 }
 
 // livez serves GET /livez: the process answers.
-func (s *Server) livez(ex *exchange, _ *http.Request) error {
+func (s *Server) livez(ex *exchange) error {
 	ex.reply(http.StatusOK, []byte(`{"alive":true}`))
 	return nil
 }
 
 // readyz serves GET /readyz to anybody: requests are likely to succeed, since real ones did lately.
-func (s *Server) readyz(ex *exchange, _ *http.Request) error {
+func (s *Server) readyz(ex *exchange) error {
 	ready := s.Ready()
 	ex.reply(readyStatus(ready), fmt.Appendf(nil, `{"ready":%t}`, ready))
 	return nil
 }
 
 // readyzInFull serves GET /readyz to operators, with the reason.
-func (s *Server) readyzInFull(ex *exchange, _ *http.Request) error {
+func (s *Server) readyzInFull(ex *exchange) error {
 	ready, statuses := s.Engine.Ready()
 	body := readiness{Draining: s.draining.Load(), Replicas: make([]replicaReadiness, len(statuses))}
 	body.Ready = ready && !body.Draining

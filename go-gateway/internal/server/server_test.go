@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -213,14 +214,14 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 
 func TestSeveralMethodsOfOnePath(t *testing.T) {
 	g := startGateway(t)
-	router := g.newRouter()
+	var routes []route
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		router.add(method, "/several", func(ex *exchange, r *http.Request) error {
-			ex.reply(http.StatusOK, []byte(`"`+r.Method+`"`))
+		routes = append(routes, route{method: method, pattern: "/several", serve: func(ex *exchange) error {
+			ex.reply(http.StatusOK, []byte(`"`+ex.request.Method+`"`))
 			return nil
-		})
+		}})
 	}
-	url := startHandler(t, router)
+	url := startHandler(t, g.newRouter(routes))
 	for method, status := range map[string]int{"GET": 200, "HEAD": 200, "POST": 200, "DELETE": 200, "PUT": 405} {
 		request, err := http.NewRequest(method, url+"/several", nil)
 		if err != nil {
@@ -234,6 +235,24 @@ func TestSeveralMethodsOfOnePath(t *testing.T) {
 		if got.status != status || (status == 405 && got.header.Get("allow") != "GET, HEAD, POST, DELETE") {
 			t.Errorf("%s: got %d %v", method, got.status, got.header)
 		}
+	}
+}
+
+// someone authenticates every request.
+type someone identity.Principal
+
+func (s someone) Authenticate(string) (identity.Principal, error) { return identity.Principal(s), nil }
+
+func TestAKeyIsGoodForItsScopesAlone(t *testing.T) {
+	plan := identity.Plan{RequestsPerMinute: 60, RequestBurst: 60}
+	g := startGateway(t, func(_ *engine.Options, o *Options) {
+		o.Authenticator = someone{Tenant: "acme", Plan: plan, Scopes: []identity.Scope{identity.ScopeInference}}
+	})
+	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK {
+		t.Errorf("inference: got %d %s", got.status, got.body)
+	}
+	if got := g.get("/v1/models"); got.status != http.StatusUnauthorized || got.err.Code != "invalid_api_key" || !strings.Contains(got.err.Message, `"models"`) {
+		t.Errorf("models: got %d %s", got.status, got.body)
 	}
 }
 
@@ -356,14 +375,14 @@ func TestRateLimitOnEachSideOfTheBoundary(t *testing.T) {
 
 func TestAPanicIsOneRequestsError(t *testing.T) {
 	g := startGateway(t)
-	mux := g.API().(*router).mux
-	mux.Handle("/panic", g.route("/panic", func(*exchange, *http.Request) error { panic("secret words") }))
-	mux.Handle("/late", g.route("/late", func(ex *exchange, _ *http.Request) error {
-		ex.reply(http.StatusOK, []byte("{}"))
-		panic("too late")
+	panicky := startHandler(t, g.newRouter([]route{
+		{method: http.MethodGet, pattern: "/panic", serve: func(*exchange) error { panic("secret words") }},
+		{method: http.MethodPost, pattern: "/late", serve: func(ex *exchange) error {
+			ex.reply(http.StatusOK, []byte("{}"))
+			panic("too late")
+		}},
+		{method: http.MethodGet, pattern: "/silent", serve: func(*exchange) error { return nil }},
 	}))
-	mux.Handle("/silent", g.route("/silent", func(*exchange, *http.Request) error { return nil }))
-	panicky := startHandler(t, mux)
 	got, err := http.Get(panicky + "/panic")
 	if err != nil {
 		t.Fatal(err)

@@ -7,32 +7,35 @@ import (
 	"strconv"
 	"time"
 
-	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
 )
 
 // stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat, a
 // failure is an ordinary reply; after that it is the stream's last event.
-func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *engine.Generation, progress *tally) error {
+func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *inference.Generation) error {
 	chunks, err := openai.NewChunks(request, objectID(), ex.start)
 	if err != nil {
 		return fault.InternalError(err)
 	}
 	events := eventWriter{ex: ex, controller: http.NewResponseController(ex.writer)}
-	err = s.relay(&events, chunks, running, progress)
+	err = s.relay(&events, chunks, running)
 	if err == nil {
-		err = finish(&events, chunks, running, progress)
+		err = finish(&events, chunks, running)
 	}
-	if err == nil || !events.open {
-		return inRequestTerms(request, err)
+	switch {
+	case err == nil:
+		return nil
+	case !events.open:
+		return request.Explain(err)
 	}
-	events.breakOff(fault.Of(inRequestTerms(request, err)))
+	events.breakOff(request.Explain(err))
 	return nil
 }
 
 // relay writes what comes until nothing comes any more.
-func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *engine.Generation, progress *tally) error {
+func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *inference.Generation) error {
 	buffer := s.buffers.get()
 	defer func() { s.buffers.put(buffer) }()
 	heartbeat := time.NewTicker(s.StreamHeartbeat)
@@ -44,7 +47,7 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *engi
 			if !open {
 				return nil
 			}
-			progress.add(delta)
+			running.Observe(delta)
 			var err error
 			if buffer, err = chunks.AppendDelta(buffer, delta); err != nil {
 				return fault.InternalError(err)
@@ -63,25 +66,17 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *engi
 }
 
 // finish writes how it went.
-func finish(events *eventWriter, chunks *openai.Chunks, running *engine.Generation, progress *tally) error {
+func finish(events *eventWriter, chunks *openai.Chunks, running *inference.Generation) error {
 	done, err := running.Result()
 	if err != nil {
 		return err
 	}
-	phases := progress.phases(done.GetTimings())
-	last, err := chunks.AppendDone(nil, done, phases)
+	last, err := chunks.AppendDone(nil, done, running.Usage.Phases)
 	if err != nil {
 		return fault.InternalError(err) // and nothing is charged
 	}
-	progress.end(done, phases)
+	running.Complete(done)
 	return events.write(last)
-}
-
-func inRequestTerms(request *openai.GenerationRequest, err error) error {
-	if err == nil {
-		return nil
-	}
-	return request.InHTTPTerms(fault.Of(err))
 }
 
 // eventWriter writes a stream of server-sent events. Its errors are *fault.Fault: nobody reads any more.

@@ -319,7 +319,7 @@ func TestAStreamThatNobodyReadsIsDropped(t *testing.T) {
 	if line := g.accessLine("deaf"); line["reason"] != "SLOW_READER" || line["status"] != 408.0 {
 		t.Errorf("logged as %v", line)
 	}
-	g.eventually("no request in flight", func() bool { return g.places.Used() == 0 })
+	g.eventually("no request in flight", func() bool { return g.slots.Used() == 0 })
 }
 
 func TestManyStreamsAtOnceAreEachComplete(t *testing.T) {

@@ -47,7 +47,7 @@ func Classify(_ context.Context, request *inferencev1.ClassifyRequest) (*inferen
 		return nil, err
 	}
 	if request.GetScheduling().GetPriority() == inferencev1.Priority_PRIORITY_UNSPECIFIED {
-		return nil, Refusal(fault.MissingField, "scheduling", "scheduling is required")
+		return nil, refuse(fault.MissingField, "scheduling", "is required")
 	}
 	reply := &inferencev1.ClassifyResponse{
 		Revision: ModelRevision,
@@ -61,7 +61,7 @@ func Classify(_ context.Context, request *inferencev1.ClassifyRequest) (*inferen
 	for i, text := range request.GetTexts() {
 		if text == "" {
 			field := fmt.Sprintf("texts[%d]", i)
-			return nil, Refusal(fault.EmptyInput, field, field+" is empty")
+			return nil, refuse(fault.EmptyInput, field, "is empty")
 		}
 		scores := []float32{score(text, "hate"), score(text, "kill")}
 		reply.Classifications = append(reply.Classifications, &inferencev1.Classification{Scores: scores})

@@ -124,15 +124,15 @@ func checkGenerate(request *inferencev1.GenerateRequest) (int, error) {
 		return 0, err
 	}
 	if request.GetScheduling().GetPriority() == inferencev1.Priority_PRIORITY_UNSPECIFIED {
-		return 0, Refusal(fault.MissingField, "scheduling", "scheduling is required")
+		return 0, refuse(fault.MissingField, "scheduling", "is required")
 	}
 	if most := uint32(MaxChoices); request.GetChoices() > most {
-		return 0, Refusal(fault.InvalidValue, "choices", fmt.Sprintf("choices is %d; at most %d are made", request.GetChoices(), most))
+		return 0, refuse(fault.InvalidValue, "choices", fmt.Sprintf("is %d; at most %d are made", request.GetChoices(), most))
 	}
 	field, prompt, err := countPrompt(request)
 	if total := prompt + int(request.GetMaxTokens()); err == nil && total > ContextTokens {
-		return 0, Refusal(fault.InputTooLong, field,
-			fmt.Sprintf("`%s` has %d tokens and `max_tokens` is %d; together they may be at most %d", field, prompt, request.GetMaxTokens(), ContextTokens))
+		return 0, refuse(fault.InputTooLong, field, fmt.Sprintf("has %d tokens and `max_tokens` is %d; together they may be at most %d",
+			prompt, request.GetMaxTokens(), ContextTokens), ContextTokens, total)
 	}
 	return prompt, err
 }
@@ -159,7 +159,7 @@ func countPrompt(request *inferencev1.GenerateRequest) (field string, tokens int
 		field = "prompt"
 	}
 	if tokens == 0 {
-		return "", 0, Refusal(fault.EmptyInput, field, "`"+field+"` is empty")
+		return "", 0, refuse(fault.EmptyInput, field, "is empty")
 	}
 	return field, tokens, nil
 }

@@ -189,7 +189,7 @@ func (h *Hotpath) Tokenize(_ context.Context, request *inferencev1.TokenizeReque
 	reply := &inferencev1.TokenizeResponse{}
 	for i, text := range request.GetTexts() {
 		if text == "" {
-			return nil, Refusal(fault.EmptyInput, fmt.Sprintf("texts[%d]", i), fmt.Sprintf("texts[%d] is empty", i))
+			return nil, refuse(fault.EmptyInput, fmt.Sprintf("texts[%d]", i), "is empty")
 		}
 		reply.Texts = append(reply.Texts, tokenize(text))
 	}
@@ -202,7 +202,7 @@ func Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.E
 		return nil, err
 	}
 	if request.GetScheduling().GetPriority() == inferencev1.Priority_PRIORITY_UNSPECIFIED {
-		return nil, Refusal(fault.MissingField, "scheduling", "scheduling is required")
+		return nil, refuse(fault.MissingField, "scheduling", "is required")
 	}
 	if wanted := request.GetDimensions(); wanted != 0 && wanted != Dimensions {
 		return nil, Refusal(fault.DimensionsUnsupported, "dimensions",
@@ -223,8 +223,8 @@ func Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.E
 		}
 		if count > MaxTokens {
 			if !request.GetTruncate() {
-				return nil, Refusal(fault.InputTooLong, fmt.Sprintf("inputs[%d]", i),
-					fmt.Sprintf("inputs[%d] has %d tokens; the model takes at most %d", i, count, MaxTokens))
+				return nil, refuse(fault.InputTooLong, fmt.Sprintf("inputs[%d]", i),
+					fmt.Sprintf("has %d tokens, the model takes at most %d", count, MaxTokens), MaxTokens, count)
 			}
 			count = MaxTokens
 			reply.TruncatedInputs = append(reply.TruncatedInputs, uint32(i))
@@ -241,7 +241,7 @@ var taskOf = map[string]string{ModelName: "embeds", ChatModelName: "generates", 
 func checkModel(model, wanted string) error {
 	switch task, known := taskOf[model]; {
 	case model == "":
-		return Refusal(fault.MissingField, "model", "model is required")
+		return refuse(fault.MissingField, "model", "is required")
 	case !known:
 		return Refusal(fault.ModelNotFound, "model", fmt.Sprintf("there is no model %q", model))
 	case model != wanted:
@@ -256,9 +256,9 @@ func checkCommon(model, wanted, inputs string, count int) error {
 	case err != nil:
 		return err
 	case count == 0:
-		return Refusal(fault.EmptyInput, inputs, inputs+" is empty")
+		return refuse(fault.EmptyInput, inputs, "is empty")
 	case count > MaxInputs:
-		return Refusal(fault.TooManyInputs, inputs, fmt.Sprintf("%s has %d entries; at most %d are taken", inputs, count, MaxInputs))
+		return refuse(fault.TooManyInputs, inputs, fmt.Sprintf("has %d entries; at most %d are taken", count, MaxInputs), MaxInputs, count)
 	default:
 		return nil
 	}
@@ -268,11 +268,11 @@ func checkCommon(model, wanted, inputs string, count int) error {
 func checkInput(input *inferencev1.EmbedInput, field string) (int, error) {
 	ids := input.GetTokenIds().GetIds()
 	if input.GetText() == "" && len(ids) == 0 {
-		return 0, Refusal(fault.EmptyInput, field, field+" is empty")
+		return 0, refuse(fault.EmptyInput, field, "is empty")
 	}
 	for _, id := range ids {
 		if id >= VocabularySize {
-			return 0, Refusal(fault.TokenIDOutOfRange, field, fmt.Sprintf("%s has the token id %d; ids are below %d", field, id, VocabularySize))
+			return 0, refuse(fault.TokenIDOutOfRange, field, fmt.Sprintf("has the token id %d; ids are below %d", id, VocabularySize))
 		}
 	}
 	if len(ids) > 0 {
@@ -299,9 +299,10 @@ func tokenize(text string) *inferencev1.TokenizedText {
 }
 
 func appendVector(vectors []byte, input string) []byte {
-	for i := range Dimensions {
-		hash := fnv.New32a()
-		fmt.Fprint(hash, i, input)
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(input))
+	for range Dimensions {
+		_, _ = hash.Write([]byte{0})
 		number := float32(hash.Sum32())/math.MaxUint32 - 0.5
 		vectors = binary.LittleEndian.AppendUint32(vectors, math.Float32bits(number))
 	}

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"strconv"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -12,16 +13,23 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// Refusal is an error as the hot path sends it.
-func Refusal(reason fault.Reason, field, message string) error {
-	return RefusalWith(codeOf(reason), fault.Name(reason), field, message, 0)
+// Refusal is an error as the hot path sends it. numbers are its limit and what there was, where it tells them.
+func Refusal(reason fault.Reason, field, message string, numbers ...int) error {
+	return RefusalWith(codeOf(reason), string(reason), field, message, 0, numbers...)
+}
+
+// refuse is a Refusal that says what is wrong with a field.
+func refuse(reason fault.Reason, field, problem string, numbers ...int) error {
+	return Refusal(reason, field, "`"+field+"` "+problem, numbers...)
 }
 
 // RefusalWith is an error whose every part can be chosen, also wrongly. retry 0 = none.
-func RefusalWith(code codes.Code, reason, field, message string, retry time.Duration) error {
-	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{
-		Domain: "triptych.dev", Reason: reason, Metadata: map[string]string{"field": field},
-	}}
+func RefusalWith(code codes.Code, reason, field, message string, retry time.Duration, numbers ...int) error {
+	metadata := map[string]string{"field": field}
+	for i, number := range numbers {
+		metadata[[]string{"limit", "actual"}[i]] = strconv.Itoa(number)
+	}
+	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: "triptych.dev", Reason: reason, Metadata: metadata}}
 	if retry > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retry)})
 	}

@@ -4,9 +4,12 @@
 the manifest names. `verify` also replays the golden cases. The layout is described in docs/architecture.md.
 """
 
+import errno
 import hashlib
+import os
 import pathlib
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,17 +19,20 @@ from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import strict_json, tasks
+from triptych_research import strict_json, tasks, tokenizer_file
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.golden import GoldenError
 from triptych_research.inference import Encoder
-from triptych_research.sources import Source
+from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import Source, max_bytes
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 # What was measured when the bundle was made (card.py). It differs from run to run, so no revision names it.
 CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT = "CARD.md", "measurements.json", "quality.png", "speed.png"
 CARD_FILES = frozenset({CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT})
+MAX_FILE_BYTES = 2**31 - 1  # of each that the manifest names; the largest is a graph, which is one protobuf message
+MAX_CARD_BYTES = 16 * 2**20  # of each of CARD_FILES
 NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 REVISION = re.compile(r"[0-9a-f]{16}")
 
@@ -205,11 +211,22 @@ def text_encoders(bundle: Bundle, find_current: FindCurrent | None) -> list[Text
     return [TextEncoder(tokenizer, limit, encoder.encoder(graph)) for graph in encoder.manifest.graphs]
 
 
-def _content(path: pathlib.Path, file: str) -> bytes:
+def _content(path: pathlib.Path, file: str, at_most: int = strict_json.MAX_MESSAGE_BYTES) -> bytes:
     try:
+        size = _status(path / file).st_size
+        if size > at_most:
+            raise BundleError(f"{file}: {size} bytes; at most {at_most} are read")
         return (path / file).read_bytes()
     except OSError as error:
         raise BundleError(f"{file}: {path}: {error.strerror}") from error
+
+
+def _status(path: pathlib.Path) -> os.stat_result:
+    """Return a plain file's status: of others, as devices are, some have no end. Raises OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file")
+    return status
 
 
 def _check_manifest(manifest: bundle_pb2.Manifest) -> None:
@@ -249,18 +266,23 @@ def _check_files(path: pathlib.Path, manifest: bundle_pb2.Manifest) -> None:
     for index, file in enumerate(manifest.files):
         field = f"{MANIFEST}: files[{index}]"
         try:
-            size = (path / file.path).stat().st_size
+            size = _status(path / file.path).st_size
+            if size != file.size_bytes:
+                raise BundleError(f"{field}.size_bytes: {file.path} has {size} bytes, not {file.size_bytes}")
+            if size > MAX_FILE_BYTES:
+                raise BundleError(f"{field}.size_bytes: {file.path}: {size} bytes; at most {MAX_FILE_BYTES} are read")
             with (path / file.path).open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise BundleError(f"{field}.path: {file.path}: {error.strerror}") from error
-        if size != file.size_bytes:
-            raise BundleError(f"{field}.size_bytes: {file.path} has {size} bytes, not {file.size_bytes}")
         if digest != file.sha256:
             raise BundleError(f"{field}.sha256: {file.path} has {digest}, not {file.sha256}")
     known = {MANIFEST, *CARD_FILES, *(file.path for file in manifest.files)}
     if unknown := sorted({entry.name for entry in path.iterdir()} - known):
         raise BundleError(f"{MANIFEST}: files: {unknown[0]} is in the folder and not in the manifest")
+    for name in sorted(CARD_FILES):
+        if (path / name).exists():
+            _content(path, name, MAX_CARD_BYTES)
 
 
 def _check_graph(path: pathlib.Path, graph: bundle_pb2.Graph, field: str) -> None:
@@ -302,12 +324,13 @@ def _check_golden(bundle: Bundle) -> None:
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     manifest = bundle.manifest
+    file = manifest.tokenizer.file
     try:
-        tokenizer = bundle.tokenizer()
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise BundleError(f"{manifest.tokenizer.file}: {error}") from error
+        tokenizer = tokenizer_file.load(_content(bundle.path, file, max_bytes("tokenizer.json")), file)
+    except CheckpointError as error:
+        raise BundleError(str(error)) from error
     if tokenizer.padding or tokenizer.truncation:
-        raise BundleError(f"{manifest.tokenizer.file}: padding and truncation must be null: the service decides both")
+        raise BundleError(f"{file}: padding and truncation must be null: the service decides both")
     if tokenizer.get_vocab_size() > manifest.tokenizer.vocabulary_size:
         raise BundleError(f"{MANIFEST}: tokenizer.vocabulary_size: the tokenizer has {tokenizer.get_vocab_size()}")
     return tokenizer

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import tokenizers
 
-from triptych_research import json_fields
+from triptych_research import json_fields, tokenizer_file
 from triptych_research.json_fields import CheckpointError as CheckpointError  # what this module raises
 from triptych_research.sources import WEIGHTS, Source
 from triptych_research.tensors import check_size, load_safetensors
@@ -71,11 +71,8 @@ def tokenizer_json(source: Source, vocabulary_size: int) -> bytes:
     # The packed graph has no padding, and truncation is the service's to decide and to report.
     raw = json_fields.read(source, "tokenizer.json") | {"padding": None, "truncation": None}
     content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
-    try:
-        tokenizer = tokenizers.Tokenizer.from_buffer(content)
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise CheckpointError(f"tokenizer.json: {error}") from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    tokenizer = tokenizer_file.load(content, "tokenizer.json")
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if largest >= vocabulary_size:
         raise CheckpointError(f"tokenizer.json: token id {largest} is outside of config.json's {vocabulary_size}")
     return content
@@ -118,7 +115,7 @@ def _config(source: Source) -> EncoderConfig:
     config = EncoderConfig(
         vocabulary_size=json_fields.positive(raw, file, "vocab_size"),
         hidden_size=json_fields.positive(raw, file, "hidden_size"),
-        layers=json_fields.positive(raw, file, "num_hidden_layers"),
+        layers=json_fields.positive(raw, file, "num_hidden_layers", at_most=json_fields.MAX_LAYERS),
         heads=json_fields.positive(raw, file, "num_attention_heads"),
         intermediate_size=json_fields.positive(raw, file, "intermediate_size"),
         positions=json_fields.positive(raw, file, "max_position_embeddings"),

@@ -19,9 +19,11 @@ from triptych_research.classification import dataset, train
 from triptych_research.classification import export as head_export
 from triptych_research.classification import head as head_file
 from triptych_research.classification.dataset import DatasetError
+from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import checkpoint as decoder_checkpoint
 from triptych_research.decoder import export as decoder_export
 from triptych_research.export import ExportError
+from triptych_research.golden import GoldenError
 from triptych_research.recipes import HEADS, MODERATION, RECIPES, DecoderRecipe, HeadRecipe, Recipe
 from triptych_research.reference import ReferenceMismatchError, compare, compare_decoder
 from triptych_research.sources import SourceError
@@ -33,12 +35,16 @@ EXPECTED = (
     CheckpointError,
     DatasetError,
     ExportError,
+    GoldenError,
+    MemoryError,
+    NotConvergedError,
     OSError,
     ReferenceMismatchError,
     SourceError,
     StoreError,
 )
 _CACHE = pathlib.Path(".cache/wheels")
+MAX_ERROR = 1000  # characters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options, Store(options.models), console)
     except EXPECTED as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says. It may quote a file from outside, which is not to move a cursor or fill a screen."""
+    text = str(error) or "not enough memory"  # the only one that says nothing
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return line if len(line) <= MAX_ERROR else f"{line[:MAX_ERROR]} …"
 
 
 def _export(options: argparse.Namespace, store: Store, console: Console) -> None:

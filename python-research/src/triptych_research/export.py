@@ -5,7 +5,6 @@ Any gate that fails raises, and then there is no bundle.
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -73,11 +72,12 @@ def up_to_date(recipe: Recipe, store: Store) -> str | None:
         if current is None:
             return None
         path = store.path(recipe.name, current.revision)
-        measured = json.loads((path / bundle.MEASUREMENTS).read_bytes())
-        bundle.read(path)
+        bundle.read(path)  # which bounds its files
+        measured = strict_json.loads((path / bundle.MEASUREMENTS).read_bytes(), bundle.MAX_CARD_BYTES)
     except (StoreError, bundle.BundleError, OSError, ValueError):
         return None  # whatever is wrong with it, exporting makes it good
-    return current.revision if measured.get("fingerprint") == fingerprint(recipe) else None
+    same = isinstance(measured, dict) and measured.get("fingerprint") == fingerprint(recipe)
+    return current.revision if same else None
 
 
 def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> str:

@@ -4,16 +4,22 @@ Each gives the same thing when it is fetched, a `Source`: files by name, with th
 manifest states. This module knows nothing about what is in the files.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import pathlib
 import re
+import resource
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
-from typing import Protocol
+from typing import IO, Protocol
 
 import huggingface_hub
 
@@ -32,6 +38,20 @@ CHECKPOINT_FILES = (
 # What a decoder's may have beside some of these.
 DECODER_FILES = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
 _FILES = (*CHECKPOINT_FILES, *DECODER_FILES)
+GGUF = ".gguf"
+# How large a file may be, in bytes: twice to thirty times the largest that are published. Weights are at most twice as
+# large as the largest graph, which has them in float32 and 2 GiB, and have a header.
+MAX_BYTES: Mapping[str, int] = {
+    WEIGHTS: 2**32 + 2**24,
+    GGUF: 2**32 + 2**26,
+    "tokenizer.json": 64 * 2**20,
+    "tokenizer_config.json": 16 * 2**20,
+    "chat_template.jinja": 64 * 2**10,
+}
+MAX_OTHER_BYTES = 2**20  # of the others, each
+MAX_DOWNLOAD_BYTES = max(MAX_BYTES.values())  # of each file, whoever sends it; clients give up after silence
+# The others of zipfile's decompress a whole read at once, whatever it grows to.
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
 
@@ -47,14 +67,79 @@ class Source:
     sha256: str  # of what was fetched: 64 hexadecimal digits
     license: str  # SPDX identifier
     owner: str
-    files: Traversable
+    files: pathlib.Path | zipfile.Path
 
     def read(self, name: str) -> bytes:
-        """Return a file's content. Raises SourceError when there is none of that name."""
+        """Return a file's content. Raises SourceError when there is none of that name, or when it is too large."""
+        with self._open(name) as (file, size):
+            return file.read(size)
+
+    @contextlib.contextmanager
+    def local(self, name: str) -> Iterator[pathlib.Path]:
+        """Give a file a place in the file system as long as the context lasts. Raises SourceError as `read` does."""
+        if isinstance(self.files, pathlib.Path):
+            with self._open(name):
+                pass
+            yield self.files / name
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / name
+            with self._open(name) as (file, _), copy.open("wb") as target:
+                shutil.copyfileobj(file, target)
+            yield copy
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is something of that name."""
+        return self.files.joinpath(*name.split("/")).exists()
+
+    def weights(self) -> str:
+        """Return the name of the one file of weights. Raises SourceError when there is none, or another."""
+        names = sorted(entry.name for entry in self.files.iterdir()) if self.files.is_dir() else []
+        weights = [name for name in names if name == WEIGHTS or name.endswith(GGUF)]
+        if len(weights) > 1:
+            raise SourceError(f"{self.uri}: {', '.join(weights)}: expected one file of weights")
+        if not weights and SHARDS in names:
+            raise SourceError(
+                f"{self.uri}: weights in several files ({SHARDS}) are not supported: a single {WEIGHTS} is needed"
+            )
+        if not weights:
+            raise SourceError(f"{self.uri}: {WEIGHTS}: no such file")
+        return weights[0]
+
+    @contextlib.contextmanager
+    def _open(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
+        """Open a file that is within its bound; also says how large it is."""
+        path = self.files.joinpath(*name.split("/"))
         try:
-            return self.files.joinpath(*name.split("/")).read_bytes()
+            size = _size(path)
+            if size > max_bytes(name):
+                raise SourceError(f"{size} bytes; at most {max_bytes(name)} are read")
+            with path.open("rb") as file:
+                yield file, size
         except (FileNotFoundError, KeyError, NotADirectoryError):
             raise SourceError(f"{self.uri}: {name}: no such file") from None
+        except SourceError as error:
+            raise SourceError(f"{self.uri}: {name}: {error}") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise SourceError(f"{self.uri}: {name}: damaged: {error}") from error
+
+
+def max_bytes(name: str) -> int:
+    """Return how large a file of this name may be."""
+    return MAX_BYTES.get(GGUF if name.endswith(GGUF) else name, MAX_OTHER_BYTES)
+
+
+def _size(path: pathlib.Path | zipfile.Path) -> int:
+    """Return a file's size. Raises SourceError unless it is a plain file: a device may have no end."""
+    if isinstance(path, zipfile.Path):
+        entry = path.root.getinfo(path.at)
+        if entry.flag_bits & 1 or entry.compress_type not in _COMPRESSIONS:
+            raise SourceError("encrypted, or compressed otherwise than by deflate")
+        return entry.file_size  # no more than this is ever read of it
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError("not a plain file")
+    return status.st_size
 
 
 class Origin(Protocol):
@@ -94,7 +179,8 @@ class Folder:
     owner: str
 
     def identity(self) -> str:
-        digests = [f"{name}={_sha256(self.path / name)}" for name in _FILES if (self.path / name).is_file()]
+        names = [*_FILES, *sorted(path.name for path in self.path.glob(f"*{GGUF}"))]
+        digests = [f"{name}={_sha256(self.path / name)}" for name in names if (self.path / name).is_file()]
         return " ".join([self._uri(), self.license, self.owner, *digests])
 
     def fetch(self, cache: pathlib.Path) -> Source:
@@ -142,13 +228,14 @@ class Hub:
     def fetch(self, cache: pathlib.Path) -> Source:
         repository, _, commit = self.address.partition("@")
         try:
-            path = huggingface_hub.snapshot_download(
-                repository,
-                revision=commit,
-                cache_dir=cache / "hub",
-                allow_patterns=[*_FILES, SHARDS],
-                endpoint=self.endpoint,
-            )
+            with _largest_file(MAX_DOWNLOAD_BYTES):
+                path = huggingface_hub.snapshot_download(
+                    repository,
+                    revision=commit,
+                    cache_dir=cache / "hub",
+                    allow_patterns=[*_FILES, SHARDS],
+                    endpoint=self.endpoint,
+                )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
             raise SourceError(f"{self._uri()}: {error}") from error
         return _with_weights(self._uri(), self.license, repository.split("/")[0], pathlib.Path(path))
@@ -195,18 +282,29 @@ def _download(pin: _Pin, destination: pathlib.Path) -> pathlib.Path:
     requirements.write_text(f"{pin}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes", "--dest", str(destination), "-r", str(requirements)]
-    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    with _largest_file(MAX_DOWNLOAD_BYTES):
+        result = subprocess.run(command, check=False, capture_output=True, text=True)
     if result.returncode:
         raise SourceError(f"pypi:{pin.requirement}: {result.stderr.strip()}")
     return next(destination.glob("*.whl"))
 
 
+@contextlib.contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    """Let no file grow above a size that this process, or a child of it, writes meanwhile: that is an OSError."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def _with_weights(uri: str, license: str, owner: str, files: pathlib.Path) -> Source:
-    if not (files / WEIGHTS).is_file() and (files / SHARDS).is_file():
-        raise SourceError(f"{uri}: weights in several files ({SHARDS}) are not supported: a single {WEIGHTS} is needed")
-    if not (files / WEIGHTS).is_file():
-        raise SourceError(f"{uri}: {WEIGHTS}: no such file")
-    return Source(uri, _sha256(files / WEIGHTS), license, owner, files)
+    source = Source(uri, "", license, owner, files)
+    name = source.weights()
+    with source.local(name) as path:
+        return dataclasses.replace(source, sha256=_sha256(path))
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -17,13 +17,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from triptych_research import bundle
+from triptych_research import bundle, strict_json
 from triptych_research.bundle import BundleError
 
 CURRENT = "current"
 # How many promotions can be rolled back.
 HISTORY = 10
 _TEMPORARY = ".new-"
+MAX_CURRENT_BYTES = 2**16
 
 
 class StoreError(Exception):
@@ -78,7 +79,8 @@ class Store:
         """Return which revision is current; None before the first promotion."""
         path = self._model(name) / CURRENT
         try:
-            raw = json.loads(path.read_bytes())
+            with path.open("rb") as file:
+                raw = strict_json.loads(file.read(MAX_CURRENT_BYTES + 1), MAX_CURRENT_BYTES)
             current = Current(raw["revision"], tuple(raw["history"]))
             revisions = [current.revision, *current.history]
             if raw.keys() != {"revision", "history"} or not all(map(bundle.REVISION.fullmatch, revisions)):

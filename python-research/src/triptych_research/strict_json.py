@@ -1,22 +1,49 @@
-"""Protobuf's JSON form, read strictly: what a message does not say is refused, not filled in.
+"""JSON from outside, read strictly and within bounds: what the usual readers take without a word is an error here.
 
-`google.protobuf.json_format` accepts a file whose fields are missing, doubled or named in another case. A manifest is a
-promise, so here each of these is an error that names the file and the field.
+`json` takes files of any size, the last of two fields with the same name, NaN, numbers of 4,300 digits, halves of
+UTF-16 pairs, and values as deep as its stack, which end whatever reads these next. `google.protobuf.json_format` takes
+files whose fields are missing or named in another case. A manifest is a promise: what it does not say is not filled in.
 """
 
+import collections
 import json
 import math
+import re
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+MAX_DEPTH = 32  # objects and lists within each other; a tokenizer.json has six
+MAX_DIGITS = 40  # of a whole number: `model_max_length` is often 10**30
+MAX_MESSAGE_BYTES = 16 * 2**20  # a decoder's golden file has a tenth of a MiB, its manifest half of that
+
 M = TypeVar("M", bound=Message)
 
 
 class StrictJsonError(Exception):
     """A file is not the message that it should be; the message names file and field."""
+
+
+def loads(content: bytes, max_bytes: int) -> Any:
+    """Return the value of a file's JSON, which must be UTF-8. Raises ValueError, whose message is for the user."""
+    if len(content) > max_bytes:
+        raise ValueError(f"{len(content)} bytes; at most {max_bytes} are read")
+    try:
+        value = json.loads(
+            content.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_refuse,
+        )
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(value)
+    if _SURROGATE.search(content):
+        _check_text(value)
+    return value
 
 
 def parse(content: bytes, message_type: type[M], file: str, may_be_empty: frozenset[str] = frozenset()) -> M:
@@ -27,14 +54,11 @@ def parse(content: bytes, message_type: type[M], file: str, may_be_empty: frozen
     StrictJsonError.
     """
     try:
-        raw = json.loads(content.decode(), object_pairs_hook=_without_duplicates)
+        raw = loads(content, MAX_MESSAGE_BYTES)
         _check_fields(raw, message_type.DESCRIPTOR, "", may_be_empty)
         message = json_format.ParseDict(raw, message_type())
-    except (ValueError, RecursionError, json_format.ParseError) as error:
-        raise StrictJsonError(f"{file}: {error}") from error
-    try:
         _check_values(message, "", may_be_empty)
-    except ValueError as error:
+    except (ValueError, json_format.ParseError) as error:
         raise StrictJsonError(f"{file}: {error}") from error
     return message
 
@@ -47,12 +71,50 @@ def dump(message: Message) -> bytes:
     return f"{text}\n".encode()
 
 
+_TOO_DEEP = f"more than {MAX_DEPTH} objects and lists within each other"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)}: named twice in one object")
+        ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name}: named twice in one object")
     return fields
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"{text[:MAX_DIGITS]}…: a whole number of more than {MAX_DIGITS} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:MAX_DIGITS]}: beyond the range of float64")
+    return value
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [each for each in level if isinstance(each, dict | list)]
+        if not level:
+            return
+        level = [item for each in level for item in (each.values() if isinstance(each, dict) else each)]
+    raise ValueError(_TOO_DEEP)
+
+
+def _check_text(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("an escape is half of a UTF-16 pair, which is no character") from None
 
 
 def _check_fields(raw: Any, descriptor: Any, path: str, may_be_empty: frozenset[str]) -> None:

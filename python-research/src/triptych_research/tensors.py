@@ -8,11 +8,13 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from triptych_research import strict_json
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import WEIGHTS, Source
 
 # A graph is one protobuf message, which has less than 2 GiB. The largest is in float32; a MiB of it is not weights.
 _LARGEST_GRAPH = 2**31 - 2**20
+MAX_HEADER_BYTES = 2**24  # of a safetensors file: names, types, shapes and places of some 150,000 tensors
 # NumPy has no bfloat16: it is the upper half of a float32.
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
@@ -40,10 +42,16 @@ class StoredTensor:
 
 def load_safetensors(source: Source) -> dict[str, StoredTensor]:
     """Return a source's tensors by name. Raises CheckpointError when the file is damaged."""
+    content = source.read(WEIGHTS)
+    # The library bounds the header too, at 100 MB, and takes the last of two tensors with the same name.
+    length = int.from_bytes(content[:8], "little")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{WEIGHTS}: header: {length} bytes; at most {MAX_HEADER_BYTES} are read")
     try:
-        stored = _deserialize(source.read(WEIGHTS))
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{WEIGHTS}: {error}") from error
+        strict_json.loads(content[8 : 8 + length], MAX_HEADER_BYTES)
+        stored = _deserialize(content)
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{WEIGHTS}: header: {error}") from error
     return {name: StoredTensor(name, each["dtype"], tuple(each["shape"]), each["data"]) for name, each in stored}
 
 

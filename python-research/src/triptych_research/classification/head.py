@@ -1,7 +1,6 @@
 """The head that is committed: `head.json`, written by training and read by export. It knows no data and no graph."""
 
 import json
-import math
 import pathlib
 from dataclasses import asdict, dataclass
 
@@ -85,6 +84,6 @@ def _label(raw: object, field: str) -> HeadLabel:
     )
     if not 0 < label.threshold < 1:
         raise json_fields.CheckpointError(f"{file}: threshold: {label.threshold} is not between 0 and 1")
-    if not all(isinstance(weight, float) and math.isfinite(weight) for weight in [label.bias, *label.weights]):
+    if not all(isinstance(weight, float) for weight in [label.bias, *label.weights]):
         raise json_fields.CheckpointError(f"{file}: weights: not all are finite numbers")
     return label

@@ -5,6 +5,8 @@ says `<|im_end|>` would end itself. So the template is taken apart once, here, i
 conversation's ids are then made piece by piece, and what stands in a message stays text. The text between two control
 tokens, markup and message together, is tokenized as one, so there are no seams: without control tokens in its messages,
 a conversation has exactly the ids of the rendered string. `compile_template` proves that on sample conversations.
+
+A template is a program from outside: it may loop, recurse and multiply. It runs where it can be stopped (`confined`).
 """
 
 import itertools
@@ -18,8 +20,10 @@ from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych.bundle.v1.bundle_pb2 import ChatMarkup, ChatPlace, MarkupPiece
-from triptych_research.decoder.tokenizer import control_tokens
+from triptych_research import confined
 from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import max_bytes
+from triptych_research.tokenizer_file import control_tokens
 
 BEFORE = {
     "system": bundle_pb2.CHAT_PLACE_BEFORE_SYSTEM,
@@ -31,6 +35,11 @@ AFTER = {
     "user": bundle_pb2.CHAT_PLACE_AFTER_USER,
     "assistant": bundle_pb2.CHAT_PLACE_AFTER_ASSISTANT,
 }
+
+MAX_TEMPLATE = max_bytes("chat_template.jinja")  # characters; the largest that are published have 20,000
+MAX_RENDERED = 2**15  # characters of a sample conversation, whose messages have a few dozen
+
+_Piece = tuple[str, bool]  # text, and whether it is a control token
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,27 @@ def compile_template(
 ) -> list[bundle_pb2.ChatMarkup]:
     """Take a template apart.
 
-    Raises CheckpointError when it cannot be said in this form, as when it changes a message's text or moves it.
+    Raises CheckpointError when it cannot be said in this form, as when it changes a message's text or moves it, and
+    when it is longer, or takes more time or memory, than markup around messages can need.
     """
+    if len(source) > MAX_TEMPLATE:
+        raise CheckpointError(f"chat template: {len(source)} characters; at most {MAX_TEMPLATE} are read")
+    places = confined.call("chat template", _compile, source, tokenizer.to_str(), bos_token, eos_token)
+    return [
+        ChatMarkup(place=place, pieces=[MarkupPiece(text=text, control=control) for text, control in pieces])
+        for place, pieces in places
+    ]
+
+
+def _compile(source: str, tokenizer_json: str, bos_token: str, eos_token: str) -> list[tuple[ChatPlace, list[_Piece]]]:
+    """Return each place's pieces; for a child process, which gets and returns JSON values."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
     jinja = _Jinja(source, bos_token, eos_token)
     controls = control_tokens(tokenizer)
     parts = sorted(_take_apart(jinja).items())
     markup = [ChatMarkup(place=place, pieces=_split(text, controls)) for place, text in parts if text]
     _prove(ChatTemplate(markup, tokenizer), jinja, tokenizer)
-    return markup
+    return [(each.place, [(piece.text, piece.control) for piece in each.pieces]) for each in markup]
 
 
 class _Jinja:
@@ -102,17 +124,31 @@ class _Jinja:
         environment.globals["raise_exception"] = _refuse
         try:
             self.template = environment.from_string(source)
-        except TemplateError as error:
-            raise CheckpointError(f"chat template: {error}") from error
+        except _OUT_OF_BOUNDS:
+            raise
+        except Exception as error:  # of the template's syntax, or of the Python that it becomes
+            raise CheckpointError(str(error)) from error
         self.tokens = {"bos_token": bos_token, "eos_token": eos_token}
 
     def render(self, messages: Sequence[Message], reply: bool = False) -> str:
         turns: list[dict[str, Any]] = [{"role": each.role, "content": each.content} for each in messages]
+        text = ""
         try:
-            return self.template.render(messages=turns, add_generation_prompt=reply, **self.tokens)
-        except TemplateError as error:
+            for part in self.template.generate(messages=turns, add_generation_prompt=reply, **self.tokens):
+                text += part
+                if len(text) > MAX_RENDERED:
+                    break
+        except _OUT_OF_BOUNDS:
+            raise
+        except Exception as error:  # a template is a program, and may fail as programs do
             roles = ", ".join(message.role for message in messages)
-            raise CheckpointError(f"chat template: refuses the roles {roles}: {error}") from error
+            raise CheckpointError(f"refuses the roles {roles}: {error}") from error
+        if len(text) > MAX_RENDERED:
+            raise CheckpointError(f"renders more than {MAX_RENDERED} characters of a short conversation")
+        return text
+
+
+_OUT_OF_BOUNDS = (MemoryError, RecursionError)  # for `confined` to say
 
 
 def _refuse(message: str) -> NoReturn:
@@ -151,20 +187,20 @@ def _between(jinja: _Jinja, messages: Sequence[Message]) -> list[str]:
     for message in messages:
         before, mark, rest = rest.partition(message.content)
         if not mark:
-            raise CheckpointError(f"chat template: the {message.role}'s message is not in its place in what it renders")
+            raise CheckpointError(f"the {message.role}'s message is not in its place in what it renders")
         parts.append(before)
     return [*parts, rest]
 
 
 def _without_prefix(text: str, prefix: str) -> str:
     if not text.startswith(prefix):
-        raise CheckpointError(f"chat template: {text!r} does not begin with {prefix!r}, which ends a conversation")
+        raise CheckpointError(f"{text!r} does not begin with {prefix!r}, which ends a conversation")
     return text[len(prefix) :]
 
 
 def _without_suffix(text: str, suffix: str) -> str:
     if not text.endswith(suffix):
-        raise CheckpointError(f"chat template: {text!r} does not end with {suffix!r}, which stands there elsewhere")
+        raise CheckpointError(f"{text!r} does not end with {suffix!r}, which stands there elsewhere")
     return text[: len(text) - len(suffix)]
 
 
@@ -185,7 +221,15 @@ def _split(text: str, controls: dict[str, int]) -> Iterator[MarkupPiece]:
         yield MarkupPiece(text=plain)
 
 
-SAMPLE_CONTENTS = ("Hi.", " two\n\nlines \n", "x = {'a': 1}  # {{ 2 }}", "Grüße, 世界 👩‍👩‍👧", "2026", "")
+SAMPLE_CONTENTS = (
+    "Hi.",
+    " two\n\nlines \n",
+    "x = {'a': 1}  # {{ 2 }}",
+    "Grüße, 世界 👩‍👩‍👧",
+    "2026",
+    "",
+    "<think>\nTwo and two.\n</think>\n\nFour.",  # some templates leave out what was thought
+)
 SAMPLE_ROLES = (
     ("user",),
     ("system",),
@@ -204,6 +248,8 @@ def _prove(template: ChatTemplate, jinja: _Jinja, tokenizer: Tokenizer) -> None:
         rendered = jinja.render(messages, reply)
         text = "".join(piece.text for piece in template.pieces(messages, reply))
         if text != rendered:
-            raise CheckpointError(f"chat template: cannot be said in pieces: {text!r} is not {rendered!r}")
+            raise CheckpointError(f"cannot be said in pieces: {text!r} is not {rendered!r}")
+        if any(control in message.content for control in template.controls for message in messages):
+            continue  # it has other ids, and is to have them
         if template.encode(messages, reply) != tokenizer.encode(rendered, add_special_tokens=False).ids:
-            raise CheckpointError(f"chat template: pieces of {rendered!r} have other ids than the whole")
+            raise CheckpointError(f"pieces of {rendered!r} have other ids than the whole")

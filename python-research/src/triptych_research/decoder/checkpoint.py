@@ -4,7 +4,6 @@ A source is one GGUF file, or a folder in the layout of published checkpoints. E
 modules that build on it need not ask again.
 """
 
-import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1.bundle_pb2 import ChatMarkup
-from triptych_research import checkpoint, json_fields
+from triptych_research import checkpoint, json_fields, tokenizer_file
 from triptych_research.decoder import gguf_file, llama_folder, tokenizer
 from triptych_research.decoder.blocks import Matrix
 from triptych_research.decoder.chat import ChatTemplate, compile_template
 from triptych_research.decoder.weights import DecoderWeights
 from triptych_research.json_fields import CheckpointError
-from triptych_research.sources import Source, SourceError
+from triptych_research.sources import GGUF, Source
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,34 @@ def load(source: Source, stop_tokens: Sequence[str] = ()) -> DecoderCheckpoint:
     `stop_tokens` are control tokens that end a continuation beside those that the source names. Raises CheckpointError
     for what this exporter cannot make a graph of, and SourceError for a missing file.
     """
-    gguf_names = sorted(entry.name for entry in source.files.iterdir() if entry.name.endswith(".gguf"))
-    if len(gguf_names) > 1:
-        raise CheckpointError(f"{source.uri}: {', '.join(gguf_names)}: expected one GGUF file")
-    return _from_gguf(source, gguf_names[0], stop_tokens) if gguf_names else _from_folder(source, stop_tokens)
+    name = source.weights()
+    return _from_gguf(source, name, stop_tokens) if name.endswith(GGUF) else _from_folder(source, stop_tokens)
 
 
 def _from_gguf(source: Source, name: str, stop_tokens: Sequence[str]) -> DecoderCheckpoint:
-    with importlib.resources.as_file(source.files / name) as path:
+    with source.local(name) as path:
         file = gguf_file.open_gguf(path)
         weights = gguf_file.read_weights(file)
     content = tokenizer.tokenizer_json(file)
-    tokens = file.field("tokenizer.ggml.tokens")
-    names = {kind: tokens[file.metadata[key]] for kind, key in _SPECIAL_TOKENS.items() if key in file.metadata}
+    ids = {kind: _token_id(file, key) for kind, key in _SPECIAL_TOKENS.items() if key in file.metadata}
+    if "eos" not in ids:
+        raise CheckpointError(f"{name}: metadata field {_SPECIAL_TOKENS['eos']!r} is missing")
+    tokens = file.list_of(str, "tokenizer.ggml.tokens")
     template = file.metadata.get("tokenizer.chat_template")
-    return _assemble(weights, content, template, names, [file.field(_SPECIAL_TOKENS["eos"])], stop_tokens)
+    if template is not None and not isinstance(template, str):
+        raise CheckpointError(f"{name}: tokenizer.chat_template: expected str, not {type(template).__name__}")
+    names = {kind: tokens[index] for kind, index in ids.items()}
+    return _assemble(weights, content, template, names, [ids["eos"]], stop_tokens)
 
 
 _SPECIAL_TOKENS = {"bos": "tokenizer.ggml.bos_token_id", "eos": "tokenizer.ggml.eos_token_id"}
+
+
+def _token_id(file: gguf_file.GgufFile, key: str) -> int:
+    index, tokens = file.metadata[key], file.list_of(str, "tokenizer.ggml.tokens")
+    if type(index) is not int or not 0 <= index < len(tokens):
+        raise CheckpointError(f"{file.path.name}: {key} is {index!r}, which is no token")
+    return index
 
 
 def _from_folder(source: Source, stop_tokens: Sequence[str]) -> DecoderCheckpoint:
@@ -84,7 +93,7 @@ def _assemble(
     stop_tokens: Sequence[str],
 ) -> DecoderCheckpoint:
     parsed = Tokenizer.from_buffer(content)
-    controls = tokenizer.control_tokens(parsed)
+    controls = tokenizer_file.control_tokens(parsed)
     for token in stop_tokens:
         if token not in controls:
             raise CheckpointError(f"stop token {token!r} is not a control token of the model")
@@ -98,7 +107,7 @@ def _assemble(
 def _stop_ids(source: Source) -> list[int]:
     """Ids that end a continuation: generation_config.json's where there is one, because it knows of chat."""
     for file in ("generation_config.json", llama_folder.CONFIG):
-        if _optional(source, file) is None:
+        if not source.has(file):
             continue
         ids = json_fields.read(source, file).get("eos_token_id")
         ids = [ids] if isinstance(ids, int) else ids
@@ -108,10 +117,12 @@ def _stop_ids(source: Source) -> list[int]:
 
 
 def _optional(source: Source, file: str) -> str | None:
+    if not source.has(file):
+        return None
     try:
         return source.read(file).decode()
-    except SourceError:
-        return None
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _token_text(token: Any) -> str:

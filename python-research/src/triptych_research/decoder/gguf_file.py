@@ -1,20 +1,26 @@
 """Reads a Llama-architecture GGUF file: numbers, weights in the file's own quantised form, and tokenizer metadata.
 
-The container is read by the `gguf` package of the format's authors; here is only what the weights mean.
+The container is read by `gguf_container`, and blocks that no graph has are undone by the `gguf` package of the format's
+authors; here is only what metadata and weights mean.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFReader, ReaderTensor, dequantize
+from gguf import GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
+from triptych_research.decoder import gguf_container
 from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, take_rows
+from triptych_research.decoder.gguf_container import Tensor
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
-from triptych_research.json_fields import CheckpointError
+from triptych_research.json_fields import MAX_LAYERS, MAX_NUMBER, CheckpointError
 from triptych_research.tensors import check_size
+
+T = TypeVar("T", str, int)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class GgufFile:
 
     path: Path
     metadata: dict[str, Any]  # numbers, strings and lists by the file's keys
-    tensors: dict[str, ReaderTensor]
+    tensors: dict[str, Tensor]
 
     def field(self, key: str) -> Any:
         """One metadata value; CheckpointError names the key where there is none."""
@@ -31,7 +37,28 @@ class GgufFile:
             raise CheckpointError(f"{self.path.name}: metadata field {key!r} is missing")
         return self.metadata[key]
 
-    def tensor(self, name: str) -> ReaderTensor:
+    def positive(self, key: str, default: int | None = None, at_most: int = MAX_NUMBER) -> int:
+        """One whole number above 0; CheckpointError names the key where it is none."""
+        value = self.field(key) if default is None else self.metadata.get(key, default)
+        if type(value) is not int or not 0 < value <= at_most:
+            raise CheckpointError(f"{self.path.name}: {key} is {value!r}; expected a whole number from 1 to {at_most}")
+        return value
+
+    def positive_float(self, key: str, default: float | None = None) -> float:
+        """One finite number above 0; CheckpointError names the key where it is none."""
+        value = self.field(key) if default is None else self.metadata.get(key, default)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise CheckpointError(f"{self.path.name}: {key} is {value!r}; expected a finite number above 0")
+        return float(value)
+
+    def list_of(self, kind: type[T], key: str) -> list[T]:
+        """One list whose items are of one kind; CheckpointError names the key where it is none."""
+        values = self.field(key)
+        if not isinstance(values, list) or not all(type(value) is kind for value in values):
+            raise CheckpointError(f"{self.path.name}: {key}: expected a list of {kind.__name__}")
+        return values
+
+    def tensor(self, name: str) -> Tensor:
         """One tensor; CheckpointError names it where there is none."""
         if name not in self.tensors:
             raise CheckpointError(f"{self.path.name}: tensor {name!r} is missing")
@@ -40,12 +67,7 @@ class GgufFile:
 
 def open_gguf(path: Path) -> GgufFile:
     """Parse a GGUF file. Raises CheckpointError, naming the file, when it is damaged."""
-    try:
-        reader = GGUFReader(path)
-        metadata = {key: field.contents() for key, field in reader.fields.items()}
-    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path.name}: not a readable GGUF file: {error}") from error
-    return GgufFile(path, metadata, {tensor.name: tensor for tensor in reader.tensors})
+    return GgufFile(path, *gguf_container.read(path))
 
 
 def read_config(file: GgufFile) -> DecoderConfig:
@@ -55,24 +77,24 @@ def read_config(file: GgufFile) -> DecoderConfig:
         raise CheckpointError(f"{file.path.name}: general.architecture is {architecture!r}; only 'llama' is supported")
     if "rope_freqs.weight" in file.tensors or "llama.rope.scaling.type" in file.metadata:
         raise CheckpointError(f"{file.path.name}: scaled rotary embeddings are not supported")
-    hidden, heads = file.field("llama.embedding_length"), file.field("llama.attention.head_count")
-    head_dim = file.metadata.get("llama.attention.key_length", hidden // heads)
+    hidden, heads = file.positive("llama.embedding_length"), file.positive("llama.attention.head_count")
+    head_dim = file.positive("llama.attention.key_length", max(hidden // heads, 1))
     rotated = file.metadata.get("llama.rope.dimension_count", head_dim)
     if rotated != head_dim:
         raise CheckpointError(
             f"{file.path.name}: llama.rope.dimension_count is {rotated}; it must be head_dim, {head_dim}"
         )
     return DecoderConfig(
-        vocabulary_size=len(file.field("tokenizer.ggml.tokens")),
+        vocabulary_size=len(file.list_of(str, "tokenizer.ggml.tokens")),
         hidden_size=hidden,
-        intermediate_size=file.field("llama.feed_forward_length"),
-        layers=file.field("llama.block_count"),
+        intermediate_size=file.positive("llama.feed_forward_length"),
+        layers=file.positive("llama.block_count", at_most=MAX_LAYERS),
         heads=heads,
-        kv_heads=file.metadata.get("llama.attention.head_count_kv", heads),
+        kv_heads=file.positive("llama.attention.head_count_kv", heads),
         head_dim=head_dim,
-        context_tokens=file.field("llama.context_length"),
-        rope_base=float(file.metadata.get("llama.rope.freq_base", 10000.0)),
-        rms_epsilon=float(file.field("llama.attention.layer_norm_rms_epsilon")),
+        context_tokens=file.positive("llama.context_length"),
+        rope_base=file.positive_float("llama.rope.freq_base", 10000.0),
+        rms_epsilon=file.positive_float("llama.attention.layer_norm_rms_epsilon"),
     )
 
 
@@ -115,23 +137,32 @@ def half_split_order(heads: int, head_dim: int) -> NDArray[np.intp]:
 
 
 def _vector(file: GgufFile, name: str, size: int) -> Floats:
-    tensor = file.tensor(name)
-    values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32).ravel()
-    if values.shape != (size,):
-        raise CheckpointError(f"{file.path.name}: {name} has {values.size} numbers; the config says {size}")
-    return values
+    tensor = _shaped(file, name, (size,))
+    return _floats(file, name, tensor)
 
 
 def _matrix(file: GgufFile, name: str, outputs: int, inputs: int) -> Matrix:
-    tensor = file.tensor(name)
-    shape = tuple(int(size) for size in reversed(tensor.shape))  # GGUF names the fastest axis first
-    if shape != (outputs, inputs):
-        raise CheckpointError(f"{file.path.name}: {name} is {list(shape)}; the config says {[outputs, inputs]}")
-    if tensor.tensor_type == GGMLQuantizationType.Q4_1:
+    tensor = _shaped(file, name, (outputs, inputs))
+    if tensor.kind == GGMLQuantizationType.Q4_1:
         return _q4_1(tensor.data, outputs)
-    if tensor.tensor_type == GGMLQuantizationType.Q8_0:
+    if tensor.kind == GGMLQuantizationType.Q8_0:
         return _q8_0(tensor.data, outputs)
-    return dequantize(tensor.data, tensor.tensor_type).astype(np.float32).reshape(outputs, inputs)
+    return _floats(file, name, tensor)
+
+
+def _shaped(file: GgufFile, name: str, shape: tuple[int, ...]) -> Tensor:
+    tensor = file.tensor(name)
+    if tensor.shape != shape:
+        raise CheckpointError(f"{file.path.name}: {name} is {list(tensor.shape)}; the config says {list(shape)}")
+    return tensor
+
+
+def _floats(file: GgufFile, name: str, tensor: Tensor) -> Floats:
+    try:
+        values: Floats = dequantize(tensor.data, tensor.kind).astype(np.float32)
+    except RuntimeError:  # its subclass for what the package cannot do
+        raise CheckpointError(f"{file.path.name}: {name}: {tensor.kind.name} is not supported") from None
+    return values
 
 
 def _q4_1(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:

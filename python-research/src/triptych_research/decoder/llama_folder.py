@@ -29,13 +29,13 @@ def read_config(source: Source) -> DecoderConfig:
         if raw.get(name, plain) != plain:
             raise CheckpointError(f"{CONFIG}: {name}: {raw[name]!r} is not supported, only {plain!r}")
     hidden, heads = (json_fields.positive(raw, CONFIG, name) for name in ("hidden_size", "num_attention_heads"))
-    optional = {"num_key_value_heads": heads, "head_dim": hidden // heads}
+    optional = {"num_key_value_heads": heads, "head_dim": max(hidden // heads, 1)}
     raw |= {name: default for name, default in optional.items() if raw.get(name) is None}
     return DecoderConfig(
         vocabulary_size=json_fields.positive(raw, CONFIG, "vocab_size"),
         hidden_size=hidden,
         intermediate_size=json_fields.positive(raw, CONFIG, "intermediate_size"),
-        layers=json_fields.positive(raw, CONFIG, "num_hidden_layers"),
+        layers=json_fields.positive(raw, CONFIG, "num_hidden_layers", at_most=json_fields.MAX_LAYERS),
         heads=heads,
         kv_heads=json_fields.positive(raw, CONFIG, "num_key_value_heads"),
         head_dim=json_fields.positive(raw, CONFIG, "head_dim"),
@@ -48,7 +48,9 @@ def read_config(source: Source) -> DecoderConfig:
 def read_weights(source: Source) -> DecoderWeights[Floats]:
     """All weights; CheckpointError names a tensor that is missing or is not what the config says, or the size."""
     config = read_config(source)
-    tied = json_fields.read(source, CONFIG).get("tie_word_embeddings", False)
+    tied = json_fields.field(
+        {"tie_word_embeddings": False} | json_fields.read(source, CONFIG), CONFIG, "tie_word_embeddings", bool
+    )
     check_size(config.graph_weights(tied))
     stored = load_safetensors(source)
 
@@ -88,8 +90,13 @@ def read_weights(source: Source) -> DecoderWeights[Floats]:
 def _rope_base(raw: dict[str, Any]) -> float:
     """The base of rotary embeddings, which newer files keep in an object of its own."""
     rope = raw.get("rope_parameters") or raw
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{CONFIG}: rope_parameters: expected an object")
     if rope.get("rope_type", "default") != "default":
         raise CheckpointError(
             f"{CONFIG}: rope_parameters.rope_type: {rope['rope_type']!r} is not supported, only 'default'"
         )
-    return float(rope.get("rope_theta", 10000.0))
+    base = rope.get("rope_theta", 10000.0)
+    if type(base) not in (int, float) or base <= 0:
+        raise CheckpointError(f"{CONFIG}: rope_theta: {base!r} is not a number above 0")
+    return float(base)

@@ -7,8 +7,7 @@ the tests hold ids that it made. Other names are refused.
 import json
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from triptych_research import tokenizer_file
 from triptych_research.decoder.gguf_file import GgufFile
 from triptych_research.json_fields import CheckpointError
 
@@ -27,7 +26,7 @@ def tokenizer_json(file: GgufFile) -> bytes:
     _require(file, "tokenizer.ggml.pre", set(PRE_TOKENIZERS))
     _require(file, "tokenizer.ggml.add_bos_token", {False}, default=False)
     _require(file, "tokenizer.ggml.add_space_prefix", {False}, default=False)
-    tokens: list[str] = file.field("tokenizer.ggml.tokens")
+    tokens = file.list_of(str, "tokenizer.ggml.tokens")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise CheckpointError(f"{file.path.name}: tokenizer.ggml.tokens holds a token twice")
@@ -50,24 +49,20 @@ def tokenizer_json(file: GgufFile) -> bytes:
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": vocabulary,
-            "merges": [merge.split(" ") for merge in file.field("tokenizer.ggml.merges")],
+            "merges": [merge.split(" ") for merge in file.list_of(str, "tokenizer.ggml.merges")],
         },
     }
     content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    try:
-        Tokenizer.from_buffer(content)
-    except Exception as error:  # tokenizers raises nothing narrower, as when a merge makes no token
-        raise CheckpointError(f"{file.path.name}: tokenizer.ggml: {error}") from error
+    tokenizer_file.load(content, f"{file.path.name}: tokenizer.ggml")
     return content
 
 
-def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:
-    """Control tokens, text to id."""
-    return {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-
-
 def _control_tokens(file: GgufFile, tokens: list[str]) -> list[dict[str, Any]]:
-    types: list[int] = file.field("tokenizer.ggml.token_type")
+    types = file.list_of(int, "tokenizer.ggml.token_type")
+    if len(types) != len(tokens):
+        raise CheckpointError(
+            f"{file.path.name}: tokenizer.ggml.token_type has {len(types)} items for {len(tokens)} tokens"
+        )
     other = set(types) - {ORDINARY, CONTROL}
     if other:
         raise CheckpointError(
@@ -80,5 +75,5 @@ def _control_tokens(file: GgufFile, tokens: list[str]) -> list[dict[str, Any]]:
 
 def _require(file: GgufFile, key: str, supported: set[Any], default: Any = None) -> None:
     value = file.metadata.get(key, default)
-    if value not in supported:
+    if value not in list(supported):  # a list, for what is asked may be one too
         raise CheckpointError(f"{file.path.name}: {key} is {value!r}; supported: {sorted(supported)}")

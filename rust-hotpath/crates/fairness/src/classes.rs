@@ -1,5 +1,7 @@
 //! Classes of work, and what there is one of for each.
 
+use std::sync::Arc;
+
 use crate::drr_queue::{DrrQueue, Queued};
 
 /// Order of classes of work: a lower class runs only when no higher one waits.
@@ -14,6 +16,15 @@ pub enum Class {
 impl Class {
     /// Both, the higher one first.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
+}
+
+/// Whose turn something uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Its class.
+    pub class: Class,
+    /// Its fairness key.
+    pub key: Arc<str>,
 }
 
 /// One thing for each class.

@@ -1,7 +1,8 @@
 //! Fairness between keys: how much of a queue each may fill, and whose turn is next. Every queue of the hot path uses it.
 //!
-//! All of it is pure: time comes in with each call, and nothing here waits, locks or knows a thread. What a unit of cost is,
-//! tokens or bytes, is the queue's own business. [`Monitor`] alone is the other half: the lock and the threads around it.
+//! What decides is pure: time comes in with each call, and nothing of it waits, locks or knows a thread. What a unit of cost is,
+//! tokens or bytes, is the queue's own business. Two modules alone are the other half, the lock and the waiting around it:
+//! [`Monitor`] for threads that share a state, and [`turnstile`] for calls that want one of a number of permits.
 //!
 //! Must not depend on any other crate of the workspace.
 
@@ -13,9 +14,10 @@ mod deadlines;
 mod drain;
 mod drr_queue;
 mod monitor;
+pub mod turnstile;
 
 pub use admission::{Admission, Bounds};
-pub use classes::{ByClass, Class, PerClass};
+pub use classes::{ByClass, Class, PerClass, Turn};
 pub use deadlines::Deadlines;
 pub use drain::DrainRate;
 pub use drr_queue::{DrrQueue, Queued};

@@ -6,8 +6,8 @@
 //! | [`compile`] | schemas as parsers; the only module that follows texts |
 //! | [`walk`] | a dry run, so that what fails in the middle of a text fails before it |
 //! | [`worker`], [`protocol`] | the process in which both are done first, and what is said to it |
-//! | [`workers`], [`gate`], [`cache`] | how many there are, whose turn it is, and what is known already |
-//! | [`service`] | formats for requests |
+//! | [`workers`], [`cache`] | how many there are, and what is known already |
+//! | [`service`] | formats for requests, and whose turn it is |
 //!
 //! Must not depend on gRPC or on what a bundle is. Nothing else in the workspace knows llguidance.
 
@@ -15,7 +15,6 @@
 
 mod cache;
 mod compile;
-mod gate;
 mod pattern;
 mod protocol;
 mod schema;
@@ -26,7 +25,6 @@ mod walk;
 pub mod worker;
 mod workers;
 
-pub use gate::Turn;
 pub use schema::Refusal;
 pub use service::{Failure, Formats, Noted, Observer, Service, Settings};
 pub use workers::SUBCOMMAND;

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use hotpath_fairness::{Admission, Bounds};
+use hotpath_fairness::{
+    Admission, Bounds, Turn,
+    turnstile::{self, Pass, Refused, Turnstile},
+};
 use hotpath_generation::Format;
 use hotpath_text::Vocabulary;
 use serde_json::json;
@@ -21,7 +24,6 @@ use tokio::sync::oneshot;
 use crate::{
     cache::{Cache, Key, Known},
     compile::{Compiler, MOST_STATES, Source, Tokens},
-    gate::{Closed, Gate, Pass, Turn},
     protocol,
     schema::{self, Refusal},
     workers::{Trouble, Workers},
@@ -32,6 +34,12 @@ const STACK_BYTES: usize = 128 << 20;
 
 /// When another try is worth it: workers are done with a schema in less than three seconds.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Schemas of each class that may wait for a worker, and how many more of keys that have none here.
+const WAITING: usize = 256;
+
+/// What one costs: the time that it takes is known afterwards, and bounded.
+const COST: usize = 1;
 
 /// How schemas are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +78,8 @@ pub enum Noted {
 /// What all vocabularies of a process share.
 pub struct Service {
     workers: Workers,
-    gate: Arc<Gate>,
+    /// To the workers.
+    turnstile: Arc<Turnstile>,
     cache: Arc<Cache<Compiled>>,
     texts: Arc<Mutex<Admission>>,
     observer: Arc<dyn Observer>,
@@ -124,6 +133,15 @@ pub enum Failure {
     Broken(String),
 }
 
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full { retry_after } => Self::Full { retry_after },
+            Refused::TooLate { retry_after } => Self::WaitedTooLong { retry_after },
+        }
+    }
+}
+
 impl Service {
     /// Starts nothing yet.
     #[must_use]
@@ -132,7 +150,13 @@ impl Service {
         let bounds = Bounds { shared: settings.text_bytes, reserve: settings.text_bytes / 4, small: largest };
         Arc::new(Self {
             workers: Workers::new(settings.program.clone(), settings.workers),
-            gate: Gate::new(settings.workers, settings.max_wait),
+            turnstile: Turnstile::new(&turnstile::Settings {
+                permits: settings.workers,
+                // Beside those that have a worker.
+                bounds: Bounds { shared: WAITING + settings.workers, reserve: WAITING, small: 1 },
+                least_cost: COST,
+                max_wait: settings.max_wait,
+            }),
             cache: Cache::new(settings.cache_bytes),
             texts: Arc::new(Mutex::new(Admission::new(bounds))),
             observer,
@@ -222,10 +246,7 @@ impl Formats {
                     known = service.cache.look(&key);
                 }
                 Known::Nothing => {
-                    let pass = service.gate.enter(turn).await.map_err(|closed| match closed {
-                        Closed::Full => Failure::Full { retry_after: LOOK_AGAIN },
-                        Closed::TooLate => Failure::WaitedTooLong { retry_after: LOOK_AGAIN },
-                    })?;
+                    let pass = service.turnstile.enter(turn, COST).await?;
                     match service.cache.begin(key) {
                         Err(other) => known = other,
                         Ok(running) => {
@@ -249,6 +270,7 @@ impl Formats {
             Ok(source) => source,
             Err(refusal) => {
                 self.service.observer.noted(if killed { Noted::Killed } else { Noted::Refused });
+                pass.done();
                 let bytes = refusal.path.len() + refusal.problem.len();
                 return Ok((Err(refusal), bytes));
             }
@@ -257,8 +279,8 @@ impl Formats {
         let (gives, given) = oneshot::channel();
         let compiling = thread::Builder::new().name("schema".to_owned()).stack_size(STACK_BYTES);
         let compiling = compiling.spawn(move || {
-            let _pass = pass; // counted until it is done, whether or not somebody waits
             let _ = gives.send(compiler.format(&source));
+            pass.done(); // until now it is held, whether or not somebody waits
         });
         compiling.map_err(|error| Failure::Broken(error.to_string()))?;
         let broken = |why: String| Failure::Broken(format!("a schema that was tried out does not compile: {why}"));

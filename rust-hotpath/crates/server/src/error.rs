@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use hotpath_contract::{ERROR_DOMAIN, ErrorReason, reason_name};
 use hotpath_encoding::{Failure, Full};
+use hotpath_fairness::turnstile;
 use hotpath_formats as formats;
 use hotpath_generation as generation;
 use tonic::{Code, Status};
@@ -197,6 +198,15 @@ pub(crate) fn bounded(mut message: String) -> String {
 impl From<Full> for Error {
     fn from(full: Full) -> Self {
         Self::QueueFull { retry_after: full.retry_after }
+    }
+}
+
+impl From<turnstile::Refused> for Error {
+    fn from(refused: turnstile::Refused) -> Self {
+        match refused {
+            turnstile::Refused::Full { retry_after } => Self::QueueFull { retry_after },
+            turnstile::Refused::TooLate { retry_after } => Self::WaitedTooLong { retry_after },
+        }
     }
 }
 

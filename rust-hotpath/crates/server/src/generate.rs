@@ -7,6 +7,7 @@ use hotpath_contract::inference::v1::{
     GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateTimings, GeneratedToken, LengthReached,
     TokenLogprob, finish::Reason, generate_response,
 };
+use hotpath_fairness::Turn;
 use hotpath_generation::{Choice, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
 use hotpath_text::{Found, Vocabulary};
 use tonic::Status;
@@ -19,7 +20,7 @@ use crate::{
     metrics::{Generated, Metrics, Outcome},
     models::serving::Serving,
     requests::{
-        self, Turn,
+        self,
         generate::{self, Prompt, Wanted},
     },
     tokenization::{Caller, cannot},
@@ -69,12 +70,11 @@ impl Inference {
         wanted: Option<Wanted>,
         choices: usize,
     ) -> Result<Option<Format>, Error> {
-        let turn = hotpath_formats::Turn { class: turn.class, key: turn.key.clone() };
         let formats = &serving.generator()?.formats;
         Ok(match wanted {
             None => None,
-            Some(Wanted::JsonObject) => Some(formats.json_object(&turn, choices)?),
-            Some(Wanted::JsonSchema(schema)) => Some(formats.json_schema(&turn, &schema, choices).await?),
+            Some(Wanted::JsonObject) => Some(formats.json_object(turn, choices)?),
+            Some(Wanted::JsonSchema(schema)) => Some(formats.json_schema(turn, &schema, choices).await?),
         })
     }
 }

@@ -2,24 +2,13 @@
 
 pub mod generate;
 
-use std::sync::Arc;
-
 use hotpath_contract::inference::v1::{EmbedInput, Priority, Scheduling, embed_input};
-use hotpath_fairness::Class;
+use hotpath_fairness::{Class, Turn};
 
 use crate::error::Error;
 
 /// Longest fairness key in bytes.
 pub(crate) const MAX_FAIRNESS_KEY: usize = 128;
-
-/// Whose turn a request uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// Its class.
-    pub class: Class,
-    /// Its fairness key.
-    pub key: Arc<str>,
-}
 
 /// One thing to embed; neither is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

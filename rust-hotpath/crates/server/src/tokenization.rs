@@ -1,28 +1,27 @@
 //! Where texts are tokenized: short ones at once, long ones on a few threads, so that neither holds the other up. What else
 //! takes long before a request can be queued uses the same threads. Keys take turns at them, as in the queues that follow.
 
-mod queue;
-
 use std::{
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use hotpath_contract::inference::v1::TokenizedText;
-use hotpath_text::{Found, TokenizeError};
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
-
-use crate::{
-    error::Error,
-    models::serving::Texts,
-    requests::{Input, Turn},
+use hotpath_fairness::{
+    Bounds, Turn,
+    turnstile::{self, Turnstile},
 };
-use queue::{Entry, Queue};
+use hotpath_text::{Found, TokenizeError};
+use tokio::task::spawn_blocking;
+
+use crate::{error::Error, models::serving::Texts, requests::Input};
 
 /// Up to so many bytes a request is tokenized where it stands: that takes about a millisecond, and going to another
 /// thread and back costs some tens of microseconds.
 const AT_ONCE_BYTES: usize = 4096;
+
+/// Whatever others have here, a key that has nothing may bring so many bytes.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// Most tokens that a Tokenize request is told of. With their places they are some twelve megabytes.
 const MAX_TOKENS_TOLD: usize = 1 << 20;
@@ -41,35 +40,7 @@ pub struct Settings {
 /// Runs tokenization.
 #[derive(Debug)]
 pub struct Tokenization {
-    threads: Arc<Threads>,
-}
-
-/// The threads for what takes long, and who waits for one.
-#[derive(Debug)]
-struct Threads {
-    queue: Mutex<Queue<oneshot::Sender<Thread>>>,
-    max_wait: Duration,
-}
-
-/// A waiter's place in the queue, which it leaves with this.
-#[derive(Debug)]
-struct Place<'a> {
-    threads: &'a Threads,
-    turn: &'a Turn,
-    numbers: Range<u64>,
-    given: oneshot::Receiver<Thread>,
-}
-
-/// A thread that one request has. Whatever becomes of that, the thread goes to the next in turn with this.
-#[derive(Debug)]
-struct Thread(Arc<Threads>);
-
-/// Bytes that are here until this goes.
-#[derive(Debug)]
-struct Held {
-    threads: Arc<Threads>,
-    turn: Turn,
-    bytes: usize,
+    threads: Arc<Turnstile>,
 }
 
 /// Who waits for the result.
@@ -99,8 +70,14 @@ impl Tokenization {
     /// No text is here yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let queue = Mutex::new(Queue::new(&settings));
-        Self { threads: Arc::new(Threads { queue, max_wait: settings.max_wait }) }
+        let threads = Turnstile::new(&turnstile::Settings {
+            permits: settings.threads,
+            bounds: Bounds { shared: settings.max_bytes, reserve: usize::MAX, small: SMALL_BYTES },
+            // Bytes take time in proportion, but a few of a schema may take as long as many.
+            least_cost: AT_ONCE_BYTES,
+            max_wait: settings.max_wait,
+        });
+        Self { threads }
     }
 
     /// Runs `work` on a text of some bytes. Work whose caller is gone should end early; until it does, it counts as running.
@@ -132,65 +109,14 @@ impl Tokenization {
     ) -> Result<T, Error> {
         let here = Arc::new(());
         let caller = Caller(Arc::downgrade(&here));
-        let (held, thread) = self.threads.clone().enter(turn, bytes).await?;
+        let pass = self.threads.enter(turn, bytes).await?;
         let working = spawn_blocking(move || {
-            let _thread = thread; // both are held until the work is over, whether or not somebody waits
-            let held = held;
             caller.check()?;
-            let began = Instant::now();
             let outcome = work(&caller);
-            held.threads.queue().took(bytes, began.elapsed());
+            pass.done(); // until now it is held, whether or not somebody waits
             outcome
         });
         working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
-    }
-}
-
-impl Threads {
-    /// Room for some bytes, and a thread, once it is this turn's.
-    async fn enter(self: Arc<Self>, turn: &Turn, bytes: usize) -> Result<(Held, Thread), Error> {
-        let (gives, given) = oneshot::channel();
-        let entry = self.queue().enter(turn, bytes, gives);
-        let entry = entry.map_err(|full| Error::QueueFull { retry_after: full.retry_after })?;
-        let held = Held { threads: self.clone(), turn: turn.clone(), bytes };
-        let thread = match entry {
-            Entry::Runs => Thread(self.clone()),
-            Entry::Waits(numbers) => {
-                let mut place = Place { threads: &self, turn, numbers, given };
-                let given = timeout(self.max_wait, &mut place.given).await;
-                let given = given.map_err(|_| Error::WaitedTooLong { retry_after: self.queue().time_to_drain() })?;
-                given.expect("a waiter whose place is kept stays until it gives a thread")
-            }
-        };
-        Ok((held, thread))
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue<oneshot::Sender<Thread>>> {
-        // Nothing that holds the lock leaves it half changed, so a panic elsewhere does no harm to what it guards.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.given.close(); // a thread that was given before is dropped with it
-        self.threads.queue().leave(self.turn, self.numbers.clone());
-    }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        let next = self.0.queue().next();
-        if let Some(waiter) = next {
-            // Who left just now gives it back, and it is dropped once more: without the lock, which that takes.
-            let _ = waiter.send(Self(self.0.clone()));
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.threads.queue().done(&self.turn, self.bytes);
     }
 }
 
@@ -274,17 +200,12 @@ mod tests {
 
     impl Tokenization {
         fn free(&self) -> usize {
-            self.threads.queue().free()
-        }
-
-        /// Of those that are [`LONG`].
-        fn waiting(&self) -> usize {
-            self.threads.queue().bytes().0 / LONG
+            self.threads.load().free
         }
 
         /// Bytes that are here.
         fn bytes(&self) -> usize {
-            self.threads.queue().bytes().1
+            self.threads.load().held
         }
     }
 
@@ -368,44 +289,6 @@ mod tests {
         assert_eq!(order(&[batch, batch, interactive, interactive]).await, ["b", "b", "a", "a"]);
     }
 
-    /// A caller may go while it waits, and after it was given a thread that it does not know of yet.
-    #[tokio::test]
-    async fn who_goes_away_leaves_the_queue_and_takes_no_thread_along() {
-        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
-        let (let_first_end, first_may_end) = mpsc::channel();
-        let mut first = Box::pin(tokenization.run(&turn, LONG, move |_| arrives(&first_may_end)));
-        let waiting = || Box::pin(tokenization.run(&turn, LONG, |_| Ok(())));
-        let (mut leaves, mut given, mut stays) = (waiting(), waiting(), waiting());
-        assert!(poll!(&mut first).is_pending());
-        for waiting in [&mut leaves, &mut given, &mut stays] {
-            assert!(poll!(waiting).is_pending());
-        }
-        assert_eq!(tokenization.waiting(), 3);
-        drop(leaves);
-        assert_eq!(tokenization.waiting(), 2);
-
-        let_first_end.send(()).unwrap();
-        assert_eq!(first.await, Ok(()));
-        assert_eq!((tokenization.free(), tokenization.waiting()), (0, 1), "the thread was given to one who waited");
-        drop(given);
-        assert_eq!((tokenization.free(), tokenization.waiting()), (0, 0), "and then to the next one");
-        assert_eq!(timeout(LIMIT, stays).await, Ok(Ok(())));
-        assert_eq!(tokenization.free(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_thread_that_is_given_to_one_who_left_just_then_comes_back() {
-        let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
-        let (gives, _) = oneshot::channel();
-        let mut busy = Box::pin(tokenization.run(&turn, LONG, |_| Ok(())));
-        assert!(poll!(&mut busy).is_pending(), "it has the thread");
-        tokenization.threads.queue().enter(&turn, LONG, gives).unwrap();
-        tokenization.threads.queue().done(&turn, LONG);
-        assert_eq!(busy.await, Ok(()));
-        assert_eq!(tokenization.run(&turn, LONG, |_| Ok(())).await, Ok(()));
-        assert_eq!((tokenization.free(), tokenization.waiting()), (1, 0));
-    }
-
     /// Bytes are here from when they come until the work on them is over, or they are gone.
     #[tokio::test]
     async fn too_many_bytes_are_refused_and_those_that_are_gone_leave_room() {
@@ -434,7 +317,7 @@ mod tests {
         assert!(poll!(&mut works).is_pending());
         let waited = tokenization.run(&turn, LONG, |_| Ok(())).await;
         assert!(matches!(waited, Err(Error::WaitedTooLong { .. })), "{waited:?}");
-        assert_eq!((tokenization.waiting(), tokenization.bytes()), (0, LONG), "and leaves nothing behind");
+        assert_eq!(tokenization.bytes(), LONG, "and leaves nothing behind");
         let_it_end.send(()).unwrap();
         assert_eq!(works.await, Ok(()));
     }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use futures_util::{future::join_all, poll};
-use hotpath_fairness::Class;
-use hotpath_formats::{Failure, Formats, Noted, Observer, SUBCOMMAND, Service, Settings, Turn};
+use hotpath_fairness::{Class, Turn};
+use hotpath_formats::{Failure, Formats, Noted, Observer, SUBCOMMAND, Service, Settings};
 use hotpath_testing::tiny_decoder;
 use hotpath_text::{Tokenizer, Vocabulary};
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-package tenant
+package identity
 
 import (
 	"context"
@@ -59,20 +59,23 @@ func ReadTenant(tenantsPath, name string) (Tenant, error) {
 	return found, nil
 }
 
-// Authenticate returns the tenant of an Authorization header's value. Errors are *fault.Fault.
-func (d *Directory) Authenticate(authorization string) (Tenant, error) {
+// keyScopes are those of every key: whoever has one may do all that there is.
+var keyScopes = []Scope{ScopeInference, ScopeModels}
+
+// Authenticate returns who an Authorization header's value is of. Errors are *fault.Fault.
+func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	scheme, credentials, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Tenant{}, fault.New(fault.MissingAPIKey, "An API key is required, as in \"Authorization: Bearer %s…\".", keyPrefix)
+		return Principal{}, fault.New(fault.MissingAPIKey, "An API key is required, as in \"Authorization: Bearer %s…\".", keyPrefix)
 	}
 	key := Secret(strings.TrimSpace(credentials))
 	id, _ := keyID(key)
 	record := d.keys.content()[id] // the zero record, for an unknown id, matches nothing; ids are public, so it may take less time
 	tenant, known := d.tenants.content()[record.Tenant]
 	if !record.matches(key) || !known {
-		return Tenant{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed or revoked.")
+		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed or revoked.")
 	}
-	return tenant, nil
+	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: keyScopes, Priority: Interactive}, nil
 }
 
 // Watch takes changes of the files until ctx ends.

@@ -1,4 +1,4 @@
-package tenant
+package identity
 
 import (
 	"bytes"
@@ -47,11 +47,11 @@ func openFixture(t *testing.T) (*fixture, Secret) {
 
 // outcome is the tenant's name, or the reason of the refusal.
 func (f *fixture) outcome(authorization string) string {
-	tenant, err := f.directory.Authenticate(authorization)
+	principal, err := f.directory.Authenticate(authorization)
 	if err != nil {
-		return fault.Name(fault.Of(err).Reason)
+		return string(fault.Of(err).Reason)
 	}
-	return tenant.Name
+	return principal.Tenant
 }
 
 func TestAuthenticate(t *testing.T) {
@@ -109,9 +109,12 @@ func TestRefreshTakesChanges(t *testing.T) {
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
 		t.Errorf("a revoked key: %s", got)
 	}
-	tenant, err := f.directory.Authenticate("Bearer " + second.Reveal())
-	if err != nil || tenant.Plan.RequestsPerMinute != 61 {
-		t.Errorf("a changed plan: %+v, %v", tenant, err)
+	principal, err := f.directory.Authenticate("Bearer " + second.Reveal())
+	if err != nil || principal.Plan.RequestsPerMinute != 61 {
+		t.Errorf("a changed plan: %+v, %v", principal, err)
+	}
+	if id, _ := keyID(second); principal.KeyID != id || !principal.Has(ScopeInference) || principal.Has("another") {
+		t.Errorf("got %+v", principal)
 	}
 }
 

@@ -1,4 +1,4 @@
-package openai
+package strictjson
 
 import (
 	"fmt"
@@ -10,27 +10,27 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// span is the range of a number, which the contract states.
-type span struct {
-	least, most float32
-	open        bool // least itself is not in it
+// Range is where a number may be.
+type Range struct {
+	Min, Max     float32
+	ExclusiveMin bool // Min itself is not in it
 }
 
-func (s span) contains(value float32) bool {
-	return value <= s.most && (value > s.least || value == s.least && !s.open)
+func (r Range) contains(value float32) bool {
+	return value <= r.Max && (value > r.Min || value == r.Min && !r.ExclusiveMin)
 }
 
-func (s span) String() string {
-	if s.open {
-		return fmt.Sprintf("a number above %v, and at most %v", s.least, s.most)
+func (r Range) String() string {
+	if r.ExclusiveMin {
+		return fmt.Sprintf("a number above %v, and at most %v", r.Min, r.Max)
 	}
-	return fmt.Sprintf("a number from %v to %v", s.least, s.most)
+	return fmt.Sprintf("a number from %v to %v", r.Min, r.Max)
 }
 
-// number reads a number within a span.
-func number(within span, set func(float32)) readField {
+// Number reads a number within a range.
+func Number(within Range, set func(float32)) Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := readKind(decoder, jsontext.KindNumber, name, within.String())
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, within.String())
 		if err != nil {
 			return err
 		}
@@ -43,14 +43,14 @@ func number(within span, set func(float32)) readField {
 	}
 }
 
-// whole reads a whole number from least to most.
-func whole(least, most uint32, set func(uint32)) readField {
+// Uint32 reads a whole number from least to most.
+func Uint32(least, most uint32, set func(uint32)) Field {
 	wanted := fmt.Sprintf("a whole number from %d to %d", least, most)
 	if most == math.MaxUint32 {
 		wanted = fmt.Sprintf("a whole number of at least %d", least)
 	}
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := readKind(decoder, jsontext.KindNumber, name, wanted)
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, wanted)
 		if err != nil {
 			return err
 		}
@@ -63,11 +63,16 @@ func whole(least, most uint32, set func(uint32)) readField {
 	}
 }
 
-// seed reads a whole number of 64 bits, with or without a sign.
-func seed(set func(uint64)) readField {
+// Positive reads a whole number from 1 to 2³² − 1.
+func Positive(destination *uint32) Field {
+	return Uint32(1, math.MaxUint32, func(value uint32) { *destination = value })
+}
+
+// Bits64 reads a whole number of 64 bits, with or without a sign.
+func Bits64(set func(uint64)) Field {
 	const wanted = "a whole number of at most 64 bits"
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := readKind(decoder, jsontext.KindNumber, name, wanted)
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, wanted)
 		if err != nil {
 			return err
 		}
@@ -85,5 +90,5 @@ func seed(set func(uint64)) readField {
 }
 
 func outOfRange(name, wanted string, token jsontext.Token) *fault.Fault {
-	return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, wanted, clip(token.String()))
+	return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, wanted, Clip(token.String()))
 }

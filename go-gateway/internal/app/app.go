@@ -1,0 +1,69 @@
+// Package app is the gateway as a whole: it wires the other packages together, starts what they have running, and stops it in the
+// reverse order without losing an accepted request.
+//
+// It knows every other package and does nothing of their work. It must not depend on flags, the environment or signals: those are the
+// command's.
+package app
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"triptych.dev/gateway/internal/config"
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/server"
+	"triptych.dev/gateway/internal/telemetry"
+)
+
+// Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those inside are waited
+// for, and what they need ends last.
+func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, logger *slog.Logger) error {
+	metrics := telemetry.NewMetrics()
+	hotpath, err := engine.New(engine.Options{
+		Addresses:         settings.HotpathAddresses,
+		Timeout:           settings.RequestTimeout,
+		GenerationTimeout: settings.GenerationTimeout,
+		CanaryInterval:    settings.CanaryInterval,
+		ReadyWindow:       settings.ReadyWindow,
+		Metrics:           metrics,
+		Logger:            logger,
+		Now:               time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	gateway := server.New(server.Options{
+		Authenticator: directory,
+		Inference:     &inference.Service{Engine: hotpath, Limiter: quota.NewRequests(), Metrics: metrics, Now: time.Now},
+		Engine:        hotpath, Metrics: metrics, Logger: logger,
+		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
+		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
+		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
+	})
+	metrics.ReportReady(gateway.Ready)
+	for source := range directory.Staleness(time.Now()) {
+		metrics.ReportStaleness(source, func() time.Duration { return directory.Staleness(time.Now())[source] })
+	}
+	apiConnections, operatorConnections := connectionLimits(settings, openFiles())
+	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
+		handler: gateway.Operations(), settings: settings, logger: logger}
+	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
+		handler: gateway.API(), settings: settings, logger: logger}
+	return run(ctx, []component{
+		{stop: hotpath.Close},
+		background(hotpath.Watch),
+		background(directory.Watch),
+		{start: operations.start, stop: operations.stop},
+		{start: api.start, drain: api.drain, stop: api.stop},
+		{drain: func() error {
+			logger.Info("draining", "delay", settings.DrainDelay.String(), "timeout", settings.DrainTimeout.String())
+			gateway.Drain()
+			time.Sleep(settings.DrainDelay)
+			return nil
+		}},
+	})
+}

@@ -1,0 +1,163 @@
+package inference
+
+import (
+	"context"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/metadata"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// recorder is an Engine that answers as the fake hot path does, without one, and remembers the last call.
+type recorder struct {
+	*engine.Engine
+	carried    metadata.MD
+	scheduling *inferencev1.Scheduling
+}
+
+func (r *recorder) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+	r.carried, _ = metadata.FromOutgoingContext(ctx)
+	r.scheduling = request.GetScheduling()
+	return testkit.Embed(ctx, request)
+}
+
+func newService(engine Engine) *Service {
+	return &Service{
+		Engine: engine, Limiter: quota.NewRequests(), Metrics: telemetry.NewMetrics(),
+		Now: func() time.Time { return time.Unix(1_800_000_000, 0) },
+	}
+}
+
+var acme = identity.Principal{Tenant: "acme", Plan: identity.Plan{Name: "small", RequestsPerMinute: 1, RequestBurst: 1}}
+
+func embed(t *testing.T, s *Service, call Call) Usage {
+	t.Helper()
+	text := &inferencev1.EmbedInput{Input: &inferencev1.EmbedInput_Text{Text: "a b"}}
+	_, usage, err := s.Embed(t.Context(), call, &inferencev1.EmbedRequest{Model: testkit.ModelName, Inputs: []*inferencev1.EmbedInput{text, text}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return usage
+}
+
+// expect holds that the metrics have these lines, and none that begins with what is unwanted.
+func (s *Service) expect(t *testing.T, unwanted string, lines ...string) {
+	t.Helper()
+	scraped := httptest.NewRecorder()
+	s.Metrics.Handler().ServeHTTP(scraped, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range lines {
+		if !strings.Contains(scraped.Body.String(), line+"\n") {
+			t.Errorf("no %s in the metrics", line)
+		}
+	}
+	if unwanted != "" && strings.Contains(scraped.Body.String(), "\n"+unwanted) {
+		t.Errorf("%s is in the metrics", unwanted)
+	}
+}
+
+func TestACallCarriesItsPrincipalAndIds(t *testing.T) {
+	recorder := &recorder{}
+	s := newService(recorder)
+	const interactive, batch = inferencev1.Priority_PRIORITY_INTERACTIVE, inferencev1.Priority_PRIORITY_BATCH
+	for _, c := range []struct {
+		asked, highest identity.Priority
+		want           inferencev1.Priority
+	}{
+		{identity.Interactive, identity.Interactive, interactive}, {identity.Batch, identity.Interactive, batch},
+		{identity.Interactive, identity.Batch, batch}, {identity.Batch, identity.Batch, batch},
+	} {
+		principal := acme
+		principal.Priority = c.highest
+		embed(t, s, Call{Principal: principal, Priority: c.asked, RequestID: "id", Traceparent: "trace"})
+		if got := recorder.scheduling; got.GetFairnessKey() != "acme" || got.GetPriority() != c.want {
+			t.Errorf("%v of at most %v: got %v", c.asked, c.highest, got)
+		}
+	}
+	if id, trace := recorder.carried.Get("x-request-id"), recorder.carried.Get("traceparent"); id[0] != "id" || trace[0] != "trace" {
+		t.Errorf("carried %v", recorder.carried)
+	}
+}
+
+func TestACallWithInputsIsCharged(t *testing.T) {
+	s := newService(&recorder{})
+	usage := embed(t, s, Call{Principal: acme})
+	if usage.Model != testkit.ModelName || usage.Inputs != 2 || usage.PromptTokens != 8 || len(usage.Phases) != 3 {
+		t.Errorf("got %+v", usage)
+	}
+	s.Settle(acme, usage)
+	s.expect(t, "gateway_generated_tokens_total", `gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 8`)
+}
+
+func TestAReservationIsUsedOrGivenBack(t *testing.T) {
+	s := newService(&recorder{})
+	first, err := s.Reserve(acme)
+	if err != nil || !first.Allowed || first.Limit.Burst != 1 {
+		t.Fatalf("got %+v, %v", first, err)
+	}
+	second, err := s.Reserve(acme)
+	if refused := fault.Of(err); refused.Reason != fault.RateLimited || refused.RetryAfter != time.Minute || second.Allowed {
+		t.Errorf("got %+v, %v", second, err)
+	}
+	s.Cancel(second) // which had nothing
+	s.Cancel(first)
+	if _, err := s.Reserve(acme); err != nil {
+		t.Errorf("after one was given back: %v", err)
+	}
+	if _, err := s.Reserve(acme); err == nil {
+		t.Error("two were given back")
+	}
+	s.expect(t, "", `gateway_rate_limited_total{tenant="acme"} 2`)
+}
+
+func TestAGenerationIsChargedOnceItIsComplete(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	e, err := engine.New(engine.Options{
+		Addresses: []string{hotpath.Address}, Timeout: time.Minute, GenerationTimeout: time.Minute, CanaryInterval: time.Minute,
+		ReadyWindow: time.Minute, Metrics: telemetry.NewMetrics(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	s := newService(e)
+	generation := func() (*Generation, *inferencev1.GenerateDone) {
+		for { // until the connection is there
+			running := s.Generate(t.Context(), Call{Principal: acme}, &inferencev1.GenerateRequest{
+				Model: testkit.ChatModelName, Prompt: &inferencev1.GenerateRequest_Text{Text: "a b"},
+			})
+			for delta := range running.Deltas() {
+				running.Observe(delta)
+			}
+			if done, err := running.Result(); err == nil {
+				return running, done
+			} else if fault.Of(err).Reason != fault.HotpathUnavailable {
+				t.Fatal(err)
+			}
+		}
+	}
+	running, done := generation()
+	s.Settle(acme, running.Usage)
+	s.expect(t, "gateway_tokens_total", `gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
+		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 1`)
+	if running.Usage.CompletionTokens != 6 || len(running.Usage.Phases) != 5 {
+		t.Errorf("got %+v", running.Usage)
+	}
+	running.Complete(done)
+	s.Settle(acme, running.Usage)
+	const of = `{model="smollm2-135m-instruct",tenant="acme"} `
+	s.expect(t, "", "gateway_tokens_total"+of+"8", "gateway_generated_tokens_total"+of+"6", "gateway_cached_tokens_total"+of+"1")
+}

@@ -1,0 +1,89 @@
+package inference
+
+import (
+	"log/slog"
+	"time"
+
+	"triptych.dev/gateway/internal/identity"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
+)
+
+// Usage is what a call did: what is charged, counted, logged and told.
+type Usage struct {
+	// Model is empty until it is known to exist: what clients call models is no label of metrics.
+	Model string
+	// Complete: the call ended well, and its tokens are charged.
+	Complete bool
+	// Inputs are those of a call with inputs; 0 of a generation.
+	Inputs int
+	// PromptTokens were read; CachedTokens of them need not be computed.
+	PromptTokens, CachedTokens uint64
+	// CompletionTokens were generated, so far.
+	CompletionTokens uint64
+	// FirstToken is how long the first of them took; 0 while there is none.
+	FirstToken time.Duration
+	// Finishes are why choices ended, of those that did.
+	Finishes []string
+	// Phases are where the time went.
+	Phases []telemetry.Phase
+}
+
+// usageOf is what a call with inputs did.
+func usageOf(model string, inputs int, tokenCounts []uint32, timings *inferencev1.Timings) Usage {
+	usage := Usage{Model: model, Complete: true, Inputs: inputs, Phases: []telemetry.Phase{
+		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
+		{Name: "queue", Took: timings.GetQueue().AsDuration()},
+		{Name: "inference", Took: timings.GetInference().AsDuration()},
+	}}
+	for _, count := range tokenCounts {
+		usage.PromptTokens += uint64(count)
+	}
+	return usage
+}
+
+// Settle counts what a principal's call did, be it a broken one.
+func (s *Service) Settle(principal identity.Principal, usage Usage) {
+	if usage.Model == "" {
+		return
+	}
+	if usage.FirstToken > 0 {
+		s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model).Observe(usage.FirstToken.Seconds())
+	}
+	for _, reason := range usage.Finishes {
+		s.Metrics.Finishes.WithLabelValues(usage.Model, reason).Inc()
+	}
+	if !usage.Complete {
+		return
+	}
+	if tokens := usage.PromptTokens + usage.CompletionTokens; tokens > 0 {
+		s.Metrics.Tokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(tokens))
+	}
+	if usage.Inputs == 0 {
+		s.Metrics.GeneratedTokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(usage.CompletionTokens))
+		s.Metrics.CachedTokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(usage.CachedTokens))
+	}
+}
+
+// LogAttrs say what a call did, its phases last. They hold no input.
+func (u Usage) LogAttrs() []slog.Attr {
+	if u.Model == "" {
+		return nil
+	}
+	attrs := []slog.Attr{slog.String("model", u.Model)}
+	if u.Inputs > 0 {
+		attrs = append(attrs, slog.Int("inputs", u.Inputs), slog.Uint64("tokens", u.PromptTokens))
+	} else {
+		attrs = append(attrs, slog.Uint64("completion_tokens", u.CompletionTokens))
+	}
+	if len(u.Finishes) > 0 {
+		attrs = append(attrs, slog.Any("finish_reasons", u.Finishes))
+	}
+	if u.Complete && u.Inputs == 0 {
+		attrs = append(attrs, slog.Uint64("prompt_tokens", u.PromptTokens), slog.Uint64("cached_tokens", u.CachedTokens))
+	}
+	for _, phase := range u.Phases {
+		attrs = append(attrs, slog.Float64(phase.Name+"_ms", telemetry.Milliseconds(phase.Took)))
+	}
+	return attrs
+}

@@ -1,0 +1,117 @@
+package server
+
+import (
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/openai"
+)
+
+// handler serves one request: it replies through the exchange once, or returns an error and does not reply.
+type handler func(ex *exchange) error
+
+// middleware does something before or after next, or refuses a request without it.
+type middleware func(next handler) handler
+
+// bodyPolicy is what becomes of a request's body.
+type bodyPolicy int
+
+const (
+	noBody   bodyPolicy = iota // it is not read
+	jsonBody                   // it is JSON; all of it is in memory before the handler runs
+)
+
+// route is one method of one path.
+type route struct {
+	method, pattern string
+	scope           identity.Scope // of the key that it needs; one without a scope is public, and takes no room
+	body            bodyPolicy
+	serve           handler
+}
+
+// API is the public listener's handler.
+func (s *Server) API() http.Handler {
+	return s.newRouter([]route{
+		{method: http.MethodPost, pattern: "/v1/embeddings", scope: identity.ScopeInference, body: jsonBody, serve: s.embeddings()},
+		{method: http.MethodPost, pattern: "/v1/chat/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeChat)},
+		{method: http.MethodPost, pattern: "/v1/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeCompletion)},
+		{method: http.MethodPost, pattern: "/v1/moderations", scope: identity.ScopeInference, body: jsonBody, serve: s.moderations()},
+		{method: http.MethodPost, pattern: "/v1/tokenize", scope: identity.ScopeInference, body: jsonBody, serve: s.tokenize()},
+		{method: http.MethodGet, pattern: "/v1/models", scope: identity.ScopeModels, serve: s.listModels},
+		{method: http.MethodGet, pattern: "/v1/models/{id}", scope: identity.ScopeModels, serve: s.getModel},
+		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
+		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyz},
+	})
+}
+
+// Operations is the handler of the listener for operators.
+func (s *Server) Operations() http.Handler {
+	router := s.newRouter([]route{
+		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
+		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyzInFull},
+	})
+	router.mux.Handle("GET /metrics", s.Metrics.Handler())
+	return router
+}
+
+// middlewares are what a request goes through before its handler, outermost first.
+func (s *Server) middlewares(r route) []middleware {
+	switch {
+	case r.scope == "":
+		return nil
+	case r.body == noBody:
+		return []middleware{s.authenticate(r.scope), s.limitRate, s.takeSlot}
+	default:
+		return []middleware{s.authenticate(r.scope), s.holdBytes, s.limitRate, s.readBody, s.takeSlot}
+	}
+}
+
+// router answers unknown paths and methods in our own shape too.
+type router struct {
+	mux      *http.ServeMux
+	notFound http.Handler
+}
+
+func (s *Server) newRouter(routes []route) *router {
+	router := &router{mux: http.NewServeMux(), notFound: s.observe("unknown", func(ex *exchange) error {
+		return fault.New(fault.RouteNotFound, "There is no path %.100q here.", ex.request.URL.Path)
+	})}
+	router.mux.Handle("/", router.notFound)
+	allowed := map[string][]string{} // methods by path
+	for _, r := range routes {
+		serve := r.serve
+		for _, wrap := range slices.Backward(s.middlewares(r)) {
+			serve = wrap(serve)
+		}
+		router.mux.Handle(r.method+" "+r.pattern, s.observe(r.pattern, serve))
+		allowed[r.pattern] = append(allowed[r.pattern], r.method)
+		if r.method == http.MethodGet {
+			allowed[r.pattern] = append(allowed[r.pattern], http.MethodHead)
+		}
+	}
+	for pattern, methods := range allowed {
+		router.mux.Handle(pattern, s.observe(pattern, notAllowed(strings.Join(methods, ", "))))
+	}
+	return router
+}
+
+// notAllowed refuses the methods that a path does not have.
+func notAllowed(allowed string) handler {
+	return func(ex *exchange) error {
+		ex.header().Set("Allow", allowed)
+		return fault.New(fault.MethodNotAllowed, "%.20q is not allowed here; use %s.", ex.request.Method, allowed)
+	}
+}
+
+func (router *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// The mux would redirect an unclean path, in HTML, and refuse "OPTIONS *" without a word.
+	if escaped := r.URL.EscapedPath(); path.Clean(escaped) != escaped || r.RequestURI == "*" {
+		router.notFound.ServeHTTP(w, r)
+		return
+	}
+	router.mux.ServeHTTP(w, r)
+}

@@ -1,0 +1,32 @@
+package server
+
+import (
+	"triptych.dev/gateway/internal/admission"
+	"triptych.dev/gateway/internal/fault"
+)
+
+const (
+	// oneSlot is what each tenant is guaranteed of the slots for requests: the reserve then serves the most newcomers.
+	oneSlot = 1
+	// mostDrains is how many refused bodies are read to their end at once: each is a connection and a few KiB for as long as
+	// the body takes to arrive.
+	mostDrains = 256
+)
+
+// takeSlot lets as many requests through as are served at once.
+func (s *Server) takeSlot(next handler) handler {
+	return func(ex *exchange) error {
+		if !s.slots.Take(ex.principal.Tenant, 1) {
+			return s.noRoom(ex, "requests at once", s.slots)
+		}
+		defer s.slots.Return(ex.principal.Tenant, 1)
+		return next(ex)
+	}
+}
+
+// noRoom refuses a request for lack of what a pool shares. It costs the tenant nothing.
+func (s *Server) noRoom(ex *exchange, what string, pool *admission.Pool) error {
+	s.refundRate(ex)
+	return fault.New(fault.QueueFull, "The gateway serves %d %s, and a tenant may have four times what is left of them. Repeat the request later.",
+		pool.Total(), what)
+}
