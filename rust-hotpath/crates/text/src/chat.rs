@@ -40,8 +40,7 @@ impl Chat {
         controls.retain(|name, _| template.pieces().any(|piece| piece.control && piece.text == *name));
         let mut inner = tokenizer.inner.clone();
         inner.set_encode_special_tokens(true);
-        let literal = Tokenizer { inner, frame: Frame::default(), pieces: tokenizer.pieces.clone() };
-        Ok(Some(Self { template, controls, tokenizer: literal }))
+        Ok(Some(Self { template, controls, tokenizer: Tokenizer::of(inner, Frame::default()) }))
     }
 
     /// The ids of a conversation, up to where the assistant's next turn begins. A long one is looked at until more than

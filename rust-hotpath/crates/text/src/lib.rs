@@ -10,21 +10,34 @@ mod pieces;
 mod stop_strings;
 mod vocabulary;
 mod windows;
+mod wordpiece;
 
 pub use chat::Chat;
 pub use detokenizer::Detokenizer;
 pub use stop_strings::{Scan, StopStrings};
 pub use vocabulary::Vocabulary;
 
+use std::ops::ControlFlow;
+
 use hotpath_bundle::{Bundle, Refused};
-use pieces::Pieces;
+use pieces::{PIECE_BYTES, Pieces};
+use wordpiece::WordPiece;
 
 /// The tokenizer of one bundle. It neither pads nor truncates, whatever its file says: both are settled per request.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     frame: Frame,
-    pieces: Pieces,
+    encoder: Encoder,
+}
+
+/// What texts are tokenized by.
+#[derive(Debug)]
+enum Encoder {
+    /// Our own. It stops where the library would after its first piece, so that both count as far.
+    WordPiece(WordPiece),
+    /// The library, which knows every form. It takes 100 to 150 bytes of memory for each byte of text: a piece at a time.
+    Library(Pieces),
 }
 
 /// The special tokens that stand around every text.
@@ -92,8 +105,15 @@ impl Tokenizer {
             let (count, most) = (frame.suffix.len(), manifest.max_tokens);
             return Err(refuse("post_processor", format!("adds {count} tokens, the manifest's max_tokens is {most}")));
         }
-        let pieces = Pieces::of(&inner);
-        Ok(Self { inner, frame, pieces })
+        Ok(Self::of(inner, frame))
+    }
+
+    fn of(inner: tokenizers::Tokenizer, frame: Frame) -> Self {
+        let encoder = match WordPiece::of(&inner) {
+            Some(wordpiece) => Encoder::WordPiece(wordpiece),
+            None => Encoder::Library(Pieces::of(&inner)),
+        };
+        Self { inner, frame, encoder }
     }
 
     /// The ids of a text. A long one is looked at until more than `most` are known.
@@ -102,54 +122,51 @@ impl Tokenizer {
     /// [`TokenizeError`].
     pub fn ids(&self, text: &str, most: usize) -> Result<Found<Vec<u32>>, TokenizeError> {
         let mut ids = self.frame.prefix.clone();
-        let is_all = self.each_piece(text, |piece, _| {
-            ids.extend_from_slice(self.inner.encode_fast(piece, false)?.get_ids());
-            Ok(ids.len() + self.frame.suffix.len() <= most)
-        })?;
+        ids.reserve(most.min(text.len() / 4)); // about as many as English has
+        let enough = |count: usize| count + self.frame.suffix.len() > most;
+        let is_all = match &self.encoder {
+            Encoder::WordPiece(wordpiece) => wordpiece.encode(text, |id, place| {
+                ids.push(id);
+                stop_if(enough(ids.len()) && place.end > PIECE_BYTES)
+            })?,
+            Encoder::Library(pieces) => pieces.each(text, |piece, _| {
+                ids.extend_from_slice(self.inner.encode_fast(piece, false)?.get_ids());
+                Ok(stop_if(enough(ids.len())))
+            })?,
+        };
         ids.extend(&self.frame.suffix);
         Ok(Found { tokens: ids, is_all })
     }
 
-    /// The ids of a text with their places. Slower than [`Tokenizer::ids`].
+    /// The ids of a text with their places.
     ///
     /// # Errors
     /// [`TokenizeError`].
     pub fn tokens(&self, text: &str, most: usize) -> Result<Found<Tokens>, TokenizeError> {
-        let byte = |place: usize| u32::try_from(place).map_err(|error| TokenizeError::Failed(error.to_string()));
+        u32::try_from(text.len()).map_err(|error| TokenizeError::Failed(error.to_string()))?;
+        let byte = |place: usize| u32::try_from(place).expect("the text is no longer than that");
         let Frame { prefix, suffix } = &self.frame;
         let (mut ids, mut starts, mut ends) = (prefix.clone(), vec![0; prefix.len()], vec![0; prefix.len()]);
-        let is_all = self.each_piece(text, |piece, begins| {
-            let encoding = self.inner.encode(piece, false)?;
-            ids.extend_from_slice(encoding.get_ids());
-            for (start, end) in encoding.get_offsets() {
-                starts.push(byte(begins + start)?);
-                ends.push(byte(begins + end)?);
-            }
-            Ok(ids.len() + suffix.len() <= most)
-        })?;
+        let enough = |count: usize| count + suffix.len() > most;
+        let is_all = match &self.encoder {
+            Encoder::WordPiece(wordpiece) => wordpiece.encode(text, |id, place| {
+                ids.push(id);
+                starts.push(byte(place.start));
+                ends.push(byte(place.end));
+                stop_if(enough(ids.len()) && place.end > PIECE_BYTES)
+            })?,
+            Encoder::Library(pieces) => pieces.each(text, |piece, begins| {
+                let encoding = self.inner.encode(piece, false)?;
+                ids.extend_from_slice(encoding.get_ids());
+                starts.extend(encoding.get_offsets().iter().map(|(start, _)| byte(begins + start)));
+                ends.extend(encoding.get_offsets().iter().map(|(_, end)| byte(begins + end)));
+                Ok(stop_if(enough(ids.len())))
+            })?,
+        };
         ids.extend(suffix);
         starts.resize(ids.len(), 0);
         ends.resize(ids.len(), 0);
         Ok(Found { tokens: Tokens { ids, byte_starts: starts, byte_ends: ends }, is_all })
-    }
-
-    /// Hands a text on piece by piece, each with the place where it begins, as long as more are wanted. Says whether that
-    /// were all.
-    fn each_piece(
-        &self,
-        text: &str,
-        mut tokenize: impl FnMut(&str, usize) -> Result<bool, TokenizeError>,
-    ) -> Result<bool, TokenizeError> {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let (piece, after) = self.pieces.cut(rest)?;
-            let goes_on = tokenize(piece, text.len() - rest.len())?;
-            rest = after;
-            if !goes_on {
-                break;
-            }
-        }
-        Ok(rest.is_empty())
     }
 
     /// The inputs of at most `max_tokens` that the whole of a text is run as: one, or windows of like length, each with the
@@ -196,6 +213,10 @@ impl Frame {
             _ => Err(TokenizeError::Failed("does more than to put tokens around a text".to_owned())),
         }
     }
+}
+
+fn stop_if(enough: bool) -> ControlFlow<()> {
+    if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 impl From<tokenizers::Error> for TokenizeError {

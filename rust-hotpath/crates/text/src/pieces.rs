@@ -3,7 +3,7 @@
 //! The library takes 100 to 150 bytes of memory for each byte of text, all at once. A piece bounds that, and what follows a
 //! piece need not be looked at where more tokens change nothing.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::ControlFlow};
 
 use tokenizers::{
     ModelWrapper, NormalizerWrapper, PreTokenizerWrapper,
@@ -13,10 +13,10 @@ use tokenizers::{
 use crate::TokenizeError;
 
 /// A piece ends at the last border before so many bytes.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// Where there is none, it goes on to the next one; but not for longer than this.
-const LONGEST_PIECE: usize = 4 * PIECE_BYTES;
+pub(crate) const LONGEST_PIECE: usize = 4 * PIECE_BYTES;
 
 /// Where a tokenizer's texts may be cut.
 #[derive(Debug, Clone)]
@@ -49,6 +49,25 @@ impl Pieces {
         let borders = if plain { Borders::of(tokenizer) } else { Borders::Unknown };
         let added = added.values().flat_map(|token| token.content.chars().collect::<Vec<_>>()).collect();
         Self { borders, added, bytes: PIECE_BYTES, longest: LONGEST_PIECE }
+    }
+
+    /// Hands a text on piece by piece, each with the place where it begins, as long as more are wanted. Says whether that
+    /// were all.
+    pub(crate) fn each(
+        &self,
+        text: &str,
+        mut tokenize: impl FnMut(&str, usize) -> Result<ControlFlow<()>, TokenizeError>,
+    ) -> Result<bool, TokenizeError> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = self.cut(rest)?;
+            let flow = tokenize(piece, text.len() - rest.len())?;
+            rest = after;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(rest.is_empty())
     }
 
     /// Cuts the first piece off a text.
@@ -155,15 +174,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Tokenizer, Tokens};
+    use crate::{Encoder, Tokenizer, Tokens};
 
     static BERT: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&bundle()).unwrap());
     static GPT2: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&generation_bundle()).unwrap());
 
-    /// The same tokenizer, which cuts texts into pieces of a few bytes.
+    /// The same tokenizer by the library, which is given pieces of a few bytes.
     fn cutting(tokenizer: &Tokenizer, bytes: usize) -> Tokenizer {
-        let pieces = Pieces { bytes, longest: 1000, ..tokenizer.pieces.clone() };
-        Tokenizer { inner: tokenizer.inner.clone(), frame: tokenizer.frame.clone(), pieces }
+        let pieces = Pieces { bytes, longest: 1000, ..Pieces::of(&tokenizer.inner) };
+        Tokenizer { inner: tokenizer.inner.clone(), frame: tokenizer.frame.clone(), encoder: Encoder::Library(pieces) }
     }
 
     fn whole(tokenizer: &Tokenizer, text: &str) -> Tokens {
@@ -178,13 +197,13 @@ mod tests {
 
     #[test]
     fn both_tokenizers_are_known() {
-        assert_eq!(BERT.pieces.borders, Borders::Bert { chinese: true });
-        assert_eq!(GPT2.pieces.borders, Borders::ByteLevel { digits: true });
+        assert_eq!(Pieces::of(&BERT.inner).borders, Borders::Bert { chinese: true });
+        assert_eq!(Pieces::of(&GPT2.inner).borders, Borders::ByteLevel { digits: true });
     }
 
     #[test]
     fn a_text_is_cut_at_the_last_border_or_at_the_next_one() {
-        let pieces = Pieces { bytes: 10, longest: 20, ..BERT.pieces.clone() };
+        let pieces = Pieces { bytes: 10, longest: 20, ..Pieces::of(&BERT.inner) };
         assert_eq!(pieces.cut("short").unwrap(), ("short", ""));
         assert_eq!(pieces.cut("one two three").unwrap(), ("one two", " three"));
         assert_eq!(pieces.cut("abcdefghijklmno pq").unwrap(), ("abcdefghijklmno", " pq"));
@@ -220,7 +239,7 @@ mod tests {
             for tokenizer in [&*BERT, &*GPT2] {
                 let cutting = cutting(tokenizer, bytes);
                 let expected = whole(tokenizer, &text);
-                prop_assert_eq!(&cutting.tokens(&text, usize::MAX).unwrap().tokens, &expected, "{:?}", tokenizer.pieces.borders);
+                prop_assert_eq!(&cutting.tokens(&text, usize::MAX).unwrap().tokens, &expected);
                 prop_assert_eq!(cutting.ids(&text, usize::MAX).unwrap().tokens, expected.ids);
             }
         }
