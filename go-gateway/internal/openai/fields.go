@@ -88,13 +88,11 @@ func (r *GenerationRequest) Explain(err error) *fault.Fault {
 
 // called is what this request calls a field that has several names.
 func (r *GenerationRequest) called(param string) string {
-	switch {
+	switch own, differs := r.Dialect.fields[param]; {
+	case differs:
+		return own
 	case param == "max_tokens":
 		return r.maxTokensField
-	case param == "prompt" && r.Chat:
-		return "messages"
-	case param == "top_logprobs" && !r.Chat:
-		return "logprobs"
 	case strings.HasPrefix(param, "stop[") && r.singleStop:
 		return "stop"
 	default:

@@ -17,8 +17,8 @@ import (
 type GenerationRequest struct {
 	// Generate is the hot path's request; its scheduling is left to the caller.
 	Generate *inferencev1.GenerateRequest
-	// Chat says which of the two it is, and so what the reply looks like.
-	Chat bool
+	// Dialect says which of the two it is, and so what the reply looks like.
+	Dialect *Dialect
 	// Stream asks for server-sent events.
 	Stream bool
 	// IncludeUsage asks for a last chunk with the counts.
@@ -100,7 +100,7 @@ func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) e
 }
 
 // finish checks what no field shows alone.
-func (g *generation) finish(chat bool) (*GenerationRequest, error) {
+func (g *generation) finish(dialect *Dialect) (*GenerationRequest, error) {
 	var err error
 	if g.request.Model, err = requiredModel(g.model); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func (g *generation) finish(chat bool) (*GenerationRequest, error) {
 	}
 	g.request.Stop.Strings = g.stop.strings
 	return &GenerationRequest{
-		Generate: g.request, Chat: chat, Stream: g.stream, IncludeUsage: g.includeUsage,
+		Generate: g.request, Dialect: dialect, Stream: g.stream, IncludeUsage: g.includeUsage,
 		maxTokensField: limitField, singleStop: g.stop.single,
 	}, nil
 }

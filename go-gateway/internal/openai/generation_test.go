@@ -82,7 +82,7 @@ func TestDecodeChatHonours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !got.Chat || got.Stream || got.IncludeUsage {
+			if got.Dialect != Chat || got.Stream || got.IncludeUsage {
 				t.Errorf("got %+v", got)
 			}
 			checkGenerate(t, got, "{"+helloContract+want+"}")
@@ -300,9 +300,9 @@ func TestDecodeCompletion(t *testing.T) {
 
 func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
 	chat := &GenerationRequest{
-		Generate: &inferencev1.GenerateRequest{MaxTokens: 5}, Chat: true, maxTokensField: "max_completion_tokens", singleStop: true,
+		Generate: &inferencev1.GenerateRequest{MaxTokens: 5}, Dialect: Chat, maxTokensField: "max_completion_tokens", singleStop: true,
 	}
-	completion := &GenerationRequest{Generate: &inferencev1.GenerateRequest{}, maxTokensField: "max_tokens"}
+	completion := &GenerationRequest{Generate: &inferencev1.GenerateRequest{}, Dialect: Completion, maxTokensField: "max_tokens"}
 	for _, c := range []struct {
 		request      *GenerationRequest
 		field, param string

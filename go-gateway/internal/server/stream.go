@@ -19,7 +19,7 @@ func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running
 	if err != nil {
 		return fault.InternalError(err)
 	}
-	events := eventWriter{ex: ex, controller: http.NewResponseController(ex.writer)}
+	events := eventWriter{ex: ex, chunks: chunks, controller: http.NewResponseController(ex.writer)}
 	err = s.relay(&events, chunks, running)
 	if err == nil {
 		err = finish(&events, chunks, running)
@@ -82,6 +82,7 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *inference.Gener
 // eventWriter writes a stream of server-sent events. Its errors are *fault.Fault: nobody reads any more.
 type eventWriter struct {
 	ex         *exchange
+	chunks     *openai.Chunks
 	controller *http.ResponseController
 	open       bool // headers are out
 	deaf       bool // a write failed
@@ -125,7 +126,7 @@ func (w *eventWriter) begin() {
 
 // breakOff ends the stream with an error, whose status stands in log and metrics: the one that was sent is long gone.
 func (w *eventWriter) breakOff(failure *fault.Fault) {
-	status, event := openai.RenderStreamError(failure, w.ex.requestID)
+	status, event := w.chunks.RenderError(failure, w.ex.requestID)
 	w.ex.status, w.ex.failure = status, failure
 	if !w.deaf {
 		_ = w.write(event) // whoever went away meanwhile misses nothing
