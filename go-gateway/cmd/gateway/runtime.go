@@ -23,8 +23,8 @@ const (
 	controlGroupShare = 0.9
 )
 
-// beModest leaves the processors to inference, unless Go's own variables say otherwise.
-func beModest(lookup func(string) (string, bool)) {
+// tuneRuntime leaves the processors to inference, unless Go's own variables say otherwise.
+func tuneRuntime(lookup func(string) (string, bool)) {
 	if _, chosen := lookup("GOMAXPROCS"); !chosen {
 		// Only where it changes: otherwise Go follows a control group's limit by itself.
 		if allowed := runtime.GOMAXPROCS(0); threads(allowed, runtime.NumCPU()) != allowed {

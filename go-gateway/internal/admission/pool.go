@@ -38,8 +38,8 @@ func NewPool(total, guarantee int64) *Pool {
 	return &Pool{total: total, shared: total - reserve, guarantee: guarantee, held: map[string]int64{}}
 }
 
-// Take gives a key an amount of at least 1, which it must Return; false if there is no room for it.
-func (p *Pool) Take(key string, amount int64) bool {
+// TryAcquire gives a key an amount of at least 1, which it must Release; false if there is no room for it.
+func (p *Pool) TryAcquire(key string, amount int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	used, held := p.used+amount, p.held[key]+amount
@@ -51,8 +51,8 @@ func (p *Pool) Take(key string, amount int64) bool {
 	return true
 }
 
-// Return gives an amount back.
-func (p *Pool) Return(key string, amount int64) {
+// Release gives an amount back.
+func (p *Pool) Release(key string, amount int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used -= amount

@@ -167,22 +167,22 @@ type LookupEnv func(name string) (string, bool)
 func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...string) (*Settings, error) {
 	var parsed Settings
 	var faults []error
-	for _, one := range parsed.settings() {
-		if err := one.parse(one.preset); err != nil {
-			panic(fmt.Sprintf("the default of %s: %v", one.name, err))
+	for _, row := range parsed.settings() {
+		if err := row.parse(row.defaultValue); err != nil {
+			panic(fmt.Sprintf("the default of %s: %v", row.name, err))
 		}
-		if len(names) > 0 && !slices.Contains(names, one.name) {
+		if len(names) > 0 && !slices.Contains(names, row.name) {
 			continue
 		}
 		// Unknown GATEWAY_ variables are not refused: Kubernetes sets some for every service of that name.
-		if value, ok := lookup(one.env()); ok {
-			if err := one.parse(value); err != nil {
-				faults = append(faults, fmt.Errorf("%s: %w", one.env(), err))
+		if value, ok := lookup(row.env()); ok {
+			if err := row.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", row.env(), err))
 			}
 		}
-		flags.Func(one.name, one.usage(), func(value string) error {
-			if err := one.parse(value); err != nil {
-				faults = append(faults, fmt.Errorf("--%s: %w", one.name, err))
+		flags.Func(row.name, row.usage(), func(value string) error {
+			if err := row.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("--%s: %w", row.name, err))
 			}
 			return nil // so that the flags after it are parsed too
 		})
@@ -203,8 +203,8 @@ func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...s
 // Values returns every setting as it is in force, by name, for the log.
 func (s *Settings) Values() map[string]string {
 	values := map[string]string{}
-	for _, one := range s.settings() {
-		values[strings.ReplaceAll(one.name, "-", "_")] = one.show()
+	for _, row := range s.settings() {
+		values[strings.ReplaceAll(row.name, "-", "_")] = row.show()
 	}
 	return values
 }

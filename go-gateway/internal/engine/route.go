@@ -78,15 +78,15 @@ func (e *Engine) route(
 		if failure == nil || a.sent.Load() { // what a replica says tells more than that one is not there
 			failure = outcome
 		}
-		if !a.untouched(outcome) || limited.Err() != nil {
+		if !a.retryable(outcome) || limited.Err() != nil {
 			break
 		}
 	}
 	return failure
 }
 
-// untouched reports whether nothing was computed for a call that failed.
-func (a *attempt) untouched(failure *fault.Fault) bool {
+// retryable reports whether nothing was computed for a call that failed.
+func (a *attempt) retryable(failure *fault.Fault) bool {
 	if a.answered || failure.Reason == fault.Cancelled {
 		return false
 	}

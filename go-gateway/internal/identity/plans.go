@@ -29,8 +29,8 @@ type Tenant struct {
 	Plan Plan
 }
 
-// mostRequests bounds the numbers of a plan: beyond, a limit is no limit.
-const mostRequests = 1_000_000
+// maxRequests bounds the numbers of a plan: beyond, a limit is no limit.
+const maxRequests = 1_000_000
 
 // tenantsFile is the file as it is written.
 type tenantsFile struct {
@@ -107,11 +107,11 @@ func named[Entry any](entries map[string]Entry, field string, fault func(string,
 	}
 }
 
-// read returns a whole number from 1 to mostRequests.
+// read returns a whole number from 1 to maxRequests.
 func (n number) read(at string, fault func(string, ...any)) int {
 	parsed, err := strconv.ParseUint(string(n), 0, 64)
-	if err != nil || parsed < 1 || parsed > mostRequests {
-		fault("%s must be a whole number from 1 to %d, not %s", at, mostRequests, n)
+	if err != nil || parsed < 1 || parsed > maxRequests {
+		fault("%s must be a whole number from 1 to %d, not %s", at, maxRequests, n)
 	}
 	return int(parsed)
 }

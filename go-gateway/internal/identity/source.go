@@ -17,7 +17,7 @@ const (
 	pollInterval = 500 * time.Millisecond
 	// A file that could not be taken is tried again after twice as long each time, since the cause may lie outside of it
 	// and pass, as a lack of descriptors does; and at once when it changes.
-	longestRetry = 32 * time.Second
+	maxRetryInterval = 32 * time.Second
 	// repeatLog is how often a file that cannot be taken is complained of. Once is not enough: the line scrolls away, while
 	// every change of the file waits.
 	repeatLog = time.Minute
@@ -82,7 +82,7 @@ func (s *source[Content]) fail(now time.Time, stamp fileStamp, err error) {
 		s.wait = pollInterval
 	}
 	s.failed, s.retryAt = stamp, now.Add(s.wait)
-	s.wait = min(2*s.wait, longestRetry)
+	s.wait = min(2*s.wait, maxRetryInterval)
 	if news || !now.Before(s.repeatAt) {
 		s.repeatAt = now.Add(repeatLog)
 		s.logger.Error("a file cannot be taken: what it said before stays in force, and no change of it counts",

@@ -27,7 +27,7 @@ type Engine interface {
 // Limiter counts calls.
 type Limiter interface {
 	Take(tenant string, limit quota.Limit, now time.Time) quota.Decision
-	Return(tenant string, limit quota.Limit)
+	Refund(tenant string, limit quota.Limit)
 }
 
 // Service makes calls. It is safe for concurrent use.
@@ -72,7 +72,7 @@ func (s *Service) Reserve(principal identity.Principal) (Reservation, error) {
 // Cancel gives back what was reserved for a call that was not made.
 func (s *Service) Cancel(reserved Reservation) {
 	if reserved.Allowed {
-		s.Limiter.Return(reserved.tenant, reserved.Limit)
+		s.Limiter.Refund(reserved.tenant, reserved.Limit)
 	}
 }
 

@@ -17,17 +17,17 @@ const noTools = "No tool or function is called here."
 // What depends on the model (its context, its template, the number of choices) is the hot path's to judge.
 func DecodeChat(body []byte) (*GenerationRequest, error) {
 	var (
-		said        messages
-		logprobs    bool
-		topLogprobs uint32
-		label       *string
+		conversation messages
+		logprobs     bool
+		topLogprobs  uint32
+		label        *string
 	)
 	g := newGeneration()
 	err := strictjson.Decode(body, g.fields(strictjson.Fields{
-		"messages":              said.read,
+		"messages":              conversation.read,
 		"max_completion_tokens": strictjson.Positive(&g.completionLimit),
 		"logprobs":              strictjson.Bool(&logprobs),
-		"top_logprobs":          strictjson.Uint32(0, mostTopLogprobs, func(v uint32) { topLogprobs = v }),
+		"top_logprobs":          strictjson.Uint32(0, maxTopLogprobs, func(v uint32) { topLogprobs = v }),
 		// Marks of the caller's own, accepted and not used, as "user" is.
 		"metadata":          labels,
 		"safety_identifier": strictjson.String(&label),
@@ -54,7 +54,7 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !said.present {
+	if !conversation.present {
 		return nil, strictjson.Missing("messages")
 	}
 	if topLogprobs > 0 && !logprobs {
@@ -64,7 +64,7 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 		request.Generate.TopLogprobs = &topLogprobs
 	}
 	request.Generate.Prompt = &inferencev1.GenerateRequest_Conversation{
-		Conversation: &inferencev1.Conversation{Messages: said.list},
+		Conversation: &inferencev1.Conversation{Messages: conversation.list},
 	}
 	return request, nil
 }
@@ -136,9 +136,9 @@ func appendChatLogprobs(buffer []byte, tokens []*inferencev1.GeneratedToken, _ b
 }
 
 // appendChatToken writes the fields of one token.
-func appendChatToken(buffer []byte, id uint32, said []byte, logprob float32) ([]byte, error) {
+func appendChatToken(buffer []byte, id uint32, text []byte, logprob float32) ([]byte, error) {
 	buffer = append(buffer, `"token":`...)
-	buffer, err := jsontext.AppendQuote(buffer, tokenText(id, said, ""))
+	buffer, err := jsontext.AppendQuote(buffer, tokenText(id, text, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -147,16 +147,16 @@ func appendChatToken(buffer []byte, id uint32, said []byte, logprob float32) ([]
 		return nil, err
 	}
 	buffer = append(buffer, `,"bytes":`...)
-	if len(said) == 0 {
+	if len(text) == 0 {
 		return append(buffer, "null"...), nil
 	}
-	for i, one := range said {
+	for i, char := range text {
 		separator := byte(',')
 		if i == 0 {
 			separator = '['
 		}
 		buffer = append(buffer, separator)
-		buffer = strconv.AppendUint(buffer, uint64(one), 10)
+		buffer = strconv.AppendUint(buffer, uint64(char), 10)
 	}
 	return append(buffer, ']'), nil
 }

@@ -27,13 +27,13 @@ const (
 //
 // Its errors mean that the hot path broke its contract.
 type Chunks struct {
-	request  *GenerationRequest
-	progress progress
-	head     []byte // of every chunk: up to its choices
-	tail     string // of every chunk but the last: after its choices
-	begun    []bool // choices whose opening is out
-	offsets  []int  // characters of each choice so far, where log-probabilities need them
-	held     []byte // the last choice's end, which waits for the timings
+	request    *GenerationRequest
+	progress   progress
+	head       []byte // of every chunk: up to its choices
+	tail       string // of every chunk but the last: after its choices
+	opened     []bool // choices whose opening is out
+	offsets    []int  // characters of each choice so far, where log-probabilities need them
+	finalChunk []byte // the last choice's end, which waits for the timings
 }
 
 // NewChunks begins a stream. id is the reply's, without its prefix.
@@ -53,7 +53,7 @@ func NewChunks(request *GenerationRequest, id string, created time.Time) (*Chunk
 	choices := request.Choices()
 	return &Chunks{
 		request: request, progress: newProgress(choices), head: append(head, `,"choices":[`...), tail: "]" + tail,
-		begun: make([]bool, choices), offsets: make([]int, choices),
+		opened: make([]bool, choices), offsets: make([]int, choices),
 	}, nil
 }
 
@@ -63,13 +63,13 @@ func (c *Chunks) AppendDelta(buffer []byte, delta *inferencev1.GenerateDelta) ([
 		return nil, err
 	}
 	choice := int(delta.GetChoice())
-	if opening := c.request.Dialect.opening; opening != "" && !c.begun[choice] {
-		c.begun[choice] = true
+	if opening := c.request.Dialect.opening; opening != "" && !c.opened[choice] {
+		c.opened[choice] = true
 		buffer = c.appendChoice(buffer, choice)
 		buffer = append(buffer, opening+`,"logprobs":null,"finish_reason":null}`...)
 		buffer = append(buffer, c.tail...)
 	}
-	tokens := saidTokens(delta)
+	tokens := outputTokens(delta)
 	if delta.GetText() != "" || c.request.Generate.TopLogprobs != nil && len(tokens) > 0 {
 		var err error
 		if buffer, err = c.appendText(buffer, delta, tokens); err != nil {
@@ -84,7 +84,7 @@ func (c *Chunks) AppendDelta(buffer []byte, delta *inferencev1.GenerateDelta) ([
 		return nil, err
 	}
 	if c.progress.left == 0 {
-		c.held = end
+		c.finalChunk = end
 		return buffer, nil
 	}
 	buffer = append(buffer, end...)
@@ -137,7 +137,7 @@ func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phase
 	if err := c.progress.ended(); err != nil {
 		return nil, err
 	}
-	buffer = append(buffer, c.held...)
+	buffer = append(buffer, c.finalChunk...)
 	if c.request.IncludeUsage {
 		buffer = append(buffer, c.tail...)
 		buffer = append(buffer, c.head...)

@@ -22,7 +22,7 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 	err := strictjson.Decode(body, g.fields(strictjson.Fields{
 		"prompt":    prompt.read,
 		"tokenizer": strictjson.String(&tokenizer),
-		"logprobs":  strictjson.Uint32(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
+		"logprobs":  strictjson.Uint32(0, maxTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
 		"echo":      strictjson.AcceptOnly("The prompt is not repeated here.", "false"),
 		"suffix":    strictjson.AcceptOnly("Nothing is written to fit between two texts.", `""`),
 		// Also with a larger n, which OpenAI refuses: as many are returned as are written, whatever n is.
@@ -101,7 +101,7 @@ func appendCompletionLogprobs(buffer []byte, tokens []*inferencev1.GeneratedToke
 			return nil, 0, err
 		}
 		offsets = strconv.AppendInt(offsets, int64(offset), 10)
-		offset += characters(token.GetBytes())
+		offset += countRunes(token.GetBytes())
 	}
 	if !top {
 		tops = []byte(`],"top_logprobs":null,"text_offset":[`)

@@ -77,7 +77,7 @@ var generationFields = []field{
 
 // Explain says what an error of the request's call means in the request's own terms.
 func (r *GenerationRequest) Explain(err error) *fault.Fault {
-	found := inRequestTerms(err, generationFields, r.called)
+	found := inRequestTerms(err, generationFields, r.paramName)
 	// Numbers are known where the prompt was counted to its end; they are of prompt and reply together.
 	if reply := max(1, uint64(r.Generate.GetMaxTokens())); found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
 		found.Message = fmt.Sprintf("`%s` has %d tokens and `%s` is %d; together they may be at most %d",
@@ -86,8 +86,8 @@ func (r *GenerationRequest) Explain(err error) *fault.Fault {
 	return found
 }
 
-// called is what this request calls a field that has several names.
-func (r *GenerationRequest) called(param string) string {
+// paramName is what this request calls a field that has several names.
+func (r *GenerationRequest) paramName(param string) string {
 	switch own, differs := r.Dialect.fields[param]; {
 	case differs:
 		return own

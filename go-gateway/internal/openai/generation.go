@@ -31,12 +31,12 @@ type GenerationRequest struct {
 // Bounds of one request, whatever the model: the contract's, but for the first, which is OpenAI's. A model's own is lower;
 // this one bounds what a reply holds for each choice before the hot path is asked.
 const (
-	mostChoices      = 128
-	mostTopLogprobs  = 20
-	mostStopStrings  = 16
-	longestStop      = 256 // bytes
-	mostStopTokenIDs = 64
-	mostBiases       = 300
+	maxChoices      = 128
+	maxTopLogprobs  = 20
+	maxStopStrings  = 16
+	maxStopBytes    = 256 // bytes
+	maxStopTokenIDs = 64
+	maxLogitBiases  = 300
 )
 
 // generation collects the fields that chat and completions share.
@@ -64,7 +64,7 @@ func (g *generation) fields(own strictjson.Fields) strictjson.Fields {
 	shared := strictjson.Fields{
 		"model":      strictjson.String(&g.model),
 		"max_tokens": strictjson.Positive(&request.MaxTokens),
-		"n":          strictjson.Uint32(1, mostChoices, func(v uint32) { request.Choices = v }),
+		"n":          strictjson.Uint32(1, maxChoices, func(v uint32) { request.Choices = v }),
 
 		"temperature":        strictjson.Number(strictjson.Range{Min: 0, Max: 2}, func(v float32) { sampling.Temperature = &v }),
 		"top_p":              strictjson.Number(strictjson.Range{Min: 0, Max: 1, ExclusiveMin: true}, func(v float32) { sampling.TopP = &v }),
@@ -147,26 +147,26 @@ func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
 		s.single = true
 		return s.readOne(decoder, name)
 	}
-	return strictjson.List(decoder, name, "a string or a list of strings", mostStopStrings, func(i int) error {
+	return strictjson.List(decoder, name, "a string or a list of strings", maxStopStrings, func(i int) error {
 		return s.readOne(decoder, strictjson.Element(name, i))
 	})
 }
 
 func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
-	one, err := strictjson.ReadString(decoder, param, "a string")
+	text, err := strictjson.ReadString(decoder, param, "a string")
 	if err != nil {
 		return err
 	}
-	if len(one) == 0 || len(one) > longestStop {
-		return fault.InField(fault.InvalidValue, param, "%s has %d bytes; it must have 1 to %d.", param, len(one), longestStop)
+	if len(text) == 0 || len(text) > maxStopBytes {
+		return fault.InField(fault.InvalidValue, param, "%s has %d bytes; it must have 1 to %d.", param, len(text), maxStopBytes)
 	}
-	s.strings = append(s.strings, one)
+	s.strings = append(s.strings, text)
 	return nil
 }
 
 func stopTokenIDs(stop *inferencev1.Stop) strictjson.Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		return strictjson.List(decoder, name, "a list of token ids", mostStopTokenIDs, func(i int) error {
+		return strictjson.List(decoder, name, "a list of token ids", maxStopTokenIDs, func(i int) error {
 			return strictjson.Uint32(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, strictjson.Element(name, i))
 		})
 	}
@@ -185,8 +185,8 @@ func logitBias(sampling *inferencev1.Sampling) strictjson.Field {
 				return fault.InField(fault.InvalidValue, name, "%s must be by token id, and %q is none.", name, strictjson.Clip(key))
 			}
 			id := uint32(parsed)
-			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == mostBiases {
-				return fault.InField(fault.InvalidValue, name, "%s must name each token once, and at most %d.", name, mostBiases)
+			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == maxLogitBiases {
+				return fault.InField(fault.InvalidValue, name, "%s must name each token once, and at most %d.", name, maxLogitBiases)
 			}
 			set := func(bias float32) { sampling.LogitBias[id] = bias }
 			return strictjson.Number(strictjson.Range{Min: -100, Max: 100}, set)(decoder, fmt.Sprintf("%s.%d", name, id))

@@ -14,10 +14,10 @@ import (
 type GenerationReply struct {
 	request  *GenerationRequest
 	progress progress
-	choices  []collected
+	choices  []choiceBuilder
 }
 
-type collected struct {
+type choiceBuilder struct {
 	text   strings.Builder
 	tokens []*inferencev1.GeneratedToken // kept only where log-probabilities are asked for
 	finish *inferencev1.Finish
@@ -26,7 +26,7 @@ type collected struct {
 // NewGenerationReply begins a reply.
 func NewGenerationReply(request *GenerationRequest) *GenerationReply {
 	choices := request.Choices()
-	return &GenerationReply{request: request, progress: newProgress(choices), choices: make([]collected, choices)}
+	return &GenerationReply{request: request, progress: newProgress(choices), choices: make([]choiceBuilder, choices)}
 }
 
 // Add takes one step.
@@ -37,7 +37,7 @@ func (r *GenerationReply) Add(delta *inferencev1.GenerateDelta) error {
 	choice := &r.choices[delta.GetChoice()]
 	choice.text.WriteString(delta.GetText())
 	if r.request.Generate.TopLogprobs != nil {
-		choice.tokens = append(choice.tokens, saidTokens(delta)...)
+		choice.tokens = append(choice.tokens, outputTokens(delta)...)
 	}
 	choice.finish = delta.GetFinish()
 	return nil

@@ -409,10 +409,10 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 	body := func(count int) []byte {
 		return []byte(`{"model":"m","messages":[` + message + strings.Repeat(","+message, count-1) + `]}`)
 	}
-	if _, err := DecodeChat(body(mostInputs)); err != nil {
+	if _, err := DecodeChat(body(maxInputs)); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if _, err := DecodeChat(body(mostInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
+	if _, err := DecodeChat(body(maxInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
 		t.Errorf("one more: %v", err)
 	}
 	few, many := body(100), body(1100)
@@ -430,7 +430,7 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 
 func TestManyPartsAreBounded(t *testing.T) {
 	const part = `{"type":"text","text":""}`
-	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, mostInputs) + `]}]}`
+	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, maxInputs) + `]}]}`
 	if _, err := DecodeChat([]byte(body)); err == nil || fault.Of(err).Param != "messages[0].content" {
 		t.Errorf("got %v", err)
 	}

@@ -19,11 +19,11 @@ type input struct {
 	ids     [][]uint32 // token ids of each input; only one of texts and ids has elements
 }
 
-// mostInputs bounds what the entries of a list cost before the hot path is asked, whose own limit can be set and is lower.
-const mostInputs = 65_536
+// maxInputs bounds what the entries of a list cost before the hot path is asked, whose own limit can be set and is lower.
+const maxInputs = 65_536
 
 func tooManyInputs(name string) *fault.Fault {
-	return fault.InField(fault.TooManyInputs, name, "%s has more than %d entries.", name, mostInputs)
+	return fault.InField(fault.TooManyInputs, name, "%s has more than %d entries.", name, maxInputs)
 }
 
 const inputForms = "a string, a list of strings, a list of token ids or a list of lists of token ids"
@@ -71,7 +71,7 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 		return in.readIDs(decoder, name)
 	}
 	for i := 0; decoder.PeekKind() != jsontext.KindEndArray; i++ {
-		if i == mostInputs {
+		if i == maxInputs {
 			return tooManyInputs(name)
 		}
 		var err error

@@ -13,31 +13,31 @@ const leastLogprob = -9999
 
 // tokenText is a token as text. Bytes that are only part of a character are written as \xNN, after prefix; a control token,
 // which has no bytes, as token_id:N.
-func tokenText(id uint32, said []byte, prefix string) string {
-	if len(said) == 0 {
+func tokenText(id uint32, text []byte, prefix string) string {
+	if len(text) == 0 {
 		return fmt.Sprintf("token_id:%d", id)
 	}
-	if utf8.Valid(said) {
-		return string(said)
+	if utf8.Valid(text) {
+		return string(text)
 	}
 	escaped := []byte(prefix)
-	for len(said) > 0 {
-		char, size := utf8.DecodeRune(said)
-		if char == utf8.RuneError && size == 1 {
-			escaped = fmt.Appendf(escaped, `\x%02x`, said[0])
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r == utf8.RuneError && size == 1 {
+			escaped = fmt.Appendf(escaped, `\x%02x`, text[0])
 		} else {
-			escaped = append(escaped, said[:size]...)
+			escaped = append(escaped, text[:size]...)
 		}
-		said = said[size:]
+		text = text[size:]
 	}
 	return string(escaped)
 }
 
-// characters counts those that begin in some bytes.
-func characters(said []byte) int {
+// countRunes counts the characters that begin in some bytes.
+func countRunes(text []byte) int {
 	count := 0
-	for _, one := range said {
-		if utf8.RuneStart(one) {
+	for _, char := range text {
+		if utf8.RuneStart(char) {
 			count++
 		}
 	}

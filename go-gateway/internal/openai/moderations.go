@@ -64,9 +64,9 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		return in.readText(decoder, name)
 	}
 	var parts []string
-	one := newPartReader()
+	part := newPartReader()
 	err := strictjson.List(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
-		if i == mostInputs {
+		if i == maxInputs {
 			return tooManyInputs(name)
 		}
 		if decoder.PeekKind() != jsontext.KindBeginObject && parts == nil {
@@ -75,8 +75,8 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		if len(in.texts) > 0 {
 			return strictjson.WrongType(strictjson.Element(name, i), "a string, as the one before it", decoder.PeekKind())
 		}
-		part, err := one.read(decoder, strictjson.Element(name, i))
-		parts = append(parts, part)
+		text, err := part.read(decoder, strictjson.Element(name, i))
+		parts = append(parts, text)
 		return err
 	})
 	if parts != nil {
@@ -130,9 +130,9 @@ func RenderModeration(request *ModerationRequest, reply *inferencev1.ClassifyRes
 		return nil, fmt.Errorf("the hot path classified %d of %d texts", found, wanted)
 	}
 	body := moderation{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: make([]verdict, len(reply.GetClassifications()))}
-	for i, one := range reply.GetClassifications() {
+	for i, classification := range reply.GetClassifications() {
 		var err error
-		if body.Results[i], err = judge(reply.GetLabels(), one.GetScores()); err != nil {
+		if body.Results[i], err = judge(reply.GetLabels(), classification.GetScores()); err != nil {
 			return nil, fmt.Errorf("text %d: %w", i, err)
 		}
 	}

@@ -56,8 +56,8 @@ func finishOf(ended *inferencev1.Finish) (finish, error) {
 	}
 }
 
-// saidTokens are a step's tokens that are part of what the choice says: the one at which it stops is not.
-func saidTokens(delta *inferencev1.GenerateDelta) []*inferencev1.GeneratedToken {
+// outputTokens are a step's tokens that are part of what the choice says: the one at which it stops is not.
+func outputTokens(delta *inferencev1.GenerateDelta) []*inferencev1.GeneratedToken {
 	tokens := delta.GetTokens()
 	stop, stopped := delta.GetFinish().GetReason().(*inferencev1.Finish_StopTokenId)
 	if last := len(tokens) - 1; stopped && last >= 0 && tokens[last].GetId() == stop.StopTokenId {

@@ -151,7 +151,7 @@ func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 		{"completion", `{"model":"m","prompt":`, `""`, "prompt"},
 		{"completion", `{"model":"m","tokenizer":"m","prompt":`, `[7]`, "prompt"},
 	} {
-		most := c.before + "[" + c.entry + strings.Repeat(","+c.entry, mostInputs-1)
+		most := c.before + "[" + c.entry + strings.Repeat(","+c.entry, maxInputs-1)
 		err := decoders[c.decoder]([]byte(most + "]}"))
 		if c.decoder == "completion" { // which has one prompt, and says how many there are
 			checkRefusal(t, refusal{c.decoder + c.entry, fault.TooManyInputs, c.param, "65536 entries"}, err)
@@ -165,9 +165,9 @@ func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 }
 
 func TestTokenIDsOfOneInputAreNotCounted(t *testing.T) {
-	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", mostInputs) + `]}`
+	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", maxInputs) + `]}`
 	got, err := DecodeEmbeddings([]byte(body))
-	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != mostInputs+1 {
+	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != maxInputs+1 {
 		t.Errorf("got %v", err)
 	}
 }

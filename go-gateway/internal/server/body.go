@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// usualBody is what a body of unknown length gets at first. It grows by doubling.
-	usualBody = 64 << 10 // bytes
+	// initialBodyBytes is what a body of unknown length gets at first. It grows by doubling.
+	initialBodyBytes = 64 << 10 // bytes
 	// requestBytes is what a request takes beside its body: a goroutine, the buffers of its connection, headers.
 	requestBytes = 16 << 10
 	// guaranteedBytes of bodies each tenant gets: a small request or two.
@@ -25,7 +25,7 @@ const (
 // there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody from being served.
 func (s *Server) holdBytes(next handler) handler {
 	return func(ex *exchange) error {
-		defer func() { s.bodies.Return(ex.principal.Tenant, ex.held) }()
+		defer func() { s.bodies.Release(ex.principal.Tenant, ex.held) }()
 		if err := s.hold(ex, s.announcedBytes(ex.request)); err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (s *Server) holdBytes(next handler) handler {
 
 // hold makes a request hold so many bytes more.
 func (s *Server) hold(ex *exchange, more int64) error {
-	if !s.bodies.Take(ex.principal.Tenant, more) {
+	if !s.bodies.TryAcquire(ex.principal.Tenant, more) {
 		return s.noRoom(ex, "bytes of request bodies at once", s.bodies)
 	}
 	ex.held += more
@@ -48,7 +48,7 @@ func (s *Server) announcedBytes(r *http.Request) int64 {
 	case length > int64(s.MaxBodyBytes): // will be refused
 		return requestBytes
 	case length < 0: // unknown
-		return requestBytes + usualBody
+		return requestBytes + initialBodyBytes
 	default:
 		return requestBytes + length
 	}
@@ -108,7 +108,7 @@ func (s *Server) readAll(ex *exchange) ([]byte, error) {
 		_, err := io.ReadFull(reader, body)
 		return body, err
 	}
-	body := make([]byte, 0, usualBody)
+	body := make([]byte, 0, initialBodyBytes)
 	for {
 		n, err := reader.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -136,8 +136,8 @@ func (s *Server) drain(ex *exchange) {
 		return
 	}
 	ex.drained = true
-	if s.drains.Take(ex.principal.Tenant, 1) {
-		defer s.drains.Return(ex.principal.Tenant, 1)
+	if s.drains.TryAcquire(ex.principal.Tenant, 1) {
+		defer s.drains.Release(ex.principal.Tenant, 1)
 		if http.NewResponseController(ex.writer).SetReadDeadline(time.Now().Add(s.BodyTimeout)) == nil {
 			if _, err := io.CopyN(io.Discard, r.Body, int64(s.MaxBodyBytes)+1); errors.Is(err, io.EOF) {
 				return

@@ -67,7 +67,7 @@ func (s *Server) moderations() handler {
 func (s *Server) tokenize() handler {
 	return unary(s,
 		func(body []byte) (*openai.TokenizeRequest, error) {
-			return openai.DecodeTokenize(body, engine.MostBytesToTokenize)
+			return openai.DecodeTokenize(body, engine.MaxTokenizeBytes)
 		},
 		func(ctx context.Context, call inference.Call, request *openai.TokenizeRequest) (*inferencev1.TokenizeResponse, inference.Usage, error) {
 			return s.Inference.Tokenize(ctx, call, request.Tokenize)

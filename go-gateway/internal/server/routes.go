@@ -52,7 +52,7 @@ func (s *Server) API() http.Handler {
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter([]route{
 		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
-		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyzInFull},
+		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyzDetailed},
 	})
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router

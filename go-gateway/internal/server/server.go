@@ -63,7 +63,7 @@ func New(options Options) *Server {
 		Options: options,
 		slots:   admission.NewPool(int64(options.MaxInflight), oneSlot),
 		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
-		drains:  admission.NewPool(mostDrains, oneSlot),
+		drains:  admission.NewPool(maxDrains, oneSlot),
 	}
 }
 
