@@ -72,8 +72,8 @@ func TestSmallPools(t *testing.T) {
 	}
 }
 
-// TestLiveness is the promise: in any state that requests of any sizes lead to, a key that holds nothing is admitted with a small request,
-// unless the guarantees of those that hold something fill the reserve.
+// TestLiveness is the promise: in any state that requests of any sizes lead to, a key that holds nothing is admitted
+// with a small request, unless the guarantees of those that hold something fill the reserve.
 func TestLiveness(t *testing.T) {
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 0))

@@ -97,7 +97,9 @@ func text(name, unit string, destination *string, defaultValue, meaning, consequ
 	}
 }
 
-func duration(name string, destination *time.Duration, defaultValue, least, most time.Duration, meaning, consequence string) setting {
+func duration(
+	name string, destination *time.Duration, defaultValue, least, most time.Duration, meaning, consequence string,
+) setting {
 	return setting{name, "duration", defaultValue.String(), meaning, consequence,
 		func(value string) error {
 			parsed, err := time.ParseDuration(value)

@@ -28,8 +28,8 @@ const (
 	defaultRequestTimeout = 30 * time.Second
 	// Some 10 000 tokens of a small model alone, and more than what its context holds with 8 others beside it.
 	defaultGenerationTimeout = 5 * time.Minute
-	// A quarter of the idle limit that proxies commonly have, and longer than a request waits for its turn by the hot path's
-	// default: a refusal for a full queue is then an ordinary reply, which clients repeat.
+	// A quarter of the idle limit that proxies commonly have, and longer than a request waits for its turn by the hot
+	// path's default: a refusal for a full queue is then an ordinary reply, which clients repeat.
 	defaultStreamHeartbeat = 15 * time.Second
 
 	defaultModerationModel = "moderation-minilm"
@@ -161,8 +161,8 @@ func (s *Settings) check() error {
 // LookupEnv reads one variable of the environment, as os.LookupEnv does.
 type LookupEnv func(name string) (string, bool)
 
-// Parse reads settings into flags: from arguments first, then the environment, then defaults. flags may have further ones
-// of the command. names are the settings that the command has; none means all. The error holds every fault;
+// Parse reads settings into flags: from arguments first, then the environment, then defaults. flags may have further
+// ones of the command. names are the settings that the command has; none means all. The error holds every fault;
 // flag.ErrHelp means that help was asked for.
 func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...string) (*Settings, error) {
 	var parsed Settings

@@ -69,7 +69,8 @@ func (e *Engine) Watch(ctx context.Context) {
 	watchers.Wait()
 }
 
-// Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are *fault.Fault.
+// Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are
+// *fault.Fault.
 func (e *Engine) Models() ([]*inferencev1.Model, error) {
 	now := e.options.Now()
 	byName := map[string]*inferencev1.Model{}
@@ -102,9 +103,9 @@ func isServed(model *inferencev1.Model) bool {
 	return model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
 }
 
-// Ready reports whether requests are likely to succeed, with what is known of each replica: at least one model serves, and each
-// that any replica serves or loads has served lately, somewhere. A model that failed does not take the others out of service,
-// nor a replica that is away those that have its models too.
+// Ready reports whether requests are likely to succeed, with what is known of each replica: at least one model serves,
+// and each that any replica serves or loads has served lately, somewhere. A model that failed does not take the others
+// out of service, nor a replica that is away those that have its models too.
 func (e *Engine) Ready() (bool, []ReplicaStatus) {
 	const failed, waits, works = 0, 1, 2
 	best := map[string]int{}
@@ -292,7 +293,8 @@ func (r *readiness) lost(err error) {
 	clear(r.failures)
 }
 
-// startCanaries returns the models to try now: those that serve, without a success after a time, that are not being tried.
+// startCanaries returns the models to try now: those that serve, without a success after a time, that are not being
+// tried.
 func (r *readiness) startCanaries(since time.Time) []*inferencev1.Model {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -68,7 +68,9 @@ func dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0), // a connection that ends means a process that may be another
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: baseReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay},
+			Backoff: backoff.Config{
+				BaseDelay: baseReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay,
+			},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
@@ -201,7 +203,9 @@ func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
 }
 
 // observe counts a call and says what its error means.
-func (r *replica) observe(ctx context.Context, method string, start time.Time, err error, timeout time.Duration) (failure *fault.Fault) {
+func (r *replica) observe(
+	ctx context.Context, method string, start time.Time, err error, timeout time.Duration,
+) (failure *fault.Fault) {
 	outcome := "OK"
 	if err != nil {
 		failure = faultOf(ctx, err, timeout)

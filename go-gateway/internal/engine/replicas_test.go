@@ -105,7 +105,8 @@ func TestACanaryThatHangsIsNotWaitedFor(t *testing.T) {
 	e.replicas[0].canaries.Wait()
 }
 
-// TestReplicasWithDifferentModels has one with the embedding and the moderation model, and one with the chat and the moderation model.
+// TestReplicasWithDifferentModels has one with the embedding and the moderation model, and one with the chat and the
+// moderation model.
 func TestReplicasWithDifferentModels(t *testing.T) {
 	left, right, clock := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0"), &clock{}
 	left.SetModels(testkit.Model(), testkit.ModerationModel())

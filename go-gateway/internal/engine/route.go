@@ -33,8 +33,8 @@ func (r *replica) suitability(model string, since time.Time) int {
 	return isUnreachable
 }
 
-// candidates returns the replicas to try for a model, in their order: those with less to do before others that are as suitable. There is
-// one at least. One that does not serve the model is asked only if none does, for the reason.
+// candidates returns the replicas to try for a model, in their order: those with less to do before others that are as
+// suitable. There is one at least. One that does not serve the model is asked only if none does, for the reason.
 func (e *Engine) candidates(model string) []*replica {
 	type candidate struct {
 		*replica

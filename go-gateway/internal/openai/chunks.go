@@ -131,8 +131,8 @@ func (c *Chunks) appendEnd(buffer []byte, delta *inferencev1.GenerateDelta) ([]b
 	return append(buffer, members[1:]...), nil // without its {
 }
 
-// AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers are
-// long gone: with the counts, where they were asked for, or else with the end of the last choice.
+// AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers
+// are long gone: with the counts, where they were asked for, or else with the end of the last choice.
 func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phases []telemetry.Phase) ([]byte, error) {
 	if err := c.progress.ended(); err != nil {
 		return nil, err

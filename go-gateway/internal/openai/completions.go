@@ -50,7 +50,8 @@ func setPrompt(request *inferencev1.GenerateRequest, prompt *input) error {
 	case count == 0:
 		return fault.InField(fault.EmptyInput, "prompt", "prompt is an empty list.")
 	case count > 1:
-		return fault.InField(fault.TooManyInputs, "prompt", "prompt has %d entries; a request has one prompt. Use n for several continuations.", count)
+		return fault.InField(fault.TooManyInputs,
+			"prompt", "prompt has %d entries; a request has one prompt. Use n for several continuations.", count)
 	case prompt.ids != nil:
 		request.Prompt = &inferencev1.GenerateRequest_TokenIds{TokenIds: &inferencev1.TokenIds{Ids: prompt.ids[0]}}
 	default:
@@ -82,10 +83,13 @@ type completionChoice struct {
 // bytesPrefix marks, in completions, a token that is no text by itself.
 const bytesPrefix = "bytes:"
 
-// appendCompletionLogprobs writes a completion's "logprobs" of some tokens. offset is how many characters the choice had
-// before them; the result is how many it has after them.
-func appendCompletionLogprobs(buffer []byte, tokens []*inferencev1.GeneratedToken, top bool, offset int) ([]byte, int, error) {
-	names, logprobs, tops, offsets := []byte(`{"tokens":[`), []byte(`],"token_logprobs":[`), []byte(`],"top_logprobs":[`), []byte(`],"text_offset":[`)
+// appendCompletionLogprobs writes a completion's "logprobs" of some tokens. offset is how many characters the choice
+// had before them; the result is how many it has after them.
+func appendCompletionLogprobs(
+	buffer []byte, tokens []*inferencev1.GeneratedToken, top bool, offset int,
+) ([]byte, int, error) {
+	names, logprobs := []byte(`{"tokens":[`), []byte(`],"token_logprobs":[`)
+	tops, offsets := []byte(`],"top_logprobs":[`), []byte(`],"text_offset":[`)
 	for i, token := range tokens {
 		if i > 0 {
 			names, logprobs, tops, offsets = append(names, ','), append(logprobs, ','), append(tops, ','), append(offsets, ',')

@@ -18,8 +18,8 @@ type Dialect struct {
 	text    [2]string // before and after a text
 	ending  string    // of its last chunk, before why it ended
 
-	// appendLogprobs writes the "logprobs" of some tokens. offset is how many characters the choice had before them; the result is how
-	// many it has after them.
+	// appendLogprobs writes the "logprobs" of some tokens. offset is how many characters the choice had before them;
+	// the result is how many it has after them.
 	appendLogprobs func(buffer []byte, tokens []*inferencev1.GeneratedToken, top bool, offset int) ([]byte, int, error)
 	// choice is one choice of a whole reply.
 	choice func(index int, text string, logprobs jsontext.Value, finish finish) any

@@ -14,12 +14,12 @@ type field struct {
 	request  string
 }
 
-// inRequestTerms turns an error of the hot path, which names the contract's fields, into one that names the request's. fields are
-// tried in order; called says what this request calls one that has several names. A fault of a field that no client can
-// set is ours.
+// inRequestTerms turns an error of the hot path, which names the contract's fields, into one that names the request's.
+// fields are tried in order; called says what this request calls one that has several names. A fault of a field that no
+// client can set is ours.
 //
-// The hot path's message begins with the field, in backquotes, and goes on with what is wrong with it: that much is said of the
-// request's field, and nothing within it is changed.
+// The hot path's message begins with the field, in backquotes, and goes on with what is wrong with it: that much is
+// said of the request's field, and nothing within it is changed.
 func inRequestTerms(err error, fields []field, called func(param string) string) *fault.Fault {
 	found := *fault.Of(err)
 	if found.Param == "" {
@@ -79,7 +79,8 @@ var generationFields = []field{
 func (r *GenerationRequest) Explain(err error) *fault.Fault {
 	found := inRequestTerms(err, generationFields, r.paramName)
 	// Numbers are known where the prompt was counted to its end; they are of prompt and reply together.
-	if reply := max(1, uint64(r.Generate.GetMaxTokens())); found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
+	reply := max(1, uint64(r.Generate.GetMaxTokens()))
+	if found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
 		found.Message = fmt.Sprintf("`%s` has %d tokens and `%s` is %d; together they may be at most %d",
 			found.Param, found.Actual-reply, r.maxTokensField, reply, found.Limit)
 	}

@@ -9,8 +9,8 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-// GenerationReply collects a stream of the hot path for a client that wants the whole. Its errors mean that the hot path
-// broke its contract.
+// GenerationReply collects a stream of the hot path for a client that wants the whole. Its errors mean that the hot
+// path broke its contract.
 type GenerationReply struct {
 	request  *GenerationRequest
 	progress progress

@@ -358,8 +358,8 @@ func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
 	}
 }
 
-// FuzzDecodeGeneration holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON for
-// encoding/json too, and a message that Protobuf takes.
+// FuzzDecodeGeneration holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON
+// for encoding/json too, and a message that Protobuf takes.
 func FuzzDecodeGeneration(f *testing.F) {
 	for _, seed := range []string{
 		hello + "}", hello + `,"stop":["a"],"logit_bias":{"1":2},"stream":true,"stream_options":{"include_usage":true}}`,

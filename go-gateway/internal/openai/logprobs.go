@@ -11,8 +11,8 @@ import (
 // leastLogprob is OpenAI's number for a token that is as good as impossible: JSON has no infinity.
 const leastLogprob = -9999
 
-// tokenText is a token as text. Bytes that are only part of a character are written as \xNN, after prefix; a control token,
-// which has no bytes, as token_id:N.
+// tokenText is a token as text. Bytes that are only part of a character are written as \xNN, after prefix; a control
+// token, which has no bytes, as token_id:N.
 func tokenText(id uint32, text []byte, prefix string) string {
 	if len(text) == 0 {
 		return fmt.Sprintf("token_id:%d", id)

@@ -58,7 +58,8 @@ func newMessageReader() *messageReader {
 		},
 		// A reply that is sent back has these, as null or empty.
 		"refusal": strictjson.Unsupported, "audio": strictjson.Unsupported, "function_call": strictjson.Unsupported,
-		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"), "tool_calls": strictjson.AcceptOnly(noTools, "[]"),
+		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"),
+		"tool_calls":  strictjson.AcceptOnly(noTools, "[]"),
 	})
 	return m
 }
@@ -101,8 +102,8 @@ func readContent(decoder *jsontext.Decoder, name string, part *partReader) (stri
 
 func joinParts(parts []string) string { return strings.Join(parts, "\n") }
 
-// partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in whatever order its
-// fields come.
+// partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in
+// whatever order its fields come.
 type partReader struct {
 	fields     strictjson.Field
 	name       string
@@ -122,7 +123,8 @@ func newPartReader() *partReader {
 }
 
 func (p *partReader) onlyText(found string) error {
-	return fault.InField(fault.InvalidValue, p.name, "%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
+	return fault.InField(fault.InvalidValue, p.name,
+		"%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
 }
 
 func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error) {

@@ -33,10 +33,10 @@ type model struct {
 }
 
 type limits struct {
-	MaxTokens      uint32 `json:"max_tokens,omitzero"`      // of m input, with what is generated; absent where any length is taken
-	MaxInputs      uint32 `json:"max_inputs"`               // of m request
+	MaxTokens      uint32 `json:"max_tokens,omitzero"`      // of one input, with what is generated; absent where any length is taken
+	MaxInputs      uint32 `json:"max_inputs"`               // of one request
 	VocabularySize uint32 `json:"vocabulary_size,omitzero"` // absent where no token ids are taken
-	MaxChoices     uint32 `json:"max_choices,omitzero"`     // of m request to a model that generates
+	MaxChoices     uint32 `json:"max_choices,omitzero"`     // of one request to a model that generates
 }
 
 // RenderModels returns the reply to GET /v1/models.

@@ -129,14 +129,14 @@ func RenderModeration(request *ModerationRequest, reply *inferencev1.ClassifyRes
 	if found, wanted := len(reply.GetClassifications()), len(request.Classify.GetTexts()); found != wanted {
 		return nil, fmt.Errorf("the hot path classified %d of %d texts", found, wanted)
 	}
-	body := moderation{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: make([]verdict, len(reply.GetClassifications()))}
+	results := make([]verdict, len(reply.GetClassifications()))
 	for i, classification := range reply.GetClassifications() {
 		var err error
-		if body.Results[i], err = judge(reply.GetLabels(), classification.GetScores()); err != nil {
+		if results[i], err = judge(reply.GetLabels(), classification.GetScores()); err != nil {
 			return nil, fmt.Errorf("text %d: %w", i, err)
 		}
 	}
-	return json.Marshal(body)
+	return json.Marshal(moderation{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: results})
 }
 
 // judge makes one text's result of its scores.

@@ -24,8 +24,8 @@ type TokenizeRequest struct {
 
 // DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
 //
-// What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's to
-// judge.
+// What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's
+// to judge.
 func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	var (
 		in                               input
@@ -61,7 +61,8 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	return &EmbeddingsRequest{Embed: &embed, Base64: base64, inputTerms: inputTerms{in.single}}, nil
 }
 
-// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are *fault.Fault.
+// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are
+// *fault.Fault.
 func DecodeTokenize(body []byte, maxBytes int) (*TokenizeRequest, error) {
 	var (
 		in    input

@@ -172,7 +172,8 @@ func TestTokenIDsOfOneInputAreNotCounted(t *testing.T) {
 	}
 }
 
-// TestEntriesAreNotNamed holds that what names an entry in errors is not made without one: it costs more than the entry.
+// TestEntriesAreNotNamed holds that what names an entry in errors is not made without one: it costs more than the
+// entry.
 func TestEntriesAreNotNamed(t *testing.T) {
 	for _, c := range []struct {
 		name, entry string
@@ -208,8 +209,8 @@ func TestDecodeTokenizeBoundsItsTexts(t *testing.T) {
 	}
 }
 
-// FuzzDecodeEmbeddings holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON for
-// encoding/json too, and only valid text reaches the hot path.
+// FuzzDecodeEmbeddings holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON
+// for encoding/json too, and only valid text reaches the hot path.
 func FuzzDecodeEmbeddings(f *testing.F) {
 	for _, seed := range []string{
 		`{"model":"m","input":"a"}`, `{"model":"m","input":["a","é"],"encoding_format":"base64","dimensions":3}`,

@@ -49,7 +49,8 @@ func NewRequests() *Requests {
 	return &Requests{full: map[string]time.Time{}, sweepAt: minSweepSize}
 }
 
-// Take asks for one request of a tenant at a time, which must not go backwards by much. A refused request costs nothing.
+// Take asks for one request of a tenant at a time, which must not go backwards by much. A refused request costs
+// nothing.
 func (q *Requests) Take(tenant string, limit Limit, now time.Time) Decision {
 	interval := time.Minute / time.Duration(limit.PerMinute)
 	capacity := interval * time.Duration(limit.Burst)

@@ -21,8 +21,9 @@ const (
 	guaranteedBytes = 64 << 10
 )
 
-// holdBytes makes a request hold the bytes that its body is announced to have, to the request's end: decoded they are still
-// there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody from being served.
+// holdBytes makes a request hold the bytes that its body is announced to have, to the request's end: decoded they are
+// still there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody
+// from being served.
 func (s *Server) holdBytes(next handler) handler {
 	return func(ex *exchange) error {
 		defer func() { s.bodies.Release(ex.principal.Tenant, ex.held) }()
@@ -96,7 +97,8 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil:
 		return nil, clientGone(err)
 	default:
-		return nil, fault.New(fault.InvalidJSON, "The body could not be read to its end: its transfer encoding is broken.")
+		return nil, fault.New(fault.InvalidJSON,
+			"The body could not be read to its end: its transfer encoding is broken.")
 	}
 }
 
@@ -128,8 +130,9 @@ func (s *Server) readAll(ex *exchange) ([]byte, error) {
 	}
 }
 
-// drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and
-// reads afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such service.
+// drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and reads
+// afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such
+// service.
 func (s *Server) drain(ex *exchange) {
 	r := ex.request
 	if ex.principal.Tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
@@ -155,7 +158,8 @@ func (s *Server) bodyTooLarge(ex *exchange) error {
 // checkBodyHeaders refuses what would only fail as broken JSON. No Content-Type counts as JSON.
 func checkBodyHeaders(header http.Header) error {
 	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return fault.New(fault.InvalidValue, "Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
+		return fault.New(fault.InvalidValue,
+			"Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
 	}
 	sent := header.Get("Content-Type")
 	if sent == "" {

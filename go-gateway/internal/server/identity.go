@@ -26,8 +26,8 @@ func requestID(sent string) string {
 	return "req_" + rand.Text()
 }
 
-// objectID returns the id of a reply, without its prefix. It is not the request's, which a client may repeat: whoever keeps
-// replies keeps them by their ids.
+// objectID returns the id of a reply, without its prefix. It is not the request's, which a client may repeat: whoever
+// keeps replies keeps them by their ids.
 func objectID() string { return rand.Text() }
 
 // traceparent returns the client's trace context if it is sane, else a new one that is not sampled. The gateway records

@@ -12,8 +12,8 @@ import (
 	"triptych.dev/gateway/internal/openai"
 )
 
-// stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat, a
-// failure is an ordinary reply; after that it is the stream's last event.
+// stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat,
+// a failure is an ordinary reply; after that it is the stream's last event.
 func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *inference.Generation) error {
 	chunks, err := openai.NewChunks(request, objectID(), ex.start)
 	if err != nil {

@@ -10,33 +10,27 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// Range is where a number may be.
-type Range struct {
-	Min, Max     float32
-	ExclusiveMin bool // Min itself is not in it
+// Number reads a number from minimum to maximum.
+func Number(minimum, maximum float32, set func(float32)) Field {
+	expected := fmt.Sprintf("a number from %v to %v", minimum, maximum)
+	return number(expected, func(value float32) bool { return value >= minimum && value <= maximum }, set)
 }
 
-func (r Range) contains(value float32) bool {
-	return value <= r.Max && (value > r.Min || value == r.Min && !r.ExclusiveMin)
+// NumberAbove reads a number above limit, and at most maximum.
+func NumberAbove(limit, maximum float32, set func(float32)) Field {
+	expected := fmt.Sprintf("a number above %v, and at most %v", limit, maximum)
+	return number(expected, func(value float32) bool { return value > limit && value <= maximum }, set)
 }
 
-func (r Range) String() string {
-	if r.ExclusiveMin {
-		return fmt.Sprintf("a number above %v, and at most %v", r.Min, r.Max)
-	}
-	return fmt.Sprintf("a number from %v to %v", r.Min, r.Max)
-}
-
-// Number reads a number within a range.
-func Number(within Range, set func(float32)) Field {
+func number(expected string, inRange func(float32) bool, set func(float32)) Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := ReadKind(decoder, jsontext.KindNumber, name, within.String())
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
 		value, _ := strconv.ParseFloat(token.String(), 32) // beyond float32 it is infinite, and refused
-		if !within.contains(float32(value)) {
-			return outOfRange(name, within.String(), token)
+		if !inRange(float32(value)) {
+			return outOfRange(name, expected, token)
 		}
 		set(float32(value))
 		return nil

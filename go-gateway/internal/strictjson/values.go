@@ -51,7 +51,8 @@ func AcceptOnly(why string, values ...string) Field {
 			return err
 		}
 		if !slices.Contains(values, string(compact)) {
-			return fault.InField(fault.UnsupportedParameter, name, "%s must be absent or %s. %s", name, strings.Join(values, " or "), why)
+			return fault.InField(fault.UnsupportedParameter, name,
+				"%s must be absent or %s. %s", name, strings.Join(values, " or "), why)
 		}
 		return nil
 	}
@@ -83,8 +84,8 @@ func ReadString(decoder *jsontext.Decoder, param, expected string, index ...int)
 	return token.String(), nil
 }
 
-// ReadKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are long,
-// so only an error spells an element's name.
+// ReadKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are
+// long, so only an error spells an element's name.
 func ReadKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected string, index ...int) (jsontext.Token, error) {
 	if err := ExpectKind(decoder, kind, param, expected, index...); err != nil {
 		return jsontext.Token{}, err
