@@ -1,4 +1,4 @@
-// Package admission shares out what is bounded: places for requests, bytes for their bodies.
+// Package admission shares out what is bounded: slots for requests, bytes for their bodies.
 //
 // One rule serves all of them, so that no key can shut the others out. It reads no clock, never waits, and must not
 // depend on HTTP or on what is shared.
