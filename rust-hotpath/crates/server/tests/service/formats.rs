@@ -377,6 +377,25 @@ async fn many_schemas_leave_nothing() {
     assert!(tried.service.cached_bytes() <= 4 << 20);
 }
 
+/// The system's count of a worker's time may be ahead of ours: a sound schema must not pay for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_gives_way_to_another_before_its_clocks_are_far_apart() {
+    let _alone = alone().await;
+    let tried = Tried::new(|settings| settings.workers = 1);
+    tried.ask("a", &cheap(0)).await.unwrap();
+    let first = workers();
+    let until = Instant::now() + Duration::from_mins(3);
+    for number in 0.. {
+        let name = |i: usize| (format!("name {number} {i}"), json!({"type": "string"}));
+        tried.ask("a", &json!({"type": "object", "properties": entries(100, name)})).await.unwrap();
+        if workers() != first {
+            break;
+        }
+        assert!(Instant::now() < until, "the first one still works after {number}");
+    }
+    tried.ask("a", &cheap(1)).await.unwrap();
+}
+
 /// What a process of origin says first, and then a schema.
 fn worker(tokens: &[&str], schema: Option<&Value>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hotpath"));
