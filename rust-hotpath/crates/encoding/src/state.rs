@@ -65,9 +65,11 @@ pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
 }
 
 /// Waits for a core for a run of some class.
-pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
+pub(crate) fn core<'a>(shared: &Arc<Shared>, cores: &'a Cores, class: Class) -> Permit<'a> {
     // The cores' lock is taken first, and never while this state's is held.
-    cores.acquire(1, class, || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false))
+    let shared = shared.clone();
+    let interactive_waits = move || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
+    cores.acquire(1, class, interactive_waits)
 }
 
 /// Takes note that a batch has run.

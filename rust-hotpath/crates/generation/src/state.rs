@@ -1,6 +1,6 @@
 //! What the loop and callers share: the planner, and what came since the loop last looked.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use hotpath_cores::{Cores, Permit};
 use hotpath_fairness::{Class, Look, Monitor};
@@ -76,9 +76,10 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
 }
 
 /// Waits for some cores for a run of some class.
-pub(crate) fn cores<'a>(shared: &Shared, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
+pub(crate) fn cores<'a>(shared: &Arc<Shared>, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
     // The cores' lock is taken first, and never while this state's is held.
-    let interactive_waits = || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
+    let shared = shared.clone();
+    let interactive_waits = move || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
     let mut permit = cores.acquire(threads, class, interactive_waits);
     if class == Class::Interactive {
         permit.will_come_back();
