@@ -11,9 +11,9 @@ from conftest import write_manifest
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, strict_json
 from triptych_research.bundle import Bundle, BundleError
-from triptych_research.checkpoint import Checkpoint
 from triptych_research.classification import export
 from triptych_research.classification.head import Head, HeadLabel
+from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.export import ExportError
 from triptych_research.sources import Source
 from triptych_research.store import Store, StoreError

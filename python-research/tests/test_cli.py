@@ -11,9 +11,10 @@ import tiny_decoder
 from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cli, evaluate, export, texts
+from triptych_research import bundle, cli, export, texts
 from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import quality
+from triptych_research.embedding import evaluate
 from triptych_research.golden import GoldenError
 from triptych_research.json_fields import CheckpointError
 from triptych_research.recipes import Recipe

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import golden
-from triptych_research.checkpoint import Checkpoint
+from triptych_research.embedding import golden
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.inference import Encoder
 from triptych_research.golden import GoldenError
-from triptych_research.inference import Encoder
 
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1e-5, min_cosine=0.99999)
 

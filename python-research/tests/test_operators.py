@@ -15,16 +15,16 @@ import pytest
 import tiny_decoder
 from onnx import TensorProto
 
-from triptych_research import encoder
-from triptych_research.checkpoint import Checkpoint
 from triptych_research.classification import graph as classification
 from triptych_research.classification.head import Head, HeadLabel
 from triptych_research.decoder.blocks import BLOCK
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan, largest_chunk
 from triptych_research.decoder.export import GRAPHS
 from triptych_research.decoder.graph import INT8_ACTIVATIONS, OPSET, build
+from triptych_research.embedding import graph as embedding
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.quantize import Int8Weights
 from triptych_research.graph import MICROSOFT, GraphBuilder, Tensor
-from triptych_research.quantize import Int8Weights
 from triptych_research.sessions import open_session, session_options
 
 pytestmark = pytest.mark.bits
@@ -183,8 +183,8 @@ def test_exported_graphs_have_these_operators_and_no_others(
 ) -> None:
     head = Head("tiny", "0" * 64, [HeadLabel("rude", 0.5, 0.1, [0.1] * checkpoint.config.hidden_size)])
     exported = {
-        "encoder, fp32": encoder.build(checkpoint, encoder.Float32Weights()),
-        "encoder, int8": encoder.build(checkpoint, int8_weights),
+        "encoder, fp32": embedding.build(checkpoint, embedding.Float32Weights()),
+        "encoder, int8": embedding.build(checkpoint, int8_weights),
         "head": classification.build(head),
         **{f"decoder, {form}": build(tiny_decoder.weights(), form) for form in GRAPHS},
     }

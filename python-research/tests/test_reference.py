@@ -7,7 +7,7 @@ import pytest
 from conftest import CACHE
 
 from triptych_research.bundle import Bundle
-from triptych_research.checkpoint import load
+from triptych_research.embedding.checkpoint import load
 from triptych_research.recipes import RECIPES
 from triptych_research.reference import ReferenceMismatchError, compare
 from triptych_research.reference.bert import SentenceEncoder

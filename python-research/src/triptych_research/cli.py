@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
-from triptych_research.checkpoint import CheckpointError
 from triptych_research.classification import dataset, train
 from triptych_research.classification import export as head_export
 from triptych_research.classification import head as head_file
@@ -22,6 +21,8 @@ from triptych_research.classification.dataset import DatasetError
 from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import checkpoint as decoder_checkpoint
 from triptych_research.decoder import export as decoder_export
+from triptych_research.embedding import export as embedding_export
+from triptych_research.embedding.checkpoint import CheckpointError
 from triptych_research.export import ExportError
 from triptych_research.golden import GoldenError
 from triptych_research.recipes import HEADS, MODERATION, RECIPES, DecoderRecipe, HeadRecipe, Recipe
@@ -91,7 +92,7 @@ def _export_one(recipe: Recipe, options: argparse.Namespace, store: Store, conso
         elif isinstance(recipe, HeadRecipe):
             revision = head_export.export(recipe, store, options.cache, step)
         else:
-            revision = export.export(recipe, store, options.cache, step)
+            revision = embedding_export.export(recipe, store, options.cache, step)
     if not options.no_promote:
         store.promote(recipe.name, revision)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")

@@ -11,10 +11,10 @@ import onnx
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json
 from triptych_research import card as common_card
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.checkpoint import load as load_encoder
 from triptych_research.classification import card, golden, graph
 from triptych_research.classification.head import Head, load
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.checkpoint import load as load_encoder
 from triptych_research.export import GOLDEN_FILE, ExportError, Step, fingerprint
 from triptych_research.recipes import RECIPES, HeadRecipe
 from triptych_research.sources import Source

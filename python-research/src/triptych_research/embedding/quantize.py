@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import TensorProto
 
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.encoder import linear_layers
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.graph import linear_layers
 from triptych_research.graph import GraphBuilder
 from triptych_research.integer_rows import SYMMETRIC, product, quantize_columns, quantize_rows, smoothing_factors, widen
 from triptych_research.reference.bert import SentenceEncoder

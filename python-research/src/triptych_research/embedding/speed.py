@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from triptych_research.inference import Batch, Encoder, Inputs, batches, pack, pad
+from triptych_research.embedding.inference import Batch, Encoder, Inputs, batches, pack, pad
 
 TOKENS_PER_BATCH = 128  # a bound as the hot path has it
 PADDED_BATCH = 8
