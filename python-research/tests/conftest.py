@@ -10,10 +10,11 @@ import tiny
 from hypothesis import settings
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, confined, cpu, strict_json
+from triptych_research import bundle, confined, cpu, export, strict_json
 from triptych_research.bundle import Bundle
-from triptych_research.embedding import export, graph, quantize
+from triptych_research.embedding import graph, quantize
 from triptych_research.embedding.checkpoint import Checkpoint, load
+from triptych_research.embedding.export import Embedding, build_graphs
 from triptych_research.embedding.inference import Encoder
 from triptych_research.sources import Folder
 from triptych_research.store import Store
@@ -68,8 +69,7 @@ def tiny_files(
 ) -> dict[str, bytes]:
     """The files of a bundle of the tiny model."""
     source = Folder(tiny_folder, "MIT", "somebody").fetch(CACHE)
-    fp32, int8 = (graph.build(checkpoint, weights) for weights in (graph.Float32Weights(), int8_weights))
-    return export.bundle_files("tiny", source, checkpoint, fp32, int8)
+    return export.bundle_files("tiny", source, Embedding(), checkpoint, build_graphs(checkpoint, int8_weights))
 
 
 @pytest.fixture

@@ -1,29 +1,66 @@
-"""What the model cards of all families share: when and where was measured, and figures as files."""
+"""The model card: what was measured when a bundle was made, for people (CARD.md, plots) and for programs.
+
+None of it is part of what a revision names: timings differ from run to run. It must not measure anything itself.
+"""
 
 import datetime
 import io
+import json
 import os
 import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import onnxruntime
 from matplotlib.figure import Figure
 
 from triptych_research import cpu
+from triptych_research.bundle import CARD, MEASUREMENTS
+from triptych_research.sources import Source
 
 
-def machine() -> str:
-    """Describe this machine in one line."""
+@dataclass(frozen=True)
+class Card:
+    """What a family says of a model."""
+
+    summary: str  # what goes in and what comes out
+    facts: Mapping[str, str]  # beside those of the source
+    body: str  # Markdown
+    measured: Mapping[str, Any]  # JSON values
+    plots: Mapping[str, Figure]  # by file
+
+    def render(self, name: str, source: Source, fingerprint: str) -> dict[str, bytes]:
+        """Return the card's files. `fingerprint` tells what would make another bundle (export.py)."""
+        date, machine = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), _machine()
+        facts = {
+            "weights": f"`{source.uri}`, by {source.owner}",
+            "SHA-256 of the weights as fetched": f"`{source.sha256}`",
+            "licence of the weights": source.license,
+            **self.facts,
+        }
+        parts = [f"# {name}", self.summary, table(["", ""], facts.items()), f"Exported {date} on {machine}.", self.body]
+        measured = {"fingerprint": fingerprint, "date": date, "machine": machine, **self.measured}
+        return {
+            CARD: ("\n\n".join(parts) + "\n").encode(),
+            MEASUREMENTS: (json.dumps(measured, indent=2) + "\n").encode(),
+            **{file: _png(figure) for file, figure in self.plots.items()},
+        }
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    names = list(header)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows))
+
+
+def _machine() -> str:
     int8 = "with" if cpu.has_int8_dot_product() else "without"
     processor = f"{cpu.model_name()}, {os.cpu_count()} cores, {int8} int8 dot product"
     return f"{processor}, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
 
 
-def today() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a file's content."""
+def _png(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()

@@ -1,26 +1,28 @@
-"""What the exports of all families share: when there is nothing to do, and what may go wrong."""
+"""From an origin to a bundle in the store: the steps in order, whatever the family, and the gates between them.
 
+Any gate that fails raises, and then there is no bundle.
+"""
+
+import functools
 import hashlib
 import importlib.metadata
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from triptych_research import bundle, strict_json
+import onnx
+
+from triptych_research import bundle, strict_json, texts
+from triptych_research.family import GOLDEN_FILE, C, Family, graph_file
 from triptych_research.recipes import Recipe
+from triptych_research.sources import Source
 from triptych_research.store import Store, StoreError
 
-TOKENIZER_FILE = "tokenizer.json"
-GOLDEN_FILE = "golden.json"
 # What decides, beside this package's own files, which bytes a bundle has.
 _LIBRARIES = ("gguf", "jinja2", "numpy", "onnx", "onnxruntime", "protobuf", "safetensors", "tokenizers")
 
 # Announces a step that takes a while, until the context ends.
 Step = Callable[[str], AbstractContextManager[None]]
-
-
-class ExportError(Exception):
-    """The model did not pass a gate."""
 
 
 def up_to_date(recipe: Recipe, store: Store) -> str | None:
@@ -38,6 +40,28 @@ def up_to_date(recipe: Recipe, store: Store) -> str | None:
     return current.revision if same else None
 
 
+def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> str:
+    """Make a bundle, judge it, and put it into the store. Returns its revision; promoting it is the caller's to do.
+
+    Raises SourceError, CheckpointError, ExportError (a quality gate), GoldenError or BundleError (a golden case), or
+    StoreError when the store lacks a model that this one needs.
+    """
+    family, get_texts = recipe.family, functools.cache(functools.partial(texts.load, cache))
+    for name in family.needs():
+        store.current_path(name)
+    with step(f"Fetch {recipe.origin.identity().split()[0]}"):
+        source = recipe.origin.fetch(cache)
+        checkpoint = family.load(source, cache)
+    with step("Calibrate and build the graphs"):
+        models = family.build(checkpoint, get_texts)
+    with step("Ask the NumPy reference for the golden cases"):
+        files = bundle_files(recipe.name, source, family, checkpoint, models)
+    with step("Judge the graphs and measure speed"):
+        card = family.judge(checkpoint, files, get_texts)
+    with step("Replay the golden cases and write the bundle"):
+        return store.add(recipe.name, files | card.render(recipe.name, source, fingerprint(recipe)))
+
+
 def fingerprint(recipe: Recipe) -> str:
     """Return a hash of all that decides which bytes a bundle has: origin, this package, and the libraries it uses."""
     digest = hashlib.sha256(f"{recipe.name} {recipe.origin.identity()}".encode())
@@ -47,3 +71,27 @@ def fingerprint(recipe: Recipe) -> str:
     for library in _LIBRARIES:
         digest.update(f"{library}=={importlib.metadata.version(library)}".encode())
     return digest.hexdigest()
+
+
+def bundle_files(
+    name: str, source: Source, family: Family[C], checkpoint: C, models: Mapping[str, onnx.ModelProto]
+) -> dict[str, bytes]:
+    """Return the bundle's files, its manifest among them."""
+    graphs = {precision: model.SerializeToString(deterministic=True) for precision, model in models.items()}
+    manifest, files = family.manifest(checkpoint)
+    manifest.golden_file = GOLDEN_FILE
+    for precision, kind in family.graphs.items():
+        graph = bundle.describe_graph(
+            models[precision],
+            file=graph_file(precision),
+            precision=kind.precision,
+            cpu_feature=kind.cpu_feature,
+            tolerance=kind.tolerance,
+        )
+        manifest.graphs.append(graph)
+    content = {
+        **{graph_file(precision): graph for precision, graph in graphs.items()},
+        **files,
+        GOLDEN_FILE: strict_json.dump(family.golden(checkpoint, graphs)),
+    }
+    return bundle.with_manifest(name, source, content, manifest)

@@ -1,10 +1,6 @@
-"""The model card: what was measured when a bundle was made, for people (CARD.md, plots) and for programs.
-
-None of it is part of what a revision names: timings differ from run to run. It must not measure anything itself.
-"""
+"""What an encoder's card says: what int8 keeps of fp32 on real texts, and how fast both are."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,11 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from triptych_research import card
-from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
+from triptych_research.bundle import QUALITY_PLOT, SPEED_PLOT
+from triptych_research.card import Card
 from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.embedding.evaluate import GATES, Quality
 from triptych_research.embedding.speed import PADDED_BATCH, TOKENS_PER_BATCH
-from triptych_research.sources import Source
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,6 @@ class Topics:
 class Measurements:
     """All that was measured."""
 
-    fingerprint: str  # of source, recipe and exporter: the same again would make the same bundle
-    date: str  # ISO 8601, UTC
-    machine: str
     calibration_texts: int
     evaluation_texts: int
     evaluation_tokens: int
@@ -51,57 +44,52 @@ class Measurements:
     tokens_per_second: Mapping[str, float]  # by way of running, one thread
     size_bytes: Mapping[str, int]  # by precision
 
-    def to_json(self) -> bytes:
-        return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
 
-
-def render(
-    name: str, source: Source, checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, np.ndarray]
-) -> dict[str, bytes]:
-    """Return the card's files; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
-    return {
-        CARD: _markdown(name, source, checkpoint, measured).encode(),
-        MEASUREMENTS: measured.to_json(),
-        QUALITY_PLOT: card.png(_quality_figure(measured.quality, vectors)),
-        SPEED_PLOT: card.png(_speed_figure(measured.tokens_per_second)),
-    }
-
-
-def _markdown(name: str, source: Source, checkpoint: Checkpoint, measured: Measurements) -> str:
-    quality = vars(measured.quality)
-    meanings = {
-        "cosine_mean": "cosine with fp32, mean",
-        "cosine_min": "cosine with fp32, worst text",
-        "rank_correlation": "rank correlation of the similarities of all pairs (Spearman)",
-        "neighbour_overlap": "share of the 10 nearest neighbours that fp32 finds too",
-    }
-    gates = "\n".join(f"| {meanings[gate]} | {quality[gate]:.4f} | ≥ {least} |" for gate, least in GATES.items())
-    slowest = min(measured.tokens_per_second.values())
-    speeds = "\n".join(
-        f"| {way} | {value:,.0f} | {value / slowest:.1f} |" for way, value in measured.tokens_per_second.items()
+def make(checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, np.ndarray]) -> Card:
+    """Return the card; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
+    dimensions, limit = checkpoint.config.hidden_size, checkpoint.max_tokens
+    return Card(
+        summary=f"Text to a vector of {dimensions} dimensions; at most {limit} tokens.",
+        facts={},
+        body=_body(measured),
+        measured=dataclasses.asdict(measured),
+        plots={
+            QUALITY_PLOT: _quality_figure(measured.quality, vectors),
+            SPEED_PLOT: _speed_figure(measured.tokens_per_second),
+        },
     )
-    topics, size = measured.topics, measured.size_bytes
-    return f"""# {name}
 
-Text to a vector of {checkpoint.config.hidden_size} dimensions; at most {checkpoint.max_tokens} tokens.
 
-| | |
-|---|---|
-| weights | `{source.uri}`, by {source.owner} |
-| SHA-256 of the weights as fetched | `{source.sha256}` |
-| licence of the weights | {source.license} |
+_MEANINGS = {
+    "cosine_mean": "cosine with fp32, mean",
+    "cosine_min": "cosine with fp32, worst text",
+    "rank_correlation": "rank correlation of the similarities of all pairs (Spearman)",
+    "neighbour_overlap": "share of the 10 nearest neighbours that fp32 finds too",
+}
 
-Measured {measured.date} on {measured.machine}.
 
+def _body(measured: Measurements) -> str:
+    quality, topics, size = vars(measured.quality), measured.topics, measured.size_bytes
+    gates = [(_MEANINGS[gate], f"{quality[gate]:.4f}", f"≥ {least}") for gate, least in GATES.items()]
+    found = [
+        (
+            f"topic found, of {topics.asked:,} posts",
+            f"{topics.fp32 / topics.asked:.1%}",
+            f"{topics.int8 / topics.asked:.1%}",
+        ),
+        ("found by this precision alone", f"{topics.fp32_alone} posts", f"{topics.int8_alone} posts"),
+        ("size of the graph", f"{size['fp32'] / 1e6:.1f} MB", f"{size['int8'] / 1e6:.1f} MB"),
+    ]
+    slowest = min(measured.tokens_per_second.values())
+    speeds = [(way, f"{value:,.0f}", f"{value / slowest:.1f}") for way, value in measured.tokens_per_second.items()]
+    return f"""\
 ## What int8 keeps of fp32
 
 On {measured.evaluation_texts:,} real texts ({measured.evaluation_tokens:,} tokens): half are sentences of Grimm's
 tales, half excerpts of posts of 20 Newsgroups. The {measured.calibration_texts} texts that int8 was calibrated with are
 others, from other tales and other posts. A number outside of its gate fails the export.
 
-| | int8 | gate |
-|---|---|---|
-{gates}
+{card.table(["", "int8", "gate"], gates)}
 
 ![Distribution of cosines, and similarities of pairs in both precisions]({QUALITY_PLOT})
 
@@ -109,11 +97,7 @@ The measures above take fp32 for the truth. This one takes what people said: whe
 the most frequent one among the 10 nearest of {topics.asked:,} older posts. Each post is cut to 32 words, so that many
 could be of several topics; guessing would find 5 %.
 
-| | fp32 | int8 |
-|---|---|---|
-| topic found, of {topics.asked:,} posts | {topics.fp32 / topics.asked:.1%} | {topics.int8 / topics.asked:.1%} |
-| found by this precision alone | {topics.fp32_alone} posts | {topics.int8_alone} posts |
-| size of the graph | {size["fp32"] / 1e6:.1f} MB | {size["int8"] / 1e6:.1f} MB |
+{card.table(["", "fp32", "int8"], found)}
 
 int8 vectors are not for an index that was filled with fp32 vectors, or the other way round: near neighbours would
 change places. Choose one precision for one index.
@@ -124,12 +108,9 @@ Tokens of the texts a second, padding not counted, one thread. *Padded* is the u
 that come, padded to the longest of them. *Packed* is how the hot path runs: no padding, at most {TOKENS_PER_BATCH}
 tokens a run.
 
-| | tokens/s | ratio |
-|---|---|---|
-{speeds}
+{card.table(["", "tokens/s", "ratio"], speeds)}
 
-![Tokens a second]({SPEED_PLOT})
-"""
+![Tokens a second]({SPEED_PLOT})"""
 
 
 def _quality_figure(quality: Quality, vectors: Mapping[str, np.ndarray]) -> Figure:
