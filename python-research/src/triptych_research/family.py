@@ -62,7 +62,7 @@ class Family(Protocol[C]):
         """Return the graphs by precision, calibrated with texts where they need it."""
 
     def golden(self, checkpoint: C, graphs: Files) -> Message:
-        """Return the golden file: what the reference says, and where they are to agree with themselves the graphs."""
+        """Return the golden file: what the reference says of some inputs, and of a decoder what each graph says."""
 
     def manifest(self, checkpoint: C) -> tuple[bundle_pb2.Manifest, Files]:
         """Return the manifest's fields of the task and its tokenizer, and the files that these name."""

@@ -89,7 +89,7 @@ def session(graph: pathlib.Path | bytes, prompts: Sequence[Case]) -> DecoderSess
 def make(
     prompts: Sequence[Case], reference: ReferenceDecoder, graphs: Sequence[DecoderSession]
 ) -> bundle_pb2.GenerationGoldenFile:
-    """Return the golden file: what the reference says, and what each graph says whatever its company and chunks."""
+    """Return the golden file: what the reference says, and what each graph says, alone, in a batch and in chunks."""
     golden = bundle_pb2.GenerationGoldenFile(clear_margin=CLEAR_MARGIN)
     all_ids = [case.ids for case in prompts]
     continuations = [replay(all_ids, graph) for graph in graphs]

@@ -1,7 +1,7 @@
 """Golden cases: what the NumPy reference says of some texts, and the gate that every graph must pass.
 
-A case is replayed alone and then in one batch with all the others, whose lengths differ. Out of tolerance, or different
-in company, means no bundle.
+A case is replayed alone and then in one batch with all the others, whose lengths differ. A graph that is out of
+tolerance, or not batch-invariant, means no bundle.
 """
 
 import pathlib

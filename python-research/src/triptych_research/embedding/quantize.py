@@ -1,4 +1,4 @@
-"""Weights in 8-bit integers that give a text the same vector in any company.
+"""Weights in 8-bit integers, batch-invariant: a text has the same vector alone and in any batch.
 
 Activations have one scale for each row, and outliers are smoothed (integer_rows.py). What is known to be above a bound
 (GELU's output) is shifted to start at 0, so that all 256 steps are used; the shift times the weight is a constant and
