@@ -11,8 +11,8 @@ import (
 // healthcheckTimeout is below the 30 s and above the usual few ms; a ready gateway answers from memory.
 const healthcheckTimeout = 3 * time.Second
 
-// healthcheck asks the gateway on this machine whether it is ready, for containers that have no shell. It asks the operators'
-// listener, which answers also while clients hold all connections to the API.
+// healthcheck asks the gateway on this machine whether it is ready, for containers that have no shell. It asks the
+// operators' listener, which answers also while clients hold all connections to the API.
 func healthcheck(ctx context.Context, t terminal, arguments []string) error {
 	settings, err := t.parse(newFlags("healthcheck"), arguments, "metrics-address")
 	if err != nil {

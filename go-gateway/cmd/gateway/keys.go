@@ -75,7 +75,8 @@ func revokeKey(_ context.Context, t terminal, arguments []string) error {
 	}
 	// The key is revoked all the same; but whoever looks after keys is the one to hear that the other file is broken.
 	if err := identity.CheckTenants(settings.TenantsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		fmt.Fprintf(t.stderr, "gateway: warning: the key is revoked, but gateways keep the tenants and plans that they had: %v\n", err)
+		fmt.Fprintf(t.stderr,
+			"gateway: warning: the key is revoked, but gateways keep the tenants and plans that they had: %v\n", err)
 	}
 	return nil
 }

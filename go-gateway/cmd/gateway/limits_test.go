@@ -42,7 +42,8 @@ func peakMemory(t *testing.T, pid int) int64 {
 	return 0
 }
 
-// TestMemoryIsBoundedByTheBytesOfBodies sends far more than fits at once, of the kinds of bodies that decode to the most.
+// TestMemoryIsBoundedByTheBytesOfBodies sends far more than fits at once, of the kinds of bodies that decode to the
+// most.
 func TestMemoryIsBoundedByTheBytesOfBodies(t *testing.T) {
 	const clients, large, total = 64, 8 << 20, 128 << 20
 	words := strings.Repeat("word ", large/5-100)

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	beModest(os.LookupEnv)
+	tuneRuntime(os.LookupEnv)
 	// What grpc-go has to say becomes lines like our own. It wants to know before it is used.
 	lines := slog.NewLogLogger(telemetry.NewLogger(os.Stderr, slog.LevelWarn).Handler(), slog.LevelWarn).Writer()
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, lines))

@@ -14,8 +14,8 @@ const (
 	// The live heap is a few MB, so Go's usual 100 collects garbage every few hundred requests. Four times as seldom
 	// costs some tens of MB and saves an eighth of the CPU time. Large bodies are what the memory limit is for.
 	gcPercent = 400
-	// What a byte of a body becomes, at most, from when it arrives until it is collected: the body, its decoded text, the
-	// message for the hot path, and what the collector has not got round to.
+	// What a byte of a body becomes, at most, from when it arrives until it is collected: the body, its decoded text,
+	// the message for the hot path, and what the collector has not got round to.
 	memoryPerBodyByte = 5
 	// Everything else: connections, replies, and Go itself.
 	baseMemory = 256 << 20 // bytes
@@ -23,8 +23,8 @@ const (
 	controlGroupShare = 0.9
 )
 
-// beModest leaves the processors to inference, unless Go's own variables say otherwise.
-func beModest(lookup func(string) (string, bool)) {
+// tuneRuntime leaves the processors to inference, unless Go's own variables say otherwise.
+func tuneRuntime(lookup func(string) (string, bool)) {
 	if _, chosen := lookup("GOMAXPROCS"); !chosen {
 		// Only where it changes: otherwise Go follows a control group's limit by itself.
 		if allowed := runtime.GOMAXPROCS(0); threads(allowed, runtime.NumCPU()) != allowed {
@@ -36,8 +36,8 @@ func beModest(lookup func(string) (string, bool)) {
 	}
 }
 
-// threads is a quarter of the processors; or all that a control group allows, where that is less than there are: then somebody has
-// shared them out already.
+// threads is a quarter of the processors; or all that a control group allows, where that is less than there are: then
+// somebody has shared them out already.
 func threads(allowed, processors int) int {
 	if allowed < processors {
 		return allowed
@@ -45,8 +45,8 @@ func threads(allowed, processors int) int {
 	return max(1, processors/processorsPerThread)
 }
 
-// memoryLimit is for Go's collector: what the gateway needs at most by its own bounds, or most of what its control group
-// allows (0: no limit), if that is less.
+// memoryLimit is for Go's collector: what the gateway needs at most by its own bounds, or most of what its control
+// group allows (0: no limit), if that is less.
 func memoryLimit(settings *config.Settings, controlGroup int64) int64 {
 	needed := int64(settings.MaxTotalBodyBytes)*memoryPerBodyByte + baseMemory
 	if controlGroup > 0 {

@@ -1,27 +1,28 @@
-// Package admission shares out what is bounded: places for requests, bytes for their bodies.
+// Package admission shares out what is bounded: slots for requests, bytes for their bodies.
 //
-// One rule serves all of them, so that no key can shut the others out. It reads no clock, never waits, and must not depend
-// on HTTP or on what is shared.
+// One rule serves all of them, so that no key can shut the others out. It reads no clock, never waits, and must not
+// depend on HTTP or on what is shared.
 package admission
 
 import "sync"
 
 const (
-	// A key may hold at most so many times what is left: a dynamic threshold (Choudhury and Hahne, 1998), as the hot path's
-	// queues have it. Alone, a key gets four fifths; beside n keys that take all they can get, each settles at share/(share*n+1),
-	// and there is always something left to take. A smaller factor would waste more where nobody else asks.
+	// A key may hold at most so many times what is left: a dynamic threshold (Choudhury and Hahne, 1998), as the hot
+	// path's queues have it. Alone, a key gets four fifths; beside n keys that take all they can get, each settles at
+	// share/(share*n+1), and there is always something left to take. A smaller factor would waste more where nobody
+	// else asks.
 	share = 4
-	// One part in so many is a reserve that only guarantees may use. The threshold alone does not keep room for a newcomer:
-	// keys that arrive one after the other each take four fifths of what is left, so five of them leave 1 of 1024, for as long
-	// as their requests last.
+	// One part in so many is a reserve that only guarantees may use. The threshold alone does not keep room for a
+	// newcomer: keys that arrive one after the other each take four fifths of what is left, so five of them leave 1 of
+	// 1024, for as long as their requests last.
 	reservePart = 8
 )
 
 // Pool is an amount that keys share. It is safe for concurrent use.
 //
-// Whatever others hold, a key gets its guarantee, until so many keys hold something that their guarantees fill the reserve. From
-// there on it is first come, first served: with more active keys than amount, some must be refused, but none of those
-// that hold something gets more than its guarantee before the reserve is whole again.
+// Whatever others hold, a key gets its guarantee, until so many keys hold something that their guarantees fill the
+// reserve. From there on it is first come, first served: with more active keys than amount, some must be refused, but
+// none of those that hold something gets more than its guarantee before the reserve is whole again.
 type Pool struct {
 	total     int64
 	shared    int64 // total without the reserve
@@ -32,14 +33,15 @@ type Pool struct {
 	held map[string]int64 // by key; no zeros
 }
 
-// NewPool returns an empty Pool of a total of at least 1, of which each key is guaranteed a part, should it come to that.
+// NewPool returns an empty Pool of a total of at least 1, of which each key is guaranteed a part, should it come to
+// that.
 func NewPool(total, guarantee int64) *Pool {
 	reserve := min((total+reservePart-1)/reservePart, total-1)
 	return &Pool{total: total, shared: total - reserve, guarantee: guarantee, held: map[string]int64{}}
 }
 
-// Take gives a key an amount of at least 1, which it must Return; false if there is no room for it.
-func (p *Pool) Take(key string, amount int64) bool {
+// TryAcquire gives a key an amount of at least 1, which it must Release; false if there is no room for it.
+func (p *Pool) TryAcquire(key string, amount int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	used, held := p.used+amount, p.held[key]+amount
@@ -51,8 +53,8 @@ func (p *Pool) Take(key string, amount int64) bool {
 	return true
 }
 
-// Return gives an amount back.
-func (p *Pool) Return(key string, amount int64) {
+// Release gives an amount back.
+func (p *Pool) Release(key string, amount int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used -= amount

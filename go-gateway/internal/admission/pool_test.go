@@ -9,7 +9,7 @@ import (
 
 // fill takes ones for a key until there are no more, and returns how many it got.
 func fill(p *Pool, key string) (taken int64) {
-	for p.Take(key, 1) {
+	for p.TryAcquire(key, 1) {
 		taken++
 	}
 	return taken
@@ -41,21 +41,21 @@ func TestTheReserveIsForNewcomers(t *testing.T) {
 		fill(p, fmt.Sprint("greedy", i))
 	}
 	newcomers := 0
-	for p.Take(fmt.Sprint("new", newcomers), 1) {
+	for p.TryAcquire(fmt.Sprint("new", newcomers), 1) {
 		newcomers++
 	}
 	if newcomers < 1024/reservePart-10 {
 		t.Errorf("%d newcomers were let in beside ten greedy keys", newcomers)
 	}
-	if p.Used() != 1024 || p.Take("late", 1) {
+	if p.Used() != 1024 || p.TryAcquire("late", 1) {
 		t.Errorf("%d of 1024 are used", p.Used())
 	}
 	// First come, first served: whoever waits for the next place that is free gets it, but no one gets a second.
-	p.Return("new0", 1)
-	if p.Take("new1", 1) {
+	p.Release("new0", 1)
+	if p.TryAcquire("new1", 1) {
 		t.Error("one that holds a place got a second while the reserve is in use")
 	}
-	if !p.Take("late", 1) {
+	if !p.TryAcquire("late", 1) {
 		t.Error("a newcomer did not get the place that became free")
 	}
 }
@@ -66,14 +66,14 @@ func TestSmallPools(t *testing.T) {
 		if taken := fill(p, "a"); taken != alone {
 			t.Errorf("alone, a key holds %d of %d", taken, total)
 		}
-		if total > 1 && !p.Take("b", 1) {
+		if total > 1 && !p.TryAcquire("b", 1) {
 			t.Errorf("no room for a second key in %d", total)
 		}
 	}
 }
 
-// TestLiveness is the promise: in any state that requests of any sizes lead to, a key that holds nothing is admitted with a small request,
-// unless the guarantees of those that hold something fill the reserve.
+// TestLiveness is the promise: in any state that requests of any sizes lead to, a key that holds nothing is admitted
+// with a small request, unless the guarantees of those that hold something fill the reserve.
 func TestLiveness(t *testing.T) {
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -89,12 +89,12 @@ func TestLiveness(t *testing.T) {
 		for range 2000 {
 			if len(open) > 0 && random.IntN(3) == 0 {
 				i := random.IntN(len(open))
-				p.Return(open[i].key, open[i].amount)
+				p.Release(open[i].key, open[i].amount)
 				open[i] = open[len(open)-1]
 				open = open[:len(open)-1]
 			} else {
 				one := taken{fmt.Sprint(random.IntN(keys)), 1 + random.Int64N(max(1, total/(1+random.Int64N(200))))}
-				if p.Take(one.key, one.amount) {
+				if p.TryAcquire(one.key, one.amount) {
 					open = append(open, one)
 				}
 			}
@@ -107,15 +107,15 @@ func TestLiveness(t *testing.T) {
 			}
 			room := int64(len(holders)+1)*guarantee <= reserve
 			small := 1 + random.Int64N(guarantee)
-			if got := p.Take("newcomer", small); got {
-				p.Return("newcomer", small)
+			if got := p.TryAcquire("newcomer", small); got {
+				p.Release("newcomer", small)
 			} else if room {
 				t.Fatalf("seed %d: %d holders keep a newcomer out with %d of %d (guarantee %d, reserve %d)",
 					seed, len(holders), small, total, guarantee, reserve)
 			}
 		}
 		for _, one := range open {
-			p.Return(one.key, one.amount)
+			p.Release(one.key, one.amount)
 		}
 		if p.Used() != 0 || len(p.held) != 0 {
 			t.Fatalf("seed %d: %d is still used by %v", seed, p.Used(), p.held)
@@ -130,8 +130,8 @@ func TestConcurrentUse(t *testing.T) {
 		group.Go(func() {
 			key := fmt.Sprint(worker % 3)
 			for range 1000 {
-				if p.Take(key, 2) {
-					p.Return(key, 2)
+				if p.TryAcquire(key, 2) {
+					p.Release(key, 2)
 				}
 			}
 		})

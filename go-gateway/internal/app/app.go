@@ -1,8 +1,8 @@
-// Package app is the gateway as a whole: it wires the other packages together, starts what they have running, and stops it in the
-// reverse order without losing an accepted request.
+// Package app is the gateway as a whole: it wires the other packages together, starts what they have running, and stops
+// it in the reverse order without losing an accepted request.
 //
-// It knows every other package and does nothing of their work. It must not depend on flags, the environment or signals: those are the
-// command's.
+// It knows every other package and does nothing of their work. It must not depend on flags, the environment or signals:
+// those are the command's.
 package app
 
 import (
@@ -19,8 +19,8 @@ import (
 	"triptych.dev/gateway/internal/telemetry"
 )
 
-// Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those inside are waited
-// for, and what they need ends last.
+// Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those
+// inside are waited for, and what they need ends last.
 func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, logger *slog.Logger) error {
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{

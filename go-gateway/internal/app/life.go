@@ -8,8 +8,8 @@ import (
 
 // component is one part of the gateway. What it does not need is nil.
 type component struct {
-	// start returns once the part does its work, in the background. What ends that before its time is sent to failures, at
-	// most once.
+	// start returns once the part does its work, in the background. What ends that before its time is sent to failures,
+	// at most once.
 	start func(failures chan<- error) error
 	// drain ends the work without losing any of it.
 	drain func() error
@@ -17,8 +17,8 @@ type component struct {
 	stop func() error
 }
 
-// run starts components in their order until ctx ends, drains them in the reverse one, and then stops them so. When one of them fails,
-// or does not start, those that were started are stopped at once.
+// run starts components in their order until ctx ends, drains them in the reverse one, and then stops them so. When one
+// of them fails, or does not start, those that were started are stopped at once.
 func run(ctx context.Context, components []component) (err error) {
 	failures := make(chan error, len(components))
 	for _, c := range components {

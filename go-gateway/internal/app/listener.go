@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// Files and connections that are not the API's: the operators', the hot paths', the files that are read again. So many, or
-	// a quarter where there are few.
+	// Files and connections that are not the API's: the operators', the hot paths', the files that are read again. So
+	// many, or a quarter where there are few.
 	reservedFiles = 512
 	reservedPart  = 4
 )
@@ -75,8 +75,8 @@ func (l *listener) drain() error {
 // stop ends the listener and all requests.
 func (l *listener) stop() error { return l.server.Close() }
 
-// connectionLimits are how many connections the API and the operators' listener may have at once, of files that the process may
-// have open. Operators have a limit of their own, so that probes and scrapes pass while the API is full.
+// connectionLimits are how many connections the API and the operators' listener may have at once, of files that the
+// process may have open. Operators have a limit of their own, so that probes and scrapes pass while the API is full.
 func connectionLimits(settings *config.Settings, files int) (api, operators int) {
 	reserved := min(reservedFiles, files/reservedPart)
 	return max(1, min(settings.MaxConnections, files-reserved)), max(1, reserved/4)

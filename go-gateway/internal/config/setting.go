@@ -13,13 +13,13 @@ import (
 
 // setting is one row of the table. Every setting is a flag and a variable of the environment.
 type setting struct {
-	name        string // of the flag
-	unit        string
-	preset      string // default, as it would be written
-	meaning     string
-	consequence string
-	parse       func(value string) error
-	show        func() string // the value in force
+	name         string // of the flag
+	unit         string
+	defaultValue string // default, as it would be written
+	meaning      string
+	consequence  string
+	parse        func(value string) error
+	show         func() string // the value in force
 }
 
 func (s setting) env() string {
@@ -29,23 +29,23 @@ func (s setting) env() string {
 // usage is the text of -help; package flag takes what is in backquotes for the value's name.
 func (s setting) usage() string {
 	text := strings.ReplaceAll(s.meaning+" "+s.consequence, "`", "")
-	return fmt.Sprintf("%s\n`%s`, default %s, or %s", text, s.unit, s.preset, s.env())
+	return fmt.Sprintf("%s\n`%s`, default %s, or %s", text, s.unit, s.defaultValue, s.env())
 }
 
 // WriteMarkdown writes docs/config.md's table.
 func WriteMarkdown(out io.Writer) error {
 	var table strings.Builder
 	table.WriteString("| flag | environment | default | unit | meaning and consequence |\n|---|---|---|---|---|\n")
-	for _, one := range new(Settings).settings() {
+	for _, row := range new(Settings).settings() {
 		fmt.Fprintf(&table, "| `--%s` | `%s` | `%s` | %s | %s %s |\n",
-			one.name, one.env(), one.preset, one.unit, one.meaning, one.consequence)
+			row.name, row.env(), row.defaultValue, row.unit, row.meaning, row.consequence)
 	}
 	_, err := io.WriteString(out, table.String())
 	return err
 }
 
-func address(name string, destination *string, preset, meaning, consequence string) setting {
-	return setting{name, "host:port", preset, meaning, consequence,
+func address(name string, destination *string, defaultValue, meaning, consequence string) setting {
+	return setting{name, "host:port", defaultValue, meaning, consequence,
 		func(value string) error {
 			*destination = value
 			return checkAddress(value)
@@ -54,13 +54,13 @@ func address(name string, destination *string, preset, meaning, consequence stri
 	}
 }
 
-func addresses(name string, destination *[]string, preset, meaning, consequence string) setting {
-	return setting{name, "host:port,…", preset, meaning, consequence,
+func addresses(name string, destination *[]string, defaultValue, meaning, consequence string) setting {
+	return setting{name, "host:port,…", defaultValue, meaning, consequence,
 		func(value string) error {
 			*destination = strings.Split(value, ",")
 			var faults []error
-			for _, one := range *destination {
-				faults = append(faults, checkAddress(one))
+			for _, address := range *destination {
+				faults = append(faults, checkAddress(address))
 			}
 			return errors.Join(faults...)
 		},
@@ -79,13 +79,13 @@ func checkAddress(value string) error {
 	return nil
 }
 
-func path(name string, destination *string, preset, meaning, consequence string) setting {
-	return text(name, "path", destination, preset, meaning, consequence)
+func path(name string, destination *string, defaultValue, meaning, consequence string) setting {
+	return text(name, "path", destination, defaultValue, meaning, consequence)
 }
 
 // text is a setting that may be anything but empty.
-func text(name, unit string, destination *string, preset, meaning, consequence string) setting {
-	return setting{name, unit, preset, meaning, consequence,
+func text(name, unit string, destination *string, defaultValue, meaning, consequence string) setting {
+	return setting{name, unit, defaultValue, meaning, consequence,
 		func(value string) error {
 			*destination = value
 			if value == "" {
@@ -97,8 +97,10 @@ func text(name, unit string, destination *string, preset, meaning, consequence s
 	}
 }
 
-func duration(name string, destination *time.Duration, preset, least, most time.Duration, meaning, consequence string) setting {
-	return setting{name, "duration", preset.String(), meaning, consequence,
+func duration(
+	name string, destination *time.Duration, defaultValue, least, most time.Duration, meaning, consequence string,
+) setting {
+	return setting{name, "duration", defaultValue.String(), meaning, consequence,
 		func(value string) error {
 			parsed, err := time.ParseDuration(value)
 			if err != nil {
@@ -114,8 +116,8 @@ func duration(name string, destination *time.Duration, preset, least, most time.
 	}
 }
 
-func number(name string, destination *int, preset, least, most int, unit, meaning, consequence string) setting {
-	return setting{name, unit, strconv.Itoa(preset), meaning, consequence,
+func number(name string, destination *int, defaultValue, least, most int, unit, meaning, consequence string) setting {
+	return setting{name, unit, strconv.Itoa(defaultValue), meaning, consequence,
 		func(value string) error {
 			parsed, err := strconv.Atoi(value)
 			if err != nil || parsed < least || parsed > most {
@@ -128,8 +130,8 @@ func number(name string, destination *int, preset, least, most int, unit, meanin
 	}
 }
 
-func logLevel(name string, destination *slog.Level, preset slog.Level, meaning, consequence string) setting {
-	return setting{name, "level", strings.ToLower(preset.String()), meaning, consequence,
+func logLevel(name string, destination *slog.Level, defaultValue slog.Level, meaning, consequence string) setting {
+	return setting{name, "level", strings.ToLower(defaultValue.String()), meaning, consequence,
 		func(value string) error {
 			if err := destination.UnmarshalText([]byte(value)); err != nil {
 				return fmt.Errorf("%q must be debug, info, warn or error", value)

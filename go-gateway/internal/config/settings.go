@@ -28,8 +28,8 @@ const (
 	defaultRequestTimeout = 30 * time.Second
 	// Some 10 000 tokens of a small model alone, and more than what its context holds with 8 others beside it.
 	defaultGenerationTimeout = 5 * time.Minute
-	// A quarter of the idle limit that proxies commonly have, and longer than a request waits for its turn by the hot path's
-	// default: a refusal for a full queue is then an ordinary reply, which clients repeat.
+	// A quarter of the idle limit that proxies commonly have, and longer than a request waits for its turn by the hot
+	// path's default: a refusal for a full queue is then an ordinary reply, which clients repeat.
 	defaultStreamHeartbeat = 15 * time.Second
 
 	defaultModerationModel = "moderation-minilm"
@@ -161,28 +161,28 @@ func (s *Settings) check() error {
 // LookupEnv reads one variable of the environment, as os.LookupEnv does.
 type LookupEnv func(name string) (string, bool)
 
-// Parse reads settings into flags: from arguments first, then the environment, then defaults. flags may have further ones
-// of the command. names are the settings that the command has; none means all. The error holds every fault;
+// Parse reads settings into flags: from arguments first, then the environment, then defaults. flags may have further
+// ones of the command. names are the settings that the command has; none means all. The error holds every fault;
 // flag.ErrHelp means that help was asked for.
 func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...string) (*Settings, error) {
 	var parsed Settings
 	var faults []error
-	for _, one := range parsed.settings() {
-		if err := one.parse(one.preset); err != nil {
-			panic(fmt.Sprintf("the default of %s: %v", one.name, err))
+	for _, row := range parsed.settings() {
+		if err := row.parse(row.defaultValue); err != nil {
+			panic(fmt.Sprintf("the default of %s: %v", row.name, err))
 		}
-		if len(names) > 0 && !slices.Contains(names, one.name) {
+		if len(names) > 0 && !slices.Contains(names, row.name) {
 			continue
 		}
 		// Unknown GATEWAY_ variables are not refused: Kubernetes sets some for every service of that name.
-		if value, ok := lookup(one.env()); ok {
-			if err := one.parse(value); err != nil {
-				faults = append(faults, fmt.Errorf("%s: %w", one.env(), err))
+		if value, ok := lookup(row.env()); ok {
+			if err := row.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", row.env(), err))
 			}
 		}
-		flags.Func(one.name, one.usage(), func(value string) error {
-			if err := one.parse(value); err != nil {
-				faults = append(faults, fmt.Errorf("--%s: %w", one.name, err))
+		flags.Func(row.name, row.usage(), func(value string) error {
+			if err := row.parse(value); err != nil {
+				faults = append(faults, fmt.Errorf("--%s: %w", row.name, err))
 			}
 			return nil // so that the flags after it are parsed too
 		})
@@ -203,8 +203,8 @@ func Parse(flags *flag.FlagSet, arguments []string, lookup LookupEnv, names ...s
 // Values returns every setting as it is in force, by name, for the log.
 func (s *Settings) Values() map[string]string {
 	values := map[string]string{}
-	for _, one := range s.settings() {
-		values[strings.ReplaceAll(one.name, "-", "_")] = one.show()
+	for _, row := range s.settings() {
+		values[strings.ReplaceAll(row.name, "-", "_")] = row.show()
 	}
 	return values
 }

@@ -125,9 +125,9 @@ func TestMarkdownHasARowForEverySetting(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := strings.Split(strings.TrimSpace(out.String()), "\n")[2:]
-	for i, one := range new(Settings).settings() {
+	for i, setting := range new(Settings).settings() {
 		row := rows[i]
-		for _, part := range []string{"--" + one.name, one.env(), one.preset, one.unit, one.meaning, one.consequence} {
+		for _, part := range []string{"--" + setting.name, setting.env(), setting.defaultValue, setting.unit, setting.meaning, setting.consequence} {
 			if part == "" || !strings.Contains(row, part) {
 				t.Errorf("%q is missing from %s", part, row)
 			}

@@ -1,5 +1,5 @@
-// Package engine is the client of the hot paths: connections, deadlines, which of them gets a call, what their errors mean, and
-// whether they work.
+// Package engine is the client of the hot paths: connections, deadlines, which of them gets a call, what their errors
+// mean, and whether they work.
 //
 // It speaks the contract's messages and returns *fault.Fault. It must not depend on HTTP or OpenAI's JSON.
 package engine
@@ -19,8 +19,8 @@ import (
 
 const (
 	// A hot path that is back serves again within about a second.
-	firstReconnect   = 50 * time.Millisecond
-	slowestReconnect = time.Second
+	baseReconnectDelay = 50 * time.Millisecond
+	maxReconnectDelay  = time.Second
 	// A machine that does not even refuse must not hold requests for long.
 	connectTimeout = 2 * time.Second
 	// A machine that vanished while a request waits is noticed in 15 s: the smallest interval that grpc-go takes, and
@@ -28,18 +28,18 @@ const (
 	keepaliveInterval = 10 * time.Second
 	keepaliveTimeout  = 5 * time.Second
 	// 2048 vectors of 4096 dimensions are 32 MiB. Tokens take more than their text, which is why that is bounded.
-	largestReply = 64 << 20
-	// What a token takes of a reply at most: 3 bytes for its id and 4 for each of its offsets; one more for each stands for
-	// what is round them, which is little unless there are many short texts.
-	longestToken = 12
+	maxReplyBytes = 64 << 20
+	// What a token takes of a reply at most: 3 bytes for its id and 4 for each of its offsets; one more for each stands
+	// for what is round them, which is little unless there are many short texts.
+	maxTokenBytes = 12
 	// The usual large reply (a few MB) is sent without waiting for acknowledgements.
 	windowSize = 4 << 20
 	// A stream ends with its sum. One that was not closed by then is not waited for any longer.
 	closingGrace = time.Second
 )
 
-// MostBytesToTokenize is how many bytes of text Tokenize may be given: even if each is a token, the reply fits.
-const MostBytesToTokenize = largestReply / longestToken
+// MaxTokenizeBytes is how many bytes of text Tokenize may be given: even if each is a token, the reply fits.
+const MaxTokenizeBytes = maxReplyBytes / maxTokenBytes
 
 // Options are what an Engine needs.
 type Options struct {
@@ -60,10 +60,10 @@ type Options struct {
 
 // Engine calls the hot paths. It is safe for concurrent use.
 //
-// It repeats nothing that a hot path may have begun to compute. A call that none has seen (no connection, GOAWAY, refused stream), or
-// that was refused because this replica does not serve the model now, goes to the next one. A call that was lost on the way may
-// be what killed the hot path, and a refusal for a full queue must not come back at once as more load: whether to
-// repeat those is the client's decision, after Retry-After.
+// It repeats nothing that a hot path may have begun to compute. A call that none has seen (no connection, GOAWAY,
+// refused stream), or that was refused because this replica does not serve the model now, goes to the next one. A call
+// that was lost on the way may be what killed the hot path, and a refusal for a full queue must not come back at once
+// as more load: whether to repeat those is the client's decision, after Retry-After.
 type Engine struct {
 	options  Options
 	replicas []*replica

@@ -48,9 +48,9 @@ func newLoggedEngine(t *testing.T, timeout time.Duration, now func() time.Time, 
 // check looks at all replicas once, and waits for the canaries.
 func (e *Engine) check(ctx context.Context) {
 	for _, r := range e.replicas {
-		r.look(ctx)
+		r.refresh(ctx)
 		r.canaries.Wait()
-		r.report()
+		r.logChanges()
 	}
 }
 
@@ -85,7 +85,7 @@ func TestTheTokensOfTheLongestTextsFitAReply(t *testing.T) {
 		mostTexts = 65_536 // package openai takes no more
 		largest   = 1<<21 - 1
 	)
-	ids := slices.Repeat([]uint32{largest}, MostBytesToTokenize+special)
+	ids := slices.Repeat([]uint32{largest}, MaxTokenizeBytes+special)
 	offsets := make([]uint32, len(ids)+1)
 	for i := range offsets {
 		offsets[i] = uint32(i)
@@ -97,12 +97,12 @@ func TestTheTokensOfTheLongestTextsFitAReply(t *testing.T) {
 		}
 	}
 	for name, texts := range map[string][]*inferencev1.TokenizedText{
-		"one text": {tokensOf(MostBytesToTokenize)},
+		"one text": {tokensOf(MaxTokenizeBytes)},
 		"many texts": append(slices.Repeat([]*inferencev1.TokenizedText{tokensOf(1)}, mostTexts-1),
-			tokensOf(MostBytesToTokenize-mostTexts+1)),
+			tokensOf(MaxTokenizeBytes-mostTexts+1)),
 	} {
-		if size := proto.Size(&inferencev1.TokenizeResponse{Texts: texts}); size > largestReply {
-			t.Errorf("%s: the reply has %d bytes, the limit is %d", name, size, largestReply)
+		if size := proto.Size(&inferencev1.TokenizeResponse{Texts: texts}); size > maxReplyBytes {
+			t.Errorf("%s: the reply has %d bytes, the limit is %d", name, size, maxReplyBytes)
 		}
 	}
 }
@@ -241,9 +241,9 @@ func TestACrashIsSaidAtOnceAndServiceComesBack(t *testing.T) {
 		if time.Since(restarted) > patience {
 			t.Fatalf("no service %v after the restart: %v", patience, err)
 		}
-		time.Sleep(slowestReconnect / 100)
+		time.Sleep(maxReconnectDelay / 100)
 	}
-	if took := time.Since(restarted); took > 3*slowestReconnect {
+	if took := time.Since(restarted); took > 3*maxReconnectDelay {
 		t.Errorf("service came back after %v", took)
 	}
 }

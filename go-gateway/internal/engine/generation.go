@@ -29,7 +29,8 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 	go func() {
 		defer close(g.deltas)
 		defer cancel()
-		failure := e.route(ctx, "Generate", request.GetModel(), e.options.GenerationTimeout, func(ctx context.Context, a *attempt) error {
+		timeout := e.options.GenerationTimeout
+		failure := e.route(ctx, "Generate", request.GetModel(), timeout, func(ctx context.Context, a *attempt) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			stream, err := a.replica.inference.Generate(ctx, request)

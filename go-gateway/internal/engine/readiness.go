@@ -13,8 +13,8 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-// longestRefresh is how old the list of models usually is at most.
-const longestRefresh = time.Second
+// refreshInterval is how old the list of models usually is at most.
+const refreshInterval = time.Second
 
 var (
 	errNotListed      = errors.New("the hot path has not listed its models yet")
@@ -69,7 +69,8 @@ func (e *Engine) Watch(ctx context.Context) {
 	watchers.Wait()
 }
 
-// Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are *fault.Fault.
+// Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are
+// *fault.Fault.
 func (e *Engine) Models() ([]*inferencev1.Model, error) {
 	now := e.options.Now()
 	byName := map[string]*inferencev1.Model{}
@@ -102,9 +103,9 @@ func isServed(model *inferencev1.Model) bool {
 	return model.GetState() == inferencev1.ModelState_MODEL_STATE_READY
 }
 
-// Ready reports whether requests are likely to succeed, with what is known of each replica: at least one model serves, and each
-// that any replica serves or loads has served lately, somewhere. A model that failed does not take the others out of service,
-// nor a replica that is away those that have its models too.
+// Ready reports whether requests are likely to succeed, with what is known of each replica: at least one model serves,
+// and each that any replica serves or loads has served lately, somewhere. A model that failed does not take the others
+// out of service, nor a replica that is away those that have its models too.
 func (e *Engine) Ready() (bool, []ReplicaStatus) {
 	const failed, waits, works = 0, 1, 2
 	best := map[string]int{}
@@ -139,8 +140,8 @@ func (r *replica) status() ReplicaStatus {
 	return status
 }
 
-// report logs what has changed since the last time.
-func (r *replica) report() {
+// logChanges logs what has changed since the last time.
+func (r *replica) logChanges() {
 	status := r.status()
 	words := map[string]string{}
 	causes := map[string]string{}
@@ -210,17 +211,17 @@ func (r *readiness) status(now time.Time, window time.Duration) ReplicaStatus {
 	status.ListAge = now.Sub(r.listedAt)
 	for _, model := range r.models {
 		success := r.successes[model.GetName()]
-		one := ModelStatus{Name: model.GetName(), State: model.GetState(), Proven: success.After(now.Add(-window))}
+		known := ModelStatus{Name: model.GetName(), State: model.GetState(), Proven: success.After(now.Add(-window))}
 		switch failure := r.failures[model.GetName()]; {
 		case !isServed(model):
-			one.Cause = model.GetStatusMessage()
-		case one.Proven:
+			known.Cause = model.GetStatusMessage()
+		case known.Proven:
 		case failure != nil:
-			one.Cause = failure.Error()
+			known.Cause = failure.Error()
 		case !success.IsZero():
-			one.Cause = fmt.Sprintf("no inference succeeded in %v", window)
+			known.Cause = fmt.Sprintf("no inference succeeded in %v", window)
 		}
-		status.Models = append(status.Models, one)
+		status.Models = append(status.Models, known)
 	}
 	return status
 }
@@ -229,7 +230,7 @@ func (r *readiness) status(now time.Time, window time.Duration) ReplicaStatus {
 func (r *readiness) suitability(model string, since time.Time) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.models, func(one *inferencev1.Model) bool { return one.GetName() == model })
+	i := slices.IndexFunc(r.models, func(listed *inferencev1.Model) bool { return listed.GetName() == model })
 	switch {
 	case r.listedAt.IsZero() && i >= 0: // by a process that is gone
 		return isLost
@@ -292,7 +293,8 @@ func (r *readiness) lost(err error) {
 	clear(r.failures)
 }
 
-// startCanaries returns the models to try now: those that serve, without a success after a time, that are not being tried.
+// startCanaries returns the models to try now: those that serve, without a success after a time, that are not being
+// tried.
 func (r *readiness) startCanaries(since time.Time) []*inferencev1.Model {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -310,8 +312,8 @@ func (r *readiness) startCanaries(since time.Time) []*inferencev1.Model {
 	return idle
 }
 
-// canaryEnded notes how a canary went.
-func (r *readiness) canaryEnded(model string, failure error, now time.Time) {
+// canaryDone notes how a canary went.
+func (r *readiness) canaryDone(model string, failure error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.canaries, model)

@@ -37,11 +37,11 @@ type replica struct {
 	outstanding atomic.Int64 // calls
 
 	canaries sync.WaitGroup
-	reported map[string]string // what was last logged of each model; used by report alone
+	reported map[string]string // what was last logged of each model; used by logChanges alone
 }
 
 func newReplica(address string, options *Options) (*replica, error) {
-	calls, err := dial(address, grpc.WithStatsHandler(attempts{}))
+	calls, err := dial(address, grpc.WithStatsHandler(sendTracker{}))
 	if err != nil {
 		return nil, err
 	}
@@ -68,15 +68,17 @@ func dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0), // a connection that ends means a process that may be another
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: firstReconnect, Multiplier: 1.6, Jitter: 0.2, MaxDelay: slowestReconnect},
+			Backoff: backoff.Config{
+				BaseDelay: baseReconnectDelay, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxReconnectDelay,
+			},
 			MinConnectTimeout: connectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.WithStaticStreamWindowSize(windowSize),
 		grpc.WithStaticConnWindowSize(windowSize),
 		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(largestReply),
-			grpc.MaxCallSendMsgSize(largestReply),
+			grpc.MaxCallRecvMsgSize(maxReplyBytes),
+			grpc.MaxCallSendMsgSize(maxReplyBytes),
 			grpc.WaitForReady(false), // no hot path: say so at once
 		),
 	}, options...)...)
@@ -98,11 +100,11 @@ func (r *replica) watch(ctx context.Context) {
 	defer watcher.Wait()
 	defer r.canaries.Wait()
 	watcher.Go(func() { r.watchConnection(ctx, connected) })
-	ticker := time.NewTicker(min(longestRefresh, r.options.CanaryInterval))
+	ticker := time.NewTicker(min(refreshInterval, r.options.CanaryInterval))
 	defer ticker.Stop()
 	for {
-		r.look(ctx)
-		r.report()
+		r.refresh(ctx)
+		r.logChanges()
 		select {
 		case <-ctx.Done():
 			return
@@ -132,8 +134,8 @@ func (r *replica) watchConnection(ctx context.Context, connected chan<- struct{}
 	}
 }
 
-// look lists the models once, and tries those without a recent success. It does not wait for the outcome.
-func (r *replica) look(ctx context.Context) {
+// refresh lists the models once, and tries those without a recent success. It does not wait for the outcome.
+func (r *replica) refresh(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, min(r.options.Timeout, r.options.ReadyWindow))
 	defer cancel()
 	start := time.Now()
@@ -152,7 +154,7 @@ func (r *replica) look(ctx context.Context) {
 	}
 	for _, model := range r.readiness.startCanaries(r.options.Now().Add(-r.options.CanaryInterval)) {
 		r.canaries.Go(func() {
-			r.readiness.canaryEnded(model.GetName(), r.canary(ctx, model), r.options.Now())
+			r.readiness.canaryDone(model.GetName(), r.canary(ctx, model), r.options.Now())
 		})
 	}
 }
@@ -201,7 +203,9 @@ func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
 }
 
 // observe counts a call and says what its error means.
-func (r *replica) observe(ctx context.Context, method string, start time.Time, err error, timeout time.Duration) (failure *fault.Fault) {
+func (r *replica) observe(
+	ctx context.Context, method string, start time.Time, err error, timeout time.Duration,
+) (failure *fault.Fault) {
 	outcome := "OK"
 	if err != nil {
 		failure = faultOf(ctx, err, timeout)
@@ -222,14 +226,14 @@ type attempt struct {
 
 type attemptKey struct{}
 
-// attempts learns of each call whether it was sent: grpc-go's errors do not tell.
-type attempts struct{}
+// sendTracker learns of each call whether it was sent: grpc-go's errors do not tell.
+type sendTracker struct{}
 
 // TagRPC implements stats.Handler.
-func (attempts) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+func (sendTracker) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 // HandleRPC implements stats.Handler.
-func (attempts) HandleRPC(ctx context.Context, event stats.RPCStats) {
+func (sendTracker) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	a, ours := ctx.Value(attemptKey{}).(*attempt)
 	if !ours {
 		return
@@ -243,7 +247,7 @@ func (attempts) HandleRPC(ctx context.Context, event stats.RPCStats) {
 }
 
 // TagConn implements stats.Handler.
-func (attempts) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (sendTracker) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 
 // HandleConn implements stats.Handler.
-func (attempts) HandleConn(context.Context, stats.ConnStats) {}
+func (sendTracker) HandleConn(context.Context, stats.ConnStats) {}

@@ -83,13 +83,13 @@ func TestACanaryThatHangsIsNotWaitedFor(t *testing.T) {
 	began, _ := hang(hotpath)
 	e := newEngine(t, patience, clock.now, hotpath.Address)
 	ctx, cancel := context.WithCancel(t.Context())
-	look := e.replicas[0].look
-	look(ctx)
+	refresh := e.replicas[0].refresh
+	refresh(ctx)
 	await(t, "canary", began)
 	hotpath.SetModels(testkit.Model(), testkit.ChatModel())
 	for range 5 {
 		clock.advance(10 * time.Second)
-		look(ctx)
+		refresh(ctx)
 	}
 	if models, err := e.Models(); err != nil || len(models) != 2 {
 		t.Errorf("beside a canary that hangs: %v, %v", models, err)
@@ -105,7 +105,8 @@ func TestACanaryThatHangsIsNotWaitedFor(t *testing.T) {
 	e.replicas[0].canaries.Wait()
 }
 
-// TestReplicasWithDifferentModels has one with the embedding and the moderation model, and one with the chat and the moderation model.
+// TestReplicasWithDifferentModels has one with the embedding and the moderation model, and one with the chat and the
+// moderation model.
 func TestReplicasWithDifferentModels(t *testing.T) {
 	left, right, clock := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0"), &clock{}
 	left.SetModels(testkit.Model(), testkit.ModerationModel())

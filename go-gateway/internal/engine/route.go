@@ -33,8 +33,8 @@ func (r *replica) suitability(model string, since time.Time) int {
 	return isUnreachable
 }
 
-// candidates returns the replicas to try for a model, in their order: those with less to do before others that are as suitable. There is
-// one at least. One that does not serve the model is asked only if none does, for the reason.
+// candidates returns the replicas to try for a model, in their order: those with less to do before others that are as
+// suitable. There is one at least. One that does not serve the model is asked only if none does, for the reason.
 func (e *Engine) candidates(model string) []*replica {
 	type candidate struct {
 		*replica
@@ -78,15 +78,15 @@ func (e *Engine) route(
 		if failure == nil || a.sent.Load() { // what a replica says tells more than that one is not there
 			failure = outcome
 		}
-		if !a.untouched(outcome) || limited.Err() != nil {
+		if !a.retryable(outcome) || limited.Err() != nil {
 			break
 		}
 	}
 	return failure
 }
 
-// untouched reports whether nothing was computed for a call that failed.
-func (a *attempt) untouched(failure *fault.Fault) bool {
+// retryable reports whether nothing was computed for a call that failed.
+func (a *attempt) retryable(failure *fault.Fault) bool {
 	if a.answered || failure.Reason == fault.Cancelled {
 		return false
 	}

@@ -18,8 +18,8 @@ import (
 // errorDomain marks ErrorInfo of ours.
 const errorDomain = "triptych.dev"
 
-// reasons are those that the contract's methods may give; ErrorInfo has them by the same names. What the hot path says of itself
-// (INTERNAL, CANCELLED) is a fault of ours, like every name that is not here.
+// reasons are those that the contract's methods may give; ErrorInfo has them by the same names. What the hot path says
+// of itself (INTERNAL, CANCELLED) is a fault of ours, like every name that is not here.
 var reasons = map[fault.Reason]bool{
 	fault.InvalidValue:          true,
 	fault.MissingField:          true,
@@ -64,7 +64,8 @@ func faultOf(ctx context.Context, err error, timeout time.Duration) *fault.Fault
 	return faultOfInfo(info, failed.Message(), retryAfter, err)
 }
 
-// What tonic says of a request beyond its limit, and grpc-go of a message beyond one of its own. Neither has a code for it alone.
+// What tonic says of a request beyond its limit, and grpc-go of a message beyond one of its own. Neither has a code for
+// it alone.
 const (
 	tonicTooLarge = "message length too large"
 	grpcTooLarge  = "message larger than max"
@@ -88,7 +89,8 @@ func faultOfCode(code codes.Code, cause error, timeout time.Duration) *fault.Fau
 	}
 }
 
-// faultOfInfo judges a failure that the hot path described. Its message is written for users, but for what an operator has to mend.
+// faultOfInfo judges a failure that the hot path described. Its message is written for users, but for what an operator
+// has to mend.
 func faultOfInfo(info *errdetails.ErrorInfo, message string, retryAfter time.Duration, cause error) *fault.Fault {
 	reason := fault.Reason(info.GetReason())
 	described := &fault.Fault{
@@ -113,11 +115,13 @@ func numberOf(info *errdetails.ErrorInfo, name string) uint64 {
 	return number
 }
 
-// tooLarge is about a message that is within the limit for bodies. Encoded, a request is hardly larger than its body, but the hot path's limit may be
-// lower; and a tokenizer may make more tokens than a text has bytes, if it takes single characters apart.
+// tooLarge is about a message that is within the limit for bodies. Encoded, a request is hardly larger than its body,
+// but the hot path's limit may be lower; and a tokenizer may make more tokens than a text has bytes, if it takes single
+// characters apart.
 func tooLarge(cause error) *fault.Fault {
 	return &fault.Fault{Reason: fault.BodyTooLarge, Cause: cause,
-		Message: "The request, or the answer to it, is larger than the inference service sends or takes at once. Send less at a time."}
+		Message: "The request, or the answer to it, is larger than the inference service sends or takes at once. " +
+			"Send less at a time."}
 }
 
 func unavailable(cause error) *fault.Fault {

@@ -12,8 +12,8 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// Directory knows all keys and tenants, as their files have them. The files fail on their own: a broken one keeps no change
-// of the other from counting.
+// Directory knows all keys and tenants, as their files have them. The files fail on their own: a broken one keeps no
+// change of the other from counting.
 type Directory struct {
 	keys    *source[map[string]KeyRecord] // by id
 	tenants *source[map[string]Tenant]    // by name
@@ -66,11 +66,13 @@ var keyScopes = []Scope{ScopeInference, ScopeModels}
 func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	scheme, credentials, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return Principal{}, fault.New(fault.MissingAPIKey, "An API key is required, as in \"Authorization: Bearer %s…\".", keyPrefix)
+		return Principal{}, fault.New(fault.MissingAPIKey,
+			"An API key is required, as in \"Authorization: Bearer %s…\".", keyPrefix)
 	}
 	key := Secret(strings.TrimSpace(credentials))
 	id, _ := keyID(key)
-	record := d.keys.content()[id] // the zero record, for an unknown id, matches nothing; ids are public, so it may take less time
+	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
+	record := d.keys.content()[id]
 	tenant, known := d.tenants.content()[record.Tenant]
 	if !record.matches(key) || !known {
 		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed or revoked.")

@@ -191,7 +191,7 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 		t.Errorf("stale: %v", stale)
 	}
 	works = true
-	for range longestRetry / pollInterval {
+	for range maxRetryInterval / pollInterval {
 		f.refresh()
 	}
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {

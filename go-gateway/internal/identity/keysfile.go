@@ -119,8 +119,8 @@ func readKeys(path string) ([]KeyRecord, error) {
 	return content.Keys, errors.Join(faults...)
 }
 
-// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash, and the new one once this has
-// returned. Who may read the file stays as it was; a new one is its owner's alone.
+// replaceFile writes a file in one step: a reader sees the old content or the new, also after a crash, and the new one
+// once this has returned. Who may read the file stays as it was; a new one is its owner's alone.
 func replaceFile(path string, data []byte) error {
 	temporary, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -152,8 +152,8 @@ func syncFolder(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// resolve follows symbolic links, so that the file is changed that they lead to, under one lock by whichever name. One that leads
-// nowhere yet is an error; a file that is not there yet is none.
+// resolve follows symbolic links, so that the file is changed that they lead to, under one lock by whichever name. One
+// that leads nowhere yet is an error; a file that is not there yet is none.
 func resolve(path string) (string, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return path, nil

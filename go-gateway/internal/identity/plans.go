@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/goccy/go-yaml"
 )
@@ -28,86 +29,76 @@ type Tenant struct {
 	Plan Plan
 }
 
-// mostRequests bounds the numbers of a plan: beyond, a limit is no limit.
-const mostRequests = 1_000_000
+// maxRequests bounds the numbers of a plan: beyond, a limit is no limit.
+const maxRequests = 1_000_000
 
-// readTenants reads a tenants file and returns every fault of it together.
+// tenantsFile is the file as it is written.
+type tenantsFile struct {
+	Plans map[string]struct {
+		RequestsPerMinute number `yaml:"requests_per_minute"`
+		RequestBurst      number `yaml:"request_burst"` // absent: as many as in a minute
+	} `yaml:"plans"`
+	Tenants map[string]struct {
+		Plan string `yaml:"plan"`
+	} `yaml:"tenants"`
+}
+
+// number is a number as it is written: the parser would take 1.5 for 1.
+type number string
+
+// UnmarshalYAML implements yaml.BytesUnmarshaler.
+func (n *number) UnmarshalYAML(text []byte) error {
+	*n = number(bytes.TrimSpace(text))
+	return nil
+}
+
+// readTenants reads a tenants file. A fault of its form is told alone, with its line; those of what it says together.
 func readTenants(path string) (map[string]Tenant, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	var document any
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+	var file tenantsFile
+	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: there is more than one YAML document", path)
 	}
-	reader := tenantsReader{path: path}
-	tenants := reader.read(document)
-	return tenants, errors.Join(reader.faults...)
-}
-
-// tenantsReader walks the document and collects faults, so that one run shows them all.
-type tenantsReader struct {
-	path   string
-	faults []error
-}
-
-func (r *tenantsReader) fault(format string, args ...any) {
-	r.faults = append(r.faults, fmt.Errorf("%s: %s", r.path, fmt.Sprintf(format, args...)))
-}
-
-func (r *tenantsReader) read(document any) map[string]Tenant {
-	root := r.object("the file", document, "plans", "tenants")
+	var faults []error
+	fault := func(format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	}
 	plans := map[string]Plan{}
-	for name, value := range r.named(root, "plans") {
-		at := "plans." + name
-		fields := r.object(at, value, "requests_per_minute", "request_burst")
-		plan := Plan{Name: name, RequestsPerMinute: r.number(at, fields, "requests_per_minute", 0)}
-		plan.RequestBurst = r.number(at, fields, "request_burst", plan.RequestsPerMinute)
+	for name, written := range named(file.Plans, "plans", fault) {
+		plan := Plan{Name: name, RequestsPerMinute: written.RequestsPerMinute.read("plans."+name+".requests_per_minute", fault)}
+		plan.RequestBurst = plan.RequestsPerMinute
+		if written.RequestBurst != "" {
+			plan.RequestBurst = written.RequestBurst.read("plans."+name+".request_burst", fault)
+		}
 		plans[name] = plan
 	}
 	tenants := map[string]Tenant{}
-	for name, value := range r.named(root, "tenants") {
-		at := "tenants." + name
-		planName, _ := r.object(at, value, "plan")["plan"].(string)
-		plan, known := plans[planName]
+	for name, written := range named(file.Tenants, "tenants", fault) {
+		plan, known := plans[written.Plan]
 		if !known {
-			r.fault("%s.plan must name one of plans, not %q", at, planName)
+			fault("tenants.%s.plan must name one of plans, not %q", name, written.Plan)
 		}
 		tenants[name] = Tenant{Name: name, Plan: plan}
 	}
-	return tenants
-}
-
-// object returns a mapping's fields; anything else and every unknown field is a fault.
-func (r *tenantsReader) object(at string, value any, known ...string) map[string]any {
-	fields, ok := value.(map[string]any)
-	if !ok {
-		r.fault("%s must be a mapping with %q", at, known)
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if !slices.Contains(known, name) {
-			r.fault("%s has an unknown field %q; known are %q", at, name, known)
-		}
-	}
-	return fields
+	return tenants, errors.Join(faults...)
 }
 
 // named yields the entries of a required mapping from names, in the names' order.
-func (r *tenantsReader) named(root map[string]any, field string) iter.Seq2[string, any] {
-	entries, ok := root[field].(map[string]any)
-	if root != nil && (!ok || len(entries) == 0) {
-		r.fault("%s must be a mapping with at least one entry", field)
+func named[Entry any](entries map[string]Entry, field string, fault func(string, ...any)) iter.Seq2[string, Entry] {
+	if len(entries) == 0 {
+		fault("%s must be a mapping with at least one entry", field)
 	}
-	return func(yield func(string, any) bool) {
+	return func(yield func(string, Entry) bool) {
 		for _, name := range slices.Sorted(maps.Keys(entries)) {
 			if err := checkName(name, field+":"); err != nil {
-				r.fault("%v", err)
+				fault("%v", err)
 			}
 			if !yield(name, entries[name]) {
 				return
@@ -116,16 +107,11 @@ func (r *tenantsReader) named(root map[string]any, field string) iter.Seq2[strin
 	}
 }
 
-// number returns a whole number from 1 to mostRequests; absent is preset, and a fault where preset is 0.
-func (r *tenantsReader) number(at string, fields map[string]any, name string, preset int) int {
-	value, present := fields[name]
-	if !present && (preset > 0 || fields == nil) {
-		return preset
+// read returns a whole number from 1 to maxRequests.
+func (n number) read(at string, fault func(string, ...any)) int {
+	parsed, err := strconv.ParseUint(string(n), 0, 64)
+	if err != nil || parsed < 1 || parsed > maxRequests {
+		fault("%s must be a whole number from 1 to %d, not %s", at, maxRequests, n)
 	}
-	number, ok := value.(uint64)
-	if !ok || number < 1 || number > mostRequests {
-		r.fault("%s.%s must be a whole number from 1 to %d, not %v", at, name, mostRequests, value)
-		return preset
-	}
-	return int(number)
+	return int(parsed)
 }

@@ -46,26 +46,27 @@ plans:
   a: {requests_per_minute: 0}
   b: {requests_per_minute: many, request_burst: -1}
   c: {}
-  d: {requests_per_minute: 1000001, tokens_per_minute: 5}
+  d: {requests_per_minute: 1000001}
   E: {requests_per_minute: 1}
-  f: 7
   g: {requests_per_minute: 1.5}
 tenants:
   acme: {plan: none}
   globex: {}
   "": {plan: a}
-  tiny: [a]
-more: 1
 `, []string{
 			"plans.a.requests_per_minute must be a whole number from 1 to 1000000, not 0",
 			"plans.b.requests_per_minute", "plans.b.request_burst", "plans.c.requests_per_minute",
-			"plans.d.requests_per_minute", `plans.d has an unknown field "tokens_per_minute"`,
-			`plans: "E"`, "plans.f must be a mapping", "plans.g.requests_per_minute",
+			"plans.d.requests_per_minute", `plans: "E"`, "plans.g.requests_per_minute",
 			`tenants.acme.plan must name one of plans, not "none"`, "tenants.globex.plan", `tenants: ""`,
-			"tenants.tiny must be a mapping", `the file has an unknown field "more"`,
 		}},
-		{"empty", "", []string{"the file must be a mapping"}},
-		{"list", "[]", []string{"the file must be a mapping"}},
+		{"an unknown field of a plan", "plans:\n  d: {requests_per_minute: 1, tokens_per_minute: 5}", []string{`[2:31] unknown field "tokens_per_minute"`}},
+		{"an unknown field", "more: 1", []string{`[1:1] unknown field "more"`}},
+		{"a plan that is a number", "plans: {f: 7}", []string{"[1:12]", "mapping is expected"}},
+		{"a tenant that is a list", "tenants: {tiny: [a]}", []string{"[1:17]", "mapping is expected"}},
+		{"a number that is a list", "plans: {a: {requests_per_minute: [1]}}", []string{"plans.a.requests_per_minute must be a whole number"}},
+		{"a number that is a text", "plans: {a: {requests_per_minute: \"5\"}}", []string{"plans.a.requests_per_minute must be a whole number"}},
+		{"empty", "", []string{"plans must be a mapping", "tenants must be a mapping"}},
+		{"list", "[]", []string{"mapping is expected"}},
 		{"no tenants", "plans: {a: {requests_per_minute: 1}}", []string{"tenants must be a mapping with at least one entry"}},
 		{"empty mappings", "plans: {}\ntenants: {}", []string{"plans must be", "tenants must be"}},
 		{"twice", "plans: {a: {requests_per_minute: 1}}\nplans: {a: {requests_per_minute: 2}}\ntenants: {a: {plan: a}}", []string{"plans"}},

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// pollInterval is how often a file is looked at. Polling works on every file system and through every way of replacing
-	// a file; a key that was made or revoked counts within a second.
+	// pollInterval is how often a file is looked at. Polling works on every file system and through every way of
+	// replacing a file; a key that was made or revoked counts within a second.
 	pollInterval = 500 * time.Millisecond
-	// A file that could not be taken is tried again after twice as long each time, since the cause may lie outside of it
-	// and pass, as a lack of descriptors does; and at once when it changes.
-	longestRetry = 32 * time.Second
-	// repeatLog is how often a file that cannot be taken is complained of. Once is not enough: the line scrolls away, while
-	// every change of the file waits.
+	// A file that could not be taken is tried again after twice as long each time, since the cause may lie outside of
+	// it and pass, as a lack of descriptors does; and at once when it changes.
+	maxRetryInterval = 32 * time.Second
+	// repeatLog is how often a file that cannot be taken is complained of. Once is not enough: the line scrolls away,
+	// while every change of the file waits.
 	repeatLog = time.Minute
 )
 
-// source is a file and what it said when it was last good. Whatever happens to the file, that stays in force until there is
-// something better.
+// source is a file and what it said when it was last good. Whatever happens to the file, that stays in force until
+// there is something better.
 type source[Content any] struct {
 	name, path string
 	read       func(path string) (Content, error)
@@ -82,7 +82,7 @@ func (s *source[Content]) fail(now time.Time, stamp fileStamp, err error) {
 		s.wait = pollInterval
 	}
 	s.failed, s.retryAt = stamp, now.Add(s.wait)
-	s.wait = min(2*s.wait, longestRetry)
+	s.wait = min(2*s.wait, maxRetryInterval)
 	if news || !now.Before(s.repeatAt) {
 		s.repeatAt = now.Add(repeatLog)
 		s.logger.Error("a file cannot be taken: what it said before stays in force, and no change of it counts",

@@ -18,7 +18,8 @@ type Generation struct {
 	start time.Time
 }
 
-// Generate continues a prompt. The caller Observes each delta, and Completes the call once it has made something of the whole.
+// Generate continues a prompt. The caller Observes each delta, and Completes the call once it has made something of the
+// whole.
 func (s *Service) Generate(ctx context.Context, call Call, request *inferencev1.GenerateRequest) *Generation {
 	request.Scheduling = call.scheduling()
 	return &Generation{

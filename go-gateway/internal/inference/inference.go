@@ -1,5 +1,5 @@
-// Package inference is one call of a model, whoever makes it: reserve, run, settle. HTTP makes such calls today; what works without
-// a client that waits (batches, jobs, ingestion) makes the same ones.
+// Package inference is one call of a model, whoever makes it: reserve, run, settle. HTTP makes such calls today; what
+// works without a client that waits (batches, jobs, ingestion) makes the same ones.
 //
 // It takes and gives the contract's messages. It must not depend on HTTP or OpenAI's JSON.
 package inference
@@ -27,7 +27,7 @@ type Engine interface {
 // Limiter counts calls.
 type Limiter interface {
 	Take(tenant string, limit quota.Limit, now time.Time) quota.Decision
-	Return(tenant string, limit quota.Limit)
+	Refund(tenant string, limit quota.Limit)
 }
 
 // Service makes calls. It is safe for concurrent use.
@@ -54,7 +54,8 @@ type Reservation struct {
 	tenant string
 }
 
-// Reserve takes one call from a principal's rate. Its error is a *fault.Fault; the Reservation tells of the rate all the same.
+// Reserve takes one call from a principal's rate. Its error is a *fault.Fault; the Reservation tells of the rate all
+// the same.
 func (s *Service) Reserve(principal identity.Principal) (Reservation, error) {
 	plan := principal.Plan
 	limit := quota.Limit{PerMinute: plan.RequestsPerMinute, Burst: plan.RequestBurst}
@@ -63,7 +64,8 @@ func (s *Service) Reserve(principal identity.Principal) (Reservation, error) {
 		return reserved, nil
 	}
 	s.Metrics.RateLimited.WithLabelValues(principal.Tenant).Inc()
-	refused := fault.New(fault.RateLimited, "The plan %q allows %d requests per minute, and a burst of %d. Repeat the request in %v.",
+	refused := fault.New(fault.RateLimited,
+		"The plan %q allows %d requests per minute, and a burst of %d. Repeat the request in %v.",
 		plan.Name, limit.PerMinute, limit.Burst, quota.RoundUp(reserved.RetryAfter))
 	refused.RetryAfter = reserved.RetryAfter
 	return reserved, refused
@@ -72,7 +74,7 @@ func (s *Service) Reserve(principal identity.Principal) (Reservation, error) {
 // Cancel gives back what was reserved for a call that was not made.
 func (s *Service) Cancel(reserved Reservation) {
 	if reserved.Allowed {
-		s.Limiter.Return(reserved.tenant, reserved.Limit)
+		s.Limiter.Refund(reserved.tenant, reserved.Limit)
 	}
 }
 

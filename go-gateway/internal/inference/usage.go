@@ -9,7 +9,7 @@ import (
 	"triptych.dev/gateway/internal/telemetry"
 )
 
-// Usage is what a call did: what is charged, counted, logged and told.
+// Usage is what a call used and how it went: what is charged, counted and logged.
 type Usage struct {
 	// Model is empty until it is known to exist: what clients call models is no label of metrics.
 	Model string

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/fault"
@@ -26,23 +27,19 @@ const (
 //
 // Its errors mean that the hot path broke its contract.
 type Chunks struct {
-	request  *GenerationRequest
-	progress progress
-	head     []byte // of every chunk: up to its choices
-	tail     string // of every chunk but the last: after its choices
-	begun    []bool // chat: choices whose role was told
-	offsets  []int  // completions: characters of each choice so far
-	held     []byte // the last choice's end, which waits for the timings
+	request    *GenerationRequest
+	progress   progress
+	head       []byte // of every chunk: up to its choices
+	tail       string // of every chunk but the last: after its choices
+	opened     []bool // choices whose opening is out
+	offsets    []int  // characters of each choice so far, where log-probabilities need them
+	finalChunk []byte // the last choice's end, which waits for the timings
 }
 
 // NewChunks begins a stream. id is the reply's, without its prefix.
 func NewChunks(request *GenerationRequest, id string, created time.Time) (*Chunks, error) {
-	kind, prefix := "text_completion", completionID
-	if request.Chat {
-		kind, prefix = "chat.completion.chunk", chatID
-	}
 	head := append([]byte(eventStart), `{"id":"`...)
-	head = append(head, prefix+id+`","object":"`+kind+`","created":`...)
+	head = append(head, request.Dialect.idPrefix+id+`","object":"`+request.Dialect.chunkObject+`","created":`...)
 	head = strconv.AppendInt(head, created.Unix(), 10)
 	head = append(head, `,"model":`...)
 	head, err := jsontext.AppendQuote(head, request.Generate.GetModel())
@@ -56,7 +53,7 @@ func NewChunks(request *GenerationRequest, id string, created time.Time) (*Chunk
 	choices := request.Choices()
 	return &Chunks{
 		request: request, progress: newProgress(choices), head: append(head, `,"choices":[`...), tail: "]" + tail,
-		begun: make([]bool, choices), offsets: make([]int, choices),
+		opened: make([]bool, choices), offsets: make([]int, choices),
 	}, nil
 }
 
@@ -66,13 +63,13 @@ func (c *Chunks) AppendDelta(buffer []byte, delta *inferencev1.GenerateDelta) ([
 		return nil, err
 	}
 	choice := int(delta.GetChoice())
-	if c.request.Chat && !c.begun[choice] {
-		c.begun[choice] = true
+	if opening := c.request.Dialect.opening; opening != "" && !c.opened[choice] {
+		c.opened[choice] = true
 		buffer = c.appendChoice(buffer, choice)
-		buffer = append(buffer, `,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}`...)
+		buffer = append(buffer, opening+`,"logprobs":null,"finish_reason":null}`...)
 		buffer = append(buffer, c.tail...)
 	}
-	tokens := saidTokens(delta)
+	tokens := outputTokens(delta)
 	if delta.GetText() != "" || c.request.Generate.TopLogprobs != nil && len(tokens) > 0 {
 		var err error
 		if buffer, err = c.appendText(buffer, delta, tokens); err != nil {
@@ -87,7 +84,7 @@ func (c *Chunks) AppendDelta(buffer []byte, delta *inferencev1.GenerateDelta) ([
 		return nil, err
 	}
 	if c.progress.left == 0 {
-		c.held = end
+		c.finalChunk = end
 		return buffer, nil
 	}
 	buffer = append(buffer, end...)
@@ -105,65 +102,51 @@ func (c *Chunks) appendText(
 ) ([]byte, error) {
 	choice := int(delta.GetChoice())
 	buffer = c.appendChoice(buffer, choice)
-	if c.request.Chat {
-		buffer = append(buffer, `,"delta":{"content":`...)
-	} else {
-		buffer = append(buffer, `,"text":`...)
-	}
+	buffer = append(buffer, c.request.Dialect.text[0]...)
 	buffer, err := jsontext.AppendQuote(buffer, delta.GetText())
 	if err != nil {
 		return nil, err
 	}
-	if c.request.Chat {
-		buffer = append(buffer, '}')
-	}
+	buffer = append(buffer, c.request.Dialect.text[1]...)
 	buffer = append(buffer, `,"logprobs":`...)
-	if buffer, c.offsets[choice], err = appendLogprobs(buffer, c.request, tokens, c.offsets[choice]); err != nil {
+	if buffer, c.offsets[choice], err = c.request.appendLogprobs(buffer, tokens, c.offsets[choice]); err != nil {
 		return nil, err
 	}
 	buffer = append(buffer, `,"finish_reason":null}`...)
 	return append(buffer, c.tail...), nil
 }
 
-// appendLogprobs writes some tokens' "logprobs" in the form of the request's reply.
-func appendLogprobs(
-	buffer []byte, request *GenerationRequest, tokens []*inferencev1.GeneratedToken, offset int,
-) ([]byte, int, error) {
-	switch {
-	case request.Generate.TopLogprobs == nil:
-		return append(buffer, "null"...), 0, nil
-	case request.Chat:
-		buffer, err := appendChatLogprobs(buffer, tokens)
-		return buffer, 0, err
-	default:
-		return appendCompletionLogprobs(buffer, tokens, request.Generate.GetTopLogprobs() > 0, offset)
-	}
-}
-
 // appendEnd writes the chunk that ends a choice, without its tail.
 func (c *Chunks) appendEnd(buffer []byte, delta *inferencev1.GenerateDelta) ([]byte, error) {
 	buffer = c.appendChoice(buffer, int(delta.GetChoice()))
-	if c.request.Chat {
-		buffer = append(buffer, `,"delta":{},"logprobs":null,`...)
-	} else {
-		buffer = append(buffer, `,"text":"","logprobs":null,`...)
+	buffer = append(buffer, c.request.Dialect.ending+`,"logprobs":null,`...)
+	end, err := finishOf(delta.GetFinish())
+	if err != nil {
+		return nil, err
 	}
-	buffer, err := appendFinish(buffer, delta.GetFinish())
-	return append(buffer, '}'), err
+	members, err := json.Marshal(end)
+	if err != nil {
+		return nil, err
+	}
+	return append(buffer, members[1:]...), nil // without its {
 }
 
-// AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers are
-// long gone: with the counts, where they were asked for, or else with the end of the last choice.
+// AppendDone appends the end of a stream that went well. Where the time went is in the last chunk, since its headers
+// are long gone: with the counts, where they were asked for, or else with the end of the last choice.
 func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phases []telemetry.Phase) ([]byte, error) {
 	if err := c.progress.ended(); err != nil {
 		return nil, err
 	}
-	buffer = append(buffer, c.held...)
+	buffer = append(buffer, c.finalChunk...)
 	if c.request.IncludeUsage {
 		buffer = append(buffer, c.tail...)
 		buffer = append(buffer, c.head...)
 		buffer = append(buffer, `],"usage":`...)
-		buffer = appendGenerationUsage(buffer, done)
+		usage, err := json.Marshal(usageOf(done))
+		if err != nil {
+			return nil, err
+		}
+		buffer = append(buffer, usage...)
 	} else {
 		buffer = append(buffer, ']')
 	}
@@ -177,9 +160,9 @@ func (c *Chunks) AppendDone(buffer []byte, done *inferencev1.GenerateDone, phase
 	return append(buffer, "}"+eventEnd+streamEnd...), nil
 }
 
-// RenderStreamError returns the last event of a stream that broke, and the status that its fault would have had. SDKs take
+// RenderError returns the last event of a stream that broke, and the status that its fault would have had. SDKs take
 // an event for an error by its data alone.
-func RenderStreamError(failure *fault.Fault, requestID string) (status int, event []byte) {
+func (*Chunks) RenderError(failure *fault.Fault, requestID string) (status int, event []byte) {
 	status, body := RenderError(http.Header{}, failure, requestID)
 	event = append([]byte(eventStart), body...)
 	return status, append(event, eventEnd...)

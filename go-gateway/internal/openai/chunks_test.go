@@ -61,7 +61,7 @@ func render(t *testing.T, request *GenerationRequest, deltas ...*inferencev1.Gen
 }
 
 func chatOf(more func(*GenerationRequest)) *GenerationRequest {
-	request := &GenerationRequest{Generate: &inferencev1.GenerateRequest{Model: "m"}, Chat: true, Stream: true}
+	request := &GenerationRequest{Generate: &inferencev1.GenerateRequest{Model: "m"}, Dialect: Chat, Stream: true}
 	if more != nil {
 		more(request)
 	}
@@ -100,7 +100,7 @@ func TestAStreamedChatWithUsage(t *testing.T) {
 func TestAStreamedCompletion(t *testing.T) {
 	const head = `data: {"id":"cmpl-req_1","object":"text_completion","created":1800000000,"model":"m","choices":[`
 	top := uint32(0)
-	request := chatOf(func(r *GenerationRequest) { r.Chat, r.Generate.TopLogprobs = false, &top })
+	request := chatOf(func(r *GenerationRequest) { r.Dialect, r.Generate.TopLogprobs = Completion, &top })
 	got := render(t, request, step(0, nil, "é", "t"), step(0, nil, "a"), step(0, length))
 	want := head + `{"index":0,"text":"ét","logprobs":{"tokens":["é","t"],"token_logprobs":[-0.25,-0.25],"top_logprobs":null,"text_offset":[0,1]},"finish_reason":null}]}` + "\n\n" +
 		head + `{"index":0,"text":"a","logprobs":{"tokens":["a"],"token_logprobs":[-0.25],"top_logprobs":null,"text_offset":[2]},"finish_reason":null}]}` + "\n\n" +
@@ -135,7 +135,7 @@ func TestLogprobsOfPartsOfCharacters(t *testing.T) {
 	if !strings.Contains(chat, want) {
 		t.Errorf("got\n%s\nwant\n%s", chat, want)
 	}
-	completion := render(t, chatOf(func(r *GenerationRequest) { withTop(r); r.Chat = false }), emoji())
+	completion := render(t, chatOf(func(r *GenerationRequest) { withTop(r); r.Dialect = Completion }), emoji())
 	want = `"text":" 😀","logprobs":{"tokens":["bytes: \\xf0\\x9f","bytes:\\x98\\x80","token_id:1"],"token_logprobs":[-1,0,-2],` +
 		`"top_logprobs":[{"bytes: \\xf0\\x9f":-1,"token_id:0":-9999,"a":-9999},{},{}],"text_offset":[0,2,2]},"finish_reason":null}`
 	if !strings.Contains(completion, want) {
@@ -182,7 +182,7 @@ func TestAWholeReply(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got\n%s, %v\nwant\n%s", got, err, want)
 	}
-	completion := NewGenerationReply(chatOf(func(r *GenerationRequest) { r.Chat = false }))
+	completion := NewGenerationReply(chatOf(func(r *GenerationRequest) { r.Dialect = Completion }))
 	if err := completion.Add(step(0, length, "é")); err != nil {
 		t.Fatal(err)
 	}
@@ -208,8 +208,8 @@ var brokenStreams = map[string][]*inferencev1.GenerateDelta{
 func TestABrokenStreamIsNeverAReply(t *testing.T) {
 	top := uint32(0)
 	for name, deltas := range brokenStreams {
-		for _, chat := range []bool{true, false} {
-			request := chatOf(func(r *GenerationRequest) { r.Chat, r.Generate.Choices, r.Generate.TopLogprobs = chat, 2, &top })
+		for _, dialect := range []*Dialect{Chat, Completion} {
+			request := chatOf(func(r *GenerationRequest) { r.Dialect, r.Generate.Choices, r.Generate.TopLogprobs = dialect, 2, &top })
 			if got, err := streamOf(request, deltas); err == nil {
 				t.Errorf("%s: streamed as %s", name, got)
 			}
@@ -247,7 +247,7 @@ func replyOf(request *GenerationRequest, deltas []*inferencev1.GenerateDelta) (b
 }
 
 func TestRenderStreamError(t *testing.T) {
-	status, event := RenderStreamError(fault.New(fault.HotpathUnavailable, "words"), "req_1")
+	status, event := (&Chunks{}).RenderError(fault.New(fault.HotpathUnavailable, "words"), "req_1")
 	want := `data: {"error":{"message":"words","type":"overloaded_error","param":null,"code":"hotpath_unavailable"}}` + "\n\n"
 	if status != 503 || string(event) != want {
 		t.Errorf("got %d %q", status, event)
@@ -288,7 +288,7 @@ func BenchmarkAppendDelta(b *testing.B) {
 	top := uint32(5)
 	for name, request := range map[string]*GenerationRequest{
 		"chat":          chatOf(nil),
-		"completion":    chatOf(func(r *GenerationRequest) { r.Chat = false }),
+		"completion":    chatOf(func(r *GenerationRequest) { r.Dialect = Completion }),
 		"chat-logprobs": chatOf(func(r *GenerationRequest) { r.Generate.TopLogprobs = &top }),
 	} {
 		b.Run(name, func(b *testing.B) {

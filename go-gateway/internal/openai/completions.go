@@ -1,6 +1,10 @@
 package openai
 
 import (
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/strictjson"
@@ -18,7 +22,7 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 	err := strictjson.Decode(body, g.fields(strictjson.Fields{
 		"prompt":    prompt.read,
 		"tokenizer": strictjson.String(&tokenizer),
-		"logprobs":  strictjson.Uint32(0, mostTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
+		"logprobs":  strictjson.Uint32(0, maxTopLogprobs, func(v uint32) { g.request.TopLogprobs = &v }),
 		"echo":      strictjson.AcceptOnly("The prompt is not repeated here.", "false"),
 		"suffix":    strictjson.AcceptOnly("Nothing is written to fit between two texts.", `""`),
 		// Also with a larger n, which OpenAI refuses: as many are returned as are written, whatever n is.
@@ -27,7 +31,7 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	request, err := g.finish(false)
+	request, err := g.finish(Completion)
 	if err != nil {
 		return nil, err
 	}
@@ -46,11 +50,94 @@ func setPrompt(request *inferencev1.GenerateRequest, prompt *input) error {
 	case count == 0:
 		return fault.InField(fault.EmptyInput, "prompt", "prompt is an empty list.")
 	case count > 1:
-		return fault.InField(fault.TooManyInputs, "prompt", "prompt has %d entries; a request has one prompt. Use n for several continuations.", count)
+		return fault.InField(fault.TooManyInputs,
+			"prompt", "prompt has %d entries; a request has one prompt. Use n for several continuations.", count)
 	case prompt.ids != nil:
 		request.Prompt = &inferencev1.GenerateRequest_TokenIds{TokenIds: &inferencev1.TokenIds{Ids: prompt.ids[0]}}
 	default:
 		request.Prompt = &inferencev1.GenerateRequest_Text{Text: prompt.texts[0]}
 	}
 	return nil
+}
+
+// Completion is the dialect of POST /v1/completions.
+var Completion = &Dialect{
+	idPrefix: "cmpl-", object: "text_completion", chunkObject: "text_completion",
+	fields: map[string]string{"top_logprobs": "logprobs"},
+	text:   [2]string{`,"text":`, ""},
+	ending: `,"text":""`,
+
+	appendLogprobs: appendCompletionLogprobs,
+	choice: func(index int, text string, logprobs jsontext.Value, finish finish) any {
+		return completionChoice{index, text, logprobs, finish}
+	},
+}
+
+type completionChoice struct {
+	Index    int            `json:"index"`
+	Text     string         `json:"text"`
+	Logprobs jsontext.Value `json:"logprobs"`
+	finish
+}
+
+// bytesPrefix marks, in completions, a token that is no text by itself.
+const bytesPrefix = "bytes:"
+
+// appendCompletionLogprobs writes a completion's "logprobs" of some tokens. offset is how many characters the choice
+// had before them; the result is how many it has after them.
+func appendCompletionLogprobs(
+	buffer []byte, tokens []*inferencev1.GeneratedToken, top bool, offset int,
+) ([]byte, int, error) {
+	names, logprobs := []byte(`{"tokens":[`), []byte(`],"token_logprobs":[`)
+	tops, offsets := []byte(`],"top_logprobs":[`), []byte(`],"text_offset":[`)
+	for i, token := range tokens {
+		if i > 0 {
+			names, logprobs, tops, offsets = append(names, ','), append(logprobs, ','), append(tops, ','), append(offsets, ',')
+		}
+		var err error
+		if names, err = jsontext.AppendQuote(names, tokenText(token.GetId(), token.GetBytes(), bytesPrefix)); err != nil {
+			return nil, 0, err
+		}
+		if logprobs, err = appendLogprob(logprobs, token.GetLogprob()); err != nil {
+			return nil, 0, err
+		}
+		if tops, err = appendTopMap(tops, token.GetTopLogprobs()); err != nil {
+			return nil, 0, err
+		}
+		offsets = strconv.AppendInt(offsets, int64(offset), 10)
+		offset += countRunes(token.GetBytes())
+	}
+	if !top {
+		tops = []byte(`],"top_logprobs":null,"text_offset":[`)
+		offsets = offsets[len(`],"text_offset":[`):]
+	}
+	for _, part := range [][]byte{names, logprobs, tops, offsets} {
+		buffer = append(buffer, part...)
+	}
+	return append(buffer, "]}"...), offset, nil
+}
+
+// appendTopMap writes the likeliest tokens as an object by text. Of tokens that read alike it has the likeliest.
+func appendTopMap(buffer []byte, tops []*inferencev1.TokenLogprob) ([]byte, error) {
+	buffer = append(buffer, '{')
+	seen := make(map[string]bool, len(tops))
+	for _, top := range tops {
+		name := tokenText(top.GetId(), top.GetBytes(), bytesPrefix)
+		if seen[name] {
+			continue
+		}
+		if len(seen) > 0 {
+			buffer = append(buffer, ',')
+		}
+		seen[name] = true
+		var err error
+		if buffer, err = jsontext.AppendQuote(buffer, name); err != nil {
+			return nil, err
+		}
+		buffer = append(buffer, ':')
+		if buffer, err = appendLogprob(buffer, top.GetLogprob()); err != nil {
+			return nil, err
+		}
+	}
+	return append(buffer, '}'), nil
 }

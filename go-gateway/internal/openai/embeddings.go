@@ -16,8 +16,8 @@ const bytesPerFloat = 4
 
 // AppendEmbeddings appends the reply to POST /v1/embeddings to buffer.
 //
-// It is written by hand because it is the hot one: base64 goes from the hot path's bytes straight into the reply, and no
-// vector is ever a []float32. An error means that the hot path broke its contract.
+// It is written by hand because it is the hot one: base64 goes from the hot path's bytes straight into the reply, and
+// no vector is ever a []float32. An error means that the hot path broke its contract.
 func AppendEmbeddings(buffer []byte, request *EmbeddingsRequest, reply *inferencev1.EmbedResponse) ([]byte, error) {
 	inputs := len(request.Embed.GetInputs())
 	vectors := reply.GetEmbeddings() // [inputs, dimensions] little-endian float32

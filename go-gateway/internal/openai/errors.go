@@ -67,8 +67,8 @@ var table = map[fault.Reason]row{
 // Bounds of what we ask a client to wait. The official SDKs ignore more than a minute and take fractions from
 // retry-after-ms alone.
 const (
-	shortestRetry = time.Second
-	longestRetry  = time.Minute
+	minRetryAfter = time.Second
+	maxRetryAfter = time.Minute
 )
 
 type errorBody struct {
@@ -113,10 +113,10 @@ func setRetryHeaders(header http.Header, shape row, after time.Duration) {
 	switch {
 	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable:
 		if after <= 0 {
-			after = shortestRetry
+			after = minRetryAfter
 		}
-		after = min(after, longestRetry)
-		seconds := math.Ceil(max(after, shortestRetry).Seconds())
+		after = min(after, maxRetryAfter)
+		seconds := math.Ceil(max(after, minRetryAfter).Seconds())
 		header.Set("Retry-After", strconv.Itoa(int(seconds)))
 		header.Set("Retry-After-Ms", strconv.FormatInt(ceilMilliseconds(after), 10))
 	case !shape.retry && sdkRepeats(shape.status):

@@ -14,12 +14,12 @@ type field struct {
 	request  string
 }
 
-// inRequestTerms turns an error of the hot path, which names the contract's fields, into one that names the request's. fields are
-// tried in order; called says what this request calls one that has several names. A fault of a field that no client can
-// set is ours.
+// inRequestTerms turns an error of the hot path, which names the contract's fields, into one that names the request's.
+// fields are tried in order; called says what this request calls one that has several names. A fault of a field that no
+// client can set is ours.
 //
-// The hot path's message begins with the field, in backquotes, and goes on with what is wrong with it: that much is said of the
-// request's field, and nothing within it is changed.
+// The hot path's message begins with the field, in backquotes, and goes on with what is wrong with it: that much is
+// said of the request's field, and nothing within it is changed.
 func inRequestTerms(err error, fields []field, called func(param string) string) *fault.Fault {
 	found := *fault.Of(err)
 	if found.Param == "" {
@@ -77,24 +77,23 @@ var generationFields = []field{
 
 // Explain says what an error of the request's call means in the request's own terms.
 func (r *GenerationRequest) Explain(err error) *fault.Fault {
-	found := inRequestTerms(err, generationFields, r.called)
+	found := inRequestTerms(err, generationFields, r.paramName)
 	// Numbers are known where the prompt was counted to its end; they are of prompt and reply together.
-	if reply := max(1, uint64(r.Generate.GetMaxTokens())); found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
+	reply := max(1, uint64(r.Generate.GetMaxTokens()))
+	if found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
 		found.Message = fmt.Sprintf("`%s` has %d tokens and `%s` is %d; together they may be at most %d",
 			found.Param, found.Actual-reply, r.maxTokensField, reply, found.Limit)
 	}
 	return found
 }
 
-// called is what this request calls a field that has several names.
-func (r *GenerationRequest) called(param string) string {
-	switch {
+// paramName is what this request calls a field that has several names.
+func (r *GenerationRequest) paramName(param string) string {
+	switch own, differs := r.Dialect.fields[param]; {
+	case differs:
+		return own
 	case param == "max_tokens":
 		return r.maxTokensField
-	case param == "prompt" && r.Chat:
-		return "messages"
-	case param == "top_logprobs" && !r.Chat:
-		return "logprobs"
 	case strings.HasPrefix(param, "stop[") && r.singleStop:
 		return "stop"
 	default:

@@ -54,7 +54,8 @@ func (f *responseFormat) contract() (*inferencev1.Format, error) {
 	}
 	if f.object != (*f.kind == "json_schema") {
 		if f.object {
-			return nil, fault.InField(fault.InvalidValue, f.name+".json_schema", "%s.json_schema needs \"type\": \"json_schema\".", f.name)
+			return nil, fault.InField(fault.InvalidValue, f.name+".json_schema",
+				"%s.json_schema needs \"type\": \"json_schema\".", f.name)
 		}
 		return nil, strictjson.Missing(f.name + ".json_schema")
 	}

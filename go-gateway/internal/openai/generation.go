@@ -17,8 +17,8 @@ import (
 type GenerationRequest struct {
 	// Generate is the hot path's request; its scheduling is left to the caller.
 	Generate *inferencev1.GenerateRequest
-	// Chat says which of the two it is, and so what the reply looks like.
-	Chat bool
+	// Dialect says which of the two it is, and so what the reply looks like.
+	Dialect *Dialect
 	// Stream asks for server-sent events.
 	Stream bool
 	// IncludeUsage asks for a last chunk with the counts.
@@ -28,15 +28,15 @@ type GenerationRequest struct {
 	singleStop     bool   // stop was one string, not a list
 }
 
-// Bounds of one request, whatever the model: the contract's, but for the first, which is OpenAI's. A model's own is lower;
-// this one bounds what a reply holds for each choice before the hot path is asked.
+// Bounds of one request, whatever the model: the contract's, but for the first, which is OpenAI's. A model's own is
+// lower; this one bounds what a reply holds for each choice before the hot path is asked.
 const (
-	mostChoices      = 128
-	mostTopLogprobs  = 20
-	mostStopStrings  = 16
-	longestStop      = 256 // bytes
-	mostStopTokenIDs = 64
-	mostBiases       = 300
+	maxChoices      = 128
+	maxTopLogprobs  = 20
+	maxStopStrings  = 16
+	maxStopBytes    = 256 // bytes
+	maxStopTokenIDs = 64
+	maxLogitBiases  = 300
 )
 
 // generation collects the fields that chat and completions share.
@@ -64,15 +64,15 @@ func (g *generation) fields(own strictjson.Fields) strictjson.Fields {
 	shared := strictjson.Fields{
 		"model":      strictjson.String(&g.model),
 		"max_tokens": strictjson.Positive(&request.MaxTokens),
-		"n":          strictjson.Uint32(1, mostChoices, func(v uint32) { request.Choices = v }),
+		"n":          strictjson.Uint32(1, maxChoices, func(v uint32) { request.Choices = v }),
 
-		"temperature":        strictjson.Number(strictjson.Range{Min: 0, Max: 2}, func(v float32) { sampling.Temperature = &v }),
-		"top_p":              strictjson.Number(strictjson.Range{Min: 0, Max: 1, ExclusiveMin: true}, func(v float32) { sampling.TopP = &v }),
+		"temperature":        strictjson.Number(0, 2, func(v float32) { sampling.Temperature = &v }),
+		"top_p":              strictjson.NumberAbove(0, 1, func(v float32) { sampling.TopP = &v }),
 		"top_k":              strictjson.Uint32(0, math.MaxUint32, func(v uint32) { sampling.TopK = v }),
-		"min_p":              strictjson.Number(strictjson.Range{Min: 0, Max: 1}, func(v float32) { sampling.MinP = v }),
-		"frequency_penalty":  strictjson.Number(strictjson.Range{Min: -2, Max: 2}, func(v float32) { sampling.FrequencyPenalty = v }),
-		"presence_penalty":   strictjson.Number(strictjson.Range{Min: -2, Max: 2}, func(v float32) { sampling.PresencePenalty = v }),
-		"repetition_penalty": strictjson.Number(strictjson.Range{Min: 0, Max: 10, ExclusiveMin: true}, func(v float32) { sampling.RepetitionPenalty = &v }),
+		"min_p":              strictjson.Number(0, 1, func(v float32) { sampling.MinP = v }),
+		"frequency_penalty":  strictjson.Number(-2, 2, func(v float32) { sampling.FrequencyPenalty = v }),
+		"presence_penalty":   strictjson.Number(-2, 2, func(v float32) { sampling.PresencePenalty = v }),
+		"repetition_penalty": strictjson.NumberAbove(0, 10, func(v float32) { sampling.RepetitionPenalty = &v }),
 		"logit_bias":         logitBias(sampling),
 		"seed":               strictjson.Bits64(func(v uint64) { sampling.Seed = &v }),
 
@@ -100,7 +100,7 @@ func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) e
 }
 
 // finish checks what no field shows alone.
-func (g *generation) finish(chat bool) (*GenerationRequest, error) {
+func (g *generation) finish(dialect *Dialect) (*GenerationRequest, error) {
 	var err error
 	if g.request.Model, err = requiredModel(g.model); err != nil {
 		return nil, err
@@ -109,7 +109,8 @@ func (g *generation) finish(chat bool) (*GenerationRequest, error) {
 	if g.completionLimit != 0 {
 		if g.request.MaxTokens != 0 && g.request.MaxTokens != g.completionLimit {
 			return nil, fault.InField(fault.InvalidValue, "max_tokens",
-				"max_tokens (%d) and max_completion_tokens (%d) are two names of one limit.", g.request.MaxTokens, g.completionLimit)
+				"max_tokens (%d) and max_completion_tokens (%d) are two names of one limit.",
+				g.request.MaxTokens, g.completionLimit)
 		}
 		g.request.MaxTokens, limitField = g.completionLimit, "max_completion_tokens"
 	}
@@ -124,11 +125,12 @@ func (g *generation) finish(chat bool) (*GenerationRequest, error) {
 		if stop.GetIgnoreEos() {
 			field = "ignore_eos"
 		}
-		return nil, fault.InField(fault.InvalidValue, field, "`%s` cannot go with `response_format`: a text ends where it is complete", field)
+		return nil, fault.InField(fault.InvalidValue, field,
+			"`%s` cannot go with `response_format`: a text ends where it is complete", field)
 	}
 	g.request.Stop.Strings = g.stop.strings
 	return &GenerationRequest{
-		Generate: g.request, Chat: chat, Stream: g.stream, IncludeUsage: g.includeUsage,
+		Generate: g.request, Dialect: dialect, Stream: g.stream, IncludeUsage: g.includeUsage,
 		maxTokensField: limitField, singleStop: g.stop.single,
 	}, nil
 }
@@ -147,27 +149,29 @@ func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
 		s.single = true
 		return s.readOne(decoder, name)
 	}
-	return strictjson.List(decoder, name, "a string or a list of strings", mostStopStrings, func(i int) error {
+	return strictjson.List(decoder, name, "a string or a list of strings", maxStopStrings, func(i int) error {
 		return s.readOne(decoder, strictjson.Element(name, i))
 	})
 }
 
 func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
-	one, err := strictjson.ReadString(decoder, param, "a string")
+	text, err := strictjson.ReadString(decoder, param, "a string")
 	if err != nil {
 		return err
 	}
-	if len(one) == 0 || len(one) > longestStop {
-		return fault.InField(fault.InvalidValue, param, "%s has %d bytes; it must have 1 to %d.", param, len(one), longestStop)
+	if len(text) == 0 || len(text) > maxStopBytes {
+		return fault.InField(fault.InvalidValue, param,
+			"%s has %d bytes; it must have 1 to %d.", param, len(text), maxStopBytes)
 	}
-	s.strings = append(s.strings, one)
+	s.strings = append(s.strings, text)
 	return nil
 }
 
 func stopTokenIDs(stop *inferencev1.Stop) strictjson.Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		return strictjson.List(decoder, name, "a list of token ids", mostStopTokenIDs, func(i int) error {
-			return strictjson.Uint32(0, math.MaxUint32, func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) })(decoder, strictjson.Element(name, i))
+		return strictjson.List(decoder, name, "a list of token ids", maxStopTokenIDs, func(i int) error {
+			add := func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) }
+			return strictjson.Uint32(0, math.MaxUint32, add)(decoder, strictjson.Element(name, i))
 		})
 	}
 }
@@ -182,14 +186,16 @@ func logitBias(sampling *inferencev1.Sampling) strictjson.Field {
 		return strictjson.Members(decoder, func(key string) error {
 			parsed, err := strconv.ParseUint(key, 10, 32)
 			if err != nil {
-				return fault.InField(fault.InvalidValue, name, "%s must be by token id, and %q is none.", name, strictjson.Clip(key))
+				return fault.InField(fault.InvalidValue, name,
+					"%s must be by token id, and %q is none.", name, strictjson.Clip(key))
 			}
 			id := uint32(parsed)
-			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == mostBiases {
-				return fault.InField(fault.InvalidValue, name, "%s must name each token once, and at most %d.", name, mostBiases)
+			if _, twice := sampling.LogitBias[id]; twice || len(sampling.LogitBias) == maxLogitBiases {
+				return fault.InField(fault.InvalidValue, name,
+					"%s must name each token once, and at most %d.", name, maxLogitBiases)
 			}
 			set := func(bias float32) { sampling.LogitBias[id] = bias }
-			return strictjson.Number(strictjson.Range{Min: -100, Max: 100}, set)(decoder, fmt.Sprintf("%s.%d", name, id))
+			return strictjson.Number(-100, 100, set)(decoder, fmt.Sprintf("%s.%d", name, id))
 		})
 	}
 }

@@ -82,7 +82,7 @@ func TestDecodeChatHonours(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !got.Chat || got.Stream || got.IncludeUsage {
+			if got.Dialect != Chat || got.Stream || got.IncludeUsage {
 				t.Errorf("got %+v", got)
 			}
 			checkGenerate(t, got, "{"+helloContract+want+"}")
@@ -300,9 +300,9 @@ func TestDecodeCompletion(t *testing.T) {
 
 func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
 	chat := &GenerationRequest{
-		Generate: &inferencev1.GenerateRequest{MaxTokens: 5}, Chat: true, maxTokensField: "max_completion_tokens", singleStop: true,
+		Generate: &inferencev1.GenerateRequest{MaxTokens: 5}, Dialect: Chat, maxTokensField: "max_completion_tokens", singleStop: true,
 	}
-	completion := &GenerationRequest{Generate: &inferencev1.GenerateRequest{}, maxTokensField: "max_tokens"}
+	completion := &GenerationRequest{Generate: &inferencev1.GenerateRequest{}, Dialect: Completion, maxTokensField: "max_tokens"}
 	for _, c := range []struct {
 		request      *GenerationRequest
 		field, param string
@@ -358,8 +358,8 @@ func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
 	}
 }
 
-// FuzzDecodeGeneration holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON for
-// encoding/json too, and a message that Protobuf takes.
+// FuzzDecodeGeneration holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON
+// for encoding/json too, and a message that Protobuf takes.
 func FuzzDecodeGeneration(f *testing.F) {
 	for _, seed := range []string{
 		hello + "}", hello + `,"stop":["a"],"logit_bias":{"1":2},"stream":true,"stream_options":{"include_usage":true}}`,
@@ -409,10 +409,10 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 	body := func(count int) []byte {
 		return []byte(`{"model":"m","messages":[` + message + strings.Repeat(","+message, count-1) + `]}`)
 	}
-	if _, err := DecodeChat(body(mostInputs)); err != nil {
+	if _, err := DecodeChat(body(maxInputs)); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if _, err := DecodeChat(body(mostInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
+	if _, err := DecodeChat(body(maxInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
 		t.Errorf("one more: %v", err)
 	}
 	few, many := body(100), body(1100)
@@ -430,7 +430,7 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 
 func TestManyPartsAreBounded(t *testing.T) {
 	const part = `{"type":"text","text":""}`
-	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, mostInputs) + `]}]}`
+	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, maxInputs) + `]}]}`
 	if _, err := DecodeChat([]byte(body)); err == nil || fault.Of(err).Param != "messages[0].content" {
 		t.Errorf("got %v", err)
 	}

@@ -19,11 +19,12 @@ type input struct {
 	ids     [][]uint32 // token ids of each input; only one of texts and ids has elements
 }
 
-// mostInputs bounds what the entries of a list cost before the hot path is asked, whose own limit can be set and is lower.
-const mostInputs = 65_536
+// maxInputs bounds what the entries of a list cost before the hot path is asked, whose own limit can be set and is
+// lower.
+const maxInputs = 65_536
 
 func tooManyInputs(name string) *fault.Fault {
-	return fault.InField(fault.TooManyInputs, name, "%s has more than %d entries.", name, mostInputs)
+	return fault.InField(fault.TooManyInputs, name, "%s has more than %d entries.", name, maxInputs)
 }
 
 const inputForms = "a string, a list of strings, a list of token ids or a list of lists of token ids"
@@ -71,7 +72,7 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 		return in.readIDs(decoder, name)
 	}
 	for i := 0; decoder.PeekKind() != jsontext.KindEndArray; i++ {
-		if i == mostInputs {
+		if i == maxInputs {
 			return tooManyInputs(name)
 		}
 		var err error
@@ -104,11 +105,13 @@ func (in *input) readIDs(decoder *jsontext.Decoder, name string, index ...int) e
 		id, err := token.Int()
 		if errors.Is(err, strconv.ErrSyntax) {
 			param := strictjson.Element(name, at...)
-			return fault.InField(fault.InvalidValue, param, "%s must be a token id, a whole number, not %s.", param, strictjson.Clip(token.String()))
+			return fault.InField(fault.InvalidValue, param,
+				"%s must be a token id, a whole number, not %s.", param, strictjson.Clip(token.String()))
 		}
 		if err != nil || id < 0 || id > math.MaxUint32 {
 			param := strictjson.Element(name, at...)
-			return fault.InField(fault.TokenIDOutOfRange, param, "%s is %s, which is no token id of any vocabulary.", param, strictjson.Clip(token.String()))
+			return fault.InField(fault.TokenIDOutOfRange, param,
+				"%s is %s, which is no token id of any vocabulary.", param, strictjson.Clip(token.String()))
 		}
 		ids = append(ids, uint32(id))
 	}

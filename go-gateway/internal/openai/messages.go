@@ -26,9 +26,9 @@ var roles = map[string]inferencev1.Role{
 
 func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 	m.present = true
-	one := newMessageReader()
-	return strictjson.List(decoder, name, "a list of messages", mostInputs, func(i int) error {
-		message, err := one.read(decoder, strictjson.Element(name, i))
+	reader := newMessageReader()
+	return strictjson.List(decoder, name, "a list of messages", maxInputs, func(i int) error {
+		message, err := reader.read(decoder, strictjson.Element(name, i))
 		m.list = append(m.list, message)
 		return err
 	})
@@ -47,8 +47,8 @@ func newMessageReader() *messageReader {
 	m.fields = strictjson.Object(strictjson.Fields{
 		"role": strictjson.String(&m.role),
 		"content": func(decoder *jsontext.Decoder, name string) error {
-			said, err := readContent(decoder, name, parts)
-			m.content = &said
+			text, err := readContent(decoder, name, parts)
+			m.content = &text
 			return err
 		},
 		// OpenAI's SDK adds it to a reply when it parses one, and sends it back: content says the same.
@@ -58,7 +58,8 @@ func newMessageReader() *messageReader {
 		},
 		// A reply that is sent back has these, as null or empty.
 		"refusal": strictjson.Unsupported, "audio": strictjson.Unsupported, "function_call": strictjson.Unsupported,
-		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"), "tool_calls": strictjson.AcceptOnly(noTools, "[]"),
+		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"),
+		"tool_calls":  strictjson.AcceptOnly(noTools, "[]"),
 	})
 	return m
 }
@@ -74,15 +75,15 @@ func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inference
 	case m.content == nil:
 		return nil, strictjson.Missing(name + ".content")
 	}
-	who, known := roles[*m.role]
+	role, known := roles[*m.role]
 	if !known {
 		return nil, fault.InField(fault.InvalidValue, name+".role",
 			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, strictjson.Clip(*m.role))
 	}
-	if m.parsed && who != inferencev1.Role_ROLE_ASSISTANT {
+	if m.parsed && role != inferencev1.Role_ROLE_ASSISTANT {
 		return nil, strictjson.Unsupported(decoder, name+".parsed")
 	}
-	return &inferencev1.Message{Role: who, Content: *m.content}, nil
+	return &inferencev1.Message{Role: role, Content: *m.content}, nil
 }
 
 // readContent reads a text, or a list of text parts, which become lines of one text.
@@ -91,9 +92,9 @@ func readContent(decoder *jsontext.Decoder, name string, part *partReader) (stri
 		return strictjson.ReadString(decoder, name, "a string")
 	}
 	var parts []string
-	err := strictjson.List(decoder, name, "a string or a list of text parts", mostInputs, func(i int) error {
-		said, err := part.read(decoder, strictjson.Element(name, i))
-		parts = append(parts, said)
+	err := strictjson.List(decoder, name, "a string or a list of text parts", maxInputs, func(i int) error {
+		text, err := part.read(decoder, strictjson.Element(name, i))
+		parts = append(parts, text)
 		return err
 	})
 	return joinParts(parts), err
@@ -101,12 +102,12 @@ func readContent(decoder *jsontext.Decoder, name string, part *partReader) (stri
 
 func joinParts(parts []string) string { return strings.Join(parts, "\n") }
 
-// partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in whatever order its
-// fields come.
+// partReader reads parts of a content, one after the other. Only text is taken; what else there is, is refused alike in
+// whatever order its fields come.
 type partReader struct {
 	fields     strictjson.Field
 	name       string
-	kind, said *string
+	kind, text *string
 }
 
 func newPartReader() *partReader {
@@ -115,18 +116,19 @@ func newPartReader() *partReader {
 		return p.onlyText(strings.TrimPrefix(field, p.name+"."))
 	}
 	p.fields = strictjson.Object(strictjson.Fields{
-		"type": strictjson.String(&p.kind), "text": strictjson.String(&p.said),
+		"type": strictjson.String(&p.kind), "text": strictjson.String(&p.text),
 		"image_url": other, "input_audio": other, "file": other, "refusal": other,
 	})
 	return p
 }
 
 func (p *partReader) onlyText(found string) error {
-	return fault.InField(fault.InvalidValue, p.name, "%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
+	return fault.InField(fault.InvalidValue, p.name,
+		"%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
 }
 
 func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error) {
-	p.name, p.kind, p.said = name, nil, nil
+	p.name, p.kind, p.text = name, nil, nil
 	err := p.fields(decoder, name)
 	switch {
 	case err != nil:
@@ -135,9 +137,9 @@ func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error
 		return "", strictjson.Missing(name + ".type")
 	case *p.kind != "text":
 		return "", p.onlyText(*p.kind)
-	case p.said == nil:
+	case p.text == nil:
 		return "", strictjson.Missing(name + ".text")
 	default:
-		return *p.said, nil
+		return *p.text, nil
 	}
 }

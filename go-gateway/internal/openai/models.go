@@ -42,37 +42,37 @@ type limits struct {
 // RenderModels returns the reply to GET /v1/models.
 func RenderModels(models []*inferencev1.Model) ([]byte, error) {
 	list := modelList{Object: "list", Data: make([]model, len(models))}
-	for i, one := range models {
-		list.Data[i] = modelObject(one)
+	for i, m := range models {
+		list.Data[i] = modelObject(m)
 	}
 	return json.Marshal(list)
 }
 
 // RenderModel returns the reply to GET /v1/models/{id}.
-func RenderModel(one *inferencev1.Model) ([]byte, error) {
-	return json.Marshal(modelObject(one))
+func RenderModel(m *inferencev1.Model) ([]byte, error) {
+	return json.Marshal(modelObject(m))
 }
 
 // modelObject leaves status_message out: it is for operators and may name files.
-func modelObject(one *inferencev1.Model) model {
+func modelObject(m *inferencev1.Model) model {
 	return model{
-		ID:         one.GetName(),
+		ID:         m.GetName(),
 		Object:     "model",
-		Created:    one.GetCreateTime().GetSeconds(),
-		OwnedBy:    one.GetOwner(),
-		Task:       lowerName(one.GetTask().String(), "TASK_"),
-		State:      lowerName(one.GetState().String(), "MODEL_STATE_"),
-		Revision:   one.GetRevision(),
-		Precision:  one.GetPrecision(),
-		Dimensions: one.GetDimensions(),
+		Created:    m.GetCreateTime().GetSeconds(),
+		OwnedBy:    m.GetOwner(),
+		Task:       lowerName(m.GetTask().String(), "TASK_"),
+		State:      lowerName(m.GetState().String(), "MODEL_STATE_"),
+		Revision:   m.GetRevision(),
+		Precision:  m.GetPrecision(),
+		Dimensions: m.GetDimensions(),
 		Limits: limits{
-			MaxTokens:      one.GetLimits().GetMaxTokens(),
-			MaxInputs:      one.GetLimits().GetMaxInputs(),
-			VocabularySize: one.GetLimits().GetVocabularySize(),
-			MaxChoices:     one.GetLimits().GetMaxChoices(),
+			MaxTokens:      m.GetLimits().GetMaxTokens(),
+			MaxInputs:      m.GetLimits().GetMaxInputs(),
+			VocabularySize: m.GetLimits().GetVocabularySize(),
+			MaxChoices:     m.GetLimits().GetMaxChoices(),
 		},
-		DefaultMaxTokens: one.GetDefaultMaxTokens(),
-		Chat:             one.GetChat(),
+		DefaultMaxTokens: m.GetDefaultMaxTokens(),
+		Chat:             m.GetChat(),
 	}
 }
 

@@ -1,11 +1,12 @@
 package openai
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -63,9 +64,9 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		return in.readText(decoder, name)
 	}
 	var parts []string
-	one := newPartReader()
+	part := newPartReader()
 	err := strictjson.List(decoder, name, "a string, a list of strings or a list of text parts", math.MaxInt, func(i int) error {
-		if i == mostInputs {
+		if i == maxInputs {
 			return tooManyInputs(name)
 		}
 		if decoder.PeekKind() != jsontext.KindBeginObject && parts == nil {
@@ -74,8 +75,8 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 		if len(in.texts) > 0 {
 			return strictjson.WrongType(strictjson.Element(name, i), "a string, as the one before it", decoder.PeekKind())
 		}
-		part, err := one.read(decoder, strictjson.Element(name, i))
-		parts = append(parts, part)
+		text, err := part.read(decoder, strictjson.Element(name, i))
+		parts = append(parts, text)
 		return err
 	})
 	if parts != nil {
@@ -90,124 +91,89 @@ func (in *moderationInput) readText(decoder *jsontext.Decoder, name string, inde
 	return err
 }
 
+// moderation is the reply to POST /v1/moderations.
+type moderation struct {
+	ID      string    `json:"id"`
+	Model   string    `json:"model"`
+	Results []verdict `json:"results"`
+}
+
+// verdict is one text's result; its objects have all categories.
+type verdict struct {
+	Flagged     bool     `json:"flagged"`
+	Categories  object   `json:"categories"`
+	Scores      object   `json:"category_scores"`
+	InputTypes  object   `json:"category_applied_input_types"`
+	NotAssessed []string `json:"not_assessed"`
+}
+
+// object is a JSON object whose members keep their order.
+type object []member
+
+type member struct {
+	name  string
+	value any
+}
+
+// MarshalJSONTo implements json.MarshalerTo.
+func (o object) MarshalJSONTo(encoder *jsontext.Encoder) error {
+	err := encoder.WriteToken(jsontext.BeginObject)
+	for _, m := range o {
+		err = errors.Join(err, encoder.WriteToken(jsontext.String(m.name)), json.MarshalEncode(encoder, m.value))
+	}
+	return errors.Join(err, encoder.WriteToken(jsontext.EndObject))
+}
+
 // RenderModeration returns the reply to POST /v1/moderations. An error means that the hot path broke its contract.
-//
-// A category that the model has no label for is false and 0, as SDKs want it, and named in "not_assessed", as honesty
-// does. A label that is none of OpenAI's categories follows them.
 func RenderModeration(request *ModerationRequest, reply *inferencev1.ClassifyResponse, id string) ([]byte, error) {
 	if found, wanted := len(reply.GetClassifications()), len(request.Classify.GetTexts()); found != wanted {
 		return nil, fmt.Errorf("the hot path classified %d of %d texts", found, wanted)
 	}
-	verdicts, err := newVerdicts(reply.GetLabels())
-	if err != nil {
-		return nil, err
-	}
-	buffer := append([]byte(`{"id":"modr-`), id...)
-	buffer = append(buffer, `","model":`...)
-	buffer, err = jsontext.AppendQuote(buffer, request.Classify.GetModel())
-	if err != nil {
-		return nil, err
-	}
-	buffer = append(buffer, `,"results":[`...)
-	for i, one := range reply.GetClassifications() {
-		if i > 0 {
-			buffer = append(buffer, ',')
-		}
-		if buffer, err = verdicts.append(buffer, one.GetScores()); err != nil {
+	results := make([]verdict, len(reply.GetClassifications()))
+	for i, classification := range reply.GetClassifications() {
+		var err error
+		if results[i], err = judge(reply.GetLabels(), classification.GetScores()); err != nil {
 			return nil, fmt.Errorf("text %d: %w", i, err)
 		}
 	}
-	return append(buffer, "]}"...), nil
+	return json.Marshal(moderation{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: results})
 }
 
-// verdicts says which label judges which category, in the order of the reply.
-type verdicts struct {
-	labels []*inferencev1.Label
-	names  []string // in JSON
-	label  []int    // for each name; -1: none
-}
-
-func newVerdicts(labels []*inferencev1.Label) (*verdicts, error) {
-	names := slices.Clone(categories)
-	for _, label := range labels {
-		if !slices.Contains(categories, label.GetName()) {
-			names = append(names, label.GetName())
+// judge makes one text's result of its scores.
+//
+// A category that the model has no label for is false and 0, as SDKs want it, and named in "not_assessed", as honesty
+// does. A label that is none of OpenAI's categories follows them.
+func judge(labels []*inferencev1.Label, scores []float32) (verdict, error) {
+	if len(scores) != len(labels) {
+		return verdict{}, fmt.Errorf("the hot path gave %d scores for %d labels", len(scores), len(labels))
+	}
+	v := verdict{NotAssessed: []string{}}
+	add := func(name string, says bool, score any, types ...string) {
+		v.Flagged = v.Flagged || says
+		v.Categories = append(v.Categories, member{name, says})
+		v.Scores = append(v.Scores, member{name, score})
+		v.InputTypes = append(v.InputTypes, member{name, types})
+	}
+	assessed := make(map[string]int, len(labels))
+	for i, label := range labels {
+		assessed[label.GetName()] = i
+		if score := scores[i]; !(score >= 0 && score <= 1) {
+			return verdict{}, fmt.Errorf("a score is %v, which is no probability", score)
 		}
 	}
-	v := &verdicts{labels: labels}
-	for _, name := range names {
-		quoted, err := jsontext.AppendQuote(nil, name)
-		if err != nil {
-			return nil, err
+	addLabel := func(i int) { add(labels[i].GetName(), scores[i] >= labels[i].GetThreshold(), scores[i], "text") }
+	for _, name := range categories {
+		if i, found := assessed[name]; found {
+			addLabel(i)
+			continue
 		}
-		v.names = append(v.names, string(quoted))
-		v.label = append(v.label, slices.IndexFunc(labels, func(label *inferencev1.Label) bool { return label.GetName() == name }))
+		add(name, false, jsontext.Value("0.0")) // which SDKs in other languages read as a float too
+		v.NotAssessed = append(v.NotAssessed, name)
+	}
+	for i, label := range labels {
+		if !slices.Contains(categories, label.GetName()) {
+			addLabel(i)
+		}
 	}
 	return v, nil
-}
-
-// append writes one text's result.
-func (v *verdicts) append(buffer []byte, scores []float32) ([]byte, error) {
-	if len(scores) != len(v.labels) {
-		return nil, fmt.Errorf("the hot path gave %d scores for %d labels", len(scores), len(v.labels))
-	}
-	for _, score := range scores {
-		if !(score >= 0 && score <= 1) {
-			return nil, fmt.Errorf("a score is %v, which is no probability", score)
-		}
-	}
-	flagged := false
-	for label, score := range scores {
-		flagged = flagged || v.says(label, score)
-	}
-	buffer = append(buffer, `{"flagged":`...)
-	buffer = strconv.AppendBool(buffer, flagged)
-	buffer = v.appendObject(append(buffer, `,"categories":`...), func(buffer []byte, label int) []byte {
-		return strconv.AppendBool(buffer, label >= 0 && v.says(label, scores[label]))
-	})
-	buffer = v.appendObject(append(buffer, `,"category_scores":`...), func(buffer []byte, label int) []byte {
-		if label < 0 {
-			return append(buffer, "0.0"...)
-		}
-		return strconv.AppendFloat(buffer, float64(scores[label]), 'g', -1, 32)
-	})
-	buffer = v.appendObject(append(buffer, `,"category_applied_input_types":`...), func(buffer []byte, label int) []byte {
-		if label < 0 {
-			return append(buffer, "[]"...)
-		}
-		return append(buffer, `["text"]`...)
-	})
-	buffer = append(buffer, `,"not_assessed":[`...)
-	return append(v.appendNotAssessed(buffer), "]}"...), nil
-}
-
-// says reports whether a text is said to be what a label names.
-func (v *verdicts) says(label int, score float32) bool {
-	return score >= v.labels[label].GetThreshold()
-}
-
-func (v *verdicts) appendObject(buffer []byte, value func(buffer []byte, label int) []byte) []byte {
-	for i, name := range v.names {
-		separator := byte(',')
-		if i == 0 {
-			separator = '{'
-		}
-		buffer = append(buffer, separator)
-		buffer = append(buffer, name...)
-		buffer = append(buffer, ':')
-		buffer = value(buffer, v.label[i])
-	}
-	return append(buffer, '}')
-}
-
-func (v *verdicts) appendNotAssessed(buffer []byte) []byte {
-	separator := ""
-	for i, name := range v.names {
-		if v.label[i] < 0 {
-			buffer = append(buffer, separator...)
-			buffer = append(buffer, name...)
-			separator = ","
-		}
-	}
-	return buffer
 }

@@ -3,9 +3,6 @@ package openai
 import (
 	"errors"
 	"fmt"
-	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
@@ -40,35 +37,27 @@ func (p *progress) ended() error {
 	return nil
 }
 
-// finishReason is OpenAI's word for why a choice ended.
-func finishReason(finish *inferencev1.Finish) string {
-	if finish.GetLength() != nil {
-		return "length"
-	}
-	return "stop"
+// finish is why a choice ended, in OpenAI's word and, where it is a stop, ours: a string or a token id.
+type finish struct {
+	FinishReason string `json:"finish_reason"`
+	StopReason   any    `json:"stop_reason,omitzero"`
 }
 
-// appendFinish writes why a choice ended, and at which stop: a string or a token id.
-func appendFinish(buffer []byte, finish *inferencev1.Finish) ([]byte, error) {
-	buffer = append(buffer, `"finish_reason":"`...)
-	buffer = append(buffer, finishReason(finish)...)
-	buffer = append(buffer, '"')
-	switch reason := finish.GetReason().(type) {
+func finishOf(ended *inferencev1.Finish) (finish, error) {
+	switch reason := ended.GetReason().(type) {
 	case *inferencev1.Finish_Length:
-		return buffer, nil
+		return finish{FinishReason: "length"}, nil
 	case *inferencev1.Finish_StopTokenId:
-		buffer = append(buffer, `,"stop_reason":`...)
-		return strconv.AppendUint(buffer, uint64(reason.StopTokenId), 10), nil
+		return finish{"stop", reason.StopTokenId}, nil
 	case *inferencev1.Finish_StopString:
-		buffer = append(buffer, `,"stop_reason":`...)
-		return jsontext.AppendQuote(buffer, reason.StopString)
+		return finish{"stop", reason.StopString}, nil
 	default:
-		return nil, errors.New("the hot path gave no reason for a choice's end")
+		return finish{}, errors.New("the hot path gave no reason for a choice's end")
 	}
 }
 
-// saidTokens are a step's tokens that are part of what the choice says: the one at which it stops is not.
-func saidTokens(delta *inferencev1.GenerateDelta) []*inferencev1.GeneratedToken {
+// outputTokens are a step's tokens that are part of what the choice says: the one at which it stops is not.
+func outputTokens(delta *inferencev1.GenerateDelta) []*inferencev1.GeneratedToken {
 	tokens := delta.GetTokens()
 	stop, stopped := delta.GetFinish().GetReason().(*inferencev1.Finish_StopTokenId)
 	if last := len(tokens) - 1; stopped && last >= 0 && tokens[last].GetId() == stop.StopTokenId {

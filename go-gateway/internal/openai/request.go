@@ -24,8 +24,8 @@ type TokenizeRequest struct {
 
 // DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
 //
-// What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's to
-// judge.
+// What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's
+// to judge.
 func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	var (
 		in                               input
@@ -61,8 +61,9 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 	return &EmbeddingsRequest{Embed: &embed, Base64: base64, inputTerms: inputTerms{in.single}}, nil
 }
 
-// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are *fault.Fault.
-func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
+// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are
+// *fault.Fault.
+func DecodeTokenize(body []byte, maxBytes int) (*TokenizeRequest, error) {
 	var (
 		in    input
 		model *string
@@ -85,9 +86,9 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 	for _, text := range in.texts {
 		bytes += len(text)
 	}
-	if bytes > mostBytes {
+	if bytes > maxBytes {
 		return nil, fault.InField(fault.InputTooLong, "input",
-			"input has %d bytes of text; at most %d are tokenized at once.", bytes, mostBytes)
+			"input has %d bytes of text; at most %d are tokenized at once.", bytes, maxBytes)
 	}
 	return &TokenizeRequest{
 		Tokenize:   &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
@@ -95,16 +96,16 @@ func DecodeTokenize(body []byte, mostBytes int) (*TokenizeRequest, error) {
 	}, nil
 }
 
-// longestModelName is the bundle manifest's bound on names: a longer one can be no model's, and is not worth a call.
-const longestModelName = 64 // bytes
+// maxModelNameBytes is the bundle manifest's bound on names: a longer one can be no model's, and is not worth a call.
+const maxModelNameBytes = 64 // bytes
 
 func requiredModel(model *string) (string, error) {
 	switch {
 	case model == nil || *model == "":
 		return "", strictjson.Missing("model")
-	case len(*model) > longestModelName:
+	case len(*model) > maxModelNameBytes:
 		return "", fault.InField(fault.InvalidValue, "model", "model has %d bytes; names have at most %d.",
-			len(*model), longestModelName)
+			len(*model), maxModelNameBytes)
 	default:
 		return *model, nil
 	}

@@ -151,7 +151,7 @@ func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 		{"completion", `{"model":"m","prompt":`, `""`, "prompt"},
 		{"completion", `{"model":"m","tokenizer":"m","prompt":`, `[7]`, "prompt"},
 	} {
-		most := c.before + "[" + c.entry + strings.Repeat(","+c.entry, mostInputs-1)
+		most := c.before + "[" + c.entry + strings.Repeat(","+c.entry, maxInputs-1)
 		err := decoders[c.decoder]([]byte(most + "]}"))
 		if c.decoder == "completion" { // which has one prompt, and says how many there are
 			checkRefusal(t, refusal{c.decoder + c.entry, fault.TooManyInputs, c.param, "65536 entries"}, err)
@@ -165,14 +165,15 @@ func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 }
 
 func TestTokenIDsOfOneInputAreNotCounted(t *testing.T) {
-	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", mostInputs) + `]}`
+	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", maxInputs) + `]}`
 	got, err := DecodeEmbeddings([]byte(body))
-	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != mostInputs+1 {
+	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != maxInputs+1 {
 		t.Errorf("got %v", err)
 	}
 }
 
-// TestEntriesAreNotNamed holds that what names an entry in errors is not made without one: it costs more than the entry.
+// TestEntriesAreNotNamed holds that what names an entry in errors is not made without one: it costs more than the
+// entry.
 func TestEntriesAreNotNamed(t *testing.T) {
 	for _, c := range []struct {
 		name, entry string
@@ -208,8 +209,8 @@ func TestDecodeTokenizeBoundsItsTexts(t *testing.T) {
 	}
 }
 
-// FuzzDecodeEmbeddings holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON for
-// encoding/json too, and only valid text reaches the hot path.
+// FuzzDecodeEmbeddings holds, for any bytes: no panic; what is refused is the client's fault; what is accepted is JSON
+// for encoding/json too, and only valid text reaches the hot path.
 func FuzzDecodeEmbeddings(f *testing.F) {
 	for _, seed := range []string{
 		`{"model":"m","input":"a"}`, `{"model":"m","input":["a","é"],"encoding_format":"base64","dimensions":3}`,

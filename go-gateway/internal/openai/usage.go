@@ -7,18 +7,21 @@ import (
 	"triptych.dev/gateway/internal/telemetry"
 )
 
-// appendGenerationUsage writes the hot path's own counts.
-func appendGenerationUsage(buffer []byte, done *inferencev1.GenerateDone) []byte {
+// generationUsage is the hot path's own counts.
+type generationUsage struct {
+	PromptTokens     uint64       `json:"prompt_tokens"`
+	CompletionTokens uint64       `json:"completion_tokens"`
+	TotalTokens      uint64       `json:"total_tokens"`
+	PromptDetails    cachedTokens `json:"prompt_tokens_details"`
+}
+
+type cachedTokens struct {
+	CachedTokens uint32 `json:"cached_tokens"`
+}
+
+func usageOf(done *inferencev1.GenerateDone) generationUsage {
 	prompt, completion := uint64(done.GetPromptTokens()), uint64(done.GetCompletionTokens())
-	buffer = append(buffer, `{"prompt_tokens":`...)
-	buffer = strconv.AppendUint(buffer, prompt, 10)
-	buffer = append(buffer, `,"completion_tokens":`...)
-	buffer = strconv.AppendUint(buffer, completion, 10)
-	buffer = append(buffer, `,"total_tokens":`...)
-	buffer = strconv.AppendUint(buffer, prompt+completion, 10)
-	buffer = append(buffer, `,"prompt_tokens_details":{"cached_tokens":`...)
-	buffer = strconv.AppendUint(buffer, uint64(done.GetCachedTokens()), 10)
-	return append(buffer, "}}"...)
+	return generationUsage{prompt, completion, prompt + completion, cachedTokens{done.GetCachedTokens()}}
 }
 
 // appendTimings writes what a Server-Timing header would say: names of phases and milliseconds.

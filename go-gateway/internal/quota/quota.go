@@ -41,15 +41,16 @@ type Requests struct {
 	sweepAt int                  // number of entries at which full buckets are forgotten
 }
 
-// smallestSweep spares a short map from being swept.
-const smallestSweep = 1024
+// minSweepSize spares a short map from being swept.
+const minSweepSize = 1024
 
 // NewRequests returns a limiter whose buckets are all full.
 func NewRequests() *Requests {
-	return &Requests{full: map[string]time.Time{}, sweepAt: smallestSweep}
+	return &Requests{full: map[string]time.Time{}, sweepAt: minSweepSize}
 }
 
-// Take asks for one request of a tenant at a time, which must not go backwards by much. A refused request costs nothing.
+// Take asks for one request of a tenant at a time, which must not go backwards by much. A refused request costs
+// nothing.
 func (q *Requests) Take(tenant string, limit Limit, now time.Time) Decision {
 	interval := time.Minute / time.Duration(limit.PerMinute)
 	capacity := interval * time.Duration(limit.Burst)
@@ -66,8 +67,8 @@ func (q *Requests) Take(tenant string, limit Limit, now time.Time) Decision {
 	return Decision{Allowed: true, Remaining: int((capacity - used) / interval), Reset: used}
 }
 
-// Return gives one request back that was taken and could not be served.
-func (q *Requests) Return(tenant string, limit Limit) {
+// Refund gives one request back that was taken and could not be served.
+func (q *Requests) Refund(tenant string, limit Limit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if full, known := q.full[tenant]; known { // a bucket that was swept meanwhile is full
@@ -85,5 +86,5 @@ func (q *Requests) sweep(now time.Time) {
 			delete(q.full, tenant)
 		}
 	}
-	q.sweepAt = max(smallestSweep, 2*len(q.full))
+	q.sweepAt = max(minSweepSize, 2*len(q.full))
 }

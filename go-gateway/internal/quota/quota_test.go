@@ -71,7 +71,7 @@ func TestWhatIsReturnedWasNeverTaken(t *testing.T) {
 	q, untouched := NewRequests(), NewRequests()
 	takeAll(t, q, tiny, start)
 	for range tiny.Burst / 2 {
-		q.Return("tiny", tiny)
+		q.Refund("tiny", tiny)
 	}
 	for range tiny.Burst / 2 {
 		untouched.Take("tiny", tiny, start)
@@ -79,7 +79,7 @@ func TestWhatIsReturnedWasNeverTaken(t *testing.T) {
 	if got, want := q.Take("tiny", tiny, start), untouched.Take("tiny", tiny, start); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	q.Return("nobody", tiny)
+	q.Refund("nobody", tiny)
 	if got := q.Take("nobody", tiny, start); got.Remaining != 19 {
 		t.Errorf("a full bucket holds more than a burst: %+v", got)
 	}
@@ -115,11 +115,11 @@ func TestNoOverAdmissionWhenRequestsRace(t *testing.T) {
 
 func TestMemoryFollowsTheActiveTenants(t *testing.T) {
 	q := NewRequests()
-	for i := range 100 * smallestSweep {
+	for i := range 100 * minSweepSize {
 		now := start.Add(time.Duration(i) * time.Second)
 		q.Take(fmt.Sprint("tenant-", i), tiny, now)
 	}
-	if len(q.full) > smallestSweep {
+	if len(q.full) > minSweepSize {
 		t.Fatalf("%d buckets are kept, though 3 tenants were active in the last seconds", len(q.full))
 	}
 }

@@ -139,7 +139,7 @@ func TestARefusedBodyIsReadToItsEnd(t *testing.T) {
 	if got := g.sendWhole(g.dial(), "acme", make([]byte, large+1000)); got.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
-	for g.bodies.Take("acme", large) {
+	for g.bodies.TryAcquire("acme", large) {
 	}
 	if got := g.sendWhole(g.dial(), "acme", make([]byte, large)); got.status != http.StatusServiceUnavailable || got.err.Code != "queue_full" {
 		t.Errorf("got %d %s", got.status, got.body)

@@ -47,8 +47,8 @@ func repeatInput(n int) []*inferencev1.EmbedInput {
 	return inputs
 }
 
-// BenchmarkStream is what the gateway adds for each token, over real sockets on both sides, to a hot path that says them
-// all at once.
+// BenchmarkStream is what the gateway adds for each token, over real sockets on both sides, to a hot path that says
+// them all at once.
 func BenchmarkStream(b *testing.B) {
 	const tokens = 1000
 	for name, request := range map[string][2]string{

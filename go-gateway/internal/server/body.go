@@ -13,19 +13,20 @@ import (
 )
 
 const (
-	// usualBody is what a body of unknown length gets at first. It grows by doubling.
-	usualBody = 64 << 10 // bytes
+	// initialBodyBytes is what a body of unknown length gets at first. It grows by doubling.
+	initialBodyBytes = 64 << 10 // bytes
 	// requestBytes is what a request takes beside its body: a goroutine, the buffers of its connection, headers.
 	requestBytes = 16 << 10
 	// guaranteedBytes of bodies each tenant gets: a small request or two.
 	guaranteedBytes = 64 << 10
 )
 
-// holdBytes makes a request hold the bytes that its body is announced to have, to the request's end: decoded they are still
-// there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody from being served.
+// holdBytes makes a request hold the bytes that its body is announced to have, to the request's end: decoded they are
+// still there. While its body arrives, a request holds bytes and no slot: a client that sends half a body keeps nobody
+// from being served.
 func (s *Server) holdBytes(next handler) handler {
 	return func(ex *exchange) error {
-		defer func() { s.bodies.Return(ex.principal.Tenant, ex.held) }()
+		defer func() { s.bodies.Release(ex.principal.Tenant, ex.held) }()
 		if err := s.hold(ex, s.announcedBytes(ex.request)); err != nil {
 			return err
 		}
@@ -35,7 +36,7 @@ func (s *Server) holdBytes(next handler) handler {
 
 // hold makes a request hold so many bytes more.
 func (s *Server) hold(ex *exchange, more int64) error {
-	if !s.bodies.Take(ex.principal.Tenant, more) {
+	if !s.bodies.TryAcquire(ex.principal.Tenant, more) {
 		return s.noRoom(ex, "bytes of request bodies at once", s.bodies)
 	}
 	ex.held += more
@@ -48,7 +49,7 @@ func (s *Server) announcedBytes(r *http.Request) int64 {
 	case length > int64(s.MaxBodyBytes): // will be refused
 		return requestBytes
 	case length < 0: // unknown
-		return requestBytes + usualBody
+		return requestBytes + initialBodyBytes
 	default:
 		return requestBytes + length
 	}
@@ -96,7 +97,8 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil:
 		return nil, clientGone(err)
 	default:
-		return nil, fault.New(fault.InvalidJSON, "The body could not be read to its end: its transfer encoding is broken.")
+		return nil, fault.New(fault.InvalidJSON,
+			"The body could not be read to its end: its transfer encoding is broken.")
 	}
 }
 
@@ -108,7 +110,7 @@ func (s *Server) readAll(ex *exchange) ([]byte, error) {
 		_, err := io.ReadFull(reader, body)
 		return body, err
 	}
-	body := make([]byte, 0, usualBody)
+	body := make([]byte, 0, initialBodyBytes)
 	for {
 		n, err := reader.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -128,16 +130,17 @@ func (s *Server) readAll(ex *exchange) ([]byte, error) {
 	}
 }
 
-// drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and
-// reads afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such service.
+// drain reads what is still to come of a refused body, as far as bodies are taken: a client that sends first and reads
+// afterwards, as most do, would otherwise see a reset connection in place of its refusal. Strangers get no such
+// service.
 func (s *Server) drain(ex *exchange) {
 	r := ex.request
 	if ex.principal.Tenant == "" || ex.drained || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
 		return
 	}
 	ex.drained = true
-	if s.drains.Take(ex.principal.Tenant, 1) {
-		defer s.drains.Return(ex.principal.Tenant, 1)
+	if s.drains.TryAcquire(ex.principal.Tenant, 1) {
+		defer s.drains.Release(ex.principal.Tenant, 1)
 		if http.NewResponseController(ex.writer).SetReadDeadline(time.Now().Add(s.BodyTimeout)) == nil {
 			if _, err := io.CopyN(io.Discard, r.Body, int64(s.MaxBodyBytes)+1); errors.Is(err, io.EOF) {
 				return
@@ -155,7 +158,8 @@ func (s *Server) bodyTooLarge(ex *exchange) error {
 // checkBodyHeaders refuses what would only fail as broken JSON. No Content-Type counts as JSON.
 func checkBodyHeaders(header http.Header) error {
 	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return fault.New(fault.InvalidValue, "Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
+		return fault.New(fault.InvalidValue,
+			"Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
 	}
 	sent := header.Get("Content-Type")
 	if sent == "" {

@@ -2,8 +2,8 @@ package server
 
 import "sync"
 
-// largestPooled keeps one huge reply from holding its memory for ever.
-const largestPooled = 1 << 20 // bytes
+// maxPooledBytes keeps one huge reply from holding its memory for ever.
+const maxPooledBytes = 1 << 20 // bytes
 
 // bufferPool reuses the memory of replies.
 type bufferPool struct{ pool sync.Pool }
@@ -18,7 +18,7 @@ func (p *bufferPool) get() []byte {
 
 // put takes a buffer that nobody uses any more.
 func (p *bufferPool) put(buffer []byte) {
-	if cap(buffer) <= largestPooled {
+	if cap(buffer) <= maxPooledBytes {
 		p.pool.Put(&buffer)
 	}
 }

@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	saneRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	validRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 	// W3C Trace Context, version 00: trace id, parent id, flags.
-	saneTraceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+	validTraceparent = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
 )
 
 const (
@@ -20,20 +20,20 @@ const (
 
 // requestID returns the client's own id if it is sane, else a new one.
 func requestID(sent string) string {
-	if saneRequestID.MatchString(sent) {
+	if validRequestID.MatchString(sent) {
 		return sent
 	}
 	return "req_" + rand.Text()
 }
 
-// objectID returns the id of a reply, without its prefix. It is not the request's, which a client may repeat: whoever keeps
-// replies keeps them by their ids.
+// objectID returns the id of a reply, without its prefix. It is not the request's, which a client may repeat: whoever
+// keeps replies keeps them by their ids.
 func objectID() string { return rand.Text() }
 
 // traceparent returns the client's trace context if it is sane, else a new one that is not sampled. The gateway records
 // no spans, so it hands a trace on as it came.
 func traceparent(sent string) string {
-	if saneTraceparent.MatchString(sent) && !strings.HasPrefix(sent, noTrace) && !strings.Contains(sent, noParent) {
+	if validTraceparent.MatchString(sent) && !strings.HasPrefix(sent, noTrace) && !strings.Contains(sent, noParent) {
 		return sent
 	}
 	var random [24]byte

@@ -41,7 +41,9 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 // embeddings serves POST /v1/embeddings.
 func (s *Server) embeddings() handler {
 	return unary(s, openai.DecodeEmbeddings,
-		func(ctx context.Context, call inference.Call, request *openai.EmbeddingsRequest) (*inferencev1.EmbedResponse, inference.Usage, error) {
+		func(ctx context.Context, call inference.Call, request *openai.EmbeddingsRequest) (
+			*inferencev1.EmbedResponse, inference.Usage, error,
+		) {
 			return s.Inference.Embed(ctx, call, request.Embed)
 		},
 		func(request *openai.EmbeddingsRequest, reply *inferencev1.EmbedResponse) ([]byte, error) {
@@ -55,7 +57,9 @@ func (s *Server) moderations() handler {
 		func(body []byte) (*openai.ModerationRequest, error) {
 			return openai.DecodeModeration(body, s.ModerationModel)
 		},
-		func(ctx context.Context, call inference.Call, request *openai.ModerationRequest) (*inferencev1.ClassifyResponse, inference.Usage, error) {
+		func(ctx context.Context, call inference.Call, request *openai.ModerationRequest) (
+			*inferencev1.ClassifyResponse, inference.Usage, error,
+		) {
 			return s.Inference.Classify(ctx, call, request.Classify)
 		},
 		func(request *openai.ModerationRequest, reply *inferencev1.ClassifyResponse) ([]byte, error) {
@@ -67,9 +71,11 @@ func (s *Server) moderations() handler {
 func (s *Server) tokenize() handler {
 	return unary(s,
 		func(body []byte) (*openai.TokenizeRequest, error) {
-			return openai.DecodeTokenize(body, engine.MostBytesToTokenize)
+			return openai.DecodeTokenize(body, engine.MaxTokenizeBytes)
 		},
-		func(ctx context.Context, call inference.Call, request *openai.TokenizeRequest) (*inferencev1.TokenizeResponse, inference.Usage, error) {
+		func(ctx context.Context, call inference.Call, request *openai.TokenizeRequest) (
+			*inferencev1.TokenizeResponse, inference.Usage, error,
+		) {
 			return s.Inference.Tokenize(ctx, call, request.Tokenize)
 		},
 		openai.RenderTokenize)

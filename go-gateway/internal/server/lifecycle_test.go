@@ -184,6 +184,7 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 	}
 	testkit.StartHotpath(t, g.hotpath.Address)
 	g.eventually("ready again", func() bool { return status() == http.StatusOK })
+	g.eventually("the other connection", func() bool { return g.post("/v1/embeddings", oneText).status == http.StatusOK })
 	if !strings.Contains(g.scrape(), "gateway_ready 1") {
 		t.Error("gateway_ready is not 1")
 	}

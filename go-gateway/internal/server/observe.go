@@ -14,8 +14,8 @@ import (
 	"triptych.dev/gateway/internal/telemetry"
 )
 
-// observe makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also when
-// the handler fails or panics.
+// observe makes an http.Handler of a handler: every request gets an id, one reply, one log line and its metrics, also
+// when the handler fails or panics.
 func (s *Server) observe(route string, serve handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ex := &exchange{

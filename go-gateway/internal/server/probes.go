@@ -51,8 +51,8 @@ func (s *Server) readyz(ex *exchange) error {
 	return nil
 }
 
-// readyzInFull serves GET /readyz to operators, with the reason.
-func (s *Server) readyzInFull(ex *exchange) error {
+// readyzDetailed serves GET /readyz to operators, with the reason.
+func (s *Server) readyzDetailed(ex *exchange) error {
 	ready, statuses := s.Engine.Ready()
 	body := readiness{Draining: s.draining.Load(), Replicas: make([]replicaReadiness, len(statuses))}
 	body.Ready = ready && !body.Draining

@@ -25,10 +25,13 @@ const (
 	jsonBody                   // it is JSON; all of it is in memory before the handler runs
 )
 
+// public is the scope of routes that need no key. They take no room.
+const public identity.Scope = ""
+
 // route is one method of one path.
 type route struct {
 	method, pattern string
-	scope           identity.Scope // of the key that it needs; one without a scope is public, and takes no room
+	scope           identity.Scope // that a key needs for it
 	body            bodyPolicy
 	serve           handler
 }
@@ -36,23 +39,23 @@ type route struct {
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	return s.newRouter([]route{
-		{method: http.MethodPost, pattern: "/v1/embeddings", scope: identity.ScopeInference, body: jsonBody, serve: s.embeddings()},
-		{method: http.MethodPost, pattern: "/v1/chat/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeChat)},
-		{method: http.MethodPost, pattern: "/v1/completions", scope: identity.ScopeInference, body: jsonBody, serve: s.generation(openai.DecodeCompletion)},
-		{method: http.MethodPost, pattern: "/v1/moderations", scope: identity.ScopeInference, body: jsonBody, serve: s.moderations()},
-		{method: http.MethodPost, pattern: "/v1/tokenize", scope: identity.ScopeInference, body: jsonBody, serve: s.tokenize()},
-		{method: http.MethodGet, pattern: "/v1/models", scope: identity.ScopeModels, serve: s.listModels},
-		{method: http.MethodGet, pattern: "/v1/models/{id}", scope: identity.ScopeModels, serve: s.getModel},
-		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
-		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyz},
+		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, s.embeddings()},
+		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeChat)},
+		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeCompletion)},
+		{http.MethodPost, "/v1/moderations", identity.ScopeInference, jsonBody, s.moderations()},
+		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, s.tokenize()},
+		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, s.listModels},
+		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, s.getModel},
+		{http.MethodGet, livezRoute, public, noBody, s.livez},
+		{http.MethodGet, readyzRoute, public, noBody, s.readyz},
 	})
 }
 
 // Operations is the handler of the listener for operators.
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter([]route{
-		{method: http.MethodGet, pattern: livezRoute, serve: s.livez},
-		{method: http.MethodGet, pattern: readyzRoute, serve: s.readyzInFull},
+		{http.MethodGet, livezRoute, public, noBody, s.livez},
+		{http.MethodGet, readyzRoute, public, noBody, s.readyzDetailed},
 	})
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router
@@ -61,7 +64,7 @@ func (s *Server) Operations() http.Handler {
 // middlewares are what a request goes through before its handler, outermost first.
 func (s *Server) middlewares(r route) []middleware {
 	switch {
-	case r.scope == "":
+	case r.scope == public:
 		return nil
 	case r.body == noBody:
 		return []middleware{s.authenticate(r.scope), s.limitRate, s.takeSlot}

@@ -1,8 +1,8 @@
 // Package server is HTTP in and HTTP out: routes, what every request goes through, and the handlers.
 //
 // A handler reads the whole request before it calls the hot path, and has the whole reply before it writes, unless the
-// client asked for a stream: a slow client costs a connection, never a worker. What JSON looks like is package openai's; who may do what is
-// identity's and quota's.
+// client asked for a stream: a slow client costs a connection, never a worker. What JSON looks like is package
+// openai's; who may do what is identity's and quota's.
 package server
 
 import (
@@ -63,7 +63,7 @@ func New(options Options) *Server {
 		Options: options,
 		slots:   admission.NewPool(int64(options.MaxInflight), oneSlot),
 		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
-		drains:  admission.NewPool(mostDrains, oneSlot),
+		drains:  admission.NewPool(maxDrains, oneSlot),
 	}
 }
 

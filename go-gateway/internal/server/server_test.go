@@ -421,11 +421,11 @@ func TestTextsWhoseTokensWouldNotFitAreNotTokenized(t *testing.T) {
 	body := func(bytes int) string {
 		return `{"model":"` + testkit.ModelName + `","input":["a","` + strings.Repeat("b", bytes-1) + `"]}`
 	}
-	got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize+1))
+	got := g.post("/v1/tokenize", body(engine.MaxTokenizeBytes+1))
 	if got.status != 400 || got.err.Code != "context_length_exceeded" || got.err.Param == nil || *got.err.Param != "input" {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
-	if got := g.post("/v1/tokenize", body(engine.MostBytesToTokenize)); got.status != http.StatusOK {
+	if got := g.post("/v1/tokenize", body(engine.MaxTokenizeBytes)); got.status != http.StatusOK {
 		t.Errorf("at the limit: got %d %.300s", got.status, got.body)
 	}
 }

@@ -8,18 +8,18 @@ import (
 const (
 	// oneSlot is what each tenant is guaranteed of the slots for requests: the reserve then serves the most newcomers.
 	oneSlot = 1
-	// mostDrains is how many refused bodies are read to their end at once: each is a connection and a few KiB for as long as
-	// the body takes to arrive.
-	mostDrains = 256
+	// maxDrains is how many refused bodies are read to their end at once: each is a connection and a few KiB for as
+	// long as the body takes to arrive.
+	maxDrains = 256
 )
 
 // takeSlot lets as many requests through as are served at once.
 func (s *Server) takeSlot(next handler) handler {
 	return func(ex *exchange) error {
-		if !s.slots.Take(ex.principal.Tenant, 1) {
+		if !s.slots.TryAcquire(ex.principal.Tenant, 1) {
 			return s.noRoom(ex, "requests at once", s.slots)
 		}
-		defer s.slots.Return(ex.principal.Tenant, 1)
+		defer s.slots.Release(ex.principal.Tenant, 1)
 		return next(ex)
 	}
 }
@@ -27,6 +27,7 @@ func (s *Server) takeSlot(next handler) handler {
 // noRoom refuses a request for lack of what a pool shares. It costs the tenant nothing.
 func (s *Server) noRoom(ex *exchange, what string, pool *admission.Pool) error {
 	s.refundRate(ex)
-	return fault.New(fault.QueueFull, "The gateway serves %d %s, and a tenant may have four times what is left of them. Repeat the request later.",
+	return fault.New(fault.QueueFull,
+		"The gateway serves %d %s, and a tenant may have four times what is left of them. Repeat the request later.",
 		pool.Total(), what)
 }

@@ -12,14 +12,14 @@ import (
 	"triptych.dev/gateway/internal/openai"
 )
 
-// stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat, a
-// failure is an ordinary reply; after that it is the stream's last event.
+// stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat,
+// a failure is an ordinary reply; after that it is the stream's last event.
 func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running *inference.Generation) error {
 	chunks, err := openai.NewChunks(request, objectID(), ex.start)
 	if err != nil {
 		return fault.InternalError(err)
 	}
-	events := eventWriter{ex: ex, controller: http.NewResponseController(ex.writer)}
+	events := eventWriter{ex: ex, chunks: chunks, controller: http.NewResponseController(ex.writer)}
 	err = s.relay(&events, chunks, running)
 	if err == nil {
 		err = finish(&events, chunks, running)
@@ -27,10 +27,10 @@ func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running
 	switch {
 	case err == nil:
 		return nil
-	case !events.open:
+	case !events.headersSent:
 		return request.Explain(err)
 	}
-	events.breakOff(request.Explain(err))
+	events.fail(request.Explain(err))
 	return nil
 }
 
@@ -81,15 +81,16 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *inference.Gener
 
 // eventWriter writes a stream of server-sent events. Its errors are *fault.Fault: nobody reads any more.
 type eventWriter struct {
-	ex         *exchange
-	controller *http.ResponseController
-	open       bool // headers are out
-	deaf       bool // a write failed
+	ex          *exchange
+	chunks      *openai.Chunks
+	controller  *http.ResponseController
+	headersSent bool
+	writeFailed bool // a write failed
 }
 
 // write sends whole events to the client now.
 func (w *eventWriter) write(events []byte) error {
-	if !w.open {
+	if !w.headersSent {
 		w.begin()
 	}
 	// One deadline for each event: a client that does not read must not keep us, and a long stream is no slow one.
@@ -101,7 +102,7 @@ func (w *eventWriter) write(events []byte) error {
 	if err == nil {
 		return nil
 	}
-	w.deaf = true
+	w.writeFailed = true
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &fault.Fault{Reason: fault.SlowReader, Cause: err, Message: "The client did not read its stream."}
 	}
@@ -109,7 +110,7 @@ func (w *eventWriter) write(events []byte) error {
 }
 
 func (w *eventWriter) begin() {
-	w.open = true
+	w.headersSent = true
 	w.ex.status = http.StatusOK
 	header := w.ex.header()
 	header.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -123,11 +124,11 @@ func (w *eventWriter) begin() {
 	w.ex.writer.WriteHeader(http.StatusOK)
 }
 
-// breakOff ends the stream with an error, whose status stands in log and metrics: the one that was sent is long gone.
-func (w *eventWriter) breakOff(failure *fault.Fault) {
-	status, event := openai.RenderStreamError(failure, w.ex.requestID)
+// fail ends the stream with an error, whose status stands in log and metrics: the one that was sent is long gone.
+func (w *eventWriter) fail(failure *fault.Fault) {
+	status, event := w.chunks.RenderError(failure, w.ex.requestID)
 	w.ex.status, w.ex.failure = status, failure
-	if !w.deaf {
+	if !w.writeFailed {
 		_ = w.write(event) // whoever went away meanwhile misses nothing
 	}
 }

@@ -1,8 +1,9 @@
-// Package strictjson reads JSON from outside, field by field: what is not known is refused, and every refusal names the field,
-// what it must be, and what it was.
+// Package strictjson reads JSON from outside, field by field: what is not known is refused, and every refusal names the
+// field, what it must be, and what it was.
 //
-// It is strict as RFC 7493 is: no invalid UTF-8, no half of a surrogate pair, no name twice. encoding/json would replace or drop
-// these silently. It knows no API: which fields there are is the caller's table. It must not depend on HTTP or the contract.
+// It is strict as RFC 7493 is: no invalid UTF-8, no half of a surrogate pair, no name twice. encoding/json would
+// replace or drop these silently. It knows no API: which fields there are is the caller's table. It must not depend on
+// HTTP or the contract.
 package strictjson
 
 import (
@@ -24,8 +25,8 @@ type Field func(decoder *jsontext.Decoder, name string) error
 // Fields are the known fields of one object.
 type Fields map[string]Field
 
-// Decode reads body, which must be one JSON object, field by field. A field that is null counts as absent; one that is not in
-// fields is refused. Errors are *fault.Fault.
+// Decode reads body, which must be one JSON object, field by field. A field that is null counts as absent; one that is
+// not in fields is refused. Errors are *fault.Fault.
 func Decode(body []byte, fields Fields) error {
 	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if kind := decoder.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {

@@ -24,7 +24,7 @@ func decode(body string) error {
 				return err
 			})
 		},
-		"ratio": Number(Range{Min: 0, Max: 1, ExclusiveMin: true}, func(float32) {}),
+		"ratio": NumberAbove(0, 1, func(float32) {}),
 		"seed":  Bits64(func(uint64) {}),
 		"store": AcceptOnly("Nothing is stored.", "false"),
 		"inner": Object(Fields{"flag": Bool(new(bool))}),

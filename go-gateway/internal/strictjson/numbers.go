@@ -10,33 +10,27 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// Range is where a number may be.
-type Range struct {
-	Min, Max     float32
-	ExclusiveMin bool // Min itself is not in it
+// Number reads a number from minimum to maximum.
+func Number(minimum, maximum float32, set func(float32)) Field {
+	expected := fmt.Sprintf("a number from %v to %v", minimum, maximum)
+	return number(expected, func(value float32) bool { return value >= minimum && value <= maximum }, set)
 }
 
-func (r Range) contains(value float32) bool {
-	return value <= r.Max && (value > r.Min || value == r.Min && !r.ExclusiveMin)
+// NumberAbove reads a number above limit, and at most maximum.
+func NumberAbove(limit, maximum float32, set func(float32)) Field {
+	expected := fmt.Sprintf("a number above %v, and at most %v", limit, maximum)
+	return number(expected, func(value float32) bool { return value > limit && value <= maximum }, set)
 }
 
-func (r Range) String() string {
-	if r.ExclusiveMin {
-		return fmt.Sprintf("a number above %v, and at most %v", r.Min, r.Max)
-	}
-	return fmt.Sprintf("a number from %v to %v", r.Min, r.Max)
-}
-
-// Number reads a number within a range.
-func Number(within Range, set func(float32)) Field {
+func number(expected string, inRange func(float32) bool, set func(float32)) Field {
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := ReadKind(decoder, jsontext.KindNumber, name, within.String())
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
 		value, _ := strconv.ParseFloat(token.String(), 32) // beyond float32 it is infinite, and refused
-		if !within.contains(float32(value)) {
-			return outOfRange(name, within.String(), token)
+		if !inRange(float32(value)) {
+			return outOfRange(name, expected, token)
 		}
 		set(float32(value))
 		return nil
@@ -45,18 +39,18 @@ func Number(within Range, set func(float32)) Field {
 
 // Uint32 reads a whole number from least to most.
 func Uint32(least, most uint32, set func(uint32)) Field {
-	wanted := fmt.Sprintf("a whole number from %d to %d", least, most)
+	expected := fmt.Sprintf("a whole number from %d to %d", least, most)
 	if most == math.MaxUint32 {
-		wanted = fmt.Sprintf("a whole number of at least %d", least)
+		expected = fmt.Sprintf("a whole number of at least %d", least)
 	}
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := ReadKind(decoder, jsontext.KindNumber, name, wanted)
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
 		value, err := strconv.ParseUint(token.String(), 10, 32)
 		if err != nil || uint32(value) < least || uint32(value) > most {
-			return outOfRange(name, wanted, token)
+			return outOfRange(name, expected, token)
 		}
 		set(uint32(value))
 		return nil
@@ -70,9 +64,9 @@ func Positive(destination *uint32) Field {
 
 // Bits64 reads a whole number of 64 bits, with or without a sign.
 func Bits64(set func(uint64)) Field {
-	const wanted = "a whole number of at most 64 bits"
+	const expected = "a whole number of at most 64 bits"
 	return func(decoder *jsontext.Decoder, name string) error {
-		token, err := ReadKind(decoder, jsontext.KindNumber, name, wanted)
+		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
@@ -82,13 +76,13 @@ func Bits64(set func(uint64)) Field {
 		}
 		value, err := strconv.ParseUint(token.String(), 10, 64)
 		if err != nil {
-			return outOfRange(name, wanted, token)
+			return outOfRange(name, expected, token)
 		}
 		set(value)
 		return nil
 	}
 }
 
-func outOfRange(name, wanted string, token jsontext.Token) *fault.Fault {
-	return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, wanted, Clip(token.String()))
+func outOfRange(name, expected string, token jsontext.Token) *fault.Fault {
+	return fault.InField(fault.InvalidValue, name, "%s must be %s, not %s.", name, expected, Clip(token.String()))
 }

@@ -51,15 +51,16 @@ func AcceptOnly(why string, values ...string) Field {
 			return err
 		}
 		if !slices.Contains(values, string(compact)) {
-			return fault.InField(fault.UnsupportedParameter, name, "%s must be absent or %s. %s", name, strings.Join(values, " or "), why)
+			return fault.InField(fault.UnsupportedParameter, name,
+				"%s must be absent or %s. %s", name, strings.Join(values, " or "), why)
 		}
 		return nil
 	}
 }
 
 // List reads a list of at most so many elements and leaves each to read.
-func List(decoder *jsontext.Decoder, name, wanted string, most int, read func(i int) error) error {
-	if _, err := ReadKind(decoder, jsontext.KindBeginArray, name, wanted); err != nil {
+func List(decoder *jsontext.Decoder, name, expected string, most int, read func(i int) error) error {
+	if _, err := ReadKind(decoder, jsontext.KindBeginArray, name, expected); err != nil {
 		return err
 	}
 	for i := 0; decoder.PeekKind() != jsontext.KindEndArray; i++ {
@@ -74,28 +75,28 @@ func List(decoder *jsontext.Decoder, name, wanted string, most int, read func(i 
 	return err
 }
 
-// ReadString reads a string; param, wanted and index are as in ReadKind.
-func ReadString(decoder *jsontext.Decoder, param, wanted string, index ...int) (string, error) {
-	token, err := ReadKind(decoder, jsontext.KindString, param, wanted, index...)
+// ReadString reads a string; param, expected and index are as in ReadKind.
+func ReadString(decoder *jsontext.Decoder, param, expected string, index ...int) (string, error) {
+	token, err := ReadKind(decoder, jsontext.KindString, param, expected, index...)
 	if err != nil {
 		return "", err
 	}
 	return token.String(), nil
 }
 
-// ReadKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are long,
-// so only an error spells an element's name.
-func ReadKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string, index ...int) (jsontext.Token, error) {
-	if err := ExpectKind(decoder, kind, param, wanted, index...); err != nil {
+// ReadKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are
+// long, so only an error spells an element's name.
+func ReadKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected string, index ...int) (jsontext.Token, error) {
+	if err := ExpectKind(decoder, kind, param, expected, index...); err != nil {
 		return jsontext.Token{}, err
 	}
 	return decoder.ReadToken()
 }
 
 // ExpectKind refuses a value of another kind. One that is no JSON is left to the decoder.
-func ExpectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, wanted string, index ...int) error {
+func ExpectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected string, index ...int) error {
 	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
-		return WrongType(Element(param, index...), wanted, found)
+		return WrongType(Element(param, index...), expected, found)
 	}
 	return nil
 }
@@ -109,8 +110,8 @@ func Element(name string, index ...int) string {
 }
 
 // WrongType refuses a value of another type.
-func WrongType(param, wanted string, found jsontext.Kind) *fault.Fault {
-	return fault.InField(fault.InvalidValue, param, "%s must be %s, not %s.", param, wanted, describe(found))
+func WrongType(param, expected string, found jsontext.Kind) *fault.Fault {
+	return fault.InField(fault.InvalidValue, param, "%s must be %s, not %s.", param, expected, describe(found))
 }
 
 func describe(kind jsontext.Kind) string {
@@ -132,13 +133,13 @@ func describe(kind jsontext.Kind) string {
 	}
 }
 
-// longestEcho bounds what an error repeats of a request, which may be megabytes.
-const longestEcho = 64 // bytes
+// maxEchoBytes bounds what an error repeats of a request, which may be megabytes.
+const maxEchoBytes = 64 // bytes
 
 // Clip shortens what an error repeats.
 func Clip(s string) string {
-	if len(s) <= longestEcho {
+	if len(s) <= maxEchoBytes {
 		return s
 	}
-	return strings.ToValidUTF8(s[:longestEcho], "") + "…"
+	return strings.ToValidUTF8(s[:maxEchoBytes], "") + "…"
 }

@@ -26,7 +26,8 @@ type Metrics struct {
 	RequestSeconds *prometheus.HistogramVec
 	// Inflight is the number of requests that are being served.
 	Inflight prometheus.Gauge
-	// HotpathSeconds is the time that calls to the hot path took, by method and outcome ("OK" or one of docs/errors.md).
+	// HotpathSeconds is the time that calls to the hot path took, by method and outcome ("OK" or one of
+	// docs/errors.md).
 	HotpathSeconds *prometheus.HistogramVec
 	// Tokens counts charged tokens by tenant and model.
 	Tokens *prometheus.CounterVec
@@ -68,7 +69,8 @@ func NewMetrics() *Metrics {
 			Name: "gateway_cached_tokens_total", Help: "Charged tokens whose computation was reused.",
 		}, []string{"tenant", "model"}),
 		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.", Buckets: durationBuckets,
+			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.",
+			Buckets: durationBuckets,
 		}, []string{"model"}),
 		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",

@@ -54,8 +54,8 @@ func (h *Hotpath) Generate(request *inferencev1.GenerateRequest, stream Generate
 	return generate(request, stream)
 }
 
-// Generate is the usual answer to Generate: each choice says Words, token by token and in turn, until they or max_tokens
-// end.
+// Generate is the usual answer to Generate: each choice says Words, token by token and in turn, until they or
+// max_tokens end.
 func Generate(request *inferencev1.GenerateRequest, stream GenerateStream) error {
 	prompt, err := checkGenerate(request)
 	if err != nil {
@@ -127,12 +127,14 @@ func checkGenerate(request *inferencev1.GenerateRequest) (int, error) {
 		return 0, refuse(fault.MissingField, "scheduling", "is required")
 	}
 	if most := uint32(MaxChoices); request.GetChoices() > most {
-		return 0, refuse(fault.InvalidValue, "choices", fmt.Sprintf("is %d; at most %d are made", request.GetChoices(), most))
+		return 0, refuse(fault.InvalidValue,
+			"choices", fmt.Sprintf("is %d; at most %d are made", request.GetChoices(), most))
 	}
 	field, prompt, err := countPrompt(request)
 	if total := prompt + int(request.GetMaxTokens()); err == nil && total > ContextTokens {
-		return 0, refuse(fault.InputTooLong, field, fmt.Sprintf("has %d tokens and `max_tokens` is %d; together they may be at most %d",
-			prompt, request.GetMaxTokens(), ContextTokens), ContextTokens, total)
+		return 0, refuse(fault.InputTooLong, field,
+			fmt.Sprintf("has %d tokens and `max_tokens` is %d; together they may be at most %d",
+				prompt, request.GetMaxTokens(), ContextTokens), ContextTokens, total)
 	}
 	return prompt, err
 }

@@ -258,7 +258,8 @@ func checkCommon(model, wanted, inputs string, count int) error {
 	case count == 0:
 		return refuse(fault.EmptyInput, inputs, "is empty")
 	case count > MaxInputs:
-		return refuse(fault.TooManyInputs, inputs, fmt.Sprintf("has %d entries; at most %d are taken", count, MaxInputs), MaxInputs, count)
+		return refuse(fault.TooManyInputs, inputs,
+			fmt.Sprintf("has %d entries; at most %d are taken", count, MaxInputs), MaxInputs, count)
 	default:
 		return nil
 	}
@@ -272,7 +273,8 @@ func checkInput(input *inferencev1.EmbedInput, field string) (int, error) {
 	}
 	for _, id := range ids {
 		if id >= VocabularySize {
-			return 0, refuse(fault.TokenIDOutOfRange, field, fmt.Sprintf("has the token id %d; ids are below %d", id, VocabularySize))
+			return 0, refuse(fault.TokenIDOutOfRange, field,
+				fmt.Sprintf("has the token id %d; ids are below %d", id, VocabularySize))
 		}
 	}
 	if len(ids) > 0 {

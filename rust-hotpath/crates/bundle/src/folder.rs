@@ -44,7 +44,8 @@ impl Revision {
             #[serde(rename = "history")]
             _history: Vec<String>,
         }
-        let json = read(model_folder, CURRENT)?;
+        // No file of a bundle's: an operator may put there whatever can be read.
+        let json = read_from(fs::File::open(model_folder.join(CURRENT)), CURRENT)?;
         let current: Current = serde_json::from_slice(&json).map_err(|error| Refused::file(CURRENT, error))?;
         current.revision.parse().map_err(|problem| Refused::field(CURRENT, "revision", problem))
     }
@@ -160,10 +161,13 @@ impl Stamp {
 }
 
 fn read(folder: &Path, file: &str) -> Result<Vec<u8>, Refused> {
+    read_from(open(&folder.join(file)), file)
+}
+
+fn read_from(reader: io::Result<fs::File>, file: &str) -> Result<Vec<u8>, Refused> {
     let refuse = |error: io::Error| Refused::file(file, error);
     let mut bytes = Vec::new();
-    let reader = open(&folder.join(file)).map_err(refuse)?;
-    reader.take(MOST_JSON_BYTES + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    reader.map_err(refuse)?.take(MOST_JSON_BYTES + 1).read_to_end(&mut bytes).map_err(refuse)?;
     if bytes.len() as u64 > MOST_JSON_BYTES {
         return Err(Refused::file(file, format!("has more than {MOST_JSON_BYTES} bytes")));
     }

@@ -63,6 +63,22 @@ fn padding_and_truncation_of_the_file_are_off() {
 }
 
 #[test]
+fn a_text_is_looked_at_for_64_kib_or_as_far_as_it_is_of_use() {
+    let (counted, longer) = ("word ".repeat(13_000), "word ".repeat(2_000_000));
+    assert_eq!(TOKENIZER.ids(&counted, 256).unwrap().tokens.len(), 13_002);
+    assert!(TOKENIZER.ids(&counted, 256).unwrap().is_all);
+    for most in [256, 100_000] {
+        let (ids, tokens) = (TOKENIZER.ids(&longer, most).unwrap(), TOKENIZER.tokens(&longer, most).unwrap());
+        assert_eq!((ids.is_all, tokens.is_all), (false, false));
+        assert_eq!(ids.tokens, tokens.tokens.ids);
+        let words = ids.tokens.len() - 2;
+        assert!(words + 2 > most && words <= most.max(64 * 1024 / 5 + 1), "{words}");
+        assert_eq!(tokens.tokens.byte_ends[words], u32::try_from(5 * words - 1).unwrap());
+    }
+    assert!(TOKENIZER.windows(&longer, 256, 4).unwrap().is_none());
+}
+
+#[test]
 fn a_vocabulary_beyond_the_manifests_is_refused() {
     let mut bundle = BUNDLE.clone();
     bundle.manifest.tokenizer.as_mut().unwrap().vocabulary_size -= 1;

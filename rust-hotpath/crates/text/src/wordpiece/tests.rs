@@ -10,6 +10,7 @@ use tokenizers::{
 };
 
 use super::*;
+use crate::{Encoder, Frame, Tokenizer};
 
 /// A tokenizer, and what it is compared with.
 struct Pair {
@@ -180,6 +181,7 @@ fn another_form_is_left_to_the_library() {
         })
     };
     assert!(with(&|_| ()));
+    assert!(matches!(Tokenizer::of(LIBRARY.clone(), Frame::default()).encoder, Encoder::WordPiece(_)));
     assert!(!with(&|library| library.set_encode_special_tokens(true)));
     assert!(!with(&|library| _ = library.with_normalizer(None::<BertNormalizer>).unwrap()));
     assert!(!with(&|library| _ = library.with_pre_tokenizer(None::<PreTokenizerWrapper>)));
