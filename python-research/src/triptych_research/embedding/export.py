@@ -11,7 +11,7 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research.card import Card
 from triptych_research.embedding import card, evaluate, golden, graph, quantize, speed
 from triptych_research.embedding.checkpoint import Checkpoint, load
-from triptych_research.embedding.inference import Batch, Encoder
+from triptych_research.embedding.inference import Encoder
 from triptych_research.family import TOKENIZER_FILE, ExportError, Family, Files, GetTexts, GraphKind, graph_file
 from triptych_research.reference import compare
 from triptych_research.sources import Source
@@ -83,7 +83,7 @@ class Embedding(Family[Checkpoint]):
             evaluation_tokens=sum(map(len, evaluation)),
             quality=quality,
             topics=card.Topics.count(topics["fp32"], topics["int8"]),
-            tokens_per_second=measure_speed(graphs, evaluation),
+            tokens_per_second=speed.tokens_per_second(graphs, evaluation[:: len(evaluation) // _SPEED_TEXTS]),
             size_bytes={precision: len(content) for precision, content in graphs.items()},
         )
         return card.make(checkpoint, measured, vectors)
@@ -99,15 +99,3 @@ def token_ids(checkpoint: Checkpoint, texts: Sequence[str]) -> list[list[int]]:
     limit = checkpoint.max_tokens
     encoded = [encoding.ids for encoding in checkpoint.tokenizer().encode_batch(list(texts))]
     return [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in encoded]
-
-
-def measure_speed(graphs: Files, evaluation: Batch) -> dict[str, float]:
-    """Return tokens a second of one thread: the usual recipe, then the bundle's graphs."""
-    some = evaluation[:: len(evaluation) // _SPEED_TEXTS]
-    fp32, int8 = (Encoder(graphs[precision], normalize=True) for precision in ("fp32", "int8"))
-    runs = {
-        "fp32, padded": (fp32, speed.padded(some)),
-        "fp32, packed": (fp32, speed.packed(some)),
-        "int8, packed": (int8, speed.packed(some)),
-    }
-    return speed.tokens_per_second(runs, sum(map(len, some)))
