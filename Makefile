@@ -145,7 +145,7 @@ lint-python: .venv/.installed
 	$(BIN)/ruff check --config tests/pyproject.toml proto && $(BIN)/ruff format --check --config tests/pyproject.toml proto
 
 lint-go:
-	cd go-gateway && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go tool staticcheck ./...
+	cd go-gateway && test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go tool staticcheck ./...
 
 lint-rust:
 	cd rust-hotpath && cargo fmt --check && cargo clippy --locked --workspace --all-targets --quiet -- -D warnings

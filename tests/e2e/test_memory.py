@@ -67,6 +67,6 @@ def test_long_texts_take_bounded_memory(start_native: StartNative) -> None:
     assert dashes == ["INPUT_TOO_LONG"] * 12
     assert set(texts) <= {"", "QUEUE_FULL"}
     assert "" in texts
-    assert word == "INPUT_TOO_LONG"
+    assert word == "", "a word of any length is one unknown token"
     grown = {"dashes": after_dashes - before, "highest": highest - before, "after": after - before}
     assert max(grown.values()) < MOST_GROWTH, {name: f"{size / MIB:.0f} MiB" for name, size in grown.items()}

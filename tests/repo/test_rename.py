@@ -45,7 +45,9 @@ def test_stubs_are_regenerated_without_a_difference(renamed: pathlib.Path) -> No
 def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
     more = {"PYTHONPATH": str(renamed / "python-research/src"), f"{NAME.upper()}_MODELS_DIR": str(ROOT / "models")}
     env = {**os.environ, **more}
-    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
+    slow = ("validation", "fuzz")  # a minute each, in which nothing depends on a name
+    ignored = [f"--ignore=tests/test_{what}.py" for what in slow]
+    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *ignored]
     subprocess.run(command, cwd=renamed / "python-research", check=True, env=env)
 
 
@@ -56,12 +58,12 @@ def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(
-    "CI" not in os.environ, reason="LOUD: takes minutes without the caches of a lint run; always run in CI"
+    "CI" not in os.environ, reason="LOUD: takes minutes, without anything that is compiled; always run in CI"
 )
 def test_rust_compiles(renamed: pathlib.Path) -> None:
-    env = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "rust-hotpath/target")}
+    # Its target folder is its own: in ours, what is made of the renamed contract would pass for that of the real one.
     command = ["cargo", "check", "--locked", "--quiet", "--workspace", "--all-targets"]
-    subprocess.run(command, cwd=renamed / "rust-hotpath", check=True, env=env)
+    subprocess.run(command, cwd=renamed / "rust-hotpath", check=True)
 
 
 @pytest.mark.parametrize("name", ["", "a", "Acme", "9lives", "ac-me", "match", "func", "class", "json", "numpy"])
