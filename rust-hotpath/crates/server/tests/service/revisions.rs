@@ -7,9 +7,26 @@ use std::sync::{
 
 use hotpath_bundle::Revision;
 use hotpath_contract::inference::v1::ModelState;
+use hotpath_cores::Cores;
+use hotpath_generation::{Class, Engine, Sampling, Stop, Work};
+use hotpath_server::{
+    health::Health,
+    metrics::Metrics,
+    models::{
+        Models,
+        load::Loader,
+        serving::{Serving, Worker},
+        supervise::Supervisor,
+    },
+};
+use hotpath_testing::library;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
-use crate::support::{OwnModels, TestServer, config, embed, eventually, texts};
+use crate::{
+    generation::support::{TINY, prompt, tiny_folder},
+    support::{OwnModels, TestServer, config, embed, eventually, texts},
+};
 
 /// Clients that ask until they are stopped; any error fails the test.
 struct Load {
@@ -89,4 +106,55 @@ async fn a_refused_revision_leaves_the_old_one_serving() {
     models.promote(&first);
     server.wait_for(|model| model.status_message.is_empty()).await;
     load.stop().await;
+}
+
+fn engine(serving: &Serving) -> &Engine {
+    match &serving.worker {
+        Worker::Generation(generator) => &generator.engine,
+        _ => panic!("it is a decoder"),
+    }
+}
+
+/// Who still listens to the old one holds its weights, but not the beginnings of prompts that it kept for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decoder_that_is_followed_keeps_nothing_for_requests_to_come() {
+    let (models, config, metrics) = (OwnModels::of(TINY, &tiny_folder()), config(), Arc::new(Metrics::new("test")));
+    let served = Models::new(&[TINY.to_owned()]);
+    let loader = Loader {
+        models: models.path(),
+        precision: None,
+        limits: config.limits,
+        generation: config.generation,
+        formats: hotpath_formats::Service::new(&config.formats, metrics.clone()),
+        sessions: Arc::new(library()),
+        cores: Arc::new(Cores::new(1)),
+        metrics,
+        served: served.clone(),
+        alive: TaskTracker::new(),
+    };
+    let model = served.iter().next().unwrap();
+    let health = Health::new(tonic_health::server::health_reporter().0, served.clone()).await;
+    let supervisor = tokio::spawn(Supervisor::new(model.clone(), Arc::new(loader), health, config.timing).run());
+    let old = eventually("its being loaded", || async { model.now().serving }).await;
+    let work = Work {
+        class: Class::Interactive,
+        key: "a".into(),
+        deadline: None,
+        prompt: prompt(1, 40),
+        max_tokens: 1,
+        choices: 1,
+        sampling: Sampling::default(),
+        stop: Stop::default(),
+        format: None,
+    };
+    let mut stream = engine(&old).submit(work).unwrap();
+    while stream.next().await.is_some() {}
+    eventually("a beginning being kept", || async { (engine(&old).load().kept_tokens > 0).then_some(()) }).await;
+
+    let second = models.add_of_owner("somebody else");
+    models.promote(&second);
+    let is_second = || async { model.now().serving.filter(|serving| serving.bundle.revision == second) };
+    eventually("the second one's turn", is_second).await;
+    assert_eq!(engine(&old).load().kept_tokens, 0);
+    supervisor.abort();
 }

@@ -6,4 +6,4 @@ mod formats;
 mod golden;
 mod refusals;
 mod replies;
-mod support;
+pub mod support;
