@@ -12,19 +12,27 @@
 pub mod planner;
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use hotpath_fairness::Class;
-use planner::Planner;
+use planner::{AskId, Planner, Time};
 
 /// The cores of this process.
 #[derive(Debug)]
 pub struct Cores {
-    planner: Mutex<Planner>,
+    state: Mutex<State>,
     changed: Condvar,
     start: Instant,
+}
+
+struct State {
+    planner: Planner,
+    /// Of which class each ask is now.
+    classes: BTreeMap<AskId, Box<dyn Fn() -> Class + Send>>,
 }
 
 /// Some cores, until this is dropped.
@@ -39,24 +47,25 @@ impl Cores {
     /// So many, at least one.
     #[must_use]
     pub fn new(cores: usize) -> Self {
-        Self { planner: Mutex::new(Planner::new(cores)), changed: Condvar::new(), start: Instant::now() }
+        let state = State { planner: Planner::new(cores), classes: BTreeMap::new() };
+        Self { state: Mutex::new(state), changed: Condvar::new(), start: Instant::now() }
     }
 
-    /// Waits for some cores, or for all if there are fewer. `class` is asked again whenever something may have changed: it
-    /// is that of the work, or a higher one as long as that holds up something of it. It must not use these cores.
-    pub fn acquire(&self, cores: usize, class: impl Fn() -> Class) -> Permit<'_> {
-        let mut planner = self.lock();
-        let id = planner.ask(self.now(), class(), cores);
+    /// Waits for some cores, or for all if there are fewer. `class` is asked again before anybody gets any: it is that of the
+    /// work, or a higher one as long as that holds up something of it. It must not use these cores.
+    pub fn acquire(&self, cores: usize, class: impl Fn() -> Class + Send + 'static) -> Permit<'_> {
+        let mut state = self.lock();
+        let id = state.planner.ask(self.now(), class(), cores);
+        state.classes.insert(id, Box::new(class));
         loop {
-            planner.classify(id, class());
             let now = self.now();
-            if let Some(cores) = planner.take(now, id) {
-                drop(planner);
+            if let Some(cores) = state.take(now, id) {
+                drop(state);
                 self.changed.notify_all(); // there may be some left for the next
                 return Permit { of: self, cores, comes_back: false };
             }
-            let wait = planner.wake(now, id).map_or(Duration::MAX, |wake| wake.saturating_sub(now));
-            planner = self.changed.wait_timeout(planner, wait).unwrap_or_else(PoisonError::into_inner).0;
+            let wait = state.planner.wake(now, id).map_or(Duration::MAX, |wake| wake.saturating_sub(now));
+            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -70,16 +79,35 @@ impl Cores {
     /// How many wait for cores.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lock().waiting()
+        self.lock().planner.waiting()
     }
 
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Planner> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // The planner's methods do not panic halfway, and one session must not die of another's panic.
-        self.planner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The cores of an ask, if it may have them now. Everybody's class counts as it is now: a thread that was told of a change
+    /// may not have run since.
+    fn take(&mut self, now: Time, id: AskId) -> Option<usize> {
+        for (id, class) in &self.classes {
+            self.planner.classify(*id, class());
+        }
+        let cores = self.planner.take(now, id)?;
+        self.classes.remove(&id);
+        Some(cores)
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.planner.fmt(f)
     }
 }
 
@@ -92,7 +120,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.of.lock().give_back(self.of.now(), self.cores, self.comes_back);
+        self.of.lock().planner.give_back(self.of.now(), self.cores, self.comes_back);
         self.of.changed.notify_all();
     }
 }
@@ -101,7 +129,11 @@ impl Drop for Permit<'_> {
 mod tests {
     use std::{
         panic::{AssertUnwindSafe, catch_unwind},
-        sync::mpsc,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+            mpsc,
+        },
         thread,
     };
 
@@ -118,6 +150,32 @@ mod tests {
         drop(cores.acquire(9, || Class::Batch));
     }
 
+    /// The one that waits has had no time to look again when the cores come free and another asks.
+    #[test]
+    fn a_class_counts_from_when_it_changes_and_not_from_when_its_thread_runs() {
+        for _ in 0..100 {
+            let (cores, (goes, gone)) = (Cores::new(1), mpsc::channel());
+            thread::scope(|scope| {
+                let held = cores.acquire(1, || Class::Batch);
+                let is_urgent = Arc::new(AtomicBool::new(false));
+                let (cores, urgent, waits) = (&cores, is_urgent.clone(), goes.clone());
+                scope.spawn(move || {
+                    let class = move || if urgent.load(Ordering::SeqCst) { Class::Interactive } else { Class::Batch };
+                    let _permit = cores.acquire(1, class);
+                    waits.send("who waits").unwrap();
+                });
+                while cores.waiting() == 0 {
+                    thread::yield_now();
+                }
+                is_urgent.store(true, Ordering::SeqCst);
+                drop(held);
+                let _permit = cores.acquire(1, || Class::Interactive);
+                goes.send("who comes").unwrap();
+            });
+            assert_eq!(gone.try_iter().collect::<Vec<_>>(), ["who waits", "who comes"]);
+        }
+    }
+
     #[test]
     fn who_waits_goes_in_order() {
         let (cores, (goes, gone)) = (Cores::new(2), mpsc::channel());
@@ -128,7 +186,7 @@ mod tests {
             {
                 let (cores, goes) = (&cores, goes.clone());
                 scope.spawn(move || {
-                    let _permit = cores.acquire(count, || class);
+                    let _permit = cores.acquire(count, move || class);
                     let _ = goes.send(place);
                 });
                 while cores.waiting() <= place {

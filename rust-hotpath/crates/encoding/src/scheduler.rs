@@ -191,10 +191,11 @@ pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
 }
 
 /// Waits for a core for a run of some class, or of a higher one that waits behind it.
-pub(crate) fn core<'a>(shared: &Shared, cores: &'a Cores, class: Class) -> Permit<'a> {
+pub(crate) fn core<'a>(shared: &Arc<Shared>, cores: &'a Cores, class: Class) -> Permit<'a> {
     // The cores' lock is taken first, and never while this state's is held.
-    let interactive_waits = || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
-    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    let shared = shared.clone();
+    let interactive_waits = move || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
+    let highest = move || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
     cores.acquire(1, highest)
 }
 

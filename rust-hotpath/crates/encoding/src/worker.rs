@@ -52,7 +52,7 @@ impl Worker {
 }
 
 /// Works until the scheduler is closed and nothing is queued, or it is dead.
-pub(crate) fn work(shared: &Shared, worker: &mut Worker) {
+pub(crate) fn work(shared: &Arc<Shared>, worker: &mut Worker) {
     while let Some(batch) = next_batch(shared) {
         worker.batch = batch;
         let core = worker.batch.first().map(|ticket| core(shared, &worker.cores, ticket.job.class));

@@ -85,7 +85,7 @@ impl<S> Monitor<S> {
         self: &Arc<Self>,
         name: String,
         mut owned: C,
-        work: impl FnOnce(&Self, &mut C) + Send + 'static,
+        work: impl FnOnce(&Arc<Self>, &mut C) + Send + 'static,
     ) -> io::Result<JoinHandle<()>>
     where
         S: Send + 'static,
@@ -184,7 +184,7 @@ mod tests {
     fn waiting(monitor: &Arc<Monitor<Vec<u32>>>) -> mpsc::Receiver<Result<Option<u32>, Dead>> {
         let (tell, told) = mpsc::channel();
         let look = |state: &mut Vec<u32>, _| state.pop().map_or(Look::Idle, Look::Found);
-        let work = move |monitor: &Monitor<Vec<u32>>, (): &mut ()| tell.send(monitor.take(look)).unwrap();
+        let work = move |monitor: &Arc<Monitor<Vec<u32>>>, (): &mut ()| tell.send(monitor.take(look)).unwrap();
         monitor.spawn("waits".to_owned(), (), work).unwrap();
         told
     }

@@ -299,10 +299,11 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
 }
 
 /// Waits for some cores for a run of some class, or of a higher one that waits behind it.
-pub(crate) fn cores<'a>(shared: &Shared, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
+pub(crate) fn cores<'a>(shared: &Arc<Shared>, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
     // The cores' lock is taken first, and never while this state's is held.
-    let interactive_waits = || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
-    let highest = || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    let shared = shared.clone();
+    let interactive_waits = move || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
+    let highest = move || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
     let mut permit = cores.acquire(threads, highest);
     if class == Class::Interactive {
         permit.will_come_back();
