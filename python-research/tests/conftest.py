@@ -10,10 +10,12 @@ import tiny
 from hypothesis import settings
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, confined, cpu, encoder, export, quantize, strict_json
+from triptych_research import bundle, confined, cpu, export, strict_json
 from triptych_research.bundle import Bundle
-from triptych_research.checkpoint import Checkpoint, load
-from triptych_research.inference import Encoder
+from triptych_research.embedding import graph, quantize
+from triptych_research.embedding.checkpoint import Checkpoint, load
+from triptych_research.embedding.export import Embedding, build_graphs
+from triptych_research.embedding.inference import Encoder
 from triptych_research.sources import Folder
 from triptych_research.store import Store
 
@@ -50,15 +52,15 @@ def int8_weights(checkpoint: Checkpoint) -> quantize.Int8Weights:
 
 
 @pytest.fixture(scope="session", params=["fp32", "int8"])
-def weights(request: pytest.FixtureRequest, int8_weights: quantize.Int8Weights) -> encoder.Weights:
+def weights(request: pytest.FixtureRequest, int8_weights: quantize.Int8Weights) -> graph.Weights:
     """Each precision in turn."""
-    return int8_weights if request.param == "int8" else encoder.Float32Weights()
+    return int8_weights if request.param == "int8" else graph.Float32Weights()
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(checkpoint: Checkpoint, weights: encoder.Weights) -> Encoder:
+def tiny_encoder(checkpoint: Checkpoint, weights: graph.Weights) -> Encoder:
     """The tiny model in each precision in turn."""
-    return Encoder(encoder.build(checkpoint, weights).SerializeToString(), checkpoint.normalize)
+    return Encoder(graph.build(checkpoint, weights).SerializeToString(), checkpoint.normalize)
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +69,7 @@ def tiny_files(
 ) -> dict[str, bytes]:
     """The files of a bundle of the tiny model."""
     source = Folder(tiny_folder, "MIT", "somebody").fetch(CACHE)
-    fp32, int8 = (encoder.build(checkpoint, weights) for weights in (encoder.Float32Weights(), int8_weights))
-    return export.bundle_files("tiny", source, checkpoint, fp32, int8)
+    return export.bundle_files("tiny", source, Embedding(), checkpoint, build_graphs(checkpoint, int8_weights))
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pathlib
 import resource
 import sys
 
-from triptych_research import bundle, checkpoint, cli, confined
+from triptych_research import bundle, cli, confined
 from triptych_research.decoder import checkpoint as decoder_checkpoint
+from triptych_research.embedding import checkpoint
 from triptych_research.sources import Folder
 from triptych_research.store import Store
 

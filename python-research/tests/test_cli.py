@@ -11,9 +11,11 @@ import tiny_decoder
 from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cli, evaluate, export, texts
+from triptych_research import bundle, cli, export, texts
 from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import quality
+from triptych_research.embedding import evaluate
+from triptych_research.embedding.export import Embedding
 from triptych_research.golden import GoldenError
 from triptych_research.json_fields import CheckpointError
 from triptych_research.recipes import Recipe
@@ -260,7 +262,7 @@ def test_whatever_is_expected_is_one_line_that_moves_no_cursor(
 
 @pytest.mark.parametrize("content", [b"[]", b'"text"', b"null", b"{}", b"", b"[" * 10_000])
 def test_measurements_that_are_damaged_are_not_up_to_date(store: Store, tiny_files: Files, content: bytes) -> None:
-    recipe = Recipe("tiny", Folder(pathlib.Path("tiny"), "MIT", "somebody"))
+    recipe = Recipe("tiny", Folder(pathlib.Path("tiny"), "MIT", "somebody"), Embedding())
     revision = store.add("tiny", tiny_files)
     store.promote("tiny", revision)
     measurements = store.path("tiny", revision) / bundle.MEASUREMENTS

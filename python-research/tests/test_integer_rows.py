@@ -90,7 +90,7 @@ def test_a_product_is_that_of_the_rounded_numbers(x: np.ndarray, weight: np.ndar
 
 
 @pytest.mark.parametrize("fine", [False, True])
-def test_a_row_s_numbers_have_no_company(x: np.ndarray, weight: np.ndarray, fine: bool) -> None:
+def test_a_row_s_numbers_are_batch_invariant(x: np.ndarray, weight: np.ndarray, fine: bool) -> None:
     together = run(x, weight, fine)
     for index in range(len(x)):
         np.testing.assert_array_equal(run(x[index : index + 1], weight, fine)[0], together[index])

@@ -1,6 +1,6 @@
 """What every operator of an exported graph must keep on every processor, and that no graph has one that is not here.
 
-A row has the same bits alone and in company, whatever kernel ONNX Runtime takes for so many rows, and products of
+A row has the same bits alone and in a batch, whatever kernel ONNX Runtime takes for so many rows, and products of
 integers are those of integer arithmetic. That is promised for an operator in one precision, and may be broken by the
 same operator in another: `MatMulNBits` with 4 bits gives a single row other bits where AVX2 is all that there is.
 """
@@ -15,23 +15,23 @@ import pytest
 import tiny_decoder
 from onnx import TensorProto
 
-from triptych_research import encoder
-from triptych_research.checkpoint import Checkpoint
 from triptych_research.classification import graph as classification
 from triptych_research.classification.head import Head, HeadLabel
 from triptych_research.decoder.blocks import BLOCK
 from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, chunk_plan, largest_chunk
 from triptych_research.decoder.export import GRAPHS
 from triptych_research.decoder.graph import INT8_ACTIVATIONS, OPSET, build
+from triptych_research.embedding import graph as embedding
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.quantize import Int8Weights
 from triptych_research.graph import MICROSOFT, GraphBuilder, Tensor
-from triptych_research.quantize import Int8Weights
 from triptych_research.sessions import open_session, session_options
 
 pytestmark = pytest.mark.bits
 
 RANDOM = np.random.default_rng(0)
 ROWS = 33
-COMPANIES = (2, 3, 4, 5, 8, 13, 16, ROWS)  # another number of rows may be another kernel
+BATCHES = (2, 3, 4, 5, 8, 13, 16, ROWS)  # another number of rows may be another kernel
 # Inputs and outputs of a product: as many inputs as the default models have and few, and outputs that fill a kernel's
 # tiles and that do not. An emulated processor multiplies some millions of numbers a second.
 SHAPES = ((1536, 8), (576, 40), (64, 96), (64, 13))
@@ -183,8 +183,8 @@ def test_exported_graphs_have_these_operators_and_no_others(
 ) -> None:
     head = Head("tiny", "0" * 64, [HeadLabel("rude", 0.5, 0.1, [0.1] * checkpoint.config.hidden_size)])
     exported = {
-        "encoder, fp32": encoder.build(checkpoint, encoder.Float32Weights()),
-        "encoder, int8": encoder.build(checkpoint, int8_weights),
+        "encoder, fp32": embedding.build(checkpoint, embedding.Float32Weights()),
+        "encoder, int8": embedding.build(checkpoint, int8_weights),
         "head": classification.build(head),
         **{f"decoder, {form}": build(tiny_decoder.weights(), form) for form in GRAPHS},
     }
@@ -211,7 +211,7 @@ def opened(write: Write, shape: tuple[int, int], element: int = TensorProto.FLOA
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", ROW_BY_ROW)
-def test_a_row_has_the_same_bits_alone_and_in_company(name: str, shape: tuple[int, int]) -> None:
+def test_a_row_has_the_same_bits_alone_and_in_a_batch(name: str, shape: tuple[int, int]) -> None:
     for write in ROW_BY_ROW[name]:
         if name == INTEGER_PRODUCT:
             x, element = integers(0, 255, np.uint8, ROWS, shape[0]), TensorProto.UINT8
@@ -220,8 +220,8 @@ def test_a_row_has_the_same_bits_alone_and_in_company(name: str, shape: tuple[in
         run = opened(write, shape, element)
         alone = np.concatenate([run(x[row : row + 1]) for row in range(ROWS)])
         assert np.isfinite(alone).all()
-        for company in COMPANIES:
-            np.testing.assert_array_equal(run(x[:company]), alone[:company], f"in a company of {company}")
+        for count in BATCHES:
+            np.testing.assert_array_equal(run(x[:count]), alone[:count], f"in a batch of {count}")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -229,8 +229,8 @@ def test_products_of_integers_are_those_of_integer_arithmetic(shape: tuple[int, 
     x, weights = integers(0, 255, np.uint8, ROWS, shape[0]), integers(-127, 127, np.int8, *shape)
     expected = ((x.astype(np.int64) - 128) @ weights.astype(np.int64)).astype(np.float32)
     run = opened(lambda graph, *_: integer_product(graph, *shape, weights), shape, TensorProto.UINT8)
-    for company in (1, *COMPANIES):
-        np.testing.assert_array_equal(run(x[:company]), expected[:company])
+    for count in (1, *BATCHES):
+        np.testing.assert_array_equal(run(x[:count]), expected[:count])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -245,9 +245,9 @@ def test_products_in_blocks_are_those_of_rounded_activations(shape: tuple[int, i
     expected = np.einsum("rbi,obi->ro", rounded, weights)
     largest = np.einsum("rbi,obi->ro", np.abs(rounded), np.abs(weights))
     run = opened(lambda graph, *_: block_product(graph, *shape, (codes, scales)), shape)
-    for company in (1, *COMPANIES):
-        error = np.abs(run(x.reshape(ROWS, -1)[:company]) - expected[:company])
-        assert (error / largest[:company]).max() < 1e-4
+    for count in (1, *BATCHES):
+        error = np.abs(run(x.reshape(ROWS, -1)[:count]) - expected[:count])
+        assert (error / largest[:count]).max() < 1e-4
 
 
 HEADS, KV_HEADS, CAPACITY = 2, 1, 160
@@ -304,11 +304,11 @@ def test_a_decoding_row_has_the_same_bits_alone_and_beside_rows_of_other_lengths
     x, past = floats(batch, 1, decoder.columns), decoder.cache(batch)
     caches = [[side[row : row + 1].copy() for side in past] for row in range(batch)]
     alone = [decoder.run(x[row : row + 1], [LENGTHS[row]], caches[row])[0] for row in range(batch)]
-    for company in range(2, batch + 1):
-        cache = [side[:company].copy() for side in past]
-        np.testing.assert_array_equal(decoder.run(x[:company], list(LENGTHS[:company]), cache), alone[:company])
+    for count in range(2, batch + 1):
+        cache = [side[:count].copy() for side in past]
+        np.testing.assert_array_equal(decoder.run(x[:count], list(LENGTHS[:count]), cache), alone[:count])
         for side in (0, 1):
-            np.testing.assert_array_equal(cache[side], np.concatenate([each[side] for each in caches[:company]]))
+            np.testing.assert_array_equal(cache[side], np.concatenate([each[side] for each in caches[:count]]))
 
 
 @HEAD_DIMS
@@ -344,6 +344,6 @@ def test_a_text_attends_with_the_same_bits_alone_and_beside_longer_ones(head_dim
 
     texts = [floats(length, 3 * HEADS * head_dim) for length in LENGTHS]
     alone = [run([text])[0] for text in texts]
-    for company in range(2, len(texts) + 1):
-        for row, expected in zip(run(texts[:company]), alone, strict=False):
+    for count in range(2, len(texts) + 1):
+        for row, expected in zip(run(texts[:count]), alone, strict=False):
             np.testing.assert_array_equal(row, expected)

@@ -8,12 +8,13 @@ import pytest
 import tiny_decoder
 from conftest import ROOT
 
-from triptych_research import cpu, encoder
-from triptych_research.checkpoint import Checkpoint
+from triptych_research import cpu
 from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.session import DecoderSession
-from triptych_research.inference import Encoder
-from triptych_research.quantize import Int8Weights
+from triptych_research.embedding import graph as embedding
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.inference import Encoder
+from triptych_research.embedding.quantize import Int8Weights
 
 pytestmark = pytest.mark.bits
 
@@ -24,7 +25,7 @@ Open = Callable[[], onnxruntime.InferenceSession]
 def open_session(request: pytest.FixtureRequest, checkpoint: Checkpoint, int8_weights: Int8Weights) -> Open:
     """Open a session of each kind that runs integers, in turn."""
     if request.param == "encoder":
-        graph = encoder.build(checkpoint, int8_weights).SerializeToString()
+        graph = embedding.build(checkpoint, int8_weights).SerializeToString()
         return lambda: Encoder(graph, normalize=True)._session
     graph = build(tiny_decoder.weights(), WeightForm.INT8).SerializeToString()
     return lambda: DecoderSession(graph, slots=1, capacity=8).session

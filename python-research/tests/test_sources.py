@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from triptych_research import sources
-from triptych_research.checkpoint import Checkpoint, load
+from triptych_research.embedding.checkpoint import Checkpoint, load
 from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, Source, SourceError, Wheel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

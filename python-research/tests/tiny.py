@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 import tokenizers
 
-from triptych_research.checkpoint import EncoderConfig, tensor_shapes
+from triptych_research.embedding.checkpoint import EncoderConfig, tensor_shapes
 
 CONFIG = EncoderConfig(
     vocabulary_size=100,

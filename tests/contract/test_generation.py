@@ -61,23 +61,7 @@ SAME: dict[str, dict[str, Any]] = {
     "a stop string after a minimum": {"conversation": COUNT, "stop": pb.Stop(strings=["5, 6", " 18"], min_tokens=20)},
     "a stop id": {"conversation": COUNT, "stop": pb.Stop(token_ids=[28])},
     "on after the end": {"conversation": chat("Say hello."), "stop": pb.Stop(ignore_eos=True)},
-    "sampled": {"text": "The best way to", "sampling": pb.Sampling(seed=1), "choices": 3},
-    "sampled with everything": {
-        "text": "Once upon a time",
-        "choices": 2,
-        "top_logprobs": 0,
-        "sampling": pb.Sampling(
-            seed=5,
-            temperature=1.5,
-            top_k=50,
-            top_p=0.8,
-            min_p=0.02,
-            frequency_penalty=0.5,
-            presence_penalty=0.5,
-            repetition_penalty=1.1,
-            logit_bias={260: 5, 28: -100},
-        ),
-    },
+    "several choices": {"text": "The best way to", "choices": 3},
 }
 
 

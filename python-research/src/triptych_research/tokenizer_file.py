@@ -4,11 +4,13 @@ Its patterns may be such that a word takes for ever or ends the process, its nor
 """
 
 import functools
+import json
 
 from tokenizers import Tokenizer
 
-from triptych_research import confined
+from triptych_research import confined, json_fields
 from triptych_research.json_fields import CheckpointError
+from triptych_research.sources import Source
 
 # What makes patterns try every way there is: a run of each kind of character that ends in another one.
 _RUN = 4096
@@ -29,6 +31,19 @@ def load(content: bytes, file: str) -> Tokenizer:
     """Return a tokenizer that has been tried. Raises CheckpointError, which names the file."""
     _try(content, file)
     return Tokenizer.from_buffer(content)
+
+
+def read(source: Source, vocabulary_size: int) -> bytes:
+    """Return the tokenizer.json of a source, without padding and truncation."""
+    # Published files often carry the padding and truncation of somebody's training run (all-MiniLM-L6-v2 pads to 128).
+    # The packed graph has no padding, and truncation is the service's to decide and to report.
+    raw = json_fields.read(source, "tokenizer.json") | {"padding": None, "truncation": None}
+    content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
+    tokenizer = load(content, "tokenizer.json")
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= vocabulary_size:
+        raise CheckpointError(f"tokenizer.json: token id {largest} is outside of config.json's {vocabulary_size}")
+    return content
 
 
 def control_tokens(tokenizer: Tokenizer) -> dict[str, int]:

@@ -16,8 +16,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from triptych_research import bundle
 from triptych_research.decoder.chat import compile_template
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
-from triptych_research.decoder.export import build_graphs, bundle_files
+from triptych_research.decoder.export import Generation, build_graphs
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
+from triptych_research.export import bundle_files
 from triptych_research.sources import Source
 
 CONTROLS = ("<end>", "<start>")
@@ -38,7 +39,8 @@ def main(model_folder: Path) -> None:
         stop_token_ids=[CONTROLS.index("<end>")],
     )
     source = Source(uri="file:random", sha256="0" * 64, license="Apache-2.0", owner="tests", files=Path())
-    files = bundle_files(model_folder.name, source, checkpoint, build_graphs(checkpoint, [tokenizer.encode(TEMPLATE).ids]))
+    graphs = build_graphs(checkpoint, [tokenizer.encode(TEMPLATE).ids])
+    files = bundle_files(model_folder.name, source, Generation(), checkpoint, graphs)
     revision = bundle.revision_of(files[bundle.MANIFEST])
     (model_folder / revision).mkdir(parents=True)
     for name, content in files.items():

@@ -10,8 +10,10 @@ import tempfile
 from pathlib import Path
 
 import tiny
-from triptych_research import encoder, export, quantize
-from triptych_research.checkpoint import load
+from triptych_research.embedding import quantize
+from triptych_research.embedding.checkpoint import load
+from triptych_research.embedding.export import Embedding, build_graphs
+from triptych_research.export import bundle_files
 from triptych_research.sources import Folder
 from triptych_research.store import Store
 
@@ -23,9 +25,8 @@ def main(model_folder: Path) -> None:
         source = Folder(tiny.write(Path(folder) / "tiny"), license="Apache-2.0", owner="tests").fetch(Path(folder))
         checkpoint = load(source)
     int8 = quantize.Int8Weights(quantize.calibrate(checkpoint, [list(ids)[: tiny.MAX_TOKENS] for ids in CALIBRATION]))
-    graphs = [encoder.build(checkpoint, weights) for weights in (encoder.Float32Weights(), int8)]
     store = Store(model_folder.parent)
-    files = export.bundle_files(model_folder.name, source, checkpoint, *graphs)
+    files = bundle_files(model_folder.name, source, Embedding(), checkpoint, build_graphs(checkpoint, int8))
     store.promote(model_folder.name, store.add(model_folder.name, files))
 
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import psutil
-from triptych_research import speed
-from triptych_research.inference import pack
+from triptych_research.embedding import speed
+from triptych_research.embedding.inference import pack
 
 from bench.embeddings import corpus, load, raw
 from bench.embeddings.corpus import Corpus

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer
-from triptych_research.inference import batches, pack
+from triptych_research.embedding.inference import batches, pack
 from triptych_research.sessions import open_session
 
 Texts = Sequence[Sequence[int]]  # token ids

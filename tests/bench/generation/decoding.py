@@ -35,27 +35,27 @@ class Side:
     def __str__(self) -> str:
         return self.precision + ("" if self.spin_us else ", not spinning")
 
+    @property
+    def bare(self) -> str:
+        """The name of its bare loop."""
+        return f"{self}, bare loop"
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
     """Speeds with one thread budget, in tokens a second: one figure for each round, in the same order on all sides."""
 
     threads: int
-    stack: Mapping[Side, Mapping[str, Sequence[float]]]  # side → work → rounds
-    bare: Mapping[Side, Sequence[float]]  # 1 stream
-    peers: Mapping[str, Mapping[str, Sequence[float]]]  # peer → work → rounds
+    sides: Sequence[Side]  # the default first
+    peers: Sequence[str]
+    speeds: Mapping[str, Mapping[str, Sequence[float]]]  # side, its bare loop, or peer → work → rounds
     cpu_us: Mapping[str, Mapping[str, float]]  # work → process → CPU-µs a token; the first side alone
 
-    def against_bare(self, side: Side) -> float:
-        return ratio(self.stack[side][SINGLE], self.bare[side])
-
-    def against_peer(self, side: Side, peer: str, work: str) -> float:
-        return ratio(self.stack[side][work], self.peers[peer][work])
-
-
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median of the rounds' ratios."""
-    return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
+    def ratio(self, side: Side, other: str, work: str) -> float:
+        """Median of the rounds' ratios."""
+        return statistics.median(
+            ours / theirs for ours, theirs in zip(self.speeds[str(side)][work], self.speeds[other][work], strict=True)
+        )
 
 
 def measure(
@@ -68,38 +68,30 @@ def measure(
             stop.callback(server.stop)
             return server
 
+        works: dict[str, Mapping[str, Callable[[], float]]] = {}
         stacks = {side: started(_start(folder / f"{threads} {side}", side, threads)) for side in sides}
-        bare = {
-            side: BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin_us)
-            for side in sides
-        }
-        works = {side: _works(model, server, server, effort) for side, server in stacks.items()}
-        peer_works = {}
+        for side, stack in stacks.items():
+            works[str(side)] = _works(model, stack, stack, effort)
+            works[side.bare] = {SINGLE: _bare(model, side, threads, effort)}
         for peer, arguments in peers.items():
             # With a single slot it has no batch to fill: the best that it can do for one stream.
             alone, crowd = (
                 started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots, arguments))
                 for slots in (1, STREAMS)
             )
-            peer_works[peer] = _works(model, alone, crowd, effort)
-        stack_speeds: dict[Side, dict[str, list[float]]] = {side: {work: [] for work in WORKS} for side in sides}
-        bare_speeds: dict[Side, list[float]] = {side: [] for side in sides}
-        peer_speeds: dict[str, dict[str, list[float]]] = {peer: {work: [] for work in WORKS} for peer in peers}
+            works[peer] = _works(model, alone, crowd, effort)
+        speeds: dict[str, dict[str, list[float]]] = {name: {work: [] for work in each} for name, each in works.items()}
         for _ in range(effort.rounds):
             for work in WORKS:
-                for side in sides:
-                    stack_speeds[side][work].append(works[side][work]())
-                    if work == SINGLE:
-                        prompt = model.prompts.ids(model.prompts.text(PROMPT_TOKENS))
-                        bare_speeds[side].append(bare[side].tokens_per_s(prompt, effort.tokens))
-                for peer in peers:
-                    peer_speeds[peer][work].append(peer_works[peer][work]())
+                for name, each in works.items():
+                    if work in each:
+                        speeds[name][work].append(each[work]())
         first = stacks[sides[0]]
         cpu = {
             work: cpu_us(first, lambda: _streams(model, first, count, effort.tokens), effort.rounds)  # noqa: B023
             for work, count in ((SINGLE, 1), (EIGHT, STREAMS))
         }
-    return Decoding(threads, stack_speeds, bare_speeds, peer_speeds, cpu)
+    return Decoding(threads, sides, list(peers), speeds, cpu)
 
 
 def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> dict[str, float]:
@@ -123,6 +115,11 @@ def _start(folder: pathlib.Path, side: Side, threads: int) -> Stack:
         generation_threads=str(threads),
         generation_spin_us=str(side.spin_us),
     )
+
+
+def _bare(model: Model, side: Side, threads: int, effort: Effort) -> Callable[[], float]:
+    loop = BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin_us)
+    return lambda: loop.tokens_per_s(model.prompts.ids(model.prompts.text(PROMPT_TOKENS)), effort.tokens)
 
 
 def _works(model: Model, one: Server, many: Server, effort: Effort) -> Mapping[str, Callable[[], float]]:

@@ -19,7 +19,8 @@ from plots import GOLD, RUST, save_plot
 
 PROCESSES = ("hotpath", "gateway", "driver")
 TURN_TOKENS = 400  # of the first turn in the table of goals, where it was measured
-# Expected and wanted ratio to llama.cpp.
+# Expected and wanted ratio to the bare loop, and to llama.cpp.
+BARE_GOAL = ("≥ 0.93", "0.97")
 GOALS = {SINGLE: ("≥ 0.95", "1.15"), EIGHT: ("≥ 2.0", "3"), PREFILL: ("≥ 2.8", "4")}
 NAMES = {
     SINGLE: "decode tok/s, 1 stream",
@@ -56,15 +57,11 @@ def rows(results: Results) -> list[Row]:
     """The figures that say whether the design holds, with the default weights."""
     found = []
     for each in results.decoding:
-        side, budget = next(iter(each.stack)), threads(each.threads)
-        bare = f"{each.against_bare(side):.2f}"
-        found.append(
-            Row(f"{NAMES[SINGLE]}, {budget}", "the same graph in a bare loop in process", bare, "≥ 0.93", "0.97")
-        )
-        for peer in each.peers:
-            for work in WORKS:
-                value = f"{each.against_peer(side, peer, work):.2f}"
-                found.append(Row(f"{NAMES[work]}, {budget}", f"the server of {peer}", value, *GOALS[work]))
+        side, budget = each.sides[0], threads(each.threads)
+        others = [("the same graph in a bare loop in process", side.bare, SINGLE, BARE_GOAL)]
+        others += [(f"the server of {peer}", peer, work, GOALS[work]) for peer in each.peers for work in WORKS]
+        for against, other, work, goal in others:
+            found.append(Row(f"{NAMES[work]}, {budget}", against, f"{each.ratio(side, other, work):.2f}", *goal))
     memory = next(iter(results.memory.values()))
     long = results.effort.long_prompt_tokens
     return [
@@ -187,19 +184,23 @@ def _peers(results: Results) -> str:
 
 
 def _weights(results: Results) -> str:
-    lines = []
+    lines, compared = [], [(peer, work) for peer in results.decoding[0].peers for work in WORKS]
     for each in results.decoding:
-        for side, speeds in each.stack.items():
-            ratios = [f"{each.against_peer(side, peer, work):.2f}" for peer in each.peers for work in WORKS]
-            lines.append([str(each.threads), str(side), *_medians(speeds), f"{each.against_bare(side):.2f}", *ratios])
-        for peer, speeds in each.peers.items():
-            lines.append([str(each.threads), peer, *_medians(speeds), *[""] * (1 + len(each.peers) * len(WORKS))])
-    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop"]
-    return table(header + [f"{work} ÷ {peer}" for peer in results.decoding[0].peers for work in WORKS], lines)
+        for side in each.sides:
+            ratios = [each.ratio(side, other, work) for other, work in [(side.bare, SINGLE), *compared]]
+            lines.append([str(each.threads), str(side), *_medians(each, str(side)), *(f"{it:.2f}" for it in ratios)])
+        lines += [[str(each.threads), peer, *_medians(each, peer), *[""] * (1 + len(compared))] for peer in each.peers]
+    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop", *(f"{work} ÷ {peer}" for peer, work in compared)]
+    return table(header, lines)
 
 
-def _medians(speeds: Mapping[str, Sequence[float]]) -> list[str]:
-    return [f"{statistics.median(speeds[work]):.0f}" for work in WORKS]
+def _medians(decoding: Decoding, side: str) -> list[str]:
+    return [f"{statistics.median(decoding.speeds[side][work]):.0f}" for work in WORKS]
+
+
+def _cells(item: ChunkSize | Turn, *formats: str) -> list[str]:
+    """A row of a table: each field in its form."""
+    return [format(value, form) for value, form in zip(dataclasses.astuple(item), formats, strict=True)]
 
 
 def _cpu(results: Results) -> str:
@@ -212,34 +213,14 @@ def _cpu(results: Results) -> str:
 
 
 def _chunks(results: Results) -> str:
-    lines = [
-        [
-            str(chunk.chunk_tokens),
-            f"{chunk.prefill_tokens_per_s:.0f}",
-            f"{chunk.beside_tokens_per_s:.0f}",
-            f"{chunk.median_gap_ms:.1f}",
-            f"{chunk.longest_gap_ms:.1f}",
-            f"{chunk.ratio:.1f}",
-        ]
-        for chunk in results.chunks
-    ]
+    lines = [_cells(chunk, "d", ".0f", ".0f", ".1f", ".1f", ".1f") for chunk in results.chunks]
     header = ["tokens a chunk", f"prefill tok/s, {LONG_PROMPT_TOKENS} tokens, alone"]
     header += [f"prefill tok/s, {results.effort.long_prompt_tokens:,} tokens, beside a stream"]
     return table([*header, "median gap, ms", "longest gap, ms", "ratio"], lines)
 
 
 def _turns(results: Results) -> str:
-    lines = [
-        [
-            str(turn.first_turn_tokens),
-            str(turn.total_tokens),
-            str(turn.cached_tokens),
-            f"{turn.second_ms:.0f}",
-            f"{turn.fresh_ms:.0f}",
-            f"{turn.ratio:.2f}",
-        ]
-        for turn in results.turns
-    ]
+    lines = [_cells(turn, "d", "d", "d", ".0f", ".0f", ".2f") for turn in results.turns]
     header = ["first message, tokens", "second turn's prompt", "of these reused"]
     return table([*header, "time to first token, ms", "of a first turn as long, ms", "ratio"], lines)
 

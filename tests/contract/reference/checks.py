@@ -1,7 +1,6 @@
 """What a request must be: each check names its field and its limit."""
 
 import math
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,11 +96,12 @@ def check_terms(model: Generator, request: pb.GenerateRequest, prompt: int) -> T
     top_logprobs = request.top_logprobs if request.HasField("top_logprobs") else None
     within("top_logprobs", top_logprobs or 0, 0, MAX_TOP_LOGPROBS)
     check_stop(request.stop, vocabulary_size)
+    tokens = max_tokens(request, prompt, model.bundle.manifest.tokenizer.max_tokens)
+    if request.sampling != pb.Sampling(temperature=0):
+        raise invalid("sampling", "is other than greedy, which is not supported here")
     return Terms(
-        max_tokens=max_tokens(request, prompt, model.bundle.manifest.tokenizer.max_tokens),
+        max_tokens=tokens,
         choices=request.choices or 1,
-        sampling=request.sampling,
-        seed=request.sampling.seed if request.sampling.HasField("seed") else secrets.randbits(64),
         stop=request.stop,
         top_logprobs=top_logprobs,
     )

@@ -1,10 +1,11 @@
-"""A model that continues texts, one at a time: no batch, no reuse, so that nothing can depend on company."""
+"""A model that continues texts greedily, one at a time: no batch and no reuse, so that no text depends on another."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from triptych.inference.v1 import inference_pb2 as pb
 from triptych_research.bundle import Bundle
 from triptych_research.decoder.chat import ChatTemplate, Message
@@ -12,8 +13,9 @@ from triptych_research.decoder.session import DecoderSession
 
 from contract.reference.model import TokenModel
 from contract.reference.refusal import Refusal
-from contract.reference.sampling import Logits, Sampler, log_probabilities
 from contract.reference.text import TextSoFar, token_bytes
+
+Logits = NDArray[np.float64]
 
 ROLES = {pb.ROLE_SYSTEM: "system", pb.ROLE_USER: "user", pb.ROLE_ASSISTANT: "assistant"}
 
@@ -24,8 +26,6 @@ class Terms:
 
     max_tokens: int
     choices: int
-    sampling: pb.Sampling
-    seed: int
     stop: pb.Stop
     top_logprobs: int | None
 
@@ -60,14 +60,16 @@ class Generator(TokenModel):
     def _choice(
         self, choice: int, prompt: list[int], terms: Terms, stop_ids: set[int], still_wanted: Callable[[], bool]
     ) -> Iterator[pb.GenerateDelta]:
-        sampler = Sampler(terms.sampling, terms.seed, choice, prompt, stop_ids)
         text = TextSoFar(terms.stop.strings)
         row = self._session.prefill(0, prompt)
         for said in range(1, terms.max_tokens + 1):
             if not still_wanted():
                 raise Refusal("CANCELLED", "the caller is gone")
             logits = row.astype(np.float64)  # [vocabulary]
-            token = sampler.choose(logits, may_stop=said > terms.stop.min_tokens)
+            allowed = logits.copy()
+            if said <= terms.stop.min_tokens:
+                allowed[sorted(stop_ids)] = -np.inf
+            token = int(np.argmax(allowed))
             delta = pb.GenerateDelta(choice=choice, tokens=[self._describe(token, logits, terms.top_logprobs)])
             self._tell(delta, text, said, terms, stop_ids)
             yield delta
@@ -97,3 +99,9 @@ class Generator(TokenModel):
             for likely in np.argsort(-logits, kind="stable")[:top].tolist():
                 described.top_logprobs.add(id=likely, bytes=self._bytes[likely], logprob=logprobs[likely])
         return described
+
+
+def log_probabilities(logits: Logits) -> Logits:
+    """Return the natural logarithms of the tokens' probabilities [vocabulary]."""
+    shifted = logits - logits.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float64)

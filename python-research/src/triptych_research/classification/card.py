@@ -1,18 +1,15 @@
-"""The model card of the moderation head: what training measured, for people. It measures nothing itself."""
+"""What the moderation head's card says: what training measured, and what it cannot do."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from triptych_research import card, json_fields
-from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT
+from triptych_research import card
+from triptych_research.bundle import MEASUREMENTS, QUALITY_PLOT
+from triptych_research.card import Card
 from triptych_research.classification.head import Head
-from triptych_research.classification.train import SCORES_FILE
-from triptych_research.sources import Source
 
 Scores = Mapping[str, Any]  # what train.Scores wrote
 
@@ -33,6 +30,9 @@ PROBES = (
     "The army attacked the city at dawn, and hundreds died.",
 )
 _SHOWN = 0.1
+_QUALITY = ("category", "known", "positives", "AUC", "average precision", "with int8 vectors: AUC, AP")
+_VERDICT = ("category", "threshold", "precision", "recall", "unseen: precision", "recall", "false positives", "flips")
+_CALIBRATION = ("category", "Brier score", "of the share", "calibration error")
 
 _LIMITS = """\
 - It was trained on few texts, of which far more are unwanted than in most traffic. Where nearly all texts are harmless,
@@ -54,46 +54,30 @@ _LIMITS = """\
   part of up to 254 tokens one bad sentence among many good ones is lost."""
 
 
-@dataclass(frozen=True)
-class Probes:
-    """Harmless texts, and what the head says of them."""
+def make(head: Head, scores: Scores, probes: np.ndarray) -> Card:
+    """Return the card; `scores` are what training measured, `probes` what the head says of PROBES [texts, labels]."""
+    data = f"`{scores['data']}`, SHA-256 `{scores['data_sha256']}`: OpenAI's moderation evaluation set, MIT licence"
+    return Card(
+        summary=(
+            f"Scores a text for {len(head.labels)} of the categories of OpenAI's moderation endpoint, 0 to 1 each: a "
+            f"linear head on\nthe vectors of `{head.encoder}`."
+        ),
+        facts={
+            "trained by": f"`{scores['command']}`",
+            "encoder": f"`{head.encoder}`, source `{head.encoder_sha256}`",
+            "trained on": data,
+            "texts": f"{scores['texts']:,}, as {scores['windows']:,} windows; "
+            f"{scores['near_copies']} are near copies of another",
+        },
+        body=_body(head, scores, probes),
+        measured=scores,
+        plots={QUALITY_PLOT: _figure(scores)},
+    )
 
-    texts: Sequence[str]
-    scores: np.ndarray  # [texts, labels]
 
-
-def render(name: str, source: Source, head: Head, probes: Probes, fingerprint: str, date: str) -> dict[str, bytes]:
-    """Return the card's files. What training measured is read from the source."""
-    scores: Scores = json_fields.read(source, SCORES_FILE)
-    measured = {"fingerprint": fingerprint, "date": date, **scores}
-    return {
-        CARD: _markdown(name, source, head, scores, probes).encode(),
-        MEASUREMENTS: (json.dumps(measured, indent=2) + "\n").encode(),
-        QUALITY_PLOT: card.png(_figure(scores)),
-    }
-
-
-def _markdown(name: str, source: Source, head: Head, scores: Scores, probes: Probes) -> str:
+def _body(head: Head, scores: Scores, probes: np.ndarray) -> str:
     categories = scores["categories"]
-    rows = {
-        "quality": [_quality_row(each) for each in categories],
-        "verdicts": [_verdict_row(each) for each in categories],
-        "calibration": [_calibration_row(each) for each in categories],
-    }
-    table = {part: "\n".join(lines) for part, lines in rows.items()}
-    return f"""# {name}
-
-Scores a text for {len(head.labels)} of the categories of OpenAI's moderation endpoint, 0 to 1 each: a linear head on
-the vectors of `{head.encoder}`.
-
-| | |
-|---|---|
-| head | `{source.uri}`, trained by `{scores["command"]}` |
-| SHA-256 of the head's numbers | `{source.sha256}` |
-| encoder | `{head.encoder}`, source `{head.encoder_sha256}` |
-| trained on | `{scores["data"]}`, SHA-256 `{scores["data_sha256"]}`: OpenAI's moderation evaluation set, MIT licence |
-| texts | {scores["texts"]:,}, as {scores["windows"]:,} windows; {scores["near_copies"]} are near copies of another |
-
+    return f"""\
 ## How it was trained and judged
 
 One logistic regression for each category, on the texts whose label for it is known. All numbers below are of texts that
@@ -102,9 +86,7 @@ repeated with {len(scores["seeds"])} seeds. Penalty and calibration (a scale and
 each fold's training texts. Intervals hold 95 % of 1,000 bootstrap draws of texts; training on other texts would vary
 besides.
 
-| category | known | positives | AUC | average precision | with int8 vectors: AUC, AP |
-|---|---|---|---|---|---|
-{table["quality"]}
+{card.table(_QUALITY, map(_quality_row, categories))}
 
 Average precision has to be read beside the share of positives, which is what guessing gets.
 
@@ -114,9 +96,7 @@ The rule: the threshold with the highest F1 (the harmonic mean of precision and 
 in steps of 0.01. *Unseen* are precision and recall when the threshold, too, was chosen on other texts: what to expect
 on texts like these. *Flips* is the share of verdicts that change when vectors are made in int8 instead of float32.
 
-| category | threshold | precision | recall | unseen: precision | recall | false positives | flips |
-|---|---|---|---|---|---|---|---|
-{table["verdicts"]}
+{card.table(_VERDICT, map(_verdict_row, categories))}
 
 A service that must not miss takes lower thresholds; the curves in `{MEASUREMENTS}` say what that costs.
 
@@ -127,9 +107,7 @@ A service that must not miss takes lower thresholds; the curves in `{MEASUREMENT
 The Brier score is the mean squared error of the probability. Of always saying the category's share it is the second
 number. The calibration error is the mean distance of score and share in ten bins of equally many texts.
 
-| category | Brier score | of the share | calibration error |
-|---|---|---|---|
-{table["calibration"]}
+{card.table(_CALIBRATION, map(_calibration_row, categories))}
 
 ## What it cannot do
 
@@ -137,44 +115,35 @@ number. The calibration error is the mean distance of score and share in ten bin
 
 Some harmless texts, and all scores of 0.1 and more; what is at or above its threshold is in bold:
 
-| text | scores |
-|---|---|
-{_probe_rows(head, probes)}
-"""
+{card.table(["text", "scores"], _probe_rows(head, probes))}"""
 
 
-def _quality_row(each: Scores) -> str:
+def _quality_row(each: Scores) -> Sequence[str]:
     auc, precision = (_interval(each[measure]) for measure in ("auc", "average_precision"))
     int8 = f"{each['auc_int8']:.3f}, {each['average_precision_int8']:.2f}"
-    share = each["positives"] / each["texts"]
-    return f"| {each['name']} | {each['texts']:,} | {each['positives']} ({share:.1%}) | {auc} | {precision} | {int8} |"
+    positives = f"{each['positives']} ({each['positives'] / each['texts']:.1%})"
+    return each["name"], f"{each['texts']:,}", positives, auc, precision, int8
 
 
-def _verdict_row(each: Scores) -> str:
+def _verdict_row(each: Scores) -> Sequence[str]:
     chosen, unseen = each["at_threshold"], each["at_unseen"]
-    return (
-        f"| {each['name']} | {each['threshold']:.2f} | {chosen['precision']:.2f} | {chosen['recall']:.2f} "
-        f"| {unseen['precision']:.2f} | {unseen['recall']:.2f} | {unseen['false_positive_rate']:.1%} "
-        f"| {each['verdicts_changed_by_int8']:.2%} |"
-    )
+    numbers = (each["threshold"], chosen["precision"], chosen["recall"], unseen["precision"], unseen["recall"])
+    shares = f"{unseen['false_positive_rate']:.1%}", f"{each['verdicts_changed_by_int8']:.2%}"
+    return each["name"], *(f"{number:.2f}" for number in numbers), *shares
 
 
-def _calibration_row(each: Scores) -> str:
-    return (
-        f"| {each['name']} | {each['brier']:.4f} | {each['brier_of_base_rate']:.4f} | {each['calibration_error']:.3f} |"
-    )
+def _calibration_row(each: Scores) -> Sequence[str]:
+    return each["name"], f"{each['brier']:.4f}", f"{each['brier_of_base_rate']:.4f}", f"{each['calibration_error']:.3f}"
 
 
-def _probe_rows(head: Head, probes: Probes) -> str:
-    rows = []
-    for text, scores in zip(probes.texts, probes.scores, strict=True):
-        told = [
+def _probe_rows(head: Head, probes: np.ndarray) -> Iterator[Sequence[str]]:
+    for text, scores in zip(PROBES, probes, strict=True):
+        shown = [
             f"**{label.name} {score:.2f}**" if score >= label.threshold else f"{label.name} {score:.2f}"
             for label, score in zip(head.labels, scores, strict=True)
             if score >= _SHOWN
         ]
-        rows.append(f"| {text} | {', '.join(told) or 'none'} |")
-    return "\n".join(rows)
+        yield text, ", ".join(shown) or "none"
 
 
 def _interval(interval: Scores) -> str:

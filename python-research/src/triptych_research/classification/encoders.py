@@ -6,7 +6,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from triptych_research.classification.windows import windows
-from triptych_research.inference import Encoder
+from triptych_research.embedding.inference import Encoder
 
 
 @dataclass(frozen=True)

@@ -1,75 +1,85 @@
-"""From a committed head to a classification model's bundle: the steps in order, and the gates between them.
+"""Heads as a family of models: one small graph each, from numbers that were trained here and are committed."""
 
-Any gate that fails raises, and then there is no bundle.
-"""
-
-import pathlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, strict_json
-from triptych_research import card as common_card
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.checkpoint import load as load_encoder
-from triptych_research.classification import card, golden, graph
-from triptych_research.classification.head import Head, load
-from triptych_research.export import GOLDEN_FILE, ExportError, Step, fingerprint
-from triptych_research.recipes import RECIPES, HeadRecipe
-from triptych_research.sources import Source
-from triptych_research.store import Store
+from triptych_research import json_fields
+from triptych_research.card import Card
+from triptych_research.classification import card, golden, graph, head
+from triptych_research.classification.head import Head
+from triptych_research.classification.train import SCORES_FILE
+from triptych_research.embedding import checkpoint as encoder_checkpoint
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.family import ExportError, Family, Files, GetTexts, GraphKind, graph_file
+from triptych_research.reference import compare
+from triptych_research.sources import Origin, Source
 
-GRAPH_FILE = "model.fp32.onnx"
 # Of the head alone, in float32 against float64, on the same vectors. Measured: 1.2e-7.
 HEAD_ERROR = 1e-5
 # From text to scores, whichever of the encoder's graphs is served. Measured on the golden cases: 0.019 and 0.9985 for
-# int8, 4e-7 for fp32. The headroom is for other processors, as in export.py.
+# int8, 4e-7 for fp32. The headroom is for other processors, as in embedding/export.py.
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=0.05, min_cosine=0.98)
 
 
-def export(recipe: HeadRecipe, store: Store, cache: pathlib.Path, step: Step) -> str:
-    """Make a bundle and put it into the store. Returns its revision; promoting it is the caller's to do.
+@dataclass(frozen=True)
+class HeadCheckpoint:
+    """A head, the encoder that it stands on, and what training measured (train.Scores)."""
 
-    Raises SourceError, CheckpointError, ExportError, BundleError (a golden case) or StoreError when the store has no
-    current bundle of the encoder, on which the golden cases are replayed.
-    """
-    store.current_path(recipe.encoder)
-    with step(f"Fetch {recipe.encoder}"):
-        source = recipe.origin.fetch(cache)
-        head = load(source)
-        encoder_source = RECIPES[recipe.encoder].origin.fetch(cache)
-        checkpoint = load_encoder(encoder_source)
-    if (head.encoder, head.encoder_sha256) != (recipe.encoder, encoder_source.sha256):
-        raise ExportError(f"head.json: trained on {head.encoder} {head.encoder_sha256}: train it again")
-    with step("Ask the NumPy references for the golden cases"):
-        files = bundle_files(recipe.name, source, head, checkpoint)
-    mistakes = card.Probes(card.PROBES, golden.reference_scores(head, checkpoint, card.PROBES))
-    files |= card.render(recipe.name, source, head, mistakes, fingerprint(recipe), common_card.today())
-    with step("Replay the golden cases and write the bundle"):
-        return store.add(recipe.name, files)
+    head: Head
+    encoder: Checkpoint
+    scores: Mapping[str, Any]
 
 
-def bundle_files(name: str, source: Source, head: Head, checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Return the bundle's files, its manifest among them. Raises ExportError when the graph is not the head."""
-    if head.matrix().shape[1] != checkpoint.config.hidden_size:
-        raise ExportError(f"head.json: weights: {head.matrix().shape[1]}, not {checkpoint.config.hidden_size}")
-    model = graph.build(head)
-    content = {
-        GRAPH_FILE: model.SerializeToString(deterministic=True),
-        GOLDEN_FILE: strict_json.dump(golden.make(head, checkpoint)),
+@dataclass(frozen=True)
+class Classification(Family[HeadCheckpoint]):
+    """A linear head on an encoder's vectors."""
+
+    encoder: str  # the encoder's name
+    encoder_origin: Origin
+    graphs: ClassVar[Mapping[str, GraphKind]] = {
+        "fp32": GraphKind(bundle_pb2.PRECISION_FP32, bundle_pb2.CPU_FEATURE_NONE, TOLERANCE)
     }
-    check_graph(head, content[GRAPH_FILE])
-    partial = bundle_pb2.Manifest(
-        graphs=[_describe(model)],
-        golden_file=GOLDEN_FILE,
-        classification=bundle_pb2.ClassificationTask(
-            encoder=head.encoder,
-            encoder_sha256=head.encoder_sha256,
-            labels=[bundle_pb2.ClassLabel(name=label.name, threshold=label.threshold) for label in head.labels],
-        ),
-    )
-    return bundle.with_manifest(name, source, content, partial)
+
+    def needs(self) -> Sequence[str]:
+        return [self.encoder]
+
+    def load(self, source: Source, cache: Path) -> HeadCheckpoint:
+        found, encoder_source = head.load(source), self.encoder_origin.fetch(cache)
+        if (found.encoder, found.encoder_sha256) != (self.encoder, encoder_source.sha256):
+            raise ExportError(f"head.json: trained on {found.encoder} {found.encoder_sha256}: train it again")
+        encoder, dimensions = encoder_checkpoint.load(encoder_source), found.matrix().shape[1]
+        if dimensions != encoder.config.hidden_size:
+            raise ExportError(f"head.json: weights: {dimensions}, not {encoder.config.hidden_size}")
+        return HeadCheckpoint(found, encoder, json_fields.read(source, SCORES_FILE))
+
+    def check_reference(self, source: Source, cache: Path) -> float:
+        return compare.with_torch(self.encoder_origin.fetch(cache))
+
+    def build(self, checkpoint: HeadCheckpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
+        return {"fp32": graph.build(checkpoint.head)}
+
+    def golden(self, checkpoint: HeadCheckpoint, graphs: Files) -> bundle_pb2.ClassificationGoldenFile:
+        return golden.make(checkpoint.head, checkpoint.encoder)
+
+    def manifest(self, checkpoint: HeadCheckpoint) -> tuple[bundle_pb2.Manifest, Files]:
+        task = bundle_pb2.ClassificationTask(
+            encoder=checkpoint.head.encoder,
+            encoder_sha256=checkpoint.head.encoder_sha256,
+            labels=[bundle_pb2.ClassLabel(name=each.name, threshold=each.threshold) for each in checkpoint.head.labels],
+        )
+        return bundle_pb2.Manifest(classification=task), {}
+
+    def judge(self, checkpoint: HeadCheckpoint, files: Files, get_texts: GetTexts) -> Card:
+        """Check the graph, and show what the head is known to get wrong. Its quality was measured in training."""
+        check_graph(checkpoint.head, files[graph_file("fp32")])
+        probes = golden.reference_scores(checkpoint.head, checkpoint.encoder, card.PROBES)
+        return card.make(checkpoint.head, checkpoint.scores, probes)
 
 
 def check_graph(head: Head, content: bytes) -> None:
@@ -79,13 +89,3 @@ def check_graph(head: Head, content: bytes) -> None:
     error = float(np.abs(graph.HeadSession(content).scores(vectors) - head.scores(vectors.astype(np.float64))).max())
     if not error <= HEAD_ERROR:  # written so that a NaN fails
         raise ExportError(f"the graph's scores are off by {error:.2g}, above {HEAD_ERROR:g}")
-
-
-def _describe(model: onnx.ModelProto) -> bundle_pb2.Graph:
-    return bundle.describe_graph(
-        model,
-        file=GRAPH_FILE,
-        precision=bundle_pb2.PRECISION_FP32,
-        cpu_feature=bundle_pb2.CPU_FEATURE_NONE,
-        tolerance=TOLERANCE,
-    )

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research.checkpoint import Checkpoint
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.classification.graph import INPUT, OUTPUT, HeadSession
 from triptych_research.classification.head import Head
 from triptych_research.classification.windows import windows
-from triptych_research.golden import GoldenError, errors
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.golden import GoldenError, check_close
 from triptych_research.reference.bert import SentenceEncoder
 
 TEXTS = (
@@ -110,9 +110,4 @@ def check_head(
         raise GoldenError("classifications: scores are not the same alone and in a batch")
     for index, (case, windows_of_text) in enumerate(zip(golden.classifications, vectors, strict=True)):
         field = f"classifications[{index}].scores"
-        error, cosine = errors(session.highest(windows_of_text), np.array(case.scores, np.float32))
-        # Written so that a NaN fails.
-        if not error <= tolerance.max_abs_error:
-            raise GoldenError(f"{field}: max_abs_error is {error:.2g}, above {tolerance.max_abs_error:g}")
-        if not cosine >= tolerance.min_cosine:
-            raise GoldenError(f"{field}: min_cosine is {cosine:.5f}, below {tolerance.min_cosine:g}")
+        check_close(session.highest(windows_of_text), np.array(case.scores, np.float32), tolerance, field)

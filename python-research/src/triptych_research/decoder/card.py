@@ -1,7 +1,6 @@
-"""The model card of a generation model: what was measured when its bundle was made. It measures nothing itself."""
+"""What a generation model's card says: what its graphs keep of float32, and how fast they are."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,66 +8,48 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from triptych_research import card
-from triptych_research.bundle import CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT
+from triptych_research.bundle import QUALITY_PLOT, SPEED_PLOT
+from triptych_research.card import Card
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.golden import CLEAR_MARGIN
 from triptych_research.decoder.graph import WeightForm
 from triptych_research.decoder.quality import BOUNDS, Comparison, Quality
 from triptych_research.decoder.speed import BATCHES, PROMPT_TOKENS
-from triptych_research.sources import Source
 
 
 @dataclass(frozen=True)
 class Measurements:
     """All that was measured. Mappings are by graph, as in "int8_block"."""
 
-    fingerprint: str  # of source, recipe and exporter: the same again would make the same bundle
-    date: str  # ISO 8601, UTC
-    machine: str
     quality: Mapping[str, Quality]
     tokens_per_second: Mapping[str, Mapping[str, float]]  # by graph and threads, then by kind of work
     size_bytes: Mapping[str, int]
 
-    def to_json(self) -> bytes:
-        return (json.dumps(dataclasses.asdict(self), indent=2) + "\n").encode()
 
-
-def render(
-    name: str,
-    source: Source,
-    checkpoint: DecoderCheckpoint,
-    measured: Measurements,
-    comparisons: Mapping[str, Comparison],
-) -> dict[str, bytes]:
-    """Return the card's files."""
-    return {
-        CARD: _markdown(name, source, checkpoint, measured).encode(),
-        MEASUREMENTS: measured.to_json(),
-        QUALITY_PLOT: card.png(_quality_figure(comparisons)),
-        SPEED_PLOT: card.png(_speed_figure(measured.tokens_per_second)),
-    }
-
-
-def _markdown(name: str, source: Source, checkpoint: DecoderCheckpoint, measured: Measurements) -> str:
+def make(checkpoint: DecoderCheckpoint, measured: Measurements, comparisons: Mapping[str, Comparison]) -> Card:
+    """Return the card."""
     config = checkpoint.weights.config
-    positions = next(iter(measured.quality.values())).positions
     cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 4
     shape = f"{config.layers} layers of {config.heads} heads ({config.kv_heads} of keys), {config.hidden_size} wide"
-    return f"""# {name}
+    speaks = "Speaks in conversations." if checkpoint.chat_markup else "Continues text; it has no chat template."
+    return Card(
+        summary=(
+            f"Text to its continuation; at most {config.context_tokens:,} tokens, prompt and continuation together.\n"
+            f"{speaks}"
+        ),
+        facts={
+            "architecture": f"{shape}; {config.vocabulary_size:,} tokens in the vocabulary",
+            "cache": f"{cache_bytes:,} bytes a token",
+        },
+        body=_body(measured),
+        measured=dataclasses.asdict(measured),
+        plots={QUALITY_PLOT: _quality_figure(comparisons), SPEED_PLOT: _speed_figure(measured.tokens_per_second)},
+    )
 
-Text to its continuation; at most {config.context_tokens:,} tokens, prompt and continuation together.
-{"Speaks in conversations." if checkpoint.chat_markup else "Continues text; it has no chat template."}
 
-| | |
-|---|---|
-| weights | `{source.uri}`, by {source.owner} |
-| SHA-256 of the weights as fetched | `{source.sha256}` |
-| licence of the weights | {source.license} |
-| architecture | {shape}; {config.vocabulary_size:,} tokens in the vocabulary |
-| cache | {cache_bytes:,} bytes a token |
-
-Measured {measured.date} on {measured.machine}.
-
+def _body(measured: Measurements) -> str:
+    positions = next(iter(measured.quality.values())).positions
+    return f"""\
 ## What the graphs keep of float32
 
 {" ".join(_FORMS[graph] for graph in measured.quality)}
@@ -90,8 +71,7 @@ token for each of n texts of that length at once.
 
 {_speed_table(measured)}
 
-![Tokens a second]({SPEED_PLOT})
-"""
+![Tokens a second]({SPEED_PLOT})"""
 
 
 _FORMS: Mapping[str, str] = {
@@ -114,18 +94,13 @@ def _quality_table(measured: Measurements) -> str:
         "largest lead of a token that lost (logits)": [f"{q.widest_flip:.2f}" for q in measured.quality.values()],
         "size of the graph": [f"{measured.size_bytes[graph] / 1e6:.0f} MB" for graph in graphs],
     }
-    return _table(["", *graphs], rows)
+    return card.table(["", *graphs], ([name, *cells] for name, cells in rows.items()))
 
 
 def _speed_table(measured: Measurements) -> str:
     works = ["prefill", *(f"decode {batch}" for batch in BATCHES)]
-    rows = {name: [f"{speeds[work]:,.0f}" for work in works] for name, speeds in measured.tokens_per_second.items()}
-    return _table(["", *works], rows)
-
-
-def _table(header: list[str], rows: Mapping[str, list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([name, *cells] for name, cells in rows.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    speeds = measured.tokens_per_second.items()
+    return card.table(["", *works], ([name, *(f"{each[work]:,.0f}" for work in works)] for name, each in speeds))
 
 
 def _quality_figure(comparisons: Mapping[str, Comparison]) -> Figure:

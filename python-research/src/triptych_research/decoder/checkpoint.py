@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1.bundle_pb2 import ChatMarkup
-from triptych_research import checkpoint, json_fields, tokenizer_file
+from triptych_research import json_fields, tokenizer_file
 from triptych_research.decoder import gguf_file, llama_folder, tokenizer
 from triptych_research.decoder.blocks import Matrix
 from triptych_research.decoder.chat import ChatTemplate, compile_template
@@ -74,7 +74,7 @@ def _token_id(file: gguf_file.GgufFile, key: str) -> int:
 
 def _from_folder(source: Source, stop_tokens: Sequence[str]) -> DecoderCheckpoint:
     weights = llama_folder.read_weights(source)
-    content = checkpoint.tokenizer_json(source, weights.config.vocabulary_size)
+    content = tokenizer_file.read(source, weights.config.vocabulary_size)
     file = "tokenizer_config.json"
     settings = json_fields.read(source, file)
     names = {kind: _token_text(settings.get(f"{kind}_token")) for kind in _SPECIAL_TOKENS}

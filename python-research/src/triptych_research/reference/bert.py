@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych_research.checkpoint import Checkpoint
+from triptych_research.embedding.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
 # Called with the name of a linear layer and its input [tokens, in]: how calibration sees activations.

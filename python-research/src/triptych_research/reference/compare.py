@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from triptych_research import golden
-from triptych_research.checkpoint import Checkpoint, load
+from triptych_research.embedding import golden
+from triptych_research.embedding.checkpoint import Checkpoint, load
 from triptych_research.reference import ReferenceMismatchError
 from triptych_research.reference.bert import SentenceEncoder
 from triptych_research.sources import Source

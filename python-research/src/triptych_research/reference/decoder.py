@@ -5,7 +5,7 @@ layer reads that stream, and adds to it: first what other tokens say (attention)
 (feed-forward). A token sees itself and those before it, so what was computed for it never changes: its keys and
 values are kept in a cache and the next token costs one row of work, not the whole text again.
 
-Nothing is quantised here and nothing is batched: a text's numbers cannot depend on its company.
+Nothing is quantised here and nothing is batched: a text's numbers cannot depend on other texts.
 """
 
 from collections.abc import Callable

@@ -45,7 +45,8 @@ fn tiny(name: &str, script: &str) -> PathBuf {
 /// Names the content of the script and of the modules that it uses, and the processor where that is emulated: its golden
 /// cases have last bits of their own.
 fn fingerprint(script: &Path) -> String {
-    let modules = ["", "decoder", "reference"].map(|folder| sources().join("triptych_research").join(folder));
+    let modules =
+        ["", "decoder", "embedding", "reference"].map(|folder| sources().join("triptych_research").join(folder));
     let entries = modules.iter().flat_map(|folder| fs::read_dir(folder).expect("the research side is in the checkout"));
     let files = entries.flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "py")).collect();

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from triptych_research import evaluate
-from triptych_research.evaluate import Quality
+from triptych_research.embedding import evaluate
+from triptych_research.embedding.evaluate import Quality
 
 GOOD = Quality(cosine_mean=0.999, cosine_min=0.995, rank_correlation=0.999, neighbour_overlap=0.95)
 

@@ -19,9 +19,6 @@ WORKS = ["prefill", *(f"decode {batch}" for batch in speed.BATCHES)]
 
 def measurements(comparison: Comparison) -> card.Measurements:
     return card.Measurements(
-        fingerprint="f",
-        date="2026-01-02T03:04:05+00:00",
-        machine="a machine",
         quality={WeightForm.INT8_BLOCK: comparison.summary()},
         tokens_per_second={"int8_block, 1 thread": dict(zip(WORKS, (900.0, 100.0, 250.0, 350.0), strict=True))},
         size_bytes={WeightForm.INT8_BLOCK: 12_000_000},
@@ -38,7 +35,7 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     )
     checkpoint = DecoderCheckpoint(tiny.weights(), b"", [], [0])
     measured = measurements(comparison)
-    files = card.render("tiny", SOURCE, checkpoint, measured, {WeightForm.INT8_BLOCK: comparison})
+    files = card.make(checkpoint, measured, {WeightForm.INT8_BLOCK: comparison}).render("tiny", SOURCE, "f")
     text = files["CARD.md"].decode()
     for fact in (
         "+1.00% (≤ 1.00%)",

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych_research import encoder, inference
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.inference import Encoder
+from triptych_research.embedding import graph, inference
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.inference import Encoder
 from triptych_research.reference.bert import SentenceEncoder
 
 TOKEN_IDS = st.lists(st.integers(0, 99), min_size=1, max_size=48)
@@ -33,7 +33,7 @@ def test_a_fp32_graph_computes_what_the_reference_computes(
 
 @pytest.fixture(scope="module")
 def fp32_encoder(checkpoint: Checkpoint) -> Encoder:
-    return Encoder(encoder.build(checkpoint, encoder.Float32Weights()).SerializeToString(), checkpoint.normalize)
+    return Encoder(graph.build(checkpoint, graph.Float32Weights()).SerializeToString(), checkpoint.normalize)
 
 
 @given(batch=BATCHES)
@@ -67,6 +67,6 @@ def test_batches_keep_order_and_bound(batch: list[list[int]], bound: int) -> Non
     assert all(len(part) == 1 or sum(map(len, part)) <= bound for part in split)
 
 
-def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, weights: encoder.Weights) -> None:
-    first, second = (encoder.build(checkpoint, weights).SerializeToString(deterministic=True) for _ in range(2))
+def test_the_same_checkpoint_gives_the_same_bytes(checkpoint: Checkpoint, weights: graph.Weights) -> None:
+    first, second = (graph.build(checkpoint, weights).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second

@@ -3,7 +3,6 @@
 Everything is checked here, so that what builds on it need not ask again. Must not know where files come from.
 """
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -59,23 +58,10 @@ def load(source: Source) -> Checkpoint:
     return Checkpoint(
         config=config,
         tensors=_tensors(source, config),
-        tokenizer_json=tokenizer_json(source, config.vocabulary_size),
+        tokenizer_json=tokenizer_file.read(source, config.vocabulary_size),
         max_tokens=_max_tokens(source, config),
         normalize=_normalize(source),
     )
-
-
-def tokenizer_json(source: Source, vocabulary_size: int) -> bytes:
-    """Return the tokenizer.json of a source, without padding and truncation."""
-    # Published files often carry the padding and truncation of somebody's training run (all-MiniLM-L6-v2 pads to 128).
-    # The packed graph has no padding, and truncation is the service's to decide and to report.
-    raw = json_fields.read(source, "tokenizer.json") | {"padding": None, "truncation": None}
-    content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
-    tokenizer = tokenizer_file.load(content, "tokenizer.json")
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-    if largest >= vocabulary_size:
-        raise CheckpointError(f"tokenizer.json: token id {largest} is outside of config.json's {vocabulary_size}")
-    return content
 
 
 def tensor_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:

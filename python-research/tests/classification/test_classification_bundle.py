@@ -11,11 +11,12 @@ from conftest import write_manifest
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, strict_json
 from triptych_research.bundle import Bundle, BundleError
-from triptych_research.checkpoint import Checkpoint
 from triptych_research.classification import export
 from triptych_research.classification.head import Head, HeadLabel
-from triptych_research.export import ExportError
-from triptych_research.sources import Source
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.export import bundle_files
+from triptych_research.family import ExportError
+from triptych_research.sources import Folder, Source
 from triptych_research.store import Store, StoreError
 
 Files = dict[str, bytes]
@@ -34,8 +35,10 @@ def head(checkpoint: Checkpoint, tiny_files: Files) -> Head:
 
 @pytest.fixture(scope="session")
 def head_files(head: Head, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Files:
-    source = Source("file:judge", "1" * 64, "MIT", "somebody", tmp_path_factory.mktemp("head"))
-    return export.bundle_files("judge", source, head, checkpoint)
+    folder = tmp_path_factory.mktemp("head")
+    source, encoder = Source("file:judge", "1" * 64, "MIT", "somebody", folder), Folder(folder, "MIT", "somebody")
+    family, found = export.Classification(head.encoder, encoder), export.HeadCheckpoint(head, checkpoint, scores={})
+    return bundle_files("judge", source, family, found, family.build(found, pytest.fail))
 
 
 @pytest.fixture

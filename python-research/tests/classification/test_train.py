@@ -13,7 +13,7 @@ from triptych_research import cli
 from triptych_research.bundle import Bundle
 from triptych_research.classification import dataset, train, validation
 from triptych_research.classification import head as head_file
-from triptych_research.recipes import MODERATION
+from triptych_research.recipes import ENCODER
 from triptych_research.sources import Packaged
 from triptych_research.store import Store
 
@@ -44,7 +44,7 @@ def test_texts_become_a_head(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store.promote("tiny", tiny_bundle.revision)
-    monkeypatch.setattr(cli, "MODERATION", dataclasses.replace(MODERATION, encoder="tiny"))
+    monkeypatch.setattr(cli, "ENCODER", dataclasses.replace(ENCODER, name="tiny"))
     monkeypatch.setattr(validation, "SAME_TEXT", 1.1)  # to random weights all texts are alike
     heads = []
     for output in (data / "first", data / "second"):
@@ -73,7 +73,7 @@ def test_another_set_is_refused(
     store.promote("tiny", tiny_bundle.revision)
     (tmp_path / dataset.FILE).write_bytes(b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "MODERATION", dataclasses.replace(MODERATION, encoder="tiny"))
+        patch.setattr(cli, "ENCODER", dataclasses.replace(ENCODER, name="tiny"))
         assert cli.main(["--models", str(store.root), "train-moderation", "--data", str(tmp_path)]) == 1
     assert f"sha256 is {hashlib.sha256(b'').hexdigest()}, not {dataset.SHA256}" in capsys.readouterr().err
 

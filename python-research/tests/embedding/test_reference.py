@@ -7,8 +7,8 @@ import pytest
 from conftest import CACHE
 
 from triptych_research.bundle import Bundle
-from triptych_research.checkpoint import load
-from triptych_research.recipes import RECIPES
+from triptych_research.embedding.checkpoint import load
+from triptych_research.recipes import ENCODER
 from triptych_research.reference import ReferenceMismatchError, compare
 from triptych_research.reference.bert import SentenceEncoder
 
@@ -17,7 +17,7 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None and importlib.util.fin
 
 @pytest.fixture(scope="module")
 def reference() -> SentenceEncoder:
-    return SentenceEncoder(load(RECIPES["all-minilm-l6-v2"].origin.fetch(CACHE)))
+    return SentenceEncoder(load(ENCODER.origin.fetch(CACHE)))
 
 
 def test_it_gives_the_published_vector(reference: SentenceEncoder, minilm: Bundle) -> None:
@@ -31,7 +31,7 @@ def test_it_gives_the_published_vector(reference: SentenceEncoder, minilm: Bundl
     not HAS_TORCH, reason="LOUD: the extra `torch` is not installed: NumPy is NOT compared with PyTorch"
 )
 def test_it_agrees_with_pytorch() -> None:
-    assert compare.with_torch(RECIPES["all-minilm-l6-v2"].origin.fetch(CACHE)) <= compare.TOLERANCE
+    assert compare.with_torch(ENCODER.origin.fetch(CACHE)) <= compare.TOLERANCE
 
 
 @pytest.mark.skipif(HAS_TORCH, reason="the extra `torch` is installed")
@@ -39,4 +39,4 @@ def test_without_pytorch_the_comparison_says_what_is_missing() -> None:
     with pytest.raises(
         ReferenceMismatchError, match=r"torch is not installed: pip install -e 'python-research\[torch\]'"
     ):
-        compare.with_torch(RECIPES["all-minilm-l6-v2"].origin.fetch(CACHE))
+        compare.with_torch(ENCODER.origin.fetch(CACHE))

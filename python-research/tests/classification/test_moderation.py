@@ -13,7 +13,7 @@ from triptych_research.classification import head as head_file
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.classification.graph import HeadSession
 from triptych_research.classification.head import Head
-from triptych_research.recipes import HEADS, MODERATION
+from triptych_research.recipes import ENCODER, HEADS, MODERATION
 from triptych_research.store import Store
 
 SCORES = json.loads((HEADS / train.SCORES_FILE).read_bytes())
@@ -28,8 +28,8 @@ def head() -> Head:
 def moderation_models(real_models: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A models folder with the real encoder and the head's bundle, made now."""
     store = Store(tmp_path_factory.mktemp("models"))
-    encoder = real_models.root.resolve() / MODERATION.encoder
-    (store.root / MODERATION.encoder).symlink_to(encoder.resolve(), target_is_directory=True)
+    encoder = real_models.root.resolve() / ENCODER.name
+    (store.root / ENCODER.name).symlink_to(encoder.resolve(), target_is_directory=True)
     assert cli.main(["--models", str(store.root), "export", MODERATION.name, "--cache", str(CACHE)]) == 0
     return store
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, evaluate
+from triptych_research import bundle
 from triptych_research.bundle import Bundle
-from triptych_research.inference import Encoder
+from triptych_research.embedding import evaluate
+from triptych_research.embedding.inference import Encoder
 
 GRAPHS = ("int8", "fp32")
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from triptych_research.checkpoint import Checkpoint
+from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.graph import MICROSOFT, GraphBuilder, Tensor
 
 INPUTS: list[Tensor] = [

@@ -1,4 +1,4 @@
-"""The golden gate: out of tolerance, or different in company, is an error."""
+"""The golden gate: out of tolerance, or not batch-invariant, is an error."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import golden
-from triptych_research.checkpoint import Checkpoint
+from triptych_research.embedding import golden
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.inference import Encoder
 from triptych_research.golden import GoldenError
-from triptych_research.inference import Encoder
 
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1e-5, min_cosine=0.99999)
 
 
 class FakeEncoder(Encoder):
-    """Says what the golden file says, changed by `error`; other things in company if `sociable`."""
+    """Says what the golden file says, changed by `error`; other things in a batch if `sociable`."""
 
     def __init__(self, cases: bundle_pb2.GoldenFile, error: float = 0, sociable: bool = False) -> None:
         self._vectors = {tuple(case.token_ids): np.array(case.vector, np.float32) + error for case in cases.embeddings}
@@ -47,7 +47,7 @@ def test_a_vector_in_another_direction_fails(cases: bundle_pb2.GoldenFile) -> No
         golden.check_encoder(cases, FakeEncoder(cases, error=0.1), wide)
 
 
-def test_a_vector_that_depends_on_company_fails(cases: bundle_pb2.GoldenFile) -> None:
+def test_a_vector_that_depends_on_its_batch_fails(cases: bundle_pb2.GoldenFile) -> None:
     with pytest.raises(GoldenError, match=r"embeddings\[0\].vector: not the same alone and in a batch of "):
         golden.check_encoder(cases, FakeEncoder(cases, sociable=True), TOLERANCE)
 

@@ -1,4 +1,4 @@
-"""Weights in 8-bit integers that give a text the same vector in any company.
+"""Weights in 8-bit integers, batch-invariant: a text has the same vector alone and in any batch.
 
 Activations have one scale for each row, and outliers are smoothed (integer_rows.py). What is known to be above a bound
 (GELU's output) is shifted to start at 0, so that all 256 steps are used; the shift times the weight is a constant and
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from onnx import TensorProto
 
-from triptych_research.checkpoint import Checkpoint
-from triptych_research.encoder import linear_layers
+from triptych_research.embedding.checkpoint import Checkpoint
+from triptych_research.embedding.graph import linear_layers
 from triptych_research.graph import GraphBuilder
 from triptych_research.integer_rows import SYMMETRIC, product, quantize_columns, quantize_rows, smoothing_factors, widen
 from triptych_research.reference.bert import SentenceEncoder

@@ -10,10 +10,11 @@ import tiny_decoder as tiny
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json
 from triptych_research.bundle import BundleError
-from triptych_research.decoder import export, golden, quality
+from triptych_research.decoder import golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
-from triptych_research.decoder.graph import WeightForm
-from triptych_research.export import ExportError
+from triptych_research.decoder.export import Generation, build_graphs
+from triptych_research.export import bundle_files
+from triptych_research.family import ExportError
 from triptych_research.sources import Source
 from triptych_research.store import Store
 
@@ -35,7 +36,7 @@ def checkpoint(source: Source) -> DecoderCheckpoint:
 
 @pytest.fixture(scope="module")
 def files(source: Source, checkpoint: DecoderCheckpoint) -> dict[str, bytes]:
-    return export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint, tiny.CALIBRATION))
+    return bundle_files("tiny", source, Generation(), checkpoint, build_graphs(checkpoint, tiny.CALIBRATION))
 
 
 @pytest.fixture
@@ -83,15 +84,16 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
 def test_the_same_source_makes_the_same_bundle(
     source: Source, checkpoint: DecoderCheckpoint, files: dict[str, bytes]
 ) -> None:
-    assert export.bundle_files("tiny", source, checkpoint, export.build_graphs(checkpoint, tiny.CALIBRATION)) == files
+    graphs = build_graphs(checkpoint, tiny.CALIBRATION)
+    assert bundle_files("tiny", source, Generation(), checkpoint, graphs) == files
 
 
 def test_a_model_without_chat_template_has_a_bundle_too(
     tmp_path: Path, source: Source, checkpoint: DecoderCheckpoint
 ) -> None:
     plain = dataclasses.replace(checkpoint, chat_markup=[])
-    graphs = export.build_graphs(plain, tiny.CALIBRATION)
-    path = write(tmp_path, export.bundle_files("tiny", source, plain, graphs))
+    graphs = build_graphs(plain, tiny.CALIBRATION)
+    path = write(tmp_path, bundle_files("tiny", source, Generation(), plain, graphs))
     cases = bundle.verify(path).golden
     assert isinstance(cases, bundle_pb2.GenerationGoldenFile)
     assert {case.WhichOneof("prompt") for case in cases.generations} == {"text"}
@@ -100,13 +102,12 @@ def test_a_model_without_chat_template_has_a_bundle_too(
 def test_a_graph_out_of_bounds_stops_the_export(
     checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    graphs = {form.value: files[export.graph_file(form)] for form in (WeightForm.INT8, WeightForm.INT8_BLOCK)}
     strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
-    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(graphs, strict))
+    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(Generation.graphs, strict))
     with pytest.raises(
         ExportError, match=r"too far from float32: int8: kl is .*, above 0; int8_block: kl is .*, above 0"
     ):
-        export.judge(checkpoint, files, graphs)
+        Generation().judge(checkpoint, files, pytest.fail)
 
 
 def _stop_at(*ids: int) -> Edit:

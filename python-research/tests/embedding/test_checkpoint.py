@@ -12,7 +12,7 @@ import safetensors.numpy
 import tiny
 from test_tensors import write_bfloat16
 
-from triptych_research.checkpoint import Checkpoint, CheckpointError, load
+from triptych_research.embedding.checkpoint import Checkpoint, CheckpointError, load
 from triptych_research.sources import Folder, SourceError
 
 

@@ -1,4 +1,4 @@
-"""The ONNX graph: what it computes is what the NumPy reference computes, and a text's numbers have no company."""
+"""The ONNX graph: what it computes is what the NumPy reference computes, and it is batch-invariant."""
 
 import numpy as np
 import onnx

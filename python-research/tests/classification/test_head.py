@@ -61,7 +61,7 @@ def test_scores_are_what_they_say() -> None:
 
 
 @pytest.mark.bits
-def test_the_graph_gives_the_heads_scores_whatever_the_company() -> None:
+def test_the_graph_gives_the_heads_scores_in_any_batch() -> None:
     session = graph.HeadSession(graph.build(HEAD).SerializeToString())
     vectors = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     together = session.scores(vectors)
