@@ -355,7 +355,8 @@ mod tests {
     /// All threads of this runtime are busy with something else when the work is given to one.
     #[test]
     fn work_for_nobody_does_not_begin() {
-        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
             let (tokenization, turn) = (one_thread(), turn(Interactive, "a"));
             let (let_it_go_on, may_go_on) = mpsc::channel();
