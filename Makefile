@@ -91,8 +91,9 @@ llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (h
 # ---- change it
 
 .PHONY: generate
-generate: build ## Make the stubs from proto/, and docs/config.md
+generate: .venv/.installed ## Make the stubs from proto/, and docs/config.md
 	$(PYTHON) proto/generate.py
+	$(MAKE) --no-print-directory build
 	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
 	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
 

@@ -23,14 +23,18 @@ class Said:
     texts: dict[int, str]
     ids: dict[int, list[int]]
     ends: dict[int, pb.Finish]
+    started: int | None  # tokens of the prompt
     counts: tuple[int, int]  # prompt, completion
     logprobs: list[float]  # of the first choice
 
 
 def generate(server: Server, **fields: Any) -> Said:
-    said = Said({}, {}, {}, (0, 0), [])
+    said = Said({}, {}, {}, None, (0, 0), [])
     request = pb.GenerateRequest(model=MODEL, scheduling=INTERACTIVE, **fields)
     for reply in server.inference.Generate(request, timeout=100):
+        if said.started is None:
+            said.started = reply.started.prompt_tokens  # the first message; 0 if it is another
+            continue
         if reply.HasField("done"):
             said.counts = (reply.done.prompt_tokens, reply.done.completion_tokens)
             continue
@@ -41,6 +45,7 @@ def generate(server: Server, **fields: Any) -> Said:
             said.logprobs += [token.logprob for token in delta.tokens]
         if delta.HasField("finish"):
             said.ends[delta.choice] = delta.finish
+    assert said.started == said.counts[0]
     return said
 
 

@@ -13,11 +13,11 @@ import (
 
 var errNoDone = errors.New("the hot path ended a stream without saying how it went")
 
-// Generation is one running call of Generate. Deltas must be read to their end, or the Generation closed.
+// Generation is one running call of Generate. Events must be read to their end, or the Generation closed.
 type Generation struct {
-	deltas chan *inferencev1.GenerateDelta
+	events chan *inferencev1.GenerateResponse
 	cancel context.CancelFunc
-	done   *inferencev1.GenerateDone // both are set before deltas is closed
+	done   *inferencev1.GenerateDone // both are set before events is closed
 	err    error
 }
 
@@ -25,9 +25,9 @@ type Generation struct {
 func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequest) *Generation {
 	ctx, cancel := context.WithCancel(ctx)
 	// Not buffered: gRPC's window is, and beyond it the hot path feels a reader that stops.
-	g := &Generation{deltas: make(chan *inferencev1.GenerateDelta), cancel: cancel}
+	g := &Generation{events: make(chan *inferencev1.GenerateResponse), cancel: cancel}
 	go func() {
-		defer close(g.deltas)
+		defer close(g.events)
 		defer cancel()
 		timeout := e.options.GenerationTimeout
 		failure := e.route(ctx, "Generate", request.GetModel(), timeout, func(ctx context.Context, a *attempt) error {
@@ -37,10 +37,12 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 			if err != nil {
 				return err
 			}
-			g.done, err = receive(stream, cancel, func(delta *inferencev1.GenerateDelta) {
-				a.answered = true
-				a.replica.readiness.succeeded(request.GetModel(), e.options.Now())
-				g.deltas <- delta // somebody reads: Close does, if nobody else
+			g.done, err = receive(stream, cancel, func(event *inferencev1.GenerateResponse) {
+				if event.GetDelta() != nil { // what has only started can start elsewhere
+					a.answered = true
+					a.replica.readiness.succeeded(request.GetModel(), e.options.Now())
+				}
+				g.events <- event // somebody reads: Close does, if nobody else
 			})
 			return err
 		})
@@ -51,9 +53,9 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 	return g
 }
 
-// receive hands deltas on until the stream ends, and returns the sum. cancel ends the stream.
+// receive hands on what starts and goes on until the stream ends, and returns the sum. cancel ends the stream.
 func receive(
-	stream grpc.ServerStreamingClient[inferencev1.GenerateResponse], cancel func(), give func(*inferencev1.GenerateDelta),
+	stream grpc.ServerStreamingClient[inferencev1.GenerateResponse], cancel func(), give func(*inferencev1.GenerateResponse),
 ) (done *inferencev1.GenerateDone, err error) {
 	for {
 		event, err := stream.Recv()
@@ -68,17 +70,17 @@ func receive(
 			done = event.GetDone()
 			// On to the stream's own end, so that it is not cancelled just before it; but not for long.
 			defer time.AfterFunc(closingGrace, cancel).Stop()
-		case event.GetDelta() != nil && done == nil:
-			give(event.GetDelta())
+		case (event.GetStarted() != nil || event.GetDelta() != nil) && done == nil:
+			give(event)
 		default: // an event of a later version, or one that is too late
 		}
 	}
 }
 
-// Deltas is closed when the stream has ended.
-func (g *Generation) Deltas() <-chan *inferencev1.GenerateDelta { return g.deltas }
+// Events are what starts the stream and what it says. Closed when it has ended.
+func (g *Generation) Events() <-chan *inferencev1.GenerateResponse { return g.events }
 
-// Result says how it went, once Deltas is closed: the sum, or a *fault.Fault.
+// Result says how it went, once Events is closed: the sum, or a *fault.Fault.
 func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 	if g.err != nil {
 		return nil, g.err
@@ -89,6 +91,6 @@ func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 // Close ends the call, if it has not ended, and waits until nothing is left of it.
 func (g *Generation) Close() {
 	g.cancel()
-	for range g.deltas {
+	for range g.events {
 	}
 }

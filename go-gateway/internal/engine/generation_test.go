@@ -19,8 +19,8 @@ func generateRequest() *inferencev1.GenerateRequest {
 
 // drain reads a generation to its end and returns what it said.
 func drain(g *Generation) (said string) {
-	for delta := range g.Deltas() {
-		said += delta.GetText()
+	for event := range g.Events() {
+		said += event.GetDelta().GetText()
 	}
 	return said
 }
@@ -102,7 +102,7 @@ func TestHowAGenerationMayEnd(t *testing.T) {
 			defer cancel()
 			running := e.Generate(ctx, generateRequest())
 			defer running.Close()
-			for range running.Deltas() {
+			for range running.Events() {
 				if c.cancels {
 					cancel()
 				}
@@ -123,7 +123,7 @@ func TestACrashEndsEveryGeneration(t *testing.T) {
 	for range streams {
 		g := e.Generate(t.Context(), generateRequest())
 		defer g.Close()
-		<-g.Deltas()
+		<-g.Events()
 		running = append(running, g)
 	}
 	hotpath.Stop()
@@ -181,7 +181,7 @@ func TestARunningStreamProvesItsModel(t *testing.T) {
 	for range 10 { // 10 steps of 4 s: no 5 s without a success
 		clock.advance(4 * time.Second)
 		next <- struct{}{}
-		<-running.Deltas()
+		<-running.Events()
 		e.check(t.Context())
 	}
 	close(next)

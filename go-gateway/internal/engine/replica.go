@@ -186,7 +186,7 @@ func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
 			Scheduling: scheduling,
 		})
 		if err == nil {
-			_, err = receive(stream, cancel, func(*inferencev1.GenerateDelta) {})
+			_, err = receive(stream, cancel, func(*inferencev1.GenerateResponse) {})
 		}
 	case inferencev1.Task_TASK_CLASSIFICATION:
 		method = "Classify"

@@ -33,7 +33,7 @@ func TestFullLoadIsNoFault(t *testing.T) {
 	for range slots {
 		running := e.Generate(t.Context(), generateRequest())
 		defer running.Close()
-		<-running.Deltas()
+		<-running.Events()
 		await(t, "start of the work", began)
 	}
 	hotpath.SetGenerate(nil)

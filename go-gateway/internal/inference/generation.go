@@ -18,8 +18,7 @@ type Generation struct {
 	start time.Time
 }
 
-// Generate continues a prompt. The caller Observes each delta, and Completes the call once it has made something of the
-// whole.
+// Generate continues a prompt. The caller Observes each event.
 func (s *Service) Generate(ctx context.Context, call Call, request *inferencev1.GenerateRequest) *Generation {
 	request.Scheduling = call.scheduling()
 	return &Generation{
@@ -27,9 +26,13 @@ func (s *Service) Generate(ctx context.Context, call Call, request *inferencev1.
 	}
 }
 
-// Observe takes note of one step.
-func (g *Generation) Observe(delta *inferencev1.GenerateDelta) {
+// Observe takes note of an event.
+func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 	g.Usage.Model = g.model
+	if started := event.GetStarted(); started != nil {
+		g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(started.GetPromptTokens()), uint64(started.GetCachedTokens())
+	}
+	delta := event.GetDelta()
 	g.Usage.CompletionTokens += uint64(len(delta.GetTokens()))
 	if g.Usage.FirstToken == 0 && g.Usage.CompletionTokens > 0 {
 		g.Usage.FirstToken = time.Since(g.start)
@@ -44,12 +47,15 @@ func (g *Generation) Observe(delta *inferencev1.GenerateDelta) {
 	}
 }
 
-// Result says how it went, once Deltas is closed: the sum, or a *fault.Fault.
+// Result says how it went, once Events is closed: the sum, or a *fault.Fault.
 func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 	done, err := g.Generation.Result()
 	if err != nil {
 		return nil, err
 	}
+	g.Usage.Model = g.model
+	g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(done.GetPromptTokens()), uint64(done.GetCachedTokens())
+	g.Usage.CompletionTokens = uint64(done.GetCompletionTokens())
 	timings := done.GetTimings()
 	g.Usage.Phases = append([]telemetry.Phase{
 		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
@@ -58,11 +64,4 @@ func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 		{Name: "decode", Took: timings.GetDecode().AsDuration()},
 	}, g.Usage.Phases...)
 	return done, nil
-}
-
-// Complete makes the hot path's sum what is charged.
-func (g *Generation) Complete(done *inferencev1.GenerateDone) {
-	g.Usage.Model, g.Usage.Complete = g.model, true
-	g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(done.GetPromptTokens()), uint64(done.GetCachedTokens())
-	g.Usage.CompletionTokens = uint64(done.GetCompletionTokens())
 }

@@ -98,7 +98,7 @@ func TestACallWithInputsIsCharged(t *testing.T) {
 	if usage.Model != testkit.ModelName || usage.Inputs != 2 || usage.PromptTokens != 8 || len(usage.Phases) != 3 {
 		t.Errorf("got %+v", usage)
 	}
-	s.Settle(acme, usage)
+	s.Settle(acme, usage, nil)
 	s.expect(t, "gateway_generated_tokens_total", `gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 8`)
 }
 
@@ -123,7 +123,7 @@ func TestAReservationIsUsedOrGivenBack(t *testing.T) {
 	s.expect(t, "", `gateway_rate_limited_total{tenant="acme"} 2`)
 }
 
-func TestAGenerationIsChargedOnceItIsComplete(t *testing.T) {
+func TestAGenerationIsChargedUnlessWeFailed(t *testing.T) {
 	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
 	e, err := engine.New(engine.Options{
 		Addresses: []string{hotpath.Address}, Timeout: time.Minute, GenerationTimeout: time.Minute, CanaryInterval: time.Minute,
@@ -134,30 +134,29 @@ func TestAGenerationIsChargedOnceItIsComplete(t *testing.T) {
 	}
 	defer e.Close()
 	s := newService(e)
-	generation := func() (*Generation, *inferencev1.GenerateDone) {
+	generation := func() *Generation {
 		for { // until the connection is there
 			running := s.Generate(t.Context(), Call{Principal: acme}, &inferencev1.GenerateRequest{
 				Model: testkit.ChatModelName, Prompt: &inferencev1.GenerateRequest_Text{Text: "a b"},
 			})
-			for delta := range running.Deltas() {
-				running.Observe(delta)
+			for event := range running.Events() {
+				running.Observe(event)
 			}
-			if done, err := running.Result(); err == nil {
-				return running, done
+			if _, err := running.Result(); err == nil {
+				return running
 			} else if fault.Of(err).Reason != fault.HotpathUnavailable {
 				t.Fatal(err)
 			}
 		}
 	}
-	running, done := generation()
-	s.Settle(acme, running.Usage)
+	running := generation()
+	s.Settle(acme, running.Usage, fault.New(fault.Internal, "The reply could not be rendered."))
 	s.expect(t, "gateway_tokens_total", `gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
 		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 1`)
 	if running.Usage.CompletionTokens != 6 || len(running.Usage.Phases) != 5 {
 		t.Errorf("got %+v", running.Usage)
 	}
-	running.Complete(done)
-	s.Settle(acme, running.Usage)
+	s.Settle(acme, running.Usage, nil)
 	const of = `{model="smollm2-135m-instruct",tenant="acme"} `
 	s.expect(t, "", "gateway_tokens_total"+of+"8", "gateway_generated_tokens_total"+of+"6", "gateway_cached_tokens_total"+of+"1")
 }

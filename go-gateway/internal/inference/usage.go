@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/telemetry"
@@ -13,11 +14,9 @@ import (
 type Usage struct {
 	// Model is empty until it is known to exist: what clients call models is no label of metrics.
 	Model string
-	// Complete: the call ended well, and its tokens are charged.
-	Complete bool
 	// Inputs are those of a call with inputs; 0 of a generation.
 	Inputs int
-	// PromptTokens were read; CachedTokens of them need not be computed.
+	// PromptTokens are read; CachedTokens of them need not be computed.
 	PromptTokens, CachedTokens uint64
 	// CompletionTokens were generated, so far.
 	CompletionTokens uint64
@@ -31,7 +30,7 @@ type Usage struct {
 
 // usageOf is what a call with inputs did.
 func usageOf(model string, inputs int, tokenCounts []uint32, timings *inferencev1.Timings) Usage {
-	usage := Usage{Model: model, Complete: true, Inputs: inputs, Phases: []telemetry.Phase{
+	usage := Usage{Model: model, Inputs: inputs, Phases: []telemetry.Phase{
 		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
 		{Name: "queue", Took: timings.GetQueue().AsDuration()},
 		{Name: "inference", Took: timings.GetInference().AsDuration()},
@@ -42,8 +41,12 @@ func usageOf(model string, inputs int, tokenCounts []uint32, timings *inferencev
 	return usage
 }
 
-// Settle counts what a principal's call did, be it a broken one.
-func (s *Service) Settle(principal identity.Principal, usage Usage) {
+// callerEnded are the failures that are the caller's doing: it went away, or did not read what it asked for.
+var callerEnded = map[fault.Reason]bool{fault.Cancelled: true, fault.SlowReader: true}
+
+// Settle counts what a principal's call did, and charges what it used: also where the caller ended it halfway, but not
+// where we failed. A nil failure is none.
+func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fault.Fault) {
 	if usage.Model == "" {
 		return
 	}
@@ -53,7 +56,7 @@ func (s *Service) Settle(principal identity.Principal, usage Usage) {
 	for _, reason := range usage.Finishes {
 		s.Metrics.Finishes.WithLabelValues(usage.Model, reason).Inc()
 	}
-	if !usage.Complete {
+	if failure != nil && !callerEnded[failure.Reason] {
 		return
 	}
 	if tokens := usage.PromptTokens + usage.CompletionTokens; tokens > 0 {
@@ -79,7 +82,7 @@ func (u Usage) LogAttrs() []slog.Attr {
 	if len(u.Finishes) > 0 {
 		attrs = append(attrs, slog.Any("finish_reasons", u.Finishes))
 	}
-	if u.Complete && u.Inputs == 0 {
+	if u.Inputs == 0 && u.PromptTokens > 0 {
 		attrs = append(attrs, slog.Uint64("prompt_tokens", u.PromptTokens), slog.Uint64("cached_tokens", u.CachedTokens))
 	}
 	for _, phase := range u.Phases {

@@ -28,10 +28,12 @@ func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest,
 // collect replies once everything is there.
 func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, running *inference.Generation) error {
 	reply := openai.NewGenerationReply(request)
-	for delta := range running.Deltas() {
-		running.Observe(delta)
-		if err := reply.Add(delta); err != nil {
-			return fault.InternalError(err)
+	for event := range running.Events() {
+		running.Observe(event)
+		if delta := event.GetDelta(); delta != nil {
+			if err := reply.Add(delta); err != nil {
+				return fault.InternalError(err)
+			}
 		}
 	}
 	done, err := running.Result()
@@ -40,9 +42,8 @@ func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, runnin
 	}
 	body, err := reply.Render(done, objectID(), ex.start)
 	if err != nil {
-		return fault.InternalError(err) // and nothing is charged
+		return fault.InternalError(err)
 	}
-	running.Complete(done)
 	ex.reply(http.StatusOK, body)
 	return nil
 }

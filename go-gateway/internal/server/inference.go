@@ -29,7 +29,7 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 		}
 		body, err := render(request, reply)
 		if err != nil {
-			return fault.InternalError(err) // and nothing is charged
+			return fault.InternalError(err)
 		}
 		defer s.buffers.put(body)
 		ex.usage = &usage

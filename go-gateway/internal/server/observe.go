@@ -68,7 +68,7 @@ func (ex *exchange) finish() {
 	metrics := ex.server.Metrics
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
 	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
-	ex.server.Inference.Settle(ex.principal, *ex.usage)
+	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 }
 

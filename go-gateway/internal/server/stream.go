@@ -43,14 +43,16 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *infe
 	for {
 		buffer = buffer[:0]
 		select {
-		case delta, open := <-running.Deltas():
+		case event, open := <-running.Events():
 			if !open {
 				return nil
 			}
-			running.Observe(delta)
-			var err error
-			if buffer, err = chunks.AppendDelta(buffer, delta); err != nil {
-				return fault.InternalError(err)
+			running.Observe(event)
+			if delta := event.GetDelta(); delta != nil {
+				var err error
+				if buffer, err = chunks.AppendDelta(buffer, delta); err != nil {
+					return fault.InternalError(err)
+				}
 			}
 			if len(buffer) == 0 {
 				continue // no whole character yet
@@ -73,9 +75,8 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *inference.Gener
 	}
 	last, err := chunks.AppendDone(nil, done, running.Usage.Phases)
 	if err != nil {
-		return fault.InternalError(err) // and nothing is charged
+		return fault.InternalError(err)
 	}
-	running.Complete(done)
 	return events.write(last)
 }
 

@@ -232,7 +232,7 @@ func TestABrokenStreamSaysSo(t *testing.T) {
 		g.log.Reset()
 		read := make(chan struct{})
 		g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
-			if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a", Tokens: []*inferencev1.GeneratedToken{{Id: 7}}}); err != nil {
+			if err := sendOne(stream); err != nil {
 				return err
 			}
 			<-read // a crash could overtake what was sent
@@ -251,8 +251,43 @@ func TestABrokenStreamSaysSo(t *testing.T) {
 			t.Errorf("%s: logged as %v", c.name, line)
 		}
 	}
-	if text := g.scrape(); strings.Contains(text, "gateway_tokens_total") {
-		t.Errorf("tokens that the hot path did not count are charged:\n%s", text)
+	// Of the slow reader alone: what failed on our side is free.
+	if text := g.scrape(); !strings.Contains(text, `gateway_tokens_total{model="smollm2-135m-instruct",tenant="acme"} 11`+"\n") {
+		t.Errorf("charged otherwise:\n%s", text)
+	}
+}
+
+// sendOne starts a prompt of 10 tokens, of which 5 are reused, and says one.
+func sendOne(stream testkit.GenerateStream) error {
+	if err := testkit.SendStarted(stream, 10); err != nil {
+		return err
+	}
+	return testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a", Tokens: []*inferencev1.GeneratedToken{{Id: 7}}})
+}
+
+func TestWhoLeavesAStreamIsChargedForWhatWasComputed(t *testing.T) {
+	g := startGateway(t)
+	g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if err := sendOne(stream); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	})
+	sent, events := g.stream("/v1/chat/completions", streamed(oneChat))
+	events.next() // role
+	events.next() // text
+	sent.Body.Close()
+	line := g.accessLine("streamed")
+	if line["reason"] != "CANCELLED" || line["prompt_tokens"] != 10.0 || line["completion_tokens"] != 1.0 {
+		t.Errorf("logged as %v", line)
+	}
+	const of = `{model="smollm2-135m-instruct",tenant="acme"} `
+	text := g.scrape()
+	for _, want := range []string{"gateway_tokens_total" + of + "11", "gateway_cached_tokens_total" + of + "5"} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s in\n%s", want, text)
+		}
 	}
 }
 

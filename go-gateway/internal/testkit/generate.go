@@ -65,6 +65,9 @@ func Generate(request *inferencev1.GenerateRequest, stream GenerateStream) error
 	if limit == 0 {
 		limit = DefaultMaxTokens
 	}
+	if err := SendStarted(stream, uint32(prompt)); err != nil {
+		return err
+	}
 	steps := min(limit, uint32(len(Words)+1))
 	for step := range steps {
 		for choice := range choices {
@@ -98,6 +101,13 @@ func stepOf(choice, step, limit uint32, request *inferencev1.GenerateRequest) *i
 		delta.Finish = &inferencev1.Finish{Reason: &inferencev1.Finish_Length{Length: &inferencev1.LengthReached{}}}
 	}
 	return delta
+}
+
+// SendStarted sends the first message.
+func SendStarted(stream GenerateStream, prompt uint32) error {
+	return stream.Send(&inferencev1.GenerateResponse{Event: &inferencev1.GenerateResponse_Started{Started: &inferencev1.GenerateStarted{
+		Revision: ModelRevision, PromptTokens: prompt, CachedTokens: prompt / 2,
+	}}})
 }
 
 // SendDelta sends one step of a choice.

@@ -91,6 +91,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         terms = checks.check_terms(model, request, len(prompt))
         tokenized = first = time.monotonic()
         said = 0
+        yield pb.GenerateResponse(started=pb.GenerateStarted(revision=model.bundle.revision, prompt_tokens=len(prompt)))
         for delta in model.generate(prompt, terms, context.is_active):
             first = first if said else time.monotonic()
             said += len(delta.tokens)

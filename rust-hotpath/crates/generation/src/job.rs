@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     sequence::{Sequence, Terms},
-    work::{Done, Event},
+    work::{Done, Event, Started},
 };
 
 /// A request on its way.
@@ -50,6 +50,12 @@ impl Job {
             first_token: None,
             cached_tokens: 0,
         }
+    }
+
+    /// Takes note that the prompt is being read, but for what is reused of another.
+    pub(crate) fn start(&mut self, cached_tokens: usize) {
+        (self.began, self.cached_tokens) = (Some(Instant::now()), cached_tokens);
+        self.tell(Event::Started(Started { prompt_tokens: self.prompt.len(), cached_tokens }));
     }
 
     pub(crate) fn tell(&self, event: Event) {

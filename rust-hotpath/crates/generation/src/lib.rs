@@ -24,4 +24,4 @@ pub use format::{Format, Grammar, InvalidFormat, Mask};
 pub use looping::{Kind, Observer, Ran};
 pub use planner::{Class, Limits, Load, Refusal};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};
-pub use work::{Delta, Done, Event, Failure, Finish, Rejected, Stop, Work};
+pub use work::{Delta, Done, Event, Failure, Finish, Rejected, Started, Stop, Work};

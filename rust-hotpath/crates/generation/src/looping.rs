@@ -167,7 +167,7 @@ impl Loop {
         let budget = self.cores.clone();
         let cores = state::cores(&self.shared, &budget, self.threads, job.terms.class);
         if job.began.is_none() {
-            (job.began, job.cached_tokens) = (Some(Instant::now()), chunk.start);
+            job.start(chunk.start);
         }
         let tokens = &job.prompt[chunk.start..chunk.start + chunk.tokens];
         let asked = if chunk.last { chunk.tokens - 1..chunk.tokens } else { 0..0 };

@@ -69,12 +69,23 @@ pub enum Rejected {
 /// What a caller is told. Every stream ends with [`Event::Done`] or [`Event::Failed`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The prompt is being read. Told first, unless nothing is.
+    Started(Started),
     /// A continuation goes on.
     Delta(Delta),
     /// All continuations have ended.
     Done(Done),
     /// They are not continued.
     Failed(Failure),
+}
+
+/// What a request takes in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Those of them whose computation is reused.
+    pub cached_tokens: usize,
 }
 
 /// One more token of a continuation.

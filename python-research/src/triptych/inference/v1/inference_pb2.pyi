@@ -196,12 +196,24 @@ class JsonObject(_message.Message):
     def __init__(self) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("delta", "done")
+    __slots__ = ("delta", "done", "started")
     DELTA_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
     delta: GenerateDelta
     done: GenerateDone
-    def __init__(self, delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., done: _Optional[_Union[GenerateDone, _Mapping]] = ...) -> None: ...
+    started: GenerateStarted
+    def __init__(self, delta: _Optional[_Union[GenerateDelta, _Mapping]] = ..., done: _Optional[_Union[GenerateDone, _Mapping]] = ..., started: _Optional[_Union[GenerateStarted, _Mapping]] = ...) -> None: ...
+
+class GenerateStarted(_message.Message):
+    __slots__ = ("revision", "prompt_tokens", "cached_tokens")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    prompt_tokens: int
+    cached_tokens: int
+    def __init__(self, revision: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateDelta(_message.Message):
     __slots__ = ("choice", "text", "tokens", "finish")

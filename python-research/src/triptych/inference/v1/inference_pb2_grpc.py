@@ -97,7 +97,7 @@ class InferenceServiceServicer:
     def Generate(self, request, context):
         """Generate continues a prompt, and tells each token as it comes.
 
-        A choice's tokens come in order; choices interleave. The last message is `done`. A stream that ends without it ends with
+        The first message is `started`. A choice's tokens come in order; choices interleave. The last message is `done`. A stream that ends without it ends with
         an error status, whose reason says why; what was told before stands. What a choice says depends on its prompt, sampling,
         seed and place among the choices alone, whoever runs beside it. Dropping the stream frees what it holds before the next
         step.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{FutureExt, future::select_all};
 use hotpath_bundle::GoldenPrompt;
-use hotpath_generation::{Class, Engine, Event, Finish, Format, Sampling, Stop, Stream, Work};
+use hotpath_generation::{Class, Done, Engine, Event, Finish, Format, Sampling, Started, Stop, Stream, Work};
 use hotpath_testing::{generation_bundle, golden_generations, tiny_decoder};
 
 use crate::{
@@ -68,6 +68,7 @@ fn cases(model: &Model, count: usize, longest: usize, seed: u64) -> Vec<Case> {
 struct Listener<'a> {
     case: &'a Case,
     stream: Stream,
+    started: Option<Started>,
     said: Vec<Text>,
 }
 
@@ -75,7 +76,13 @@ impl Listener<'_> {
     /// Holds an event against what is said alone. Gives the reused tokens with the last one.
     fn hear(&mut self, event: Event) -> Option<usize> {
         match event {
+            Event::Started(started) => {
+                assert!(self.started.replace(started).is_none(), "it starts twice");
+                assert_eq!(started.prompt_tokens, self.case.work.prompt.len());
+                None
+            }
             Event::Delta(delta) => {
+                assert!(self.started.is_some(), "it says something before it starts");
                 let (said, alone) = (&mut self.said[delta.choice], &self.case.alone[delta.choice]);
                 said.tokens.push(delta.token.token);
                 said.text.push_str(&delta.text);
@@ -95,7 +102,8 @@ impl Listener<'_> {
             }
             Event::Done(done) => {
                 assert!(self.said == self.case.alone, "done before the end");
-                assert_eq!(done.prompt_tokens, self.case.work.prompt.len());
+                let Done { prompt_tokens, cached_tokens, .. } = done;
+                assert_eq!(self.started, Some(Started { prompt_tokens, cached_tokens }));
                 assert!(done.cached_tokens < done.prompt_tokens);
                 assert_eq!(done.completion_tokens, self.said.iter().map(|text| text.tokens.len()).sum::<usize>());
                 Some(done.cached_tokens)
@@ -126,7 +134,12 @@ async fn mingle(engine: &Engine, cases: &[Case], seed: u64) -> usize {
             0..2 if !waiting.is_empty() => {
                 let case = waiting.swap_remove(random.below(waiting.len()));
                 let said = vec![Text { tokens: vec![], text: String::new() }; case.work.choices];
-                listeners.push(Listener { case, stream: engine.submit(case.work.clone()).unwrap(), said });
+                listeners.push(Listener {
+                    case,
+                    stream: engine.submit(case.work.clone()).unwrap(),
+                    started: None,
+                    said,
+                });
             }
             2 if random.below(6) == 0 && !listeners.is_empty() => {
                 drop(listeners.swap_remove(random.below(listeners.len()))); // goes away, in whatever phase
@@ -251,7 +264,7 @@ async fn check_golden(golden: &hotpath_bundle::GoldenGenerations, streams: &mut 
         while let Some(event) = stream.next().await {
             match event {
                 Event::Delta(delta) => tokens.push(delta.token.token),
-                Event::Done(_) => (),
+                Event::Started(_) | Event::Done(_) => (),
                 Event::Failed(failure) => panic!("{failure}"),
             }
         }

@@ -69,7 +69,7 @@ async fn last(mut stream: Stream) -> Event {
     loop {
         let next = tokio::time::timeout(LIMIT, stream.next()).await;
         match next.expect("nobody tells it").unwrap() {
-            Event::Delta(_) => (),
+            Event::Started(_) | Event::Delta(_) => (),
             end => return end,
         }
     }

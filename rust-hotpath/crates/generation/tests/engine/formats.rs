@@ -134,13 +134,19 @@ async fn hear(mut stream: Stream) -> (Vec<u32>, Event) {
         loop {
             match stream.next().await.expect("a stream ends with an event that says so") {
                 Event::Delta(delta) if delta.choice == 0 => tokens.push(delta.token.token),
-                Event::Delta(_) => (),
+                Event::Started(_) | Event::Delta(_) => (),
                 last => return last,
             }
         }
     };
     let last = tokio::time::timeout(LIMIT, hearing).await.expect("it is held up");
     (tokens, last)
+}
+
+/// Reads on to a stream's first token.
+async fn first_token(stream: &mut Stream) {
+    assert!(matches!(stream.next().await, Some(Event::Started(_))));
+    assert!(matches!(stream.next().await, Some(Event::Delta(_))));
 }
 
 async fn tokens(stream: Stream) -> Vec<u32> {
@@ -169,7 +175,7 @@ async fn a_format_that_takes_its_time_holds_up_nobody_else_and_changes_nothing()
     ];
     let gate = Arc::new(Gate::default());
     let mut slow = engine.submit(work(20, 2, Some(Gated::format(&gate, Does::Allow)))).unwrap();
-    assert!(matches!(slow.next().await, Some(Event::Delta(_))), "its first token needs no wait");
+    first_token(&mut slow).await; // it needs no wait
     for _ in 0..3 {
         let other = engine.submit(work(50, 1, None)).unwrap();
         assert_eq!(tokens(other).await, alone[1], "another is told all of its text meanwhile");
@@ -188,7 +194,7 @@ async fn who_goes_away_while_its_format_is_asked_is_free_at_once_and_the_thread_
     let engine = engine(&model);
     let gate = Arc::new(Gate::default());
     let mut slow = engine.submit(work(20, 1, Some(Gated::format(&gate, Does::Allow)))).unwrap();
-    assert!(matches!(slow.next().await, Some(Event::Delta(_))));
+    first_token(&mut slow).await;
     drop(slow);
     until(&engine, |load| load.reserved_tokens == 0).await;
     gate.open();

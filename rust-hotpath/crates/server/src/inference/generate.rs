@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
 use hotpath_contract::inference::v1::{
-    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateTimings, GeneratedToken, LengthReached,
-    TokenLogprob, finish::Reason, generate_response,
+    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateStarted, GenerateTimings, GeneratedToken,
+    LengthReached, TokenLogprob, finish::Reason, generate_response,
 };
 use hotpath_fairness::Turn;
 use hotpath_generation::{Choice, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
@@ -136,7 +136,8 @@ impl Telling {
         let next = async |telling: Option<Self>| {
             let mut telling = telling?;
             let reply = telling.next().await;
-            let ended = !matches!(reply, Ok(GenerateResponse { event: Some(generate_response::Event::Delta(_)) }));
+            let ended =
+                matches!(reply, Err(_) | Ok(GenerateResponse { event: Some(generate_response::Event::Done(_)) }));
             let reply = reply.map_err(|error| telling.span.in_scope(|| Status::from(error)));
             Some((reply, if ended { None } else { Some(telling) }))
         };
@@ -154,6 +155,11 @@ impl Telling {
         let event = self.call.within_deadline(event).await;
         self.ending.note(&event);
         let event = match event? {
+            Event::Started(started) => generate_response::Event::Started(GenerateStarted {
+                revision: self.serving.revision().to_string(),
+                prompt_tokens: count(started.prompt_tokens)?,
+                cached_tokens: count(started.cached_tokens)?,
+            }),
             Event::Delta(delta) => generate_response::Event::Delta(self.delta(delta)?),
             Event::Done(done) => generate_response::Event::Done(self.done(&done)?),
             Event::Failed(failure) => return Err(failure.into()),
@@ -231,10 +237,10 @@ impl Ending {
 
     fn note(&mut self, event: &Result<Event, Error>) {
         match event {
+            Ok(Event::Started(started)) => self.generated.reused_tokens = started.cached_tokens,
             Ok(Event::Delta(_)) => self.generated.tokens += 1,
             Ok(Event::Done(done)) => {
                 self.generated.outcome = Outcome::Completed;
-                self.generated.reused_tokens = done.cached_tokens;
                 self.metrics.queued(&self.model, "Generate", done.queue.as_secs_f64());
                 self.metrics.first_token(&self.model, (done.queue + done.prefill).as_secs_f64());
             }

@@ -1228,6 +1228,7 @@ type GenerateResponse struct {
 	//
 	//	*GenerateResponse_Delta
 	//	*GenerateResponse_Done
+	//	*GenerateResponse_Started
 	Event         isGenerateResponse_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1288,6 +1289,15 @@ func (x *GenerateResponse) GetDone() *GenerateDone {
 	return nil
 }
 
+func (x *GenerateResponse) GetStarted() *GenerateStarted {
+	if x != nil {
+		if x, ok := x.Event.(*GenerateResponse_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
 type isGenerateResponse_Event interface {
 	isGenerateResponse_Event()
 }
@@ -1302,9 +1312,80 @@ type GenerateResponse_Done struct {
 	Done *GenerateDone `protobuf:"bytes,2,opt,name=done,proto3,oneof"`
 }
 
+type GenerateResponse_Started struct {
+	// The prompt is being read: the first message.
+	Started *GenerateStarted `protobuf:"bytes,3,opt,name=started,proto3,oneof"`
+}
+
 func (*GenerateResponse_Delta) isGenerateResponse_Event() {}
 
 func (*GenerateResponse_Done) isGenerateResponse_Event() {}
+
+func (*GenerateResponse_Started) isGenerateResponse_Event() {}
+
+// GenerateStarted says what a request takes in any case: the work has begun, and whoever leaves now has used it.
+type GenerateStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the model (16 hexadecimal digits).
+	Revision string `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Tokens of the prompt.
+	PromptTokens uint32 `protobuf:"varint,2,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// Those of them whose computation is reused from another request.
+	CachedTokens  uint32 `protobuf:"varint,3,opt,name=cached_tokens,json=cachedTokens,proto3" json:"cached_tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GenerateStarted) Reset() {
+	*x = GenerateStarted{}
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GenerateStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GenerateStarted) ProtoMessage() {}
+
+func (x *GenerateStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GenerateStarted.ProtoReflect.Descriptor instead.
+func (*GenerateStarted) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GenerateStarted) GetRevision() string {
+	if x != nil {
+		return x.Revision
+	}
+	return ""
+}
+
+func (x *GenerateStarted) GetPromptTokens() uint32 {
+	if x != nil {
+		return x.PromptTokens
+	}
+	return 0
+}
+
+func (x *GenerateStarted) GetCachedTokens() uint32 {
+	if x != nil {
+		return x.CachedTokens
+	}
+	return 0
+}
 
 // GenerateDelta is what a step adds to a choice.
 type GenerateDelta struct {
@@ -1323,7 +1404,7 @@ type GenerateDelta struct {
 
 func (x *GenerateDelta) Reset() {
 	*x = GenerateDelta{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1416,7 @@ func (x *GenerateDelta) String() string {
 func (*GenerateDelta) ProtoMessage() {}
 
 func (x *GenerateDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[15]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1429,7 @@ func (x *GenerateDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateDelta.ProtoReflect.Descriptor instead.
 func (*GenerateDelta) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{15}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GenerateDelta) GetChoice() uint32 {
@@ -1396,7 +1477,7 @@ type GeneratedToken struct {
 
 func (x *GeneratedToken) Reset() {
 	*x = GeneratedToken{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1489,7 @@ func (x *GeneratedToken) String() string {
 func (*GeneratedToken) ProtoMessage() {}
 
 func (x *GeneratedToken) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[16]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1502,7 @@ func (x *GeneratedToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GeneratedToken.ProtoReflect.Descriptor instead.
 func (*GeneratedToken) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{16}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GeneratedToken) GetId() uint32 {
@@ -1467,7 +1548,7 @@ type TokenLogprob struct {
 
 func (x *TokenLogprob) Reset() {
 	*x = TokenLogprob{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1560,7 @@ func (x *TokenLogprob) String() string {
 func (*TokenLogprob) ProtoMessage() {}
 
 func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[17]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1573,7 @@ func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
 func (*TokenLogprob) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{17}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TokenLogprob) GetId() uint32 {
@@ -1533,7 +1614,7 @@ type Finish struct {
 
 func (x *Finish) Reset() {
 	*x = Finish{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1626,7 @@ func (x *Finish) String() string {
 func (*Finish) ProtoMessage() {}
 
 func (x *Finish) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[18]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1639,7 @@ func (x *Finish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finish.ProtoReflect.Descriptor instead.
 func (*Finish) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{18}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Finish) GetReason() isFinish_Reason {
@@ -1629,7 +1710,7 @@ type LengthReached struct {
 
 func (x *LengthReached) Reset() {
 	*x = LengthReached{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1722,7 @@ func (x *LengthReached) String() string {
 func (*LengthReached) ProtoMessage() {}
 
 func (x *LengthReached) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[19]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1735,7 @@ func (x *LengthReached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LengthReached.ProtoReflect.Descriptor instead.
 func (*LengthReached) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{19}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{20}
 }
 
 // GenerateDone sums a request up.
@@ -1676,7 +1757,7 @@ type GenerateDone struct {
 
 func (x *GenerateDone) Reset() {
 	*x = GenerateDone{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1769,7 @@ func (x *GenerateDone) String() string {
 func (*GenerateDone) ProtoMessage() {}
 
 func (x *GenerateDone) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[20]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1782,7 @@ func (x *GenerateDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateDone.ProtoReflect.Descriptor instead.
 func (*GenerateDone) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{20}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GenerateDone) GetRevision() string {
@@ -1756,7 +1837,7 @@ type GenerateTimings struct {
 
 func (x *GenerateTimings) Reset() {
 	*x = GenerateTimings{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1849,7 @@ func (x *GenerateTimings) String() string {
 func (*GenerateTimings) ProtoMessage() {}
 
 func (x *GenerateTimings) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[21]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1862,7 @@ func (x *GenerateTimings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateTimings.ProtoReflect.Descriptor instead.
 func (*GenerateTimings) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{21}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GenerateTimings) GetTokenize() *durationpb.Duration {
@@ -1827,7 +1908,7 @@ type ClassifyRequest struct {
 
 func (x *ClassifyRequest) Reset() {
 	*x = ClassifyRequest{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1920,7 @@ func (x *ClassifyRequest) String() string {
 func (*ClassifyRequest) ProtoMessage() {}
 
 func (x *ClassifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[22]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1933,7 @@ func (x *ClassifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassifyRequest.ProtoReflect.Descriptor instead.
 func (*ClassifyRequest) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{22}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClassifyRequest) GetModel() string {
@@ -1895,7 +1976,7 @@ type ClassifyResponse struct {
 
 func (x *ClassifyResponse) Reset() {
 	*x = ClassifyResponse{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1988,7 @@ func (x *ClassifyResponse) String() string {
 func (*ClassifyResponse) ProtoMessage() {}
 
 func (x *ClassifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[23]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2001,7 @@ func (x *ClassifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClassifyResponse.ProtoReflect.Descriptor instead.
 func (*ClassifyResponse) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{23}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ClassifyResponse) GetRevision() string {
@@ -1971,7 +2052,7 @@ type Label struct {
 
 func (x *Label) Reset() {
 	*x = Label{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2064,7 @@ func (x *Label) String() string {
 func (*Label) ProtoMessage() {}
 
 func (x *Label) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[24]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2077,7 @@ func (x *Label) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Label.ProtoReflect.Descriptor instead.
 func (*Label) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{24}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Label) GetName() string {
@@ -2024,7 +2105,7 @@ type Classification struct {
 
 func (x *Classification) Reset() {
 	*x = Classification{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2117,7 @@ func (x *Classification) String() string {
 func (*Classification) ProtoMessage() {}
 
 func (x *Classification) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[25]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2130,7 @@ func (x *Classification) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Classification.ProtoReflect.Descriptor instead.
 func (*Classification) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{25}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Classification) GetScores() []float32 {
@@ -2073,7 +2154,7 @@ type Scheduling struct {
 
 func (x *Scheduling) Reset() {
 	*x = Scheduling{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2166,7 @@ func (x *Scheduling) String() string {
 func (*Scheduling) ProtoMessage() {}
 
 func (x *Scheduling) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[26]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2179,7 @@ func (x *Scheduling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduling.ProtoReflect.Descriptor instead.
 func (*Scheduling) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{26}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Scheduling) GetFairnessKey() string {
@@ -2130,7 +2211,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2223,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_inference_proto_msgTypes[27]
+	mi := &file_triptych_inference_v1_inference_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2236,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{27}
+	return file_triptych_inference_v1_inference_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Timings) GetTokenize() *durationpb.Duration {
@@ -2282,11 +2363,16 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"jsonSchemaB\b\n" +
 	"\x06format\"\f\n" +
 	"\n" +
-	"JsonObject\"\x94\x01\n" +
+	"JsonObject\"\xd8\x01\n" +
 	"\x10GenerateResponse\x12<\n" +
 	"\x05delta\x18\x01 \x01(\v2$.triptych.inference.v1.GenerateDeltaH\x00R\x05delta\x129\n" +
-	"\x04done\x18\x02 \x01(\v2#.triptych.inference.v1.GenerateDoneH\x00R\x04doneB\a\n" +
-	"\x05event\"\xb1\x01\n" +
+	"\x04done\x18\x02 \x01(\v2#.triptych.inference.v1.GenerateDoneH\x00R\x04done\x12B\n" +
+	"\astarted\x18\x03 \x01(\v2&.triptych.inference.v1.GenerateStartedH\x00R\astartedB\a\n" +
+	"\x05event\"w\n" +
+	"\x0fGenerateStarted\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\tR\brevision\x12#\n" +
+	"\rprompt_tokens\x18\x02 \x01(\rR\fpromptTokens\x12#\n" +
+	"\rcached_tokens\x18\x03 \x01(\rR\fcachedTokens\"\xb1\x01\n" +
 	"\rGenerateDelta\x12\x16\n" +
 	"\x06choice\x18\x01 \x01(\rR\x06choice\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12=\n" +
@@ -2372,7 +2458,7 @@ func file_triptych_inference_v1_inference_proto_rawDescGZIP() []byte {
 }
 
 var file_triptych_inference_v1_inference_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_triptych_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_triptych_inference_v1_inference_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_triptych_inference_v1_inference_proto_goTypes = []any{
 	(Role)(0),                   // 0: triptych.inference.v1.Role
 	(Priority)(0),               // 1: triptych.inference.v1.Priority
@@ -2391,71 +2477,73 @@ var file_triptych_inference_v1_inference_proto_goTypes = []any{
 	(*Format)(nil),              // 14: triptych.inference.v1.Format
 	(*JsonObject)(nil),          // 15: triptych.inference.v1.JsonObject
 	(*GenerateResponse)(nil),    // 16: triptych.inference.v1.GenerateResponse
-	(*GenerateDelta)(nil),       // 17: triptych.inference.v1.GenerateDelta
-	(*GeneratedToken)(nil),      // 18: triptych.inference.v1.GeneratedToken
-	(*TokenLogprob)(nil),        // 19: triptych.inference.v1.TokenLogprob
-	(*Finish)(nil),              // 20: triptych.inference.v1.Finish
-	(*LengthReached)(nil),       // 21: triptych.inference.v1.LengthReached
-	(*GenerateDone)(nil),        // 22: triptych.inference.v1.GenerateDone
-	(*GenerateTimings)(nil),     // 23: triptych.inference.v1.GenerateTimings
-	(*ClassifyRequest)(nil),     // 24: triptych.inference.v1.ClassifyRequest
-	(*ClassifyResponse)(nil),    // 25: triptych.inference.v1.ClassifyResponse
-	(*Label)(nil),               // 26: triptych.inference.v1.Label
-	(*Classification)(nil),      // 27: triptych.inference.v1.Classification
-	(*Scheduling)(nil),          // 28: triptych.inference.v1.Scheduling
-	(*Timings)(nil),             // 29: triptych.inference.v1.Timings
-	nil,                         // 30: triptych.inference.v1.Sampling.LogitBiasEntry
-	(*durationpb.Duration)(nil), // 31: google.protobuf.Duration
+	(*GenerateStarted)(nil),     // 17: triptych.inference.v1.GenerateStarted
+	(*GenerateDelta)(nil),       // 18: triptych.inference.v1.GenerateDelta
+	(*GeneratedToken)(nil),      // 19: triptych.inference.v1.GeneratedToken
+	(*TokenLogprob)(nil),        // 20: triptych.inference.v1.TokenLogprob
+	(*Finish)(nil),              // 21: triptych.inference.v1.Finish
+	(*LengthReached)(nil),       // 22: triptych.inference.v1.LengthReached
+	(*GenerateDone)(nil),        // 23: triptych.inference.v1.GenerateDone
+	(*GenerateTimings)(nil),     // 24: triptych.inference.v1.GenerateTimings
+	(*ClassifyRequest)(nil),     // 25: triptych.inference.v1.ClassifyRequest
+	(*ClassifyResponse)(nil),    // 26: triptych.inference.v1.ClassifyResponse
+	(*Label)(nil),               // 27: triptych.inference.v1.Label
+	(*Classification)(nil),      // 28: triptych.inference.v1.Classification
+	(*Scheduling)(nil),          // 29: triptych.inference.v1.Scheduling
+	(*Timings)(nil),             // 30: triptych.inference.v1.Timings
+	nil,                         // 31: triptych.inference.v1.Sampling.LogitBiasEntry
+	(*durationpb.Duration)(nil), // 32: google.protobuf.Duration
 }
 var file_triptych_inference_v1_inference_proto_depIdxs = []int32{
 	3,  // 0: triptych.inference.v1.EmbedRequest.inputs:type_name -> triptych.inference.v1.EmbedInput
-	28, // 1: triptych.inference.v1.EmbedRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	29, // 1: triptych.inference.v1.EmbedRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
 	4,  // 2: triptych.inference.v1.EmbedInput.token_ids:type_name -> triptych.inference.v1.TokenIds
-	29, // 3: triptych.inference.v1.EmbedResponse.timings:type_name -> triptych.inference.v1.Timings
-	28, // 4: triptych.inference.v1.TokenizeRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	30, // 3: triptych.inference.v1.EmbedResponse.timings:type_name -> triptych.inference.v1.Timings
+	29, // 4: triptych.inference.v1.TokenizeRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
 	8,  // 5: triptych.inference.v1.TokenizeResponse.texts:type_name -> triptych.inference.v1.TokenizedText
 	10, // 6: triptych.inference.v1.GenerateRequest.conversation:type_name -> triptych.inference.v1.Conversation
 	4,  // 7: triptych.inference.v1.GenerateRequest.token_ids:type_name -> triptych.inference.v1.TokenIds
 	12, // 8: triptych.inference.v1.GenerateRequest.sampling:type_name -> triptych.inference.v1.Sampling
 	13, // 9: triptych.inference.v1.GenerateRequest.stop:type_name -> triptych.inference.v1.Stop
 	14, // 10: triptych.inference.v1.GenerateRequest.format:type_name -> triptych.inference.v1.Format
-	28, // 11: triptych.inference.v1.GenerateRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	29, // 11: triptych.inference.v1.GenerateRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
 	11, // 12: triptych.inference.v1.Conversation.messages:type_name -> triptych.inference.v1.Message
 	0,  // 13: triptych.inference.v1.Message.role:type_name -> triptych.inference.v1.Role
-	30, // 14: triptych.inference.v1.Sampling.logit_bias:type_name -> triptych.inference.v1.Sampling.LogitBiasEntry
+	31, // 14: triptych.inference.v1.Sampling.logit_bias:type_name -> triptych.inference.v1.Sampling.LogitBiasEntry
 	15, // 15: triptych.inference.v1.Format.json_object:type_name -> triptych.inference.v1.JsonObject
-	17, // 16: triptych.inference.v1.GenerateResponse.delta:type_name -> triptych.inference.v1.GenerateDelta
-	22, // 17: triptych.inference.v1.GenerateResponse.done:type_name -> triptych.inference.v1.GenerateDone
-	18, // 18: triptych.inference.v1.GenerateDelta.tokens:type_name -> triptych.inference.v1.GeneratedToken
-	20, // 19: triptych.inference.v1.GenerateDelta.finish:type_name -> triptych.inference.v1.Finish
-	19, // 20: triptych.inference.v1.GeneratedToken.top_logprobs:type_name -> triptych.inference.v1.TokenLogprob
-	21, // 21: triptych.inference.v1.Finish.length:type_name -> triptych.inference.v1.LengthReached
-	23, // 22: triptych.inference.v1.GenerateDone.timings:type_name -> triptych.inference.v1.GenerateTimings
-	31, // 23: triptych.inference.v1.GenerateTimings.tokenize:type_name -> google.protobuf.Duration
-	31, // 24: triptych.inference.v1.GenerateTimings.queue:type_name -> google.protobuf.Duration
-	31, // 25: triptych.inference.v1.GenerateTimings.prefill:type_name -> google.protobuf.Duration
-	31, // 26: triptych.inference.v1.GenerateTimings.decode:type_name -> google.protobuf.Duration
-	28, // 27: triptych.inference.v1.ClassifyRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
-	26, // 28: triptych.inference.v1.ClassifyResponse.labels:type_name -> triptych.inference.v1.Label
-	27, // 29: triptych.inference.v1.ClassifyResponse.classifications:type_name -> triptych.inference.v1.Classification
-	29, // 30: triptych.inference.v1.ClassifyResponse.timings:type_name -> triptych.inference.v1.Timings
-	1,  // 31: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
-	31, // 32: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
-	31, // 33: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
-	31, // 34: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
-	2,  // 35: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
-	6,  // 36: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
-	9,  // 37: triptych.inference.v1.InferenceService.Generate:input_type -> triptych.inference.v1.GenerateRequest
-	24, // 38: triptych.inference.v1.InferenceService.Classify:input_type -> triptych.inference.v1.ClassifyRequest
-	5,  // 39: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
-	7,  // 40: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
-	16, // 41: triptych.inference.v1.InferenceService.Generate:output_type -> triptych.inference.v1.GenerateResponse
-	25, // 42: triptych.inference.v1.InferenceService.Classify:output_type -> triptych.inference.v1.ClassifyResponse
-	39, // [39:43] is the sub-list for method output_type
-	35, // [35:39] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	18, // 16: triptych.inference.v1.GenerateResponse.delta:type_name -> triptych.inference.v1.GenerateDelta
+	23, // 17: triptych.inference.v1.GenerateResponse.done:type_name -> triptych.inference.v1.GenerateDone
+	17, // 18: triptych.inference.v1.GenerateResponse.started:type_name -> triptych.inference.v1.GenerateStarted
+	19, // 19: triptych.inference.v1.GenerateDelta.tokens:type_name -> triptych.inference.v1.GeneratedToken
+	21, // 20: triptych.inference.v1.GenerateDelta.finish:type_name -> triptych.inference.v1.Finish
+	20, // 21: triptych.inference.v1.GeneratedToken.top_logprobs:type_name -> triptych.inference.v1.TokenLogprob
+	22, // 22: triptych.inference.v1.Finish.length:type_name -> triptych.inference.v1.LengthReached
+	24, // 23: triptych.inference.v1.GenerateDone.timings:type_name -> triptych.inference.v1.GenerateTimings
+	32, // 24: triptych.inference.v1.GenerateTimings.tokenize:type_name -> google.protobuf.Duration
+	32, // 25: triptych.inference.v1.GenerateTimings.queue:type_name -> google.protobuf.Duration
+	32, // 26: triptych.inference.v1.GenerateTimings.prefill:type_name -> google.protobuf.Duration
+	32, // 27: triptych.inference.v1.GenerateTimings.decode:type_name -> google.protobuf.Duration
+	29, // 28: triptych.inference.v1.ClassifyRequest.scheduling:type_name -> triptych.inference.v1.Scheduling
+	27, // 29: triptych.inference.v1.ClassifyResponse.labels:type_name -> triptych.inference.v1.Label
+	28, // 30: triptych.inference.v1.ClassifyResponse.classifications:type_name -> triptych.inference.v1.Classification
+	30, // 31: triptych.inference.v1.ClassifyResponse.timings:type_name -> triptych.inference.v1.Timings
+	1,  // 32: triptych.inference.v1.Scheduling.priority:type_name -> triptych.inference.v1.Priority
+	32, // 33: triptych.inference.v1.Timings.tokenize:type_name -> google.protobuf.Duration
+	32, // 34: triptych.inference.v1.Timings.queue:type_name -> google.protobuf.Duration
+	32, // 35: triptych.inference.v1.Timings.inference:type_name -> google.protobuf.Duration
+	2,  // 36: triptych.inference.v1.InferenceService.Embed:input_type -> triptych.inference.v1.EmbedRequest
+	6,  // 37: triptych.inference.v1.InferenceService.Tokenize:input_type -> triptych.inference.v1.TokenizeRequest
+	9,  // 38: triptych.inference.v1.InferenceService.Generate:input_type -> triptych.inference.v1.GenerateRequest
+	25, // 39: triptych.inference.v1.InferenceService.Classify:input_type -> triptych.inference.v1.ClassifyRequest
+	5,  // 40: triptych.inference.v1.InferenceService.Embed:output_type -> triptych.inference.v1.EmbedResponse
+	7,  // 41: triptych.inference.v1.InferenceService.Tokenize:output_type -> triptych.inference.v1.TokenizeResponse
+	16, // 42: triptych.inference.v1.InferenceService.Generate:output_type -> triptych.inference.v1.GenerateResponse
+	26, // 43: triptych.inference.v1.InferenceService.Classify:output_type -> triptych.inference.v1.ClassifyResponse
+	40, // [40:44] is the sub-list for method output_type
+	36, // [36:40] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_triptych_inference_v1_inference_proto_init() }
@@ -2480,8 +2568,9 @@ func file_triptych_inference_v1_inference_proto_init() {
 	file_triptych_inference_v1_inference_proto_msgTypes[14].OneofWrappers = []any{
 		(*GenerateResponse_Delta)(nil),
 		(*GenerateResponse_Done)(nil),
+		(*GenerateResponse_Started)(nil),
 	}
-	file_triptych_inference_v1_inference_proto_msgTypes[18].OneofWrappers = []any{
+	file_triptych_inference_v1_inference_proto_msgTypes[19].OneofWrappers = []any{
 		(*Finish_StopTokenId)(nil),
 		(*Finish_StopString)(nil),
 		(*Finish_Length)(nil),
@@ -2492,7 +2581,7 @@ func file_triptych_inference_v1_inference_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_triptych_inference_v1_inference_proto_rawDesc), len(file_triptych_inference_v1_inference_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

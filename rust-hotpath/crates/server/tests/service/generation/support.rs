@@ -3,8 +3,8 @@
 use std::{fs, os::unix::fs::symlink, path::Path, sync::Arc};
 
 use hotpath_contract::inference::v1::{
-    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, ModelState, Sampling, Stop, TokenIds,
-    generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
+    GenerateDelta, GenerateDone, GenerateRequest, GenerateResponse, GenerateStarted, ModelState, Sampling, Stop,
+    TokenIds, generate_request::Prompt, generate_response::Event, inference_service_client::InferenceServiceClient,
 };
 use hotpath_server::{config::Config, models::sessions::Sessions};
 use hotpath_testing::{MODEL, library, models_dir, tiny_decoder};
@@ -29,6 +29,7 @@ pub struct Generating {
 /// What a stream told.
 #[derive(Debug, Default)]
 pub struct Told {
+    pub started: Option<GenerateStarted>,
     pub deltas: Vec<GenerateDelta>,
     pub done: Option<GenerateDone>,
 }
@@ -165,6 +166,10 @@ pub async fn listen(mut stream: Streaming<GenerateResponse>) -> Result<Told, Sta
     while let Some(reply) = stream.message().await? {
         assert!(told.done.is_none(), "`done` is the last message");
         match reply.event.expect("a message has an event") {
+            Event::Started(started) => {
+                assert!(told.deltas.is_empty(), "`started` is the first message");
+                told.started = Some(started);
+            }
             Event::Delta(delta) => told.deltas.push(delta),
             Event::Done(done) => told.done = Some(done),
         }
@@ -177,5 +182,8 @@ pub async fn generate(
     client: &InferenceServiceClient<Channel>,
     request: impl tonic::IntoRequest<GenerateRequest>,
 ) -> Result<Told, Status> {
-    listen(open(client, request).await?).await
+    let told = listen(open(client, request).await?).await?;
+    let GenerateDone { revision, prompt_tokens, cached_tokens, .. } = told.done.clone().unwrap();
+    assert_eq!(told.started, Some(GenerateStarted { revision, prompt_tokens, cached_tokens }));
+    Ok(told)
 }

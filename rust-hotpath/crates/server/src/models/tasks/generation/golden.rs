@@ -190,7 +190,7 @@ async fn said(source: &BundleGraph, mut stream: Stream) -> Result<Vec<u32>, Refu
     while let Some(event) = stream.next().await {
         match event {
             Event::Delta(delta) => tokens.push(delta.token.token),
-            Event::Done(_) => (),
+            Event::Started(_) | Event::Done(_) => (),
             Event::Failed(failure) => return Err(refused(source, "", failure.to_string())),
         }
     }
