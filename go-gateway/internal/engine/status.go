@@ -30,6 +30,7 @@ var reasons = map[fault.Reason]bool{
 	fault.TooManyInputs:         true,
 	fault.TokenIDOutOfRange:     true,
 	fault.DimensionsUnsupported: true,
+	fault.ChargeTooHigh:         true,
 	fault.QueueFull:             true,
 	fault.DeadlineExceeded:      true,
 	fault.SlowReader:            true,

@@ -35,6 +35,7 @@ const (
 	TokenIDOutOfRange     Reason = "TOKEN_ID_OUT_OF_RANGE"
 	TokenizerMismatch     Reason = "TOKENIZER_MISMATCH"
 	DimensionsUnsupported Reason = "DIMENSIONS_UNSUPPORTED"
+	ChargeTooHigh         Reason = "CHARGE_TOO_HIGH"
 	RateLimited           Reason = "RATE_LIMITED"
 	QueueFull             Reason = "QUEUE_FULL"
 	DeadlineExceeded      Reason = "DEADLINE_EXCEEDED"

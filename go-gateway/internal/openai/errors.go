@@ -54,6 +54,7 @@ var table = map[fault.Reason]row{
 	fault.TokenIDOutOfRange:     {http.StatusBadRequest, typeInvalidRequest, "token_id_out_of_range", false},
 	fault.TokenizerMismatch:     {http.StatusBadRequest, typeInvalidRequest, "tokenizer_mismatch", false},
 	fault.DimensionsUnsupported: {http.StatusBadRequest, typeInvalidRequest, "dimensions_unsupported", false},
+	fault.ChargeTooHigh:         {http.StatusTooManyRequests, typeRateLimit, "charge_too_high", false},
 	fault.RateLimited:           {http.StatusTooManyRequests, typeRateLimit, "rate_limit_exceeded", true},
 	fault.QueueFull:             {http.StatusServiceUnavailable, typeOverloaded, "queue_full", true},
 	fault.DeadlineExceeded:      {http.StatusGatewayTimeout, typeTimeout, "deadline_exceeded", false},
@@ -111,6 +112,8 @@ func RenderError(header http.Header, failure *fault.Fault, requestID string) (st
 // setRetryHeaders tells SDKs when, and whether, to repeat.
 func setRetryHeaders(header http.Header, shape row, after time.Duration) {
 	switch {
+	case !shape.retry && sdkRepeats(shape.status):
+		header.Set("X-Should-Retry", "false")
 	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable:
 		if after <= 0 {
 			after = minRetryAfter
@@ -119,8 +122,6 @@ func setRetryHeaders(header http.Header, shape row, after time.Duration) {
 		seconds := math.Ceil(max(after, minRetryAfter).Seconds())
 		header.Set("Retry-After", strconv.Itoa(int(seconds)))
 		header.Set("Retry-After-Ms", strconv.FormatInt(ceilMilliseconds(after), 10))
-	case !shape.retry && sdkRepeats(shape.status):
-		header.Set("X-Should-Retry", "false")
 	}
 }
 

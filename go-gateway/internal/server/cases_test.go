@@ -214,7 +214,7 @@ func checkShape(t *testing.T, c errorCase, row testkit.ErrorRow, got reply) {
 	wait, waitMillis := got.header.Get("retry-after"), got.header.Get("retry-after-ms")
 	seconds, _ := strconv.Atoi(wait)
 	millis, _ := strconv.Atoi(waitMillis)
-	if limited := got.status == 429 || got.status == 503; limited != (seconds >= 1 && seconds <= 60 && millis > 0) || (!limited && wait+waitMillis != "") {
+	if limited := (got.status == 429 || got.status == 503) && row.Retry == "yes"; limited != (seconds >= 1 && seconds <= 60 && millis > 0) || (!limited && wait+waitMillis != "") {
 		t.Errorf("retry-after %q, retry-after-ms %q", wait, waitMillis)
 	}
 	repeats := got.status == 408 || got.status == 409 || got.status == 429 || got.status >= 500

@@ -12,6 +12,7 @@ from contract.reference.refusal import Refusal
 
 MAX_INPUTS = 2048
 MAX_FAIRNESS_KEY = 128  # bytes
+MAX_WEIGHT = 1000
 MAX_CHOICES = 8
 DEFAULT_MAX_TOKENS = 512
 MAX_TOP_LOGPROBS = 20
@@ -42,6 +43,21 @@ def check_scheduling(
     if length > MAX_FAIRNESS_KEY:
         message = f"scheduling.fairness_key has {length} bytes; at most {MAX_FAIRNESS_KEY}"
         raise Refusal("INVALID_VALUE", message, "scheduling.fairness_key", MAX_FAIRNESS_KEY, length)
+    weight = request.scheduling.weight
+    if weight > MAX_WEIGHT:
+        raise Refusal(
+            "INVALID_VALUE",
+            f"scheduling.weight is {weight}; at most {MAX_WEIGHT}",
+            "scheduling.weight",
+            MAX_WEIGHT,
+            weight,
+        )
+
+
+def check_charge(scheduling: pb.Scheduling, tokens: int) -> None:
+    if 0 < scheduling.max_charge < tokens:
+        message = f"the request may come to {tokens} tokens; {scheduling.max_charge} may be charged"
+        raise Refusal("CHARGE_TOO_HIGH", message, limit=scheduling.max_charge, actual=tokens)
 
 
 def check_count(inputs: Sequence[Any], field: str) -> None:

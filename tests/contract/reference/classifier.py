@@ -1,21 +1,12 @@
 """A head on an embedding model: text to scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from triptych_research.bundle import Bundle
 from triptych_research.classification.graph import HeadSession
 from triptych_research.classification.windows import windows
 
 from contract.reference.model import Embedder, Model
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One text's scores, one for each label, and the tokens of all its windows."""
-
-    scores: list[float]
-    tokens: int
 
 
 class Classifier(Model):
@@ -26,8 +17,11 @@ class Classifier(Model):
         self._encoder = encoder
         self._session = HeadSession(found.path / self.graph.file)
 
-    def classify(self, text: str, still_wanted: Callable[[], bool]) -> Verdict:
-        """Score a text of any length: each label has the highest score of any window."""
-        parts = windows(self._encoder.tokenize(text)[0], self._encoder.bundle.manifest.tokenizer.max_tokens)
+    def windows(self, text: str) -> list[list[int]]:
+        """Return the ids of each window of a text of any length."""
+        return windows(self._encoder.tokenize(text)[0], self._encoder.bundle.manifest.tokenizer.max_tokens)
+
+    def classify(self, parts: list[list[int]], still_wanted: Callable[[], bool]) -> list[float]:
+        """Return a text's scores, one for each label: the highest of any window."""
         vectors = self._encoder.embed(parts, still_wanted)  # [windows, dimensions]
-        return Verdict(self._session.highest(vectors).tolist(), sum(map(len, parts)))
+        return list(map(float, self._session.highest(vectors)))

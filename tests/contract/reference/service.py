@@ -58,6 +58,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         dimensions = checks.check_dimensions(model, request.dimensions)
         truncated: list[int] = []
         texts = [self._tokens(model, request, index, truncated) for index in range(len(request.inputs))]
+        checks.check_charge(request.scheduling, sum(map(len, texts)))
         tokenized = time.monotonic()
         vectors = model.embed(texts, context.is_active)[:, :dimensions]  # [inputs, dimensions]
         if dimensions < model.bundle.manifest.embedding.dimensions[0]:
@@ -79,7 +80,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         for text in request.texts:
             ids, places = model.tokenize(text)
             starts, ends = zip(*places, strict=True)
-            reply.texts.add(ids=ids, byte_starts=starts, byte_ends=ends, token_count=len(ids))
+            told = {} if request.counts_only else {"ids": ids, "byte_starts": starts, "byte_ends": ends}
+            reply.texts.add(token_count=len(ids), **told)
         return reply
 
     def _generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
@@ -89,6 +91,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         checks.check_prompt(request)
         prompt = self._prompt(model, request)
         terms = checks.check_terms(model, request, len(prompt))
+        checks.check_charge(request.scheduling, len(prompt) + terms.choices * terms.max_tokens)
         tokenized = first = time.monotonic()
         said = 0
         yield pb.GenerateResponse(started=pb.GenerateStarted(revision=model.bundle.revision, prompt_tokens=len(prompt)))
@@ -108,14 +111,18 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         model = self._model(request.model, Classifier)
         checks.check_scheduling(request)
         checks.check_texts(request.texts)
-        verdicts = [model.classify(text, context.is_active) for text in request.texts]
+        texts = [model.windows(text) for text in request.texts]
+        token_counts = [sum(map(len, parts)) for parts in texts]
+        checks.check_charge(request.scheduling, sum(token_counts))
+        tokenized = time.monotonic()
+        scores = [model.classify(parts, context.is_active) for parts in texts]
         labels = model.bundle.manifest.classification.labels
         return pb.ClassifyResponse(
             revision=model.bundle.revision,
             labels=[pb.Label(name=label.name, threshold=label.threshold) for label in labels],
-            classifications=[pb.Classification(scores=verdict.scores) for verdict in verdicts],
-            token_counts=[verdict.tokens for verdict in verdicts],
-            timings=timings(start, start, time.monotonic()),
+            classifications=[pb.Classification(scores=each) for each in scores],
+            token_counts=token_counts,
+            timings=timings(start, tokenized, time.monotonic()),
         )
 
     def _model(self, name: str, kind: type[M]) -> M:

@@ -3,9 +3,9 @@
 //! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
 //! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Range, time::Duration};
 
-use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, PerClass, Queued};
+use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, Key, PerClass, Queued};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -34,7 +34,7 @@ pub struct Request {
     /// Its class.
     pub class: Class,
     /// Whose turn it uses.
-    pub key: Arc<str>,
+    pub key: Key,
     /// When nobody waits for it any more.
     pub deadline: Option<Time>,
     /// Tokens of each of its inputs; at least 1 each.
@@ -98,7 +98,7 @@ pub struct Load {
 #[derive(Debug)]
 struct Waiting {
     class: Class,
-    key: Arc<str>,
+    key: Key,
     /// The numbers of its inputs in their queue.
     numbers: Range<u64>,
     inputs: usize,

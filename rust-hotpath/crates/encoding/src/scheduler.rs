@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, thread, time::Instant};
 
 use hotpath_cores::Cores;
-use hotpath_fairness::{Class, Monitor};
+use hotpath_fairness::{Class, Key, Monitor};
 use hotpath_runtime::Encode;
 use tokio::sync::oneshot;
 
@@ -20,7 +20,7 @@ pub struct Work {
     /// Its class.
     pub class: Class,
     /// Whose turn it uses.
-    pub key: Arc<str>,
+    pub key: Key,
     /// When nobody waits for it any more.
     pub deadline: Option<Instant>,
     /// The token ids of each of its inputs; at least one input, of at least one token each.

@@ -1,6 +1,8 @@
 //! How much of a bounded resource each key may hold.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+
+use crate::Key;
 
 /// A key may hold up to so many times what it leaves free. So one that floods a queue alone fills four fifths of it, and
 /// however many do, something is left (dynamic thresholds, Choudhury and Hahne 1998).
@@ -24,7 +26,7 @@ pub struct Bounds {
 pub struct Admission {
     bounds: Bounds,
     held: usize,
-    by_key: HashMap<Arc<str>, usize>,
+    by_key: HashMap<Key, usize>,
 }
 
 impl Admission {
@@ -89,7 +91,7 @@ impl Admission {
     }
 
     /// Takes note that a key holds more. It is the caller's to ask before.
-    pub fn take(&mut self, key: &Arc<str>, amount: usize) {
+    pub fn take(&mut self, key: &Key, amount: usize) {
         if amount > 0 {
             self.held += amount;
             *self.by_key.entry(key.clone()).or_default() += amount;
@@ -119,7 +121,7 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { shared: 1000, reserve: 100, small: 20 };
 
-    fn key(number: usize) -> Arc<str> {
+    fn key(number: usize) -> Key {
         format!("key-{number}").into()
     }
 

@@ -1,8 +1,9 @@
 //! Classes of work, and what there is one of for each.
 
-use std::sync::Arc;
-
-use crate::drr_queue::{DrrQueue, Queued};
+use crate::{
+    Key,
+    drr_queue::{DrrQueue, Queued},
+};
 
 /// Order of classes of work: a lower class runs only when no higher one waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +25,7 @@ pub struct Turn {
     /// Its class.
     pub class: Class,
     /// Its fairness key.
-    pub key: Arc<str>,
+    pub key: Key,
 }
 
 /// One thing for each class.

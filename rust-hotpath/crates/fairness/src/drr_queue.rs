@@ -1,14 +1,15 @@
 //! Deficit round robin over tokens: keys take turns, whatever each has queued.
 //!
-//! A key's turn gives it a quantum of tokens; what is left of it is kept for its next turn as long as it has work. So over
-//! any time in which two keys both have work, what they were served differs by at most one quantum and two inputs of the
-//! greatest length.
+//! A key's turn gives it a quantum of tokens for each unit of its weight; what is left of it is kept for its next turn as
+//! long as it has work. So over any time in which two keys of the same weight both have work, what they were served differs
+//! by at most one turn and two inputs of the greatest length.
 
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
-    sync::Arc,
 };
+
+use crate::Key;
 
 /// Something that is queued, and what it takes of a turn.
 pub trait Queued {
@@ -27,9 +28,9 @@ pub struct DrrQueue<T> {
     quantum: usize,
     /// Tokens of all that is queued.
     tokens: usize,
-    lanes: HashMap<Arc<str>, Lane<T>>,
+    lanes: HashMap<Key, Lane<T>>,
     /// The keys that have work, by their turns; the first one's is now.
-    ring: BTreeMap<u64, Arc<str>>,
+    ring: BTreeMap<u64, Key>,
     turns: u64,
     pushed: u64,
 }
@@ -41,6 +42,8 @@ struct Lane<T> {
     queue: BTreeMap<u64, T>,
     /// Its place in the ring.
     turn: u64,
+    /// Quanta of its turn, as whoever came last said.
+    weight: usize,
     /// Tokens that it may still take in this turn, or has saved from the last one.
     deficit: usize,
     in_turn: bool,
@@ -67,7 +70,7 @@ impl<T: Queued> DrrQueue<T> {
     }
 
     /// Queues items of one key. The numbers are theirs, for [`DrrQueue::remove`].
-    pub fn push(&mut self, key: &Arc<str>, items: impl IntoIterator<Item = T>) -> Range<u64> {
+    pub fn push(&mut self, key: &Key, items: impl IntoIterator<Item = T>) -> Range<u64> {
         let first = self.pushed;
         let mut items = items.into_iter().peekable();
         if items.peek().is_none() {
@@ -76,8 +79,9 @@ impl<T: Queued> DrrQueue<T> {
         let lane = self.lanes.entry(key.clone()).or_insert_with(|| {
             self.turns += 1;
             self.ring.insert(self.turns, key.clone());
-            Lane { queue: BTreeMap::new(), turn: self.turns, deficit: 0, in_turn: false }
+            Lane { queue: BTreeMap::new(), turn: self.turns, weight: 1, deficit: 0, in_turn: false }
         });
+        lane.weight = key.weight();
         for item in items {
             self.tokens += item.tokens();
             lane.queue.insert(self.pushed, item);
@@ -121,10 +125,10 @@ impl<T: Queued> DrrQueue<T> {
 
     /// Takes the oldest item of the first key in turn whose oldest `may` go. A key whose oldest may not is passed over: it
     /// keeps its place and what it has saved.
-    pub fn next_that(&mut self, mut may: impl FnMut(&Arc<str>, &T) -> bool) -> Option<T> {
+    pub fn next_that(&mut self, mut may: impl FnMut(&Key, &T) -> bool) -> Option<T> {
         // What may go does not change meanwhile, so each key is asked once.
         let asked = self.ring.values().filter(|key| self.lanes[*key].oldest().is_some_and(|oldest| may(key, oldest)));
-        let ready: Vec<Arc<str>> = asked.cloned().collect();
+        let ready: Vec<Key> = asked.cloned().collect();
         if ready.is_empty() {
             return None;
         }
@@ -175,7 +179,7 @@ impl<T: Queued> Lane<T> {
     fn begin_turn(&mut self, quantum: usize) {
         if !self.in_turn {
             self.in_turn = true;
-            self.deficit += quantum;
+            self.deficit += quantum * self.weight;
         }
     }
 
@@ -216,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_is_not_taken_and_the_rest_keeps_its_order() {
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let (a, b): (Key, Key) = ("a".into(), "b".into());
         let mut queue = DrrQueue::new(10);
         queue.push(&a, [1, 2]);
         let middle = queue.push(&a, [3, 4, 5]);
@@ -233,8 +237,23 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_served_by_their_weights() {
+        let (light, heavy) = (Key::from("light"), Key::new("heavy", 3));
+        let mut queue = DrrQueue::new(10);
+        queue.push(&light, [4; 100]);
+        queue.push(&heavy, [5; 100]);
+        let served: Vec<usize> = (0..10).flat_map(|_| queue.take(40)).collect();
+        let of = |length| served.iter().filter(|tokens| **tokens == length).sum::<usize>();
+        assert!(of(5).abs_diff(3 * of(4)) <= 30, "{} and {}", of(5), of(4));
+        queue.push(&Key::from("heavy"), [5]); // as its newest work says
+        let served: Vec<usize> = (0..5).flat_map(|_| queue.take(40)).collect();
+        let of = |length| served.iter().filter(|tokens| **tokens == length).sum::<usize>();
+        assert!(of(5).abs_diff(of(4)) <= 30, "{} and {}", of(5), of(4));
+    }
+
+    #[test]
     fn who_may_not_go_is_passed_over_and_loses_nothing() {
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let (a, b): (Key, Key) = ("a".into(), "b".into());
         let mut queue = DrrQueue::new(10);
         queue.push(&a, [25, 1]);
         queue.push(&b, [4, 4, 4, 4]);

@@ -13,6 +13,7 @@ mod classes;
 mod deadlines;
 mod drain;
 mod drr_queue;
+mod key;
 mod monitor;
 pub mod turnstile;
 
@@ -21,4 +22,5 @@ pub use classes::{ByClass, Class, PerClass, Turn};
 pub use deadlines::Deadlines;
 pub use drain::DrainRate;
 pub use drr_queue::{DrrQueue, Queued};
+pub use key::Key;
 pub use monitor::{Dead, Look, Monitor, fenced};

@@ -106,7 +106,7 @@ struct Compiled {
 /// Room for texts, which is given back with this.
 struct Reservation {
     texts: Arc<Mutex<Admission>>,
-    key: Arc<str>,
+    key: hotpath_fairness::Key,
     bytes: usize,
 }
 
@@ -177,7 +177,7 @@ impl Service {
     }
 
     /// Makes a format one request's.
-    fn reserve(&self, compiled: &Compiled, key: &Arc<str>, choices: usize) -> Result<Format, Failure> {
+    fn reserve(&self, compiled: &Compiled, key: &hotpath_fairness::Key, choices: usize) -> Result<Format, Failure> {
         let bytes = compiled.text_bytes.saturating_mul(choices.max(1));
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if texts.excess(key, bytes) > 0 {

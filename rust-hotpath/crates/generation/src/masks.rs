@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use hotpath_fairness::{ByClass, Class, Look, Monitor, Queued, fenced};
+use hotpath_fairness::{ByClass, Class, Key, Look, Monitor, Queued, fenced};
 
 use crate::{
     format::{Format, Grammar, Mask},
@@ -27,7 +27,7 @@ const STACK_BYTES: usize = 128 << 20;
 pub(crate) struct Follower {
     knows: Knows,
     class: Class,
-    key: Arc<str>,
+    key: Key,
     /// The thread does nothing for a follower that is gone.
     here: Arc<()>,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Question {
     text: Text,
     token: u32,
     class: Class,
-    key: Arc<str>,
+    key: Key,
     asker: Weak<()>,
 }
 
@@ -79,7 +79,7 @@ impl Queued for Asked {
 
 impl Follower {
     /// A text that begins, and whose turn its questions use.
-    pub(crate) fn new(format: &Format, class: Class, key: Arc<str>) -> Self {
+    pub(crate) fn new(format: &Format, class: Class, key: Key) -> Self {
         let (text, mask) = (Text::Begins(format.beginning()), format.mask());
         Self { knows: Knows::Next { text, mask }, class, key, here: Arc::new(()) }
     }

@@ -25,7 +25,7 @@ use std::{
 use capacity::Capacity;
 pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
 pub use hotpath_fairness::Class;
-use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, PerClass};
+use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, Key, PerClass};
 pub use limits::{Limits, Refusal};
 use request::{Known, Phase, Place, Ticket};
 pub use request::{Request, RequestId, SequenceId};
@@ -326,5 +326,5 @@ fn index(class: Class) -> usize {
 #[derive(Debug, Clone)]
 struct Prompt {
     tokens: Arc<[u32]>,
-    key: Arc<str>,
+    key: Key,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hotpath_fairness::Class;
+use hotpath_fairness::{Class, Key};
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) struct Terms {
     pub format: Option<Format>,
     /// Its class, and whose turn it uses.
     pub class: Class,
-    pub key: Arc<str>,
+    pub key: Key,
 }
 
 impl Sequence {

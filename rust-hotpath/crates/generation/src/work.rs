@@ -1,11 +1,8 @@
 //! What a caller asks for, and what it is told as it goes on.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use hotpath_fairness::Class;
+use hotpath_fairness::{Class, Key};
 
 use crate::{
     format::Format,
@@ -19,7 +16,7 @@ pub struct Work {
     /// Its class.
     pub class: Class,
     /// Whose turn it uses.
-    pub key: Arc<str>,
+    pub key: Key,
     /// When nobody waits for it any more.
     pub deadline: Option<Instant>,
     /// The prompt's token ids; at least one.

@@ -49,6 +49,8 @@ pub enum Error {
     TokenIdOutOfRange { field: String, place: usize, actual: u32, limit: u32 },
     #[error("`dimensions` is {actual}, the model has vectors of {supported:?}")]
     DimensionsUnsupported { actual: u32, supported: Vec<u32> },
+    #[error("the request may come to {actual} tokens, {limit} may be charged")]
+    ChargeTooHigh { actual: usize, limit: usize },
     #[error("the queue is full; retry in {} ms", retry_after.as_millis())]
     QueueFull { retry_after: Duration },
     #[error("the request waited too long in the queue; retry in {} ms", retry_after.as_millis())]
@@ -89,7 +91,7 @@ pub fn grpc_code(reason: ErrorReason) -> Code {
         | ErrorReason::DimensionsUnsupported => Code::InvalidArgument,
         ErrorReason::ModelNotFound => Code::NotFound,
         ErrorReason::ModelTaskMismatch => Code::FailedPrecondition,
-        ErrorReason::RateLimited => Code::ResourceExhausted,
+        ErrorReason::RateLimited | ErrorReason::ChargeTooHigh => Code::ResourceExhausted,
         ErrorReason::QueueFull | ErrorReason::HotpathUnavailable | ErrorReason::ModelNotReady => Code::Unavailable,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Cancelled => Code::Cancelled,
@@ -120,6 +122,7 @@ impl Error {
             Self::TooManyInputs { .. } => ErrorReason::TooManyInputs,
             Self::TokenIdOutOfRange { .. } => ErrorReason::TokenIdOutOfRange,
             Self::DimensionsUnsupported { .. } => ErrorReason::DimensionsUnsupported,
+            Self::ChargeTooHigh { .. } => ErrorReason::ChargeTooHigh,
             Self::QueueFull { .. } | Self::WaitedTooLong { .. } => ErrorReason::QueueFull,
             Self::DeadlineExceeded => ErrorReason::DeadlineExceeded,
             Self::SlowReader => ErrorReason::SlowReader,
@@ -153,6 +156,7 @@ impl Error {
                 (*field, Some(*limit), Some(prompt.saturating_add(*max_tokens)))
             }
             Self::TooManyInputs { field, actual, limit } => (*field, Some(*limit), Some(*actual)),
+            Self::ChargeTooHigh { actual, limit } => ("", Some(*limit), Some(*actual)),
             Self::TokenIdOutOfRange { field, actual, limit, .. } => {
                 (field.as_str(), Some(*limit as usize), Some(*actual as usize))
             }

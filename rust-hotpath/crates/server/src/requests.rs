@@ -3,12 +3,30 @@
 pub mod generate;
 
 use hotpath_contract::inference::v1::{EmbedInput, Priority, Scheduling, embed_input};
-use hotpath_fairness::{Class, Turn};
+use hotpath_fairness::{Class, Key, Turn};
 
 use crate::error::Error;
 
 /// Longest fairness key in bytes.
 pub(crate) const MAX_FAIRNESS_KEY: usize = 128;
+
+/// Greatest weight of a fairness key.
+const MAX_WEIGHT: u32 = 1000;
+
+/// Most tokens that a request may be charged; 0 for any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxCharge(usize);
+
+impl MaxCharge {
+    /// Whether a request may be charged so many.
+    ///
+    /// # Errors
+    /// [`Error::ChargeTooHigh`].
+    pub fn allows(self, tokens: usize) -> Result<(), Error> {
+        let Self(limit) = self;
+        if limit > 0 && tokens > limit { Err(Error::ChargeTooHigh { actual: tokens, limit }) } else { Ok(()) }
+    }
+}
 
 /// One thing to embed; neither is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +41,7 @@ pub enum Input {
 ///
 /// # Errors
 /// [`Error::MissingField`] and [`Error::InvalidValue`].
-pub fn turn(scheduling: Option<Scheduling>) -> Result<Turn, Error> {
+pub fn scheduling(scheduling: Option<Scheduling>) -> Result<(Turn, MaxCharge), Error> {
     let scheduling = scheduling.ok_or(Error::MissingField { field: "scheduling" })?;
     let class = match scheduling.priority() {
         Priority::Interactive => Class::Interactive,
@@ -37,7 +55,13 @@ pub fn turn(scheduling: Option<Scheduling>) -> Result<Turn, Error> {
         let problem = format!("has {length} bytes, it may have at most {MAX_FAIRNESS_KEY}");
         return Err(Error::invalid("scheduling.fairness_key", problem));
     }
-    Ok(Turn { class, key: scheduling.fairness_key.into() })
+    let weight = scheduling.weight;
+    if weight > MAX_WEIGHT {
+        return Err(Error::invalid("scheduling.weight", format!("is {weight}, it may be at most {MAX_WEIGHT}")));
+    }
+    let key = Key::new(scheduling.fairness_key, weight);
+    let max_charge = usize::try_from(scheduling.max_charge).unwrap_or(usize::MAX);
+    Ok((Turn { class, key }, MaxCharge(max_charge)))
 }
 
 /// Checks what an Embed request holds.
@@ -90,8 +114,12 @@ pub fn dimensions(asked: u32, supported: &[u32]) -> Result<u32, Error> {
 mod tests {
     use super::*;
 
+    fn turn(scheduling: Option<Scheduling>) -> Result<Turn, Error> {
+        super::scheduling(scheduling).map(|(turn, _)| turn)
+    }
+
     fn scheduling(key: &str, priority: i32) -> Scheduling {
-        Scheduling { fairness_key: key.to_owned(), priority }
+        Scheduling { fairness_key: key.to_owned(), priority, ..Scheduling::default() }
     }
 
     #[test]
@@ -109,6 +137,20 @@ mod tests {
         }
         let long = turn(Some(scheduling(&"k".repeat(129), batch))).unwrap_err();
         assert!(matches!(&long, Error::InvalidValue { field, .. } if field == "scheduling.fairness_key"));
+    }
+
+    #[test]
+    fn a_weight_is_bounded() {
+        let of = |weight| turn(Some(Scheduling { weight, ..scheduling("", Priority::Batch as i32) }));
+        assert!(of(0).is_ok() && of(1000).is_ok());
+        assert!(matches!(of(1001), Err(Error::InvalidValue { field, .. }) if field == "scheduling.weight"));
+    }
+
+    #[test]
+    fn a_charge_is_bounded_if_it_is_said() {
+        assert_eq!(MaxCharge(0).allows(usize::MAX), Ok(()));
+        assert_eq!(MaxCharge(7).allows(7), Ok(()));
+        assert_eq!(MaxCharge(7).allows(8), Err(Error::ChargeTooHigh { actual: 8, limit: 7 }));
     }
 
     #[test]

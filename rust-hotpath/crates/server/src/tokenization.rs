@@ -11,7 +11,7 @@ use hotpath_fairness::{
     Bounds, Turn,
     turnstile::{self, Turnstile},
 };
-use hotpath_text::{Found, TokenizeError};
+use hotpath_text::{Found, TokenizeError, Tokens};
 use tokio::task::spawn_blocking;
 
 use crate::{error::Error, models::texts::Texts, requests::Input};
@@ -161,23 +161,44 @@ pub fn ids(texts: &Texts, inputs: Vec<Input>, truncate: bool, caller: &Caller) -
 /// # Errors
 /// [`Error::BeyondRequest`], [`Error::Unbroken`], [`Error::Cancelled`].
 pub fn tokens(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
+    let one = |text: &str, limit| {
+        let Found { tokens, is_all } = of.tokenizer.tokens(text, limit)?;
+        let Tokens { ids, byte_starts, byte_ends } = tokens;
+        Ok((ids.len(), TokenizedText { token_count: 0, ids, byte_starts, byte_ends }, is_all))
+    };
+    each(texts, caller, one)
+}
+
+/// How many tokens each text has.
+///
+/// # Errors
+/// [`Error::BeyondRequest`], [`Error::Unbroken`], [`Error::Cancelled`].
+pub fn counts(of: &Texts, texts: &[String], caller: &Caller) -> Result<Vec<TokenizedText>, Error> {
+    let one = |text: &str, limit| {
+        let Found { tokens, is_all } = of.tokenizer.ids(text, limit)?;
+        Ok((tokens.len(), TokenizedText::default(), is_all))
+    };
+    each(texts, caller, one)
+}
+
+/// What `one` gives of each text, with the number of its tokens. It may look at no more of a text than it takes to find so
+/// many tokens, and says whether that was all.
+fn each(
+    texts: &[String],
+    caller: &Caller,
+    one: impl Fn(&str, usize) -> Result<(usize, TokenizedText, bool), TokenizeError>,
+) -> Result<Vec<TokenizedText>, Error> {
     let mut left = MAX_TOKENS_TOLD;
-    let one = |(i, text): (usize, &String)| {
+    let counted = |(i, text): (usize, &String)| {
         caller.check()?;
         let field = || format!("texts[{i}]");
-        let found = of.tokenizer.tokens(text, left).map_err(|error| cannot(field(), error))?;
-        let tokens = found.tokens;
+        let (tokens, told, is_all) = one(text, left).map_err(|error| cannot(field(), error))?;
         let beyond = || Error::BeyondRequest { field: field(), unit: "tokens", limit: MAX_TOKENS_TOLD };
-        left = if found.is_all { left.checked_sub(tokens.ids.len()) } else { None }.ok_or_else(beyond)?;
-        Ok(TokenizedText {
-            token_count: u32::try_from(tokens.ids.len())
-                .map_err(|error| Error::Internal { cause: error.to_string() })?,
-            ids: tokens.ids,
-            byte_starts: tokens.byte_starts,
-            byte_ends: tokens.byte_ends,
-        })
+        left = if is_all { left.checked_sub(tokens) } else { None }.ok_or_else(beyond)?;
+        let token_count = u32::try_from(tokens).map_err(|error| Error::Internal { cause: error.to_string() })?;
+        Ok(TokenizedText { token_count, ..told })
     };
-    texts.iter().enumerate().map(one).collect()
+    texts.iter().enumerate().map(counted).collect()
 }
 
 /// Why a text has no tokens.

@@ -75,14 +75,16 @@ class EmbedResponse(_message.Message):
     def __init__(self, revision: _Optional[str] = ..., dimensions: _Optional[int] = ..., embeddings: _Optional[bytes] = ..., token_counts: _Optional[_Iterable[int]] = ..., truncated_inputs: _Optional[_Iterable[int]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
-    __slots__ = ("model", "texts", "scheduling")
+    __slots__ = ("model", "texts", "scheduling", "counts_only")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_ONLY_FIELD_NUMBER: _ClassVar[int]
     model: str
     texts: _containers.RepeatedScalarFieldContainer[str]
     scheduling: Scheduling
-    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., scheduling: _Optional[_Union[Scheduling, _Mapping]] = ...) -> None: ...
+    counts_only: bool
+    def __init__(self, model: _Optional[str] = ..., texts: _Optional[_Iterable[str]] = ..., scheduling: _Optional[_Union[Scheduling, _Mapping]] = ..., counts_only: _Optional[bool] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
     __slots__ = ("texts",)
@@ -328,12 +330,16 @@ class Classification(_message.Message):
     def __init__(self, scores: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Scheduling(_message.Message):
-    __slots__ = ("fairness_key", "priority")
+    __slots__ = ("fairness_key", "priority", "weight", "max_charge")
     FAIRNESS_KEY_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHARGE_FIELD_NUMBER: _ClassVar[int]
     fairness_key: str
     priority: Priority
-    def __init__(self, fairness_key: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    weight: int
+    max_charge: int
+    def __init__(self, fairness_key: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., weight: _Optional[int] = ..., max_charge: _Optional[int] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("tokenize", "queue", "inference")

@@ -77,7 +77,8 @@ class InferenceServiceServicer:
         to the last bit.
 
         Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-        TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
+        TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED,
+        MODEL_NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +104,7 @@ class InferenceServiceServicer:
         step.
 
         Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-        TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+        TOKEN_ID_OUT_OF_RANGE, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,8 +114,8 @@ class InferenceServiceServicer:
         """Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
         the encoder takes is cut into windows, and each label's score is the highest of any window.
 
-        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
-        DEADLINE_EXCEEDED, MODEL_NOT_READY.
+        Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, CHARGE_TOO_HIGH,
+        QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

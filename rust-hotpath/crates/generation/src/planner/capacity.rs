@@ -4,9 +4,7 @@
 //! take what is free, and more only up to a share of what it leaves free. The rest is a reserve, of which one that has
 //! nothing at all may always take something small.
 
-use std::sync::Arc;
-
-use hotpath_fairness::{Admission, Bounds, Class, PerClass};
+use hotpath_fairness::{Admission, Bounds, Class, Key, PerClass};
 
 use super::Limits;
 
@@ -96,7 +94,7 @@ impl Capacity {
         if has_shared { Verdict::BeyondShare } else { Verdict::NoRoom }
     }
 
-    pub(super) fn take(&mut self, class: Class, key: &Arc<str>, part: Part, need: Need) {
+    pub(super) fn take(&mut self, class: Class, key: &Key, part: Part, need: Need) {
         let of = self.0.of_mut(class).part(part);
         of.rows.take(key, need.rows);
         of.tokens.take(key, need.tokens);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
-use hotpath_fairness::Queued;
+use hotpath_fairness::{Key, Queued};
 use hotpath_runtime::chunk_at;
 
 use super::{
@@ -35,7 +35,7 @@ pub struct Request {
     /// Its class.
     pub class: Class,
     /// Whose turn it uses.
-    pub key: Arc<str>,
+    pub key: Key,
     /// When nobody waits for it any more.
     pub deadline: Option<Time>,
     /// The prompt's tokens; at least one.

@@ -15,7 +15,7 @@ use crate::{
 impl Inference {
     pub(super) async fn classify_texts(&self, call: Call, request: ClassifyRequest) -> Result<ClassifyResponse, Error> {
         let model = self.models.find(&request.model)?;
-        let turn = requests::turn(request.scheduling)?;
+        let (turn, max_charge) = requests::scheduling(request.scheduling)?;
         requests::texts(&request.texts, self.max_inputs)?;
         let serving = model.ready()?;
         let classifier = serving.classifier()?;
@@ -26,6 +26,7 @@ impl Inference {
         let max_windows = self.max_inputs;
         let tokenizing = move |caller: &_| windows(&owner, &texts, max_windows, caller);
         let windows = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        max_charge.allows(windows.iter().flatten().map(Vec::len).sum())?;
         let token_counts = windows.iter().map(|of_text| count(of_text.iter().map(Vec::len).sum()));
         let token_counts = token_counts.collect::<Result<_, _>>()?;
         let counts: Vec<usize> = windows.iter().map(Vec::len).collect();

@@ -17,7 +17,7 @@ use crate::{
 impl Inference {
     pub(super) async fn embed_inputs(&self, call: Call, request: EmbedRequest) -> Result<EmbedResponse, Error> {
         let model = self.models.find(&request.model)?;
-        let turn = requests::turn(request.scheduling)?;
+        let (turn, max_charge) = requests::scheduling(request.scheduling)?;
         let inputs = requests::inputs(request.inputs, self.max_inputs)?;
         let serving = model.ready()?;
         let embedder = serving.embedder()?;
@@ -26,6 +26,7 @@ impl Inference {
         let (owner, truncate, bytes) = (embedder.texts.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
         let tokenized = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        max_charge.allows(tokenized.ids.iter().map(Vec::len).sum())?;
         let token_counts = tokenized.ids.iter().map(|ids| count(ids.len())).collect::<Result<_, _>>()?;
         let tokenize = call.started.elapsed();
 

@@ -33,7 +33,7 @@ impl Inference {
     /// Queues a request and gives the stream of what comes of it.
     pub(super) async fn generate_replies(&self, call: Call, mut request: GenerateRequest) -> Result<Replies, Error> {
         let model = self.models.find(&request.model)?;
-        let turn = requests::turn(request.scheduling.take())?;
+        let (turn, max_charge) = requests::scheduling(request.scheduling.take())?;
         let prompt = generate::prompt(request.prompt.take())?;
         let wanted = generate::format(request.format.take(), request.stop.as_ref())?;
         let serving = model.ready()?;
@@ -50,6 +50,7 @@ impl Inference {
         let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
+        max_charge.allows(prompt.len().saturating_add(choices.saturating_mul(max_tokens)))?;
         let format = call.within_deadline(Self::format(&turn, &serving, wanted, choices)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         let strings = stop.strings.clone();

@@ -8,12 +8,15 @@ use crate::{call::Call, error::Error, requests, tokenization};
 impl Inference {
     pub(super) async fn tokenize_texts(&self, call: Call, request: TokenizeRequest) -> Result<TokenizeResponse, Error> {
         let model = self.models.find(&request.model)?;
-        let turn = requests::turn(request.scheduling)?;
+        let (turn, _) = requests::scheduling(request.scheduling)?;
         requests::texts(&request.texts, self.max_inputs)?;
         let serving = model.ready()?;
         let bytes = request.texts.iter().map(String::len).sum();
         let texts = serving.texts()?;
-        let tokenizing = move |caller: &_| tokenization::tokens(&texts, &request.texts, caller);
+        let tokenizing = move |caller: &_| match request.counts_only {
+            true => tokenization::counts(&texts, &request.texts, caller),
+            false => tokenization::tokens(&texts, &request.texts, caller),
+        };
         let texts = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }

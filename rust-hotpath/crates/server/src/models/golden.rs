@@ -1,15 +1,16 @@
 //! The golden cases, replayed through the service's own parts: what the replays of all tasks share.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use hotpath_bundle::Refused;
+use hotpath_fairness::Key;
 use hotpath_text::{Found, TokenizeError};
 
 use super::source::BundleGraph;
 use crate::requests::MAX_FAIRNESS_KEY;
 
 /// Whose turn the service's own checks use: it is longer than a caller's may be, so that it is nobody else's.
-pub(super) static KEY: LazyLock<Arc<str>> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
+pub(super) static KEY: LazyLock<Key> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
 
 /// Holds a result against its golden one.
 pub(super) fn check_tolerance(source: &BundleGraph, field: &str, golden: &[f32], found: &[f32]) -> Result<(), Refused> {

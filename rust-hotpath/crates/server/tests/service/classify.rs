@@ -6,7 +6,9 @@ use std::{
 };
 
 use hotpath_bundle::{Bundle, Golden, GoldenClassification, Graph, Refused, Revision};
-use hotpath_contract::inference::v1::{ClassifyRequest, ClassifyResponse, Model, ModelState, Task, TokenizeRequest};
+use hotpath_contract::inference::v1::{
+    ClassifyRequest, ClassifyResponse, Model, ModelState, Scheduling, Task, TokenizeRequest,
+};
 use hotpath_runtime::{Decode, Encode, Head, Threads};
 use hotpath_server::{config::Config, models::sessions::Sessions};
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
@@ -80,8 +82,12 @@ async fn a_long_text_is_judged_whole() {
     let (rude, dull) = ("You are an idiot, and nobody likes you. ", "The committee approved the minutes. ");
     let long = dull.repeat(60) + &rude.repeat(30) + &dull.repeat(60);
     let reply = classify(&server, request(&[&long, &dull.repeat(120)])).await.unwrap();
-    let tokenized =
-        TokenizeRequest { model: CLASSIFICATION_MODEL.to_owned(), texts: vec![long], scheduling: Some(scheduling()) };
+    let tokenized = TokenizeRequest {
+        model: CLASSIFICATION_MODEL.to_owned(),
+        texts: vec![long],
+        scheduling: Some(scheduling()),
+        counts_only: true,
+    };
     let count = server.client().tokenize(tokenized).await.unwrap().into_inner().texts[0].token_count;
     assert!(count > 1000 && reply.token_counts[0] > count, "each window has the special tokens: {reply:?}");
     let highest = |i: usize| reply.classifications[i].scores.iter().copied().fold(0.0, f32::max);
@@ -110,6 +116,19 @@ async fn a_head_is_described_and_refuses_by_field() {
     let mut of_head = texts(&["a"]);
     of_head.model = CLASSIFICATION_MODEL.to_owned();
     assert_eq!(reason(&embed(&server.client(), of_head).await.unwrap_err()).0, "MODEL_TASK_MISMATCH");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_windows_count_as_what_may_be_charged() {
+    let server = ready(config()).await;
+    let of = |max_charge| {
+        let scheduling = Some(Scheduling { max_charge, ..scheduling() });
+        ClassifyRequest { scheduling, ..request(&["a", &"a ".repeat(300)]) }
+    };
+    let charged: u32 = classify(&server, of(0)).await.unwrap().token_counts.iter().sum();
+    classify(&server, of(charged.into())).await.unwrap();
+    let refused = classify(&server, of(u64::from(charged) - 1)).await.unwrap_err();
+    assert_eq!(reason(&refused).0, "CHARGE_TOO_HIGH");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,12 @@ async fn truncation_is_asked_for_and_told() {
 async fn tokenize_counts_exactly_and_never_cuts() {
     let server = TestServer::ready(config()).await;
     let sent = vec!["Größe 東京".to_owned(), "word ".repeat(3000)];
-    let asked = TokenizeRequest { model: MODEL.to_owned(), texts: sent.clone(), scheduling: Some(scheduling()) };
+    let asked = TokenizeRequest {
+        model: MODEL.to_owned(),
+        texts: sent.clone(),
+        scheduling: Some(scheduling()),
+        counts_only: false,
+    };
     let reply = server.client().tokenize(asked).await.unwrap().into_inner();
     assert_eq!(reply.texts[1].token_count, 3002);
     for (text, tokens) in sent.iter().zip(&reply.texts) {

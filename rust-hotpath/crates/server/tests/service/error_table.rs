@@ -64,6 +64,7 @@ fn errors() -> Vec<Error> {
         Error::TooManyInputs { field: "inputs", actual: 2, limit: 1 },
         Error::TokenIdOutOfRange { field: field(), place: 0, actual: 2, limit: 1 },
         Error::DimensionsUnsupported { actual: 2, supported: vec![1] },
+        Error::ChargeTooHigh { actual: 2, limit: 1 },
         Error::QueueFull { retry_after: delay },
         Error::WaitedTooLong { retry_after: delay },
         Error::DeadlineExceeded,

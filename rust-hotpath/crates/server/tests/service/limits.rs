@@ -1,6 +1,6 @@
 //! Texts that are far longer than anything that they could be used for.
 
-use hotpath_contract::inference::v1::{ClassifyRequest, EmbedRequest, TokenizeRequest};
+use hotpath_contract::inference::v1::{ClassifyRequest, EmbedRequest, TokenizeRequest, TokenizedText};
 use hotpath_server::config::Config;
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL};
 use tonic::Status;
@@ -50,11 +50,15 @@ async fn what_can_be_cut_nowhere_is_refused() {
         model: MODEL.to_owned(),
         texts: vec![text.clone()],
         scheduling: Some(scheduling()),
+        counts_only: false,
     };
     let refused = server.client().tokenize(tokenize(&accents)).await.unwrap_err();
     assert_eq!(told(&refused), too_long("texts[0]", "262144", None));
     let reply = server.client().tokenize(tokenize(&words)).await.unwrap().into_inner();
     assert_eq!((reply.texts[0].token_count, reply.texts[0].byte_starts[150_000]), (150_002, 299_998));
+    let counts_only = TokenizeRequest { counts_only: true, ..tokenize(&words) };
+    let counts = server.client().tokenize(counts_only).await.unwrap().into_inner();
+    assert_eq!(counts.texts, [TokenizedText { token_count: 150_002, ..TokenizedText::default() }]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -196,7 +196,7 @@ pub fn ids(ids: &[u32]) -> EmbedInput {
 }
 
 pub fn scheduling() -> Scheduling {
-    Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into() }
+    Scheduling { fairness_key: "test".to_owned(), priority: Priority::Interactive.into(), ..Scheduling::default() }
 }
 
 pub fn request(inputs: Vec<EmbedInput>) -> EmbedRequest {

@@ -73,6 +73,8 @@ const (
 	ErrorReason_ERROR_REASON_TOKENIZER_MISMATCH ErrorReason = 36
 	// The model has no vectors of the requested dimensions.
 	ErrorReason_ERROR_REASON_DIMENSIONS_UNSUPPORTED ErrorReason = 37
+	// The request may be charged more than its Scheduling.max_charge.
+	ErrorReason_ERROR_REASON_CHARGE_TOO_HIGH ErrorReason = 38
 	// The tenant is over its request rate.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 50
 	// The hot path's queue is full, or the request waited in it for longer than the limit.
@@ -114,6 +116,7 @@ var (
 		35: "ERROR_REASON_TOKEN_ID_OUT_OF_RANGE",
 		36: "ERROR_REASON_TOKENIZER_MISMATCH",
 		37: "ERROR_REASON_DIMENSIONS_UNSUPPORTED",
+		38: "ERROR_REASON_CHARGE_TOO_HIGH",
 		50: "ERROR_REASON_RATE_LIMITED",
 		51: "ERROR_REASON_QUEUE_FULL",
 		52: "ERROR_REASON_DEADLINE_EXCEEDED",
@@ -144,6 +147,7 @@ var (
 		"ERROR_REASON_TOKEN_ID_OUT_OF_RANGE":  35,
 		"ERROR_REASON_TOKENIZER_MISMATCH":     36,
 		"ERROR_REASON_DIMENSIONS_UNSUPPORTED": 37,
+		"ERROR_REASON_CHARGE_TOO_HIGH":        38,
 		"ERROR_REASON_RATE_LIMITED":           50,
 		"ERROR_REASON_QUEUE_FULL":             51,
 		"ERROR_REASON_DEADLINE_EXCEEDED":      52,
@@ -186,7 +190,7 @@ var File_triptych_inference_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_triptych_inference_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\xb8\a\n" +
+	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\xda\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_MISSING_API_KEY\x10\x01\x12 \n" +
@@ -208,7 +212,8 @@ const file_triptych_inference_v1_error_reason_proto_rawDesc = "" +
 	"\x1cERROR_REASON_TOO_MANY_INPUTS\x10\"\x12&\n" +
 	"\"ERROR_REASON_TOKEN_ID_OUT_OF_RANGE\x10#\x12#\n" +
 	"\x1fERROR_REASON_TOKENIZER_MISMATCH\x10$\x12'\n" +
-	"#ERROR_REASON_DIMENSIONS_UNSUPPORTED\x10%\x12\x1d\n" +
+	"#ERROR_REASON_DIMENSIONS_UNSUPPORTED\x10%\x12 \n" +
+	"\x1cERROR_REASON_CHARGE_TOO_HIGH\x10&\x12\x1d\n" +
 	"\x19ERROR_REASON_RATE_LIMITED\x102\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x103\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x104\x12$\n" +

@@ -447,8 +447,10 @@ type TokenizeRequest struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// 1 to Limits.max_inputs texts. None, or one of 0 bytes: EMPTY_INPUT; more: TOO_MANY_INPUTS.
 	Texts []string `protobuf:"bytes,2,rep,name=texts,proto3" json:"texts,omitempty"`
-	// Whose turn it is. Required.
-	Scheduling    *Scheduling `protobuf:"bytes,3,opt,name=scheduling,proto3" json:"scheduling,omitempty"`
+	// Whose turn it is. Required. Nothing is charged, so max_charge says nothing.
+	Scheduling *Scheduling `protobuf:"bytes,3,opt,name=scheduling,proto3" json:"scheduling,omitempty"`
+	// Whether token_count is all that is wanted of each text.
+	CountsOnly    bool `protobuf:"varint,4,opt,name=counts_only,json=countsOnly,proto3" json:"counts_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +506,13 @@ func (x *TokenizeRequest) GetScheduling() *Scheduling {
 	return nil
 }
 
+func (x *TokenizeRequest) GetCountsOnly() bool {
+	if x != nil {
+		return x.CountsOnly
+	}
+	return false
+}
+
 // TokenizeResponse holds the tokens of each text, in the order of the request.
 type TokenizeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -553,14 +562,14 @@ func (x *TokenizeResponse) GetTexts() []*TokenizedText {
 // TokenizedText is one text's tokens.
 type TokenizedText struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Token ids, the model's special tokens included.
+	// Token ids, the model's special tokens included. None with TokenizeRequest.counts_only, and no places either.
 	Ids []uint32 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
 	// First byte of each token in the UTF-8 text, inclusive; as many as ids. Special tokens that stand for no text have
 	// start = end = 0.
 	ByteStarts []uint32 `protobuf:"varint,2,rep,packed,name=byte_starts,json=byteStarts,proto3" json:"byte_starts,omitempty"`
 	// End of each token in the UTF-8 text in bytes, exclusive; as many as ids.
 	ByteEnds []uint32 `protobuf:"varint,3,rep,packed,name=byte_ends,json=byteEnds,proto3" json:"byte_ends,omitempty"`
-	// Tokens that a request with this text would be charged: the number of ids.
+	// Tokens that a request with this text would be charged.
 	TokenCount    uint32 `protobuf:"varint,4,opt,name=token_count,json=tokenCount,proto3" json:"token_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2147,7 +2156,14 @@ type Scheduling struct {
 	// gateway sends the tenant. Up to 128 bytes; empty is a key like any other. Longer: INVALID_VALUE.
 	FairnessKey string `protobuf:"bytes,1,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	// Required; PRIORITY_UNSPECIFIED: INVALID_VALUE.
-	Priority      Priority `protobuf:"varint,2,opt,name=priority,proto3,enum=triptych.inference.v1.Priority" json:"priority,omitempty"`
+	Priority Priority `protobuf:"varint,2,opt,name=priority,proto3,enum=triptych.inference.v1.Priority" json:"priority,omitempty"`
+	// How large the key's turns are: a key of weight 3 gets three times the tokens of one of weight 1. 1 to 1000, 0 counts as
+	// 1; more: INVALID_VALUE.
+	Weight uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Most tokens that the request may be charged: those of its inputs, and of a generation the prompt's and `max_tokens` for
+	// each choice. What may come to more is refused with CHARGE_TOO_HIGH once it is tokenized, before anything runs;
+	// ErrorInfo's `actual` is what it comes to. 0: any.
+	MaxCharge     uint64 `protobuf:"varint,4,opt,name=max_charge,json=maxCharge,proto3" json:"max_charge,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2194,6 +2210,20 @@ func (x *Scheduling) GetPriority() Priority {
 		return x.Priority
 	}
 	return Priority_PRIORITY_UNSPECIFIED
+}
+
+func (x *Scheduling) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Scheduling) GetMaxCharge() uint64 {
+	if x != nil {
+		return x.MaxCharge
+	}
+	return 0
 }
 
 // Timings tells where a request's time went. They do not overlap; their sum is a little less than the call took.
@@ -2292,13 +2322,15 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"embeddings\x12!\n" +
 	"\ftoken_counts\x18\x04 \x03(\rR\vtokenCounts\x12)\n" +
 	"\x10truncated_inputs\x18\x05 \x03(\rR\x0ftruncatedInputs\x128\n" +
-	"\atimings\x18\x06 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"\x80\x01\n" +
+	"\atimings\x18\x06 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"\xa1\x01\n" +
 	"\x0fTokenizeRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n" +
 	"\x05texts\x18\x02 \x03(\tR\x05texts\x12A\n" +
 	"\n" +
 	"scheduling\x18\x03 \x01(\v2!.triptych.inference.v1.SchedulingR\n" +
-	"scheduling\"N\n" +
+	"scheduling\x12\x1f\n" +
+	"\vcounts_only\x18\x04 \x01(\bR\n" +
+	"countsOnly\"N\n" +
 	"\x10TokenizeResponse\x12:\n" +
 	"\x05texts\x18\x01 \x03(\v2$.triptych.inference.v1.TokenizedTextR\x05texts\"\x80\x01\n" +
 	"\rTokenizedText\x12\x10\n" +
@@ -2421,11 +2453,14 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tthreshold\x18\x02 \x01(\x02R\tthreshold\"(\n" +
 	"\x0eClassification\x12\x16\n" +
-	"\x06scores\x18\x01 \x03(\x02R\x06scores\"l\n" +
+	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xa3\x01\n" +
 	"\n" +
 	"Scheduling\x12!\n" +
 	"\ffairness_key\x18\x01 \x01(\tR\vfairnessKey\x12;\n" +
-	"\bpriority\x18\x02 \x01(\x0e2\x1f.triptych.inference.v1.PriorityR\bpriority\"\xaa\x01\n" +
+	"\bpriority\x18\x02 \x01(\x0e2\x1f.triptych.inference.v1.PriorityR\bpriority\x12\x16\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\x12\x1d\n" +
+	"\n" +
+	"max_charge\x18\x04 \x01(\x04R\tmaxCharge\"\xaa\x01\n" +
 	"\aTimings\x125\n" +
 	"\btokenize\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\btokenize\x12/\n" +
 	"\x05queue\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05queue\x127\n" +

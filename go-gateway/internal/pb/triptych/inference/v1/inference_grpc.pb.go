@@ -42,7 +42,8 @@ type InferenceServiceClient interface {
 	// to the last bit.
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-	// TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	// TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED,
+	// MODEL_NOT_READY.
 	Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error)
 	// Tokenize counts: it returns each text's ids, where they stand in the text, and what the text would be charged. It
 	// never truncates and does not apply the model's length limit.
@@ -58,13 +59,13 @@ type InferenceServiceClient interface {
 	// step.
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-	// TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+	// TOKEN_ID_OUT_OF_RANGE, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
 	Generate(ctx context.Context, in *GenerateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GenerateResponse], error)
 	// Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
 	// the encoder takes is cut into windows, and each label's score is the highest of any window.
 	//
-	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
-	// DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, CHARGE_TOO_HIGH,
+	// QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
 	Classify(ctx context.Context, in *ClassifyRequest, opts ...grpc.CallOption) (*ClassifyResponse, error)
 }
 
@@ -142,7 +143,8 @@ type InferenceServiceServer interface {
 	// to the last bit.
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-	// TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	// TOO_MANY_INPUTS, TOKEN_ID_OUT_OF_RANGE, DIMENSIONS_UNSUPPORTED, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED,
+	// MODEL_NOT_READY.
 	Embed(context.Context, *EmbedRequest) (*EmbedResponse, error)
 	// Tokenize counts: it returns each text's ids, where they stand in the text, and what the text would be charged. It
 	// never truncates and does not apply the model's length limit.
@@ -158,13 +160,13 @@ type InferenceServiceServer interface {
 	// step.
 	//
 	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, INPUT_TOO_LONG,
-	// TOKEN_ID_OUT_OF_RANGE, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
+	// TOKEN_ID_OUT_OF_RANGE, CHARGE_TOO_HIGH, QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY, SLOW_READER.
 	Generate(*GenerateRequest, grpc.ServerStreamingServer[GenerateResponse]) error
 	// Classify scores each text for each of the model's labels. A text of any length is judged whole: one that is longer than
 	// the encoder takes is cut into windows, and each label's score is the highest of any window.
 	//
-	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, QUEUE_FULL,
-	// DEADLINE_EXCEEDED, MODEL_NOT_READY.
+	// Errors: INVALID_VALUE, MISSING_FIELD, MODEL_NOT_FOUND, MODEL_TASK_MISMATCH, EMPTY_INPUT, TOO_MANY_INPUTS, CHARGE_TOO_HIGH,
+	// QUEUE_FULL, DEADLINE_EXCEEDED, MODEL_NOT_READY.
 	Classify(context.Context, *ClassifyRequest) (*ClassifyResponse, error)
 	mustEmbedUnimplementedInferenceServiceServer()
 }

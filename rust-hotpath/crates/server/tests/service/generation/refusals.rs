@@ -8,7 +8,7 @@ use hotpath_testing::MODEL;
 use tonic::Status;
 
 use super::support::{Generating, TINY, config, generate, one_row, prompt, request};
-use crate::support::{embed, reason, texts};
+use crate::support::{embed, reason, scheduling, texts};
 
 fn with(change: impl FnOnce(&mut GenerateRequest)) -> GenerateRequest {
     let mut asked = request(prompt(1, 4), 4);
@@ -123,6 +123,22 @@ fn cases() -> Vec<(GenerateRequest, &'static str, &'static str)> {
         (with(|asked| asked.model = "é".repeat(100_000)), "MODEL_NOT_FOUND", "model"),
         (with(|asked| MODEL.clone_into(&mut asked.model)), "MODEL_TASK_MISMATCH", "model"),
     ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_come_to_more_than_may_be_charged_is_not_run() {
+    let generating = Generating::ready(config()).await;
+    let client = generating.client();
+    // A prompt of 4, and twice 10.
+    let of = |max_charge| {
+        let scheduling = Some(Scheduling { max_charge, ..scheduling() });
+        GenerateRequest { choices: 2, scheduling, ..request(prompt(1, 4), 10) }
+    };
+    assert_eq!(generate(&client, of(24)).await.unwrap().done.unwrap().completion_tokens, 20);
+    let refused = generate(&client, of(23)).await.unwrap_err();
+    let (found, details) = reason(&refused);
+    let metadata = &details.error_info().unwrap().metadata;
+    assert_eq!((&*found, &*metadata["actual"], &*metadata["limit"]), ("CHARGE_TOO_HIGH", "24", "23"));
 }
 
 fn told(status: &Status) -> (String, String) {

@@ -47,6 +47,7 @@ async fn text_and_its_ids_say_the_same_with_counts_and_timings() {
         model: TINY.to_owned(),
         texts: vec!["the 東京 tower".to_owned()],
         scheduling: Some(scheduling()),
+        counts_only: false,
     };
     let ids = client.clone().tokenize(asked).await.unwrap().into_inner().texts.remove(0).ids;
     let of_text = generate(&client, text("the 東京 tower")).await.unwrap();
