@@ -24,7 +24,7 @@ class Reason:
     """One row of docs/errors.md."""
 
     name: str
-    grpc_code: str
+    grpc_code: str | None  # None: the gateway alone says it
     http_status: int
     type: str
     code: str
@@ -84,9 +84,9 @@ def expand(value: Any) -> Any:
 
 def reasons() -> dict[str, Reason]:
     """The rows of docs/errors.md by name, in their order."""
-    row = re.compile(r"^\| `([A-Z_0-9]+)` \| (\w+) \| (\d{3}) \| `(\w+)` \| `(\w+)` \| (yes|no) \|", re.M)
+    row = re.compile(r"^\| `([A-Z_0-9]+)` \| (\w+|–) \| (\d{3}) \| `(\w+)` \| `(\w+)` \| (yes|no) \|", re.M)
     rows = [
-        Reason(name, grpc_code, int(status), kind, code, retry == "yes")
+        Reason(name, None if grpc_code == "–" else grpc_code, int(status), kind, code, retry == "yes")
         for name, grpc_code, status, kind, code, retry in row.findall(ERRORS_MD.read_text())
     ]
     return {row.name: row for row in rows}

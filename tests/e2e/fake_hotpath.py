@@ -46,6 +46,7 @@ class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.Mo
             info.metadata["field"] = field
         detail = any_pb2.Any()
         detail.Pack(info)
+        assert reason.grpc_code is not None
         code = getattr(grpc.StatusCode, reason.grpc_code).value[0]
         message = self._case.fake["message"]
         context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=code, message=message, details=[detail])))

@@ -24,7 +24,7 @@ func TestTableEqualsTheDocument(t *testing.T) {
 		}
 		retry := map[bool]string{true: "yes", false: "no"}[row.retry]
 		got := testkit.ErrorRow{
-			Reason: string(reason), GRPC: want.GRPC, SaidBy: want.SaidBy, // which are package engine's to test
+			Reason: string(reason), GRPC: want.GRPC, // which is package engine's to test
 			Status: strconv.Itoa(row.status), Type: row.errorType, Code: row.code, Retry: retry,
 		}
 		if got != want {

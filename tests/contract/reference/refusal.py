@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 import cases
 
 DOMAIN = "triptych.dev"
-CODES = {name: getattr(grpc.StatusCode, row.grpc_code) for name, row in cases.reasons().items()}
+CODES = {name: getattr(grpc.StatusCode, row.grpc_code) for name, row in cases.reasons().items() if row.grpc_code}
 
 
 class Refusal(Exception):  # noqa: N818

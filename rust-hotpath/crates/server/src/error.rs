@@ -70,28 +70,20 @@ pub enum Error {
     Internal { cause: String },
 }
 
-/// The gRPC code of each reason, those that only the gateway has included.
+/// The gRPC code of each reason.
 #[must_use]
 pub fn grpc_code(reason: ErrorReason) -> Code {
     match reason {
-        ErrorReason::MissingApiKey | ErrorReason::InvalidApiKey => Code::Unauthenticated,
-        ErrorReason::RouteNotFound | ErrorReason::MethodNotAllowed => Code::Unimplemented,
-        ErrorReason::BodyTooLarge
-        | ErrorReason::BodyTimeout
-        | ErrorReason::InvalidJson
-        | ErrorReason::InvalidUtf8
-        | ErrorReason::InvalidValue
+        ErrorReason::InvalidValue
         | ErrorReason::MissingField
-        | ErrorReason::UnsupportedParameter
         | ErrorReason::EmptyInput
         | ErrorReason::InputTooLong
         | ErrorReason::TooManyInputs
         | ErrorReason::TokenIdOutOfRange
-        | ErrorReason::TokenizerMismatch
         | ErrorReason::DimensionsUnsupported => Code::InvalidArgument,
         ErrorReason::ModelNotFound => Code::NotFound,
         ErrorReason::ModelTaskMismatch => Code::FailedPrecondition,
-        ErrorReason::RateLimited | ErrorReason::ChargeTooHigh => Code::ResourceExhausted,
+        ErrorReason::ChargeTooHigh => Code::ResourceExhausted,
         ErrorReason::QueueFull | ErrorReason::HotpathUnavailable | ErrorReason::ModelNotReady => Code::Unavailable,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Cancelled => Code::Cancelled,

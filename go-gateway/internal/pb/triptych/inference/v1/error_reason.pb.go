@@ -21,12 +21,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why a request was refused or failed.
+// Why the hot path refused a request, or failed it. The gateway has reasons of its own beside these.
 //
 // Over gRPC, an error carries `google.rpc.ErrorInfo` with `domain` = "triptych.dev" and `reason` = the value's name
 // without its ERROR_REASON_ prefix. Over HTTP, the gateway renders OpenAI's error object. docs/errors.md holds, for each
-// value, the gRPC code, the HTTP status and OpenAI's `type` and `code`; tests in three languages keep that table and this
-// enum equal.
+// value, the gRPC code, the HTTP status and OpenAI's `type` and `code`; tests in three languages keep its rows that the hot
+// path says and this enum equal.
 //
 // `ErrorInfo.metadata` may hold: `field` (the request field at fault, as in `inputs[3]`), `limit` and `actual` (decimal
 // numbers, unit named by the message). Errors that a later attempt may survive also carry `google.rpc.RetryInfo`.
@@ -35,28 +35,10 @@ type ErrorReason int32
 const (
 	// Never sent; a peer that receives it treats it as ERROR_REASON_INTERNAL.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// No API key was sent.
-	ErrorReason_ERROR_REASON_MISSING_API_KEY ErrorReason = 1
-	// The API key is unknown, malformed or revoked.
-	ErrorReason_ERROR_REASON_INVALID_API_KEY ErrorReason = 2
-	// No route has this path.
-	ErrorReason_ERROR_REASON_ROUTE_NOT_FOUND ErrorReason = 10
-	// The route exists, with another method.
-	ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED ErrorReason = 11
-	// The request body has more bytes than the limit.
-	ErrorReason_ERROR_REASON_BODY_TOO_LARGE ErrorReason = 12
-	// The request body did not arrive in time.
-	ErrorReason_ERROR_REASON_BODY_TIMEOUT ErrorReason = 13
-	// The request body is not JSON.
-	ErrorReason_ERROR_REASON_INVALID_JSON ErrorReason = 14
-	// Text is not valid UTF-8.
-	ErrorReason_ERROR_REASON_INVALID_UTF8 ErrorReason = 15
 	// A field has the wrong type or a value outside of its range.
 	ErrorReason_ERROR_REASON_INVALID_VALUE ErrorReason = 16
 	// A required field is missing.
 	ErrorReason_ERROR_REASON_MISSING_FIELD ErrorReason = 17
-	// The field is not supported here.
-	ErrorReason_ERROR_REASON_UNSUPPORTED_PARAMETER ErrorReason = 18
 	// No model of this name is loaded.
 	ErrorReason_ERROR_REASON_MODEL_NOT_FOUND ErrorReason = 30
 	// The model exists and does another task.
@@ -69,14 +51,10 @@ const (
 	ErrorReason_ERROR_REASON_TOO_MANY_INPUTS ErrorReason = 34
 	// A token id is outside of the model's vocabulary.
 	ErrorReason_ERROR_REASON_TOKEN_ID_OUT_OF_RANGE ErrorReason = 35
-	// Token ids were sent without saying whose tokenizer made them.
-	ErrorReason_ERROR_REASON_TOKENIZER_MISMATCH ErrorReason = 36
 	// The model has no vectors of the requested dimensions.
 	ErrorReason_ERROR_REASON_DIMENSIONS_UNSUPPORTED ErrorReason = 37
 	// The request may be charged more than its Scheduling.max_charge.
 	ErrorReason_ERROR_REASON_CHARGE_TOO_HIGH ErrorReason = 38
-	// The tenant is over its request rate.
-	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 50
 	// The hot path's queue is full, or the request waited in it for longer than the limit.
 	ErrorReason_ERROR_REASON_QUEUE_FULL ErrorReason = 51
 	// The request's deadline passed before it was done.
@@ -97,27 +75,16 @@ const (
 var (
 	ErrorReason_name = map[int32]string{
 		0:  "ERROR_REASON_UNSPECIFIED",
-		1:  "ERROR_REASON_MISSING_API_KEY",
-		2:  "ERROR_REASON_INVALID_API_KEY",
-		10: "ERROR_REASON_ROUTE_NOT_FOUND",
-		11: "ERROR_REASON_METHOD_NOT_ALLOWED",
-		12: "ERROR_REASON_BODY_TOO_LARGE",
-		13: "ERROR_REASON_BODY_TIMEOUT",
-		14: "ERROR_REASON_INVALID_JSON",
-		15: "ERROR_REASON_INVALID_UTF8",
 		16: "ERROR_REASON_INVALID_VALUE",
 		17: "ERROR_REASON_MISSING_FIELD",
-		18: "ERROR_REASON_UNSUPPORTED_PARAMETER",
 		30: "ERROR_REASON_MODEL_NOT_FOUND",
 		31: "ERROR_REASON_MODEL_TASK_MISMATCH",
 		32: "ERROR_REASON_EMPTY_INPUT",
 		33: "ERROR_REASON_INPUT_TOO_LONG",
 		34: "ERROR_REASON_TOO_MANY_INPUTS",
 		35: "ERROR_REASON_TOKEN_ID_OUT_OF_RANGE",
-		36: "ERROR_REASON_TOKENIZER_MISMATCH",
 		37: "ERROR_REASON_DIMENSIONS_UNSUPPORTED",
 		38: "ERROR_REASON_CHARGE_TOO_HIGH",
-		50: "ERROR_REASON_RATE_LIMITED",
 		51: "ERROR_REASON_QUEUE_FULL",
 		52: "ERROR_REASON_DEADLINE_EXCEEDED",
 		53: "ERROR_REASON_HOTPATH_UNAVAILABLE",
@@ -128,27 +95,16 @@ var (
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":            0,
-		"ERROR_REASON_MISSING_API_KEY":        1,
-		"ERROR_REASON_INVALID_API_KEY":        2,
-		"ERROR_REASON_ROUTE_NOT_FOUND":        10,
-		"ERROR_REASON_METHOD_NOT_ALLOWED":     11,
-		"ERROR_REASON_BODY_TOO_LARGE":         12,
-		"ERROR_REASON_BODY_TIMEOUT":           13,
-		"ERROR_REASON_INVALID_JSON":           14,
-		"ERROR_REASON_INVALID_UTF8":           15,
 		"ERROR_REASON_INVALID_VALUE":          16,
 		"ERROR_REASON_MISSING_FIELD":          17,
-		"ERROR_REASON_UNSUPPORTED_PARAMETER":  18,
 		"ERROR_REASON_MODEL_NOT_FOUND":        30,
 		"ERROR_REASON_MODEL_TASK_MISMATCH":    31,
 		"ERROR_REASON_EMPTY_INPUT":            32,
 		"ERROR_REASON_INPUT_TOO_LONG":         33,
 		"ERROR_REASON_TOO_MANY_INPUTS":        34,
 		"ERROR_REASON_TOKEN_ID_OUT_OF_RANGE":  35,
-		"ERROR_REASON_TOKENIZER_MISMATCH":     36,
 		"ERROR_REASON_DIMENSIONS_UNSUPPORTED": 37,
 		"ERROR_REASON_CHARGE_TOO_HIGH":        38,
-		"ERROR_REASON_RATE_LIMITED":           50,
 		"ERROR_REASON_QUEUE_FULL":             51,
 		"ERROR_REASON_DEADLINE_EXCEEDED":      52,
 		"ERROR_REASON_HOTPATH_UNAVAILABLE":    53,
@@ -190,38 +146,28 @@ var File_triptych_inference_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_triptych_inference_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\xda\a\n" +
+	"(triptych/inference/v1/error_reason.proto\x12\x15triptych.inference.v1*\xa7\x05\n" +
 	"\vErrorReason\x12\x1c\n" +
-	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
-	"\x1cERROR_REASON_MISSING_API_KEY\x10\x01\x12 \n" +
-	"\x1cERROR_REASON_INVALID_API_KEY\x10\x02\x12 \n" +
-	"\x1cERROR_REASON_ROUTE_NOT_FOUND\x10\n" +
-	"\x12#\n" +
-	"\x1fERROR_REASON_METHOD_NOT_ALLOWED\x10\v\x12\x1f\n" +
-	"\x1bERROR_REASON_BODY_TOO_LARGE\x10\f\x12\x1d\n" +
-	"\x19ERROR_REASON_BODY_TIMEOUT\x10\r\x12\x1d\n" +
-	"\x19ERROR_REASON_INVALID_JSON\x10\x0e\x12\x1d\n" +
-	"\x19ERROR_REASON_INVALID_UTF8\x10\x0f\x12\x1e\n" +
+	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_VALUE\x10\x10\x12\x1e\n" +
-	"\x1aERROR_REASON_MISSING_FIELD\x10\x11\x12&\n" +
-	"\"ERROR_REASON_UNSUPPORTED_PARAMETER\x10\x12\x12 \n" +
+	"\x1aERROR_REASON_MISSING_FIELD\x10\x11\x12 \n" +
 	"\x1cERROR_REASON_MODEL_NOT_FOUND\x10\x1e\x12$\n" +
 	" ERROR_REASON_MODEL_TASK_MISMATCH\x10\x1f\x12\x1c\n" +
 	"\x18ERROR_REASON_EMPTY_INPUT\x10 \x12\x1f\n" +
 	"\x1bERROR_REASON_INPUT_TOO_LONG\x10!\x12 \n" +
 	"\x1cERROR_REASON_TOO_MANY_INPUTS\x10\"\x12&\n" +
-	"\"ERROR_REASON_TOKEN_ID_OUT_OF_RANGE\x10#\x12#\n" +
-	"\x1fERROR_REASON_TOKENIZER_MISMATCH\x10$\x12'\n" +
+	"\"ERROR_REASON_TOKEN_ID_OUT_OF_RANGE\x10#\x12'\n" +
 	"#ERROR_REASON_DIMENSIONS_UNSUPPORTED\x10%\x12 \n" +
-	"\x1cERROR_REASON_CHARGE_TOO_HIGH\x10&\x12\x1d\n" +
-	"\x19ERROR_REASON_RATE_LIMITED\x102\x12\x1b\n" +
+	"\x1cERROR_REASON_CHARGE_TOO_HIGH\x10&\x12\x1b\n" +
 	"\x17ERROR_REASON_QUEUE_FULL\x103\x12\"\n" +
 	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x104\x12$\n" +
 	" ERROR_REASON_HOTPATH_UNAVAILABLE\x105\x12 \n" +
 	"\x1cERROR_REASON_MODEL_NOT_READY\x106\x12\x1a\n" +
 	"\x16ERROR_REASON_CANCELLED\x107\x12\x1c\n" +
 	"\x18ERROR_REASON_SLOW_READER\x108\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10ZBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
+	"\x15ERROR_REASON_INTERNAL\x10Z\"\x04\b\x01\x10\x01\"\x04\b\x02\x10\x02\"\x04\b\n" +
+	"\x10\n" +
+	"\"\x04\b\v\x10\v\"\x04\b\f\x10\f\"\x04\b\r\x10\r\"\x04\b\x0e\x10\x0e\"\x04\b\x0f\x10\x0f\"\x04\b\x12\x10\x12\"\x04\b$\x10$\"\x04\b2\x102BDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
 
 var (
 	file_triptych_inference_v1_error_reason_proto_rawDescOnce sync.Once
