@@ -13,10 +13,8 @@ impl Inference {
         let serving = model.ready()?;
         let bytes = request.texts.iter().map(String::len).sum();
         let texts = serving.texts()?;
-        let tokenizing = move |caller: &_| match request.counts_only {
-            true => tokenization::counts(&texts, &request.texts, caller),
-            false => tokenization::tokens(&texts, &request.texts, caller),
-        };
+        let tokenize = if request.counts_only { tokenization::counts } else { tokenization::tokens };
+        let tokenizing = move |caller: &_| tokenize(&texts, &request.texts, caller);
         let texts = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }
