@@ -15,7 +15,7 @@ ERRORS_MD = HERE.parents[1] / "docs/errors.md"
 
 # Statuses that the official SDKs repeat by themselves, unless told not to.
 REPEATED_STATUSES = {408, 409, 429} | set(range(500, 600))
-# Statuses that always say when to come back.
+# Statuses that say when to come back, unless repeating cannot mend it.
 BUSY_STATUSES = {429, 503}
 
 

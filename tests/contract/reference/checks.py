@@ -45,13 +45,8 @@ def check_scheduling(
         raise Refusal("INVALID_VALUE", message, "scheduling.fairness_key", MAX_FAIRNESS_KEY, length)
     weight = request.scheduling.weight
     if weight > MAX_WEIGHT:
-        raise Refusal(
-            "INVALID_VALUE",
-            f"scheduling.weight is {weight}; at most {MAX_WEIGHT}",
-            "scheduling.weight",
-            MAX_WEIGHT,
-            weight,
-        )
+        message = f"scheduling.weight is {weight}; at most {MAX_WEIGHT}"
+        raise Refusal("INVALID_VALUE", message, "scheduling.weight", MAX_WEIGHT, weight)
 
 
 def check_charge(scheduling: pb.Scheduling, tokens: int) -> None:
