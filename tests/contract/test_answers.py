@@ -92,7 +92,7 @@ class TestEmbed:
         assert np.abs(vectors - expected).max() <= graph.tolerance.max_abs_error
         assert list(reply.token_counts) == [len(case.token_ids) for case in golden]
 
-    def test_a_vector_is_the_same_alone_and_in_company(self, server: Server) -> None:
+    def test_a_vector_is_the_same_alone_and_in_a_batch(self, server: Server) -> None:
         together, _ = embed(server, of_text(SHORT))
         backwards, _ = embed(server, of_text(SHORT[::-1]))
         for index, text in enumerate(SHORT):

@@ -1,4 +1,4 @@
-"""Chats, streamed and whole: what they say, what they count, and that company changes nothing."""
+"""Chats, streamed and whole: what they say, what they count, and that they are batch-invariant."""
 
 import itertools
 import json

@@ -27,7 +27,7 @@ BASE: dict[str, Fields] = {
 # Whatever the model says, it repeats itself.
 FEW_TOKENS: Fields = {"logit_bias": {str(token): 100 for token in range(1000, 1020)}}
 
-# Those with an effect, by the field: what to send with it, if it needs company, and the field's value.
+# Those with an effect, by the field: what to send with it, if it needs others, and the field's value.
 SHARED_EFFECTS: dict[str, tuple[Fields, Any]] = {
     "max_tokens": ({}, 3),
     "n": ({}, 2),
@@ -150,9 +150,9 @@ def test_every_parameter_of_the_sdk_is_decided(path: str) -> None:
 
 @pytest.mark.parametrize(("path", "name"), listed(EFFECTS))
 def test_a_parameter_has_an_effect(http: httpx.Client, unchanged: dict[str, object], path: str, name: str) -> None:
-    company, value = EFFECTS[path][name]
-    without = shown(http, path, company) if company else unchanged[path]
-    assert shown(http, path, {**company, name: value}) != without
+    others, value = EFFECTS[path][name]
+    without = shown(http, path, others) if others else unchanged[path]
+    assert shown(http, path, {**others, name: value}) != without
 
 
 @pytest.mark.parametrize(("path", "name"), listed(NO_EFFECT))

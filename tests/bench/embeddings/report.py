@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from bench.embeddings.company import GENERATIONS, Company
 from bench.embeddings.measures import (
     BLOCK,
     LIST_CLIENTS,
@@ -17,6 +16,7 @@ from bench.embeddings.measures import (
     Throughput,
     UsualRecipe,
 )
+from bench.embeddings.mixed_load import GENERATIONS, MixedLoad
 from bench.machine import Occasion
 from bench.page import Row, draw_cpu, markdown, table, threads
 from plots import GOLD, RUST, SOFT, save_plot
@@ -33,7 +33,7 @@ class Results:
     usual_recipe: UsualRecipe
     footprint: Footprint
     load: Sequence[LoadPoint]
-    company: Company
+    mixed_load: MixedLoad
 
 
 def rows(results: Results) -> list[Row]:
@@ -58,32 +58,37 @@ def rows(results: Results) -> list[Row]:
         Row("texts/s, packed int8, one session a core", usual, f"{results.usual_recipe.session_per_core:.1f}"),
         Row("start to verified ready", "", f"{memory.ready_s:.1f} s"),
         Row("hot path's RSS after load", weights, f"{memory.rss_mib:.0f} MiB"),
-        *_company_rows(results.company),
+        *_mixed_load_rows(results.mixed_load),
     ]
 
 
-def _company_rows(company: Company) -> list[Row]:
+def _mixed_load_rows(beside: MixedLoad) -> list[Row]:
     flood, generations = "short chat beside a flood of texts", f"short chat beside {GENERATIONS} long ones of one key"
-    chat = company.chat_beside_texts_s / company.chat_alone_s
-    texts = company.texts_beside_chat / company.texts_alone
-    giant = f"{1e3 * company.text_beside_giant_p99_s:.0f} ms"
+    chat = beside.chat_beside_texts_s / beside.chat_alone_s
+    texts = beside.texts_beside_chat / beside.texts_alone
+    giant = f"{1e3 * beside.text_beside_giant_p99_s:.0f} ms"
     return [
         Row(flood, "the same alone", f"{chat:.1f}", "≤ 4"),
         Row("texts/s of that flood", "without the chat", f"{texts:.2f}", "≥ 0.5"),
-        Row(generations, f"alone {company.chat_alone_s:.2f} s", f"{company.chat_beside_generations_s:.2f} s", "≤ 5 s"),
+        Row(
+            generations,
+            f"alone {beside.chat_alone_s:.2f} s",
+            f"{beside.chat_beside_generations_s:.2f} s",
+            "≤ 5 s",
+        ),
         Row("one text beside a request of 2,048 long ones, p99", "", giant, "≤ 1000 ms"),
     ]
 
 
-def _company_table(company: Company) -> str:
-    chat, text = f"{company.chat_alone_s:.2f} s", f"{1e3 * company.text_alone_s:.1f} ms"
+def _mixed_load_table(beside: MixedLoad) -> str:
+    chat, text = f"{beside.chat_alone_s:.2f} s", f"{1e3 * beside.text_alone_s:.1f} ms"
     lists = f"lists of {TEXTS_PER_LIST} texts, {LIST_CLIENTS} clients"
-    giant = f"{1e3 * company.text_beside_giant_p99_s:.0f} ms (p99)"
+    giant = f"{1e3 * beside.text_beside_giant_p99_s:.0f} ms (p99)"
     return table(
         ("beside", "small request", "alone, median", "beside"),
         [
-            (lists, "chat", chat, f"{company.chat_beside_texts_s:.2f} s (median)"),
-            (f"{GENERATIONS} long generations", "chat", chat, f"{company.chat_beside_generations_s:.2f} s (median)"),
+            (lists, "chat", chat, f"{beside.chat_beside_texts_s:.2f} s (median)"),
+            (f"{GENERATIONS} long generations", "chat", chat, f"{beside.chat_beside_generations_s:.2f} s (median)"),
             ("one request of 2,048 texts of 250 words", "text", text, giant),
         ],
     )
@@ -112,7 +117,7 @@ def _markdown(results: Results, plots: str) -> str:
         f"| {point.p99_ms:.1f} | {point.refused:.0%} |"
         for point in results.load
     )
-    latency, beside = results.latency, results.company
+    latency, beside = results.latency, results.mixed_load
     return f"""# Benchmarks
 
 Written by `make bench`; [generation](benchmarks-generation.md) has a page of its own. Ratios are taken within this one
@@ -169,7 +174,7 @@ repeat them. Each load lasts twice as long as what is counted, the second half: 
 All three models, default settings. One key sends what it can, another one small requests: a chat of 8 tokens, or one
 short text. Keys take turns, each has a share of what is free, and the models share the processors.
 
-{_company_table(beside)}
+{_mixed_load_table(beside)}
 
 The lists alone are {beside.texts_alone:.0f} texts a second, and {beside.texts_beside_chat:.0f} beside the chats.
 """

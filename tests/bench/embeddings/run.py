@@ -6,7 +6,7 @@ import tempfile
 import psutil
 from rich.console import Console
 
-from bench.embeddings import company, corpus, measures, report
+from bench.embeddings import corpus, measures, mixed_load, report
 from bench.machine import Occasion
 from stack.description import ROOT
 from stack.native import MODELS
@@ -33,7 +33,7 @@ def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> re
         status.update("latency as load grows")
         load = measures.latency_under_load(texts, folder / "load", effort)
         status.update("one tenant beside another")
-        beside = company.measure(texts, folder / "company", effort)
+        beside = mixed_load.measure(texts, folder / "mixed_load", effort)
     return report.Results(
         occasion=occasion,
         tokens_per_text=texts.tokens_per_text,
@@ -42,5 +42,5 @@ def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> re
         usual_recipe=usual,
         footprint=footprint,
         load=load,
-        company=beside,
+        mixed_load=beside,
     )

@@ -11,7 +11,7 @@ from triptych_research.bundle import Bundle
 
 from contract.reference.refusal import Refusal
 
-# Most tokens of one run. More company than this makes no text cheaper on a CPU.
+# Most tokens of one run. A larger batch makes no text cheaper on a CPU.
 BATCH_TOKENS = 128
 
 Tokens = Sequence[int]

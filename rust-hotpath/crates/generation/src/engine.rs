@@ -17,10 +17,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     job::Job,
-    looping::{self, Loop, Observer},
     masks::Masks,
     planner::{Limits, Load, Request, RequestId},
-    sequence::Terms,
+    run_loop::{self, Loop, Observer},
+    sequence::SequenceParams,
     state::{Probe, Shared, State},
     work::{Event, Failure, Rejected, Work},
 };
@@ -75,14 +75,14 @@ impl Engine {
         let (limits, extent) = (settings.limits, session.extent());
         assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
         let shared = Arc::new(Monitor::new(State::new(limits)));
-        let masks = Masks::start(&shared, |shared, id, answer| {
-            let _ = shared.change(|state, _| state.answers.push((id, answer))); // where it is dead nobody asks
+        let masks = Masks::start(&shared, |shared, id, reply| {
+            let _ = shared.change(|state, _| state.replies.push((id, reply))); // where it is dead nobody asks
             shared.wake();
         })?;
         let (vocabulary, cores) = (settings.vocabulary.clone(), settings.cores.clone());
-        let of_loop = Loop::new(shared.clone(), session, masks, vocabulary, cores, settings.threads, observer);
+        let run_loop = Loop::new(shared.clone(), session, masks, vocabulary, cores, settings.threads, observer);
         let thread = thread::Builder::new().name("generation".to_owned());
-        shared.spawn(thread, of_loop, |_, of_loop| looping::work(of_loop))?;
+        shared.spawn(thread, run_loop, |_, run_loop| run_loop::work(run_loop))?;
         Ok(Self { shared, settings, vocabulary: extent.vocabulary })
     }
 
@@ -103,7 +103,7 @@ impl Engine {
             choices: work.choices,
         };
         let own = if work.stop.ignore_eos { &[] } else { self.settings.stop_ids.as_slice() };
-        let terms = Terms {
+        let params = SequenceParams {
             sampling: Arc::new(work.sampling),
             stop_ids: own.iter().chain(&work.stop.token_ids).copied().collect(),
             stop: work.stop,
@@ -115,7 +115,7 @@ impl Engine {
         // A step sends an event for each choice, and the last one of all must always have room.
         let (sender, events) = mpsc::channel(self.settings.buffer.max(2 * (work.choices + 1)));
         let paused = Arc::new(AtomicBool::new(false));
-        let job = Job::new(prompt, terms, work.choices, sender, paused.clone());
+        let job = Job::new(prompt, params, work.choices, sender, paused.clone());
         let queued = self.shared.change(|state, now| {
             let id = state.planner.submit(now, request)?;
             state.arrivals.insert(id, job);

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    sequence::{Sequence, Terms},
+    sequence::{Sequence, SequenceParams},
     work::{Done, Event, Started},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Job {
     pub prompt: Arc<[u32]>,
-    pub terms: Terms,
+    pub params: SequenceParams,
     pub choices: usize,
     /// Made when the prompt has been read.
     pub sequences: Vec<Sequence>,
@@ -32,7 +32,7 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(
         prompt: Arc<[u32]>,
-        terms: Terms,
+        params: SequenceParams,
         choices: usize,
         events: mpsc::Sender<Event>,
         paused: Arc<AtomicBool>,
@@ -40,7 +40,7 @@ impl Job {
         let (queued, sequences) = (Instant::now(), Vec::new());
         Self {
             prompt,
-            terms,
+            params,
             choices,
             sequences,
             events,

@@ -11,9 +11,9 @@
 mod engine;
 mod format;
 mod job;
-mod looping;
 mod masks;
 pub mod planner;
+mod run_loop;
 mod sampler;
 mod sequence;
 mod state;
@@ -21,7 +21,7 @@ mod work;
 
 pub use engine::{Engine, Settings, Stream};
 pub use format::{Format, Grammar, InvalidFormat, Mask};
-pub use looping::{Kind, Observer, Ran};
 pub use planner::{Class, Limits, Load, Refusal};
+pub use run_loop::{Kind, Observer, Ran};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};
 pub use work::{Delta, Done, Event, Failure, Finish, Rejected, Started, Stop, Work};

@@ -4,17 +4,17 @@
 //! once there is room for the longest that it may become, so that nothing that runs ever lacks any; a chunk of a prompt
 //! takes turns with a step of the rows that decode; and nothing runs for nobody.
 //!
-//! Rows of the cache have places. Each class has an area of rows that decode in one step, kept without holes. Beside them
-//! prompts are read, those wait that cannot go on, and beginnings of finished prompts are kept for those that begin alike.
+//! Each class has a batch of rows that decode in one step, without holes. In staging rows beside them
+//! prompts are read, those wait that cannot go on, and prefixes of finished prompts are cached for those that begin alike.
 
 mod admission;
 mod capacity;
 mod decision;
 mod limits;
-mod places;
 mod prefixes;
 mod request;
 mod rows;
+mod slots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
 pub use hotpath_fairness::Class;
 use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, Key, PerClass};
 pub use limits::{Limits, Refusal};
-use request::{Known, Phase, Place, Ticket};
+use request::{Phase, RequestState, SequenceState, Ticket};
 pub use request::{Request, RequestId, SequenceId};
 pub use rows::RowChange;
 use rows::Rows;
@@ -46,15 +46,15 @@ const FAIR_EVERY: u64 = 4;
 pub struct Planner {
     limits: Limits,
     queues: PerClass<Queue>,
-    known: BTreeMap<RequestId, Known>,
+    requests: BTreeMap<RequestId, RequestState>,
     /// Those that do not wait in a queue, of which there may be thousands: what is done for each run looks at these alone.
     admitted: BTreeSet<RequestId>,
     expiries: Deadlines<(RequestId, Ended)>,
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
     rows: Rows,
-    /// Whether beginnings of finished prompts are kept.
-    keeps: bool,
+    /// Whether prefixes of finished prompts are cached.
+    caches: bool,
     capacity: Capacity,
     queued_tokens: usize,
     /// What runs since the last decision.
@@ -80,12 +80,12 @@ impl Planner {
         Self {
             limits,
             queues: PerClass::new(|_| Queue { tickets: DrrQueue::new(QUANTUM), admission: Admission::new(bounds) }),
-            known: BTreeMap::new(),
+            requests: BTreeMap::new(),
             admitted: BTreeSet::new(),
             expiries: Deadlines::default(),
             cancelled: Vec::new(),
-            rows: Rows::new(limits.area()),
-            keeps: true,
+            rows: Rows::new(limits.rows_per_class()),
+            caches: true,
             capacity: Capacity::new(&limits),
             queued_tokens: 0,
             running: None,
@@ -102,15 +102,15 @@ impl Planner {
         let mut load = Load {
             queued_tokens: self.queued_tokens,
             reserved_tokens: self.capacity.tokens(),
-            kept_tokens: self.rows.kept_tokens(),
+            cached_tokens: self.rows.cached_tokens(),
             ..Load::default()
         };
-        for known in self.known.values() {
-            match &known.phase {
+        for entry in self.requests.values() {
+            match &entry.phase {
                 Phase::Waiting => load.queued_requests += 1,
                 Phase::Prefilling { .. } => load.prefilling += 1,
                 Phase::Running(_) => {
-                    let (decoding, parked) = known.decoding_and_parked();
+                    let (decoding, parked) = entry.decoding_and_parked();
                     load.decoding += decoding;
                     load.parked += parked;
                 }
@@ -122,19 +122,19 @@ impl Planner {
     /// Whether there is no request that is not done.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.requests.is_empty()
     }
 
     /// Whether there is a request of a class.
     #[must_use]
     pub fn has(&self, class: Class) -> bool {
-        self.known.values().any(|known| known.class == class)
+        self.requests.values().any(|entry| entry.class == class)
     }
 
     /// Whether a request waits to be admitted.
     #[must_use]
     pub fn is_waiting(&self, id: RequestId) -> bool {
-        self.known.get(&id).is_some_and(|known| matches!(known.phase, Phase::Waiting))
+        self.requests.get(&id).is_some_and(|entry| matches!(entry.phase, Phase::Waiting))
     }
 
     /// When all that waits will have run, going by the measured rate.
@@ -145,7 +145,7 @@ impl Planner {
 
     /// Drops a request in whatever phase it is. Its rows are free before the next run.
     pub fn cancel(&mut self, id: RequestId) {
-        match self.known.get(&id).map(|known| &known.phase) {
+        match self.requests.get(&id).map(|entry| &entry.phase) {
             Some(Phase::Waiting) => self.unqueue(id),
             Some(_) => self.cancelled.push(id),
             None => (),
@@ -157,7 +157,7 @@ impl Planner {
         self.leave(); // first, so that what is finished is not ended as well
         let mut ended = Vec::new();
         for id in std::mem::take(&mut self.cancelled) {
-            if self.known.contains_key(&id) {
+            if self.requests.contains_key(&id) {
                 self.drop_request(id);
                 ended.push((id, Ended::Cancelled));
             }
@@ -177,10 +177,10 @@ impl Planner {
         match self.running.take() {
             Some(Run::Prefill(chunk)) => {
                 self.drain.note(chunk.tokens, took);
-                if let Some(known) = self.known.get_mut(&chunk.request) {
-                    known.read(&chunk);
+                if let Some(entry) = self.requests.get_mut(&chunk.request) {
+                    entry.read(&chunk);
                     if chunk.last {
-                        self.rows.share_side(chunk.row, known.choices);
+                        self.rows.share_staging(chunk.row, entry.choices);
                     }
                 }
             }
@@ -188,8 +188,8 @@ impl Planner {
                 let rows: Vec<Decoding> = rows.into_iter().filter(|row| !row.repeats).collect();
                 self.drain.note(rows.len(), took);
                 for row in rows {
-                    if let Some(known) = self.known.get_mut(&row.sequence.request) {
-                        known.said(row.sequence.choice);
+                    if let Some(entry) = self.requests.get_mut(&row.sequence.request) {
+                        entry.said(row.sequence.choice);
                     }
                 }
             }
@@ -199,11 +199,12 @@ impl Planner {
 
     /// Ends one continuation of a request.
     pub fn finish(&mut self, sequence: SequenceId) {
-        if let Some(Phase::Running(places)) = self.known.get_mut(&sequence.request).map(|known| &mut known.phase) {
-            let place = &mut places[sequence.choice];
-            *place = match *place {
-                Place::Decoding { length } => Place::Leaving { length },
-                Place::Beside { row, length } => Place::LeavingFrom { row, length },
+        if let Some(Phase::Running(sequences)) = self.requests.get_mut(&sequence.request).map(|entry| &mut entry.phase)
+        {
+            let state = &mut sequences[sequence.choice];
+            *state = match *state {
+                SequenceState::Decoding { length } => SequenceState::Leaving { length },
+                SequenceState::Staged { row, length } => SequenceState::LeavingStaged { row, length },
                 other => other,
             };
         }
@@ -212,36 +213,36 @@ impl Planner {
     /// Says that a request's reader does not keep up: nothing more is run for it until [`Planner::resume`].
     pub fn pause(&mut self, now: Time, id: RequestId) {
         let until = now + self.limits.max_parked;
-        if let Some(known) = self.known.get_mut(&id).filter(|known| known.parked_until.is_none()) {
-            known.parked_until = Some(until);
+        if let Some(entry) = self.requests.get_mut(&id).filter(|entry| entry.parked_until.is_none()) {
+            entry.parked_until = Some(until);
             self.expiries.insert(Some(until), (id, Ended::SlowReader));
         }
     }
 
     /// Says that a request's reader has caught up.
     pub fn resume(&mut self, id: RequestId) {
-        let until = self.known.get_mut(&id).and_then(|known| known.parked_until.take());
+        let until = self.requests.get_mut(&id).and_then(|entry| entry.parked_until.take());
         self.expiries.remove(until, (id, Ended::SlowReader));
     }
 
     /// Says that it is not known yet what may come next in a continuation that has had a part in a step. Until
     /// [`Planner::go_on`] steps that are run for others repeat its last token.
     pub fn wait(&mut self, sequence: SequenceId) {
-        if let Some(known) = self.known.get_mut(&sequence.request) {
-            known.waiting.insert(sequence.choice);
+        if let Some(entry) = self.requests.get_mut(&sequence.request) {
+            entry.waiting.insert(sequence.choice);
         }
     }
 
     /// Says that a continuation that waits can go on.
     pub fn go_on(&mut self, sequence: SequenceId) {
-        if let Some(known) = self.known.get_mut(&sequence.request) {
-            known.waiting.remove(&sequence.choice);
+        if let Some(entry) = self.requests.get_mut(&sequence.request) {
+            entry.waiting.remove(&sequence.choice);
         }
     }
 
-    /// Gives up all kept beginnings, and keeps no others.
+    /// Gives up all cached prefixes, and caches no others.
     pub fn retire(&mut self) {
-        self.keeps = false;
+        self.caches = false;
         while let Some(row) = self.rows.least_used(None) {
             self.rows.evict(row);
         }
@@ -259,14 +260,14 @@ impl Planner {
     fn choose(&mut self) -> Option<Run> {
         for class in [Class::Interactive, Class::Batch] {
             // A step is not run for those alone that do not know what may come next.
-            let decodes = self.rows.area(class).iter().any(|sequence| self.can_go_on(*sequence));
+            let decodes = self.rows.batch(class).iter().any(|sequence| self.can_go_on(*sequence));
             let chunk = self.chunk(class);
             match chunk {
                 Some(chunk) if !decodes || !self.chunk_went_last => {
                     self.chunk_went_last = true;
                     self.chunks += 1;
                     let chunks = self.chunks;
-                    self.known.entry(chunk.request).and_modify(|known| known.latest_chunk = chunks);
+                    self.requests.entry(chunk.request).and_modify(|entry| entry.latest_chunk = chunks);
                     return Some(Run::Prefill(chunk));
                 }
                 _ if decodes => {
@@ -282,31 +283,31 @@ impl Planner {
     fn step(&self, class: Class) -> Run {
         let row = |sequence: &SequenceId| {
             let repeats = !self.can_go_on(*sequence);
-            let length = self.known[&sequence.request].length(sequence.choice) - usize::from(repeats);
+            let length = self.requests[&sequence.request].length(sequence.choice) - usize::from(repeats);
             Decoding { sequence: *sequence, length, repeats }
         };
-        Run::Decode { first: self.rows.first(class), rows: self.rows.area(class).iter().map(row).collect() }
+        Run::Decode { first: self.rows.first(class), rows: self.rows.batch(class).iter().map(row).collect() }
     }
 
     /// The next chunk of the prompt that has the least left; now and then of the oldest of the key that has had none for
     /// longest.
     fn chunk(&self, class: Class) -> Option<Chunk> {
-        let prompts = self.admitted().filter_map(|(id, known)| Some((id, known, known.left()?)));
-        let prompts: Vec<_> = prompts.filter(|(_, known, _)| known.class == class).collect();
+        let prompts = self.admitted().filter_map(|(id, entry)| Some((id, entry, entry.left()?)));
+        let prompts: Vec<_> = prompts.filter(|(_, entry, _)| entry.class == class).collect();
         let chosen = if self.chunks % FAIR_EVERY == FAIR_EVERY - 1 {
             let latest = |key: &str| {
-                let of_key = prompts.iter().filter(|(_, known, _)| *known.prompt.key == *key);
-                of_key.map(|(_, known, _)| known.latest_chunk).max()
+                let of_key = prompts.iter().filter(|(_, entry, _)| *entry.prompt.key == *key);
+                of_key.map(|(_, entry, _)| entry.latest_chunk).max()
             };
-            prompts.iter().min_by_key(|(id, known, _)| (latest(&known.prompt.key), *id)) // ids ascend with arrival
+            prompts.iter().min_by_key(|(id, entry, _)| (latest(&entry.prompt.key), *id)) // ids ascend with arrival
         } else {
             prompts.iter().min_by_key(|(_, _, left)| *left)
         };
-        chosen.and_then(|(id, known, _)| known.chunk(*id, self.limits.chunk_tokens))
+        chosen.and_then(|(id, entry, _)| entry.chunk(*id, self.limits.chunk_tokens))
     }
 
-    fn admitted(&self) -> impl Iterator<Item = (RequestId, &Known)> {
-        self.admitted.iter().map(|id| (*id, &self.known[id]))
+    fn admitted(&self) -> impl Iterator<Item = (RequestId, &RequestState)> {
+        self.admitted.iter().map(|id| (*id, &self.requests[id]))
     }
 
     fn round_up(&self, tokens: usize) -> usize {
@@ -314,7 +315,7 @@ impl Planner {
     }
 }
 
-/// Index of a class among areas, queues and sums.
+/// Index of a class among batches, queues and sums.
 fn index(class: Class) -> usize {
     match class {
         Class::Interactive => 0,

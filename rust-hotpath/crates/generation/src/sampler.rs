@@ -1,6 +1,6 @@
 //! One token from the logits of one row.
 //!
-//! What a row draws depends on its own logits, its own text and its own seed, so it is the same in any company.
+//! What a row draws depends on its own logits, its own text and its own seed, so it is batch-invariant.
 
 mod candidates;
 mod exponential;

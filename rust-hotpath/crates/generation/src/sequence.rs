@@ -7,7 +7,7 @@ use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
     format::Format,
-    masks::{Answer, Follower, Question},
+    masks::{Constraint, MaskReply, MaskRequest},
     sampler::{Choice, Sampler, Sampling},
     work::{Failure, Finish, Stop},
 };
@@ -19,7 +19,7 @@ pub(crate) struct Sequence {
     detokenizer: Detokenizer,
     stop_strings: StopStrings,
     /// What the text must parse as.
-    follower: Option<Follower>,
+    constraint: Option<Constraint>,
     /// The logits after the last token, while it is not known which tokens may come next.
     waiting: Option<Vec<f32>>,
     stop_ids: Arc<[u32]>,
@@ -41,7 +41,7 @@ pub(crate) struct Said {
 
 /// What all continuations of a request have in common.
 #[derive(Debug, Clone)]
-pub(crate) struct Terms {
+pub(crate) struct SequenceParams {
     pub sampling: Arc<Sampling>,
     pub stop: Stop,
     /// Every id that ends a continuation.
@@ -55,16 +55,16 @@ pub(crate) struct Terms {
 }
 
 impl Sequence {
-    pub(crate) fn new(terms: &Terms, choice: usize, prompt: &[u32], vocabulary: Arc<Vocabulary>) -> Self {
+    pub(crate) fn new(params: &SequenceParams, choice: usize, prompt: &[u32], vocabulary: Arc<Vocabulary>) -> Self {
         Self {
-            sampler: Sampler::new(terms.sampling.clone(), choice as u64, prompt, terms.stop_ids.clone()),
+            sampler: Sampler::new(params.sampling.clone(), choice as u64, prompt, params.stop_ids.clone()),
             detokenizer: Detokenizer::new(vocabulary),
-            stop_strings: StopStrings::new(terms.stop.strings.iter().map(String::as_str)),
-            follower: terms.format.as_ref().map(|format| Follower::new(format, terms.class, terms.key.clone())),
+            stop_strings: StopStrings::new(params.stop.strings.iter().map(String::as_str)),
+            constraint: params.format.as_ref().map(|format| Constraint::new(format, params.class, params.key.clone())),
             waiting: None,
-            stop_ids: terms.stop_ids.clone(),
-            min_tokens: terms.sampling.min_tokens as usize,
-            max_tokens: terms.max_tokens,
+            stop_ids: params.stop_ids.clone(),
+            min_tokens: params.sampling.min_tokens as usize,
+            max_tokens: params.max_tokens,
             tokens: 0,
             last: 0,
             finished: false,
@@ -86,12 +86,12 @@ impl Sequence {
     }
 
     /// Chooses the next token by the logits after the last one; `None` when it is not known yet which may come. Then the
-    /// logits wait for [`Sequence::hear`].
+    /// logits wait for [`Sequence::receive`].
     ///
     /// # Errors
     /// When none can be chosen.
     pub(crate) fn advance(&mut self, logits: &[f32]) -> Result<Option<Said>, Failure> {
-        let mask = match self.follower.as_ref().map(Follower::mask) {
+        let mask = match self.constraint.as_ref().map(Constraint::mask) {
             Some(None) => {
                 self.waiting = Some(logits.to_vec());
                 return Ok(None);
@@ -104,17 +104,17 @@ impl Sequence {
     }
 
     /// What to ask of the format, so that the token after the last one can be chosen.
-    pub(crate) fn ask(&mut self) -> Option<Question> {
-        if self.finished { None } else { self.follower.as_mut()?.ask(self.last) }
+    pub(crate) fn ask(&mut self) -> Option<MaskRequest> {
+        if self.finished { None } else { self.constraint.as_mut()?.ask(self.last) }
     }
 
     /// Takes what the format says; gives the logits that waited for it.
     ///
     /// # Errors
     /// When the format cannot say what may come next.
-    pub(crate) fn hear(&mut self, answer: Answer) -> Result<Option<Vec<f32>>, Failure> {
-        if let Some(follower) = &mut self.follower {
-            follower.hear(answer)?;
+    pub(crate) fn receive(&mut self, reply: MaskReply) -> Result<Option<Vec<f32>>, Failure> {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.receive(reply)?;
         }
         Ok(self.waiting.take())
     }

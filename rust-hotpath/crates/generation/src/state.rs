@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     job::Job,
-    masks::Answer,
+    masks::MaskReply,
     planner::{Decision, Limits, Planner, RequestId, SequenceId, Time},
     work::Failure,
 };
@@ -24,7 +24,7 @@ pub(crate) struct State {
     /// Requests that were cancelled since then; the planner says nothing more of those that were queued.
     pub cancelled: Vec<RequestId>,
     /// What formats said since then.
-    pub answers: Vec<(SequenceId, Answer)>,
+    pub replies: Vec<(SequenceId, MaskReply)>,
     /// The newest sign of life that is asked for.
     pub probe: Option<Probe>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(limits: Limits) -> Self {
         let planner = Planner::new(limits);
-        Self { planner, arrivals: HashMap::new(), cancelled: Vec::new(), answers: Vec::new(), probe: None }
+        Self { planner, arrivals: HashMap::new(), cancelled: Vec::new(), replies: Vec::new(), probe: None }
     }
 }
 
@@ -51,8 +51,8 @@ pub(crate) enum News {
 }
 
 /// What formats said since the last call.
-pub(crate) fn answers(shared: &Shared) -> Vec<(SequenceId, Answer)> {
-    shared.change(|state, _| std::mem::take(&mut state.answers)).unwrap_or_else(|dead| dead.resume())
+pub(crate) fn replies(shared: &Shared) -> Vec<(SequenceId, MaskReply)> {
+    shared.change(|state, _| std::mem::take(&mut state.replies)).unwrap_or_else(|dead| dead.resume())
 }
 
 /// Waits for something to do, or for what a format says. `None` once the engine is closing and nothing is left.
@@ -67,7 +67,7 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
             jobs.remove(&id);
         }
         let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
-        if is_news || !state.answers.is_empty() {
+        if is_news || !state.replies.is_empty() {
             return Look::Found(News::Decision(decision));
         }
         if state.planner.is_empty() { Look::Idle } else { Look::Wait(decision.wake) }

@@ -32,7 +32,7 @@ fn int8_dot_product() -> bool {
 }
 
 /// The graph to run: of the wanted precision, or else the first whose feature the processor has. Never one in 4-bit blocks,
-/// which older bundles have: where AVX2 is all that a processor has, a row's last bits depend on its company there.
+/// which older bundles have: where AVX2 is all that a processor has, a row's last bits depend on its batch there.
 ///
 /// # Errors
 /// [`Refused`] when the bundle has no such graph.

@@ -101,7 +101,7 @@ fn chunk_plans_are_the_golden_ones() {
 /// Rows of different length decode together; each one's logits are bit for bit those that it has alone, in another row,
 /// with its prompt in other chunks.
 #[test]
-fn no_bits_depend_on_company() {
+fn no_bits_depend_on_the_batch() {
     let lengths = [1, 2, 31, 32, 33, 64, 65, 97, 200];
     let (mut decoder, prompts) = (tiny(lengths.len() + 1), prompts(&lengths));
     let alone: Vec<_> = prompts

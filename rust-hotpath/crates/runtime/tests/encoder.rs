@@ -31,7 +31,7 @@ fn golden_cases_alone_and_together(bundle: &Bundle) {
         for (case, together) in golden_embeddings(bundle).iter().zip(together) {
             let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
             assert_near(&alone, &case.vector, tolerance);
-            assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its company", case.text);
+            assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its batch", case.text);
         }
     }
 }

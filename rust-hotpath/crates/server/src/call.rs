@@ -61,7 +61,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The call that a request's extensions hold; a fresh one for a request that did not come through [`through`].
+    /// The call that a request's extensions hold; a fresh one for a request that did not come through [`middleware`].
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         let fresh = || Self { started: Instant::now(), deadline: None, stopping: CancellationToken::new() };
@@ -138,7 +138,7 @@ impl HttpBody for Replying {
 }
 
 /// The middleware that every call goes through.
-pub async fn through(State(calls): State<Arc<Calls>>, mut request: Request, next: Next) -> Response {
+pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method(request.uri().path());
     let (metrics, in_flight) = (calls.metrics.clone(), calls.in_flight.token());
@@ -255,7 +255,7 @@ mod tests {
         });
         let mut routes = axum::Router::new()
             .route("/service/Embed", axum::routing::post(panics))
-            .layer(axum::middleware::from_fn_with_state(calls.clone(), through));
+            .layer(axum::middleware::from_fn_with_state(calls.clone(), middleware));
         let request = Request::post("/service/Embed").body(axum::body::Body::empty()).unwrap();
         let response = routes.call(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();

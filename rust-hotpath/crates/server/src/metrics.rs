@@ -257,7 +257,7 @@ impl Metrics {
         set(&of.decoding, &labels, load.decoding);
         set(&of.parked, &labels, load.parked);
         set(&of.reserved_tokens, &labels, load.reserved_tokens);
-        set(&of.kept_tokens, &labels, load.kept_tokens);
+        set(&of.kept_tokens, &labels, load.cached_tokens);
     }
 
     /// Takes note of the memory that formats take.

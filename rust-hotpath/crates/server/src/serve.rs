@@ -246,5 +246,5 @@ fn routes(config: &Config, running: &Running, metrics: Arc<Metrics>, reporter: H
         .add_service(HealthServer::new(HealthService::from_health_reporter(reporter)))
         .add_service(reflection().build_v1().expect(sound))
         .add_service(reflection().build_v1alpha().expect(sound)); // older clients know only this one
-    routes.into_axum_router().layer(from_fn_with_state(running.calls.clone(), call::through)).into()
+    routes.into_axum_router().layer(from_fn_with_state(running.calls.clone(), call::middleware)).into()
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     Class, Ended, Phase, Planner, Queue, Refusal, Request, RequestId, SequenceId, Time,
     capacity::{Part, Verdict},
-    request::{Known, Ticket},
+    request::{RequestState, Ticket},
 };
 
 /// So many may be admitted before one that lacks room, though their turn is after its own. More use what is free for
@@ -32,11 +32,12 @@ impl Planner {
         let id = RequestId(self.last_id);
         self.queued_tokens += tokens;
         let numbers = tickets.push(&request.key, [Ticket { id, tokens }]);
-        let known = Known { numbers, ..Known::new(request, reserves, counted, now + self.limits.max_wait) };
-        for (time, why) in known.expiries() {
+        let entry =
+            RequestState { numbers, ..RequestState::new(request, reserves, counted, now + self.limits.max_wait) };
+        for (time, why) in entry.expiries() {
             self.expiries.insert(time, (id, why));
         }
-        self.known.insert(id, known);
+        self.requests.insert(id, entry);
         Ok(id)
     }
 
@@ -55,32 +56,32 @@ impl Planner {
 
     /// Drops a request that waits.
     pub(super) fn unqueue(&mut self, id: RequestId) {
-        let Some(known) = self.known.remove(&id) else { return };
-        self.forget_expiries(id, &known);
-        self.queued_tokens -= known.tokens();
-        let queue = self.queues.of_mut(known.class);
-        queue.admission.give_back(&known.prompt.key, known.counted);
-        queue.tickets.remove(&known.prompt.key, known.numbers);
+        let Some(entry) = self.requests.remove(&id) else { return };
+        self.forget_expiries(id, &entry);
+        self.queued_tokens -= entry.tokens();
+        let queue = self.queues.of_mut(entry.class);
+        queue.admission.give_back(&entry.prompt.key, entry.counted);
+        queue.tickets.remove(&entry.prompt.key, entry.numbers);
     }
 
     /// Ends a request in whatever phase it is. What it has in rows leaves with the next [`Planner::leave`].
     pub(super) fn drop_request(&mut self, id: RequestId) {
-        let Some(known) = self.known.get(&id) else { return };
-        match known.phase {
+        let Some(entry) = self.requests.get(&id) else { return };
+        match entry.phase {
             Phase::Waiting => self.unqueue(id),
             Phase::Prefilling { row, done } => {
-                let (prompt, held) = (known.prompt.clone(), done.max(known.held));
+                let (prompt, held) = (entry.prompt.clone(), done.max(entry.held));
                 self.forget(id);
-                if !self.keep(prompt, row, done, held, true) {
-                    self.rows.leave_side(row);
+                if !self.cache(prompt, row, done, held, true) {
+                    self.rows.leave_staging(row);
                 }
             }
             Phase::Running(_) => {
-                let choices = known.choices;
+                let choices = entry.choices;
                 (0..choices).for_each(|choice| self.finish(SequenceId { request: id, choice }));
-                let Some(known) = self.known.get_mut(&id) else { return };
-                self.expiries.remove(known.deadline.take(), (id, Ended::Deadline));
-                self.expiries.remove(known.parked_until.take(), (id, Ended::SlowReader));
+                let Some(entry) = self.requests.get_mut(&id) else { return };
+                self.expiries.remove(entry.deadline.take(), (id, Ended::Deadline));
+                self.expiries.remove(entry.parked_until.take(), (id, Ended::SlowReader));
             }
         }
     }
@@ -103,14 +104,14 @@ impl Planner {
     /// One whose own key has its share holds up nobody. One that lacks room, since others have it, is passed by a few; then
     /// what is shared is held back for it, and only those that have nothing get something small, of the reserve.
     fn next_to_admit(&mut self, class: Class) -> Option<(RequestId, Part)> {
-        let (capacity, known) = (&self.capacity, &self.known);
+        let (capacity, requests) = (&self.capacity, &self.requests);
         let tickets = &mut self.queues.of_mut(class).tickets;
         if tickets.is_empty() || capacity.is_full(class) {
             return None;
         }
         let (mut held_back, mut lack_room, mut fit) = (false, Vec::new(), HashMap::new());
         let next = tickets.next_that(|key, ticket| {
-            let request = &known[&ticket.id];
+            let request = &requests[&ticket.id];
             match capacity.judge(class, key, request.need(), held_back) {
                 Verdict::Fits(part) => return fit.insert(ticket.id, (part, lack_room.len())).is_none(),
                 Verdict::BeyondShare => (),
@@ -124,7 +125,7 @@ impl Planner {
         let (part, passes) = fit[&next.id];
         if part == Part::Shared {
             for id in &lack_room[..passes] {
-                self.known.entry(*id).and_modify(|passed| passed.passed += 1);
+                self.requests.entry(*id).and_modify(|passed| passed.passed += 1);
             }
         }
         Some((next.id, part))
@@ -132,75 +133,75 @@ impl Planner {
 
     /// Gives an admitted request a row for its prompt, with what it can reuse.
     fn place_prompt(&mut self, id: RequestId, part: Part) {
-        let donor = self.donor(id);
-        let known = &self.known[&id];
-        let (class, tokens) = (known.class, known.tokens());
+        let hit = self.longest_prefix(id);
+        let entry = &self.requests[&id];
+        let (class, tokens) = (entry.class, entry.tokens());
         self.queued_tokens -= tokens;
-        self.capacity.take(class, &known.prompt.key, part, known.need());
-        let donor_row = donor.filter(|donor| donor.held.is_some()).map(|donor| donor.row);
-        self.make_room(0, donor_row);
-        let over = self.capacity.tokens() + self.rows.kept_tokens() > self.limits.cache_tokens;
-        let beside = if over { None } else { self.side_row(donor_row) };
+        self.capacity.take(class, &entry.prompt.key, part, entry.need());
+        let hit_row = hit.filter(|hit| hit.held.is_some()).map(|hit| hit.row);
+        self.make_room(0, hit_row);
+        let over = self.capacity.tokens() + self.rows.cached_tokens() > self.limits.cache_tokens;
+        let beside = if over { None } else { self.staging_row(hit_row) };
         let mut held = 0;
-        let (row, done) = match (beside, donor) {
-            (Some(row), Some(donor)) => {
-                self.rows.copy(donor.row, row, donor.tokens);
-                self.rows.touch(donor.row);
-                (row, donor.tokens)
+        let (row, done) = match (beside, hit) {
+            (Some(row), Some(hit)) => {
+                self.rows.copy(hit.row, row, hit.tokens);
+                self.rows.touch(hit.row);
+                (row, hit.tokens)
             }
-            // No room beside the donor: its row becomes this request's.
-            (None, Some(donor)) if donor.held.is_some_and(|held| held <= tokens) => {
-                self.rows.take_over(donor.row);
-                held = donor.held.unwrap_or(0);
-                (donor.row, donor.tokens)
+            // No room for a copy: its row becomes this request's.
+            (None, Some(hit)) if hit.held.is_some_and(|held| held <= tokens) => {
+                self.rows.take_over(hit.row);
+                held = hit.held.unwrap_or(0);
+                (hit.row, hit.tokens)
             }
             (beside, _) => {
                 self.make_room(0, None);
-                (beside.or_else(|| self.side_row(None)).expect("each admitted continuation has one"), 0)
+                (beside.or_else(|| self.staging_row(None)).expect("each admitted continuation has one"), 0)
             }
         };
-        if let Some(known) = self.known.get_mut(&id) {
-            self.queues.of_mut(class).admission.give_back(&known.prompt.key, known.counted);
-            self.expiries.remove(known.patience.take(), (id, Ended::MaxWait));
-            (known.part, known.latest_chunk) = (part, self.chunks);
-            known.held = held;
-            known.phase = Phase::Prefilling { row, done };
+        if let Some(entry) = self.requests.get_mut(&id) {
+            self.queues.of_mut(class).admission.give_back(&entry.prompt.key, entry.counted);
+            self.expiries.remove(entry.patience.take(), (id, Ended::MaxWait));
+            (entry.part, entry.latest_chunk) = (part, self.chunks);
+            entry.held = held;
+            entry.phase = Phase::Prefilling { row, done };
             self.admitted.insert(id);
         }
     }
 
-    /// Gives up kept beginnings until so many more tokens fit, save one.
+    /// Gives up cached prefixes until so many more tokens fit, save one.
     pub(super) fn make_room(&mut self, tokens: usize, except: Option<usize>) {
         let reserved = self.capacity.tokens();
-        while reserved + self.rows.kept_tokens() + tokens > self.limits.cache_tokens {
+        while reserved + self.rows.cached_tokens() + tokens > self.limits.cache_tokens {
             let Some(row) = self.rows.least_used(except) else { return };
             self.rows.evict(row);
         }
     }
 
-    /// A row beside the areas, at the price of a kept beginning if need be.
-    pub(super) fn side_row(&mut self, except: Option<usize>) -> Option<usize> {
-        if let Some(row) = self.rows.take_side() {
+    /// A staging row, at the price of a cached prefix if need be.
+    pub(super) fn staging_row(&mut self, except: Option<usize>) -> Option<usize> {
+        if let Some(row) = self.rows.take_staging() {
             return Some(row);
         }
         let row = self.rows.least_used(except)?;
         self.rows.evict(row);
-        self.rows.take_side()
+        self.rows.take_staging()
     }
 
     /// Forgets a request that has nothing in any row.
     pub(super) fn forget(&mut self, id: RequestId) {
         self.admitted.remove(&id);
-        if let Some(known) = self.known.remove(&id) {
-            if matches!(known.phase, Phase::Prefilling { .. }) {
-                self.capacity.give_back(known.class, &known.prompt.key, known.part, known.need());
+        if let Some(entry) = self.requests.remove(&id) {
+            if matches!(entry.phase, Phase::Prefilling { .. }) {
+                self.capacity.give_back(entry.class, &entry.prompt.key, entry.part, entry.need());
             }
-            self.forget_expiries(id, &known);
+            self.forget_expiries(id, &entry);
         }
     }
 
-    fn forget_expiries(&mut self, id: RequestId, known: &Known) {
-        for (time, why) in known.expiries() {
+    fn forget_expiries(&mut self, id: RequestId, entry: &RequestState) {
+        for (time, why) in entry.expiries() {
             self.expiries.remove(time, (id, why));
         }
     }

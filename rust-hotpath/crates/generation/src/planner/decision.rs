@@ -84,6 +84,6 @@ pub struct Load {
     pub parked: usize,
     /// Tokens that admitted requests have reserved.
     pub reserved_tokens: usize,
-    /// Tokens of kept beginnings.
-    pub kept_tokens: usize,
+    /// Tokens of cached prefixes.
+    pub cached_tokens: usize,
 }

@@ -18,7 +18,7 @@ pub struct Limits {
     pub context_tokens: usize,
     /// Tokens of a prompt that are run at once; at least 3.
     pub chunk_tokens: usize,
-    /// A prompt's beginning is kept and reused in pieces of this many tokens; at least 2.
+    /// A prompt's prefix is cached and reused in pieces of this many tokens; at least 2.
     pub reuse_tokens: usize,
     /// Most tokens of one class that wait, counted as requests reserve them, of which each key may have its share. A key
     /// that has nothing waiting is always let in.
@@ -38,16 +38,16 @@ const RESERVE: usize = 8;
 const NEWCOMERS: usize = 4;
 
 impl Limits {
-    /// Rows that a cache needs: an area for each class, beside them a row for each continuation that may wait, and the last
+    /// Rows that a cache needs: a batch for each class, a staging row for each continuation that may wait, and the last
     /// one for signs of life.
     #[must_use]
     pub fn rows(&self) -> usize {
-        4 * self.area() + 1
+        4 * self.rows_per_class() + 1
     }
 
     /// Most continuations of one class.
     #[must_use]
-    pub fn area(&self) -> usize {
+    pub fn rows_per_class(&self) -> usize {
         self.batch + self.reserve_rows()
     }
 

@@ -61,7 +61,7 @@ impl Queued for Ticket {
 
 /// A request that is not done.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct RequestState {
     pub class: Class,
     pub prompt: Prompt,
     pub choices: usize,
@@ -84,7 +84,7 @@ pub(super) struct Known {
     pub parked_until: Option<Time>,
     /// Choices of which it is not known yet what may come next.
     pub waiting: BTreeSet<usize>,
-    /// Tokens that its prompt's row took memory for before, where that row was a kept beginning's.
+    /// Tokens that its prompt's row took memory for before, where that row was a cached prefix's.
     pub held: usize,
     pub phase: Phase,
 }
@@ -98,34 +98,34 @@ pub(super) enum Phase {
         done: usize,
     },
     /// By choice.
-    Running(Vec<Place>),
+    Running(Vec<SequenceState>),
 }
 
 /// Where a continuation is. `length` is the number of tokens that its row holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In a row beside the areas: it has not joined yet, or waits.
-    Beside {
+pub(super) enum SequenceState {
+    /// In a staging row: it has not joined yet, or waits.
+    Staged {
         row: usize,
         length: usize,
     },
-    /// In its class' area.
+    /// In its class' batch.
     Decoding {
         length: usize,
     },
-    /// Finished, and still in the area.
+    /// Finished, and still in the batch.
     Leaving {
         length: usize,
     },
-    /// Finished, and still beside.
-    LeavingFrom {
+    /// Finished, and still in a staging row.
+    LeavingStaged {
         row: usize,
         length: usize,
     },
     Gone,
 }
 
-impl Known {
+impl RequestState {
     pub(super) fn new(request: Request, reserves: usize, counted: usize, patience: Time) -> Self {
         Self {
             class: request.class,
@@ -163,10 +163,12 @@ impl Known {
 
     /// How many of its continuations decode, and how many wait for what they need to go on.
     pub(super) fn decoding_and_parked(&self) -> (usize, usize) {
-        let Phase::Running(places) = &self.phase else { return (0, 0) };
-        places.iter().enumerate().fold((0, 0), |(decoding, parked), (choice, place)| match place {
-            Place::Decoding { .. } if self.can_go_on(choice) => (decoding + 1, parked),
-            Place::Decoding { .. } | Place::Beside { .. } if !self.can_go_on(choice) => (decoding, parked + 1),
+        let Phase::Running(sequences) = &self.phase else { return (0, 0) };
+        sequences.iter().enumerate().fold((0, 0), |(decoding, parked), (choice, state)| match state {
+            SequenceState::Decoding { .. } if self.can_go_on(choice) => (decoding + 1, parked),
+            SequenceState::Decoding { .. } | SequenceState::Staged { .. } if !self.can_go_on(choice) => {
+                (decoding, parked + 1)
+            }
             _ => (decoding, parked),
         })
     }
@@ -195,7 +197,7 @@ impl Known {
     pub(super) fn read(&mut self, chunk: &Chunk) {
         let length = chunk.start + chunk.tokens;
         self.phase = if chunk.last {
-            Phase::Running(vec![Place::Beside { row: chunk.row, length }; self.choices])
+            Phase::Running(vec![SequenceState::Staged { row: chunk.row, length }; self.choices])
         } else {
             Phase::Prefilling { row: chunk.row, done: length }
         };
@@ -203,8 +205,8 @@ impl Known {
 
     /// Takes note that a continuation's row has one more token.
     pub(super) fn said(&mut self, choice: usize) {
-        if let Phase::Running(places) = &mut self.phase
-            && let Place::Decoding { length } = &mut places[choice]
+        if let Phase::Running(sequences) = &mut self.phase
+            && let SequenceState::Decoding { length } = &mut sequences[choice]
         {
             *length += 1;
         }
@@ -213,12 +215,12 @@ impl Known {
     /// Tokens in a continuation's row.
     pub(super) fn length(&self, choice: usize) -> usize {
         match &self.phase {
-            Phase::Running(places) => match places[choice] {
-                Place::Beside { length, .. }
-                | Place::LeavingFrom { length, .. }
-                | Place::Decoding { length }
-                | Place::Leaving { length } => length,
-                Place::Gone => 0,
+            Phase::Running(sequences) => match sequences[choice] {
+                SequenceState::Staged { length, .. }
+                | SequenceState::LeavingStaged { length, .. }
+                | SequenceState::Decoding { length }
+                | SequenceState::Leaving { length } => length,
+                SequenceState::Gone => 0,
             },
             _ => 0,
         }

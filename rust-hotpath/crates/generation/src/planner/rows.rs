@@ -1,4 +1,4 @@
-//! Which row holds what. Every change of place becomes a change of memory, in order.
+//! Which row holds what. Every change of row becomes a change of memory, in order.
 
 use super::{Class, Prompt, SequenceId, index};
 
@@ -18,9 +18,9 @@ pub enum RowChange {
     Release(usize),
 }
 
-/// The beginning of a finished prompt.
+/// The prefix of a finished prompt.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedPrefix {
     pub prompt: Prompt,
     /// Tokens that can be reused.
     pub tokens: usize,
@@ -30,84 +30,84 @@ pub(super) struct Kept {
     pub used: u64,
 }
 
-/// A row beside the areas.
+/// A staging row.
 #[derive(Debug)]
-enum Side {
+enum StagingRow {
     Free,
     /// Holds a prompt or continuations, so many.
     Used(usize),
-    Kept(Kept),
+    Cached(CachedPrefix),
 }
 
-/// The rows: first an area for each class, then those beside.
+/// The rows: first a batch for each class, then the staging rows.
 #[derive(Debug)]
 pub(super) struct Rows {
     batch: usize,
-    areas: [Vec<SequenceId>; 2],
-    side: Vec<Side>,
+    batches: [Vec<SequenceId>; 2],
+    staging: Vec<StagingRow>,
     changes: Vec<RowChange>,
     uses: u64,
 }
 
 impl Rows {
     pub(super) fn new(batch: usize) -> Self {
-        let side = (0..2 * batch).map(|_| Side::Free).collect();
-        Self { batch, areas: [Vec::new(), Vec::new()], side, changes: Vec::new(), uses: 0 }
+        let staging = (0..2 * batch).map(|_| StagingRow::Free).collect();
+        Self { batch, batches: [Vec::new(), Vec::new()], staging, changes: Vec::new(), uses: 0 }
     }
 
-    /// First row of a class' area.
+    /// First row of a class' batch.
     pub(super) fn first(&self, class: Class) -> usize {
         index(class) * self.batch
     }
 
     /// Who decodes, row by row.
-    pub(super) fn area(&self, class: Class) -> &[SequenceId] {
-        &self.areas[index(class)]
+    pub(super) fn batch(&self, class: Class) -> &[SequenceId] {
+        &self.batches[index(class)]
     }
 
     pub(super) fn take_changes(&mut self) -> Vec<RowChange> {
         std::mem::take(&mut self.changes)
     }
 
-    /// A continuation goes from beside into its area.
+    /// A continuation goes from its staging row into the batch.
     pub(super) fn join(&mut self, class: Class, sequence: SequenceId, from: usize, tokens: usize) {
-        let to = self.first(class) + self.area(class).len();
+        let to = self.first(class) + self.batch(class).len();
         self.changes.push(RowChange::Copy { from, to, tokens });
-        self.areas[index(class)].push(sequence);
-        self.leave_side(from);
+        self.batches[index(class)].push(sequence);
+        self.leave_staging(from);
     }
 
-    /// Gives back the row of an area's member. The last one, of so many tokens, moves into the hole.
-    pub(super) fn leave_area(&mut self, class: Class, place: usize, last_tokens: usize) {
-        let (first, last) = (self.first(class), self.area(class).len() - 1);
-        if place != last {
-            self.changes.push(RowChange::Copy { from: first + last, to: first + place, tokens: last_tokens });
+    /// Gives back the row of a batch's member. The last one, of so many tokens, moves into the hole.
+    pub(super) fn leave_batch(&mut self, class: Class, slot: usize, last_tokens: usize) {
+        let (first, last) = (self.first(class), self.batch(class).len() - 1);
+        if slot != last {
+            self.changes.push(RowChange::Copy { from: first + last, to: first + slot, tokens: last_tokens });
         }
         self.changes.push(RowChange::Release(first + last));
-        self.areas[index(class)].swap_remove(place);
+        self.batches[index(class)].swap_remove(slot);
     }
 
-    /// A free row beside the areas, for one user; `None` when only kept beginnings could make way.
-    pub(super) fn take_side(&mut self) -> Option<usize> {
-        let place = self.side.iter().position(|side| matches!(side, Side::Free))?;
-        self.side[place] = Side::Used(1);
-        Some(self.row(place))
+    /// A free staging row, for one user; `None` when only cached prefixes could make way.
+    pub(super) fn take_staging(&mut self) -> Option<usize> {
+        let slot = self.staging.iter().position(|staging| matches!(staging, StagingRow::Free))?;
+        self.staging[slot] = StagingRow::Used(1);
+        Some(self.row(slot))
     }
 
-    /// Makes a side row that holds a prompt that of its continuations.
-    pub(super) fn share_side(&mut self, row: usize, users: usize) {
-        let place = self.place(row);
-        self.side[place] = Side::Used(users);
+    /// Makes a staging row that holds a prompt that of its continuations.
+    pub(super) fn share_staging(&mut self, row: usize, users: usize) {
+        let slot = self.slot(row);
+        self.staging[slot] = StagingRow::Used(users);
     }
 
-    /// One of a side row's users leaves; the last one leaves it empty.
-    pub(super) fn leave_side(&mut self, row: usize) {
-        let place = self.place(row);
-        self.side[place] = match self.side[place] {
-            Side::Used(users) if users > 1 => Side::Used(users - 1),
+    /// One of a staging row's users leaves; the last one leaves it empty.
+    pub(super) fn leave_staging(&mut self, row: usize) {
+        let slot = self.slot(row);
+        self.staging[slot] = match self.staging[slot] {
+            StagingRow::Used(users) if users > 1 => StagingRow::Used(users - 1),
             _ => {
                 self.changes.push(RowChange::Release(row));
-                Side::Free
+                StagingRow::Free
             }
         };
     }
@@ -117,48 +117,48 @@ impl Rows {
         self.changes.push(RowChange::Copy { from, to, tokens });
     }
 
-    /// Keeps a beginning in a side row, which its last user leaves.
-    pub(super) fn keep(&mut self, row: usize, prompt: Prompt, tokens: usize, held: usize) {
-        let (place, used) = (self.place(row), self.next_use());
-        self.side[place] = Side::Kept(Kept { prompt, tokens, held, used });
+    /// Caches a prefix in a staging row, which its last user leaves.
+    pub(super) fn cache(&mut self, row: usize, prompt: Prompt, tokens: usize, held: usize) {
+        let (slot, used) = (self.slot(row), self.next_use());
+        self.staging[slot] = StagingRow::Cached(CachedPrefix { prompt, tokens, held, used });
     }
 
-    /// The kept beginnings with their rows.
-    pub(super) fn kept(&self) -> impl Iterator<Item = (usize, &Kept)> {
-        self.side.iter().enumerate().filter_map(|(place, side)| match side {
-            Side::Kept(kept) => Some((self.row(place), kept)),
+    /// The cached prefixes with their rows.
+    pub(super) fn cached(&self) -> impl Iterator<Item = (usize, &CachedPrefix)> {
+        self.staging.iter().enumerate().filter_map(|(slot, staging)| match staging {
+            StagingRow::Cached(cached) => Some((self.row(slot), cached)),
             _ => None,
         })
     }
 
-    pub(super) fn kept_tokens(&self) -> usize {
-        self.kept().map(|(_, kept)| kept.held).sum()
+    pub(super) fn cached_tokens(&self) -> usize {
+        self.cached().map(|(_, cached)| cached.held).sum()
     }
 
-    /// Takes note that a row was of use, which counts if it holds a kept beginning.
+    /// Takes note that a row was of use, which counts if it holds a cached prefix.
     pub(super) fn touch(&mut self, row: usize) {
         let now = self.next_use();
-        if let Some(Side::Kept(kept)) = row.checked_sub(2 * self.batch).map(|place| &mut self.side[place]) {
-            kept.used = now;
+        if let Some(StagingRow::Cached(cached)) = row.checked_sub(2 * self.batch).map(|slot| &mut self.staging[slot]) {
+            cached.used = now;
         }
     }
 
-    /// Gives up a kept beginning.
+    /// Gives up a cached prefix.
     pub(super) fn evict(&mut self, row: usize) {
-        let place = self.place(row);
-        self.side[place] = Side::Free;
+        let slot = self.slot(row);
+        self.staging[slot] = StagingRow::Free;
         self.changes.push(RowChange::Release(row));
     }
 
-    /// Makes a kept beginning's row that of one user, with what it holds.
+    /// Makes a cached prefix's row that of one user, with what it holds.
     pub(super) fn take_over(&mut self, row: usize) {
-        let place = self.place(row);
-        self.side[place] = Side::Used(1);
+        let slot = self.slot(row);
+        self.staging[slot] = StagingRow::Used(1);
     }
 
-    /// The kept beginning that has been of no use for longest, save one.
+    /// The cached prefix that has been of no use for longest, save one.
     pub(super) fn least_used(&self, except: Option<usize>) -> Option<usize> {
-        self.kept().filter(|(row, _)| Some(*row) != except).min_by_key(|(_, kept)| kept.used).map(|(row, _)| row)
+        self.cached().filter(|(row, _)| Some(*row) != except).min_by_key(|(_, cached)| cached.used).map(|(row, _)| row)
     }
 
     fn next_use(&mut self) -> u64 {
@@ -166,11 +166,11 @@ impl Rows {
         self.uses
     }
 
-    fn row(&self, place: usize) -> usize {
-        2 * self.batch + place
+    fn row(&self, slot: usize) -> usize {
+        2 * self.batch + slot
     }
 
-    fn place(&self, row: usize) -> usize {
+    fn slot(&self, row: usize) -> usize {
         row - 2 * self.batch
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
-mod company;
+mod batch_invariance;
 mod faults;
 mod formats;
 mod solo;

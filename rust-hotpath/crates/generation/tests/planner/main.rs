@@ -241,7 +241,7 @@ fn a_continuation_that_waits_stays_where_it_is_and_holds_up_nobody() {
     let mut world = World::new(LIMITS);
     let costly = world.arrive(arrival(vec![1; 4], 30)).unwrap();
     world.next();
-    world.next(); // in its area now
+    world.next(); // in its batch now
     let sequence = SequenceId { request: costly, choice: 0 };
     world.planner.wait(sequence);
     let decision = world.planner.next(Duration::ZERO);

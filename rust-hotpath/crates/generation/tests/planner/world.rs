@@ -232,7 +232,7 @@ impl World {
         let load = self.planner.load();
         assert_eq!((load.queued_tokens, load.reserved_tokens, load.decoding, load.parked), (0, 0, 0, 0));
         let held: usize = self.touched.iter().map(|tokens| self.round_up(*tokens)).sum();
-        assert_eq!(held, load.kept_tokens, "rows hold what nobody knows of");
+        assert_eq!(held, load.cached_tokens, "rows hold what nobody knows of");
     }
 
     fn due(&self) -> BTreeMap<RequestId, Ended> {
@@ -373,9 +373,9 @@ impl World {
     fn check_bounds(&self) {
         let load = self.planner.load();
         assert_eq!(load.queued_tokens, self.queued_tokens());
-        assert!(load.reserved_tokens + load.kept_tokens <= self.limits.cache_tokens, "{load:?}");
+        assert!(load.reserved_tokens + load.cached_tokens <= self.limits.cache_tokens, "{load:?}");
         for class in [Class::Interactive, Class::Batch] {
-            assert!(self.decoding(class).count() <= self.limits.area());
+            assert!(self.decoding(class).count() <= self.limits.rows_per_class());
         }
     }
 
@@ -416,9 +416,10 @@ impl World {
             self.known.iter().filter(|(id, known)| is_new(id, known)).map(|(id, _)| *id).collect();
         for class in Class::ALL {
             let (rows, tokens) = self.holds(of(class));
-            assert!(rows <= self.limits.area() && tokens <= self.limits.of_class(class), "{class:?}");
+            assert!(rows <= self.limits.rows_per_class() && tokens <= self.limits.of_class(class), "{class:?}");
             // Who has something grows up to its share of what is free. What it may have of the reserve is not of that.
-            let (reserve_rows, reserve) = (self.limits.area() - self.limits.batch, self.limits.of_class(class) / 8);
+            let (reserve_rows, reserve) =
+                (self.limits.rows_per_class() - self.limits.batch, self.limits.of_class(class) / 8);
             for known in new.iter().map(|id| &self.known[id]).filter(|known| of(class)(known)) {
                 let key = known.arrival.key;
                 let (rows_of_key, of_key) = self.holds(|other| of(class)(other) && other.arrival.key == key);
@@ -450,7 +451,7 @@ impl World {
         let class = Class::Interactive;
         let of_class = |known: &Known| known.arrival.class == class;
         let (rows, tokens) = self.holds(|known| of_class(known) && self.is_small(known));
-        let is_left = rows < self.limits.area() - self.limits.batch
+        let is_left = rows < self.limits.rows_per_class() - self.limits.batch
             && tokens + self.limits.small_tokens(class) <= self.limits.cache_tokens / 8;
         let mut keys = BTreeSet::new();
         for (id, known) in self.known.iter().filter(|(_, known)| !known.over && of_class(known)) {

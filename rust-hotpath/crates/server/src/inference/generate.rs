@@ -61,7 +61,7 @@ impl Inference {
         let (stream, ending) = ending.unless_refused(stream)?;
         let vocabulary = generator.vocabulary.clone();
         let span = Span::current();
-        Ok(Telling { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
+        Ok(ReplyStream { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
     }
 
     /// What the text must parse as, ready to be followed by so many.
@@ -94,7 +94,7 @@ fn ids(serving: &Serving, prompt: Prompt, limit: usize) -> Result<Vec<u32>, Erro
         Prompt::Text(text) => generator.texts.tokenizer.ids(&text, limit),
         Prompt::Conversation(messages) => {
             let chat = generator.chat.as_ref();
-            let chat = chat.ok_or_else(|| serving.does_not("has no chat template, it only continues texts"))?;
+            let chat = chat.ok_or_else(|| serving.task_mismatch("has no chat template, it only continues texts"))?;
             chat.ids(&messages, limit)
         }
         Prompt::Ids(ids) => Ok(Found { tokens: ids, is_all: true }),
@@ -117,7 +117,7 @@ fn refused(rejected: Rejected, field: &'static str) -> Error {
 }
 
 /// A stream that is told to its caller.
-struct Telling {
+struct ReplyStream {
     call: Call,
     serving: Arc<Serving>,
     vocabulary: Arc<Vocabulary>,
@@ -131,16 +131,16 @@ struct Telling {
     span: Span,
 }
 
-impl Telling {
+impl ReplyStream {
     /// Its messages. The last one is `done` or an error.
     fn replies(self) -> Replies {
-        let next = async |telling: Option<Self>| {
-            let mut telling = telling?;
-            let reply = telling.next().await;
+        let next = async |stream: Option<Self>| {
+            let mut stream = stream?;
+            let reply = stream.next().await;
             let ended =
                 matches!(reply, Err(_) | Ok(GenerateResponse { event: Some(generate_response::Event::Done(_)) }));
-            let reply = reply.map_err(|error| telling.span.in_scope(|| Status::from(error)));
-            Some((reply, if ended { None } else { Some(telling) }))
+            let reply = reply.map_err(|error| stream.span.in_scope(|| Status::from(error)));
+            Some((reply, if ended { None } else { Some(stream) }))
         };
         Box::pin(stream::unfold(Some(self), next))
     }

@@ -58,7 +58,7 @@ impl Serving {
     pub fn embedder(&self) -> Result<&Arc<Embedder>, Error> {
         match &self.worker {
             Worker::Embedding(embedder) => Ok(embedder),
-            _ => Err(self.does_not("makes no vectors")),
+            _ => Err(self.task_mismatch("makes no vectors")),
         }
     }
 
@@ -69,7 +69,7 @@ impl Serving {
     pub fn generator(&self) -> Result<&Generator, Error> {
         match &self.worker {
             Worker::Generation(generator) => Ok(generator),
-            _ => Err(self.does_not("does not generate")),
+            _ => Err(self.task_mismatch("does not generate")),
         }
     }
 
@@ -80,7 +80,7 @@ impl Serving {
     pub fn classifier(&self) -> Result<&Classifier, Error> {
         match &self.worker {
             Worker::Classification(classifier) => Ok(classifier),
-            _ => Err(self.does_not("does not classify")),
+            _ => Err(self.task_mismatch("does not classify")),
         }
     }
 
@@ -94,7 +94,7 @@ impl Serving {
 
     /// The error of who asks a model for what it does not do.
     #[must_use]
-    pub fn does_not(&self, problem: &'static str) -> Error {
+    pub fn task_mismatch(&self, problem: &'static str) -> Error {
         Error::ModelTaskMismatch { model: self.source.bundle.manifest.name.clone(), problem }
     }
 }

@@ -34,7 +34,7 @@ pub trait Task: fmt::Debug + Send + Sync {
     fn retire(&self) {}
 
     /// Sends each golden case of what it was loaded from alone, and then all of them together. What a case gives in
-    /// company must be what it gives alone.
+    /// a batch must be what it gives alone.
     ///
     /// # Errors
     /// [`Refused`] names the case that differs.

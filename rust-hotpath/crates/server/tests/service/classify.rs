@@ -70,7 +70,7 @@ async fn scores_come_in_order_with_labels_and_are_the_same_alone() {
         let error = scores.iter().zip(&case.scores).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
         assert!(scores.len() == case.scores.len() && error <= tolerance, "\"{}\" is off by {error}", case.text);
         let alone = classify(&server, request(&[&case.text])).await.unwrap();
-        assert_eq!(&alone.classifications[0].scores, scores, "\"{}\" depends on its company", case.text);
+        assert_eq!(&alone.classifications[0].scores, scores, "\"{}\" depends on its batch", case.text);
         assert_eq!(alone.token_counts[0], reply.token_counts[i]);
     }
     assert!(reply.timings.unwrap().inference.unwrap().nanos > 0);

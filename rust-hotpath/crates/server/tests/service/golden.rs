@@ -58,10 +58,10 @@ async fn vectors_and_ids_that_differ_are_refused_by_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_vectors_depend_on_company_is_refused() {
+async fn a_session_whose_vectors_depend_on_the_batch_is_refused() {
     let control = Arc::new(Control::default());
-    control.depend_on_company();
+    control.depend_on_the_batch();
     let server = TestServer::start_with(config(), control.factory()).await;
     let message = failed(&server).await.status_message;
-    assert!(message.contains("in company"), "{message}");
+    assert!(message.contains("in a batch"), "{message}");
 }

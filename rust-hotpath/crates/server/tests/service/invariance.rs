@@ -1,4 +1,4 @@
-//! A text's vector is the same to the last bit, alone and in any company, while others are busy.
+//! A text's vector is batch-invariant, to the last bit, while others are busy.
 
 use hotpath_bundle::Precision;
 use hotpath_contract::inference::v1::{Priority, inference_service_client::InferenceServiceClient};
@@ -11,7 +11,7 @@ use crate::support::{TestServer, config, embed, golden, texts};
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 12;
 
-/// Texts of many lengths. Those of one client are chosen from all by a stride, so that each request is another company.
+/// Texts of many lengths. Those of one client are chosen from all by a stride, so that each request is another batch.
 fn corpus() -> Vec<String> {
     let sentences: Vec<String> = golden_embeddings(&golden()).iter().map(|case| case.text.clone()).collect();
     let pairs = (0..sentences.len()).map(|i| format!("{} {}", sentences[i], sentences[(i * 5 + 3) % sentences.len()]));
@@ -19,7 +19,7 @@ fn corpus() -> Vec<String> {
     sentences.iter().filter(|text| text.len() < 300).cloned().chain(short).collect()
 }
 
-async fn ask_in_company(
+async fn ask_in_batches(
     client: InferenceServiceClient<Channel>,
     corpus: Vec<String>,
     alone: Vec<Vec<u8>>,
@@ -34,7 +34,7 @@ async fn ask_in_company(
         scheduling.set_priority(if seed.is_multiple_of(4) { Priority::Batch } else { Priority::Interactive });
         let reply = embed(&client, request).await.unwrap();
         for (vector, i) in reply.embeddings.chunks_exact(4 * 384).zip(chosen) {
-            assert!(vector == alone[i], "client {seed}, round {round}: \"{}\" depends on its company", corpus[i]);
+            assert!(vector == alone[i], "client {seed}, round {round}: \"{}\" depends on its batch", corpus[i]);
         }
     }
 }
@@ -50,22 +50,22 @@ async fn check(precision: Precision) {
     }
     let mut clients = JoinSet::new();
     for seed in 0..CLIENTS {
-        clients.spawn(ask_in_company(client.clone(), corpus.clone(), alone.clone(), seed));
+        clients.spawn(ask_in_batches(client.clone(), corpus.clone(), alone.clone(), seed));
     }
     while let Some(client) = clients.join_next().await {
         client.unwrap();
     }
     let (inputs, runs) =
         (server.metric("hotpath_batch_inputs_sum", "").await, server.metric("hotpath_batch_inputs_count", "").await);
-    assert!(inputs > runs * 1.2, "{inputs} inputs in {runs} runs: hardly any had company");
+    assert!(inputs > runs * 1.2, "{inputs} inputs in {runs} runs: hardly any was batched");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn int8_vectors_do_not_depend_on_company() {
+async fn int8_vectors_do_not_depend_on_the_batch() {
     check(Precision::Int8).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fp32_vectors_do_not_depend_on_company() {
+async fn fp32_vectors_do_not_depend_on_the_batch() {
     check(Precision::Fp32).await;
 }

@@ -10,7 +10,7 @@ use hotpath_testing::{tiny_decoder, tiny_encoder};
 
 use crate::support::{TestServer, config, eventually};
 
-/// Serves both models until their golden cases came out, alone and in company; gives the precisions, decoder first.
+/// Serves both models until their golden cases came out, alone and in a batch; gives the precisions, decoder first.
 async fn precisions(encoder: Option<Precision>, decoder: Option<Precision>) -> Vec<String> {
     let models = tempfile::tempdir().unwrap();
     let mut config = config();

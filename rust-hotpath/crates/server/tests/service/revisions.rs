@@ -148,12 +148,12 @@ async fn a_decoder_that_is_followed_keeps_nothing_for_requests_to_come() {
     };
     let mut stream = engine(&old).submit(work).unwrap();
     while stream.next().await.is_some() {}
-    eventually("a beginning being kept", || async { (engine(&old).load().kept_tokens > 0).then_some(()) }).await;
+    eventually("a beginning being kept", || async { (engine(&old).load().cached_tokens > 0).then_some(()) }).await;
 
     let second = models.add_of_owner("somebody else");
     models.promote(&second);
     let is_second = || async { model.now().serving.filter(|serving| *serving.revision() == second) };
     eventually("the second one's turn", is_second).await;
-    assert_eq!(engine(&old).load().kept_tokens, 0);
+    assert_eq!(engine(&old).load().cached_tokens, 0);
     supervisor.abort();
 }

@@ -37,7 +37,7 @@ pub struct Control {
     terminated: AtomicBool,
     /// Whether runs go on though they were to end.
     stubborn: AtomicBool,
-    company: AtomicBool,
+    batched: AtomicBool,
     /// Runs that need not wait; `None` while none must.
     free_runs: Mutex<Option<usize>>,
     opened: Condvar,
@@ -71,8 +71,8 @@ impl Control {
     }
 
     /// From now on a vector's last bits tell how many were in its batch.
-    pub fn depend_on_company(&self) {
-        self.company.store(true, Ordering::Relaxed);
+    pub fn depend_on_the_batch(&self) {
+        self.batched.store(true, Ordering::Relaxed);
     }
 
     /// Runs wait until [`Control::open`].
@@ -215,7 +215,7 @@ impl Encode for Session {
         }
         self.control.result()?;
         let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| self.vector(text)).collect();
-        if self.control.company.load(Ordering::Relaxed) && texts.len() > 1 {
+        if self.control.batched.load(Ordering::Relaxed) && texts.len() > 1 {
             for vector in &mut vectors {
                 vector[0] = vector[0].next_up();
             }

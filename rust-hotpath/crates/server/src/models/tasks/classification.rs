@@ -107,7 +107,7 @@ impl Classifier {
     }
 
     /// Replays each case alone, and then all of them in one request, through the encoder that is served. What a case gives
-    /// in company must be what it gives alone, to the last bit.
+    /// in a batch must be what it gives alone, to the last bit.
     async fn replay(&self, source: &BundleGraph, cases: &[GoldenClassification]) -> Result<(), Refused> {
         let together = self.run(source, cases).await?;
         for (i, (case, together)) in cases.iter().zip(together).enumerate() {
@@ -115,7 +115,7 @@ impl Classifier {
             let alone = self.run(source, slice::from_ref(case)).await?.concat();
             check_tolerance(source, &field, &case.scores, &alone)?;
             if alone != together {
-                return Err(refused(source, &field, "are others in company than alone".to_owned()));
+                return Err(refused(source, &field, "are others in a batch than alone".to_owned()));
             }
         }
         self.pulse.beat();

@@ -90,7 +90,7 @@ impl Task for Embedder {
         self.scheduler.dead()
     }
 
-    /// What a case gives in company must be what it gives alone, to the last bit.
+    /// What a case gives in a batch must be what it gives alone, to the last bit.
     async fn check(&self, source: &BundleGraph) -> Result<(), Refused> {
         let cases = cases(source)?;
         let mut alone = Vec::with_capacity(cases.len());
@@ -103,7 +103,7 @@ impl Task for Embedder {
             None => Ok(()),
             Some(case) => {
                 let field = format!("embeddings[{case}].vector");
-                Err(refused(source, &field, "is another in company than alone".to_owned()))
+                Err(refused(source, &field, "is another in a batch than alone".to_owned()))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Continuations over gRPC, by a decoder with random weights.
 
-mod company;
+mod batch_invariance;
 mod ends;
 mod formats;
 mod golden;

@@ -100,7 +100,7 @@ fn chunks(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
 }
 
 /// Continues each prompt alone, and then all of them together, through the engine. Tokens must be the golden ones, up to a
-/// near tie; and in company those that came alone, without exception.
+/// near tie; and in a batch those that came alone, without exception.
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
@@ -123,7 +123,7 @@ pub(super) async fn check_engine(
     for (i, tokens) in together(source, engine, &golden.cases, tokens_of).await?.into_iter().enumerate() {
         if tokens != alone[i] {
             let field = format!("generations[{i}].graphs[{graph}].token_ids");
-            return Err(refused(source, &field, "are others in company than alone".to_owned()));
+            return Err(refused(source, &field, "are others in a batch than alone".to_owned()));
         }
     }
     Ok(())

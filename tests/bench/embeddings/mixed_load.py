@@ -26,7 +26,7 @@ BEGUN = 4  # of them before anything is measured: not all fit into the cache at 
 
 
 @dataclasses.dataclass(frozen=True)
-class Company:
+class MixedLoad:
     """Seconds of one tenant's small requests, alone and beside another tenant."""
 
     chat_alone_s: float  # median of chats of 8 tokens
@@ -38,8 +38,8 @@ class Company:
     chat_beside_generations_s: float  # median of chats of 8 tokens beside GENERATIONS long ones
 
 
-def measure(texts: Corpus, folder: pathlib.Path, effort: Effort) -> Company:
-    """Measure alone and in company in turn, and tell the medians."""
+def measure(texts: Corpus, folder: pathlib.Path, effort: Effort) -> MixedLoad:
+    """Measure alone and beside the others in turn, and tell the medians."""
     stack = NativeStack(folder)
     seconds = effort.rounds * effort.round_s
     try:
@@ -69,7 +69,7 @@ def measure(texts: Corpus, folder: pathlib.Path, effort: Effort) -> Company:
                 chat_beside_generations = timed(chat, seconds)
     finally:
         stack.stop()
-    return Company(
+    return MixedLoad(
         chat_alone_s=statistics.median(chat_alone),
         chat_beside_texts_s=statistics.median(chat_beside_texts),
         texts_alone=texts_alone,

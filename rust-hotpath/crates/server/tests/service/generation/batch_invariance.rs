@@ -45,7 +45,7 @@ async fn every_one_of_many_streams_says_what_it_says_alone() {
     }
     let steps = generating.server.metric("hotpath_decode_rows_count", "").await;
     let rows = generating.server.metric("hotpath_decode_rows_sum", "").await;
-    assert!(rows > steps * 1.5, "{rows} rows in {steps} steps: hardly any had company");
+    assert!(rows > steps * 1.5, "{rows} rows in {steps} steps: hardly any was batched");
     assert!(generating.server.metric("hotpath_reused_tokens_total", "").await > 0.0);
     generating.wait_until_free().await;
 }

@@ -16,7 +16,7 @@ use hotpath_text::Vocabulary;
 
 use crate::{
     job::Job,
-    masks::{Answer, Masks},
+    masks::{MaskReply, Masks},
     planner::{Chunk, Decision, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
     sequence::Sequence,
     state::{self, News, Probe, Shared, plan},
@@ -57,11 +57,11 @@ pub enum Kind {
 }
 
 /// Works until the engine is closed and nothing is left.
-pub(crate) fn work(of_loop: &mut Loop) {
-    while let Some(news) = of_loop.next() {
+pub(crate) fn work(run_loop: &mut Loop) {
+    while let Some(news) = run_loop.next() {
         match news {
-            News::Decision(decision) => of_loop.obey(decision),
-            News::Probe(probe) => of_loop.probe(probe),
+            News::Decision(decision) => run_loop.obey(decision),
+            News::Probe(probe) => run_loop.probe(probe),
         }
     }
 }
@@ -96,8 +96,8 @@ impl Loop {
     }
 
     fn next(&mut self) -> Option<News> {
-        for (id, answer) in state::answers(&self.shared) {
-            self.hear(id, answer);
+        for (id, reply) in state::replies(&self.shared) {
+            self.receive(id, reply);
         }
         state::next(&self.shared, &mut self.jobs)
     }
@@ -129,9 +129,9 @@ impl Loop {
     }
 
     /// Lets a continuation that waits for its format go on.
-    fn hear(&mut self, id: SequenceId, answer: Answer) {
+    fn receive(&mut self, id: SequenceId, reply: MaskReply) {
         let Some(job) = self.jobs.get_mut(&id.request) else { return }; // ended meanwhile
-        let failure = match own(|| job.sequences[id.choice].hear(answer)) {
+        let failure = match own(|| job.sequences[id.choice].receive(reply)) {
             Ok(None) => return, // it runs, and does not know yet that it need not wait
             Ok(Some(logits)) => {
                 plan(&self.shared, |planner, _| planner.go_on(id));
@@ -165,7 +165,7 @@ impl Loop {
     fn prefill(&mut self, chunk: &Chunk) {
         let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
         let budget = self.cores.clone();
-        let cores = state::cores(&self.shared, &budget, self.threads, job.terms.class);
+        let cores = state::cores(&self.shared, &budget, self.threads, job.params.class);
         if job.began.is_none() {
             job.start(chunk.start);
         }
@@ -183,7 +183,7 @@ impl Loop {
             Ok(_) if !chunk.last => (),
             Ok(logits) => {
                 job.first_token = Some(Instant::now());
-                let new = |choice| Sequence::new(&job.terms, choice, &job.prompt, self.vocabulary.clone());
+                let new = |choice| Sequence::new(&job.params, choice, &job.prompt, self.vocabulary.clone());
                 let failure = match own(|| Ok((0..job.choices).map(new).collect())) {
                     Ok(sequences) => {
                         job.sequences = sequences;
@@ -205,7 +205,7 @@ impl Loop {
             Step { token: job.map_or(0, |job| job.sequences[row.sequence.choice].last()), length: row.length }
         };
         let steps: Vec<Step> = rows.iter().map(step).collect();
-        let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.terms.class);
+        let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.params.class);
         let budget = self.cores.clone();
         let cores = state::cores(&self.shared, &budget, self.threads, class.unwrap_or(Class::Interactive));
         let tokens = rows.iter().filter(|row| !row.repeats).count();
@@ -281,12 +281,12 @@ fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits
         let sequence = &mut job.sequences[id.choice];
         Ok(sequence.advance(logits)?.map(|said| (said, sequence.ask())))
     })?;
-    let Some((said, question)) = said else {
+    let Some((said, request)) = said else {
         plan(shared, |planner, _| planner.wait(id));
         return Ok(());
     };
-    if let Some(question) = question {
-        masks.ask(id, question);
+    if let Some(request) = request {
+        masks.ask(id, request);
     }
     if said.finish.is_some() {
         plan(shared, |planner, _| planner.finish(id));
@@ -330,7 +330,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{planner::Limits, sampler::Sampling, sequence::Terms, state::State, work::Stop};
+    use crate::{planner::Limits, sampler::Sampling, sequence::SequenceParams, state::State, work::Stop};
 
     const LIMITS: Limits = Limits {
         batch: 1,
@@ -349,7 +349,7 @@ mod tests {
     fn a_panic_over_a_continuation_is_its_requests_failure() {
         let shared = Arc::new(Monitor::new(State::new(LIMITS)));
         let masks = Masks::start(&shared, |_, _, _| ()).unwrap();
-        let terms = Terms {
+        let params = SequenceParams {
             sampling: Arc::new(Sampling::default()),
             stop: Stop::default(),
             stop_ids: Arc::from([]),
@@ -360,7 +360,7 @@ mod tests {
         };
         let (events, _read) = mpsc::channel(4);
         // It has no continuation yet, so to look for one goes out of bounds.
-        let mut job = Job::new(Arc::from([1]), terms, 1, events, Arc::new(AtomicBool::new(false)));
+        let mut job = Job::new(Arc::from([1]), params, 1, events, Arc::new(AtomicBool::new(false)));
         let id = SequenceId { request: RequestId::ANY, choice: 0 };
         let failure = advance(&shared, &masks, &mut job, id, &[0.0]).unwrap_err();
         assert!(matches!(&failure, Failure::RunFailed(cause) if cause.starts_with("panic: index")), "{failure:?}");

@@ -217,15 +217,15 @@ async fn one_that_is_retired_keeps_nothing_and_finishes_what_it_has() {
         }
     };
     finish(engine.submit(work(2)).unwrap()).await;
-    while engine.load().kept_tokens == 0 {
+    while engine.load().cached_tokens == 0 {
         tokio::task::yield_now().await;
     }
     let runs = engine.submit(work(100)).unwrap();
     engine.retire();
-    assert_eq!(engine.load().kept_tokens, 0);
+    assert_eq!(engine.load().cached_tokens, 0);
     finish(runs).await;
     rows_become_free(&engine).await;
-    assert_eq!(engine.load().kept_tokens, 0);
+    assert_eq!(engine.load().cached_tokens, 0);
     engine.close();
 }
 
