@@ -2,8 +2,10 @@
 
 import importlib.util
 import pathlib
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
@@ -85,6 +87,7 @@ class NativeStack:
         self.models = models
         self.gateway_settings = dict(gateway or {})
         self.hotpath_settings = dict(hotpath or {})
+        self._socket: pathlib.Path | None = None
         self.keys: dict[str, str] = {}
         self.gateway: Process | None = None
         self.hotpath: Process | None = None
@@ -108,8 +111,11 @@ class NativeStack:
         return self.describe()
 
     def start_hotpath(self) -> Process:
+        if self._socket is None:  # not in `folder`: a socket's path has 107 bytes at most
+            self._socket = pathlib.Path(tempfile.mkdtemp(prefix="hotpath-")) / "hotpath.sock"
         settings = {
             "grpc-address": self._address("grpc", self.ports.grpc),
+            "grpc-socket": str(self._socket),
             "metrics-address": self._address("hotpath_metrics", self.ports.hotpath_metrics),
             "models": str(self.models),
             "onnxruntime-library": str(onnxruntime_library()),
@@ -124,7 +130,7 @@ class NativeStack:
         settings = {
             "http-address": self._address("http", self.ports.http),
             "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
-            "hotpath-addresses": self.addresses["grpc"],
+            "hotpath-addresses": f"unix:{self._socket}" if self._socket else self.addresses["grpc"],
             "keys-file": str(self._keys_file),
             "tenants-file": str(TENANTS),
             **self.gateway_settings,
@@ -140,7 +146,11 @@ class NativeStack:
 
     def stop(self) -> dict[str, int]:
         """Stop both, the gateway first; return the exit statuses."""
-        return {process.name: process.stop() for process in self.processes()}
+        statuses = {process.name: process.stop() for process in self.processes()}
+        if self._socket:
+            shutil.rmtree(self._socket.parent)
+            self._socket = None
+        return statuses
 
     def check_alive(self) -> None:
         """Raise StackError with the last log lines when a service is gone."""

@@ -55,12 +55,16 @@ func address(name string, destination *string, defaultValue, meaning, consequenc
 }
 
 func addresses(name string, destination *[]string, defaultValue, meaning, consequence string) setting {
-	return setting{name, "host:port,…", defaultValue, meaning, consequence,
+	return setting{name, "host:port or unix:path,…", defaultValue, meaning, consequence,
 		func(value string) error {
 			*destination = strings.Split(value, ",")
 			var faults []error
 			for _, address := range *destination {
-				faults = append(faults, checkAddress(address))
+				if path, isSocket := strings.CutPrefix(address, "unix:"); !isSocket {
+					faults = append(faults, checkAddress(address))
+				} else if path == "" {
+					faults = append(faults, fmt.Errorf("%q must name a path", address))
+				}
 			}
 			return errors.Join(faults...)
 		},

@@ -103,7 +103,7 @@ func (s *Settings) settings() []setting {
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
 		addresses("hotpath-addresses", &s.HotpathAddresses, defaultHotpathAddress,
-			"The hot paths, separated by commas; each must be one process.", "They need not serve the same models: a request goes to the one with the least to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
+			"The hot paths, separated by commas; each must be one process, at a port or at a Unix socket (`--grpc-socket`).", "A socket takes less time. They need not serve the same models: a request goes to the one with the least to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
 		path("keys-file", &s.KeysFile, defaultKeysFile,
 			"Where the hashes of API keys are.", "Read again when it changes. Without it the gateway does not start."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,

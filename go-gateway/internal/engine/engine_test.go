@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds waits that end long before on any machine.
 const patience = 10 * time.Second
+
+func TestAHotPathListensAtAPortOrASocket(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "unix:" + filepath.Join(t.TempDir(), "hotpath.sock")} {
+		hotpath := testkit.StartHotpath(t, address)
+		e := newEngine(t, patience, time.Now, hotpath.Address)
+		if _, err := e.Embed(t.Context(), request()); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
 
 func newEngine(t *testing.T, timeout time.Duration, now func() time.Time, addresses ...string) *Engine {
 	t.Helper()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +67,7 @@ func dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 		// Of one address; unlike pick_first it connects again by itself.
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // inside one trust domain; see README
+		grpc.WithContextDialer(dialSocketOrPort),
 		grpc.WithNoProxy(),
 		grpc.WithIdleTimeout(0), // a connection that ends means a process that may be another
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -86,6 +89,15 @@ func dial(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) 
 		return nil, fmt.Errorf("hot path client: %w", err)
 	}
 	return connection, nil
+}
+
+// dialSocketOrPort connects to "host:port", or to the Unix socket of "unix:path".
+func dialSocketOrPort(ctx context.Context, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	if path, isSocket := strings.CutPrefix(address, "unix:"); isSocket {
+		return dialer.DialContext(ctx, "unix", path)
+	}
+	return dialer.DialContext(ctx, "tcp", address)
 }
 
 func (r *replica) close() error { return errors.Join(r.calls.Close(), r.control.Close()) }

@@ -70,12 +70,16 @@ type Hotpath struct {
 // StartHotpath starts a fake on an address, as in "127.0.0.1:0", and stops it when the test ends.
 func StartHotpath(t testing.TB, address string, options ...grpc.ServerOption) *Hotpath {
 	t.Helper()
-	listener, err := net.Listen("tcp", address)
+	network, scheme := "tcp", ""
+	if path, isSocket := strings.CutPrefix(address, "unix:"); isSocket {
+		network, scheme, address = "unix", "unix:", path
+	}
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &Hotpath{
-		Address: listener.Addr().String(), models: []*inferencev1.Model{Model()},
+		Address: scheme + listener.Addr().String(), models: []*inferencev1.Model{Model()},
 		server: grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second}))...),
 	}

@@ -47,6 +47,11 @@ pub struct Serve {
     #[command(flatten)]
     pub listen: Listen,
 
+    /// Unix socket where gRPC listens too, for a gateway on this machine: a call takes less time than by a port, and only this
+    /// user can connect. Empty: none.
+    #[arg(long, env = "HOTPATH_GRPC_SOCKET", default_value = "", value_name = "PATH")]
+    pub grpc_socket: String,
+
     /// Where /metrics, /livez and /readyz are served over HTTP; port 0 takes a free one. A listener of its own, so that
     /// it need not be open to those who send requests.
     #[arg(long, env = "HOTPATH_METRICS_ADDRESS", default_value = "127.0.0.1:9465", value_name = "ADDRESS:PORT")]

@@ -28,6 +28,8 @@ use crate::{
 pub struct Config {
     /// Where gRPC listens.
     pub grpc_address: SocketAddr,
+    /// And the Unix socket, if any.
+    pub grpc_socket: Option<PathBuf>,
     /// Where metrics are served.
     pub metrics_address: SocketAddr,
     /// Folder of the models.
@@ -109,6 +111,7 @@ impl Config {
         let max_wait = faults.milliseconds("max-queue-ms", &args.max_queue_ms);
         let mut config = Self {
             grpc_address: faults.parse("grpc-address", &args.listen.grpc_address, "an address and a port", UNUSED),
+            grpc_socket: Some(PathBuf::from(&args.grpc_socket)).filter(|path| !path.as_os_str().is_empty()),
             metrics_address: faults.parse("metrics-address", &args.metrics_address, "an address and a port", UNUSED),
             model_names: faults.model_names(&models, &args.model_names),
             models,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`args`], [`config`] | settings, and their checks |
 //! | [`program`] | the subcommands |
-//! | [`serve`], [`signals`] | the life of the process: wiring, and drain |
+//! | [`serve`], [`listeners`], [`signals`] | the life of the process: wiring, and drain |
 //! | [`call`] | what every call has: deadline, span, count |
 //! | [`inference`], [`model_service`] | the services |
 //! | [`requests`], [`tokenization`] | what a request must be, and its ids |
@@ -23,6 +23,7 @@ pub mod error;
 pub mod exposition;
 pub mod healthcheck;
 pub mod inference;
+pub mod listeners;
 pub mod metrics;
 pub mod metrics_http;
 pub mod model_service;

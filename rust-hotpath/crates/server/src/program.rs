@@ -8,8 +8,9 @@ use crate::{
     args::{Command, table},
     config::{Config, grpc_address},
     healthcheck,
+    listeners::Listeners,
     metrics::Metrics,
-    serve::{Listeners, serve},
+    serve::serve,
     signals::Signals,
     telemetry,
 };

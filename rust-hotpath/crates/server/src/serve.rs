@@ -13,7 +13,8 @@ use hotpath_contract::{
     inference::v1::{inference_service_server::InferenceServiceServer, model_service_server::ModelServiceServer},
 };
 use hotpath_cores::Cores;
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     service::Routes,
@@ -28,6 +29,7 @@ use crate::{
     call::{self, Calls},
     config::Config,
     inference::Inference,
+    listeners::Listeners,
     metrics::Metrics,
     metrics_http::{self, Operations},
     model_service::ModelList,
@@ -55,30 +57,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After the drain: how long calls that were cancelled may take to say so, connections to close, and sessions to end their
 /// run; each of them.
 const CLOSING: Duration = Duration::from_secs(1);
-
-/// The bound sockets.
-#[derive(Debug)]
-pub struct Listeners {
-    /// For gRPC.
-    pub grpc: TcpListener,
-    /// For metrics.
-    pub metrics: TcpListener,
-}
-
-impl Listeners {
-    /// Binds both, and logs where.
-    ///
-    /// # Errors
-    /// When an address is taken.
-    pub async fn bind(config: &Config) -> io::Result<Self> {
-        let grpc = TcpListener::bind(config.grpc_address).await?;
-        let metrics = TcpListener::bind(config.metrics_address).await?;
-        for (name, listener) in [("grpc", &grpc), ("metrics", &metrics)] {
-            tracing::info!(listener = name, address = %listener.local_addr()?, "listening");
-        }
-        Ok(Self { grpc, metrics })
-    }
-}
 
 /// How it ended.
 #[derive(Debug)]
@@ -127,9 +105,24 @@ pub async fn serve(
     running.supervise(config);
     let operations = Operations { metrics: metrics.clone(), models: running.models.clone(), draining };
     let metrics_server = tokio::spawn(metrics_http::serve(listeners.metrics, operations));
-    let router = server(config).add_routes(routes(config, &running, metrics, reporter));
+    let routes = routes(config, &running, metrics, reporter);
+    let router = || server(config).add_routes(routes.clone());
     let incoming = TcpIncoming::from(listeners.grpc).with_nodelay(Some(true));
-    let mut grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()));
+    let by_port = router().serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
+    let by_socket = listeners.socket.map(|socket| {
+        let incoming = UnixListenerStream::new(socket.listener);
+        let serving = router().serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned());
+        (serving, socket.file)
+    });
+    let mut grpc = tokio::spawn(async {
+        let by_socket = async {
+            match by_socket {
+                Some((serving, _file)) => serving.await,
+                None => Ok(()),
+            }
+        };
+        tokio::try_join!(by_port, by_socket).map(|_| ())
+    });
 
     let outcome = tokio::select! {
         () = shutdown => {

@@ -20,4 +20,5 @@ mod processors;
 mod revisions;
 mod sessions;
 mod shutdown;
+mod socket;
 mod support;

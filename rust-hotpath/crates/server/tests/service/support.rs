@@ -18,9 +18,10 @@ use hotpath_encoding::Limits;
 use hotpath_runtime::Threads;
 use hotpath_server::{
     config::Config,
+    listeners::Listeners,
     metrics::Metrics,
     models::{sessions::Sessions, supervise::Timing, tasks::generation::GenerationSettings},
-    serve::{Ended, Listeners, serve},
+    serve::{Ended, serve},
     tokenization,
 };
 use hotpath_testing::{MODEL, library, library_path, models_dir};
@@ -40,6 +41,7 @@ pub fn config() -> Config {
     let loopback = "127.0.0.1:0".parse().unwrap();
     Config {
         grpc_address: loopback,
+        grpc_socket: None,
         metrics_address: loopback,
         models: models_dir(),
         model_names: vec![MODEL.to_owned()],
