@@ -12,7 +12,7 @@ from contract.reference.refusal import Refusal
 
 MAX_INPUTS = 2048
 MAX_FAIRNESS_KEY = 128  # bytes
-MAX_WEIGHT = 1000
+MAX_WEIGHT = 16
 MAX_CHOICES = 8
 DEFAULT_MAX_TOKENS = 512
 MAX_TOP_LOGPROBS = 20

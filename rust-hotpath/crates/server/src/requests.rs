@@ -10,8 +10,8 @@ use crate::error::Error;
 /// Longest fairness key in bytes.
 pub(crate) const MAX_FAIRNESS_KEY: usize = 128;
 
-/// Greatest weight of a fairness key.
-const MAX_WEIGHT: u32 = 1000;
+/// Greatest weight of a fairness key: its turn is so many quanta, and whoever weighs 1 waits for all of it.
+const MAX_WEIGHT: u32 = 16;
 
 /// Most tokens that a request may be charged; 0 for any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn a_weight_is_bounded() {
         let of = |weight| turn(Some(Scheduling { weight, ..scheduling("", Priority::Batch as i32) }));
-        assert!(of(0).is_ok() && of(1000).is_ok());
-        assert!(matches!(of(1001), Err(Error::InvalidValue { field, .. }) if field == "scheduling.weight"));
+        assert!(of(0).is_ok() && of(16).is_ok());
+        assert!(matches!(of(17), Err(Error::InvalidValue { field, .. }) if field == "scheduling.weight"));
     }
 
     #[test]

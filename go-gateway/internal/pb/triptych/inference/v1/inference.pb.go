@@ -2157,7 +2157,7 @@ type Scheduling struct {
 	FairnessKey string `protobuf:"bytes,1,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	// Required; PRIORITY_UNSPECIFIED: INVALID_VALUE.
 	Priority Priority `protobuf:"varint,2,opt,name=priority,proto3,enum=triptych.inference.v1.Priority" json:"priority,omitempty"`
-	// How large the key's turns are: a key of weight 3 gets three times the tokens of one of weight 1. 1 to 1000, 0 counts as
+	// How large the key's turns are: a key of weight 3 gets three times the tokens of one of weight 1. 1 to 16, 0 counts as
 	// 1; more: INVALID_VALUE.
 	Weight uint32 `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
 	// Most tokens that the request may be charged: those of its inputs, and of a generation the prompt's and `max_tokens` for
