@@ -49,6 +49,16 @@ def described(server: Server) -> model_pb2.Model:
     return model
 
 
+class TestLoad:
+    def test_every_model_tells_its_own(self, server: Server) -> None:
+        watch = server.models.WatchLoad(model_pb2.WatchLoadRequest(), timeout=10)
+        said = next(watch).models
+        watch.cancel()
+        listed = server.models.ListModels(model_pb2.ListModelsRequest(), timeout=10).models
+        assert [load.model for load in said] == [model.name for model in listed]
+        assert all(load.queued_tokens == load.running_tokens == 0 for load in said)
+
+
 class TestTokenize:
     def test_same_tokens(self, reference: Server, rust: Server) -> None:
         assert tokenize(rust, TEXTS) == tokenize(reference, TEXTS)

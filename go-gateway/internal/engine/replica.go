@@ -36,6 +36,7 @@ type replica struct {
 	inference inferencev1.InferenceServiceClient // on calls
 	readiness *readiness
 
+	load        load
 	outstanding atomic.Int64 // calls
 
 	canaries sync.WaitGroup
@@ -112,6 +113,7 @@ func (r *replica) watch(ctx context.Context) {
 	defer watcher.Wait()
 	defer r.canaries.Wait()
 	watcher.Go(func() { r.watchConnection(ctx, connected) })
+	watcher.Go(func() { r.load.watch(ctx, r.control) })
 	ticker := time.NewTicker(min(refreshInterval, r.options.CanaryInterval))
 	defer ticker.Stop()
 	for {

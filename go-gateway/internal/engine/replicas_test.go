@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -272,4 +273,68 @@ func TestAStreamThatIsNotClosedAfterItsSumIsNotWaitedFor(t *testing.T) {
 		}
 	}()
 	await(t, "end of the stream", ended)
+}
+
+// TestTheReplicaWithLessToDo: what others have sent to a replica counts as much as what this gateway has.
+func TestTheReplicaWithLessToDo(t *testing.T) {
+	busy, idle := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	e := newEngine(t, patience, time.Now, busy.Address, idle.Address)
+	go e.Watch(t.Context())
+	eventually(t, "both prove that they work", func() bool {
+		statuses := modelStatuses(e)
+		return len(statuses) == 2 && statuses[0].Proven && statuses[1].Proven
+	})
+	embed := func() (toBusy, toIdle int) {
+		atBusy, atIdle := len(busy.Calls()), len(idle.Calls())
+		for range 40 {
+			if _, err := e.Embed(t.Context(), request()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return len(busy.Calls()) - atBusy, len(idle.Calls()) - atIdle
+	}
+
+	// 2 s of work, and a little that is over before it is known of.
+	load := func(queued uint64) *inferencev1.ModelLoad {
+		return &inferencev1.ModelLoad{Model: testkit.ModelName, QueuedTokens: queued, RunningTokens: 100, TokensPerSecond: 1000}
+	}
+	busy.SetLoad(load(1900))
+	idle.SetLoad(load(100))
+	backlog := func(replica int) time.Duration { return e.replicas[replica].load.backlog(testkit.ModelName) }
+	eventually(t, "the load is known", func() bool { return backlog(0) == 2*time.Second })
+	e.replicas[1].outstanding.Add(3)
+	if toBusy, _ := embed(); toBusy != 0 {
+		t.Errorf("%d of 40 calls went to the replica that has 2 s of work", toBusy)
+	}
+	e.replicas[1].outstanding.Add(-3)
+
+	busy.SetLoad(load(100))
+	eventually(t, "the work is done", func() bool { return backlog(0) == 0 })
+	if toBusy, toIdle := embed(); toBusy == 0 || toIdle == 0 {
+		t.Errorf("of equals one got %d calls and the other %d", toBusy, toIdle)
+	}
+
+	busy.SetLoad(load(1900))
+	eventually(t, "the load is known", func() bool { return backlog(0) == 2*time.Second })
+	busy.Stop()
+	eventually(t, "what it was told of a process that is gone is forgotten", func() bool { return backlog(0) == 0 })
+}
+
+func TestABacklogIsBounded(t *testing.T) {
+	var l load
+	for _, c := range []struct {
+		said *inferencev1.ModelLoad
+		want time.Duration
+	}{
+		{&inferencev1.ModelLoad{Model: "m", QueuedTokens: 1 << 63, TokensPerSecond: 1e-300}, longestBacklog},
+		{&inferencev1.ModelLoad{Model: "m", QueuedTokens: 1000, TokensPerSecond: 0}, 0},
+		{&inferencev1.ModelLoad{Model: "m", QueuedTokens: 1000, TokensPerSecond: math.NaN()}, 0},
+		{&inferencev1.ModelLoad{Model: "m", QueuedTokens: 1000, TokensPerSecond: math.Inf(1)}, 0},
+		{&inferencev1.ModelLoad{Model: "other", QueuedTokens: 1000, TokensPerSecond: 1}, 0},
+	} {
+		l.byModel.Store(&map[string]*inferencev1.ModelLoad{c.said.GetModel(): c.said})
+		if got := l.backlog("m"); got != c.want {
+			t.Errorf("%v: %v, want %v", c.said, got, c.want)
+		}
+	}
 }

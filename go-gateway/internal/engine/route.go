@@ -34,21 +34,24 @@ func (r *replica) suitability(model string, since time.Time) int {
 }
 
 // candidates returns the replicas to try for a model, in their order: those with less to do before others that are as
-// suitable. There is one at least. One that does not serve the model is asked only if none does, for the reason.
+// suitable, going by what they say, which counts for all gateways, and then by the calls of this one. There is one at least. One that does not serve the model is asked only if none does, for the reason.
 func (e *Engine) candidates(model string) []*replica {
 	type candidate struct {
 		*replica
 		rank        int
+		backlog     time.Duration
 		outstanding int64
 	}
 	since := e.options.Now().Add(-e.options.ReadyWindow)
 	list := make([]candidate, len(e.replicas))
 	for i, j := range rand.Perm(len(list)) { // so that equals take turns
 		r := e.replicas[j]
-		list[i] = candidate{r, r.suitability(model, since), r.outstanding.Load()}
+		list[i] = candidate{r, r.suitability(model, since), r.load.backlog(model), r.outstanding.Load()}
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.outstanding, b.outstanding))
+		return cmp.Or(
+			cmp.Compare(a.rank, b.rank), cmp.Compare(a.backlog, b.backlog), cmp.Compare(a.outstanding, b.outstanding),
+		)
 	})
 	best := []*replica{list[0].replica}
 	for _, next := range list[1:] {

@@ -57,6 +57,7 @@ type Hotpath struct {
 
 	Address string
 	server  *grpc.Server
+	stopped chan struct{} // closed by GracefulStop
 
 	mu       sync.Mutex
 	embed    EmbedFunc
@@ -64,6 +65,7 @@ type Hotpath struct {
 	classify ClassifyFunc
 	list     func(context.Context) error
 	models   []*inferencev1.Model
+	load     []*inferencev1.ModelLoad
 	calls    []Call
 }
 
@@ -79,7 +81,7 @@ func StartHotpath(t testing.TB, address string, options ...grpc.ServerOption) *H
 		t.Fatal(err)
 	}
 	h := &Hotpath{
-		Address: scheme + listener.Addr().String(), models: []*inferencev1.Model{Model()},
+		Address: scheme + listener.Addr().String(), models: []*inferencev1.Model{Model()}, stopped: make(chan struct{}),
 		server: grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second}))...),
 	}
@@ -94,7 +96,10 @@ func StartHotpath(t testing.TB, address string, options ...grpc.ServerOption) *H
 func (h *Hotpath) Stop() { h.server.Stop() }
 
 // GracefulStop ends the fake when its calls are done: SIGTERM.
-func (h *Hotpath) GracefulStop() { h.server.GracefulStop() }
+func (h *Hotpath) GracefulStop() {
+	close(h.stopped)
+	h.server.GracefulStop()
+}
 
 // SetEmbed replaces the answer to Embed; nil brings the usual one back.
 func (h *Hotpath) SetEmbed(embed EmbedFunc) {
@@ -108,6 +113,13 @@ func (h *Hotpath) SetModels(models ...*inferencev1.Model) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.models = models
+}
+
+// SetLoad replaces what WatchLoad tells.
+func (h *Hotpath) SetLoad(load ...*inferencev1.ModelLoad) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.load = load
 }
 
 // SetList makes ListModels do something before it answers, or fail; nil ends that.
@@ -170,6 +182,27 @@ func (h *Hotpath) ListModels(ctx context.Context, _ *inferencev1.ListModelsReque
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return &inferencev1.ListModelsResponse{Models: h.models}, nil
+}
+
+// WatchLoad implements the contract, but for telling what is known already.
+func (h *Hotpath) WatchLoad(_ *inferencev1.WatchLoadRequest, stream grpc.ServerStreamingServer[inferencev1.WatchLoadResponse]) error {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		h.mu.Lock()
+		reply := &inferencev1.WatchLoadResponse{Models: h.load}
+		h.mu.Unlock()
+		if err := stream.Send(reply); err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-h.stopped:
+			return nil
+		case <-stream.Context().Done():
+			return stream.Context().Err()
+		}
+	}
 }
 
 // Embed implements the contract.

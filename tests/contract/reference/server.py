@@ -85,16 +85,16 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = ThreadPoolExecutor(arguments.threads, thread_name_prefix="run")
     models = load_models(arguments.models, runs)
+    stop = threading.Event()
     server = grpc.server(ThreadPoolExecutor(CALL_THREADS, thread_name_prefix="call"))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(InferenceService(models), server)
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models, stop), server)
     add_health(server, models)
     add_reflection(server)
     port = server.add_insecure_port(arguments.listen)
     server.start()
     address = f"{arguments.listen.rpartition(':')[0]}:{port}"
     print(json.dumps({"message": "listening", "listener": "grpc", "address": address}), file=sys.stderr, flush=True)
-    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     stop.wait()

@@ -1,5 +1,6 @@
 """The gRPC services: what is asked is checked, then answered."""
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -16,6 +17,9 @@ from contract.reference.classifier import Classifier
 from contract.reference.generator import Generator
 from contract.reference.model import Embedder, Model, TokenModel
 from contract.reference.refusal import Refusal
+
+# How often a watcher of the load is looked for.
+LOOK_S = 0.25
 
 M = TypeVar("M", bound=Model)
 
@@ -163,10 +167,10 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
-    """ListModels."""
+    """ListModels and WatchLoad."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._models = models
+    def __init__(self, models: Mapping[str, Model], draining: threading.Event) -> None:
+        self._models, self._draining = models, draining
 
     def ListModels(
         self,
@@ -174,6 +178,16 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,
     ) -> model_pb2.ListModelsResponse:
         return model_pb2.ListModelsResponse(models=[self._describe(name) for name in sorted(self._models)])
+
+    def WatchLoad(
+        self,
+        request: model_pb2.WatchLoadRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[model_pb2.WatchLoadResponse]:
+        """Nothing ever waits here, so nothing changes."""
+        yield model_pb2.WatchLoadResponse(models=[model_pb2.ModelLoad(model=name) for name in sorted(self._models)])
+        while context.is_active() and not self._draining.wait(LOOK_S):
+            pass
 
     def _describe(self, name: str) -> model_pb2.Model:
         model = self._models[name]

@@ -92,6 +92,8 @@ pub struct Load {
     pub queued_inputs: usize,
     /// Inputs that run.
     pub running_inputs: usize,
+    /// Their tokens.
+    pub running_tokens: usize,
 }
 
 /// A request of which something is queued.
@@ -147,6 +149,12 @@ impl Planner {
     #[must_use]
     pub fn load(&self) -> Load {
         self.load
+    }
+
+    /// How fast it does what there is to do, as measured: 0 before anything ran.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        self.drain.tokens_per_second(self.limits.workers)
     }
 
     /// Whether something of a class is queued.
@@ -225,6 +233,7 @@ impl Planner {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;
             self.load.running_inputs += 1;
+            self.load.running_tokens += item.tokens;
             self.taken(item);
         }
         Decision { expired, batch }
@@ -233,6 +242,7 @@ impl Planner {
     /// Takes note that a batch of [`Planner::next`] has run, well or not.
     pub fn finished(&mut self, inputs: usize, tokens: usize, took: Duration) {
         self.load.running_inputs -= inputs;
+        self.load.running_tokens -= tokens;
         self.running_batches -= 1;
         self.drain.note(tokens, took);
     }

@@ -104,6 +104,12 @@ impl Scheduler {
         self.shared.change(|state, _| state.planner.load()).unwrap_or_default()
     }
 
+    /// How fast it does that, as measured: 0 before anything ran.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        self.shared.change(|state, _| state.planner.tokens_per_second()).unwrap_or_default()
+    }
+
     /// Why nothing will run any more, if that is so: for the log and for operators.
     #[must_use]
     pub fn dead(&self) -> Option<String> {

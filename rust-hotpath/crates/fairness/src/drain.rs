@@ -29,6 +29,13 @@ impl DrainRate {
         self.seconds = self.seconds * DECAY + took.as_secs_f64();
     }
 
+    /// Tokens that some workers do in a second; 0 before anything was measured.
+    #[allow(clippy::cast_precision_loss)]
+    #[must_use]
+    pub fn tokens_per_second(&self, workers: usize) -> f64 {
+        if self.seconds > 0.0 { self.tokens / self.seconds * workers.max(1) as f64 } else { 0.0 }
+    }
+
     /// How long some workers need for so many tokens.
     #[allow(clippy::cast_precision_loss)]
     #[must_use]
@@ -48,13 +55,14 @@ mod tests {
     #[test]
     fn the_delay_is_what_the_measured_rate_says() {
         let mut drain = DrainRate::default();
-        assert_eq!(drain.time_for(1000, 2), UNMEASURED);
+        assert_eq!((drain.time_for(1000, 2), drain.tokens_per_second(2)), (UNMEASURED, 0.0));
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(10)); // 10 000 tokens a second and worker
         }
         let close = |delay: Duration, seconds: f64| (delay.as_secs_f64() - seconds).abs() < 0.001;
         assert!(close(drain.time_for(40_000, 2), 2.0));
         assert!(close(drain.time_for(40_000, 1), 4.0));
+        assert!((drain.tokens_per_second(2) - 20_000.0).abs() < 1.0);
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(20)); // half as fast now
         }

@@ -151,6 +151,12 @@ impl Engine {
         self.shared.change(|state, _| state.planner.load()).unwrap_or_default()
     }
 
+    /// How fast it does that, as measured: 0 before anything ran.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        self.shared.change(|state, _| state.planner.tokens_per_second()).unwrap_or_default()
+    }
+
     /// Reads a prompt's first chunk in a row of its own, between two runs: a sign of life that waits behind no request,
     /// whoever holds all places. A later probe takes the place of one that was not begun.
     ///

@@ -119,6 +119,12 @@ impl Planner {
         load
     }
 
+    /// How fast it does that, as measured: 0 before anything ran.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> f64 {
+        self.drain.tokens_per_second(1)
+    }
+
     /// Whether there is no request that is not done.
     #[must_use]
     pub fn is_empty(&self) -> bool {

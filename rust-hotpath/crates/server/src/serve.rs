@@ -227,7 +227,8 @@ fn routes(config: &Config, running: &Running, metrics: Arc<Metrics>, reporter: H
     let inference = InferenceServiceServer::new(inference)
         .max_decoding_message_size(config.max_message_bytes)
         .max_encoding_message_size(MAX_REPLY_BYTES);
-    let models = ModelServiceServer::new(ModelList { models: running.models.clone(), max_inputs: config.max_inputs });
+    let (models, draining) = (running.models.clone(), running.calls.draining.clone());
+    let models = ModelServiceServer::new(ModelList { models, max_inputs: config.max_inputs, draining });
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)

@@ -42,6 +42,28 @@ class ListModelsResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[Model]
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
+class WatchLoadRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchLoadResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelLoad]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelLoad, _Mapping]]] = ...) -> None: ...
+
+class ModelLoad(_message.Message):
+    __slots__ = ("model", "queued_tokens", "running_tokens", "tokens_per_second")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    queued_tokens: int
+    running_tokens: int
+    tokens_per_second: float
+    def __init__(self, model: _Optional[str] = ..., queued_tokens: _Optional[int] = ..., running_tokens: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message", "default_max_tokens", "chat")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -45,6 +45,11 @@ class ModelServiceStub:
                 request_serializer=triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.WatchLoad = channel.unary_stream(
+                '/triptych.inference.v1.ModelService/WatchLoad',
+                request_serializer=triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadRequest.SerializeToString,
+                response_deserializer=triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -64,6 +69,14 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchLoad(self, request, context):
+        """WatchLoad tells how much the models have to do: at once, and again when that has changed, four times a second at
+        most. It ends when the process begins to drain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -71,6 +84,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsRequest.FromString,
                     response_serializer=triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'WatchLoad': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLoad,
+                    request_deserializer=triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadRequest.FromString,
+                    response_serializer=triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -106,6 +124,33 @@ class ModelService:
             '/triptych.inference.v1.ModelService/ListModels',
             triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
             triptych_dot_inference_dot_v1_dot_model__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/triptych.inference.v1.ModelService/WatchLoad',
+            triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadRequest.SerializeToString,
+            triptych_dot_inference_dot_v1_dot_model__pb2.WatchLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

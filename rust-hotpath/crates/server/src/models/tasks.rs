@@ -24,6 +24,9 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Fills in what callers are told of it.
     fn describe(&self, model: &mut inference::Model);
 
+    /// How much it has to do, but for the model's name.
+    fn workload(&self) -> inference::ModelLoad;
+
     /// Sets its gauges, as those of a model of this name.
     fn measure(&self, metrics: &Metrics, model: &str);
 

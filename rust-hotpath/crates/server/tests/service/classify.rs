@@ -7,13 +7,14 @@ use std::{
 
 use hotpath_bundle::{Bundle, Golden, GoldenClassification, Graph, Refused, Revision};
 use hotpath_contract::inference::v1::{
-    ClassifyRequest, ClassifyResponse, Model, ModelState, Scheduling, Task, TokenizeRequest,
+    ClassifyRequest, ClassifyResponse, Model, ModelLoad, ModelState, Scheduling, Task, TokenizeRequest,
 };
 use hotpath_runtime::{Decode, Encode, Head, Threads};
 use hotpath_server::{config::Config, models::sessions::Sessions};
 use hotpath_testing::{CLASSIFICATION_MODEL, MODEL, classification_bundle, library, models_dir};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_stream::StreamExt;
 use tonic::Status;
 
 use crate::support::{LIMIT, OwnModels, TestServer, config as plain, embed, eventually, reason, scheduling, texts};
@@ -52,6 +53,16 @@ fn golden(bundle: &Bundle) -> &[GoldenClassification] {
         Golden::Classifications(cases) => cases,
         _ => panic!("{} does another task", bundle.manifest.name),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_load_is_its_encoders() {
+    let server = ready(config()).await;
+    let loads = server.watch_load().await.next().await.unwrap().unwrap().models;
+    let [encoder, classifier] = loads.try_into().unwrap();
+    assert_eq!((encoder.model.as_str(), classifier.model.as_str()), (MODEL, CLASSIFICATION_MODEL));
+    assert!(encoder.tokens_per_second > 0.0);
+    assert_eq!(ModelLoad { model: MODEL.to_owned(), ..classifier }, encoder);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,13 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use hotpath_contract::inference::v1::{ModelState, Priority};
+use hotpath_testing::MODEL;
 use tonic::Code;
 
 use crate::{
+    generation::support::{Generating, TINY, one_row},
     operations::send_with_timeout,
     sessions::Control,
     support::{TestServer, config, embed, eventually, ids, reason, request},
 };
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
 
 /// A server with one session that waits, and is at its first text.
 async fn busy(max_queued_tokens: usize) -> (TestServer, Arc<Control>, tokio::task::JoinHandle<bool>) {
@@ -43,6 +47,41 @@ async fn a_full_queue_refuses_with_a_delay_and_recovers() {
     control.open();
     assert!(first.await.unwrap() && second.await.unwrap(), "what was accepted is done");
     assert!(embed(&server.client(), request(vec![ids(&[3])])).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_watch_the_load_are_told_when_it_changes() {
+    let (server, control, first) = busy(1000).await;
+    let mut loads = server.watch_load().await;
+    let mut next = async || loads.next().await.unwrap().unwrap().models.remove(0);
+    let load = next().await;
+    assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (MODEL, 0, 1));
+    assert!(load.tokens_per_second > 0.0, "its golden cases were measured");
+    let client = server.client();
+    let second = tokio::spawn(async move { embed(&client, request(vec![ids(&[2, 2, 2])])).await.is_ok() });
+    let load = next().await;
+    assert_eq!((load.queued_tokens, load.running_tokens), (3, 1));
+    control.open();
+    assert!(first.await.unwrap() && second.await.unwrap());
+    loop {
+        let load = next().await;
+        if (load.queued_tokens, load.running_tokens) == (0, 0) {
+            break;
+        }
+    }
+    assert!(timeout(Duration::from_secs(1), loads.next()).await.is_err(), "nothing changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generations_are_load_with_all_that_they_may_come_to() {
+    let (generating, control) = Generating::controlled(one_row()).await;
+    let streams = generating.spawn_two(&control).await; // each of 4 tokens and at most 4 more
+    let load = generating.server.watch_load().await.next().await.unwrap().unwrap().models.remove(0);
+    assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (TINY, 64, 64), "whole pages");
+    control.open();
+    for stream in streams {
+        stream.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,8 @@ async fn accepted_work_is_finished_and_new_work_refused() {
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     let mut next_health = async || watch.next().await.map(|reply| reply.unwrap().status());
     assert_eq!(next_health().await, Some(ServingStatus::Serving));
+    let mut loads = server.watch_load().await;
+    assert!(loads.next().await.is_some_and(|load| load.is_ok()));
 
     control.close();
     let client = server.client();
@@ -39,6 +41,7 @@ async fn accepted_work_is_finished_and_new_work_refused() {
     assert!(details.retry_info().is_some());
     assert_eq!(http_get(&server.metrics_url, "/readyz").await.0, 503);
     assert_eq!(http_get(&server.metrics_url, "/livez").await.0, 200);
+    while loads.next().await.is_some_and(|load| load.is_ok()) {} // it ends, though a call is in flight
 
     control.open();
     assert!(accepted.await.unwrap(), "accepted work is finished");

@@ -12,7 +12,8 @@ use std::{
 use hotpath_bundle::{Bundle, Revision};
 use hotpath_contract::inference::v1::{
     EmbedInput, EmbedRequest, EmbedResponse, ListModelsRequest, Model, ModelState, Priority, Scheduling, TokenIds,
-    embed_input::Input, inference_service_client::InferenceServiceClient, model_service_client::ModelServiceClient,
+    WatchLoadRequest, WatchLoadResponse, embed_input::Input, inference_service_client::InferenceServiceClient,
+    model_service_client::ModelServiceClient,
 };
 use hotpath_encoding::Limits;
 use hotpath_runtime::Threads;
@@ -28,7 +29,7 @@ use hotpath_testing::{MODEL, library, library_path, models_dir};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{
-    Status,
+    Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use tonic_types::{ErrorDetails, StatusExt};
@@ -134,6 +135,11 @@ impl TestServer {
     pub async fn models(&self) -> Vec<Model> {
         let mut client = ModelServiceClient::new(self.channel());
         client.list_models(ListModelsRequest {}).await.unwrap().into_inner().models
+    }
+
+    pub async fn watch_load(&self) -> Streaming<WatchLoadResponse> {
+        let mut client = ModelServiceClient::new(self.channel());
+        client.watch_load(WatchLoadRequest {}).await.unwrap().into_inner()
     }
 
     pub async fn model(&self) -> Model {

@@ -219,6 +219,162 @@ func (x *ListModelsResponse) GetModels() []*Model {
 	return nil
 }
 
+// WatchLoadRequest has no parameters.
+type WatchLoadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLoadRequest) Reset() {
+	*x = WatchLoadRequest{}
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLoadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLoadRequest) ProtoMessage() {}
+
+func (x *WatchLoadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLoadRequest.ProtoReflect.Descriptor instead.
+func (*WatchLoadRequest) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{2}
+}
+
+// WatchLoadResponse holds the load of every model, in place of what was said before.
+type WatchLoadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that can serve now, ordered by name.
+	Models        []*ModelLoad `protobuf:"bytes,1,rep,name=models,proto3" json:"models,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLoadResponse) Reset() {
+	*x = WatchLoadResponse{}
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLoadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLoadResponse) ProtoMessage() {}
+
+func (x *WatchLoadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLoadResponse.ProtoReflect.Descriptor instead.
+func (*WatchLoadResponse) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WatchLoadResponse) GetModels() []*ModelLoad {
+	if x != nil {
+		return x.Models
+	}
+	return nil
+}
+
+// ModelLoad is how much one model has to do. A classification model has its encoder's load: they share one queue.
+type ModelLoad struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in requests.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// Tokens that wait. A generation counts with all that it may come to, for each of its choices.
+	QueuedTokens uint64 `protobuf:"varint,2,opt,name=queued_tokens,json=queuedTokens,proto3" json:"queued_tokens,omitempty"`
+	// Tokens of what runs, counted alike.
+	RunningTokens uint64 `protobuf:"varint,3,opt,name=running_tokens,json=runningTokens,proto3" json:"running_tokens,omitempty"`
+	// How many tokens a second it does, as its latest runs were measured; 0 before the first one.
+	TokensPerSecond float64 `protobuf:"fixed64,4,opt,name=tokens_per_second,json=tokensPerSecond,proto3" json:"tokens_per_second,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ModelLoad) Reset() {
+	*x = ModelLoad{}
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelLoad) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelLoad) ProtoMessage() {}
+
+func (x *ModelLoad) ProtoReflect() protoreflect.Message {
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelLoad.ProtoReflect.Descriptor instead.
+func (*ModelLoad) Descriptor() ([]byte, []int) {
+	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ModelLoad) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *ModelLoad) GetQueuedTokens() uint64 {
+	if x != nil {
+		return x.QueuedTokens
+	}
+	return 0
+}
+
+func (x *ModelLoad) GetRunningTokens() uint64 {
+	if x != nil {
+		return x.RunningTokens
+	}
+	return 0
+}
+
+func (x *ModelLoad) GetTokensPerSecond() float64 {
+	if x != nil {
+		return x.TokensPerSecond
+	}
+	return 0
+}
+
 // Model is one model as it is served now.
 type Model struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -253,7 +409,7 @@ type Model struct {
 
 func (x *Model) Reset() {
 	*x = Model{}
-	mi := &file_triptych_inference_v1_model_proto_msgTypes[2]
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +421,7 @@ func (x *Model) String() string {
 func (*Model) ProtoMessage() {}
 
 func (x *Model) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_model_proto_msgTypes[2]
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +434,7 @@ func (x *Model) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Model.ProtoReflect.Descriptor instead.
 func (*Model) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{2}
+	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Model) GetName() string {
@@ -383,7 +539,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_triptych_inference_v1_model_proto_msgTypes[3]
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +551,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_triptych_inference_v1_model_proto_msgTypes[3]
+	mi := &file_triptych_inference_v1_model_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +564,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{3}
+	return file_triptych_inference_v1_model_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Limits) GetMaxTokens() uint32 {
@@ -446,7 +602,15 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"!triptych/inference/v1/model.proto\x12\x15triptych.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n" +
 	"\x11ListModelsRequest\"J\n" +
 	"\x12ListModelsResponse\x124\n" +
-	"\x06models\x18\x01 \x03(\v2\x1c.triptych.inference.v1.ModelR\x06models\"\xd2\x03\n" +
+	"\x06models\x18\x01 \x03(\v2\x1c.triptych.inference.v1.ModelR\x06models\"\x12\n" +
+	"\x10WatchLoadRequest\"M\n" +
+	"\x11WatchLoadResponse\x128\n" +
+	"\x06models\x18\x01 \x03(\v2 .triptych.inference.v1.ModelLoadR\x06models\"\x99\x01\n" +
+	"\tModelLoad\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
+	"\rqueued_tokens\x18\x02 \x01(\x04R\fqueuedTokens\x12%\n" +
+	"\x0erunning_tokens\x18\x03 \x01(\x04R\rrunningTokens\x12*\n" +
+	"\x11tokens_per_second\x18\x04 \x01(\x01R\x0ftokensPerSecond\"\xd2\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x04task\x18\x02 \x01(\x0e2\x1b.triptych.inference.v1.TaskR\x04task\x127\n" +
@@ -482,10 +646,11 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n" +
 	"\x11MODEL_STATE_READY\x10\x02\x12\x16\n" +
-	"\x12MODEL_STATE_FAILED\x10\x032q\n" +
+	"\x12MODEL_STATE_FAILED\x10\x032\xd3\x01\n" +
 	"\fModelService\x12a\n" +
 	"\n" +
-	"ListModels\x12(.triptych.inference.v1.ListModelsRequest\x1a).triptych.inference.v1.ListModelsResponseBDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
+	"ListModels\x12(.triptych.inference.v1.ListModelsRequest\x1a).triptych.inference.v1.ListModelsResponse\x12`\n" +
+	"\tWatchLoad\x12'.triptych.inference.v1.WatchLoadRequest\x1a(.triptych.inference.v1.WatchLoadResponse0\x01BDZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3"
 
 var (
 	file_triptych_inference_v1_model_proto_rawDescOnce sync.Once
@@ -500,29 +665,35 @@ func file_triptych_inference_v1_model_proto_rawDescGZIP() []byte {
 }
 
 var file_triptych_inference_v1_model_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_triptych_inference_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_triptych_inference_v1_model_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_triptych_inference_v1_model_proto_goTypes = []any{
 	(Task)(0),                     // 0: triptych.inference.v1.Task
 	(ModelState)(0),               // 1: triptych.inference.v1.ModelState
 	(*ListModelsRequest)(nil),     // 2: triptych.inference.v1.ListModelsRequest
 	(*ListModelsResponse)(nil),    // 3: triptych.inference.v1.ListModelsResponse
-	(*Model)(nil),                 // 4: triptych.inference.v1.Model
-	(*Limits)(nil),                // 5: triptych.inference.v1.Limits
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*WatchLoadRequest)(nil),      // 4: triptych.inference.v1.WatchLoadRequest
+	(*WatchLoadResponse)(nil),     // 5: triptych.inference.v1.WatchLoadResponse
+	(*ModelLoad)(nil),             // 6: triptych.inference.v1.ModelLoad
+	(*Model)(nil),                 // 7: triptych.inference.v1.Model
+	(*Limits)(nil),                // 8: triptych.inference.v1.Limits
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
 }
 var file_triptych_inference_v1_model_proto_depIdxs = []int32{
-	4, // 0: triptych.inference.v1.ListModelsResponse.models:type_name -> triptych.inference.v1.Model
-	0, // 1: triptych.inference.v1.Model.task:type_name -> triptych.inference.v1.Task
-	1, // 2: triptych.inference.v1.Model.state:type_name -> triptych.inference.v1.ModelState
-	6, // 3: triptych.inference.v1.Model.create_time:type_name -> google.protobuf.Timestamp
-	5, // 4: triptych.inference.v1.Model.limits:type_name -> triptych.inference.v1.Limits
-	2, // 5: triptych.inference.v1.ModelService.ListModels:input_type -> triptych.inference.v1.ListModelsRequest
-	3, // 6: triptych.inference.v1.ModelService.ListModels:output_type -> triptych.inference.v1.ListModelsResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7, // 0: triptych.inference.v1.ListModelsResponse.models:type_name -> triptych.inference.v1.Model
+	6, // 1: triptych.inference.v1.WatchLoadResponse.models:type_name -> triptych.inference.v1.ModelLoad
+	0, // 2: triptych.inference.v1.Model.task:type_name -> triptych.inference.v1.Task
+	1, // 3: triptych.inference.v1.Model.state:type_name -> triptych.inference.v1.ModelState
+	9, // 4: triptych.inference.v1.Model.create_time:type_name -> google.protobuf.Timestamp
+	8, // 5: triptych.inference.v1.Model.limits:type_name -> triptych.inference.v1.Limits
+	2, // 6: triptych.inference.v1.ModelService.ListModels:input_type -> triptych.inference.v1.ListModelsRequest
+	4, // 7: triptych.inference.v1.ModelService.WatchLoad:input_type -> triptych.inference.v1.WatchLoadRequest
+	3, // 8: triptych.inference.v1.ModelService.ListModels:output_type -> triptych.inference.v1.ListModelsResponse
+	5, // 9: triptych.inference.v1.ModelService.WatchLoad:output_type -> triptych.inference.v1.WatchLoadResponse
+	8, // [8:10] is the sub-list for method output_type
+	6, // [6:8] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_triptych_inference_v1_model_proto_init() }
@@ -536,7 +707,7 @@ func file_triptych_inference_v1_model_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_triptych_inference_v1_model_proto_rawDesc), len(file_triptych_inference_v1_model_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   4,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ModelService_ListModels_FullMethodName = "/triptych.inference.v1.ModelService/ListModels"
+	ModelService_WatchLoad_FullMethodName  = "/triptych.inference.v1.ModelService/WatchLoad"
 )
 
 // ModelServiceClient is the client API for ModelService service.
@@ -36,6 +37,9 @@ type ModelServiceClient interface {
 	// ListModels returns every model that is configured, ready or not, ordered by name. It never fails while the process
 	// serves.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
+	// WatchLoad tells how much the models have to do: at once, and again when that has changed, four times a second at
+	// most. It ends when the process begins to drain.
+	WatchLoad(ctx context.Context, in *WatchLoadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLoadResponse], error)
 }
 
 type modelServiceClient struct {
@@ -56,6 +60,25 @@ func (c *modelServiceClient) ListModels(ctx context.Context, in *ListModelsReque
 	return out, nil
 }
 
+func (c *modelServiceClient) WatchLoad(ctx context.Context, in *WatchLoadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchLoadResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ModelService_ServiceDesc.Streams[0], ModelService_WatchLoad_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchLoadRequest, WatchLoadResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ModelService_WatchLoadClient = grpc.ServerStreamingClient[WatchLoadResponse]
+
 // ModelServiceServer is the server API for ModelService service.
 // All implementations must embed UnimplementedModelServiceServer
 // for forward compatibility.
@@ -70,6 +93,9 @@ type ModelServiceServer interface {
 	// ListModels returns every model that is configured, ready or not, ordered by name. It never fails while the process
 	// serves.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
+	// WatchLoad tells how much the models have to do: at once, and again when that has changed, four times a second at
+	// most. It ends when the process begins to drain.
+	WatchLoad(*WatchLoadRequest, grpc.ServerStreamingServer[WatchLoadResponse]) error
 	mustEmbedUnimplementedModelServiceServer()
 }
 
@@ -82,6 +108,9 @@ type UnimplementedModelServiceServer struct{}
 
 func (UnimplementedModelServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
+}
+func (UnimplementedModelServiceServer) WatchLoad(*WatchLoadRequest, grpc.ServerStreamingServer[WatchLoadResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchLoad not implemented")
 }
 func (UnimplementedModelServiceServer) mustEmbedUnimplementedModelServiceServer() {}
 func (UnimplementedModelServiceServer) testEmbeddedByValue()                      {}
@@ -122,6 +151,17 @@ func _ModelService_ListModels_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ModelService_WatchLoad_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchLoadRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ModelServiceServer).WatchLoad(m, &grpc.GenericServerStream[WatchLoadRequest, WatchLoadResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ModelService_WatchLoadServer = grpc.ServerStreamingServer[WatchLoadResponse]
+
 // ModelService_ServiceDesc is the grpc.ServiceDesc for ModelService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -134,6 +174,12 @@ var ModelService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ModelService_ListModels_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchLoad",
+			Handler:       _ModelService_WatchLoad_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "triptych/inference/v1/model.proto",
 }

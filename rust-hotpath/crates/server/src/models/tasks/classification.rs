@@ -147,6 +147,11 @@ impl Task for Classifier {
     fn describe(&self, _: &mut inference::Model) {}
 
     /// Its work waits and runs as its encoder's.
+    fn workload(&self) -> inference::ModelLoad {
+        self.encoder().map(|encoder| encoder.workload()).unwrap_or_default()
+    }
+
+    /// Its encoder has them.
     fn measure(&self, _: &Metrics, _: &str) {}
 
     /// It lives as long as its encoder does, which is looked after by itself.

@@ -82,6 +82,16 @@ impl Task for Embedder {
         model.dimensions.clone_from(&self.task.dimensions);
     }
 
+    fn workload(&self) -> inference::ModelLoad {
+        let load = self.scheduler.load();
+        inference::ModelLoad {
+            queued_tokens: load.queued_tokens as u64,
+            running_tokens: load.running_tokens as u64,
+            tokens_per_second: self.scheduler.tokens_per_second(),
+            ..inference::ModelLoad::default()
+        }
+    }
+
     fn measure(&self, metrics: &Metrics, model: &str) {
         metrics.encoder_load(model, &self.scheduler.load());
     }

@@ -126,6 +126,16 @@ impl Task for Generator {
         model.chat = self.chat.is_some();
     }
 
+    fn workload(&self) -> inference::ModelLoad {
+        let load = self.engine.load();
+        inference::ModelLoad {
+            queued_tokens: load.queued_tokens as u64,
+            running_tokens: load.reserved_tokens as u64,
+            tokens_per_second: self.engine.tokens_per_second(),
+            ..inference::ModelLoad::default()
+        }
+    }
+
     fn measure(&self, metrics: &Metrics, model: &str) {
         metrics.decoder_load(model, &self.engine.load());
         metrics.formats(self.formats.service());
