@@ -17,7 +17,10 @@ pub use detokenizer::Detokenizer;
 pub use stop_strings::{Scan, StopStrings};
 pub use vocabulary::Vocabulary;
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use hotpath_bundle::{Bundle, Refused};
 use pieces::{PIECE_BYTES, Pieces};
@@ -90,6 +93,12 @@ impl Tokenizer {
     /// [`Refused`] when the file is no tokenizer, or has ids that the manifest says do not exist.
     pub fn load(bundle: &Bundle) -> Result<Self, Refused> {
         let manifest = bundle.manifest.tokenizer()?;
+        // The library panics over some files, as one whose template names a token that it does not have.
+        let read = catch_unwind(AssertUnwindSafe(|| Self::read(bundle, manifest)));
+        read.unwrap_or_else(|_| Err(Refused::file(&manifest.file, "makes the tokenizer library panic".to_owned())))
+    }
+
+    fn read(bundle: &Bundle, manifest: &hotpath_bundle::Tokenizer) -> Result<Self, Refused> {
         let refuse = |field: &str, problem: String| Refused::field(&manifest.file, field, problem);
         let mut inner = tokenizers::Tokenizer::from_file(bundle.path(&manifest.file))
             .map_err(|error| refuse("", error.to_string()))?;

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
-use std::sync::LazyLock;
+use std::{fs, sync::LazyLock};
 
 use hotpath_bundle::Bundle;
 use hotpath_testing::{bundle, golden_embeddings};
 use hotpath_text::Tokenizer;
 use proptest::prelude::*;
+use serde_json::Value;
 
 static BUNDLE: LazyLock<Bundle> = LazyLock::new(bundle);
 static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::load(&BUNDLE).unwrap());
@@ -89,6 +90,23 @@ fn a_vocabulary_beyond_the_manifests_is_refused() {
     assert_eq!(Tokenizer::load(&bundle).unwrap_err().field, "post_processor");
     bundle.manifest.tokenizer.as_mut().unwrap().file = "golden.json".to_owned();
     assert_eq!(Tokenizer::load(&bundle).unwrap_err().file, "golden.json");
+}
+
+#[test]
+fn a_file_over_which_the_library_panics_is_refused() {
+    let mut bundle = BUNDLE.clone();
+    let file = &mut bundle.manifest.tokenizer.as_mut().unwrap().file;
+    let sound: Value = serde_json::from_slice(&fs::read(BUNDLE.path(file)).unwrap()).unwrap();
+    let written = tempfile::NamedTempFile::new().unwrap();
+    written.path().to_str().unwrap().clone_into(file);
+    let mut load = |tokenizer: &Value| {
+        fs::write(written.path(), serde_json::to_vec(tokenizer).unwrap()).unwrap();
+        Tokenizer::load(&bundle).map(drop)
+    };
+    load(&sound).unwrap();
+    let mut unsound = sound;
+    *unsound.pointer_mut("/post_processor/single/0/SpecialToken/id").unwrap() = "[ABSENT]".into();
+    assert_eq!(load(&unsound).unwrap_err().problem, "makes the tokenizer library panic");
 }
 
 proptest! {
