@@ -99,7 +99,7 @@ fn a_file_over_which_the_library_panics_is_refused() {
     let sound: Value = serde_json::from_slice(&fs::read(BUNDLE.path(file)).unwrap()).unwrap();
     let written = tempfile::NamedTempFile::new().unwrap();
     written.path().to_str().unwrap().clone_into(file);
-    let mut load = |tokenizer: &Value| {
+    let load = |tokenizer: &Value| {
         fs::write(written.path(), serde_json::to_vec(tokenizer).unwrap()).unwrap();
         Tokenizer::load(&bundle).map(drop)
     };
