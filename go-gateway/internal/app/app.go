@@ -43,6 +43,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
+		IgnoreUnknownFields: settings.UnknownFields != config.RefuseUnknownFields,
 	})
 	metrics.ReportReady(gateway.Ready)
 	for source := range directory.Staleness(time.Now()) {

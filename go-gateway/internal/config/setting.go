@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -94,6 +95,21 @@ func text(name, unit string, destination *string, defaultValue, meaning, consequ
 			*destination = value
 			if value == "" {
 				return errors.New("must not be empty")
+			}
+			return nil
+		},
+		func() string { return *destination },
+	}
+}
+
+// choice is a setting of some values, of which the first is the default.
+func choice(name string, destination *string, values []string, meaning, consequence string) setting {
+	allowed := strings.Join(values, " or ")
+	return setting{name, allowed, values[0], meaning, consequence,
+		func(value string) error {
+			*destination = value
+			if !slices.Contains(values, value) {
+				return fmt.Errorf("%q must be %s", value, allowed)
 			}
 			return nil
 		},

@@ -64,6 +64,9 @@ const (
 	defaultReadyWindow = 15 * time.Second
 )
 
+// RefuseUnknownFields is a value of [Settings].UnknownFields; the other one is to ignore them.
+const RefuseUnknownFields = "refuse"
+
 // Settings are all of the gateway's.
 type Settings struct {
 	HTTPAddress      string
@@ -76,6 +79,7 @@ type Settings struct {
 	GenerationTimeout time.Duration
 	StreamHeartbeat   time.Duration
 	ModerationModel   string
+	UnknownFields     string
 
 	MaxBodyBytes      int
 	MaxTotalBodyBytes int
@@ -116,6 +120,8 @@ func (s *Settings) settings() []setting {
 			"How long a stream may be silent before it gets a comment.", "Longer than the idle limit of a proxy in front, it makes the proxy drop requests that wait for their turn. After the first comment an error is an event of the stream, not a status."),
 		text("moderation-model", "name", &s.ModerationModel, defaultModerationModel,
 			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
+		choice("unknown-fields", &s.UnknownFields, []string{RefuseUnknownFields, "ignore"},
+			"What is done about fields of a request that are not known.", "Ignored ones are named in the header `Warning`. Fields that are known, and ask for what is not done here, are refused all the same."),
 		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
 			"Largest request body.", "A larger one is answered with 413. Bodies are held in memory."),
 		number("max-total-body-bytes", &s.MaxTotalBodyBytes, defaultMaxTotalBodyBytes, 1<<20, 1<<40, "bytes",

@@ -74,13 +74,13 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		"GATEWAY_MODERATION_MODEL": "",
 	}
 	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:", "--log-level", "loud",
-		"--max-inflight-requests", "0", "--metrics-address", "a:65536", "--unknown", "x")
+		"--max-inflight-requests", "0", "--unknown-fields", "maybe", "--metrics-address", "a:65536", "--unknown", "x")
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, part := range []string{
 		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty",
-		"GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
+		`--unknown-fields: "maybe" must be refuse or ignore`, "GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
 		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, `"unix:" must name a path`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
 	} {
 		if !strings.Contains(err.Error(), part) {

@@ -15,38 +15,29 @@ const noTools = "No tool or function is called here."
 // DecodeChat reads the body of POST /v1/chat/completions. Errors are *fault.Fault.
 //
 // What depends on the model (its context, its template, the number of choices) is the hot path's to judge.
-func DecodeChat(body []byte) (*GenerationRequest, error) {
+func DecodeChat(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
 	var (
 		conversation messages
 		logprobs     bool
 		topLogprobs  uint32
-		label        *string
 	)
 	g := newGeneration()
 	err := strictjson.Decode(body, g.fields(strictjson.Fields{
 		"messages":              conversation.read,
-		"max_completion_tokens": strictjson.Positive(&g.completionLimit),
+		"max_completion_tokens": tokenLimit(&g.completionLimit),
 		"logprobs":              strictjson.Bool(&logprobs),
 		"top_logprobs":          strictjson.Uint32(0, maxTopLogprobs, func(v uint32) { topLogprobs = v }),
-		// Marks of the caller's own, accepted and not used, as "user" is.
-		"metadata":          labels,
-		"safety_identifier": strictjson.String(&label),
 		// What many clients send to ask for nothing.
-		"store":               strictjson.AcceptOnly("Nothing is stored here.", "false"),
 		"tools":               strictjson.AcceptOnly(noTools, "[]"),
 		"tool_choice":         strictjson.AcceptOnly(noTools, `"none"`),
 		"parallel_tool_calls": strictjson.AcceptOnly(noTools, "false"),
 		"functions":           strictjson.AcceptOnly(noTools, "[]"),
 		"function_call":       strictjson.AcceptOnly(noTools, `"none"`),
 		"modalities":          strictjson.AcceptOnly("Only text is written here.", `["text"]`),
-		"reasoning_effort":    strictjson.AcceptOnly("No model here reasons before it answers.", `"none"`),
-		"verbosity":           strictjson.AcceptOnly("No model here can be told how much to write.", `"medium"`),
-		"service_tier":        strictjson.AcceptOnly("There is one tier here.", `"auto"`, `"default"`),
 		// Known, so that null counts as absent.
 		"audio": strictjson.Unsupported, "prediction": strictjson.Unsupported, "web_search_options": strictjson.Unsupported,
-		"moderation": strictjson.Unsupported, "prompt_cache_key": strictjson.Unsupported, "prompt_cache_options": strictjson.Unsupported,
-		"prompt_cache_retention": strictjson.Unsupported,
-	}))
+		"moderation": strictjson.Unsupported, "prompt_cache_options": strictjson.Unsupported,
+	}, chatHints()), ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -67,17 +58,6 @@ func DecodeChat(body []byte) (*GenerationRequest, error) {
 		Conversation: &inferencev1.Conversation{Messages: conversation.list},
 	}
 	return request, nil
-}
-
-// labels reads an object of strings: marks of a caller's own, accepted and not used.
-func labels(decoder *jsontext.Decoder, name string) error {
-	if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "an object of strings"); err != nil {
-		return err
-	}
-	return strictjson.Members(decoder, func(key string) error {
-		_, err := strictjson.ReadKind(decoder, jsontext.KindString, name+"."+strictjson.Clip(key), "a string")
-		return strictjson.Quoting(strictjson.Clip(key), err)
-	})
 }
 
 // Chat is the dialect of POST /v1/chat/completions.

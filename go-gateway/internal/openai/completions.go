@@ -10,10 +10,13 @@ import (
 	"triptych.dev/gateway/internal/strictjson"
 )
 
+// defaultCompletionTokens is OpenAI's: a completion that does not say how long it may be is short.
+const defaultCompletionTokens = 16
+
 // DecodeCompletion reads the body of POST /v1/completions. Errors are *fault.Fault.
 //
 // What depends on the model (its context, the range of ids, the number of choices) is the hot path's to judge.
-func DecodeCompletion(body []byte) (*GenerationRequest, error) {
+func DecodeCompletion(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
 	var (
 		prompt    input
 		tokenizer *string
@@ -27,13 +30,16 @@ func DecodeCompletion(body []byte) (*GenerationRequest, error) {
 		"suffix":    strictjson.AcceptOnly("Nothing is written to fit between two texts.", `""`),
 		// Also with a larger n, which OpenAI refuses: as many are returned as are written, whatever n is.
 		"best_of": strictjson.AcceptOnly("All continuations that are written are returned.", "1"),
-	}))
+	}), ignored)
 	if err != nil {
 		return nil, err
 	}
 	request, err := g.finish(Completion)
 	if err != nil {
 		return nil, err
+	}
+	if request.Generate.MaxTokens == 0 {
+		request.Generate.MaxTokens = defaultCompletionTokens
 	}
 	if !prompt.present {
 		return nil, strictjson.Missing("prompt")

@@ -51,6 +51,24 @@ var inputFields = []field{
 	{regexp.MustCompile(`^(model|dimensions|truncate)$`), "${1}"},
 }
 
+// tooLong is in OpenAI's words, by which clients know that a text is too long. param has what problem says.
+func tooLong(limit uint64, param, problem string) string {
+	return fmt.Sprintf("This model's maximum context length is %d tokens: `%s` has %s", limit, param, problem)
+}
+
+// Explain says what an error of the request's call means in the request's own terms.
+func (r *EmbeddingsRequest) Explain(err error) *fault.Fault {
+	found := r.inputTerms.Explain(err)
+	if found.Reason == fault.InputTooLong && found.Param != "" && found.Limit > 0 {
+		problem := "more"
+		if found.Actual > 0 {
+			problem = fmt.Sprintf("%d tokens", found.Actual)
+		}
+		found.Message = tooLong(found.Limit, found.Param, problem)
+	}
+	return found
+}
+
 // Explain says what an error of the request's call means in the request's own terms.
 func (in inputTerms) Explain(err error) *fault.Fault {
 	return inRequestTerms(err, inputFields, func(param string) string {
@@ -78,12 +96,15 @@ var generationFields = []field{
 // Explain says what an error of the request's call means in the request's own terms.
 func (r *GenerationRequest) Explain(err error) *fault.Fault {
 	found := inRequestTerms(err, generationFields, r.paramName)
-	// Numbers are known where the prompt was counted to its end; they are of prompt and reply together.
-	reply := max(1, uint64(r.Generate.GetMaxTokens()))
-	if found.Reason == fault.InputTooLong && found.Param != "" && found.Actual > reply {
-		found.Message = fmt.Sprintf("`%s` has %d tokens and `%s` is %d; together they may be at most %d",
-			found.Param, found.Actual-reply, r.maxTokensField, reply, found.Limit)
+	if found.Reason != fault.InputTooLong || found.Param == "" || found.Limit == 0 {
+		return found
 	}
+	// The actual number is known where the prompt was counted to its end; it is of prompt and reply together.
+	problem, reply := "more", max(1, uint64(r.Generate.GetMaxTokens()))
+	if found.Actual > reply {
+		problem = fmt.Sprintf("%d tokens and `%s` is %d", found.Actual-reply, r.maxTokensField, reply)
+	}
+	found.Message = tooLong(found.Limit, found.Param, problem)
 	return found
 }
 

@@ -16,7 +16,7 @@ type responseFormat struct {
 	schema jsontext.Value
 }
 
-func (f *responseFormat) read(decoder *jsontext.Decoder, name string) error {
+func (f *responseFormat) read(decoder *strictjson.Decoder, name string) error {
 	f.name = name
 	return strictjson.Object(strictjson.Fields{
 		"type":        strictjson.String(&f.kind),
@@ -25,7 +25,7 @@ func (f *responseFormat) read(decoder *jsontext.Decoder, name string) error {
 }
 
 // readSchema reads the schema and what stands round it. The text always obeys the schema, so strict changes nothing.
-func (f *responseFormat) readSchema(decoder *jsontext.Decoder, name string) error {
+func (f *responseFormat) readSchema(decoder *strictjson.Decoder, name string) error {
 	f.object = true
 	var label *string
 	var strict bool
@@ -33,7 +33,7 @@ func (f *responseFormat) readSchema(decoder *jsontext.Decoder, name string) erro
 		"name":        strictjson.String(&label),
 		"description": strictjson.String(&label),
 		"strict":      strictjson.Bool(&strict),
-		"schema": func(decoder *jsontext.Decoder, name string) error {
+		"schema": func(decoder *strictjson.Decoder, name string) error {
 			if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "a JSON Schema, an object"); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -58,17 +59,17 @@ func newGeneration() *generation {
 }
 
 // fields are the shared ones, and those of own.
-func (g *generation) fields(own strictjson.Fields) strictjson.Fields {
-	var label *string // marks of an end user: accepted and not used
+func (g *generation) fields(own ...strictjson.Fields) strictjson.Fields {
+	var label *string
 	request, sampling, stop := g.request, g.request.GetSampling(), g.request.GetStop()
 	shared := strictjson.Fields{
 		"model":      strictjson.String(&g.model),
-		"max_tokens": strictjson.Positive(&request.MaxTokens),
+		"max_tokens": tokenLimit(&request.MaxTokens),
 		"n":          strictjson.Uint32(1, maxChoices, func(v uint32) { request.Choices = v }),
 
 		"temperature":        strictjson.Number(0, 2, func(v float32) { sampling.Temperature = &v }),
-		"top_p":              strictjson.NumberAbove(0, 1, func(v float32) { sampling.TopP = &v }),
-		"top_k":              strictjson.Uint32(0, math.MaxUint32, func(v uint32) { sampling.TopK = v }),
+		"top_p":              topP(sampling),
+		"top_k":              strictjson.Whole(-1, math.MaxUint32, func(v int64) { sampling.TopK = uint32(max(v, 0)) }), // -1 is off, too
 		"min_p":              strictjson.Number(0, 1, func(v float32) { sampling.MinP = v }),
 		"frequency_penalty":  strictjson.Number(-2, 2, func(v float32) { sampling.FrequencyPenalty = v }),
 		"presence_penalty":   strictjson.Number(-2, 2, func(v float32) { sampling.PresencePenalty = v }),
@@ -85,13 +86,35 @@ func (g *generation) fields(own strictjson.Fields) strictjson.Fields {
 		"stream_options":  g.readStreamOptions,
 		"response_format": g.format.read,
 
-		"user": strictjson.String(&label),
+		"user": strictjson.String(&label), // a mark of the caller's own
 	}
-	maps.Copy(shared, own)
+	for _, fields := range own {
+		maps.Copy(shared, fields)
+	}
 	return shared
 }
 
-func (g *generation) readStreamOptions(decoder *jsontext.Decoder, name string) error {
+// tokenLimit reads max_tokens under one of its names.
+func tokenLimit(destination *uint32) strictjson.Field {
+	read := strictjson.Positive(destination)
+	return func(decoder *strictjson.Decoder, name string) error {
+		err := read(decoder, name)
+		if found, ok := errors.AsType[*fault.Fault](err); ok {
+			found.Message += " Leave it out for the model's own limit."
+		}
+		return err
+	}
+}
+
+// topP reads top_p. The smallest one takes the likeliest token alone, and so does 0, which the contract does not have.
+func topP(sampling *inferencev1.Sampling) strictjson.Field {
+	return strictjson.Number(0, 1, func(v float32) {
+		v = max(v, math.SmallestNonzeroFloat32)
+		sampling.TopP = &v
+	})
+}
+
+func (g *generation) readStreamOptions(decoder *strictjson.Decoder, name string) error {
 	g.streamOptions = true
 	return strictjson.Object(strictjson.Fields{
 		"include_usage":       strictjson.Bool(&g.includeUsage),
@@ -144,7 +167,7 @@ type stopStrings struct {
 	strings []string
 }
 
-func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
+func (s *stopStrings) read(decoder *strictjson.Decoder, name string) error {
 	if decoder.PeekKind() == jsontext.KindString {
 		s.single = true
 		return s.readOne(decoder, name)
@@ -154,7 +177,7 @@ func (s *stopStrings) read(decoder *jsontext.Decoder, name string) error {
 	})
 }
 
-func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
+func (s *stopStrings) readOne(decoder *strictjson.Decoder, param string) error {
 	text, err := strictjson.ReadString(decoder, param, "a string")
 	if err != nil {
 		return err
@@ -168,7 +191,7 @@ func (s *stopStrings) readOne(decoder *jsontext.Decoder, param string) error {
 }
 
 func stopTokenIDs(stop *inferencev1.Stop) strictjson.Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *strictjson.Decoder, name string) error {
 		return strictjson.List(decoder, name, "a list of token ids", maxStopTokenIDs, func(i int) error {
 			add := func(id uint32) { stop.TokenIds = append(stop.TokenIds, id) }
 			return strictjson.Uint32(0, math.MaxUint32, add)(decoder, strictjson.Element(name, i))
@@ -178,7 +201,7 @@ func stopTokenIDs(stop *inferencev1.Stop) strictjson.Field {
 
 // logitBias reads an object of token ids and what is added to their logits.
 func logitBias(sampling *inferencev1.Sampling) strictjson.Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *strictjson.Decoder, name string) error {
 		if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "an object of numbers by token id"); err != nil {
 			return err
 		}

@@ -50,7 +50,11 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"temperature", `"temperature":0`, `"sampling":{"temperature":0}`},
 		{"temperature of 2", `"temperature":2.0`, `"sampling":{"temperature":2}`},
 		{"top_p", `"top_p":0.25`, `"sampling":{"top_p":0.25}`},
+		{"top_p of 0 takes the likeliest", `"top_p":0`, `"sampling":{"top_p":1e-45}`},
+		{"and so does a very small one", `"top_p":1e-99`, `"sampling":{"top_p":1e-45}`},
 		{"top_k", `"top_k":40`, `"sampling":{"top_k":40}`},
+		{"top_k that is off", `"top_k":-1`, ``},
+		{"numbers that are whole by value", `"max_tokens":16.0,"seed":2e1,"n":2.0`, `"max_tokens":16,"choices":2,"sampling":{"seed":"20"}`},
 		{"min_p", `"min_p":0.5`, `"sampling":{"min_p":0.5}`},
 		{"penalties", `"frequency_penalty":-2,"presence_penalty":2,"repetition_penalty":1.5`,
 			`"sampling":{"frequency_penalty":-2,"presence_penalty":2,"repetition_penalty":1.5}`},
@@ -65,8 +69,8 @@ func TestDecodeChatHonours(t *testing.T) {
 		{"any object", `"response_format":{"type":"json_object"}`, `"format":{"json_object":{}}`},
 		{"schema", `"response_format":{"json_schema":{"name":"n","description":"d","strict":true,"schema":{"type": "object"}},"type":"json_schema"}`,
 			`"format":{"json_schema":"{\"type\": \"object\"}"}`},
-		{"marks", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":false`, ``},
-		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ],"reasoning_effort":"none","verbosity":"medium","service_tier":"auto"`, ``},
+		{"hints", `"user":"u","safety_identifier":"s","metadata":{"a":"b"},"store":true,"prompt_cache_key":"k","prompt_cache_retention":"24h","reasoning_effort":"low","verbosity":"high","service_tier":"flex"`, ``},
+		{"what asks for nothing", `"tools":[ ],"tool_choice":"none","parallel_tool_calls":false,"functions":[],"function_call":"none","modalities":[ "text" ]`, ``},
 		{"null is absent", `"tools":null,"tool_choice":null,"moderation":null,"prompt_cache_options":null,"prompt_cache_retention":null,"max_tokens":null,"stop":null,"n":null,"response_format":null,"logit_bias":null,"audio":null`, ``},
 	}
 	for _, c := range cases {
@@ -78,7 +82,7 @@ func TestDecodeChatHonours(t *testing.T) {
 			if want != "" {
 				want = "," + want
 			}
-			got, err := DecodeChat([]byte(hello + more + "}"))
+			got, err := DecodeChat([]byte(hello+more+"}"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,7 +102,7 @@ func TestDecodeChatStreams(t *testing.T) {
 		`"stream_options":{"include_usage":true,"include_obfuscation":false},"stream":true`: {true, true},
 		`"stream":true,"stream_options":null`:                                               {true, false},
 	} {
-		got, err := DecodeChat([]byte(hello + "," + more + "}"))
+		got, err := DecodeChat([]byte(hello+","+more+"}"), nil)
 		if err != nil || got.Stream != want[0] || got.IncludeUsage != want[1] {
 			t.Errorf("%s: got %+v, %v", more, got, err)
 		}
@@ -114,7 +118,7 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"assistant","content":"{}","parsed":{"rivers":[{"name":"a"}],"size":null}},{"parsed":[1],"content":"[1]","role":"assistant"},
 		{"role":"user","content":"e","parsed":null},
 		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
-	got, err := DecodeChat([]byte(body))
+	got, err := DecodeChat([]byte(body), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +150,7 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		biases += fmt.Sprintf(`,"%d":1`, i)
 	}
 	for _, c := range []refusal{
-		{`"max_tokens":0`, fault.InvalidValue, "max_tokens", "at least 1"},
+		{`"max_tokens":0`, fault.InvalidValue, "max_tokens", "from 1 to 4294967295, not 0. Leave it out for the model's own limit."},
 		{`"max_tokens":1.5`, fault.InvalidValue, "max_tokens", "1.5"},
 		{`"max_completion_tokens":-1`, fault.InvalidValue, "max_completion_tokens", "-1"},
 		{`"max_tokens":5,"max_completion_tokens":6`, fault.InvalidValue, "max_tokens", "max_completion_tokens (6)"},
@@ -163,15 +167,17 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		{`"stop_token_ids":["a"]`, fault.InvalidValue, "stop_token_ids[0]", "a string"},
 		{`"stop_token_ids":[1` + strings.Repeat(`,1`, 64) + `]`, fault.InvalidValue, "stop_token_ids", "more than 64"},
 		{`"ignore_eos":1`, fault.InvalidValue, "ignore_eos", "true or false"},
-		{`"min_tokens":-1`, fault.InvalidValue, "min_tokens", "at least 0"},
+		{`"min_tokens":-1`, fault.InvalidValue, "min_tokens", "from 0 to 4294967295"},
 		{`"temperature":2.01`, fault.InvalidValue, "temperature", "from 0 to 2, not 2.01"},
 		{`"temperature":-0.1`, fault.InvalidValue, "temperature", "-0.1"},
 		{`"temperature":"hot"`, fault.InvalidValue, "temperature", "a string"},
 		{`"temperature":1e999`, fault.InvalidValue, "temperature", "1e999"},
-		{`"top_p":0`, fault.InvalidValue, "top_p", "above 0"},
-		{`"top_p":1e-99`, fault.InvalidValue, "top_p", "above 0"},
-		{`"top_p":1.1`, fault.InvalidValue, "top_p", "at most 1"},
-		{`"top_k":-1`, fault.InvalidValue, "top_k", "at least 0"},
+		{`"top_p":-0.1`, fault.InvalidValue, "top_p", "from 0 to 1"},
+		{`"top_p":1.1`, fault.InvalidValue, "top_p", "from 0 to 1"},
+		{`"top_k":-2`, fault.InvalidValue, "top_k", "from -1 to 4294967295"},
+		{`"top_k":0.5`, fault.InvalidValue, "top_k", "0.5"},
+		{`"store":1`, fault.InvalidValue, "store", "true or false"},
+		{`"prompt_cache_key":1`, fault.InvalidValue, "prompt_cache_key", "a string"},
 		{`"min_p":1.1`, fault.InvalidValue, "min_p", "from 0 to 1"},
 		{`"frequency_penalty":2.1`, fault.InvalidValue, "frequency_penalty", "from -2 to 2"},
 		{`"presence_penalty":-2.1`, fault.InvalidValue, "presence_penalty", "from -2 to 2"},
@@ -204,7 +210,7 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		{`"metadata":{"a":1}`, fault.InvalidValue, "metadata.a", "a string"},
 		{`"model":"x"`, fault.InvalidJSON, "model", "twice"},
 	} {
-		_, err := DecodeChat([]byte(hello + "," + c.body + "}"))
+		_, err := DecodeChat([]byte(hello+","+c.body+"}"), nil)
 		checkRefusal(t, c, err)
 	}
 }
@@ -212,21 +218,20 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 func TestDecodeChatRefusesFieldsByName(t *testing.T) {
 	for field, value := range map[string]string{
 		"tools": `[{"type":"function"}]`, "tool_choice": `"auto"`, "parallel_tool_calls": `true`, "functions": `[{"name":"f"}]`, "function_call": `"auto"`,
-		"audio": `{}`, "modalities": `["text","audio"]`, "prediction": `{}`, "reasoning_effort": `"low"`, "verbosity": `"low"`, "web_search_options": `{}`,
-		"service_tier": `"flex"`, "prompt_cache_key": `"k"`, "store": `true`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
+		"audio": `{}`, "modalities": `["text","audio"]`, "prediction": `{}`, "web_search_options": `{}`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
 		"use_beam_search": `false`, "nonsense": `1`, "tokenizer": `"m"`,
 	} {
-		_, err := DecodeChat([]byte(hello + `,"` + field + `":` + value + `}`))
+		_, err := DecodeChat([]byte(hello+`,"`+field+`":`+value+`}`), nil)
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	for field, value := range map[string]string{
 		"best_of": `2`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
 	} {
-		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","` + field + `":` + value + `}`))
+		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","`+field+`":`+value+`}`), nil)
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	checkRefusal(t, refusal{"", fault.UnsupportedParameter, "stream_options.extra", "extra"}, func() error {
-		_, err := DecodeChat([]byte(hello + `,"stream":true,"stream_options":{"extra":1}}`))
+		_, err := DecodeChat([]byte(hello+`,"stream":true,"stream_options":{"extra":1}}`), nil)
 		return err
 	}())
 }
@@ -242,7 +247,8 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"tool","content":"a"}]`, fault.InvalidValue, "messages[0].role", `not "tool"`},
 		{`[{"role":"user","content":"a"},{"role":"User","content":"a"}]`, fault.InvalidValue, "messages[1].role", `not "User"`},
 		{`[{"role":"user","content":1}]`, fault.InvalidValue, "messages[0].content", "text parts"},
-		{`[{"role":"user","content":"a","name":"bob"}]`, fault.UnsupportedParameter, "messages[0].name", ""},
+		{`[{"role":"user","content":"a","name":1}]`, fault.InvalidValue, "messages[0].name", "a string"},
+		{`[{"role":"assistant","content":"a","reasoning_content":"hm"}]`, fault.UnsupportedParameter, "messages[0].reasoning_content", ""},
 		{`[{"role":"assistant","content":"a","tool_calls":[{"id":"c"}]}]`, fault.UnsupportedParameter, "messages[0].tool_calls", ""},
 		{`[{"parsed":{},"role":"user","content":"a"}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
 		{`[{"role":"system","content":"a","parsed":1}]`, fault.UnsupportedParameter, "messages[0].parsed", "parsed"},
@@ -257,13 +263,14 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":[{"type":"video"}]}]`, fault.InvalidValue, "messages[0].content[0]", `"video"`},
 		{`[{"role":"user","content":[{"type":"text","text":"a","cache_control":{}}]}]`, fault.UnsupportedParameter, "messages[0].content[0].cache_control", ""},
 	} {
-		_, err := DecodeChat([]byte(`{"model":"m","messages":` + c.body + `}`))
+		_, err := DecodeChat([]byte(`{"model":"m","messages":`+c.body+`}`), nil)
 		checkRefusal(t, c, err)
 	}
 }
 
 func TestDecodeCompletion(t *testing.T) {
 	for _, c := range [][2]string{
+		{`"prompt":"a","max_tokens":600`, `"text":"a","max_tokens":600`},
 		{`"prompt":"a"`, `"text":"a"`},
 		{`"prompt":["a"]`, `"text":"a"`},
 		{`"prompt":""`, `"text":""`},
@@ -276,12 +283,16 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":"a","max_tokens":16,"temperature":0.5,"n":2,"stop":["b"]`,
 			`"text":"a","max_tokens":16,"choices":2,"sampling":{"temperature":0.5},"stop":{"strings":["b"]}`},
 	} {
-		got, err := DecodeCompletion([]byte(`{"model":"m",` + c[0] + `}`))
+		got, err := DecodeCompletion([]byte(`{"model":"m",`+c[0]+`}`), nil)
 		if err != nil {
 			t.Errorf("%s: %v", c[0], err)
 			continue
 		}
-		checkGenerate(t, got, `{"model":"m",`+c[1]+`}`)
+		want := c[1]
+		if !strings.Contains(want, "max_tokens") {
+			want += `,"max_tokens":16`
+		}
+		checkGenerate(t, got, `{"model":"m",`+want+`}`)
 	}
 	for _, c := range []refusal{
 		{`"n":1`, fault.MissingField, "prompt", ""},
@@ -293,7 +304,7 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":"a","logprobs":true`, fault.InvalidValue, "logprobs", "a boolean"},
 		{`"prompt":"a","logprobs":21`, fault.InvalidValue, "logprobs", "20"},
 	} {
-		_, err := DecodeCompletion([]byte(`{"model":"m",` + c.body + `}`))
+		_, err := DecodeCompletion([]byte(`{"model":"m",`+c.body+`}`), nil)
 		checkRefusal(t, c, err)
 	}
 }
@@ -338,15 +349,15 @@ func TestErrorsOfGenerationsInTheRequestsTerms(t *testing.T) {
 		}
 	}
 	long := &fault.Fault{Reason: fault.InputTooLong, Param: "text", Message: "words of the hot path", Limit: 12, Actual: 14}
-	if got := completion.Explain(long); got.Message != "`prompt` has 13 tokens and `max_tokens` is 1; together they may be at most 12" {
+	if got := completion.Explain(long); got.Message != "This model's maximum context length is 12 tokens: `prompt` has 13 tokens and `max_tokens` is 1" {
 		t.Errorf("got %q", got.Message)
 	}
 	long.Param = "conversation"
-	if got := chat.Explain(long); got.Param != "messages" || got.Message != "`messages` has 9 tokens and `max_completion_tokens` is 5; together they may be at most 12" {
+	if got := chat.Explain(long); got.Param != "messages" || got.Message != "This model's maximum context length is 12 tokens: `messages` has 9 tokens and `max_completion_tokens` is 5" {
 		t.Errorf("got %+v", got)
 	}
 	uncounted := &fault.Fault{Reason: fault.InputTooLong, Param: "text", Message: "`text` has too many tokens, the model takes at most 12", Limit: 12}
-	if got := completion.Explain(uncounted); got.Message != "`prompt` has too many tokens, the model takes at most 12" {
+	if got := completion.Explain(uncounted); got.Message != "This model's maximum context length is 12 tokens: `prompt` has more" {
 		t.Errorf("got %q", got.Message)
 	}
 	schema := fault.InField(fault.InvalidValue, "format.json_schema", "`format.json_schema` cannot be kept to: `a` has a string whose `format` costs too much")
@@ -371,10 +382,10 @@ func FuzzDecodeGeneration(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for name, decode := range map[string]func([]byte) (proto.Message, error){
-			"chat":       func(body []byte) (proto.Message, error) { return generateOf(DecodeChat(body)) },
-			"completion": func(body []byte) (proto.Message, error) { return generateOf(DecodeCompletion(body)) },
+			"chat":       func(body []byte) (proto.Message, error) { return generateOf(DecodeChat(body, nil)) },
+			"completion": func(body []byte) (proto.Message, error) { return generateOf(DecodeCompletion(body, nil)) },
 			"moderation": func(body []byte) (proto.Message, error) {
-				request, err := DecodeModeration(body, "preset")
+				request, err := DecodeModeration(body, "preset", nil)
 				if err != nil {
 					return nil, err
 				}
@@ -409,16 +420,16 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 	body := func(count int) []byte {
 		return []byte(`{"model":"m","messages":[` + message + strings.Repeat(","+message, count-1) + `]}`)
 	}
-	if _, err := DecodeChat(body(maxInputs)); err != nil {
+	if _, err := DecodeChat(body(maxInputs), nil); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if _, err := DecodeChat(body(maxInputs + 1)); err == nil || fault.Of(err).Param != "messages" {
+	if _, err := DecodeChat(body(maxInputs+1), nil); err == nil || fault.Of(err).Param != "messages" {
 		t.Errorf("one more: %v", err)
 	}
 	few, many := body(100), body(1100)
 	allocations := func(body []byte) float64 {
 		return testing.AllocsPerRun(10, func() {
-			if _, err := DecodeChat(body); err != nil {
+			if _, err := DecodeChat(body, nil); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -431,7 +442,7 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 func TestManyPartsAreBounded(t *testing.T) {
 	const part = `{"type":"text","text":""}`
 	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, maxInputs) + `]}]}`
-	if _, err := DecodeChat([]byte(body)); err == nil || fault.Of(err).Param != "messages[0].content" {
+	if _, err := DecodeChat([]byte(body), nil); err == nil || fault.Of(err).Param != "messages[0].content" {
 		t.Errorf("got %v", err)
 	}
 }

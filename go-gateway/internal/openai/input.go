@@ -30,7 +30,7 @@ func tooManyInputs(name string) *fault.Fault {
 const inputForms = "a string, a list of strings, a list of token ids or a list of lists of token ids"
 
 // read reads any form of the field.
-func (in *input) read(decoder *jsontext.Decoder, name string) error {
+func (in *input) read(decoder *strictjson.Decoder, name string) error {
 	in.present = true
 	switch kind := decoder.PeekKind(); kind {
 	case jsontext.KindString:
@@ -45,7 +45,7 @@ func (in *input) read(decoder *jsontext.Decoder, name string) error {
 }
 
 // readTexts reads the forms that are text.
-func (in *input) readTexts(decoder *jsontext.Decoder, name string) error {
+func (in *input) readTexts(decoder *strictjson.Decoder, name string) error {
 	if err := in.read(decoder, name); err != nil {
 		return err
 	}
@@ -55,14 +55,14 @@ func (in *input) readTexts(decoder *jsontext.Decoder, name string) error {
 	return nil
 }
 
-func (in *input) readText(decoder *jsontext.Decoder, name string, index ...int) error {
+func (in *input) readText(decoder *strictjson.Decoder, name string, index ...int) error {
 	text, err := strictjson.ReadString(decoder, name, "a string", index...)
 	in.texts = append(in.texts, text)
 	return err
 }
 
 // readList reads a list whose first element decides what all of them are.
-func (in *input) readList(decoder *jsontext.Decoder, name string) error {
+func (in *input) readList(decoder *strictjson.Decoder, name string) error {
 	if _, err := decoder.ReadToken(); err != nil { // [
 		return err
 	}
@@ -93,7 +93,7 @@ func (in *input) readList(decoder *jsontext.Decoder, name string) error {
 }
 
 // readIDs reads the rest of one list of token ids, which is name or the element of it at index.
-func (in *input) readIDs(decoder *jsontext.Decoder, name string, index ...int) error {
+func (in *input) readIDs(decoder *strictjson.Decoder, name string, index ...int) error {
 	ids := []uint32{}
 	at := append(append(make([]int, 0, 2), index...), 0) // of each id
 	for decoder.PeekKind() != jsontext.KindEndArray {
@@ -103,6 +103,9 @@ func (in *input) readIDs(decoder *jsontext.Decoder, name string, index ...int) e
 			return err
 		}
 		id, err := token.Int()
+		if value, whole := strictjson.WholeNumber(token.String()); err != nil && whole {
+			id, err = value, nil
+		}
 		if errors.Is(err, strconv.ErrSyntax) {
 			param := strictjson.Element(name, at...)
 			return fault.InField(fault.InvalidValue, param,

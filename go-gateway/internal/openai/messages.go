@@ -24,7 +24,7 @@ var roles = map[string]inferencev1.Role{
 	"assistant": inferencev1.Role_ROLE_ASSISTANT,
 }
 
-func (m *messages) read(decoder *jsontext.Decoder, name string) error {
+func (m *messages) read(decoder *strictjson.Decoder, name string) error {
 	m.present = true
 	reader := newMessageReader()
 	return strictjson.List(decoder, name, "a list of messages", maxInputs, func(i int) error {
@@ -36,9 +36,9 @@ func (m *messages) read(decoder *jsontext.Decoder, name string) error {
 
 // messageReader reads messages, one after the other: its table is made once, since there may be thousands of them.
 type messageReader struct {
-	fields        strictjson.Field
-	role, content *string
-	parsed        bool
+	fields               strictjson.Field
+	role, content, label *string
+	parsed               bool
 }
 
 func newMessageReader() *messageReader {
@@ -46,13 +46,15 @@ func newMessageReader() *messageReader {
 	parts := newPartReader()
 	m.fields = strictjson.Object(strictjson.Fields{
 		"role": strictjson.String(&m.role),
-		"content": func(decoder *jsontext.Decoder, name string) error {
+		"content": func(decoder *strictjson.Decoder, name string) error {
 			text, err := readContent(decoder, name, parts)
 			m.content = &text
 			return err
 		},
+		// A mark of the caller's own: templates of models here do not show it.
+		"name": strictjson.String(&m.label),
 		// OpenAI's SDK adds it to a reply when it parses one, and sends it back: content says the same.
-		"parsed": func(decoder *jsontext.Decoder, _ string) error {
+		"parsed": func(decoder *strictjson.Decoder, _ string) error {
 			m.parsed = true
 			return decoder.SkipValue()
 		},
@@ -60,11 +62,13 @@ func newMessageReader() *messageReader {
 		"refusal": strictjson.Unsupported, "audio": strictjson.Unsupported, "function_call": strictjson.Unsupported,
 		"annotations": strictjson.AcceptOnly("Messages are text alone here.", "[]"),
 		"tool_calls":  strictjson.AcceptOnly(noTools, "[]"),
+		// Clients that show what a model thought send it back, also where it thought nothing.
+		"reasoning_content": strictjson.AcceptOnly("No model here reasons before it answers.", `""`),
 	})
 	return m
 }
 
-func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inferencev1.Message, error) {
+func (m *messageReader) read(decoder *strictjson.Decoder, name string) (*inferencev1.Message, error) {
 	m.role, m.content, m.parsed = nil, nil, false
 	err := m.fields(decoder, name)
 	switch {
@@ -81,13 +85,13 @@ func (m *messageReader) read(decoder *jsontext.Decoder, name string) (*inference
 			"%s.role must be \"system\", \"developer\", \"user\" or \"assistant\", not %q.", name, strictjson.Clip(*m.role))
 	}
 	if m.parsed && role != inferencev1.Role_ROLE_ASSISTANT {
-		return nil, strictjson.Unsupported(decoder, name+".parsed")
+		decoder.Refuse(name + ".parsed")
 	}
 	return &inferencev1.Message{Role: role, Content: *m.content}, nil
 }
 
 // readContent reads a text, or a list of text parts, which become lines of one text.
-func readContent(decoder *jsontext.Decoder, name string, part *partReader) (string, error) {
+func readContent(decoder *strictjson.Decoder, name string, part *partReader) (string, error) {
 	if decoder.PeekKind() == jsontext.KindString {
 		return strictjson.ReadString(decoder, name, "a string")
 	}
@@ -112,7 +116,7 @@ type partReader struct {
 
 func newPartReader() *partReader {
 	p := &partReader{}
-	other := func(_ *jsontext.Decoder, field string) error {
+	other := func(_ *strictjson.Decoder, field string) error {
 		return p.onlyText(strings.TrimPrefix(field, p.name+"."))
 	}
 	p.fields = strictjson.Object(strictjson.Fields{
@@ -127,7 +131,7 @@ func (p *partReader) onlyText(found string) error {
 		"%s must have the type \"text\", not %q: only text is taken here.", p.name, strictjson.Clip(found))
 }
 
-func (p *partReader) read(decoder *jsontext.Decoder, name string) (string, error) {
+func (p *partReader) read(decoder *strictjson.Decoder, name string) (string, error) {
 	p.name, p.kind, p.text = name, nil, nil
 	err := p.fields(decoder, name)
 	switch {

@@ -28,13 +28,13 @@ type ModerationRequest struct {
 
 // DecodeModeration reads the body of POST /v1/moderations. model is the one for requests that name none. Errors are
 // *fault.Fault.
-func DecodeModeration(body []byte, model string) (*ModerationRequest, error) {
+func DecodeModeration(body []byte, model string, ignored *strictjson.Names) (*ModerationRequest, error) {
 	named := &model
 	var in moderationInput
 	err := strictjson.Decode(body, strictjson.Fields{
 		"input": in.read,
 		"model": strictjson.String(&named),
-	})
+	}, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ type moderationInput struct {
 	texts   []string
 }
 
-func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
+func (in *moderationInput) read(decoder *strictjson.Decoder, name string) error {
 	in.present = true
 	if decoder.PeekKind() == jsontext.KindString {
 		in.single = true
@@ -85,7 +85,7 @@ func (in *moderationInput) read(decoder *jsontext.Decoder, name string) error {
 	return err
 }
 
-func (in *moderationInput) readText(decoder *jsontext.Decoder, name string, index ...int) error {
+func (in *moderationInput) readText(decoder *strictjson.Decoder, name string, index ...int) error {
 	text, err := strictjson.ReadString(decoder, name, "a string or a text part", index...)
 	in.texts = append(in.texts, text)
 	return err

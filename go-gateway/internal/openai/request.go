@@ -26,7 +26,7 @@ type TokenizeRequest struct {
 //
 // What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's
 // to judge.
-func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
+func DecodeEmbeddings(body []byte, ignored *strictjson.Names) (*EmbeddingsRequest, error) {
 	var (
 		in                               input
 		model, encoding, user, tokenizer *string
@@ -40,7 +40,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 		"user":            strictjson.String(&user), // OpenAI's mark for an end user; accepted and not used
 		"truncate":        strictjson.Bool(&embed.Truncate),
 		"tokenizer":       strictjson.String(&tokenizer),
-	})
+	}, ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func DecodeEmbeddings(body []byte) (*EmbeddingsRequest, error) {
 
 // DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are
 // *fault.Fault.
-func DecodeTokenize(body []byte, maxBytes int) (*TokenizeRequest, error) {
+func DecodeTokenize(body []byte, maxBytes int, ignored *strictjson.Names) (*TokenizeRequest, error) {
 	var (
 		in    input
 		model *string
@@ -71,7 +71,7 @@ func DecodeTokenize(body []byte, maxBytes int) (*TokenizeRequest, error) {
 	err := strictjson.Decode(body, strictjson.Fields{
 		"input": in.readTexts,
 		"model": strictjson.String(&model),
-	})
+	}, ignored)
 	if err != nil {
 		return nil, err
 	}

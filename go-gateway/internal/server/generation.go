@@ -6,12 +6,15 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // generation serves POST /v1/chat/completions and POST /v1/completions, which differ in what they look like.
-func (s *Server) generation(decode func(body []byte) (*openai.GenerationRequest, error)) handler {
+func (s *Server) generation(
+	decode func(body []byte, ignored *strictjson.Names) (*openai.GenerationRequest, error),
+) handler {
 	return func(ex *exchange) error {
-		request, err := decode(ex.body)
+		request, err := decoded(ex, decode)
 		if err != nil {
 			return err
 		}

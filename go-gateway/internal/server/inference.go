@@ -9,17 +9,18 @@ import (
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/strictjson"
 )
 
 // unary serves calls whose whole reply comes at once.
 func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 	s *Server,
-	decode func(body []byte) (Request, error),
+	decode func(body []byte, ignored *strictjson.Names) (Request, error),
 	run func(context.Context, inference.Call, Request) (Reply, inference.Usage, error),
 	render func(Request, Reply) ([]byte, error),
 ) handler {
 	return func(ex *exchange) error {
-		request, err := decode(ex.body)
+		request, err := decoded(ex, decode)
 		if err != nil {
 			return err
 		}
@@ -54,8 +55,8 @@ func (s *Server) embeddings() handler {
 // moderations serves POST /v1/moderations.
 func (s *Server) moderations() handler {
 	return unary(s,
-		func(body []byte) (*openai.ModerationRequest, error) {
-			return openai.DecodeModeration(body, s.ModerationModel)
+		func(body []byte, ignored *strictjson.Names) (*openai.ModerationRequest, error) {
+			return openai.DecodeModeration(body, s.ModerationModel, ignored)
 		},
 		func(ctx context.Context, call inference.Call, request *openai.ModerationRequest) (
 			*inferencev1.ClassifyResponse, inference.Usage, error,
@@ -70,8 +71,8 @@ func (s *Server) moderations() handler {
 // tokenize serves POST /v1/tokenize.
 func (s *Server) tokenize() handler {
 	return unary(s,
-		func(body []byte) (*openai.TokenizeRequest, error) {
-			return openai.DecodeTokenize(body, engine.MaxTokenizeBytes)
+		func(body []byte, ignored *strictjson.Names) (*openai.TokenizeRequest, error) {
+			return openai.DecodeTokenize(body, engine.MaxTokenizeBytes, ignored)
 		},
 		func(ctx context.Context, call inference.Call, request *openai.TokenizeRequest) (
 			*inferencev1.TokenizeResponse, inference.Usage, error,

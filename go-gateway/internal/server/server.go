@@ -45,6 +45,8 @@ type Options struct {
 	StreamHeartbeat time.Duration
 	// ModerationModel is for requests for moderation that name no model.
 	ModerationModel string
+	// IgnoreUnknownFields skips fields of a body that are not known, and names them in a header, in place of refusing them.
+	IgnoreUnknownFields bool
 }
 
 // Server answers HTTP requests. It is safe for concurrent use.

@@ -8,6 +8,7 @@ package strictjson
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,15 +21,19 @@ import (
 )
 
 // Field reads one field's value. name is the field's, for errors.
-type Field func(decoder *jsontext.Decoder, name string) error
+type Field func(decoder *Decoder, name string) error
 
 // Fields are the known fields of one object.
 type Fields map[string]Field
 
-// Decode reads body, which must be one JSON object, field by field. A field that is null counts as absent; one that is
-// not in fields is refused. Errors are *fault.Fault.
-func Decode(body []byte, fields Fields) error {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
+// byteOrderMark begins what some editors and shells write as UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// Decode reads body, which must be one JSON object, field by field. A field that is null counts as absent; those that are
+// not in fields are refused together or, where ignored is not nil, skipped and named there. Errors are *fault.Fault.
+func Decode(body []byte, fields Fields, ignored *Names) error {
+	body = bytes.TrimPrefix(body, byteOrderMark)
+	decoder := &Decoder{Decoder: jsontext.NewDecoder(bytes.NewBuffer(body))}
 	if kind := decoder.PeekKind(); kind != jsontext.KindBeginObject && kind != jsontext.KindInvalid {
 		return fault.New(fault.InvalidJSON, "The body must be one JSON object, not %s.", describe(kind))
 	}
@@ -39,10 +44,16 @@ func Decode(body []byte, fields Fields) error {
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return syntaxFault(body, syntax)
 	}
-	return err
+	refused := decoder.unsupported
+	if ignored == nil {
+		refused = refused.and(decoder.unknown)
+	} else {
+		*ignored = decoder.unknown
+	}
+	return cmp.Or(refused.refusal(), err)
 }
 
-func readWhole(decoder *jsontext.Decoder, fields Fields) error {
+func readWhole(decoder *Decoder, fields Fields) error {
 	if err := readFields(decoder, "", fields); err != nil {
 		return err
 	}
@@ -54,12 +65,13 @@ func readWhole(decoder *jsontext.Decoder, fields Fields) error {
 }
 
 // readFields reads one object. prefix is what stands before its fields' names in errors, as in "stream_options.".
-func readFields(decoder *jsontext.Decoder, prefix string, fields Fields) error {
+func readFields(decoder *Decoder, prefix string, fields Fields) error {
 	return Members(decoder, func(key string) error {
 		name := prefix + key
 		read, known := fields[key]
 		if !known {
-			return Quoting(Clip(key), Unsupported(decoder, prefix+Clip(key)))
+			decoder.unknown.add(prefix+Clip(key), len(Clip(key)))
+			return decoder.SkipValue()
 		}
 		if decoder.PeekKind() == jsontext.KindNull {
 			return decoder.SkipValue()
@@ -69,7 +81,7 @@ func readFields(decoder *jsontext.Decoder, prefix string, fields Fields) error {
 }
 
 // Members reads one object and leaves each value to read.
-func Members(decoder *jsontext.Decoder, read func(key string) error) error {
+func Members(decoder *Decoder, read func(key string) error) error {
 	if _, err := decoder.ReadToken(); err != nil { // {
 		return err
 	}
@@ -84,12 +96,6 @@ func Members(decoder *jsontext.Decoder, read func(key string) error) error {
 	}
 	_, err := decoder.ReadToken() // }
 	return err
-}
-
-// Unsupported refuses a field. It need not be in a table of fields, unless null is to count as absent.
-func Unsupported(_ *jsontext.Decoder, name string) error {
-	return fault.InField(fault.UnsupportedParameter, name,
-		"The field %q is not supported here; nothing is ignored silently.", name)
 }
 
 // Missing refuses an object without a field that it needs.
@@ -107,7 +113,7 @@ func Quoting(text string, err error) error {
 
 // Object reads an object of known fields.
 func Object(fields Fields) Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		if err := ExpectKind(decoder, jsontext.KindBeginObject, name, "an object"); err != nil {
 			return err
 		}

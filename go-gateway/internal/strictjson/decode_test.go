@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,12 +11,14 @@ import (
 )
 
 // decode reads the fields that the cases below have.
-func decode(body string) error {
+func decode(body string) error { return decodeIgnoring(body, nil) }
+
+func decodeIgnoring(body string, ignored *Names) error {
 	var model, input *string
 	var n uint32
 	return Decode([]byte(body), Fields{
 		"model": String(&model), "n": Positive(&n),
-		"input": func(decoder *jsontext.Decoder, name string) error {
+		"input": func(decoder *Decoder, name string) error {
 			if decoder.PeekKind() == jsontext.KindString {
 				return String(&input)(decoder, name)
 			}
@@ -28,13 +31,20 @@ func decode(body string) error {
 		"seed":  Bits64(func(uint64) {}),
 		"store": AcceptOnly("Nothing is stored.", "false"),
 		"inner": Object(Fields{"flag": Bool(new(bool))}),
-	})
+		"old":   Unsupported,
+		"items": func(decoder *Decoder, name string) error {
+			return List(decoder, name, "a list", 99, func(i int) error {
+				return Object(Fields{"flag": Bool(new(bool))})(decoder, Element(name, i))
+			})
+		},
+	}, ignored)
 }
 
 func TestDecodeAccepts(t *testing.T) {
 	for _, body := range []string{
 		"{}", " \t\r\n{ \"model\" : \"m\" } \n", `{"model":null,"n":null,"inner":null}`, `{"input":["a","é"],"n":4294967295,"ratio":1,"store":false}`,
-		`{"seed":-1}`, `{"seed":18446744073709551615}`, `{"inner":{"flag":true}}`, `{"inner":{}}`,
+		`{"seed":-1}`, `{"seed":18446744073709551615}`, `{"inner":{"flag":true}}`, `{"inner":{}}`, `{"old":null}`,
+		"\xef\xbb\xbf{\"model\":\"m\"}", `{"n":16.0,"seed":1e3}`, `{"n":4294967295.0}`,
 	} {
 		if err := decode(body); err != nil {
 			t.Errorf("%s: %v", body, err)
@@ -70,6 +80,14 @@ func TestDecodeRefuses(t *testing.T) {
 		{"another kind", `{"input":["a",1]}`, fault.InvalidValue, "input[1]", "a string, not a number"},
 		{"below", `{"ratio":0}`, fault.InvalidValue, "ratio", "above 0, and at most 1"},
 		{"beyond", `{"n":4294967296}`, fault.InvalidValue, "n", "4294967296"},
+		{"beyond as a float", `{"n":4.294967296e9}`, fault.InvalidValue, "n", "from 1 to 4294967295, not 4.294967296e9"},
+		{"a fraction", `{"n":1.5}`, fault.InvalidValue, "n", "1.5"},
+		{"endless", `{"n":1e999}`, fault.InvalidValue, "n", "1e999"},
+		{"two marks", "\xef\xbb\xbf\xef\xbb\xbf{}", fault.InvalidJSON, "", "byte 0"},
+		{"all unknown ones", `{"a":[1],"items":[{"x":1},{"flag":true},{"y":{"z":null}}],"n":1,"old":1,"b":2}`, fault.UnsupportedParameter,
+			"old", `fields "old", "a", "items[0].x", "items[2].y", "b" are`},
+		{"unknown ones before what is wrong", `{"a":1,"n":0,"b":1}`, fault.UnsupportedParameter, "a", `"a"`},
+		{"unknown ones of half a body", `{"a":1,"n":`, fault.InvalidJSON, "", "11 bytes"},
 		{"65 bits", `{"seed":18446744073709551616}`, fault.InvalidValue, "seed", "64 bits"},
 		{"another value", `{"store": true}`, fault.UnsupportedParameter, "store", "absent or false. Nothing is stored."},
 		{"inner", `{"inner":{"flag":1}}`, fault.InvalidValue, "inner.flag", "true or false"},
@@ -85,8 +103,36 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 // What a client calls a field is not for the log.
+func TestUnknownFieldsAreManyAndBounded(t *testing.T) {
+	body := `{"model":"m"`
+	for i := range 1000 {
+		body += fmt.Sprintf(`,"field%d":{"deep":[%d]}`, i, i)
+	}
+	got := fault.Of(decode(body + "}"))
+	if !strings.Contains(got.Message, `"field15" and 984 more are not supported`) || got.Param != "field0" {
+		t.Errorf("got %q, param %q", got.Message, got.Param)
+	}
+}
+
+func TestUnknownFieldsCanBeIgnored(t *testing.T) {
+	var ignored Names
+	if err := decodeIgnoring(`{"a":1,"items":[{"x":1,"flag":true}],"n":1,"inner":{"b":2}}`, &ignored); err != nil {
+		t.Fatal(err)
+	}
+	if got := ignored.String(); got != `"a", "items[0].x", "inner.b"` {
+		t.Errorf("ignored %s", got)
+	}
+	// What is known, and not done here, would be missed.
+	if got := fault.Of(decodeIgnoring(`{"a":1,"old":1}`, &ignored)); got.Reason != fault.UnsupportedParameter || got.Param != "old" {
+		t.Errorf("got %v", got)
+	}
+	if got := fault.Of(decodeIgnoring(`{"a":1,"n":0}`, &ignored)); got.Param != "n" {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestNamesOfTheClientAreQuoted(t *testing.T) {
-	for body, want := range map[string]string{`{"secret":1}`: "", `{"inner":{"secret":1}}`: "inner", `{"n":"secret"}`: "n"} {
+	for body, want := range map[string]string{`{"secret":1}`: "", `{"secret":1,"other":2}`: "", `{"old":1,"secret":1}`: "old", `{"inner":{"secret":1}}`: "inner", `{"n":"secret"}`: "n"} {
 		if got := fault.Of(decode(body)).LogParam(); got != want {
 			t.Errorf("%s: %q is logged", body, got)
 		}

@@ -23,7 +23,7 @@ func NumberAbove(limit, maximum float32, set func(float32)) Field {
 }
 
 func number(expected string, inRange func(float32) bool, set func(float32)) Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
@@ -37,24 +37,39 @@ func number(expected string, inRange func(float32) bool, set func(float32)) Fiel
 	}
 }
 
-// Uint32 reads a whole number from least to most.
-func Uint32(least, most uint32, set func(uint32)) Field {
-	expected := fmt.Sprintf("a whole number from %d to %d", least, most)
-	if most == math.MaxUint32 {
-		expected = fmt.Sprintf("a whole number of at least %d", least)
+// WholeNumber is the value of a number that is whole, however it is written: 16, 16.0 or 1.6e1.
+func WholeNumber(text string) (int64, bool) {
+	if value, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return value, true
 	}
-	return func(decoder *jsontext.Decoder, name string) error {
+	const exact = 1 << 53 // above it a float64 is no longer what was written
+	value, err := strconv.ParseFloat(text, 64)
+	if err != nil || value != math.Trunc(value) || math.Abs(value) > exact {
+		return 0, false
+	}
+	return int64(value), true
+}
+
+// Whole reads a whole number from least to most.
+func Whole(least, most int64, set func(int64)) Field {
+	expected := fmt.Sprintf("a whole number from %d to %d", least, most)
+	return func(decoder *Decoder, name string) error {
 		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
-		value, err := strconv.ParseUint(token.String(), 10, 32)
-		if err != nil || uint32(value) < least || uint32(value) > most {
+		value, whole := WholeNumber(token.String())
+		if !whole || value < least || value > most {
 			return outOfRange(name, expected, token)
 		}
-		set(uint32(value))
+		set(value)
 		return nil
 	}
+}
+
+// Uint32 reads a whole number from least to most.
+func Uint32(least, most uint32, set func(uint32)) Field {
+	return Whole(int64(least), int64(most), func(value int64) { set(uint32(value)) })
 }
 
 // Positive reads a whole number from 1 to 2³² − 1.
@@ -65,12 +80,12 @@ func Positive(destination *uint32) Field {
 // Bits64 reads a whole number of 64 bits, with or without a sign.
 func Bits64(set func(uint64)) Field {
 	const expected = "a whole number of at most 64 bits"
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		token, err := ReadKind(decoder, jsontext.KindNumber, name, expected)
 		if err != nil {
 			return err
 		}
-		if signed, err := strconv.ParseInt(token.String(), 10, 64); err == nil {
+		if signed, whole := WholeNumber(token.String()); whole {
 			set(uint64(signed))
 			return nil
 		}

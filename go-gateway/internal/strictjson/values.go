@@ -12,7 +12,7 @@ import (
 
 // String reads a string into destination, which stays nil while the field is absent.
 func String(destination **string) Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		value, err := ReadString(decoder, name, "a string")
 		if err != nil {
 			return err
@@ -24,7 +24,7 @@ func String(destination **string) Field {
 
 // Bool reads true or false.
 func Bool(destination *bool) Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		token, err := decoder.ReadToken()
 		if err != nil {
 			return err
@@ -41,7 +41,7 @@ func Bool(destination *bool) Field {
 
 // AcceptOnly takes a field whose value, one of those given as JSON, asks for what is done anyway. Any other is refused.
 func AcceptOnly(why string, values ...string) Field {
-	return func(decoder *jsontext.Decoder, name string) error {
+	return func(decoder *Decoder, name string) error {
 		value, err := decoder.ReadValue()
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func AcceptOnly(why string, values ...string) Field {
 }
 
 // List reads a list of at most so many elements and leaves each to read.
-func List(decoder *jsontext.Decoder, name, expected string, most int, read func(i int) error) error {
+func List(decoder *Decoder, name, expected string, most int, read func(i int) error) error {
 	if _, err := ReadKind(decoder, jsontext.KindBeginArray, name, expected); err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func List(decoder *jsontext.Decoder, name, expected string, most int, read func(
 }
 
 // ReadString reads a string; param, expected and index are as in ReadKind.
-func ReadString(decoder *jsontext.Decoder, param, expected string, index ...int) (string, error) {
+func ReadString(decoder *Decoder, param, expected string, index ...int) (string, error) {
 	token, err := ReadKind(decoder, jsontext.KindString, param, expected, index...)
 	if err != nil {
 		return "", err
@@ -86,7 +86,7 @@ func ReadString(decoder *jsontext.Decoder, param, expected string, index ...int)
 
 // ReadKind reads one token, which must be of a kind. index says which element of param it is, if it is one: lists are
 // long, so only an error spells an element's name.
-func ReadKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected string, index ...int) (jsontext.Token, error) {
+func ReadKind(decoder *Decoder, kind jsontext.Kind, param, expected string, index ...int) (jsontext.Token, error) {
 	if err := ExpectKind(decoder, kind, param, expected, index...); err != nil {
 		return jsontext.Token{}, err
 	}
@@ -94,7 +94,7 @@ func ReadKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected str
 }
 
 // ExpectKind refuses a value of another kind. One that is no JSON is left to the decoder.
-func ExpectKind(decoder *jsontext.Decoder, kind jsontext.Kind, param, expected string, index ...int) error {
+func ExpectKind(decoder *Decoder, kind jsontext.Kind, param, expected string, index ...int) error {
 	if found := decoder.PeekKind(); found != kind && found != jsontext.KindInvalid {
 		return WrongType(Element(param, index...), expected, found)
 	}
