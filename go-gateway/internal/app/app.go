@@ -44,6 +44,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
 		IgnoreUnknownFields: settings.UnknownFields != config.RefuseUnknownFields,
+		CORSOrigins:         settings.CORSOrigins,
 	})
 	metrics.ReportReady(gateway.Ready)
 	for source := range directory.Staleness(time.Now()) {

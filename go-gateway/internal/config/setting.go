@@ -30,7 +30,7 @@ func (s setting) env() string {
 // usage is the text of -help; package flag takes what is in backquotes for the value's name.
 func (s setting) usage() string {
 	text := strings.ReplaceAll(s.meaning+" "+s.consequence, "`", "")
-	return fmt.Sprintf("%s\n`%s`, default %s, or %s", text, s.unit, s.defaultValue, s.env())
+	return fmt.Sprintf("%s\n`%s`, default %q, or %s", text, s.unit, s.defaultValue, s.env())
 }
 
 // WriteMarkdown writes docs/config.md's table.
@@ -38,8 +38,12 @@ func WriteMarkdown(out io.Writer) error {
 	var table strings.Builder
 	table.WriteString("| flag | environment | default | unit | meaning and consequence |\n|---|---|---|---|---|\n")
 	for _, row := range new(Settings).settings() {
-		fmt.Fprintf(&table, "| `--%s` | `%s` | `%s` | %s | %s %s |\n",
-			row.name, row.env(), row.defaultValue, row.unit, row.meaning, row.consequence)
+		shown := "(empty)"
+		if row.defaultValue != "" {
+			shown = "`" + row.defaultValue + "`"
+		}
+		fmt.Fprintf(&table, "| `--%s` | `%s` | %s | %s | %s %s |\n",
+			row.name, row.env(), shown, row.unit, row.meaning, row.consequence)
 	}
 	_, err := io.WriteString(out, table.String())
 	return err
@@ -71,6 +75,35 @@ func addresses(name string, destination *[]string, defaultValue, meaning, conseq
 		},
 		func() string { return strings.Join(*destination, ",") },
 	}
+}
+
+// origins is a setting that may be empty.
+func origins(name string, destination *[]string, meaning, consequence string) setting {
+	return setting{name, "scheme://host,…", "", meaning, consequence,
+		func(value string) error {
+			*destination = nil
+			if value == "" {
+				return nil
+			}
+			*destination = strings.Split(value, ",")
+			var faults []error
+			for _, origin := range *destination {
+				faults = append(faults, checkOrigin(origin))
+			}
+			return errors.Join(faults...)
+		},
+		func() string { return strings.Join(*destination, ",") },
+	}
+}
+
+// checkOrigin refuses what no browser sends as an origin, which would allow nobody.
+func checkOrigin(value string) error {
+	scheme, host, found := strings.Cut(value, "://")
+	known := scheme == "http" || scheme == "https"
+	if value != "*" && (!found || !known || host == "" || strings.ContainsAny(host, "/ @?#") || strings.Count(host, "*") > 1) {
+		return fmt.Errorf("%q must be * or as https://app.example.com, without a path", value)
+	}
+	return nil
 }
 
 func checkAddress(value string) error {

@@ -79,6 +79,7 @@ type Settings struct {
 	GenerationTimeout time.Duration
 	StreamHeartbeat   time.Duration
 	ModerationModel   string
+	CORSOrigins       []string
 	UnknownFields     string
 
 	MaxBodyBytes      int
@@ -122,6 +123,8 @@ func (s *Settings) settings() []setting {
 			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
 		choice("unknown-fields", &s.UnknownFields, []string{RefuseUnknownFields, "ignore"},
 			"What is done about fields of a request that are not known.", "Ignored ones are named in the header `Warning`. Fields that are known, and ask for what is not done here, are refused all the same."),
+		origins("cors-origins", &s.CORSOrigins,
+			"Origins whose pages may call the API from a browser, separated by commas; `*` for all.", "A page has its user's key, or yours: whoever opens it can read that. Empty: none."),
 		number("max-body-bytes", &s.MaxBodyBytes, defaultMaxBodyBytes, 1<<10, 1<<30, "bytes",
 			"Largest request body.", "A larger one is answered with 413. Bodies are held in memory."),
 		number("max-total-body-bytes", &s.MaxTotalBodyBytes, defaultMaxTotalBodyBytes, 1<<20, 1<<40, "bytes",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"io"
@@ -43,7 +44,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
 	for i := range fields.NumField() {
-		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "LogLevel" { // info is slog's zero
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "LogLevel" && name != "CORSOrigins" { // info is slog's zero
 			t.Errorf("%s has no default", name)
 		}
 	}
@@ -74,12 +75,14 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		"GATEWAY_MODERATION_MODEL": "",
 	}
 	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:", "--log-level", "loud",
-		"--max-inflight-requests", "0", "--unknown-fields", "maybe", "--metrics-address", "a:65536", "--unknown", "x")
+		"--max-inflight-requests", "0", "--unknown-fields", "maybe",
+		"--cors-origins", "https://a.example,app.example,https://b.example/,https://*.*.example,ftp://c.example,", "--metrics-address", "a:65536", "--unknown", "x")
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, part := range []string{
 		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty",
+		`"app.example" must be * or as`, `"https://b.example/" must be`, `"https://*.*.example" must be`, `"ftp://c.example" must be`, `"" must be`,
 		`--unknown-fields: "maybe" must be refuse or ignore`, "GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
 		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, `"unix:" must name a path`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
 	} {
@@ -127,7 +130,7 @@ func TestMarkdownHasARowForEverySetting(t *testing.T) {
 	rows := strings.Split(strings.TrimSpace(out.String()), "\n")[2:]
 	for i, setting := range new(Settings).settings() {
 		row := rows[i]
-		for _, part := range []string{"--" + setting.name, setting.env(), setting.defaultValue, setting.unit, setting.meaning, setting.consequence} {
+		for _, part := range []string{"--" + setting.name, setting.env(), cmp.Or(setting.defaultValue, "(empty)"), setting.unit, setting.meaning, setting.consequence} {
 			if part == "" || !strings.Contains(row, part) {
 				t.Errorf("%q is missing from %s", part, row)
 			}

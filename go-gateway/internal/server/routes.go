@@ -38,7 +38,7 @@ type route struct {
 
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
-	return s.newRouter([]route{
+	return s.shareWithOrigins(s.newRouter([]route{
 		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, s.embeddings()},
 		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeChat)},
 		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeCompletion)},
@@ -48,7 +48,7 @@ func (s *Server) API() http.Handler {
 		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, s.getModel},
 		{http.MethodGet, livezRoute, public, noBody, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, s.readyz},
-	})
+	}))
 }
 
 // Operations is the handler of the listener for operators.

@@ -47,6 +47,8 @@ type Options struct {
 	ModerationModel string
 	// IgnoreUnknownFields skips fields of a body that are not known, and names them in a header, in place of refusing them.
 	IgnoreUnknownFields bool
+	// CORSOrigins are the origins whose pages may call the API: "https://host", with at most one "*" in it, or "*" for all.
+	CORSOrigins []string
 }
 
 // Server answers HTTP requests. It is safe for concurrent use.
