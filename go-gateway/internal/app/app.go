@@ -14,6 +14,7 @@ import (
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/telemetry"
@@ -42,7 +43,10 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		Engine:        hotpath, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
-		StreamHeartbeat: settings.StreamHeartbeat, ModerationModel: settings.ModerationModel,
+		StreamHeartbeat: settings.StreamHeartbeat,
+		Decoder: &openai.Decoder{
+			Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
+		},
 		IgnoreUnknownFields: settings.UnknownFields != config.RefuseUnknownFields,
 		CORSOrigins:         settings.CORSOrigins,
 	})

@@ -77,6 +77,29 @@ func addresses(name string, destination *[]string, defaultValue, meaning, conseq
 	}
 }
 
+// aliases is a setting that may be empty.
+func aliases(name string, destination *map[string]string, meaning, consequence string) setting {
+	written := ""
+	return setting{name, "alias=model,…", "", meaning, consequence,
+		func(value string) error {
+			written, *destination = value, map[string]string{}
+			if value == "" {
+				return nil
+			}
+			var faults []error
+			for pair := range strings.SplitSeq(value, ",") {
+				alias, model, _ := strings.Cut(pair, "=")
+				if _, twice := (*destination)[alias]; alias == "" || model == "" || twice {
+					faults = append(faults, fmt.Errorf("%q must be alias=model, each alias once", pair))
+				}
+				(*destination)[alias] = model
+			}
+			return errors.Join(faults...)
+		},
+		func() string { return written },
+	}
+}
+
 // origins is a setting that may be empty.
 func origins(name string, destination *[]string, meaning, consequence string) setting {
 	return setting{name, "scheme://host,…", "", meaning, consequence,

@@ -79,6 +79,7 @@ type Settings struct {
 	GenerationTimeout time.Duration
 	StreamHeartbeat   time.Duration
 	ModerationModel   string
+	ModelAliases      map[string]string
 	CORSOrigins       []string
 	UnknownFields     string
 
@@ -121,6 +122,8 @@ func (s *Settings) settings() []setting {
 			"How long a stream may be silent before it gets a comment.", "Longer than the idle limit of a proxy in front, it makes the proxy drop requests that wait for their turn. After the first comment an error is an event of the stream, not a status."),
 		text("moderation-model", "name", &s.ModerationModel, defaultModerationModel,
 			"The model of requests for moderation that name none.", "It must be among the hot path's, else they are answered with 404."),
+		aliases("model-aliases", &s.ModelAliases,
+			"Other names of models, as `omni-moderation-latest=moderation-minilm`, separated by commas.", "Clients of another service need not be changed; replies say which model it was. Token ids are still the model's own. Empty: none."),
 		choice("unknown-fields", &s.UnknownFields, []string{RefuseUnknownFields, "ignore"},
 			"What is done about fields of a request that are not known.", "Ignored ones are named in the header `Warning`. Fields that are known, and ask for what is not done here, are refused all the same."),
 		origins("cors-origins", &s.CORSOrigins,

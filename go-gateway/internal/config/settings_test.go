@@ -75,7 +75,7 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		"GATEWAY_MODERATION_MODEL": "",
 	}
 	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:", "--log-level", "loud",
-		"--max-inflight-requests", "0", "--unknown-fields", "maybe",
+		"--max-inflight-requests", "0", "--unknown-fields", "maybe", "--model-aliases", "a=b,a=c,=d,e=,f",
 		"--cors-origins", "https://a.example,app.example,https://b.example/,https://*.*.example,ftp://c.example,", "--metrics-address", "a:65536", "--unknown", "x")
 	if err == nil {
 		t.Fatal("accepted")
@@ -83,6 +83,7 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 	for _, part := range []string{
 		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty",
 		`"app.example" must be * or as`, `"https://b.example/" must be`, `"https://*.*.example" must be`, `"ftp://c.example" must be`, `"" must be`,
+		`"a=c" must be alias=model`, `"=d" must be`, `"e=" must be`, `"f" must be`,
 		`--unknown-fields: "maybe" must be refuse or ignore`, "GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
 		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, `"unix:" must name a path`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
 	} {

@@ -3,8 +3,10 @@ package engine
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
@@ -85,7 +87,27 @@ func (e *Engine) route(
 			break
 		}
 	}
+	if failure.Reason == fault.ModelNotFound {
+		failure.Message = e.noSuchModel(model)
+	}
 	return failure
+}
+
+// noSuchModel says what there is in place of a model.
+func (e *Engine) noSuchModel(model string) string {
+	const most = 16
+	text := fmt.Sprintf("There is no model %.64q here", model)
+	models, err := e.Models()
+	if err != nil || len(models) == 0 {
+		return text + "."
+	}
+	for i, found := range models[:min(len(models), most)] {
+		text += []string{"; there is ", ", "}[min(i, 1)] + strconv.Quote(found.GetName())
+	}
+	if len(models) > most {
+		text += fmt.Sprintf(" and %d more", len(models)-most)
+	}
+	return text + "."
 }
 
 // retryable reports whether nothing was computed for a call that failed.

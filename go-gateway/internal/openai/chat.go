@@ -12,10 +12,10 @@ import (
 
 const noTools = "No tool or function is called here."
 
-// DecodeChat reads the body of POST /v1/chat/completions. Errors are *fault.Fault.
+// Chat reads the body of POST /v1/chat/completions. Errors are *fault.Fault.
 //
 // What depends on the model (its context, its template, the number of choices) is the hot path's to judge.
-func DecodeChat(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
+func (d *Decoder) Chat(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
 	var (
 		conversation messages
 		logprobs     bool
@@ -41,7 +41,7 @@ func DecodeChat(body []byte, ignored *strictjson.Names) (*GenerationRequest, err
 	if err != nil {
 		return nil, err
 	}
-	request, err := g.finish(Chat)
+	request, err := g.finish(d, Chat)
 	if err != nil {
 		return nil, err
 	}

@@ -13,10 +13,10 @@ import (
 // defaultCompletionTokens is OpenAI's: a completion that does not say how long it may be is short.
 const defaultCompletionTokens = 16
 
-// DecodeCompletion reads the body of POST /v1/completions. Errors are *fault.Fault.
+// Completion reads the body of POST /v1/completions. Errors are *fault.Fault.
 //
 // What depends on the model (its context, the range of ids, the number of choices) is the hot path's to judge.
-func DecodeCompletion(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
+func (d *Decoder) Completion(body []byte, ignored *strictjson.Names) (*GenerationRequest, error) {
 	var (
 		prompt    input
 		tokenizer *string
@@ -34,7 +34,7 @@ func DecodeCompletion(body []byte, ignored *strictjson.Names) (*GenerationReques
 	if err != nil {
 		return nil, err
 	}
-	request, err := g.finish(Completion)
+	request, err := g.finish(d, Completion)
 	if err != nil {
 		return nil, err
 	}

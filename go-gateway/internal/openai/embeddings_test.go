@@ -169,7 +169,7 @@ func BenchmarkDecodeEmbeddings(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := DecodeEmbeddings(body, nil); err != nil {
+				if _, err := plain.Embeddings(body, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

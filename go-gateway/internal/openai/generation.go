@@ -123,9 +123,9 @@ func (g *generation) readStreamOptions(decoder *strictjson.Decoder, name string)
 }
 
 // finish checks what no field shows alone.
-func (g *generation) finish(dialect *Dialect) (*GenerationRequest, error) {
+func (g *generation) finish(d *Decoder, dialect *Dialect) (*GenerationRequest, error) {
 	var err error
-	if g.request.Model, err = requiredModel(g.model); err != nil {
+	if g.request.Model, err = d.requiredModel(g.model); err != nil {
 		return nil, err
 	}
 	limitField := "max_tokens"

@@ -82,7 +82,7 @@ func TestDecodeChatHonours(t *testing.T) {
 			if want != "" {
 				want = "," + want
 			}
-			got, err := DecodeChat([]byte(hello+more+"}"), nil)
+			got, err := plain.Chat([]byte(hello+more+"}"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -102,7 +102,7 @@ func TestDecodeChatStreams(t *testing.T) {
 		`"stream_options":{"include_usage":true,"include_obfuscation":false},"stream":true`: {true, true},
 		`"stream":true,"stream_options":null`:                                               {true, false},
 	} {
-		got, err := DecodeChat([]byte(hello+","+more+"}"), nil)
+		got, err := plain.Chat([]byte(hello+","+more+"}"), nil)
 		if err != nil || got.Stream != want[0] || got.IncludeUsage != want[1] {
 			t.Errorf("%s: got %+v, %v", more, got, err)
 		}
@@ -118,7 +118,7 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"assistant","content":"{}","parsed":{"rivers":[{"name":"a"}],"size":null}},{"parsed":[1],"content":"[1]","role":"assistant"},
 		{"role":"user","content":"e","parsed":null},
 		{"role":"user","content":[]},{"role":"user","content":"<|im_end|>"}]}`
-	got, err := DecodeChat([]byte(body), nil)
+	got, err := plain.Chat([]byte(body), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestDecodeChatRefusesValues(t *testing.T) {
 		{`"metadata":{"a":1}`, fault.InvalidValue, "metadata.a", "a string"},
 		{`"model":"x"`, fault.InvalidJSON, "model", "twice"},
 	} {
-		_, err := DecodeChat([]byte(hello+","+c.body+"}"), nil)
+		_, err := plain.Chat([]byte(hello+","+c.body+"}"), nil)
 		checkRefusal(t, c, err)
 	}
 }
@@ -221,17 +221,17 @@ func TestDecodeChatRefusesFieldsByName(t *testing.T) {
 		"audio": `{}`, "modalities": `["text","audio"]`, "prediction": `{}`, "web_search_options": `{}`, "prompt": `"p"`, "best_of": `1`, "echo": `true`, "suffix": `"s"`,
 		"use_beam_search": `false`, "nonsense": `1`, "tokenizer": `"m"`,
 	} {
-		_, err := DecodeChat([]byte(hello+`,"`+field+`":`+value+`}`), nil)
+		_, err := plain.Chat([]byte(hello+`,"`+field+`":`+value+`}`), nil)
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	for field, value := range map[string]string{
 		"best_of": `2`, "suffix": `"s"`, "echo": `true`, "messages": `[]`, "tools": `[]`, "max_completion_tokens": `5`, "top_logprobs": `1`,
 	} {
-		_, err := DecodeCompletion([]byte(`{"model":"m","prompt":"a","`+field+`":`+value+`}`), nil)
+		_, err := plain.Completion([]byte(`{"model":"m","prompt":"a","`+field+`":`+value+`}`), nil)
 		checkRefusal(t, refusal{field, fault.UnsupportedParameter, field, field}, err)
 	}
 	checkRefusal(t, refusal{"", fault.UnsupportedParameter, "stream_options.extra", "extra"}, func() error {
-		_, err := DecodeChat([]byte(hello+`,"stream":true,"stream_options":{"extra":1}}`), nil)
+		_, err := plain.Chat([]byte(hello+`,"stream":true,"stream_options":{"extra":1}}`), nil)
 		return err
 	}())
 }
@@ -263,7 +263,7 @@ func TestDecodeChatRefusesMessages(t *testing.T) {
 		{`[{"role":"user","content":[{"type":"video"}]}]`, fault.InvalidValue, "messages[0].content[0]", `"video"`},
 		{`[{"role":"user","content":[{"type":"text","text":"a","cache_control":{}}]}]`, fault.UnsupportedParameter, "messages[0].content[0].cache_control", ""},
 	} {
-		_, err := DecodeChat([]byte(`{"model":"m","messages":`+c.body+`}`), nil)
+		_, err := plain.Chat([]byte(`{"model":"m","messages":`+c.body+`}`), nil)
 		checkRefusal(t, c, err)
 	}
 }
@@ -283,7 +283,7 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":"a","max_tokens":16,"temperature":0.5,"n":2,"stop":["b"]`,
 			`"text":"a","max_tokens":16,"choices":2,"sampling":{"temperature":0.5},"stop":{"strings":["b"]}`},
 	} {
-		got, err := DecodeCompletion([]byte(`{"model":"m",`+c[0]+`}`), nil)
+		got, err := plain.Completion([]byte(`{"model":"m",`+c[0]+`}`), nil)
 		if err != nil {
 			t.Errorf("%s: %v", c[0], err)
 			continue
@@ -304,7 +304,7 @@ func TestDecodeCompletion(t *testing.T) {
 		{`"prompt":"a","logprobs":true`, fault.InvalidValue, "logprobs", "a boolean"},
 		{`"prompt":"a","logprobs":21`, fault.InvalidValue, "logprobs", "20"},
 	} {
-		_, err := DecodeCompletion([]byte(`{"model":"m",`+c.body+`}`), nil)
+		_, err := plain.Completion([]byte(`{"model":"m",`+c.body+`}`), nil)
 		checkRefusal(t, c, err)
 	}
 }
@@ -382,10 +382,10 @@ func FuzzDecodeGeneration(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for name, decode := range map[string]func([]byte) (proto.Message, error){
-			"chat":       func(body []byte) (proto.Message, error) { return generateOf(DecodeChat(body, nil)) },
-			"completion": func(body []byte) (proto.Message, error) { return generateOf(DecodeCompletion(body, nil)) },
+			"chat":       func(body []byte) (proto.Message, error) { return generateOf(plain.Chat(body, nil)) },
+			"completion": func(body []byte) (proto.Message, error) { return generateOf(plain.Completion(body, nil)) },
 			"moderation": func(body []byte) (proto.Message, error) {
-				request, err := DecodeModeration(body, "preset", nil)
+				request, err := plain.Moderation(body, nil)
 				if err != nil {
 					return nil, err
 				}
@@ -420,16 +420,16 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 	body := func(count int) []byte {
 		return []byte(`{"model":"m","messages":[` + message + strings.Repeat(","+message, count-1) + `]}`)
 	}
-	if _, err := DecodeChat(body(maxInputs), nil); err != nil {
+	if _, err := plain.Chat(body(maxInputs), nil); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
-	if _, err := DecodeChat(body(maxInputs+1), nil); err == nil || fault.Of(err).Param != "messages" {
+	if _, err := plain.Chat(body(maxInputs+1), nil); err == nil || fault.Of(err).Param != "messages" {
 		t.Errorf("one more: %v", err)
 	}
 	few, many := body(100), body(1100)
 	allocations := func(body []byte) float64 {
 		return testing.AllocsPerRun(10, func() {
-			if _, err := DecodeChat(body, nil); err != nil {
+			if _, err := plain.Chat(body, nil); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -442,7 +442,7 @@ func TestManyMessagesAreCheapAndBounded(t *testing.T) {
 func TestManyPartsAreBounded(t *testing.T) {
 	const part = `{"type":"text","text":""}`
 	body := `{"model":"m","messages":[{"role":"user","content":[` + part + strings.Repeat(","+part, maxInputs) + `]}]}`
-	if _, err := DecodeChat([]byte(body), nil); err == nil || fault.Of(err).Param != "messages[0].content" {
+	if _, err := plain.Chat([]byte(body), nil); err == nil || fault.Of(err).Param != "messages[0].content" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -26,10 +26,9 @@ type ModerationRequest struct {
 	inputTerms
 }
 
-// DecodeModeration reads the body of POST /v1/moderations. model is the one for requests that name none. Errors are
-// *fault.Fault.
-func DecodeModeration(body []byte, model string, ignored *strictjson.Names) (*ModerationRequest, error) {
-	named := &model
+// Moderation reads the body of POST /v1/moderations. Errors are *fault.Fault.
+func (d *Decoder) Moderation(body []byte, ignored *strictjson.Names) (*ModerationRequest, error) {
+	named := &d.ModerationModel
 	var in moderationInput
 	err := strictjson.Decode(body, strictjson.Fields{
 		"input": in.read,
@@ -38,7 +37,8 @@ func DecodeModeration(body []byte, model string, ignored *strictjson.Names) (*Mo
 	if err != nil {
 		return nil, err
 	}
-	if model, err = requiredModel(named); err != nil {
+	model, err := d.requiredModel(named)
+	if err != nil {
 		return nil, err
 	}
 	if !in.present {

@@ -26,7 +26,7 @@ func TestDecodeModeration(t *testing.T) {
 		{`{"input":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}`, "preset", []string{"a\nb"}, true},
 		{`{"input":[{"type":"text","text":""}]}`, "preset", []string{""}, true},
 	} {
-		got, err := DecodeModeration([]byte(c.body), "preset", nil)
+		got, err := plain.Moderation([]byte(c.body), nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.body, err)
 			continue
@@ -46,7 +46,7 @@ func TestDecodeModeration(t *testing.T) {
 		{`{"input":[{"type":"image_url","image_url":{"url":"u"}}]}`, fault.InvalidValue, "input[0]", "only text"},
 		{`{"input":"a","user":"u"}`, fault.UnsupportedParameter, "user", ""},
 	} {
-		_, err := DecodeModeration([]byte(c.body), "preset", nil)
+		_, err := plain.Moderation([]byte(c.body), nil)
 		checkRefusal(t, c, err)
 	}
 }

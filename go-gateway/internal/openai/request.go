@@ -22,11 +22,11 @@ type TokenizeRequest struct {
 	inputTerms
 }
 
-// DecodeEmbeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
+// Embeddings reads the body of POST /v1/embeddings. Errors are *fault.Fault.
 //
 // What depends on the model (empty or over-long inputs, their number, the range of ids, dimensions) is the hot path's
 // to judge.
-func DecodeEmbeddings(body []byte, ignored *strictjson.Names) (*EmbeddingsRequest, error) {
+func (d *Decoder) Embeddings(body []byte, ignored *strictjson.Names) (*EmbeddingsRequest, error) {
 	var (
 		in                               input
 		model, encoding, user, tokenizer *string
@@ -44,7 +44,7 @@ func DecodeEmbeddings(body []byte, ignored *strictjson.Names) (*EmbeddingsReques
 	if err != nil {
 		return nil, err
 	}
-	if embed.Model, err = requiredModel(model); err != nil {
+	if embed.Model, err = d.requiredModel(model); err != nil {
 		return nil, err
 	}
 	if !in.present {
@@ -61,9 +61,8 @@ func DecodeEmbeddings(body []byte, ignored *strictjson.Names) (*EmbeddingsReques
 	return &EmbeddingsRequest{Embed: &embed, Base64: base64, inputTerms: inputTerms{in.single}}, nil
 }
 
-// DecodeTokenize reads the body of POST /v1/tokenize, whose texts may have so many bytes in all. Errors are
-// *fault.Fault.
-func DecodeTokenize(body []byte, maxBytes int, ignored *strictjson.Names) (*TokenizeRequest, error) {
+// Tokenize reads the body of POST /v1/tokenize. Errors are *fault.Fault.
+func (d *Decoder) Tokenize(body []byte, ignored *strictjson.Names) (*TokenizeRequest, error) {
 	var (
 		in    input
 		model *string
@@ -75,7 +74,7 @@ func DecodeTokenize(body []byte, maxBytes int, ignored *strictjson.Names) (*Toke
 	if err != nil {
 		return nil, err
 	}
-	name, err := requiredModel(model)
+	name, err := d.requiredModel(model)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +85,9 @@ func DecodeTokenize(body []byte, maxBytes int, ignored *strictjson.Names) (*Toke
 	for _, text := range in.texts {
 		bytes += len(text)
 	}
-	if bytes > maxBytes {
+	if bytes > d.MaxTokenizeBytes {
 		return nil, fault.InField(fault.InputTooLong, "input",
-			"input has %d bytes of text; at most %d are tokenized at once.", bytes, maxBytes)
+			"input has %d bytes of text; at most %d are tokenized at once.", bytes, d.MaxTokenizeBytes)
 	}
 	return &TokenizeRequest{
 		Tokenize:   &inferencev1.TokenizeRequest{Model: name, Texts: in.texts},
@@ -99,7 +98,8 @@ func DecodeTokenize(body []byte, maxBytes int, ignored *strictjson.Names) (*Toke
 // maxModelNameBytes is the bundle manifest's bound on names: a longer one can be no model's, and is not worth a call.
 const maxModelNameBytes = 64 // bytes
 
-func requiredModel(model *string) (string, error) {
+// requiredModel is the model that a request names, also by an alias.
+func (d *Decoder) requiredModel(model *string) (string, error) {
 	switch {
 	case model == nil || *model == "":
 		return "", strictjson.Missing("model")
@@ -107,7 +107,7 @@ func requiredModel(model *string) (string, error) {
 		return "", fault.InField(fault.InvalidValue, "model", "model has %d bytes; names have at most %d.",
 			len(*model), maxModelNameBytes)
 	default:
-		return *model, nil
+		return d.Resolve(*model), nil
 	}
 }
 

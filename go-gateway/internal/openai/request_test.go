@@ -38,7 +38,7 @@ func TestDecodeEmbeddingsAccepts(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := DecodeEmbeddings([]byte(c.body), nil)
+			got, err := plain.Embeddings([]byte(c.body), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +94,7 @@ func TestDecodeEmbeddingsRefuses(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := DecodeEmbeddings([]byte(c.body), nil)
+			_, err := plain.Embeddings([]byte(c.body), nil)
 			got := fault.Of(err)
 			if got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) {
 				t.Errorf("got %s, param %q, %q", got.Reason, got.Param, got.Message)
@@ -107,8 +107,7 @@ func TestDecodeEmbeddingsRefuses(t *testing.T) {
 }
 
 func TestDecodeTokenize(t *testing.T) {
-	const most = 5
-	got, err := DecodeTokenize([]byte(`{"model":"m","input":["a","b"]}`), most, nil)
+	got, err := plain.Tokenize([]byte(`{"model":"m","input":["a","b"]}`), nil)
 	if err != nil || !proto.Equal(got.Tokenize, &inferencev1.TokenizeRequest{Model: "m", Texts: []string{"a", "b"}}) || got.SingleInput {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -125,7 +124,7 @@ func TestDecodeTokenize(t *testing.T) {
 		{`{"model":"m","input":"a","truncate":true}`, fault.UnsupportedParameter, "truncate"},
 	}
 	for _, c := range cases {
-		_, err := DecodeTokenize([]byte(c.body), most, nil)
+		_, err := plain.Tokenize([]byte(c.body), nil)
 		if got := fault.Of(err); got.Reason != c.reason || got.Param != c.param {
 			t.Errorf("%s: got %v", c.body, got)
 		}
@@ -135,10 +134,10 @@ func TestDecodeTokenize(t *testing.T) {
 // TestInputsAreCountedWhileTheyAreRead holds what a body of megabytes may cost before the hot path judges its inputs.
 func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 	decoders := map[string]func(body []byte) error{
-		"embeddings": func(body []byte) error { _, err := DecodeEmbeddings(body, nil); return err },
-		"tokenize":   func(body []byte) error { _, err := DecodeTokenize(body, 1, nil); return err },
-		"moderation": func(body []byte) error { _, err := DecodeModeration(body, "m", nil); return err },
-		"completion": func(body []byte) error { _, err := DecodeCompletion(body, nil); return err },
+		"embeddings": func(body []byte) error { _, err := plain.Embeddings(body, nil); return err },
+		"tokenize":   func(body []byte) error { _, err := plain.Tokenize(body, nil); return err },
+		"moderation": func(body []byte) error { _, err := plain.Moderation(body, nil); return err },
+		"completion": func(body []byte) error { _, err := plain.Completion(body, nil); return err },
 	}
 	for _, c := range []struct{ decoder, before, entry, param string }{
 		{"embeddings", `{"model":"m","input":`, `""`, "input"},
@@ -165,7 +164,7 @@ func TestInputsAreCountedWhileTheyAreRead(t *testing.T) {
 
 func TestTokenIDsOfOneInputAreNotCounted(t *testing.T) {
 	body := `{"model":"m","tokenizer":"m","input":[7` + strings.Repeat(",7", maxInputs) + `]}`
-	got, err := DecodeEmbeddings([]byte(body), nil)
+	got, err := plain.Embeddings([]byte(body), nil)
 	if err != nil || len(got.Embed.GetInputs()[0].GetTokenIds().GetIds()) != maxInputs+1 {
 		t.Errorf("got %v", err)
 	}
@@ -185,7 +184,7 @@ func TestEntriesAreNotNamed(t *testing.T) {
 		const entries = 10_000
 		body := []byte(`{"model":"m","input":[` + c.entry + strings.Repeat(","+c.entry, entries-1) + `],"tokenizer":"m"}`)
 		allocations := testing.AllocsPerRun(10, func() {
-			if _, err := DecodeEmbeddings(body, nil); err != nil {
+			if _, err := plain.Embeddings(body, nil); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -196,14 +195,13 @@ func TestEntriesAreNotNamed(t *testing.T) {
 }
 
 func TestDecodeTokenizeBoundsItsTexts(t *testing.T) {
-	const most = 5
 	for _, body := range []string{`"abcde"`, `["ab","é","c"]`, `"\u00e9\u00e9c"`} {
-		if _, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most, nil); err != nil {
+		if _, err := plain.Tokenize([]byte(`{"model":"m","input":`+body+`}`), nil); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
 	for _, body := range []string{`"abcdef"`, `["ab","é","cd"]`, `"\u00e9\u00e9cd"`} {
-		_, err := DecodeTokenize([]byte(`{"model":"m","input":`+body+`}`), most, nil)
+		_, err := plain.Tokenize([]byte(`{"model":"m","input":`+body+`}`), nil)
 		checkRefusal(t, refusal{body, fault.InputTooLong, "input", "input has 6 bytes of text; at most 5"}, err)
 	}
 }
@@ -219,7 +217,7 @@ func FuzzDecodeEmbeddings(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		request, err := DecodeEmbeddings(body, nil)
+		request, err := plain.Embeddings(body, nil)
 		if err != nil {
 			var refused *fault.Fault
 			if !errors.As(err, &refused) || table[refused.Reason].status != 400 {

@@ -19,6 +19,7 @@ import (
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/testkit"
@@ -65,7 +66,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	options := Options{
 		Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
 		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
-		StreamHeartbeat: time.Minute, ModerationModel: testkit.ModerationModelName,
+		StreamHeartbeat: time.Minute, Decoder: &openai.Decoder{ModerationModel: testkit.ModerationModelName, MaxTokenizeBytes: engine.MaxTokenizeBytes},
 	}
 	for _, alter := range changes {
 		alter(&engineOptions, &options)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
@@ -41,7 +40,7 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 
 // embeddings serves POST /v1/embeddings.
 func (s *Server) embeddings() handler {
-	return unary(s, openai.DecodeEmbeddings,
+	return unary(s, s.Decoder.Embeddings,
 		func(ctx context.Context, call inference.Call, request *openai.EmbeddingsRequest) (
 			*inferencev1.EmbedResponse, inference.Usage, error,
 		) {
@@ -54,10 +53,7 @@ func (s *Server) embeddings() handler {
 
 // moderations serves POST /v1/moderations.
 func (s *Server) moderations() handler {
-	return unary(s,
-		func(body []byte, ignored *strictjson.Names) (*openai.ModerationRequest, error) {
-			return openai.DecodeModeration(body, s.ModerationModel, ignored)
-		},
+	return unary(s, s.Decoder.Moderation,
 		func(ctx context.Context, call inference.Call, request *openai.ModerationRequest) (
 			*inferencev1.ClassifyResponse, inference.Usage, error,
 		) {
@@ -70,10 +66,7 @@ func (s *Server) moderations() handler {
 
 // tokenize serves POST /v1/tokenize.
 func (s *Server) tokenize() handler {
-	return unary(s,
-		func(body []byte, ignored *strictjson.Names) (*openai.TokenizeRequest, error) {
-			return openai.DecodeTokenize(body, engine.MaxTokenizeBytes, ignored)
-		},
+	return unary(s, s.Decoder.Tokenize,
 		func(ctx context.Context, call inference.Call, request *openai.TokenizeRequest) (
 			*inferencev1.TokenizeResponse, inference.Usage, error,
 		) {

@@ -29,10 +29,10 @@ func (s *Server) getModel(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	id := ex.request.PathValue("id")
+	id := s.Decoder.Resolve(ex.request.PathValue("id"))
 	i := slices.IndexFunc(models, func(model *inferencev1.Model) bool { return model.GetName() == id })
 	if i < 0 {
-		return fault.InField(fault.ModelNotFound, "model", "There is no model %.64q; GET /v1/models lists them.", id)
+		return fault.InField(fault.ModelNotFound, "model", "There is no model %.64q here; GET /v1/models lists them.", id)
 	}
 	reply, err := openai.RenderModel(models[i])
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
-	"triptych.dev/gateway/internal/openai"
 )
 
 // handler serves one request: it replies through the exchange once, or returns an error and does not reply.
@@ -40,8 +39,8 @@ type route struct {
 func (s *Server) API() http.Handler {
 	return s.shareWithOrigins(s.newRouter([]route{
 		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, s.embeddings()},
-		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeChat)},
-		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, s.generation(openai.DecodeCompletion)},
+		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, s.generation(s.Decoder.Chat)},
+		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, s.generation(s.Decoder.Completion)},
 		{http.MethodPost, "/v1/moderations", identity.ScopeInference, jsonBody, s.moderations()},
 		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, s.tokenize()},
 		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, s.listModels},

@@ -14,6 +14,7 @@ import (
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
@@ -43,8 +44,8 @@ type Options struct {
 	WriteTimeout time.Duration
 	// StreamHeartbeat is how long a stream may be silent.
 	StreamHeartbeat time.Duration
-	// ModerationModel is for requests for moderation that name no model.
-	ModerationModel string
+	// Decoder reads bodies.
+	Decoder *openai.Decoder
 	// IgnoreUnknownFields skips fields of a body that are not known, and names them in a header, in place of refusing them.
 	IgnoreUnknownFields bool
 	// CORSOrigins are the origins whose pages may call the API: "https://host", with at most one "*" in it, or "*" for all.
