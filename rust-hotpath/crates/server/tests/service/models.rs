@@ -4,14 +4,9 @@ use std::fs;
 
 use hotpath_contract::inference::v1::{ListModelsRequest, ModelState, model_service_client::ModelServiceClient};
 use hotpath_testing::MODEL;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::{OwnModels, TestServer, config, embed, http_get, reason, texts};
-
-async fn health(server: &TestServer, service: &str) -> ServingStatus {
-    let request = HealthCheckRequest { service: service.to_owned() };
-    HealthClient::new(server.channel()).check(request).await.unwrap().into_inner().status()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ready_model_is_described_and_healthy() {
@@ -24,8 +19,8 @@ async fn a_ready_model_is_described_and_healthy() {
         (MODEL, &[384][..], "")
     );
     assert!(model.create_time.is_some() && !model.owner.is_empty() && model.revision.len() == 16);
-    assert_eq!(health(&server, "").await, ServingStatus::Serving);
-    assert_eq!(health(&server, &format!("model/{MODEL}")).await, ServingStatus::Serving);
+    server.wait_for_health("", ServingStatus::Serving).await;
+    server.wait_for_health(&format!("model/{MODEL}"), ServingStatus::Serving).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +41,7 @@ async fn a_tampered_bundle_is_refused_and_said_so() {
     let (reason, details) = reason(&status);
     assert_eq!(reason, "MODEL_NOT_READY");
     assert!(details.retry_info().is_some());
-    assert_eq!(health(&server, "").await, ServingStatus::NotServing);
+    server.wait_for_health("", ServingStatus::NotServing).await;
     assert_eq!(http_get(&server.metrics_url, "/readyz").await.0, 503);
 
     tampered[0] = b'{';
@@ -71,8 +66,8 @@ async fn a_model_without_a_folder_fails_alone() {
     assert_eq!((models[0].name.as_str(), models[1].name.as_str()), ("absent", MODEL), "ordered by name");
     assert!(models[0].status_message.starts_with("current: "), "{}", models[0].status_message);
     assert!(embed(&server.client(), texts(&["a"])).await.is_ok());
-    assert_eq!(health(&server, "model/absent").await, ServingStatus::NotServing);
-    assert_eq!(health(&server, &format!("model/{MODEL}")).await, ServingStatus::Serving);
-    assert_eq!(health(&server, "").await, ServingStatus::Serving, "the one that serves goes on doing so");
+    server.wait_for_health("model/absent", ServingStatus::NotServing).await;
+    server.wait_for_health(&format!("model/{MODEL}"), ServingStatus::Serving).await;
+    server.wait_for_health("", ServingStatus::Serving).await;
     assert_eq!(http_get(&server.metrics_url, "/readyz").await.0, 200);
 }

@@ -32,6 +32,7 @@ use tonic::{
     Status, Streaming,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_types::{ErrorDetails, StatusExt};
 
 /// Longer than anything here takes on a busy machine, or on an emulated one.
@@ -152,6 +153,17 @@ impl TestServer {
             holds(&model).then_some(model)
         })
         .await
+    }
+
+    /// Waits until the health service says so of a service name. It does a moment after the list of models.
+    pub async fn wait_for_health(&self, service: &str, wanted: ServingStatus) {
+        let channel = self.channel();
+        eventually(&format!("\"{service}\" being {wanted:?}"), || async {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let reply = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+            (reply.status() == wanted).then_some(())
+        })
+        .await;
     }
 
     /// What a metric says, summed over labels that contain `labels`.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hotpath_contract::inference::v1::{GenerateResponse, ModelState};
 use tonic::{Code, Request, Streaming};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::support::{Generating, TINY, config, generate, listen, one_row, open, prompt, request};
 use crate::{
@@ -167,9 +167,7 @@ async fn a_loop_that_dies_ends_its_streams_with_a_reason_and_its_model_comes_bac
     let _ = other.await.unwrap(); // it ended, or began with the other one
     let failed = generating.server.wait_for(|model| model.state() == ModelState::Failed).await;
     assert!(failed.status_message.contains("a row that stays"), "{}", failed.status_message);
-    let health = HealthCheckRequest { service: format!("model/{TINY}") };
-    let told = HealthClient::new(generating.server.channel()).check(health).await.unwrap().into_inner();
-    assert_eq!(told.status(), ServingStatus::NotServing);
+    generating.server.wait_for_health(&format!("model/{TINY}"), ServingStatus::NotServing).await;
     let refused = open(&generating.client(), request(prompt(2, 4), 4)).await.unwrap_err();
     assert_eq!(reason(&refused).0, "MODEL_NOT_READY");
 
