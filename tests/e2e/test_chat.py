@@ -284,3 +284,20 @@ def test_concurrent_embeddings_are_not_disturbed(http: httpx.Client) -> None:
         chat(http, COUNT, max_tokens=100)
         stop.set()
         assert counting.result() > 0
+
+
+def test_several_prompts_are_each_as_alone(client: openai.OpenAI) -> None:
+    prompts = ["Once upon a time", "The capital of France is", "1, 2, 3,"]
+    settings: dict[str, Any] = {"model": MODEL, "max_tokens": 6, "n": 2, "seed": 7, "temperature": 0.8}
+    alone = [client.completions.create(prompt=prompt, **settings) for prompt in prompts]
+    texts = [choice.text for reply in alone for choice in reply.choices]
+    together = client.completions.create(prompt=prompts, **settings)
+    assert [choice.text for choice in together.choices] == texts
+    assert [choice.index for choice in together.choices] == list(range(6))
+    assert together.usage is not None
+    assert together.usage.total_tokens == sum(reply.usage.total_tokens for reply in alone if reply.usage)
+    streamed = [""] * 6
+    for chunk in client.completions.create(prompt=prompts, stream=True, **settings):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == texts

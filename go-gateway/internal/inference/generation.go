@@ -2,27 +2,100 @@ package inference
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
-// Generation is one running call of Generate, and what it did so far.
+// Generation is one or several running calls of Generate, whose choices are numbered through, and what they did so far.
 type Generation struct {
-	*engine.Generation
 	Usage Usage
 
-	model string
-	start time.Time
+	calls  []*engine.Generation
+	events <-chan *inferencev1.GenerateResponse
+	model  string
+	start  time.Time
+
+	failing sync.Once
+	failure error // of one of several; set before events is closed
 }
 
-// Generate continues a prompt. The caller Observes each event.
-func (s *Service) Generate(ctx context.Context, call Call, request *inferencev1.GenerateRequest) *Generation {
-	request.Scheduling = call.scheduling()
-	return &Generation{
-		Generation: s.Engine.Generate(call.outgoing(ctx), request), model: request.GetModel(), start: time.Now(),
+// Generate continues prompts, each by a request of its own: of several, all are of one model and have as many choices,
+// and where one fails, all end. The caller Observes each event.
+func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferencev1.GenerateRequest) *Generation {
+	g := &Generation{model: requests[0].GetModel(), start: time.Now()}
+	for _, request := range requests {
+		request.Scheduling = call.scheduling()
+		g.calls = append(g.calls, s.Engine.Generate(call.outgoing(ctx), request))
+	}
+	g.events = g.calls[0].Events()
+	if len(g.calls) > 1 {
+		g.events = g.merge(max(1, requests[0].GetChoices()))
+	}
+	return g
+}
+
+// merge hands on the events of all calls as they come.
+func (g *Generation) merge(choices uint32) <-chan *inferencev1.GenerateResponse {
+	events := make(chan *inferencev1.GenerateResponse)
+	var running sync.WaitGroup
+	for i, call := range g.calls {
+		running.Go(func() {
+			for event := range call.Events() {
+				if delta := event.GetDelta(); delta != nil {
+					delta.Choice += uint32(i) * choices
+				}
+				events <- event // somebody reads: Close does, if nobody else
+			}
+			if _, err := call.Result(); err != nil {
+				g.fail(i, err)
+			}
+		})
+	}
+	go func() {
+		running.Wait()
+		close(events)
+	}()
+	return events
+}
+
+// fail ends all calls for the failure of one.
+func (g *Generation) fail(i int, err error) {
+	g.failing.Do(func() {
+		found := *fault.Of(err)
+		if param := found.Param; param == "text" || strings.HasPrefix(param, "token_ids") {
+			found.Param = fmt.Sprintf("prompts[%d].%s", i, param)
+			found.Message = strings.Replace(found.Message, "`"+param+"`", "`"+found.Param+"`", 1)
+		}
+		g.failure = &found
+		g.closeCalls()
+	})
+}
+
+// closeCalls ends the calls, if they have not ended, and waits until nothing is left of them.
+func (g *Generation) closeCalls() {
+	var closing sync.WaitGroup
+	for _, call := range g.calls {
+		closing.Go(call.Close)
+	}
+	closing.Wait()
+}
+
+// Events are what starts the calls and what they say. Closed when all have ended.
+func (g *Generation) Events() <-chan *inferencev1.GenerateResponse { return g.events }
+
+// Close ends what has not ended, and waits until nothing is left of it.
+func (g *Generation) Close() {
+	g.closeCalls()
+	for range g.events {
 	}
 }
 
@@ -30,7 +103,11 @@ func (s *Service) Generate(ctx context.Context, call Call, request *inferencev1.
 func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 	g.Usage.Model = g.model
 	if started := event.GetStarted(); started != nil {
-		g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(started.GetPromptTokens()), uint64(started.GetCachedTokens())
+		if len(g.calls) == 1 { // one that starts anew elsewhere counts once
+			g.Usage.PromptTokens, g.Usage.CachedTokens = 0, 0
+		}
+		g.Usage.PromptTokens += uint64(started.GetPromptTokens())
+		g.Usage.CachedTokens += uint64(started.GetCachedTokens())
 	}
 	delta := event.GetDelta()
 	g.Usage.CompletionTokens += uint64(len(delta.GetTokens()))
@@ -49,7 +126,7 @@ func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 
 // Result says how it went, once Events is closed: the sum, or a *fault.Fault.
 func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
-	done, err := g.Generation.Result()
+	done, err := g.sum()
 	if err != nil {
 		return nil, err
 	}
@@ -64,4 +141,34 @@ func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 		{Name: "decode", Took: timings.GetDecode().AsDuration()},
 	}, g.Usage.Phases...)
 	return done, nil
+}
+
+// sum is that of all calls; its timings are those of the one that took longest.
+func (g *Generation) sum() (*inferencev1.GenerateDone, error) {
+	if g.failure != nil {
+		return nil, g.failure
+	}
+	sum, err := g.calls[0].Result()
+	if err != nil || len(g.calls) == 1 {
+		return sum, err
+	}
+	sum = proto.CloneOf(sum)
+	for _, call := range g.calls[1:] {
+		done, err := call.Result()
+		if err != nil {
+			return nil, err
+		}
+		sum.PromptTokens += done.GetPromptTokens()
+		sum.CachedTokens += done.GetCachedTokens()
+		sum.CompletionTokens += done.GetCompletionTokens()
+		if total(done.GetTimings()) > total(sum.GetTimings()) {
+			sum.Timings = done.GetTimings()
+		}
+	}
+	return sum, nil
+}
+
+func total(timings *inferencev1.GenerateTimings) time.Duration {
+	return timings.GetTokenize().AsDuration() + timings.GetQueue().AsDuration() +
+		timings.GetPrefill().AsDuration() + timings.GetDecode().AsDuration()
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"google.golang.org/protobuf/proto"
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -47,21 +48,30 @@ func (d *Decoder) Completion(body []byte, ignored *strictjson.Names) (*Generatio
 	if err := checkTokenizer(&prompt, "prompt", request.Generate.GetModel(), tokenizer); err != nil {
 		return nil, err
 	}
-	return request, setPrompt(request.Generate, &prompt)
+	return request, request.setPrompts(&prompt)
 }
 
-// setPrompt takes the one prompt of a request.
-func setPrompt(request *inferencev1.GenerateRequest, prompt *input) error {
-	switch count := len(prompt.texts) + len(prompt.ids); {
-	case count == 0:
+// setPrompts takes a request's prompts. All that they say together is bounded as what one says.
+func (r *GenerationRequest) setPrompts(prompts *input) error {
+	count := len(prompts.texts) + len(prompts.ids)
+	if count == 0 {
 		return fault.InField(fault.EmptyInput, "prompt", "prompt is an empty list.")
-	case count > 1:
-		return fault.InField(fault.TooManyInputs,
-			"prompt", "prompt has %d entries; a request has one prompt. Use n for several continuations.", count)
-	case prompt.ids != nil:
-		request.Prompt = &inferencev1.GenerateRequest_TokenIds{TokenIds: &inferencev1.TokenIds{Ids: prompt.ids[0]}}
-	default:
-		request.Prompt = &inferencev1.GenerateRequest_Text{Text: prompt.texts[0]}
+	}
+	if n := int(max(1, r.Generate.GetChoices())); count*n > maxChoices {
+		return fault.InField(fault.TooManyInputs, "prompt",
+			"prompt has %d entries, and n is %d; a reply has at most %d choices.", count, n, maxChoices)
+	}
+	for i := range count {
+		call := r.Generate
+		if i > 0 {
+			call = proto.CloneOf(r.Generate)
+			r.More = append(r.More, call)
+		}
+		if prompts.ids != nil {
+			call.Prompt = &inferencev1.GenerateRequest_TokenIds{TokenIds: &inferencev1.TokenIds{Ids: prompts.ids[i]}}
+		} else {
+			call.Prompt = &inferencev1.GenerateRequest_Text{Text: prompts.texts[i]}
+		}
 	}
 	return nil
 }

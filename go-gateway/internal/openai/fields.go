@@ -82,6 +82,7 @@ func (in inputTerms) Explain(err error) *fault.Fault {
 var generationFields = []field{
 	{regexp.MustCompile(`^model$`), "model"},
 	{regexp.MustCompile(`^conversation\.(messages\[\d+\](?:\.(?:role|content))?)`), "${1}"},
+	{regexp.MustCompile(`^prompts(\[\d+\])\.(?:text|token_ids)\b(?:\.ids)?(\[\d+\])?`), "prompt${1}${2}"},
 	{regexp.MustCompile(`^(?:conversation|text|token_ids|prompt)\b(?:\.ids)?(\[\d+\])?`), "prompt${1}"},
 	{regexp.MustCompile(`^choices$`), "n"},
 	{regexp.MustCompile(`^stop\.strings(\[\d+\])?`), "stop${1}"},

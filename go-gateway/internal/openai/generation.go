@@ -16,8 +16,10 @@ import (
 
 // GenerationRequest is POST /v1/chat/completions or POST /v1/completions.
 type GenerationRequest struct {
-	// Generate is the hot path's request; its scheduling is left to the caller.
+	// Generate is the hot path's request for the first prompt; its scheduling is left to the caller.
 	Generate *inferencev1.GenerateRequest
+	// More are those for further prompts, which differ in nothing else.
+	More []*inferencev1.GenerateRequest
 	// Dialect says which of the two it is, and so what the reply looks like.
 	Dialect *Dialect
 	// Stream asks for server-sent events.
@@ -158,8 +160,15 @@ func (g *generation) finish(d *Decoder, dialect *Dialect) (*GenerationRequest, e
 	}, nil
 }
 
-// Choices is how many continuations the reply has.
-func (r *GenerationRequest) Choices() int { return int(max(1, r.Generate.GetChoices())) }
+// Calls are the hot path's requests, one for each prompt.
+func (r *GenerationRequest) Calls() []*inferencev1.GenerateRequest {
+	return append([]*inferencev1.GenerateRequest{r.Generate}, r.More...)
+}
+
+// Choices is how many continuations the reply has: so many for each prompt, in the prompts' order.
+func (r *GenerationRequest) Choices() int {
+	return (1 + len(r.More)) * int(max(1, r.Generate.GetChoices()))
+}
 
 // stopStrings is the field stop: one string or a list of them.
 type stopStrings struct {

@@ -297,7 +297,9 @@ func TestDecodeCompletion(t *testing.T) {
 	for _, c := range []refusal{
 		{`"n":1`, fault.MissingField, "prompt", ""},
 		{`"prompt":[]`, fault.EmptyInput, "prompt", "empty"},
-		{`"prompt":["a","b"]`, fault.TooManyInputs, "prompt", "2 entries"},
+		{`"prompt":["a","b"],"n":65`, fault.TooManyInputs, "prompt", "2 entries, and n is 65; a reply has at most 128 choices"},
+		{`"prompt":["a"` + strings.Repeat(`,"a"`, 128) + `]`, fault.TooManyInputs, "prompt", "129 entries"},
+		{`"prompt":["a",[1]]`, fault.InvalidValue, "prompt[1]", "a list"},
 		{`"prompt":[1,2]`, fault.TokenizerMismatch, "prompt", `"tokenizer": "m"`},
 		{`"prompt":[1,2],"tokenizer":"gpt2"`, fault.TokenizerMismatch, "tokenizer", "gpt2"},
 		{`"prompt":7`, fault.InvalidValue, "prompt", "a string"},
@@ -306,6 +308,28 @@ func TestDecodeCompletion(t *testing.T) {
 	} {
 		_, err := plain.Completion([]byte(`{"model":"m",`+c.body+`}`), nil)
 		checkRefusal(t, c, err)
+	}
+}
+
+func TestDecodeSeveralPrompts(t *testing.T) {
+	for body, want := range map[string][]string{
+		`"prompt":["a","","b"],"n":2`:          {`"text":"a"`, `"text":""`, `"text":"b"`},
+		`"prompt":[[5],[6,7]],"tokenizer":"m"`: {`"token_ids":{"ids":[5]}`, `"token_ids":{"ids":[6,7]}`},
+	} {
+		got, err := plain.Completion([]byte(`{"model":"m",`+body+`,"seed":3,"logprobs":1}`), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		choices, calls := "", got.Calls()
+		if calls[0].GetChoices() > 0 {
+			choices = `"choices":2,`
+		}
+		for i, prompt := range want {
+			checkGenerate(t, &GenerationRequest{Generate: calls[i]}, `{"model":"m",`+choices+prompt+`,"max_tokens":16,"sampling":{"seed":3},"top_logprobs":1}`)
+		}
+		if len(calls) != len(want) || got.Choices() != len(want)*int(max(1, calls[0].GetChoices())) {
+			t.Errorf("%s: %d calls, %d choices", body, len(calls), got.Choices())
+		}
 	}
 }
 

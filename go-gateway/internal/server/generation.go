@@ -18,7 +18,14 @@ func (s *Server) generation(
 		if err != nil {
 			return err
 		}
-		running := s.Inference.Generate(ex.request.Context(), ex.call(), request.Generate)
+		// Each prompt is a stream to the hot path, of which a connection has so many: it counts as a request.
+		if more := int64(len(request.More)); more > 0 {
+			if !s.slots.TryAcquire(ex.principal.Tenant, more) {
+				return s.noRoom(ex, "requests at once", s.slots)
+			}
+			defer s.slots.Release(ex.principal.Tenant, more)
+		}
+		running := s.Inference.Generate(ex.request.Context(), ex.call(), request.Calls()...)
 		defer running.Close() // also when the client stops reading: nothing is generated for nobody
 		ex.usage = &running.Usage
 		if request.Stream {

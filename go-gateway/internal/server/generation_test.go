@@ -264,3 +264,97 @@ func TestModelsOfEveryTaskAreListed(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// answerPrompts lets each choice say its prompt's text and its number.
+func answerPrompts(g *gateway) {
+	g.hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g.hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if err := testkit.SendStarted(stream, 4); err != nil {
+			return err
+		}
+		for choice := range max(1, request.GetChoices()) {
+			delta := &inferencev1.GenerateDelta{
+				Choice: choice, Text: fmt.Sprintf("%s%d", request.GetText(), choice), Tokens: []*inferencev1.GeneratedToken{{Id: 1}},
+				Finish: &inferencev1.Finish{Reason: &inferencev1.Finish_Length{Length: &inferencev1.LengthReached{}}},
+			}
+			if err := testkit.SendDelta(stream, delta); err != nil {
+				return err
+			}
+		}
+		return testkit.SendDone(stream, 4, max(1, request.GetChoices()))
+	})
+}
+
+func TestSeveralPromptsHaveTheirChoicesInOrder(t *testing.T) {
+	g := startGateway(t)
+	answerPrompts(g)
+	body := `{"model":"` + testkit.ChatModelName + `","prompt":["a","b","c"],"n":2`
+	got := g.post("/v1/completions", body+"}")
+	var reply struct {
+		Choices []struct {
+			Index int
+			Text  string
+		}
+	}
+	if err := json.Unmarshal(got.body, &reply); err != nil {
+		t.Fatalf("%v: %s", err, got.body)
+	}
+	for i, choice := range reply.Choices {
+		if want := fmt.Sprintf("%c%d", 'a'+i/2, i%2); choice.Index != i || choice.Text != want {
+			t.Errorf("choice %d: got %+v, want %s", i, choice, want)
+		}
+	}
+	if len(reply.Choices) != 6 || !strings.Contains(string(got.body), `"prompt_tokens":12,"completion_tokens":6`) {
+		t.Errorf("got %s", got.body)
+	}
+	if calls := g.hotpath.Calls(); len(calls) != 3 {
+		t.Errorf("%d calls", len(calls))
+	}
+	streamed := string(g.post("/v1/completions", body+`,"stream":true}`).body)
+	for i := range 6 {
+		if want := fmt.Sprintf(`"index":%d,"text":"%c%d"`, i, 'a'+i/2, i%2); strings.Count(streamed, want) != 1 {
+			t.Errorf("no %s in %s", want, streamed)
+		}
+	}
+	if !strings.HasSuffix(streamed, "data: [DONE]\n\n") {
+		t.Errorf("got %s", streamed)
+	}
+}
+
+func TestAPromptThatIsRefusedEndsTheOthers(t *testing.T) {
+	g := startGateway(t)
+	ended := make(chan struct{})
+	runs := make(chan struct{})
+	g.hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g.hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if request.GetText() != "endless" {
+			<-runs
+			return testkit.RefusalWith(codes.InvalidArgument, "INPUT_TOO_LONG", "text", "`text` is too long", 0)
+		}
+		close(runs)
+		<-stream.Context().Done()
+		close(ended)
+		return stream.Context().Err()
+	})
+	got := g.post("/v1/completions", `{"model":"`+testkit.ChatModelName+`","prompt":["endless","long"]}`)
+	if got.status != http.StatusBadRequest || got.err.Param == nil || *got.err.Param != "prompt[1]" || !strings.HasPrefix(got.err.Message, "`prompt[1]` is") {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	<-ended
+	g.stillServes()
+}
+
+func TestEachPromptTakesASlot(t *testing.T) {
+	g := startGateway(t, func(_ *engine.Options, options *Options) { options.MaxInflight = 10 })
+	answerPrompts(g)
+	body := func(count int) string {
+		return `{"model":"` + testkit.ChatModelName + `","prompt":["a"` + strings.Repeat(`,"a"`, count-1) + `]}`
+	}
+	if got := g.post("/v1/completions", body(4)); got.status != http.StatusOK {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if got := g.post("/v1/completions", body(9)); got.status != http.StatusServiceUnavailable {
+		t.Errorf("more than a tenant's share: got %d %s", got.status, got.body)
+	}
+	g.stillServes()
+}
