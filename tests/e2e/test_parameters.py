@@ -181,7 +181,8 @@ def test_moderations_take_all_that_the_sdk_knows(http: httpx.Client) -> None:
 def test_what_is_taken_is_documented() -> None:
     section = GATEWAY_README.read_text().split("### Chat and completions")[1].split("###")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("|")]
-    without_effect = {name for names, what in rows if "without effect" in what for name in re.findall(r"`(\w+)`", names)}
+    marks = [names for names, what in rows if "without effect" in what]
+    without_effect = {name for names in marks for name in re.findall(r"`(\w+)`", names)}
     asking_nothing = section.split("What asks for nothing is taken:")[1].split("\n\n")[0]
     without_effect |= set(re.findall(r"`(\w+)`", asking_nothing)) - {"false", "1"}
     documented = set(re.findall(r"`([a-z_]+)(?:\.\w+)?`", section))
