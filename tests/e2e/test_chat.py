@@ -216,7 +216,7 @@ def test_the_next_turn_reuses_the_first_one(http: httpx.Client, stack: Stack) ->
 REFUSED: dict[str, object] = {
     "no_such_field": 1,
     "temperature": 2.5,
-    "top_p": 0,
+    "top_p": 1.5,
     "n": 0,
     "max_tokens": -1,
     "top_logprobs": 3,
