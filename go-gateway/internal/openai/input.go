@@ -103,8 +103,10 @@ func (in *input) readIDs(decoder *strictjson.Decoder, name string, index ...int)
 			return err
 		}
 		id, err := token.Int()
-		if value, whole := strictjson.WholeNumber(token.String()); err != nil && whole {
-			id, err = value, nil
+		if err != nil { // or each id would be made a text
+			if value, whole := strictjson.WholeNumber(token.String()); whole {
+				id, err = value, nil
+			}
 		}
 		if errors.Is(err, strconv.ErrSyntax) {
 			param := strictjson.Element(name, at...)
