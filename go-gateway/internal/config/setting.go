@@ -59,21 +59,37 @@ func address(name string, destination *string, defaultValue, meaning, consequenc
 	}
 }
 
-func addresses(name string, destination *[]string, defaultValue, meaning, consequence string) setting {
-	return setting{name, "host:port or unix:path,…", defaultValue, meaning, consequence,
+// list is a setting of several values, separated by commas. It may be empty where its default is.
+func list(
+	name, unit string, destination *[]string, defaultValue string, check func(string) error, meaning, consequence string,
+) setting {
+	return setting{name, unit, defaultValue, meaning, consequence,
 		func(value string) error {
+			*destination = nil
+			if value == "" && defaultValue == "" {
+				return nil
+			}
 			*destination = strings.Split(value, ",")
 			var faults []error
-			for _, address := range *destination {
-				if path, isSocket := strings.CutPrefix(address, "unix:"); !isSocket {
-					faults = append(faults, checkAddress(address))
-				} else if path == "" {
-					faults = append(faults, fmt.Errorf("%q must name a path", address))
-				}
+			for _, one := range *destination {
+				faults = append(faults, check(one))
 			}
 			return errors.Join(faults...)
 		},
 		func() string { return strings.Join(*destination, ",") },
+	}
+}
+
+// checkSocketOrAddress takes "host:port", or the Unix socket of "unix:path".
+func checkSocketOrAddress(value string) error {
+	path, isSocket := strings.CutPrefix(value, "unix:")
+	switch {
+	case !isSocket:
+		return checkAddress(value)
+	case path == "":
+		return fmt.Errorf("%q must name a path", value)
+	default:
+		return nil
 	}
 }
 
@@ -97,25 +113,6 @@ func aliases(name string, destination *map[string]string, meaning, consequence s
 			return errors.Join(faults...)
 		},
 		func() string { return written },
-	}
-}
-
-// origins is a setting that may be empty.
-func origins(name string, destination *[]string, meaning, consequence string) setting {
-	return setting{name, "scheme://host,…", "", meaning, consequence,
-		func(value string) error {
-			*destination = nil
-			if value == "" {
-				return nil
-			}
-			*destination = strings.Split(value, ",")
-			var faults []error
-			for _, origin := range *destination {
-				faults = append(faults, checkOrigin(origin))
-			}
-			return errors.Join(faults...)
-		},
-		func() string { return strings.Join(*destination, ",") },
 	}
 }
 

@@ -29,6 +29,7 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 	go func() {
 		defer close(g.events)
 		defer cancel()
+		started := false
 		timeout := e.options.GenerationTimeout
 		failure := e.route(ctx, "Generate", request.GetModel(), timeout, func(ctx context.Context, a *attempt) error {
 			ctx, cancel := context.WithCancel(ctx)
@@ -41,7 +42,10 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 				if event.GetDelta() != nil { // what has only started can start elsewhere
 					a.answered = true
 					a.replica.readiness.succeeded(request.GetModel(), e.options.Now())
+				} else if started { // and did
+					return
 				}
+				started = true
 				g.events <- event // somebody reads: Close does, if nobody else
 			})
 			return err

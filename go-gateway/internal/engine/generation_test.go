@@ -190,3 +190,32 @@ func TestARunningStreamProvesItsModel(t *testing.T) {
 	}
 	drain(running)
 }
+
+func TestAGenerationThatBeginsAnewElsewhereStartsOnce(t *testing.T) {
+	unready, ready := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	for _, hotpath := range []*testkit.Hotpath{unready, ready} {
+		hotpath.SetModels(testkit.ChatModel())
+	}
+	unready.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if err := testkit.SendStarted(stream, 3); err != nil {
+			return err
+		}
+		return testkit.RefusalWith(14, "MODEL_NOT_READY", "model", "it died", 0)
+	})
+	e := newEngine(t, patience, time.Now, unready.Address, ready.Address)
+	eventually(t, "both connections", func() bool { return e.replicas[0].connected() && e.replicas[1].connected() })
+	e.replicas[1].outstanding.Add(1) // so that the other one is asked first
+	running := e.Generate(t.Context(), generateRequest())
+	starts := 0
+	for event := range running.Events() {
+		if event.GetStarted() != nil {
+			starts++
+		}
+	}
+	if _, err := running.Result(); err != nil || starts != 1 {
+		t.Errorf("%d starts, %v", starts, err)
+	}
+	if len(unready.Calls()) != 1 || len(ready.Calls()) != 1 {
+		t.Errorf("%d and %d calls", len(unready.Calls()), len(ready.Calls()))
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
@@ -96,18 +95,15 @@ func (e *Engine) route(
 // noSuchModel says what there is in place of a model.
 func (e *Engine) noSuchModel(model string) string {
 	const most = 16
-	text := fmt.Sprintf("There is no model %.64q here", model)
 	models, err := e.Models()
 	if err != nil || len(models) == 0 {
-		return text + "."
+		return fmt.Sprintf("There is no model %.64q here.", model)
 	}
-	for i, found := range models[:min(len(models), most)] {
-		text += []string{"; there is ", ", "}[min(i, 1)] + strconv.Quote(found.GetName())
+	var names []string
+	for _, found := range models[:min(len(models), most)] {
+		names = append(names, found.GetName())
 	}
-	if len(models) > most {
-		text += fmt.Sprintf(" and %d more", len(models)-most)
-	}
-	return text + "."
+	return fmt.Sprintf("There is no model %.64q here; there is %s.", model, fault.Listed(names, len(models)-len(names)))
 }
 
 // retryable reports whether nothing was computed for a call that failed.

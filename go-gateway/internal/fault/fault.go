@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,6 +73,21 @@ func New(reason Reason, format string, args ...any) *Fault {
 // InField returns a Fault of one field of the request.
 func InField(reason Reason, param, format string, args ...any) *Fault {
 	return &Fault{Reason: reason, Param: param, Message: fmt.Sprintf(format, args...)}
+}
+
+// Listed lists names, as in `"a", "b" and 3 more`.
+func Listed(names []string, more int) string {
+	text := ""
+	for i, name := range names {
+		if i > 0 {
+			text += ", "
+		}
+		text += strconv.Quote(name)
+	}
+	if more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // InternalError returns a fault of ours: the user is told nothing, the log everything.

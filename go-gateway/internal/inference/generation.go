@@ -103,9 +103,6 @@ func (g *Generation) Close() {
 func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 	g.Usage.Model = g.model
 	if started := event.GetStarted(); started != nil {
-		if len(g.calls) == 1 { // one that starts anew elsewhere counts once
-			g.Usage.PromptTokens, g.Usage.CachedTokens = 0, 0
-		}
 		g.Usage.PromptTokens += uint64(started.GetPromptTokens())
 		g.Usage.CachedTokens += uint64(started.GetCachedTokens())
 	}

@@ -336,11 +336,15 @@ func TestAPromptThatIsRefusedEndsTheOthers(t *testing.T) {
 		close(ended)
 		return stream.Context().Err()
 	})
+	start := time.Now()
 	got := g.post("/v1/completions", `{"model":"`+testkit.ChatModelName+`","prompt":["endless","long"]}`)
 	if got.status != http.StatusBadRequest || got.err.Param == nil || *got.err.Param != "prompt[1]" || !strings.HasPrefix(got.err.Message, "`prompt[1]` is") {
 		t.Errorf("got %d %s", got.status, got.body)
 	}
 	<-ended
+	if took := time.Since(start); took > patience/2 {
+		t.Errorf("the other one ended after %v: by its own deadline", took)
+	}
 	g.stillServes()
 }
 
@@ -355,6 +359,47 @@ func TestEachPromptTakesASlot(t *testing.T) {
 	}
 	if got := g.post("/v1/completions", body(9)); got.status != http.StatusServiceUnavailable {
 		t.Errorf("more than a tenant's share: got %d %s", got.status, got.body)
+	}
+	g.stillServes()
+}
+
+func TestWhoLeavesEndsAllPrompts(t *testing.T) {
+	g := startGateway(t)
+	g.hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	ended := make(chan struct{}, 3)
+	g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a", Tokens: []*inferencev1.GeneratedToken{{Id: 1}}}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		ended <- struct{}{}
+		return stream.Context().Err()
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	body := `{"model":"` + testkit.ChatModelName + `","prompt":["a","b","c"],"stream":true}`
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, g.url+"/v1/completions", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+g.keys["acme"])
+	sent, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sent.Body.Close()
+	lines := bufio.NewScanner(sent.Body)
+	for said := 0; said < 3 && lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "data: ") {
+			said++
+		}
+	}
+	leave()
+	for range 3 {
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Fatal("a prompt goes on for nobody")
+		}
 	}
 	g.stillServes()
 }

@@ -1,9 +1,6 @@
 package strictjson
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/fault"
@@ -39,31 +36,18 @@ func (n *Names) add(name string, quoted int) {
 
 // and returns the names of both.
 func (n Names) and(others Names) Names {
-	for i, name := range others.List {
-		quoted := 0
-		if i == 0 {
-			quoted = others.quoted
-		}
-		n.add(name, quoted)
+	if len(n.List) == 0 {
+		return others
+	}
+	for _, name := range others.List {
+		n.add(name, 0)
 	}
 	n.More += others.More
 	return n
 }
 
-// String lists the names, as in `"a", "b" and 3 more`.
-func (n Names) String() string {
-	var text strings.Builder
-	for i, name := range n.List {
-		if i > 0 {
-			text.WriteString(", ")
-		}
-		fmt.Fprintf(&text, "%q", name)
-	}
-	if n.More > 0 {
-		fmt.Fprintf(&text, " and %d more", n.More)
-	}
-	return text.String()
-}
+// String lists the names.
+func (n Names) String() string { return fault.Listed(n.List, n.More) }
 
 // refusal is the fault of them; nil if there are none.
 func (n Names) refusal() error {
