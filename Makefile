@@ -5,11 +5,23 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
+ifneq ($(words $(CURDIR)),1)
+$(error The path "$(CURDIR)" has a space, which make cannot work with: move the clone elsewhere)
+endif
+
+# This machine itself is never asked through a proxy.
+NO_PROXY ?=
+no_proxy ?= $(NO_PROXY)
+comma := ,
+export NO_PROXY := $(if $(no_proxy),$(no_proxy)$(comma))127.0.0.1,localhost,::1
+export no_proxy := $(NO_PROXY)
+
+# What makes the virtual environment: PYTHON=python3.12 make demo
+PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
-PYTHON := $(BIN)/python
 GATEWAY := go-gateway/bin/gateway
 HOTPATH := rust-hotpath/target/release/hotpath
-IN_TESTS := cd tests && PYTHONPATH=. $(PYTHON) -m
+IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
 # How long `make soak` lasts, in seconds.
@@ -25,8 +37,12 @@ help: ## This list
 
 # ---- use it
 
+.PHONY: doctor
+doctor: ## What this machine has of what is needed, and what is missing
+	@$(PYTHON) tests/repo/doctor.py
+
 .PHONY: demo
-demo: build models ## Build all, make the models, start, and show a request on its way (Ctrl-C stops)
+demo: doctor build models ## Build all, make the models, start, and show a request on its way (Ctrl-C stops)
 	@$(IN_TESTS) stack demo
 
 .PHONY: run
@@ -45,7 +61,7 @@ down: .venv/.installed ## Stop the containers
 
 .PHONY: test
 test: build models ## Every test: unit tests of three languages, contract, repository, end to end
-	cd python-research && $(PYTHON) -m pytest
+	cd python-research && $(BIN)/python -m pytest
 	cd go-gateway && go test -race ./...
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
@@ -64,7 +80,7 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 
 .PHONY: emulated-python emulated-rust
 emulated-python:
-	cd python-research && $(EMULATED) $(EMULATOR) $(PYTHON) -m pytest -m bits --timeout=600
+	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -m bits --timeout=600
 emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits
@@ -92,7 +108,7 @@ llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (h
 
 .PHONY: generate
 generate: .venv/.installed ## Make the stubs from proto/, and docs/config.md
-	$(PYTHON) proto/generate.py
+	$(BIN)/python proto/generate.py
 	$(MAKE) --no-print-directory build
 	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
 	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
@@ -117,8 +133,8 @@ clean: ## Remove what make made
 # ---- the pieces
 
 .venv/.installed: tests/requirements.txt python-research/pyproject.toml
-	python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else None)'
-	python3 -m venv .venv
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else None)'
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e python-research
 	touch $@
