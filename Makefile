@@ -50,12 +50,14 @@ run: build models ## Start natively and stay up; .run/stack.json says where (POR
 	@$(IN_TESTS) stack run
 
 .PHONY: up
-up: .venv/.installed ## Start in containers (Docker with Compose v2)
-	@$(IN_TESTS) stack up
+up: ## Start in containers (Docker with Compose v2; nothing else is needed)
+	IMAGE_VERSION=$$(git describe --always --dirty --tags || true) IMAGE_REVISION=$$(git rev-parse HEAD || true) \
+	  docker compose up --build --detach --wait
+	docker compose logs --no-log-prefix keys
 
 .PHONY: down
-down: .venv/.installed ## Stop the containers
-	@$(IN_TESTS) stack down
+down: ## Stop the containers; the volumes stay, and with them keys and models
+	docker compose down
 
 # ---- prove it
 

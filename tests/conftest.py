@@ -54,7 +54,7 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
     """A running stack with the default settings."""
     if stack_kind == "url":
         if not STACK_JSON.exists():
-            pytest.fail(f"{STACK_JSON} is missing: start the stack with `make run` or `make up`")
+            pytest.fail(f"{STACK_JSON} is missing: start the stack with `make run`")
         yield Stack.read(STACK_JSON)
     elif stack_kind == "compose":
         if not ComposeStack.engine_works():

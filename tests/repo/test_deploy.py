@@ -15,6 +15,17 @@ SERVICES = pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
 DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)
 
 
+def test_the_root_has_what_is_here() -> None:
+    root = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert root == {"name": COMPOSE["name"], "include": ["deploy/compose.yaml"]}
+
+
+def test_a_saved_file_of_the_gateway_is_built() -> None:
+    (watch,) = COMPOSE["services"]["gateway"]["develop"]["watch"]
+    assert watch["action"] == "rebuild"
+    assert (DEPLOY / watch["path"] / "go.mod").exists()
+
+
 @SERVICES
 def test_your_edit_is_what_runs(name: str) -> None:
     service = COMPOSE["services"][name]

@@ -1,4 +1,4 @@
-"""`make run`, `make demo`, `make up` and `make down`."""
+"""`make run` and `make demo`."""
 
 import argparse
 import dataclasses
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from rich.table import Table
 
 from stack import demo
-from stack.compose import ComposeStack
 from stack.description import RUN_FOLDER, STACK_JSON, Stack
 from stack.native import NativeStack, Ports
 from stack.terminal import console, is_terminal, until_told_to_stop
@@ -90,24 +89,7 @@ def tell(stack: Stack) -> None:
     console.print(table)
 
 
-def up() -> None:
-    """Build and start the containers."""
-    compose = ComposeStack()
-    if not compose.engine_works():
-        raise StackError("no container engine with Compose v2 answers: see `docker info` and `docker compose version`")
-    compose.up()
-    stack = compose.describe()
-    stack.write()
-    tell(stack)
-
-
-def down() -> None:
-    """Stop the containers. Volumes stay: keys and models are there at the next start."""
-    ComposeStack().down(volumes=False)
-    STACK_JSON.unlink(missing_ok=True)
-
-
-COMMANDS = {"run": run, "demo": run_demo, "up": up, "down": down}
+COMMANDS = {"run": run, "demo": run_demo}
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """The stack in containers: deploy/compose.yaml on the machine's own engine."""
 
 import os
+import re
 import subprocess
 from types import TracebackType
 
-from stack.description import ROOT, RUN_FOLDER, Stack
-from stack.keys import demo_keys
+from stack.description import ROOT, Stack
 from stack.waiting import StackError
 
 COMPOSE_FILE = ROOT / "deploy/compose.yaml"
@@ -49,7 +49,6 @@ class ComposeStack:
         if project:
             self._command += ["--project-name", project]
         self._env = {**source_version(), **os.environ, **(env or {})}
-        self._saved_keys = RUN_FOLDER / (project or "compose") / "demo-keys.json"
         self.keys: dict[str, str] = {}
 
     @staticmethod
@@ -66,19 +65,15 @@ class ComposeStack:
     def build(self) -> None:
         self.run("build")
 
-    def create_keys(self) -> None:
-        """Make a key for each demo tenant in the volume that the gateway reads, or take those of the last time."""
-
-        def keys(arguments: list[str]) -> str:
-            return self.output("run", "--rm", "--no-deps", "-T", "gateway", "keys", *arguments)
-
-        self.keys = demo_keys(keys, self._saved_keys)
-
     def up(self) -> None:
         """Build, start, and wait until every service is healthy."""
         self.build()
-        self.create_keys()
         self.run("up", "--build", "--wait", "--detach")
+        self.keys = self.first_keys()
+
+    def first_keys(self) -> dict[str, str]:
+        """The keys that were made when the volume was empty, by tenant: they are in a log, once."""
+        return dict(re.findall(r"^(\w+) +(trip_\w+)\s*$", self.output("logs", "--no-log-prefix", "keys"), re.M))
 
     def down(self, *, volumes: bool) -> None:
         self.run("down", *(["--volumes"] if volumes else []))

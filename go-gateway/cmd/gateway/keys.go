@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -36,6 +38,32 @@ func createKey(_ context.Context, t terminal, arguments []string) error {
 	}
 	_, err = fmt.Fprintln(t.stdout, key.Reveal())
 	return err
+}
+
+// initKeys prints tenants and their first keys on stdout, for stacks that start from nothing.
+func initKeys(_ context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("keys init"), arguments, keysFileSetting, tenantsFileSetting)
+	if err != nil {
+		return err
+	}
+	tenants, err := identity.ReadTenants(settings.TenantsFile)
+	if err != nil {
+		return usageError{err}
+	}
+	keys, err := identity.NewKeysFile(settings.KeysFile, time.Now).CreateFirst(tenants)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		_, err := fmt.Fprintln(t.stdout, "Every tenant has a key. `gateway keys create --tenant NAME` makes another one.")
+		return err
+	}
+	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "TENANT\tKEY, WHICH IS SHOWN ONCE")
+	for _, tenant := range slices.Sorted(maps.Keys(keys)) {
+		fmt.Fprintf(table, "%s\t%s\n", tenant, keys[tenant].Reveal())
+	}
+	return table.Flush()
 }
 
 func listKeys(_ context.Context, t terminal, arguments []string) error {

@@ -33,6 +33,7 @@ type command struct {
 var commands = []command{
 	{"serve", "answer HTTP requests until SIGTERM; --check-config only checks settings and files", serve},
 	{"keys create", "make an API key for --tenant and print it, once", createKey},
+	{"keys init", "make a key for each tenant that never had one, and print them, once", initKeys},
 	{"keys list", "print id, tenant and dates of every key", listKeys},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
 	{"healthcheck", "exit 0 if the gateway at --metrics-address is ready", healthcheck},

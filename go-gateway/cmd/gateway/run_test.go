@@ -94,6 +94,27 @@ func TestKeysCommands(t *testing.T) {
 	}
 }
 
+func TestKeysInitMakesEachTenantsFirstKeyOnce(t *testing.T) {
+	site := newSite(t)
+	init := append([]string{"keys", "init"}, site.files()...)
+	status, stdout, stderr := execute(t, init...)
+	if status != exitOK || !regexp.MustCompile(`(?m)\A.*ONCE\nacme +trip_[0-9a-z]{8}_[0-9A-Za-z]{43}\n\z`).MatchString(stdout) {
+		t.Fatalf("%d %s%s", status, stdout, stderr)
+	}
+	id := strings.Split(stdout, "_")[1]
+	execute(t, "keys", "revoke", id, "--keys-file", site.keys)
+	more := "plans: {p: {requests_per_minute: 1000000}}\ntenants: {acme: {plan: p}, newer: {plan: p}}\n"
+	if err := os.WriteFile(site.tenants, []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stdout, _ := execute(t, init...); strings.Contains(stdout, "acme") || !regexp.MustCompile(`newer +trip_`).MatchString(stdout) {
+		t.Errorf("a tenant whose key was revoked gets no other one: %s", stdout)
+	}
+	if status, stdout, _ := execute(t, init...); status != exitOK || strings.Contains(stdout, "trip_") || !strings.Contains(stdout, "keys create") {
+		t.Errorf("%d %s", status, stdout)
+	}
+}
+
 func TestKeysCommandsRefuse(t *testing.T) {
 	site := newSite(t)
 	nowhere := filepath.Join(t.TempDir(), "none.json")
@@ -108,6 +129,7 @@ func TestKeysCommandsRefuse(t *testing.T) {
 		{[]string{"keys", "list", "--keys-file", nowhere}, exitFailed, "none.json"},
 		{[]string{"keys", "revoke"}, exitUsage, "ID"},
 		{[]string{"keys", "revoke", "aaaaaaaa", "--keys-file", nowhere}, exitFailed, "none.json"},
+		{[]string{"keys", "init", "--keys-file", nowhere, "--tenants-file", nowhere}, exitUsage, "none.json"},
 		{[]string{"keys", "destroy"}, exitUsage, "usage"},
 		{[]string{"healthcheck", "extra"}, exitUsage, "extra"},
 		{[]string{"config-docs", "--x"}, exitUsage, "-x"},

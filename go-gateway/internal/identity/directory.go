@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +46,12 @@ func readKeysByID(path string) (map[string]KeyRecord, error) {
 func CheckTenants(tenantsPath string) error {
 	_, err := readTenants(tenantsPath)
 	return err
+}
+
+// ReadTenants returns the names of a tenants file, in order.
+func ReadTenants(tenantsPath string) ([]string, error) {
+	tenants, err := readTenants(tenantsPath)
+	return slices.Sorted(maps.Keys(tenants)), err
 }
 
 // ReadTenant returns one tenant of a tenants file.

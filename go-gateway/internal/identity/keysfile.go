@@ -37,13 +37,36 @@ func (f *KeysFile) Create(tenant string) (Secret, error) {
 	var key Secret
 	err := f.change(func(records []KeyRecord) ([]KeyRecord, error) {
 		var record KeyRecord
-		key, record = newKey(tenant, f.now())
-		for slices.ContainsFunc(records, func(other KeyRecord) bool { return other.ID == record.ID }) {
-			key, record = newKey(tenant, f.now())
-		}
+		key, record = newOtherKey(tenant, f.now(), records)
 		return append(records, record), nil
 	})
 	return key, err
+}
+
+// CreateFirst makes a key for each tenant that never had one, and returns them by tenant.
+func (f *KeysFile) CreateFirst(tenants []string) (map[string]Secret, error) {
+	created := map[string]Secret{}
+	err := f.change(func(records []KeyRecord) ([]KeyRecord, error) {
+		for _, tenant := range tenants {
+			if slices.ContainsFunc(records, func(record KeyRecord) bool { return record.Tenant == tenant }) {
+				continue
+			}
+			key, record := newOtherKey(tenant, f.now(), records)
+			created[tenant], records = key, append(records, record)
+		}
+		return records, nil
+	})
+	return created, err
+}
+
+// newOtherKey makes a key whose id none of the records has.
+func newOtherKey(tenant string, now time.Time, records []KeyRecord) (Secret, KeyRecord) {
+	for {
+		key, record := newKey(tenant, now)
+		if !slices.ContainsFunc(records, func(other KeyRecord) bool { return other.ID == record.ID }) {
+			return key, record
+		}
+	}
 }
 
 // Revoke ends a key. Its record stays, with the time. To revoke it again changes nothing.
