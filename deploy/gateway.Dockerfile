@@ -3,6 +3,8 @@ FROM golang:1.26-bookworm AS build
 WORKDIR /src/go-gateway
 ENV GOMODCACHE=/cache/modules GOCACHE=/cache/build CGO_ENABLED=0
 COPY go-gateway/go.mod go-gateway/go.sum ./
+# Behind a mirror: where modules come from, and who vouches for them.
+ARG GOPROXY GOSUMDB
 RUN --mount=type=cache,target=/cache go mod download
 COPY go-gateway ./
 ARG VERSION=unknown REVISION=unknown

@@ -2,6 +2,7 @@
 FROM python:3.11-slim-bookworm AS onnxruntime
 WORKDIR /onnxruntime
 COPY python-research/requirements.txt ./
+ARG PIP_INDEX_URL
 # The wheel that Python checked the bundles with, by version and hash: both panels run the same library.
 RUN sed -n '/^onnxruntime==/,/[^\\]$/p' requirements.txt > wheel.txt \
     && pip download --quiet --no-deps --require-hashes --only-binary :all: -r wheel.txt -d wheel \

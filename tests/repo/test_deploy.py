@@ -62,9 +62,18 @@ def test_no_single_file_is_mounted(name: str) -> None:
 def test_the_gateways_image_can_trust_and_says_what_it_is() -> None:
     text = (DEPLOY / "gateway.Dockerfile").read_text()
     assert "/etc/ssl/certs/ca-certificates.crt" in text.split("FROM scratch")[1]
-    assert {"VERSION", "REVISION"} == set(COMPOSE["services"]["gateway"]["build"]["args"])
+    assert {"VERSION", "REVISION", "GOPROXY", "GOSUMDB"} == set(COMPOSE["services"]["gateway"]["build"]["args"])
     for name in ("version", "revision"):
         assert f"-X $telemetry.{name}=${name.upper()}" in text
+
+
+@SERVICES
+def test_a_build_behind_a_mirror_is_told_of_it(name: str) -> None:
+    build = COMPOSE["services"][name]["build"]
+    text = (DEPLOY / pathlib.Path(build["dockerfile"]).name).read_text()
+    declared = {word for line in re.findall(r"^ARG (.+)$", text, re.M) for word in re.findall(r"[A-Z_]+", line)}
+    assert declared == set(build["args"])
+    assert declared & {"GOPROXY", "PIP_INDEX_URL"}
 
 
 @SERVICES
