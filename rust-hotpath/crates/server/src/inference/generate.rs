@@ -21,7 +21,7 @@ use crate::{
     models::serving::Serving,
     requests::{
         self,
-        generate::{self, Prompt, Wanted},
+        generate::{self, Prompt, Room, Wanted},
     },
     tokenization::{Caller, cannot},
 };
@@ -45,11 +45,12 @@ impl Inference {
 
         let (owner, field) = (serving.clone(), prompt.field());
         let bytes = prompt.bytes();
-        let limit = generator.engine.limits().longest(turn.class, choices);
-        let tokenizing = move |_: &Caller| ids(&owner, prompt, limit);
+        let limits = generator.engine.limits();
+        let room = Room { choices, each: limits.longest(turn.class, choices), alone: limits.longest(turn.class, 1) };
+        let tokenizing = move |_: &Caller| ids(&owner, prompt, room.alone);
         let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
-            generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, limit)?;
+            generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, room)?;
         max_charge.allows(prompt.len().saturating_add(choices.saturating_mul(max_tokens)))?;
         let format = call.within_deadline(Self::format(&turn, &serving, wanted, choices)).await?;
         let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());

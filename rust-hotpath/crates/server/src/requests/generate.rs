@@ -198,26 +198,37 @@ pub fn known_ids(field: &str, ids: &[u32], vocabulary_size: u32) -> Result<(), E
     }
 }
 
-/// Most tokens of each continuation: what was asked, or the default, or what the prompt leaves of `limit`.
+/// How long prompt and continuation may become together, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// How many continuations there are to be.
+    pub choices: usize,
+    /// Of each of them.
+    pub each: usize,
+    /// If there were one alone.
+    pub alone: usize,
+}
+
+/// Most tokens of each continuation: what was asked, or the default, or what the prompt leaves of the room.
 ///
 /// # Errors
-/// [`Error::PromptTooLong`] when prompt and continuation do not fit into `limit` tokens.
-pub fn max_tokens(
-    field: &'static str,
-    asked: u32,
-    prompt: usize,
-    default: usize,
-    limit: usize,
-) -> Result<usize, Error> {
-    let left = limit.saturating_sub(prompt);
+/// [`Error::PromptTooLong`] when prompt and continuation do not fit, and [`Error::InvalidValue`] when so many do not.
+pub fn max_tokens(field: &'static str, asked: u32, prompt: usize, default: usize, room: Room) -> Result<usize, Error> {
+    let left = room.each.saturating_sub(prompt);
     let (wanted, least) = match asked as usize {
         0 => (default.min(left), 1),
         asked => (asked, asked),
     };
-    if least > left {
-        return Err(Error::PromptTooLong { field, prompt, max_tokens: least, limit });
+    let (tokens, Room { choices, each, alone }) = (prompt + least, room);
+    if least <= left {
+        Ok(wanted)
+    } else if tokens <= alone {
+        let problem =
+            format!("is {choices}: so many may have {each} tokens each with their prompt, and these have {tokens}");
+        Err(Error::invalid("choices", problem))
+    } else {
+        Err(Error::PromptTooLong { field, prompt, max_tokens: least, limit: alone })
     }
-    Ok(wanted)
 }
 
 #[cfg(test)]
@@ -242,12 +253,19 @@ mod tests {
 
     #[test]
     fn a_continuation_has_what_the_prompt_leaves() {
-        let of = |asked, prompt| max_tokens("text", asked, prompt, 50, 100);
+        let room = Room { choices: 1, each: 100, alone: 100 };
+        let of = |asked, prompt| max_tokens("text", asked, prompt, 50, room);
         let too_long = |prompt, max_tokens| Err(Error::PromptTooLong { field: "text", prompt, max_tokens, limit: 100 });
         assert_eq!(of(0, 10), Ok(50));
         assert_eq!(of(0, 99), Ok(1));
         assert_eq!(of(0, 100), too_long(100, 1));
         assert_eq!(of(90, 10), Ok(90));
         assert_eq!(of(91, 10), too_long(10, 91));
+        let of_four = |asked, prompt| max_tokens("text", asked, prompt, 50, Room { choices: 4, each: 40, alone: 100 });
+        assert_eq!(of_four(0, 10), Ok(30));
+        assert_eq!(of_four(30, 10), Ok(30));
+        assert!(matches!(of_four(31, 10), Err(Error::InvalidValue { field, .. }) if field == "choices"));
+        assert!(matches!(of_four(0, 40), Err(Error::InvalidValue { field, .. }) if field == "choices"));
+        assert_eq!(of_four(91, 10), too_long(10, 91));
     }
 }
