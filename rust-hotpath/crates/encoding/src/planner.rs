@@ -53,7 +53,7 @@ pub struct Item {
 }
 
 impl Queued for Item {
-    fn tokens(&self) -> usize {
+    fn cost(&self) -> usize {
         self.tokens
     }
 }
@@ -227,7 +227,7 @@ impl Planner {
         let expired = self.expire(now);
         let turns = self.queues.next_mut();
         let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
-        let batch = turns.take(turns.tokens().div_ceil(idle).min(self.limits.batch_tokens));
+        let batch = turns.take(turns.cost().div_ceil(idle).min(self.limits.batch_tokens));
         self.running_batches += usize::from(!batch.is_empty());
         for item in &batch {
             self.load.queued_tokens -= item.tokens;

@@ -1,6 +1,6 @@
-//! Deficit round robin over tokens: keys take turns, whatever each has queued.
+//! Deficit round robin over what work costs, in tokens where it has any: keys take turns, whatever each has queued.
 //!
-//! A key's turn gives it a quantum of tokens for each unit of its weight; what is left of it is kept for its next turn as
+//! A key's turn gives it a quantum of cost for each unit of its weight; what is left of it is kept for its next turn as
 //! long as it has work. So over any time in which two keys of the same weight both have work, what they were served differs
 //! by at most one turn and two inputs of the greatest length.
 
@@ -13,8 +13,8 @@ use crate::Key;
 
 /// Something that is queued, and what it takes of a turn.
 pub trait Queued {
-    /// Its tokens.
-    fn tokens(&self) -> usize;
+    /// In tokens, where it has any.
+    fn cost(&self) -> usize;
 }
 
 /// How many of a key's oldest inputs are looked at for one of like length. Few, since a batch's inputs should be of about
@@ -27,7 +27,7 @@ pub struct DrrQueue<T> {
     /// Tokens that a turn gives.
     quantum: usize,
     /// Tokens of all that is queued.
-    tokens: usize,
+    cost: usize,
     lanes: HashMap<Key, Lane<T>>,
     /// The keys that have work, by their turns; the first one's is now.
     ring: BTreeMap<u64, Key>,
@@ -54,7 +54,7 @@ impl<T: Queued> DrrQueue<T> {
     #[must_use]
     pub fn new(quantum: usize) -> Self {
         let (lanes, ring) = (HashMap::new(), BTreeMap::new());
-        Self { quantum: quantum.max(1), tokens: 0, lanes, ring, turns: 0, pushed: 0 }
+        Self { quantum: quantum.max(1), cost: 0, lanes, ring, turns: 0, pushed: 0 }
     }
 
     /// Whether nothing is queued.
@@ -65,8 +65,8 @@ impl<T: Queued> DrrQueue<T> {
 
     /// Tokens of all that is queued.
     #[must_use]
-    pub fn tokens(&self) -> usize {
-        self.tokens
+    pub fn cost(&self) -> usize {
+        self.cost
     }
 
     /// Queues items of one key. The numbers are theirs, for [`DrrQueue::remove`].
@@ -83,7 +83,7 @@ impl<T: Queued> DrrQueue<T> {
         });
         lane.weight = key.weight();
         for item in items {
-            self.tokens += item.tokens();
+            self.cost += item.cost();
             lane.queue.insert(self.pushed, item);
             self.pushed += 1;
         }
@@ -95,7 +95,7 @@ impl<T: Queued> DrrQueue<T> {
         let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
         let numbers: Vec<u64> = lane.queue.range(numbers).map(|(number, _)| *number).collect();
         let removed: Vec<T> = numbers.iter().filter_map(|number| lane.queue.remove(number)).collect();
-        self.tokens -= removed.iter().map(Queued::tokens).sum::<usize>();
+        self.cost -= removed.iter().map(Queued::cost).sum::<usize>();
         if lane.queue.is_empty() {
             self.leave(key);
         }
@@ -115,11 +115,11 @@ impl<T: Queued> DrrQueue<T> {
             lane.serve(&mut batch, &mut room);
             match lane.oldest() {
                 None => self.leave(&key),
-                Some(oldest) if oldest.tokens() > lane.deficit => self.end_turn(&key),
+                Some(oldest) if oldest.cost() > lane.deficit => self.end_turn(&key),
                 Some(_) => break, // its turn goes on with the next batch
             }
         }
-        self.tokens -= batch.iter().map(Queued::tokens).sum::<usize>();
+        self.cost -= batch.iter().map(Queued::cost).sum::<usize>();
         batch
     }
 
@@ -136,16 +136,16 @@ impl<T: Queued> DrrQueue<T> {
             for key in &ready {
                 let lane = self.lanes.get_mut(key).expect("a key in the ring has a lane");
                 lane.begin_turn(self.quantum);
-                if lane.oldest().is_some_and(|oldest| oldest.tokens() > lane.deficit) {
+                if lane.oldest().is_some_and(|oldest| oldest.cost() > lane.deficit) {
                     self.end_turn(key);
                     continue;
                 }
                 let (_, item) = lane.queue.pop_first()?;
-                lane.deficit -= item.tokens();
-                self.tokens -= item.tokens();
+                lane.deficit -= item.cost();
+                self.cost -= item.cost();
                 match lane.oldest() {
                     None => self.leave(key),
-                    Some(oldest) if oldest.tokens() > lane.deficit => self.end_turn(key),
+                    Some(oldest) if oldest.cost() > lane.deficit => self.end_turn(key),
                     Some(_) => (),
                 }
                 return Some(item);
@@ -186,15 +186,15 @@ impl<T: Queued> Lane<T> {
     /// Moves the oldest item into the batch, and then those of the next few that are most like it in length.
     fn serve(&mut self, batch: &mut Vec<T>, room: &mut usize) {
         let Some((number, oldest)) = self.queue.first_key_value() else { return };
-        let fits = batch.is_empty() || oldest.tokens() <= *room;
-        if !fits || oldest.tokens() > self.deficit {
+        let fits = batch.is_empty() || oldest.cost() <= *room;
+        if !fits || oldest.cost() > self.deficit {
             return;
         }
-        let like = oldest.tokens();
+        let like = oldest.cost();
         let mut next = Some(*number);
         while let Some(item) = next.and_then(|number| self.queue.remove(&number)) {
-            self.deficit -= item.tokens();
-            *room = room.saturating_sub(item.tokens());
+            self.deficit -= item.cost();
+            *room = room.saturating_sub(item.cost());
             batch.push(item);
             next = self.most_like(like, self.deficit.min(*room));
         }
@@ -203,8 +203,8 @@ impl<T: Queued> Lane<T> {
     /// The item whose length is closest to `like` among the next few of at most `most` tokens; the older of two.
     fn most_like(&self, like: usize, most: usize) -> Option<u64> {
         let next_few = self.queue.iter().take(LOOK_AHEAD);
-        let fitting = next_few.filter(|(_, item)| item.tokens() <= most);
-        fitting.min_by_key(|(_, item)| item.tokens().abs_diff(like)).map(|(number, _)| *number)
+        let fitting = next_few.filter(|(_, item)| item.cost() <= most);
+        fitting.min_by_key(|(_, item)| item.cost().abs_diff(like)).map(|(number, _)| *number)
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     impl Queued for usize {
-        fn tokens(&self) -> usize {
+        fn cost(&self) -> usize {
             *self
         }
     }
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(queue.remove("a", middle.clone()), [3, 4, 5]);
         assert_eq!(queue.remove("a", middle), []);
         assert_eq!(queue.remove("b", whole), [7]);
-        assert_eq!((queue.tokens(), queue.take(100)), (6, vec![6]));
+        assert_eq!((queue.cost(), queue.take(100)), (6, vec![6]));
         assert!(queue.is_empty() && queue.lanes.is_empty());
         assert_eq!(queue.push(&a, []), 7..7);
         assert!(queue.is_empty(), "nothing pushed is no work");
@@ -263,6 +263,6 @@ mod tests {
         assert_eq!(queue.next_that(|_, _| true), Some(4), "three turns of a's are not enough yet, b's was not over");
         assert_eq!(queue.next_that(|_, _| true), Some(25));
         assert_eq!(queue.next_that(|_, _| true), Some(1));
-        assert_eq!((queue.next_that(|_, _| true), queue.tokens()), (None, 0));
+        assert_eq!((queue.next_that(|_, _| true), queue.cost()), (None, 0));
     }
 }

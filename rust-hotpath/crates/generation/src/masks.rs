@@ -72,7 +72,7 @@ type MaskQueue = ByClass<QueuedRequest>;
 struct QueuedRequest(SequenceId, MaskRequest);
 
 impl Queued for QueuedRequest {
-    fn tokens(&self) -> usize {
+    fn cost(&self) -> usize {
         1 // what it takes is known afterwards
     }
 }

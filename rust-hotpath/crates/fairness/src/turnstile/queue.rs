@@ -25,7 +25,7 @@ struct Waiter<W> {
 }
 
 impl<W> Queued for Waiter<W> {
-    fn tokens(&self) -> usize {
+    fn cost(&self) -> usize {
         self.counts_as
     }
 }
@@ -84,7 +84,7 @@ impl<W> Queue<W> {
     }
 
     pub(super) fn load(&self) -> Load {
-        let waiting = Class::ALL.map(|class| self.waiting.of(class).tokens()).iter().sum();
+        let waiting = Class::ALL.map(|class| self.waiting.of(class).cost()).iter().sum();
         let held = Class::ALL.map(|class| self.admissions.of(class).held()).iter().sum();
         Load { free: self.free, waiting, held }
     }

@@ -54,7 +54,7 @@ pub(super) struct Ticket {
 }
 
 impl Queued for Ticket {
-    fn tokens(&self) -> usize {
+    fn cost(&self) -> usize {
         self.tokens
     }
 }
