@@ -1,5 +1,5 @@
 # The gateway: one static binary in an image that is empty but for certificates. Build context: the repository's root.
-FROM golang:1.26-bookworm AS build
+FROM golang:1.26.8-bookworm AS build
 WORKDIR /src/go-gateway
 ENV GOMODCACHE=/cache/modules GOCACHE=/cache/build CGO_ENABLED=0
 COPY go-gateway/go.mod go-gateway/go.sum ./

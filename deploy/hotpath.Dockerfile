@@ -1,5 +1,5 @@
 # The hot path and the ONNX Runtime library that it loads. Build context: the repository's root.
-FROM python:3.11-slim-bookworm AS onnxruntime
+FROM python:3.11.7-slim-bookworm AS onnxruntime
 WORKDIR /onnxruntime
 COPY python-research/requirements.txt ./
 ARG PIP_INDEX_URL
@@ -8,7 +8,7 @@ RUN sed -n '/^onnxruntime==/,/[^\\]$/p' requirements.txt > wheel.txt \
     && pip download --quiet --no-deps --require-hashes --only-binary :all: -r wheel.txt -d wheel \
     && python -m zipfile -e wheel/*.whl files
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
 WORKDIR /src/rust-hotpath
 ENV CARGO_HOME=/cache/cargo CARGO_TARGET_DIR=/cache/target
 COPY proto ../proto

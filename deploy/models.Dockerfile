@@ -1,6 +1,6 @@
 # The model bundles: exported and checked when the image is built, put into the models volume when it runs.
 # Build context: the repository's root.
-FROM python:3.11-slim-bookworm
+FROM python:3.11.7-slim-bookworm
 WORKDIR /src
 ENV PYTHONPATH=/src PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp ORT_DISABLE_TELEMETRY=1
 COPY python-research/requirements.txt ./

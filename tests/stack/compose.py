@@ -5,6 +5,9 @@ import re
 import subprocess
 from types import TracebackType
 
+import docker
+from docker.models.containers import Container
+
 from stack.description import ROOT, Stack
 from stack.waiting import StackError
 
@@ -73,7 +76,9 @@ class ComposeStack:
 
     def first_keys(self) -> dict[str, str]:
         """The keys that were made when the volume was empty, by tenant: they are in a log, once."""
-        return dict(re.findall(r"^(\w+) +(trip_\w+)\s*$", self.output("logs", "--no-log-prefix", "keys"), re.M))
+        log = self.output("logs", "--no-log-prefix", "keys")
+        log = re.sub(r"\x1b\[\w*?[A-Z]", "", log)  # some versions clear lines where there is no terminal
+        return dict(re.findall(r"^(\w+) +(trip_\w+)\s*$", log, re.M))
 
     def down(self, *, volumes: bool) -> None:
         self.run("down", *(["--volumes"] if volumes else []))
@@ -83,6 +88,11 @@ class ComposeStack:
 
     def address(self, service: str, port: int) -> str:
         return self.output("port", service, str(port)).strip()
+
+    def container(self, service: str) -> Container:
+        """A service's container, as the engine knows it now."""
+        (name,) = self.output("ps", "--all", "--quiet", service).split()
+        return docker.from_env().containers.get(name)
 
     def describe(self) -> Stack:
         at = {

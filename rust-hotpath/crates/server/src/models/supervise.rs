@@ -10,6 +10,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use hotpath_bundle::{Refused, Revision, Stamp};
 use hotpath_contract::inference::v1::{ModelState, Task};
+use hotpath_fairness::Class;
 use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, error::Elapsed, interval, timeout},
@@ -21,12 +22,15 @@ use super::{
     load::Loader,
     registry::{Model, Now},
     serving::{Serving, Worker},
-    tasks::LoadError,
+    tasks::{LoadError, Unproven},
 };
 use crate::error::bounded;
 
 /// A folder that does not answer for so long is told of. No other look is taken meanwhile.
 const SLOW_LOOK: Duration = Duration::from_secs(10);
+
+/// What is said of a model that serves before its last golden case came out.
+const REPLAYING: &str = "golden cases are still being replayed";
 
 /// How often a supervisor looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,10 @@ pub struct Supervisor {
     /// Why the last probe failed, or nothing.
     failing: String,
     retry: Backoff,
+    /// The revision of which every golden case came out in this process.
+    proven: Option<Revision>,
+    /// When those that are left are replayed again.
+    replay: Backoff,
 }
 
 /// What came of following the folder.
@@ -74,7 +82,16 @@ enum Followed {
         seen: Stamp,
         serving: Box<Serving>,
         took: Duration,
+        /// Whether every golden case came out.
+        proven: bool,
     },
+}
+
+/// What came of replaying every golden case of what serves.
+struct Replayed {
+    serving: Arc<Serving>,
+    outcome: Result<usize, Unproven>,
+    took: Duration,
 }
 
 impl Supervisor {
@@ -92,23 +109,27 @@ impl Supervisor {
             refused: String::new(),
             failing: String::new(),
             retry: Backoff::new(timing.retry),
+            proven: None,
+            replay: Backoff::new(timing.retry),
         }
     }
 
     /// Looks until it is dropped. What takes long does so beside its ticks, so that the model is judged meanwhile: reading and
-    /// loading, which may hang with the folder's file system, and a probe.
+    /// loading, which may hang with the folder's file system, a probe, and the golden cases that are left.
     pub async fn run(mut self) {
         let mut ticks = interval(self.timing.watch);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut following, mut probing) = (None, None);
+        let (mut following, mut probing, mut proving) = (None, None, None);
         loop {
             tokio::select! {
                 followed = ready(&mut following) => self.take(followed),
                 failing = ready(&mut probing) => self.failing = failing,
+                replayed = ready(&mut proving) => self.settle(replayed),
                 _ = ticks.tick() => {
                     self.bury();
                     following = following.or_else(|| Some(self.follow()));
                     probing = probing.or_else(|| self.probe());
+                    proving = proving.or_else(|| self.prove());
                 }
             }
             self.judge(following.is_some()).await;
@@ -121,7 +142,7 @@ impl Supervisor {
         let Some(cause) = serving.task().dead() else { return self.retry.went_well_since(self.since, Instant::now()) };
         let (model, revision) = (self.model.name(), serving.revision().to_string());
         let wait = self.retry.failed(Instant::now());
-        let retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let retry_ms = millis(wait);
         tracing::error!(model, revision, cause, retry_ms, "model died, and will be loaded again");
         self.refused = format!("revision {revision} died, and will be loaded again: {cause}");
         self.serving = None;
@@ -131,6 +152,8 @@ impl Supervisor {
     /// and then while nothing serves: not every fault is one of its files.
     fn follow(&self) -> BoxFuture<'static, Followed> {
         let (model, loader, seen) = (self.model.clone(), self.loader.clone(), self.seen.clone());
+        // Who waits for a first revision waits for a few golden cases. One that takes over, or was in doubt, is proven first.
+        let (patient, proven) = (self.serving.is_some() || !self.refused.is_empty(), self.proven.clone());
         let serves = self.serving.as_ref().map(|serving| serving.revision().clone());
         // A head may be refused for its encoder's fault.
         let is_head = self.model.now().task == Task::Classification && !self.refused.is_empty();
@@ -154,9 +177,13 @@ impl Supervisor {
             };
             let began = Instant::now();
             // Whatever panics in a check of ours is one more reason to refuse.
-            let loading = AssertUnwindSafe(load(&model, &loader, &revision)).catch_unwind();
+            let known = proven.as_ref() == Some(&revision);
+            let loading = AssertUnwindSafe(load(&model, &loader, &revision, patient && !known)).catch_unwind();
             match loading.await.unwrap_or_else(|_| Err("a check panicked".into())) {
-                Ok(serving) => Followed::Loaded { seen: stamp, serving: Box::new(serving), took: began.elapsed() },
+                Ok((serving, proven)) => {
+                    let (serving, took) = (Box::new(serving), began.elapsed());
+                    Followed::Loaded { seen: stamp, serving, took, proven: proven || known }
+                }
                 Err(error) => {
                     Followed::Refused { seen: stamp, revision: revision.to_string(), reason: error.to_string() }
                 }
@@ -178,15 +205,69 @@ impl Supervisor {
                 self.retry.failed(Instant::now());
                 self.refuse(&revision, &reason);
             }
-            Followed::Loaded { seen, serving, took } => {
+            Followed::Loaded { seen, serving, took, proven } => {
                 let (model, precision, revision) = (self.model.name(), serving.source.precision(), serving.revision());
-                let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
+                let took_ms = millis(took);
+                let revision = revision.as_str();
+                tracing::info!(
+                    model,
+                    revision,
+                    precision,
+                    took_ms,
+                    every_golden_case = proven,
+                    "model loaded and verified"
+                );
+                self.proven = proven.then(|| serving.revision().clone());
+                self.replay = Backoff::new(self.timing.retry);
                 (self.seen, self.since) = (Some(seen), Instant::now());
                 if let Some(old) = self.serving.replace(Arc::new(*serving)) {
                     old.task().retire();
                 }
                 self.refused.clear();
+            }
+        }
+    }
+
+    /// Replays every golden case of what serves, where not all came out before: as batch work, which yields to callers'.
+    fn prove(&self) -> Option<BoxFuture<'static, Replayed>> {
+        let serving = self.serving.clone().filter(|serving| !self.is_proven(serving))?;
+        if !self.replay.is_due(Instant::now()) {
+            return None;
+        }
+        let began = Instant::now();
+        let proving = async move {
+            let proving = AssertUnwindSafe(serving.task().prove(&serving.source, Class::Batch)).catch_unwind();
+            let outcome = proving.await.unwrap_or_else(|_| Err(Unproven::NotRun("it panicked".to_owned())));
+            Replayed { serving, outcome, took: began.elapsed() }
+        };
+        Some(proving.boxed())
+    }
+
+    fn is_proven(&self, serving: &Serving) -> bool {
+        self.proven.as_ref() == Some(serving.revision())
+    }
+
+    /// Stops serving what gave other results than its golden ones. It is proven before it serves again.
+    fn settle(&mut self, replayed: Replayed) {
+        let Replayed { serving, outcome, took } = replayed;
+        if !self.serving.as_ref().is_some_and(|now| Arc::ptr_eq(now, &serving)) {
+            return; // another took over, or it died
+        }
+        let (model, revision) = (self.model.name(), serving.revision());
+        match outcome {
+            Ok(cases) => {
+                tracing::info!(model, cases, took_ms = millis(took), "every golden case came out");
+                self.proven = Some(revision.clone());
+            }
+            Err(Unproven::Refused(refused)) => {
+                serving.task().retire();
+                self.serving = None;
+                self.retry.failed(Instant::now());
+                self.refuse(revision.as_str(), &refused.to_string());
+            }
+            Err(not_run @ Unproven::NotRun(_)) => {
+                let retry_ms = millis(self.replay.failed(Instant::now()));
+                tracing::warn!(model, reason = %not_run, retry_ms, "golden cases will be replayed again");
             }
         }
     }
@@ -221,7 +302,9 @@ impl Supervisor {
     async fn judge(&mut self, following: bool) {
         let Now { state: before, task, message: said, .. } = self.model.now();
         let alive = self.serving.as_ref().map(|serving| serving.pulse.is_alive(self.timing.ready));
+        let replaying = self.serving.as_ref().is_some_and(|serving| !self.is_proven(serving));
         let (state, message) = match alive {
+            Some(true) if self.refused.is_empty() && replaying => (ModelState::Ready, REPLAYING.to_owned()),
             Some(true) => (ModelState::Ready, self.refused.clone()),
             Some(false) => (ModelState::Failed, format!("no inference succeeded lately: {}", self.failing)),
             None if before == ModelState::Loading && following => (before, said), // what it says of loading stands
@@ -270,8 +353,14 @@ async fn look(model: &Arc<Model>, loader: &Arc<Loader>) -> (Stamp, Result<(Revis
     })
 }
 
-/// Loads a revision, and checks it through what will schedule its work.
-async fn load(model: &Model, loader: &Arc<Loader>, revision: &Revision) -> Result<Serving, LoadError> {
+/// Loads a revision, and checks it through what will schedule its work: by every golden case, if it is to be proven. Gives
+/// whether every one came out.
+async fn load(
+    model: &Model,
+    loader: &Arc<Loader>,
+    revision: &Revision,
+    prove: bool,
+) -> Result<(Serving, bool), LoadError> {
     let serving = loader.load(model.name(), revision.clone()).await?;
     if let Worker::Classification(classifier) = &serving.worker
         && let Some(settled) = classifier.encoder_loading()
@@ -280,6 +369,14 @@ async fn load(model: &Model, loader: &Arc<Loader>, revision: &Revision) -> Resul
         model.set(Now { message, ..model.now() });
         settled.await;
     }
-    serving.task().check(&serving.source).await?;
-    Ok(serving)
+    let mut proven = serving.task().check(&serving.source).await?;
+    if prove && !proven {
+        serving.task().prove(&serving.source, Class::Interactive).await?;
+        proven = true;
+    }
+    Ok((serving, proven))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

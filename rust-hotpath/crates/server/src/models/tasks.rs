@@ -8,12 +8,39 @@ use std::{error::Error, fmt, sync::Arc};
 
 use hotpath_bundle::Refused;
 use hotpath_contract::inference::v1 as inference;
+use hotpath_fairness::Class;
 
 use super::{source::BundleGraph, texts::Texts};
 use crate::metrics::Metrics;
 
 /// Why a revision cannot serve, in words for operators.
 pub type LoadError = Box<dyn Error + Send + Sync>;
+
+/// Why a golden case did not come out.
+#[derive(Debug)]
+pub enum Unproven {
+    /// It gave something else.
+    Refused(Refused),
+    /// It was not run to its end: there was no room for it, or its run failed.
+    NotRun(String),
+}
+
+impl From<Refused> for Unproven {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refused) => refused.fmt(out),
+            Self::NotRun(problem) => write!(out, "a golden case was not run: {problem}"),
+        }
+    }
+}
+
+impl Error for Unproven {}
 
 /// What does a model's task, as far as all tasks are alike.
 #[tonic::async_trait]
@@ -36,12 +63,21 @@ pub trait Task: fmt::Debug + Send + Sync {
     /// Takes note that another revision takes over: what is kept for requests to come is given back.
     fn retire(&self) {}
 
-    /// Sends each golden case of what it was loaded from alone, and then all of them together. What a case gives in
-    /// a batch must be what it gives alone.
+    /// Replays golden cases of what it was loaded from, alone and then together: enough of them to say within seconds
+    /// whether it works here. What a case gives in a batch must be what it gives alone. Gives whether these were all of
+    /// them, in full.
     ///
     /// # Errors
-    /// [`Refused`] names the case that differs.
-    async fn check(&self, source: &BundleGraph) -> Result<(), Refused>;
+    /// [`Unproven`] names the case that differs.
+    async fn check(&self, source: &BundleGraph) -> Result<bool, Unproven>;
+
+    /// Replays every golden case in full where [`Task::check`] did not, as work of a class. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`Unproven`] names the case that differs, or says why one was not run: it can be tried again.
+    async fn prove(&self, _: &BundleGraph, _: Class) -> Result<usize, Unproven> {
+        Ok(0)
+    }
 
     /// Runs the shortest case, as a sign of life.
     ///

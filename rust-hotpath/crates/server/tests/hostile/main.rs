@@ -15,6 +15,7 @@ use std::{
 use hotpath_bundle::{Bundle, Refused, Revision};
 use hotpath_cores::Cores;
 use hotpath_encoding::Limits;
+use hotpath_fairness::Class;
 use hotpath_runtime::Threads;
 use hotpath_server::{
     metrics::Metrics,
@@ -22,7 +23,7 @@ use hotpath_server::{
         Models,
         load::Loader,
         sessions::Compute,
-        tasks::{LoadError, generation::GenerationSettings},
+        tasks::{LoadError, Unproven, generation::GenerationSettings},
     },
 };
 use hotpath_testing::{library, tiny_decoder, tiny_encoder};
@@ -73,7 +74,9 @@ impl Model {
         fs::rename(&beside, models.path().join(self.name).join(revision.as_str())).unwrap();
         let loader = Arc::new(loader(models.path(), self.name));
         let serving = loader.load(self.name, revision).await?;
-        Ok(serving.task().check(&serving.source).await?)
+        serving.task().check(&serving.source).await?;
+        serving.task().prove(&serving.source, Class::Interactive).await?;
+        Ok(())
     }
 
     /// Loads it. Whatever it is, that must be over soon, and a failure the bundle's.
@@ -86,6 +89,7 @@ impl Model {
         match outcome {
             Ok(()) => Ok(true),
             Err(error) if error.is::<Refused>() => Ok(false),
+            Err(error) if matches!(error.downcast_ref(), Some(Unproven::Refused(_))) => Ok(false),
             Err(error) => Err(format!("is not refused, but: {error}")),
         }
     }

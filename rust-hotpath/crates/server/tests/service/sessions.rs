@@ -43,6 +43,7 @@ pub struct Control {
     opened: Condvar,
     runs: Mutex<Vec<Vec<Vec<u32>>>>,
     decoding: AtomicUsize,
+    failed: AtomicUsize,
     waits: AtomicBool,
 }
 
@@ -60,7 +61,10 @@ impl Control {
     fn result(&self) -> Result<(), RunError> {
         let ends = [(&self.failing, "a session that fails"), (&self.terminated, "a session that was told to end")];
         match ends.into_iter().find(|(ends, _)| ends.load(Ordering::Relaxed)) {
-            Some((_, why)) => Err(RunError(why.to_owned())),
+            Some((_, why)) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                Err(RunError(why.to_owned()))
+            }
             None => Ok(()),
         }
     }
@@ -83,6 +87,7 @@ impl Control {
     /// So many runs go on, and the next ones wait until [`Control::open`].
     pub fn close_after(&self, runs: usize) {
         *self.free_runs.lock().unwrap() = Some(runs);
+        self.opened.notify_all();
     }
 
     pub fn open(&self) {
@@ -106,6 +111,11 @@ impl Control {
     /// Decode steps so far, the one that waits included.
     pub fn steps(&self) -> usize {
         self.decoding.load(Ordering::Relaxed)
+    }
+
+    /// Runs so far that failed.
+    pub fn failed(&self) -> usize {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Whether a text was run.

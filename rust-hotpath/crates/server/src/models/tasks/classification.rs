@@ -10,7 +10,7 @@ use hotpath_bundle::{Classification, Golden, GoldenClassification, Refused};
 use hotpath_contract::inference::v1 as inference;
 use hotpath_runtime::{Head, RunError};
 
-use super::{LoadError, Task, embedding::Embedder};
+use super::{LoadError, Task, Unproven, embedding::Embedder};
 use crate::{
     metrics::Metrics,
     models::{
@@ -159,8 +159,8 @@ impl Task for Classifier {
         None
     }
 
-    async fn check(&self, source: &BundleGraph) -> Result<(), Refused> {
-        self.replay(source, cases(source)?).await
+    async fn check(&self, source: &BundleGraph) -> Result<bool, Unproven> {
+        Ok(self.replay(source, cases(source)?).await.map(|()| true)?)
     }
 
     async fn probe(&self, source: &BundleGraph) -> Result<(), Refused> {

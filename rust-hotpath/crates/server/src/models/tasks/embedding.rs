@@ -9,7 +9,7 @@ use hotpath_fairness::Class;
 use hotpath_runtime::Encode;
 use hotpath_text::Tokenizer;
 
-use super::{LoadError, Task};
+use super::{LoadError, Task, Unproven};
 use crate::{
     metrics::Metrics,
     models::{
@@ -101,7 +101,7 @@ impl Task for Embedder {
     }
 
     /// What a case gives in a batch must be what it gives alone, to the last bit.
-    async fn check(&self, source: &BundleGraph) -> Result<(), Refused> {
+    async fn check(&self, source: &BundleGraph) -> Result<bool, Unproven> {
         let cases = cases(source)?;
         let mut alone = Vec::with_capacity(cases.len());
         for case in cases {
@@ -110,10 +110,10 @@ impl Task for Embedder {
         check_vectors(source, cases, &alone)?;
         let together = self.run(source, cases).await?;
         match (0..alone.len()).find(|case| alone[*case] != together[*case]) {
-            None => Ok(()),
+            None => Ok(true),
             Some(case) => {
                 let field = format!("embeddings[{case}].vector");
-                Err(refused(source, &field, "is another in a batch than alone".to_owned()))
+                Err(refused(source, &field, "is another in a batch than alone".to_owned()).into())
             }
         }
     }

@@ -11,7 +11,7 @@ use hotpath_generation::{Class, Engine, Limits, Settings};
 use hotpath_runtime::Threads;
 use hotpath_text::{Chat, Vocabulary};
 
-use super::{LoadError, Task, saturated};
+use super::{LoadError, Task, Unproven, saturated};
 use crate::{
     metrics::Metrics,
     models::{golden::of_another_task, pulse::Pulse, sessions::Compute, source::BundleGraph, texts::Texts},
@@ -149,8 +149,12 @@ impl Task for Generator {
         self.engine.retire();
     }
 
-    async fn check(&self, source: &BundleGraph) -> Result<(), Refused> {
-        golden::check_engine(source, &self.engine, cases(source)?).await
+    async fn check(&self, source: &BundleGraph) -> Result<bool, Unproven> {
+        golden::Replay::brief(source, &self.engine, cases(source)?).run().await.map(|_| false)
+    }
+
+    async fn prove(&self, source: &BundleGraph, class: Class) -> Result<usize, Unproven> {
+        golden::Replay::all(source, &self.engine, cases(source)?, class).run().await
     }
 
     async fn probe(&self, source: &BundleGraph) -> Result<(), Refused> {

@@ -9,7 +9,12 @@ use hotpath_text::{Chat, TokenizeError, Tokenizer};
 use crate::models::{
     golden::{KEY, check_ids, check_tolerance, refused},
     source::BundleGraph,
+    tasks::Unproven,
 };
+
+/// Before a model serves, so many of the shortest prompts are continued by so many tokens.
+const BRIEF_CASES: usize = 3;
+const BRIEF_TOKENS: usize = 8;
 
 /// Holds the tokenizer and the chat template against every case: the ids must be equal.
 ///
@@ -99,55 +104,107 @@ fn chunks(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
     chunks
 }
 
-/// Continues each prompt alone, and then all of them together, through the engine. Tokens must be the golden ones, up to a
-/// near tie; and in a batch those that came alone, without exception.
-///
-/// # Errors
-/// [`Refused`] names the case that differs.
-pub(super) async fn check_engine(
-    source: &BundleGraph,
-    engine: &Engine,
-    golden: &GoldenGenerations,
-) -> Result<(), Refused> {
-    let graph = source.bundle.manifest.graphs.iter().position(|graph| *graph == source.graph).unwrap_or(0);
-    let tokens_of = |case: &GoldenGeneration| case.graphs[graph].token_ids.len();
-    let mut alone = Vec::with_capacity(golden.cases.len());
-    for (i, case) in golden.cases.iter().enumerate() {
-        let stream = submit(source, engine, case, tokens_of(case))?;
-        let tokens = said(source, stream).await?;
-        if let Err(problem) = check_tokens(&case.graphs[graph], &tokens, golden.clear_margin) {
-            return Err(refused(source, &format!("generations[{i}].graphs[{graph}].token_ids"), problem));
-        }
-        alone.push(tokens);
-    }
-    for (i, tokens) in together(source, engine, &golden.cases, tokens_of).await?.into_iter().enumerate() {
-        if tokens != alone[i] {
-            let field = format!("generations[{i}].graphs[{graph}].token_ids");
-            return Err(refused(source, &field, "are others in a batch than alone".to_owned()));
-        }
-    }
-    Ok(())
+/// Golden cases that are continued through the engine.
+pub(super) struct Replay<'a> {
+    source: &'a BundleGraph,
+    engine: &'a Engine,
+    golden: &'a GoldenGenerations,
+    /// Place of the graph's continuations in each case.
+    graph: usize,
+    /// As whose work they run.
+    class: Class,
+    /// Places of the cases.
+    cases: Vec<usize>,
+    /// Most tokens of each.
+    max_tokens: usize,
 }
 
-/// What each case says when as many of them run at once as may: none waits for so long that its wait is what fails.
-async fn together(
-    source: &BundleGraph,
-    engine: &Engine,
-    cases: &[GoldenGeneration],
-    tokens_of: impl Fn(&GoldenGeneration) -> usize,
-) -> Result<Vec<Vec<u32>>, Refused> {
-    let mut tokens = Vec::with_capacity(cases.len());
-    while let Some(first) = cases.get(tokens.len()) {
-        let mut streams = vec![submit(source, engine, first, tokens_of(first))?];
-        for case in cases[tokens.len() + 1..].iter().take(engine.limits().batch - 1) {
-            match submit(source, engine, case, tokens_of(case)) {
-                Ok(stream) => streams.push(stream),
-                Err(_) => break, // it goes first in the next round, and there its refusal counts
+impl<'a> Replay<'a> {
+    /// All there is.
+    pub(super) fn all(
+        source: &'a BundleGraph,
+        engine: &'a Engine,
+        golden: &'a GoldenGenerations,
+        class: Class,
+    ) -> Self {
+        let graph = source.bundle.manifest.graphs.iter().position(|graph| *graph == source.graph).unwrap_or(0);
+        let cases = (0..golden.cases.len()).collect();
+        Self { source, engine, golden, graph, class, cases, max_tokens: usize::MAX }
+    }
+
+    /// What tells within a second whether the engine works: how the shortest prompts go on.
+    pub(super) fn brief(source: &'a BundleGraph, engine: &'a Engine, golden: &'a GoldenGenerations) -> Self {
+        let mut replay = Self { max_tokens: BRIEF_TOKENS, ..Self::all(source, engine, golden, Class::Interactive) };
+        replay.cases.sort_by_key(|case| golden.cases[*case].prompt_ids.len());
+        replay.cases.truncate(BRIEF_CASES);
+        replay
+    }
+
+    /// Continues each prompt alone, and then all of them together. Tokens must be the golden ones, up to a near tie; and in
+    /// a batch those that came alone, without exception.
+    ///
+    /// # Errors
+    /// [`Unproven`] names the case that differs, or says why one was not continued.
+    pub(super) async fn run(&self) -> Result<usize, Unproven> {
+        let mut alone = Vec::with_capacity(self.cases.len());
+        for case in &self.cases {
+            let tokens = said(self.submit(*case)?).await?;
+            let golden = &self.golden.cases[*case].graphs[self.graph];
+            if let Err(problem) = check_tokens(golden, self.tokens(*case), &tokens, self.golden.clear_margin) {
+                return Err(self.differs(*case, problem));
+            }
+            alone.push(tokens);
+        }
+        for ((case, alone), tokens) in self.cases.iter().zip(alone).zip(self.together().await?) {
+            if tokens != alone {
+                return Err(self.differs(*case, "are others in a batch than alone".to_owned()));
             }
         }
-        tokens.extend(try_join_all(streams.into_iter().map(|stream| said(source, stream))).await?);
+        Ok(self.cases.len())
     }
-    Ok(tokens)
+
+    /// What each case says when as many of them run at once as may: none waits for so long that its wait is what fails.
+    async fn together(&self) -> Result<Vec<Vec<u32>>, Unproven> {
+        let mut tokens = Vec::with_capacity(self.cases.len());
+        while let Some(first) = self.cases.get(tokens.len()) {
+            let mut streams = vec![self.submit(*first)?];
+            for case in self.cases[tokens.len() + 1..].iter().take(self.engine.limits().batch - 1) {
+                match self.submit(*case) {
+                    Ok(stream) => streams.push(stream),
+                    Err(_) => break, // it goes first in the next round, and there its refusal counts
+                }
+            }
+            tokens.extend(try_join_all(streams.into_iter().map(said)).await?);
+        }
+        Ok(tokens)
+    }
+
+    /// How many tokens of a case are compared.
+    fn tokens(&self, case: usize) -> usize {
+        self.golden.cases[case].graphs[self.graph].token_ids.len().min(self.max_tokens)
+    }
+
+    fn submit(&self, case: usize) -> Result<Stream, Unproven> {
+        let (prompt, max_tokens) = (self.golden.cases[case].prompt_ids.clone(), self.tokens(case));
+        let fits = prompt.len() + max_tokens <= self.engine.limits().longest(self.class, 1);
+        let work = Work {
+            class: if fits { self.class } else { Class::Interactive },
+            key: KEY.clone(),
+            deadline: None,
+            prompt,
+            max_tokens,
+            choices: 1,
+            sampling: Sampling::default(),
+            stop: Stop { ignore_eos: true, ..Stop::default() },
+            format: None,
+        };
+        self.engine.submit(work).map_err(|rejected| Unproven::NotRun(rejected.to_string()))
+    }
+
+    fn differs(&self, case: usize, problem: String) -> Unproven {
+        let field = format!("generations[{case}].graphs[{}].token_ids", self.graph);
+        refused(self.source, &field, problem).into()
+    }
 }
 
 /// Reads the shortest prompt, in a row that no request uses.
@@ -164,51 +221,31 @@ pub(super) async fn probe(source: &BundleGraph, engine: &Engine, golden: &Golden
     }
 }
 
-fn submit(
-    source: &BundleGraph,
-    engine: &Engine,
-    case: &GoldenGeneration,
-    max_tokens: usize,
-) -> Result<Stream, Refused> {
-    let work = Work {
-        class: Class::Interactive,
-        key: KEY.clone(),
-        deadline: None,
-        prompt: case.prompt_ids.clone(),
-        max_tokens,
-        choices: 1,
-        sampling: Sampling::default(),
-        stop: Stop { ignore_eos: true, ..Stop::default() },
-        format: None,
-    };
-    engine.submit(work).map_err(|rejected| refused(source, "", rejected.to_string()))
-}
-
 /// All tokens of a stream.
-async fn said(source: &BundleGraph, mut stream: Stream) -> Result<Vec<u32>, Refused> {
+async fn said(mut stream: Stream) -> Result<Vec<u32>, Unproven> {
     let mut tokens = Vec::new();
     while let Some(event) = stream.next().await {
         match event {
             Event::Delta(delta) => tokens.push(delta.token.token),
             Event::Started(_) | Event::Done(_) => (),
-            Event::Failed(failure) => return Err(refused(source, "", failure.to_string())),
+            Event::Failed(failure) => return Err(Unproven::NotRun(failure.to_string())),
         }
     }
     Ok(tokens)
 }
 
-/// Holds tokens against the golden ones. Where the golden margin is not clear another token may come, and what follows it
+/// Holds tokens against the first golden ones. Where the golden margin is not clear another token may come, and what follows it
 /// is not compared.
-fn check_tokens(golden: &GoldenContinuation, found: &[u32], clear_margin: f64) -> Result<(), String> {
-    let pairs = golden.token_ids.iter().zip(found).zip(&golden.margins).enumerate();
+fn check_tokens(golden: &GoldenContinuation, tokens: usize, found: &[u32], clear_margin: f64) -> Result<(), String> {
+    let pairs = golden.token_ids.iter().take(tokens).zip(found).zip(&golden.margins).enumerate();
     let mut differing = pairs.filter(|(_, ((golden, found), _))| golden != found);
     match differing.next() {
         Some((place, ((golden, found), margin))) if f64::from(*margin) >= clear_margin => {
             Err(format!("token {place} is {found} and not {golden}, which leads by a clear {margin}"))
         }
         Some(_) => Ok(()),
-        None if found.len() == golden.token_ids.len() => Ok(()),
-        None => Err(format!("there are {} tokens and not {}", found.len(), golden.token_ids.len())),
+        None if found.len() == tokens => Ok(()),
+        None => Err(format!("there are {} tokens and not {tokens}", found.len())),
     }
 }
 
@@ -220,11 +257,12 @@ mod tests {
     fn tokens_may_differ_from_a_near_tie_on() {
         let golden =
             GoldenContinuation { next_token_logits: vec![], token_ids: vec![1, 2, 3], margins: vec![2.0, 0.1, 2.0] };
-        let check = |found: &[u32]| check_tokens(&golden, found, 1.5);
+        let check = |found: &[u32]| check_tokens(&golden, 3, found, 1.5);
         assert_eq!(check(&[1, 2, 3]), Ok(()));
         assert_eq!(check(&[1, 7, 8]), Ok(()));
         assert!(check(&[7, 2, 3]).unwrap_err().contains("token 0"));
         assert!(check(&[1, 2, 7]).unwrap_err().contains("token 2"));
         assert!(check(&[1, 2]).unwrap_err().contains("2 tokens"));
+        assert_eq!(check_tokens(&golden, 2, &[1, 2], 1.5), Ok(()));
     }
 }
