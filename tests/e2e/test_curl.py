@@ -1,8 +1,10 @@
 """Plain `curl -N`: what a person at a terminal sees of a stream, and what Ctrl-C does."""
 
 import contextlib
+import errno
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -54,6 +56,16 @@ def test_a_stream_has_an_event_for_each_token_and_an_end(stack: Stack) -> None:
     assert (end, rest) == ("data: [DONE]", "")
     deltas = [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events]
     assert [delta.get("content") for delta in deltas] == ["", "1", ",", " ", "2", ",", " ", "3", ",", None]
+
+
+def test_both_loopbacks_are_answered(start_native: Callable[..., NativeStack]) -> None:
+    """What a client's resolver makes of localhost is its own affair."""
+    url = start_native().describe().url
+    with socket.socket(socket.AF_INET6) as probe:
+        if probe.connect_ex(("::1", 9)) == errno.EADDRNOTAVAIL:
+            pytest.skip("this machine has no [::1]")
+    for address in (url, url.replace("127.0.0.1", "[::1]")):
+        assert subprocess.run(["curl", "-sSf", f"{address}/readyz"], timeout=LIMIT_S, check=False).returncode == 0
 
 
 def test_ctrl_c_in_mid_stream_frees_the_slot(stack: Stack) -> None:

@@ -128,7 +128,7 @@ class NativeStack:
 
     def start_gateway(self) -> Process:
         settings = {
-            "http-address": self._address("http", self.ports.http),
+            "http-address": self._address("http", self.ports.http).replace(HOST, "localhost"),  # and [::1]
             "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
             "hotpath-addresses": f"unix:{self._socket}" if self._socket else self.addresses["grpc"],
             "keys-file": str(self._keys_file),

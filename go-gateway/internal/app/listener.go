@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"syscall"
 
@@ -34,7 +33,7 @@ type listener struct {
 }
 
 func (l *listener) start(failures chan<- error) error {
-	opened, err := net.Listen("tcp", l.address)
+	opened, err := listen(l.address)
 	if err != nil {
 		return fmt.Errorf("%s listener: %w", l.name, err)
 	}

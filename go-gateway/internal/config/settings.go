@@ -17,7 +17,7 @@ import (
 // Defaults, each with the reason for its number.
 const (
 	// Loopback: whoever wants the gateway reachable from outside says so.
-	defaultHTTPAddress    = "127.0.0.1:8080"
+	defaultHTTPAddress    = "localhost:8080"
 	defaultMetricsAddress = "127.0.0.1:9464" // the port of Prometheus exporters of OpenTelemetry
 	defaultHotpathAddress = "127.0.0.1:50051"
 
@@ -51,7 +51,7 @@ const (
 	// Longer than the 60 s after which common balancers drop an idle connection, so that they do it and not we.
 	defaultIdleTimeout = 75 * time.Second
 	// An API key, a trace and some cookies are 2 KiB.
-	defaultMaxHeaderBytes = 16 << 10
+	defaultMaxHeaderBytes = 64 << 10
 
 	// Long enough for a keep-alive client in a loop to be told to reconnect elsewhere, and for one probe a second.
 	defaultDrainDelay = time.Second
@@ -145,7 +145,7 @@ func (s *Settings) settings() []setting {
 		duration("idle-timeout", &s.IdleTimeout, defaultIdleTimeout, time.Millisecond, day,
 			"Time that a connection may wait for its next request.", "Shorter than a balancer's own limit, it makes the balancer lose requests."),
 		number("max-header-bytes", &s.MaxHeaderBytes, defaultMaxHeaderBytes, 1<<10, 1<<20, "bytes",
-			"Largest request line and headers together.", "Larger ones are answered with 431."),
+			"Largest request line and headers together.", "Larger ones are answered with 431. Every connection may hold so many before its key is known: with 64 KiB and 8,192 connections, 512 MiB."),
 		duration("drain-delay", &s.DrainDelay, defaultDrainDelay, 0, day,
 			"Time between \"not ready\" and the end of listening, at SIGTERM.", "Longer than a balancer's probe takes to notice, no request is sent to a closed port; Kubernetes wants about 5s."),
 		duration("drain-timeout", &s.DrainTimeout, defaultDrainTimeout, 0, day,

@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.HTTPAddress != "127.0.0.1:8080" || got.RequestTimeout != 30*time.Second || got.GenerationTimeout != 5*time.Minute ||
+	if got.HTTPAddress != "localhost:8080" || got.RequestTimeout != 30*time.Second || got.GenerationTimeout != 5*time.Minute ||
 		got.StreamHeartbeat != 15*time.Second || got.ModerationModel != "moderation-minilm" || got.LogLevel != slog.LevelInfo ||
 		!slices.Equal(got.HotpathAddresses, []string{"127.0.0.1:50051"}) {
 		t.Errorf("got %+v", got)
