@@ -10,12 +10,16 @@ COPY go-gateway ./
 ARG VERSION=unknown REVISION=unknown
 RUN --mount=type=cache,target=/cache telemetry=$(go list ./internal/telemetry) && go build -trimpath -tags timetzdata \
     -ldflags="-s -w -X $telemetry.version=$VERSION -X $telemetry.revision=$REVISION" -o /gateway ./cmd/gateway
+COPY deploy/licenses.sh /
+RUN --mount=type=cache,target=/cache /licenses.sh go /licenses
 # A new named volume takes the owner of the folder that it is mounted on.
 RUN install -d -o 65532 -g 65532 /data
 
 FROM scratch
 # Whom to trust when it calls out over TLS.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY LICENSE NOTICE /usr/share/doc/triptych/
+COPY --from=build /licenses /usr/share/doc/triptych/linked
 COPY --from=build /gateway /gateway
 COPY --from=build --chown=65532:65532 /data /data
 USER 65532:65532

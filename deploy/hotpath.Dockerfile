@@ -14,10 +14,14 @@ ENV CARGO_HOME=/cache/cargo CARGO_TARGET_DIR=/cache/target
 COPY proto ../proto
 COPY rust-hotpath ./
 RUN --mount=type=cache,target=/cache cargo build --release --locked --bin hotpath && cp /cache/target/release/hotpath /hotpath
+COPY deploy/licenses.sh /
+RUN --mount=type=cache,target=/cache /licenses.sh rust /licenses
 
 FROM debian:bookworm-slim
 COPY --from=onnxruntime /onnxruntime/files/onnxruntime/capi/libonnxruntime.so.* /usr/local/lib/libonnxruntime.so
 COPY --from=onnxruntime /onnxruntime/files/onnxruntime/LICENSE /onnxruntime/files/onnxruntime/ThirdPartyNotices.txt /usr/share/doc/onnxruntime/
+COPY LICENSE NOTICE /usr/share/doc/triptych/
+COPY --from=build /licenses /usr/share/doc/triptych/linked
 COPY --from=build /hotpath /hotpath
 ENV HOTPATH_ONNXRUNTIME_LIBRARY=/usr/local/lib/libonnxruntime.so
 USER 65532:65532

@@ -10,6 +10,7 @@ COPY python-research/src ./
 # A clone may have been made with a umask that leaves files to their owner alone.
 RUN chmod -R a+rX .
 RUN --mount=type=cache,target=/cache python -m triptych_research --models /bundles export --cache /cache/wheels
+COPY LICENSE NOTICE /usr/share/doc/triptych/
 # A new named volume takes the owner of the folder that it is mounted on.
 RUN install -d -o 65532 -g 65532 /models
 USER 65532:65532

@@ -16,6 +16,7 @@ import sys
 from repo.tree import ROOT, git, text_of, tracked_files
 
 OLD = "triptych"
+NOTICE = pathlib.Path("NOTICE")
 
 # A proto package becomes a Rust module and a Go package; Python's keywords come from its own list.
 RUST_AND_GO_KEYWORDS = set(
@@ -64,8 +65,16 @@ def replacements(name: str, module: str, old_module: str) -> list[tuple[str, str
     ]
 
 
+def keep_attribution(root: pathlib.Path, name: str) -> None:
+    """Says on top of NOTICE whose work this is, and below on whose it is based: the license asks for that."""
+    notice = root / NOTICE
+    notice.write_text(f"{name.capitalize()}\n\nBased on {notice.read_text()}")
+
+
 def rename_contents(root: pathlib.Path, pairs: list[tuple[str, str]]) -> None:
     for path in tracked_files(root):
+        if path == NOTICE:
+            continue
         text = text_of(path, root)
         if text is None:
             continue
@@ -116,6 +125,7 @@ def main(root: pathlib.Path = ROOT) -> None:
             "rename: the work tree has changes that are not committed; commit them first, so that you can look back"
         )
     pairs = replacements(arguments.name, arguments.module, go_module(root))
+    keep_attribution(root, arguments.name)
     rename_contents(root, pairs)
     rename_paths(root, arguments.name)
     follow_up(root)

@@ -105,6 +105,14 @@ def test_images_run_as_a_numeric_user(path: pathlib.Path) -> None:
 
 
 @DOCKERFILES
+def test_images_hold_the_licences_of_what_is_in_them(path: pathlib.Path) -> None:
+    last_stage = re.split(r"^FROM ", path.read_text(), flags=re.M)[-1]
+    assert "\nCOPY LICENSE NOTICE /usr/share/doc/triptych/\n" in last_stage
+    if 'ENTRYPOINT ["python"' not in last_stage:  # a Python package brings its own along
+        assert "\nCOPY --from=build /licenses /usr/share/doc/triptych/linked\n" in last_stage
+
+
+@DOCKERFILES
 def test_base_images_are_pinned(path: pathlib.Path) -> None:
     text = path.read_text()
     stages = set(re.findall(r"^FROM \S+ AS (\w+)$", text, re.M)) | {"scratch"}

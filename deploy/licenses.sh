@@ -1,0 +1,33 @@
+#!/bin/sh
+# Licence texts of what is linked into a program, for the image that it goes into. In a panel's folder, in its build stage:
+#     licenses.sh go|rust PLACE
+# A package without a licence text stops the build.
+set -eu
+place=$2
+
+# Lines of "name version folder".
+linked() {
+    case $1 in
+    go) go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/gateway
+        echo "go $(go env GOVERSION) $(go env GOROOT)" ;;
+    rust)
+        cargo tree --locked --package hotpath-server --edges normal --prefix none --no-dedupe --format '{p}' |
+            grep -v 'proc-macro\|(/' | while read -r name version _; do
+            # Of the family that is one repository, one crate was published without its text.
+            of=$name
+            [ "$name" = tonic-prost ] && of=tonic
+            echo "$name $version $(echo "$CARGO_HOME"/registry/src/*/"$of-${version#v}")"
+        done ;;
+    esac
+}
+
+linked "$1" | sort -u | while read -r name version folder; do
+    to=$place/$name-$version
+    mkdir -p "$to"
+    cd "$folder"
+    # Go's own folder has test data below.
+    find . -maxdepth 3 -type f -iregex '.*/\(licen[cs]e\|copying\|notice\|patents\|unlicense\)[^/]*' ! -path '*/test*' \
+        -exec cp --parents {} "$to" \;
+    [ -n "$(find "$to" -type f)" ] || { echo "$name $version has no licence text" >&2; exit 1; }
+done
+chmod -R a+rX "$place" # which is missing where nothing was listed
