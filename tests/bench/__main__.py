@@ -1,7 +1,7 @@
 """`make bench`: measures, prints and writes docs/benchmarks.md and docs/benchmarks-generation.md.
 
-It takes about twenty minutes; other work on the machine shows in the figures. `--quick` tries every part for a moment,
-for tests: its figures mean nothing, and it wants another folder to write to.
+It takes about twenty minutes, and refuses where other work or changes of the tree would show. `--quick` tries every
+part for a moment, for tests: its figures mean nothing, and it wants another folder to write to.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import bench.generation.effort
 import bench.generation.report
 import bench.generation.run
 from bench import machine, page
-from bench.machine import Occasion
+from bench.machine import Occasion, UnfitError
 from stack.description import ROOT
 
 DOCS = ROOT / "docs"
@@ -52,6 +52,7 @@ HALVES = {"embeddings": embeddings, "generation": generation}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="try every part for a moment")
+    parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
     parser.add_argument("--only", choices=HALVES, help="measure one half")
     parser.add_argument("--out", type=pathlib.Path, default=DOCS, help="the folder to write into")
     arguments = parser.parse_args()
@@ -59,7 +60,10 @@ def main() -> None:
         parser.error("--quick measures nothing worth keeping: choose another --out")
     console = Console()
     allow_connections(console)
-    occasion = machine.now(console)
+    try:
+        occasion = machine.now(noisy=arguments.noisy or arguments.quick)
+    except UnfitError as error:
+        parser.exit(1, f"bench: {error}\n")
     for name, measure in HALVES.items():
         if arguments.only in (None, name):
             measure(occasion, arguments.quick, arguments.out, console)

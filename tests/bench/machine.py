@@ -7,10 +7,11 @@ import platform
 import subprocess
 
 import psutil
-from rich.console import Console
 
 from stack.description import ROOT
 
+# What the last minute's load may be, on a machine that is to measure.
+BUSY = 0.5
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
 
@@ -26,21 +27,26 @@ class Occasion:
         return f"- Machine: {self.machine}\n- Date: {self.date}; commit {self.commit}"
 
 
-def now(console: Console) -> Occasion:
-    """Look at the machine before anything runs, and warn when something does already."""
+class UnfitError(Exception):
+    """What would be measured now could not be trusted, or not be named."""
+
+
+def now(*, noisy: bool) -> Occasion:
+    """Look at the machine and the tree before anything runs.
+
+    Raises UnfitError when something else runs, or the tree differs from its commit; `noisy` measures all the same, and
+    the page says so.
+    """
     load = psutil.getloadavg()[0]
-    if load > 0.5:
-        console.print(f"[yellow]The machine is busy (load {load:.1f}): expect noise.")
+    if not noisy and load > BUSY:
+        raise UnfitError(f"the machine is busy: a load of {load:.1f} in the last minute, of at most {BUSY} (--noisy)")
+    if not noisy and _changed():
+        raise UnfitError("the tree has changes: commit them, so that the page can say what was measured (--noisy)")
     return Occasion(
         machine=f"{_machine()}; load before {load:.1f}",
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         commit=_commit(),
     )
-
-
-def has(feature: str) -> bool:
-    """Whether the processor has a feature, as Linux names it."""
-    return feature in _processor().get("flags", "").split()
 
 
 def _processor() -> dict[str, str]:
@@ -52,7 +58,8 @@ def _processor() -> dict[str, str]:
 
 def _machine() -> str:
     """Processor, cores, memory and the features that decide how fast it multiplies."""
-    features = [name for name in FEATURES if has(name)]
+    flags = _processor().get("flags", "").split()
+    features = [name for name in FEATURES if name in flags]
     memory = psutil.virtual_memory().total / 2**30
     name = _processor().get("model name", platform.processor())
     return f"{name}, {psutil.cpu_count()} cores, {memory:.0f} GiB; {' '.join(features)}"
@@ -60,8 +67,13 @@ def _machine() -> str:
 
 def _commit() -> str:
     """The commit that is measured, and whether the tree differs from it."""
+    return _git("rev-parse", "--short=12", "HEAD") + (", with changes" if _changed() else "")
 
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short=12", "HEAD") + (", with changes" if git("status", "--porcelain") else "")
+def _changed() -> bool:
+    """Whether something differs from the commit, but for the pages, of which the first is written before the second."""
+    return bool(_git("status", "--porcelain", "--", ".", ":!docs"))
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -10,8 +10,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+import psutil
 import pytest
 
+from bench import machine
 from bench.embeddings import load, raw
 from repo.tree import ROOT
 
@@ -43,6 +45,19 @@ def test_every_measurement_and_all_plots(half: str, tmp_path: pathlib.Path) -> N
     assert "limit of open files" in printed
     assert row in (tmp_path / f"{name}.md").read_text()
     assert {path.name for path in (tmp_path / name).iterdir()} == plots
+
+
+@pytest.mark.parametrize(("load", "changed", "why"), [(0.6, False, "busy"), (0.4, True, "changes")])
+def test_what_could_not_be_trusted_or_named_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, load: float, changed: bool, why: str
+) -> None:
+    monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(machine, "_changed", lambda: changed)
+    with pytest.raises(machine.UnfitError, match=why):
+        machine.now(noisy=False)
+    occasion = machine.now(noisy=True)
+    assert f"load before {load}" in occasion.machine
+    assert occasion.commit.endswith(", with changes") == changed
 
 
 def test_a_part_of_a_pass_has_its_share_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:

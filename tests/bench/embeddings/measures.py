@@ -6,6 +6,7 @@ the rounds' ratios. It must not know how figures are shown.
 
 import dataclasses
 import pathlib
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -76,9 +77,10 @@ class LoadPoint:
 
 @dataclasses.dataclass(frozen=True)
 class UsualRecipe:
-    """Packed int8 ÷ padded fp32 in one session with all cores, texts/s in this process."""
+    """Packed int8 ÷ a usual way of the same precision or of fp32, texts/s on all cores in this process."""
 
-    one_session: float  # packed int8 in one session with all cores too
+    precision: str  # of the usual way
+    one_session: float  # packed int8 in one session with all cores, as the usual way has it
     session_per_core: float  # packed int8 as the hot path runs it
 
 
@@ -157,20 +159,25 @@ def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedL
     )
 
 
-def usual_recipe(texts: Corpus, cores: int, effort: Effort) -> UsualRecipe:
-    """Compare with padded fp32, 8 texts a batch, in order, in one session with all cores."""
-    packed = [pack(batch) for batch in raw.SCHEDULES["in order, 112 tokens a batch"](texts.ids)]
-    padded = speed.padded(texts.ids)
-    rounds = []
+def usual_recipes(texts: Corpus, folder: pathlib.Path, cores: int, effort: Effort) -> list[UsualRecipe]:
+    """Compare with what people run: padded, sorted by length, in one session with all cores; fp32, and ONNX Runtime's
+    dynamic int8 of the same network."""
+    packed = [pack(batch) for batch in raw.SCHEDULES["sorted by length, 112 tokens a batch"](texts.ids)]
+    padded = list(speed.padded(texts.ids))
+    for feeds in (packed, padded):
+        random.Random(1).shuffle(feeds)  # so that texts of all lengths have their share in a part of a pass
+    usual = {"fp32": texts.fp32, "int8": raw.dynamic_int8(texts.fp32, folder)}
+    rounds: dict[str, list[tuple[float, float]]] = {precision: [] for precision in usual}
     for _ in range(effort.rounds):
-        usual = raw.texts_per_s(texts.fp32, padded, len(texts.ids), 1, cores, effort.round_s)
         wide = raw.texts_per_s(texts.int8, packed, len(texts.ids), 1, cores, effort.round_s)
         narrow = raw.texts_per_s(texts.int8, packed, len(texts.ids), cores, 1, effort.round_s)
-        rounds.append((wide / usual, narrow / usual))
-    return UsualRecipe(
-        one_session=statistics.median(wide for wide, _ in rounds),
-        session_per_core=statistics.median(narrow for _, narrow in rounds),
-    )
+        for precision, graph in usual.items():
+            speed_of_usual = raw.texts_per_s(graph, padded, len(texts.ids), 1, cores, effort.round_s)
+            rounds[precision].append((wide / speed_of_usual, narrow / speed_of_usual))
+    return [
+        UsualRecipe(precision, *(statistics.median(ratios) for ratios in zip(*found, strict=True)))
+        for precision, found in rounds.items()
+    ]
 
 
 def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> list[LoadPoint]:

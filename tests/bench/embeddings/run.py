@@ -27,7 +27,7 @@ def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> re
         status.update("latency added")
         latency = measures.added_latency(texts, folder / "latency", effort)
         status.update("against the usual recipe")
-        usual = measures.usual_recipe(texts, cores, effort)
+        usual = measures.usual_recipes(texts, folder, cores, effort)
         status.update("start and memory")
         footprint = measures.footprint(texts, folder / "footprint", cores, effort)
         status.update("latency as load grows")
@@ -39,7 +39,7 @@ def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> re
         tokens_per_text=texts.tokens_per_text,
         throughput=throughput,
         latency=latency,
-        usual_recipe=usual,
+        usual_recipes=usual,
         footprint=footprint,
         load=load,
         mixed_load=beside,

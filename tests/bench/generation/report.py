@@ -176,11 +176,8 @@ def _peers(results: Results) -> str:
     peers = results.decoding[0].peers
     if not peers:
         return "- Peer: llama.cpp's server was not there; `make llama-server` builds it, and adds the rows against it"
-    told = f"""- Peer: llama.cpp's server of {PACKAGE} {VERSION}, built for this processor, with the file that the
+    return f"""- Peer: llama.cpp's server of {PACKAGE} {VERSION}, built for this processor, with the file that the
   bundle was made of, as many threads, and its defaults for all else that matters to speed"""
-    if len(peers) > 1:
-        told += "; once more without its AMX\n  kernels (`--no-repack`), which few processors have"
-    return told
 
 
 def _weights(results: Results) -> str:

@@ -12,7 +12,7 @@ from bench.generation.decoding import Peers, Side
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PROGRAM
 from bench.generation.servers import CHUNK_TOKENS, SPIN_US, Stack, load_model
-from bench.machine import Occasion, has
+from bench.machine import Occasion
 from stack.description import ROOT
 from stack.native import MODELS
 
@@ -53,11 +53,8 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
 
 
 def _peers() -> Peers:
-    """llama.cpp's server, if it is there: as it is, and as it is on a processor without AMX."""
-    if not PROGRAM.exists():
-        return {}
-    # Its AMX kernels take over weights whose layout it may change, and nothing else does with those of this file.
-    return {"llama.cpp": ()} | ({"llama.cpp without AMX": ("--no-repack",)} if has("amx_int8") else {})
+    """llama.cpp's server, if it is there."""
+    return {"llama.cpp": ()} if PROGRAM.exists() else {}
 
 
 def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:

@@ -104,9 +104,9 @@ change places. Choose one precision for one index.
 
 ## Speed
 
-Tokens of the texts a second, padding not counted, one thread. *Padded* is the usual recipe: each {PADDED_BATCH} texts
-that come, padded to the longest of them. *Packed* is how the hot path runs: no padding, at most {TOKENS_PER_BATCH}
-tokens a run.
+Tokens of the texts a second, padding not counted, one thread. *Padded* is the usual recipe: sorted by length,
+{PADDED_BATCH} texts a run, padded to the longest of them. *Packed* is how the hot path runs: no padding, at most
+{TOKENS_PER_BATCH} tokens a run.
 
 {card.table(["", "tokens/s", "ratio"], speeds)}
 
