@@ -93,6 +93,7 @@ def test_logs_hold_request_ids_and_neither_keys_nor_texts(compose: ComposeStack,
     with httpx.Client(base_url=stack.url, headers=headers) as http:
         assert embed(http, SECRET_TEXT)
         assert http.post("/v1/embeddings", json={"model": MODEL, "input": [SECRET_TEXT, ""]}).status_code == 400
+
     def of_servers() -> str | None:  # `keys` shows the first keys, once and on purpose
         text = compose.output("logs", "--no-color", *SERVERS)
         return text if "find-me-in-the-log" in text else None
