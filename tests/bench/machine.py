@@ -4,12 +4,11 @@ import dataclasses
 import datetime
 import pathlib
 import platform
-import subprocess
 
 import psutil
 from rich.console import Console
 
-from stack.description import ROOT
+from repo.tree import git, has_history
 
 FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
 
@@ -60,8 +59,6 @@ def _machine() -> str:
 
 def _commit() -> str:
     """The commit that is measured, and whether the tree differs from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
+    if not has_history():
+        return "unknown"
     return git("rev-parse", "--short=12", "HEAD") + (", with changes" if git("status", "--porcelain") else "")
