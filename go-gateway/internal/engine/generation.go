@@ -57,6 +57,20 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 	return g
 }
 
+// generateOne makes a call and wants nothing of it but that it succeeds.
+func generateOne(
+	ctx context.Context, client inferencev1.InferenceServiceClient, request *inferencev1.GenerateRequest,
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := client.Generate(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = receive(stream, cancel, func(*inferencev1.GenerateResponse) {})
+	return err
+}
+
 // receive hands on what starts and goes on until the stream ends, and returns the sum. cancel ends the stream.
 func receive(
 	stream grpc.ServerStreamingClient[inferencev1.GenerateResponse], cancel func(), give func(*inferencev1.GenerateResponse),
