@@ -22,7 +22,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def run(archive: pathlib.Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": "."}
+    environment = {**os.environ, "PYTHONPATH": f".:{archive / 'python-research/src'}"}
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=archive / "tests",
