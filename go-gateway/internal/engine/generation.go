@@ -11,6 +11,9 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
+// A stream ends with its sum. One that was not closed by then is not waited for any longer.
+const closingGrace = time.Second
+
 var errNoDone = errors.New("the hot path ended a stream without saying how it went")
 
 // Generation is one running call of Generate. Events must be read to their end, or the Generation closed.
