@@ -10,8 +10,9 @@ from walkthroughs.copies import Copy
 
 pytestmark = pytest.mark.timeout(1200)
 SECTION = section((ROOT / "docs/make-it-yours.md").read_text(), "Embeddings only")
-OF_CHATS = re.compile(r"/chat/completions|/v1/completions|e2e\.chats|chat\.completions")
-ABOUT_CHATS = ("docs/", "tests/repo/", "tests/walkthroughs/")  # documents, and what tests them
+OF_CHATS = re.compile(r"/chat/completions|/v1/completions|e2e\.chats|chat\.completions|\"smollm2-")
+# Documents and what tests them; and what stays as it is.
+ABOUT_CHATS = ("docs/", "tests/repo/", "tests/walkthroughs/", "python-research/", "rust-hotpath/", "tests/contract/")
 
 
 @pytest.fixture(scope="module")
