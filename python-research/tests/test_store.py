@@ -78,6 +78,23 @@ def test_history_is_bounded(store: Store, tiny_files: Files) -> None:
     assert store.current("tiny") == Current(revisions[-1], tuple(reversed(revisions[1:-1])))
 
 
+def test_promoting_the_current_one_replays_nothing(
+    store: Store, tiny_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It did when it became current; containers promote at each start."""
+    (first,) = add(store, tiny_files, 1)
+    current = store.promote("tiny", first)
+
+    def verify(*_: object) -> None:
+        raise AssertionError("replayed")
+
+    monkeypatch.setattr(bundle, "verify", verify)
+    assert store.promote("tiny", first) == current
+    (store.root / "tiny" / first / "golden.json").write_bytes(b"{}")
+    with pytest.raises(BundleError, match="golden"):
+        store.promote("tiny", first)
+
+
 def test_a_damaged_revision_is_neither_promoted_nor_gone_back_to(store: Store, tiny_files: Files) -> None:
     first, second = add(store, tiny_files, 2)
     for revision in (first, second):

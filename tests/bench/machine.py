@@ -4,11 +4,10 @@ import dataclasses
 import datetime
 import pathlib
 import platform
-import subprocess
 
 import psutil
 
-from stack.description import ROOT
+from repo.tree import git, has_history
 
 # What the last minute's load may be, on a machine that is to measure.
 BUSY = 0.5
@@ -67,13 +66,11 @@ def _machine() -> str:
 
 def _commit() -> str:
     """The commit that is measured, and whether the tree differs from it."""
-    return _git("rev-parse", "--short=12", "HEAD") + (", with changes" if _changed() else "")
+    if not has_history():
+        return "unknown"
+    return git("rev-parse", "--short=12", "HEAD").strip() + (", with changes" if _changed() else "")
 
 
 def _changed() -> bool:
     """Whether something differs from the commit, but for the pages, of which the first is written before the second."""
-    return bool(_git("status", "--porcelain", "--", ".", ":!docs"))
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return has_history() and bool(git("status", "--porcelain", "--", ".", ":!docs"))

@@ -1,4 +1,4 @@
-"""The error table and the cases of bad requests, read from docs/errors.md and errors.json.
+"""The error table and the cases of bad requests, read from docs/errors.md and this folder's JSON files.
 
 Knows files, not services: how a case is sent is the caller's business.
 """
@@ -95,5 +95,5 @@ def reasons() -> dict[str, Reason]:
 def load() -> list[Case]:
     """All cases, in their order."""
     table = reasons()
-    cases = json.loads((HERE / "errors.json").read_text())["cases"]
+    cases = [case for file in sorted(HERE.glob("*.json")) for case in json.loads(file.read_text())["cases"]]
     return [Case(**{**case, "reason": table[case["reason"]]}) for case in cases]

@@ -1,5 +1,6 @@
 """The two implementations of the contract, side by side on the same bundles."""
 
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The Python reference."""
     command = [sys.executable, "-m", "contract.reference.server", "--models", str(MODELS), "--listen", "127.0.0.1:0"]
     log = tmp_path_factory.mktemp("reference") / "reference.log"
-    process = Process("reference", command, log, {"PYTHONPATH": str(TESTS)})
+    process = Process("reference", command, log, {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])})
     try:
         server = Server("reference", process.address("grpc"))
         server.wait_ready(process)

@@ -12,14 +12,13 @@ from contract.conftest import Server
 from contract.refusals import error_info, refusal
 
 CASES = [case for case in cases.load() if case.grpc and not case.needs]
-REQUESTS = {"Embed": pb.EmbedRequest, "Tokenize": pb.TokenizeRequest}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(server: Server, case: cases.Case) -> None:
     assert case.grpc is not None
     method = case.grpc["method"]
-    request = json_format.ParseDict(case.grpc_request(), REQUESTS[method]())
+    request = json_format.ParseDict(case.grpc_request(), getattr(pb, f"{method}Request")())
     code, status = refusal(getattr(server.inference, method), request)
     info = error_info(status)
     assert (info.reason, code.name) == (case.reason.name, case.reason.grpc_code)

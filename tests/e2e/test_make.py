@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from e2e.vectors import MODEL, embed
+from repo import documents
 from stack.description import ROOT, Stack
 from stack.native import FREE_PORTS
 from stack.waiting import wait_until
@@ -49,6 +50,15 @@ def test_demo_without_a_terminal_shows_the_journey_and_ends(tmp_path: pathlib.Pa
     assert scores == sorted(scores, reverse=True)
     assert "make test" in result.stdout
     assert not (tmp_path / "stack.json").exists()
+    (shown,) = [
+        step.expected
+        for block in documents.blocks(ROOT / "README.md", ROOT)
+        for step in block.steps()
+        if step.command == "make demo" and step.expected
+    ]
+    # What the model says, and how alike and how fast, differs from one processor to another.
+    lines = [re.sub(r"\d+", r"\\d+", re.escape(line)) for line in shown.splitlines() if not line.endswith("...")]
+    assert [line for line in lines if not re.search(f"^{line} *$", result.stdout, re.M)] == []
 
 
 def test_run_serves_until_ctrl_c_and_ends_well(tmp_path: pathlib.Path) -> None:

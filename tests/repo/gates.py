@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from repo.tree import ROOT, git
+from repo.tree import ROOT, git, has_history
 
 BUF = ROOT / ".venv/bin/buf"
 GENERATED = ["python-research/src/triptych", "go-gateway/internal/pb", "docs/config.md"]
@@ -16,6 +16,9 @@ MAIN_BRANCHES = ("origin/main", "main")
 
 def breaking() -> None:
     """Refuse a change of the protos that breaks those who use them: compared with main, and on main with its parent."""
+    if not has_history():
+        print("breaking: SKIPPED: there is no history to compare with")
+        return
     base = base_commit()
     if base is None or not git("ls-tree", base, "proto"):
         print("breaking: no earlier protos to compare with")
@@ -47,8 +50,10 @@ def drift() -> None:
     subprocess.run(["make", "--no-print-directory", "generate"], cwd=ROOT, check=True)
     after = contents()
     changed = sorted(str(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    untracked = git("ls-files", "--others", "--exclude-standard", "--", *GENERATED).splitlines()
-    uncommitted = git("status", "--porcelain", "--", *GENERATED).splitlines() if "CI" in os.environ else []
+    untracked = uncommitted = list[str]()
+    if has_history():
+        untracked = git("ls-files", "--others", "--exclude-standard", "--", *GENERATED).splitlines()
+        uncommitted = git("status", "--porcelain", "--", *GENERATED).splitlines() if "CI" in os.environ else []
     if changed or untracked or uncommitted:
         sys.exit(
             "drift: `make generate` changed these, or git does not know them: look at them and commit them\n  "

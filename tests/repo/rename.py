@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-from repo.tree import ROOT, git, text_of, tracked_files
+from repo.tree import ROOT, git, has_history, text_of, tracked_files
 
 OLD = "triptych"
 NOTICE = pathlib.Path("NOTICE")
@@ -120,6 +120,11 @@ def main(root: pathlib.Path = ROOT) -> None:
     parser.add_argument("name", metavar="NAME", type=check_name)
     parser.add_argument("module", metavar="GO_MODULE", type=check_module)
     arguments = parser.parse_args()
+    if not has_history(root):
+        sys.exit(
+            "rename: there is no history here, so nothing could be undone; first: "
+            "git init && git add --all && git commit --message 'as downloaded'"
+        )
     if git("status", "--porcelain", cwd=root):
         sys.exit(
             "rename: the work tree has changes that are not committed; commit them first, so that you can look back"

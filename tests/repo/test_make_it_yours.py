@@ -40,7 +40,7 @@ def without(part: Part, tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the tracked tree without one part."""
     copy_tree(tmp_path)
     for path in part.paths:
-        assert git("ls-files", "--", path), f"{path} is not in the repository"
+        assert git("ls-files", "--", path, cwd=tmp_path), f"{path} is not in the repository"
         git("rm", "-rq", "--", path, cwd=tmp_path)
     return tmp_path
 

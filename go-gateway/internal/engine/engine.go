@@ -34,8 +34,6 @@ const (
 	maxTokenBytes = 12
 	// The usual large reply (a few MB) is sent without waiting for acknowledgements.
 	windowSize = 4 << 20
-	// A stream ends with its sum. One that was not closed by then is not waited for any longer.
-	closingGrace = time.Second
 )
 
 // MaxTokenizeBytes is how many bytes of text Tokenize may be given: even if each is a token, the reply fits.

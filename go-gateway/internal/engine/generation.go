@@ -11,6 +11,9 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
+// A stream ends with its sum. One that was not closed by then is not waited for any longer.
+const closingGrace = time.Second
+
 var errNoDone = errors.New("the hot path ended a stream without saying how it went")
 
 // Generation is one running call of Generate. Events must be read to their end, or the Generation closed.
@@ -55,6 +58,20 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 		}
 	}()
 	return g
+}
+
+// generateOne makes a call and wants nothing of it but that it succeeds.
+func generateOne(
+	ctx context.Context, client inferencev1.InferenceServiceClient, request *inferencev1.GenerateRequest,
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := client.Generate(ctx, request)
+	if err != nil {
+		return err
+	}
+	_, err = receive(stream, cancel, func(*inferencev1.GenerateResponse) {})
+	return err
 }
 
 // receive hands on what starts and goes on until the stream ends, and returns the sum. cancel ends the stream.

@@ -191,17 +191,12 @@ func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
 			Scheduling: scheduling,
 		})
 	case inferencev1.Task_TASK_GENERATION:
-		method = "Generate"
-		var stream grpc.ServerStreamingClient[inferencev1.GenerateResponse]
-		stream, err = client.Generate(limited, &inferencev1.GenerateRequest{
+		method, err = "Generate", generateOne(limited, client, &inferencev1.GenerateRequest{
 			Model:      model.GetName(),
 			Prompt:     &inferencev1.GenerateRequest_Text{Text: canaryText},
 			MaxTokens:  1,
 			Scheduling: scheduling,
 		})
-		if err == nil {
-			_, err = receive(stream, cancel, func(*inferencev1.GenerateResponse) {})
-		}
 	case inferencev1.Task_TASK_CLASSIFICATION:
 		method = "Classify"
 		_, err = client.Classify(limited, &inferencev1.ClassifyRequest{

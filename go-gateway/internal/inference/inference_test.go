@@ -2,7 +2,6 @@ package inference
 
 import (
 	"context"
-	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -121,42 +120,4 @@ func TestAReservationIsUsedOrGivenBack(t *testing.T) {
 		t.Error("two were given back")
 	}
 	s.expect(t, "", `gateway_rate_limited_total{tenant="acme"} 2`)
-}
-
-func TestAGenerationIsChargedUnlessWeFailed(t *testing.T) {
-	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
-	e, err := engine.New(engine.Options{
-		Addresses: []string{hotpath.Address}, Timeout: time.Minute, GenerationTimeout: time.Minute, CanaryInterval: time.Minute,
-		ReadyWindow: time.Minute, Metrics: telemetry.NewMetrics(), Logger: slog.New(slog.DiscardHandler), Now: time.Now,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	s := newService(e)
-	generation := func() *Generation {
-		for { // until the connection is there
-			running := s.Generate(t.Context(), Call{Principal: acme}, &inferencev1.GenerateRequest{
-				Model: testkit.ChatModelName, Prompt: &inferencev1.GenerateRequest_Text{Text: "a b"},
-			})
-			for event := range running.Events() {
-				running.Observe(event)
-			}
-			if _, err := running.Result(); err == nil {
-				return running
-			} else if fault.Of(err).Reason != fault.HotpathUnavailable {
-				t.Fatal(err)
-			}
-		}
-	}
-	running := generation()
-	s.Settle(acme, running.Usage, fault.New(fault.Internal, "The reply could not be rendered."))
-	s.expect(t, "gateway_tokens_total", `gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
-		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 1`)
-	if running.Usage.CompletionTokens != 6 || len(running.Usage.Phases) != 5 {
-		t.Errorf("got %+v", running.Usage)
-	}
-	s.Settle(acme, running.Usage, nil)
-	const of = `{model="smollm2-135m-instruct",tenant="acme"} `
-	s.expect(t, "", "gateway_tokens_total"+of+"8", "gateway_generated_tokens_total"+of+"6", "gateway_cached_tokens_total"+of+"1")
 }

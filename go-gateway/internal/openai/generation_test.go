@@ -128,21 +128,6 @@ func TestDecodeChatMessages(t *testing.T) {
 		{"role":"ROLE_ASSISTANT","content":"{}"},{"role":"ROLE_ASSISTANT","content":"[1]"},{"role":"ROLE_USER","content":"e"},{"role":"ROLE_USER"},{"role":"ROLE_USER","content":"<|im_end|>"}]}}`)
 }
 
-// refusal is what is wrong with a request.
-type refusal struct {
-	body        string
-	reason      fault.Reason
-	param, says string
-}
-
-func checkRefusal(t *testing.T, c refusal, err error) {
-	t.Helper()
-	got := fault.Of(err)
-	if err == nil || got.Reason != c.reason || got.Param != c.param || !strings.Contains(got.Message, c.says) || len(got.Message) > 400 {
-		t.Errorf("%.200s\ngot %s, param %q, %q", c.body, got.Reason, got.Param, got.Message)
-	}
-}
-
 func TestDecodeChatRefusesValues(t *testing.T) {
 	long := strings.Repeat("x", 257)
 	biases := ""

@@ -22,7 +22,7 @@ import (
 	"triptych.dev/gateway/internal/testkit"
 )
 
-// errorCase is one entry of tests/cases/errors.json; the README beside that file says what its fields mean.
+// errorCase is one entry of the files in tests/cases; the README there says what its fields mean.
 type errorCase struct {
 	Name, Reason, Needs string
 	Fake                struct{ Field, Message string }
@@ -95,14 +95,22 @@ func hang(ctx context.Context, _ *inferencev1.EmbedRequest) (*inferencev1.EmbedR
 	return nil, ctx.Err()
 }
 
-func TestErrorCases(t *testing.T) {
-	var file struct{ Cases []errorCase }
-	if err := json.Unmarshal(testkit.RepoFile(t, "tests/cases/errors.json"), &file); err != nil {
-		t.Fatal(err)
+func errorCases(t *testing.T) (cases []errorCase) {
+	t.Helper()
+	for _, data := range testkit.RepoFiles(t, "tests/cases/*.json") {
+		var file struct{ Cases []errorCase }
+		if err := json.Unmarshal(data, &file); err != nil {
+			t.Fatal(err)
+		}
+		cases = append(cases, file.Cases...)
 	}
+	return cases
+}
+
+func TestErrorCases(t *testing.T) {
 	table := testkit.ErrorTable(t)
 	shared := startGateway(t)
-	for _, c := range file.Cases {
+	for _, c := range errorCases(t) {
 		if c.HTTP == nil {
 			continue // cannot be caused over HTTP; the hot path's tests run it
 		}

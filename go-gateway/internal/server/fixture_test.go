@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/testkit"
@@ -221,4 +223,37 @@ func (g *gateway) scrape() string {
 	recorder := httptest.NewRecorder()
 	g.Operations().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return recorder.Body.String()
+}
+
+// await waits for one event.
+func (g *gateway) await(what string, event <-chan struct{}) {
+	g.Helper()
+	select {
+	case <-event:
+	case <-time.After(patience):
+		g.Fatalf("not within %v: %s", patience, what)
+	}
+}
+
+// checkTold holds that a call of acme's tells the hot path whose turn it is, and nothing of its key.
+func (g *gateway) checkTold(call testkit.Call, request interface {
+	GetScheduling() *inferencev1.Scheduling
+}) {
+	g.Helper()
+	scheduling := request.GetScheduling()
+	if scheduling.GetFairnessKey() != "acme" || scheduling.GetPriority() != inferencev1.Priority_PRIORITY_INTERACTIVE {
+		g.Errorf("scheduling %v", scheduling)
+	}
+	if strings.Contains(fmt.Sprint(call.Metadata, request), g.keys["acme"]) {
+		g.Error("the hot path saw the key")
+	}
+}
+
+// checkNotLogged holds that the log has no key, and none of some words.
+func (g *gateway) checkNotLogged(words string) {
+	g.Helper()
+	log := g.log.String()
+	if strings.Contains(log, words) || strings.Contains(log, g.keys["acme"]) || strings.Contains(log, "trip_") {
+		g.Errorf("the log holds what it must not:\n%s", log)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
@@ -22,16 +23,6 @@ import (
 
 // streamed is a request's body with "stream" set.
 func streamed(body string) string { return strings.Replace(body, "{", `{"stream":true,`, 1) }
-
-// await waits for one event.
-func (g *gateway) await(what string, event <-chan struct{}) {
-	g.Helper()
-	select {
-	case <-event:
-	case <-time.After(patience):
-		g.Fatalf("not within %v: %s", patience, what)
-	}
-}
 
 // open sends a request with acme's key and returns its reply without reading it; nil if there was none.
 func (g *gateway) open(ctx context.Context, path, body, requestID string) *http.Response {
@@ -399,5 +390,37 @@ func TestStreamsWhileDraining(t *testing.T) {
 	sent, events := g.stream("/v1/chat/completions", streamed(oneChat))
 	if rest := events.rest(); rest[len(rest)-1] != "data: [DONE]" || !sent.Close {
 		t.Errorf("closes %v, got %q", sent.Close, rest)
+	}
+}
+
+func TestReadyzStaysAtFullLoad(t *testing.T) {
+	const slots = 2
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0", grpc.MaxConcurrentStreams(slots))
+	hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g := startGateway(t, func(o *engine.Options, _ *Options) {
+		o.Addresses, o.CanaryInterval, o.ReadyWindow = []string{hotpath.Address}, 20*time.Millisecond, 500*time.Millisecond
+	})
+	g.eventually("ready", g.Ready)
+	hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+		if testkit.IsCanary(request) {
+			return testkit.Generate(request, stream)
+		}
+		if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a"}); err != nil {
+			return err
+		}
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	})
+	for range slots {
+		_, events := g.stream("/v1/chat/completions", streamed(oneChat))
+		events.next()
+	}
+	for until := time.Now().Add(time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) { // two windows
+		if got := g.get("/readyz"); got.status != http.StatusOK {
+			t.Fatalf("got %d %s\n%s", got.status, got.body, g.log)
+		}
+	}
+	if got := g.get("/v1/models"); got.status != http.StatusOK {
+		t.Errorf("models: got %d %s", got.status, got.body)
 	}
 }

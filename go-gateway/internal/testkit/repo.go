@@ -10,21 +10,40 @@ import (
 // RepoFile reads a file of the repository, named from its root.
 func RepoFile(t testing.TB, name string) []byte {
 	t.Helper()
+	return RepoFiles(t, name)[0]
+}
+
+// RepoFiles reads the files of the repository that a pattern from its root matches: one at least.
+func RepoFiles(t testing.TB, pattern string) (files [][]byte) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(root(t), pattern))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("the repository has no %s, %v", pattern, err)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, data)
+	}
+	return files
+}
+
+// root is the repository's.
+func root(t testing.TB) string {
+	t.Helper()
 	folder, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for ; folder != filepath.Dir(folder); folder = filepath.Dir(folder) {
 		if _, err := os.Stat(filepath.Join(folder, "docs", "errors.md")); err == nil {
-			data, err := os.ReadFile(filepath.Join(folder, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return data
+			return folder
 		}
 	}
 	t.Fatal("this test does not run inside the repository")
-	return nil
+	return ""
 }
 
 // ErrorRow is one row of docs/errors.md, as text.

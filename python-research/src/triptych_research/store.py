@@ -123,8 +123,11 @@ class Store:
         return self.add(name, {path.name: path.read_bytes() for path in folder.iterdir()})
 
     def promote(self, name: str, revision: str) -> Current:
-        """Make a revision current, after verifying it. Promoting the current one changes nothing."""
-        path = self.path(name, revision)
+        """Make a revision current, after verifying it. Promoting the current one checks that it is whole, and no more."""
+        path, current = self.path(name, revision), self.current(name)
+        if current is not None and current.revision == revision:
+            bundle.read(path)
+            return current
         bundle.verify(path, self.current_path)
         with self._turn(name):
             before = self.current(name)

@@ -3,12 +3,13 @@
 use std::{env, error::Error, fs, io, path::Path, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../proto");
+    // From this crate's folder, where build scripts run: a clone that is moved takes what was built along.
+    let root = Path::new("../../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let mut files = Vec::new();
-    proto_files(&root, &mut files)?;
+    proto_files(root, &mut files)?;
 
-    let mut compiler = protox::Compiler::new([&root])?;
+    let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(files)?;
 
     // Written here because `file_descriptor_set_path` has no effect without a protoc.

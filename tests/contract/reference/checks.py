@@ -32,9 +32,8 @@ ABOVE_ZERO = {"top_p", "repetition_penalty"}
 OPTIONAL = {"temperature", "top_p", "repetition_penalty"}
 
 
-def check_scheduling(
-    request: pb.EmbedRequest | pb.TokenizeRequest | pb.GenerateRequest | pb.ClassifyRequest,
-) -> None:
+def check_scheduling(request: Any) -> None:
+    """Check what every request of InferenceService has."""
     if not request.HasField("scheduling"):
         raise Refusal("MISSING_FIELD", "scheduling is required", field="scheduling")
     if request.scheduling.priority not in (pb.PRIORITY_INTERACTIVE, pb.PRIORITY_BATCH):

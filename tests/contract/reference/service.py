@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Model)
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
-    """Embed, Tokenize, Generate and Classify."""
+    """What runs models."""
 
     def __init__(self, models: Mapping[str, Model]) -> None:
         self._models = models

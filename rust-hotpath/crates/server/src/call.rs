@@ -4,7 +4,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -18,7 +18,10 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
+use hotpath_contract::{DESCRIPTORS, inference::v1::inference_service_server};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -140,6 +143,7 @@ impl HttpBody for Replying {
 /// The middleware that every call goes through.
 pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let works = is_inference(request.uri().path());
     let method = method(request.uri().path());
     let (metrics, in_flight) = (calls.metrics.clone(), calls.in_flight.token());
     let mut running = Running { metrics, method, code: Code::Cancelled, _in_flight: in_flight };
@@ -154,7 +158,6 @@ pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, n
     let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 4))));
     request.extensions_mut().insert(Call { started, deadline, stopping: calls.stopping.clone() });
 
-    let works = matches!(method, "Embed" | "Tokenize" | "Generate" | "Classify");
     let answer = async {
         if works && calls.draining.is_cancelled() {
             return refusal(Error::ShuttingDown);
@@ -175,14 +178,23 @@ pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, n
     }
 }
 
-/// Methods that are told apart in metrics: a label has few values.
-const METHODS: [&str; 9] =
-    ["Embed", "Tokenize", "Generate", "Classify", "ListModels", "WatchLoad", "Check", "Watch", "ServerReflectionInfo"];
+/// Methods that are told apart in metrics, for a label has few values: the contract's, and those of health and reflection.
+static METHODS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let contract = FileDescriptorSet::decode(DESCRIPTORS).expect("the build made it");
+    let services = contract.file.into_iter().flat_map(|file| file.service);
+    let ours = services.flat_map(|service| service.method).filter_map(|method| method.name);
+    ours.chain(["Check", "Watch", "ServerReflectionInfo"].map(str::to_owned)).collect()
+});
 
 /// The last part of a call's path if it is one of ours.
 fn method(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
-    METHODS.into_iter().find(|known| *known == name).unwrap_or("other")
+    METHODS.iter().find(|known| *known == name).map_or("other", String::as_str)
+}
+
+/// Whether a call is of the service that runs models, and so is work: none is taken while the process drains.
+fn is_inference(path: &str) -> bool {
+    path.split('/').nth_back(1) == Some(inference_service_server::SERVICE_NAME)
 }
 
 /// Gives a reason to the errors that the transport makes itself: it could not read the request.
@@ -257,9 +269,10 @@ mod tests {
             stopping: CancellationToken::new(),
         });
         let mut routes = axum::Router::new()
-            .route("/service/Embed", axum::routing::post(panics))
+            .route("/triptych.inference.v1.InferenceService/Embed", axum::routing::post(panics))
             .layer(axum::middleware::from_fn_with_state(calls.clone(), middleware));
-        let request = Request::post("/service/Embed").body(axum::body::Body::empty()).unwrap();
+        let request =
+            Request::post("/triptych.inference.v1.InferenceService/Embed").body(axum::body::Body::empty()).unwrap();
         let response = routes.call(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::Internal);
@@ -268,9 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn only_inference_is_work() {
+        assert!(is_inference("/triptych.inference.v1.InferenceService/Embed"));
+        for other in ["/triptych.inference.v1.ModelService/ListModels", "/grpc.health.v1.Health/Check", "/Embed", ""] {
+            assert!(!is_inference(other), "{other}");
+        }
+    }
+
+    #[test]
     fn unknown_methods_share_a_label() {
         assert_eq!(method("/any.package.v1.InferenceService/Embed"), "Embed");
         assert_eq!(method("/x/DropTables"), "other");
+        assert_eq!(method("/triptych.inference.v1.ModelService/WatchLoad"), "WatchLoad");
+        assert_eq!(method("/grpc.health.v1.Health/Check"), "Check");
         assert_eq!(method(""), "other");
     }
 }
