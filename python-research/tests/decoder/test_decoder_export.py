@@ -122,8 +122,9 @@ def _stop_at(*ids: int) -> Edit:
     [
         (lambda manifest: setattr(manifest.generation.kv_cache, "layers", 3), "generation.kv_cache"),
         (lambda manifest: setattr(manifest.generation.kv_cache, "head_dimensions", 8), "generation.kv_cache"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 2), "generation.max_chunk_tokens"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 129), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 4), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 30), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 132), "generation.max_chunk_tokens"),
         (_stop_at(96), "generation.stop_token_ids"),
         (_stop_at(1, 0), "generation.stop_token_ids"),
         (_stop_at(), "generation.stop_token_ids"),

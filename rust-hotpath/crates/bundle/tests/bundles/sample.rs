@@ -33,7 +33,7 @@ pub fn generation() -> (Value, Value) {
     let golden = json!({
         "generations": [text, conversation],
         "clear_margin": 0.5,
-        "chunk_plans": [{"prompt_tokens": 5, "chunk_tokens": 4, "chunks": [3, 2]}],
+        "chunk_plans": [{"prompt_tokens": 9, "chunk_tokens": 8, "chunks": [4, 5]}],
     });
     let mut manifest = manifest(&golden);
     manifest["generation"] = json!({

@@ -179,9 +179,11 @@ impl Supervisor {
                 self.refuse(&revision, &reason);
             }
             Followed::Loaded { seen, serving, took } => {
-                let (model, precision, revision) = (self.model.name(), serving.source.precision(), serving.revision());
+                let (model, source, revision) = (self.model.name(), &serving.source, serving.revision());
+                let (precision, because) = (source.precision(), source.reason);
                 let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(model, revision = revision.as_str(), precision, took_ms, "model loaded and verified");
+                let revision = revision.as_str();
+                tracing::info!(model, revision, precision, because, took_ms, "model loaded and verified");
                 (self.seen, self.since) = (Some(seen), Instant::now());
                 if let Some(old) = self.serving.replace(Arc::new(*serving)) {
                     old.task().retire();
