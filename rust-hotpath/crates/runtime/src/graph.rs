@@ -170,6 +170,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_arch = "x86_64")]
     fn an_emulated_processor_promises_bits_without_a_dot_product() {
         if std::env::var_os("TRIPTYCH_EMULATOR").is_some() {
             assert!(!cpu_has(CpuFeature::Int8DotProduct), "it is not that of `make test-avx2`, or not emulated at all");
