@@ -6,6 +6,7 @@ same operator in another: `MatMulNBits` with 4 bits gives a single row other bit
 docs/processors.md says on which processors all of this was run.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from triptych_research.recipes import RECIPES
 from triptych_research.sessions import open_session, session_options
 from triptych_research.store import Store
 
+TABLE = Path(__file__).parents[2] / "docs/processors.md"
 pytestmark = pytest.mark.bits
 
 RANDOM = np.random.default_rng(0)
@@ -45,7 +47,7 @@ ANYWHERE, EXACT_KERNELS = f"{INTEGER_PRODUCT}: uint8, int8, float32", f"{INTEGER
 # Writes an operator that reads x [rows, inputs] and writes y [rows, any]; the numbers are inputs and outputs.
 Write = Callable[[GraphBuilder, int, int], object]
 Run = Callable[[np.ndarray], np.ndarray]
-Level, Session = onnxruntime.GraphOptimizationLevel, onnxruntime.InferenceSession
+Level = onnxruntime.GraphOptimizationLevel
 
 
 def floats(*shape: int) -> np.ndarray:
@@ -164,11 +166,14 @@ ROW_BY_ROW: Mapping[str, Iterable[Write]] = {
     "DequantizeLinear: uint8, float32": [quantize_and_back],
 }
 # Their rows are not those of a matrix, so they have tests of their own.
-ATTENTION = {"GroupQueryAttention, causal: float32", "GroupQueryAttention, not causal: float32"}
+ATTENTION = {
+    "GroupQueryAttention, causal: float32": "rows of any lengths that decode together; a prompt in chunks",
+    "GroupQueryAttention, not causal: float32": "a text alone and beside longer ones",
+}
 # These move numbers, count, convert integers or, as the last one, multiply each number by a scale: no order of sums.
 EXACT = {"Cast", "Concat", "ConstantOfShape", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Split"}
 EXACT |= {"GatherBlockQuantized"}
-KNOWN = ROW_BY_ROW.keys() | ATTENTION | EXACT
+KNOWN = ROW_BY_ROW.keys() | ATTENTION.keys() | EXACT
 # Indices, sizes and axes: what an operator reads them in is no precision.
 COUNTS = {"int32", "int64"}
 FLOATS = {"tensor(float)": "float32", "tensor(double)": "float64"}  # whose names here are others than NumPy's
@@ -192,7 +197,9 @@ def kind(node: onnx.NodeProto, types: Mapping[str, str]) -> str:
     return f"{name}: {', '.join(each for each in read if each not in COUNTS)}"
 
 
-def open_at(graph: Path | bytes, level: onnxruntime.GraphOptimizationLevel, save: Path | None = None) -> Session:
+def open_at(
+    graph: Path | bytes, level: onnxruntime.GraphOptimizationLevel, save: Path | None = None
+) -> onnxruntime.InferenceSession:
     options = session_options()
     options.graph_optimization_level = level
     options.log_severity_level = 3  # else it warns that what is saved is for this processor alone
@@ -245,6 +252,21 @@ def test_exported_graphs_have_these_operators_and_no_others(
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def promise(kind: str) -> str:
+    if kind in EXACT:
+        return "exact"
+    if kind in (ANYWHERE, EXACT_KERNELS):
+        return "rows, sums"
+    return ATTENTION.get(kind, "rows")
+
+
+def test_the_documents_have_this_table() -> None:
+    written = re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \|$", TABLE.read_text(), re.M)
+    assert len({(operator, precision) for operator, precision, _ in written}) == len(written)
+    lines = {f"{operator}: {precision}".removesuffix(": any"): promised for operator, precision, promised in written}
+    assert lines == {kind: promise(kind) for kind in KNOWN}
+
+
 def test_default_models_have_no_other_operators(real_models: Store, name: str, tmp_path: Path) -> None:
     found = bundle.read(real_models.current_path(name))
     for graph in found.manifest.graphs:
