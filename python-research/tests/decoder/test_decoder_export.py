@@ -8,7 +8,7 @@ import pytest
 import tiny_decoder as tiny
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, strict_json
+from triptych_research import bundle, cpu, strict_json
 from triptych_research.bundle import BundleError
 from triptych_research.decoder import golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
@@ -78,6 +78,7 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
     assert found.manifest.WhichOneof("task") == "generation"
     assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int8_block.onnx"]
     assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
+    assert found.manifest.generation.golden_processor == cpu.rounding()
     assert list(found.manifest.generation.stop_token_ids) == [0]
 
 

@@ -44,6 +44,7 @@ pub fn generation() -> (Value, Value) {
             "place": "CHAT_PLACE_BEFORE_USER",
             "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
         }],
+        "golden_processor": "x86_64, Haswell, no int8 dot product",
     });
     (manifest, golden)
 }
