@@ -70,7 +70,9 @@ test: build models ## Every test: unit tests of three languages, contract, repos
 
 # A processor with AVX2 and nothing newer. It is slow: tests that are marked `bits`, or named so, have tiny models.
 EMULATOR := qemu-x86_64 -cpu Haswell
-EMULATED := TRIPTYCH_EMULATOR="$(EMULATOR)"
+EMULATED = TRIPTYCH_EMULATED=x86 TRIPTYCH_EMULATOR="$(EMULATOR)"
+# No emulator has AVX-512: this machine's processor, with what is newer hidden from programs.
+HIDE_VNNI := env HIDE_CPUID=vnni LD_PRELOAD=$(CURDIR)/.cache/hide_cpuid.so
 
 .PHONY: test-avx2
 test-avx2: build models ## The tests of numbers' last bits, on an emulated processor with AVX2 alone (needs qemu-user)
@@ -78,14 +80,29 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 	  echo 'test-avx2: NOT RUN: it needs Linux on x86-64, and $(firstword $(EMULATOR)) (Debian: apt-get install qemu-user)' >&2; \
 	  exit $${CI:+1}; \
 	fi; \
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target emulated-python emulated-rust
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target emulated-python emulated-rust emulated-bundles
 
-.PHONY: emulated-python emulated-rust
+.PHONY: emulated-python emulated-rust emulated-bundles
 emulated-python:
 	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -m bits --timeout=600
 emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits
+emulated-bundles:
+	cd tests && $(EMULATED) PYTHONPATH=. $(BIN)/python -m pytest processors
+
+.PHONY: test-avx512
+test-avx512: build models ## The same on AVX-512 without VNNI: on this processor, whose VNNI is hidden
+	@mkdir -p .cache; \
+	if ! grep -qsw avx512f /proc/cpuinfo || ! cc -O1 -shared -fPIC -o .cache/hide_cpuid.so tests/processors/hide_cpuid.c || \
+	  ! $(HIDE_VNNI) true; then \
+	  echo 'test-avx512: NOT RUN: it needs AVX-512, and a processor and Linux that let CPUID be hidden' >&2; exit 0; \
+	fi; \
+	$(MAKE) --no-print-directory EMULATOR="$(HIDE_VNNI)" emulated-python emulated-rust emulated-bundles
+
+.PHONY: test-arm64
+test-arm64: build models ## The same on an emulated arm64, cross-built (docs/processors.md says what it needs)
+	$(IN_TESTS) processors.arm64
 
 .PHONY: test-walkthroughs
 test-walkthroughs: build models ## What documents tell you to change, done to copies that are then built and tried

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+import threadpoolctl
 
 from triptych_research import cpu
 
@@ -20,6 +21,13 @@ def test_flags_are_words(tmp_path: pathlib.Path, line: str, expected: bool) -> N
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: Some CPU @ 2 GHz: fast\n{line}\n")
     assert cpu.has_int8_dot_product("aarch64", tmp_path / "cpuinfo") is expected
     assert cpu.model_name(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz: fast"
+
+
+def test_what_rounds_is_named_by_architecture_and_kernels() -> None:
+    machine, *kernels, dot_product = cpu.rounding("x86_64").split(", ")
+    assert machine == "x86_64"
+    assert kernels == [each["architecture"] for each in threadpoolctl.threadpool_info() if "architecture" in each]
+    assert dot_product == ("int8 dot product" if cpu.has_int8_dot_product() else "no int8 dot product")
 
 
 def test_a_system_that_says_nothing_has_none(tmp_path: pathlib.Path) -> None:

@@ -153,8 +153,10 @@ class TestModels:
     def test_same_description(self, reference: Server, rust: Server) -> None:
         expected, actual = described(reference), described(rust)
         assert actual.create_time.seconds > 0
+        assert "processor" in actual.precision_reason
         for model in (expected, actual):
             model.ClearField("create_time")  # where it comes from is the implementation's business
+            model.ClearField("precision_reason")  # words for people
         assert actual == expected
 
     def test_model_is_ready(self, server: Server) -> None:

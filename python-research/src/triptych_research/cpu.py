@@ -6,6 +6,7 @@ import platform
 
 import numpy as np
 import onnxruntime
+import threadpoolctl
 from onnx import TensorProto
 
 from triptych_research.graph import GraphBuilder
@@ -37,6 +38,13 @@ def _fast_products_are_exact() -> bool:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": np.full((1, inputs), largest[0], np.uint8)})
     return bool(np.all(y == inputs * largest[0] * largest[1]))
+
+
+def rounding(machine: str = platform.machine()) -> str:
+    """Name what decides how float32 is rounded here: architecture, NumPy's kernels, and which ONNX Runtime takes."""
+    libraries = threadpoolctl.threadpool_info()
+    kernels = sorted({each["architecture"] for each in libraries if each["internal_api"] == "openblas"})
+    return ", ".join([machine, *kernels, "int8 dot product" if has_int8_dot_product() else "no int8 dot product"])
 
 
 def model_name(cpuinfo: pathlib.Path = _CPUINFO) -> str:

@@ -8,7 +8,7 @@ import pytest
 import tiny_decoder as tiny
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, strict_json
+from triptych_research import bundle, cpu, strict_json
 from triptych_research.bundle import BundleError
 from triptych_research.decoder import golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
@@ -78,6 +78,7 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
     assert found.manifest.WhichOneof("task") == "generation"
     assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int8_block.onnx"]
     assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
+    assert found.manifest.generation.golden_processor == cpu.rounding()
     assert list(found.manifest.generation.stop_token_ids) == [0]
 
 
@@ -122,8 +123,9 @@ def _stop_at(*ids: int) -> Edit:
     [
         (lambda manifest: setattr(manifest.generation.kv_cache, "layers", 3), "generation.kv_cache"),
         (lambda manifest: setattr(manifest.generation.kv_cache, "head_dimensions", 8), "generation.kv_cache"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 2), "generation.max_chunk_tokens"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 129), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 4), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 30), "generation.max_chunk_tokens"),
+        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 132), "generation.max_chunk_tokens"),
         (_stop_at(96), "generation.stop_token_ids"),
         (_stop_at(1, 0), "generation.stop_token_ids"),
         (_stop_at(), "generation.stop_token_ids"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych_research.decoder.blocks import Matrix, to_int8
-from triptych_research.decoder.chunks import MIN_CHUNK_TOKENS, largest_chunk
+from triptych_research.decoder.chunks import CHUNK_STEP, MIN_CHUNK_TOKENS, largest_chunk
 from triptych_research.decoder.graph import FLOAT32_ACTIVATIONS, WeightForm, build
 from triptych_research.decoder.session import DecoderSession, check_declared_shapes
 from triptych_research.decoder.weights import DecoderWeights
@@ -72,7 +72,8 @@ def test_a_row_decodes_bitwise_the_same_alone_and_beside_rows_of_other_lengths(g
 @pytest.mark.bits
 @settings(max_examples=min(30, settings().max_examples))
 @given(
-    length=st.integers(2, len(LONG)), chunk_tokens=st.integers(MIN_CHUNK_TOKENS, largest_chunk(tiny.CONFIG.head_dim))
+    length=st.integers(2, len(LONG)),
+    chunk_tokens=st.sampled_from(range(MIN_CHUNK_TOKENS, largest_chunk(tiny.CONFIG.head_dim) + 1, CHUNK_STEP)),
 )
 def test_a_prompt_is_bitwise_the_same_in_chunks_of_any_size(
     graph: DecoderSession, length: int, chunk_tokens: int

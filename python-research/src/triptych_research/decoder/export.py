@@ -9,7 +9,7 @@ from typing import ClassVar
 import onnx
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import strict_json
+from triptych_research import cpu, strict_json
 from triptych_research.card import Card
 from triptych_research.decoder import card, golden, quality, speed
 from triptych_research.decoder.chat import Message
@@ -80,6 +80,7 @@ class Generation(Family[DecoderCheckpoint]):
                 max_chunk_tokens=largest_chunk(config.head_dim),
                 stop_token_ids=checkpoint.stop_token_ids,
                 chat_template=checkpoint.chat_markup,
+                golden_processor=cpu.rounding(),
             ),
         )
         return manifest, {TOKENIZER_FILE: checkpoint.tokenizer_json}

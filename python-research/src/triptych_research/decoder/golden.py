@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
 from triptych_research.decoder.chat import ChatTemplate, Message
-from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS, chunk_plan
+from triptych_research.decoder.chunks import CHUNK_STEP, MIN_CHUNK_TOKENS, chunk_plan, is_chunk_size
 from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.graph import past_name
 from triptych_research.decoder.session import DecoderSession
@@ -60,7 +60,7 @@ CHUNK_PLANS = (
     (128, 128),
     (129, 128),
     (129, 64),
-    (4, 3),
+    (9, 8),
     (513, 128),
 )
 
@@ -132,8 +132,9 @@ def check_chunks(
 ) -> None:
     """Raise GoldenError unless prompts give bitwise the same logits in chunks of other sizes."""
     largest = graph.max_chunk_tokens
+    sizes = range(MIN_CHUNK_TOKENS, largest, CHUNK_STEP)
     for index, (prompt, expected) in enumerate(zip(prompts, continuations, strict=True)):
-        for chunk_tokens in (largest - 1, largest // 2, largest // 3, MIN_CHUNK_TOKENS):
+        for chunk_tokens in sorted({largest - CHUNK_STEP, largest // 2, MIN_CHUNK_TOKENS} & set(sizes)):
             if not np.array_equal(graph.prefill(0, prompt, chunk_tokens), expected.next_token_logits):
                 raise GoldenError(f"generations[{index}]: other logits in chunks of {chunk_tokens} than of {largest}")
 
@@ -150,7 +151,7 @@ def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
             {tensor.name: list(tensor.shape) for tensor in graph.inputs if tensor.name.startswith("past_")} == caches
             for graph in manifest.graphs
         ),
-        "generation.max_chunk_tokens": MIN_CHUNK_TOKENS <= task.max_chunk_tokens <= MAX_CHUNK_TOKENS,
+        "generation.max_chunk_tokens": is_chunk_size(task.max_chunk_tokens),
         "generation.stop_token_ids": stops == sorted(set(stops)) and stops[-1] < manifest.tokenizer.vocabulary_size,
         "generation.chat_template": len(set(places)) == len(places),
     }

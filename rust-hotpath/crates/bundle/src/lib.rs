@@ -28,5 +28,5 @@ pub use tasks::{
     Task,
     classification::{ClassLabel, Classification},
     embedding::Embedding,
-    generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role},
+    generation::{CHUNK_STEP, ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role},
 };

@@ -18,7 +18,7 @@ mod session;
 pub use decoder::{Decode, Decoder, Extent, Step, chunk_at};
 pub use encoder::Encoder;
 pub use exit::exit_now;
-pub use graph::{choose, cpu_has};
+pub use graph::{Choice, choose, cpu_has, processor};
 pub use head::Head;
 pub use library::{Library, LibraryError};
 pub use pooling::shorten;

@@ -9,7 +9,7 @@ use hotpath_testing::{bundle, golden_embeddings, library, tiny_encoder};
 const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
 
 fn graph(bundle: &Bundle, precision: Precision) -> Graph {
-    hotpath_runtime::choose(&bundle.manifest.graphs, Some(precision), |_| false).unwrap().clone()
+    hotpath_runtime::choose(&bundle.manifest.graphs, Some(precision), |_| false).unwrap().graph.clone()
 }
 
 fn encoder(bundle: &Bundle, precision: Precision) -> Encoder {

@@ -207,7 +207,7 @@ pub struct Generation {
     #[arg(long, env = "HOTPATH_MAX_ROWS", default_value = "32", value_name = "ROWS")]
     pub max_rows: String,
 
-    /// Tokens of a prompt that are run at once, 3 to 128. A running stream's next token comes later by at most one chunk;
+    /// Tokens of a prompt that are run at once, a multiple of 4 from 8 to 128. A running stream's next token comes later by at most one chunk;
     /// smaller ones read prompts more slowly.
     #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "64", value_name = "TOKENS")]
     pub chunk_tokens: String,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use hotpath_bundle::{Precision, is_model_name};
+use hotpath_bundle::{CHUNK_STEP, Precision, is_model_name};
 use hotpath_encoding::Limits;
 use hotpath_runtime::{Library, Threads};
 use tracing::Level;
@@ -213,6 +213,14 @@ impl Faults {
         }
     }
 
+    fn chunk_tokens(&mut self, value: &str) -> usize {
+        let tokens = self.number("chunk-tokens", value, 2 * CHUNK_STEP..=128);
+        if !tokens.is_multiple_of(CHUNK_STEP) {
+            self.add("chunk-tokens", format!("{tokens} is not a multiple of {CHUNK_STEP}"));
+        }
+        tokens
+    }
+
     fn precision(&mut self, flag: &str, value: &str, known: &[(&str, Precision)]) -> Option<Precision> {
         let found = known.iter().find(|(name, _)| *name == value).map(|(_, precision)| *precision);
         if found.is_none() && value != "auto" {
@@ -234,7 +242,7 @@ impl Faults {
             max_wait: self.milliseconds("generation-max-queue-ms", &args.generation_max_queue_ms),
             cache_bytes: self.number("cache-bytes", &args.cache_bytes, 1 << 20..=1 << 40),
             max_rows,
-            chunk_tokens: self.number("chunk-tokens", &args.chunk_tokens, 3..=128),
+            chunk_tokens: self.chunk_tokens(&args.chunk_tokens),
             max_choices: self.number("max-choices", &args.max_choices, 1..=max_rows),
             default_max_tokens: self.number("default-max-tokens", &args.default_max_tokens, 1..=1_000_000),
             slow_reader: self.milliseconds("slow-reader-ms", &args.slow_reader_ms),

@@ -73,6 +73,7 @@ fn describe(model: &Model, max_inputs: usize) -> Description {
         description.task = kind(&source.bundle.manifest.task).into();
         description.revision = serving.revision().to_string();
         source.precision().clone_into(&mut description.precision);
+        source.reason.clone_into(&mut description.precision_reason);
         description.create_time = Some(source.bundle.create_time.into());
         description.owner.clone_from(&source.bundle.manifest.source.owner);
         description.limits = Some(Limits { max_inputs: saturated(max_inputs), ..Limits::default() });

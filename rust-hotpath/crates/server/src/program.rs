@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, sync::Arc};
 
-use hotpath_runtime::{Library, exit_now};
+use hotpath_runtime::{Library, exit_now, processor};
 
 use crate::{
     args::{Command, table},
@@ -40,6 +40,7 @@ pub fn execute(command: Command) -> Result<(), Box<dyn Error>> {
 fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level);
     let library = Library::load(&config.onnxruntime_library, config.onnxruntime_sha256.as_deref())?;
+    tracing::info!(processor = processor(), onnxruntime = library.version(), "starting");
     let metrics = Metrics::new(library.version());
     let ended = block_on(config.async_threads, async {
         let signals = Signals::catch()?;

@@ -42,8 +42,8 @@ fn tiny(name: &str, script: &str) -> PathBuf {
     cached.join(name)
 }
 
-/// Names the content of the script and of the modules that it uses, and the processor where that is emulated: its golden
-/// cases have last bits of their own.
+/// Names the content of the script and of the modules that it uses, and what runs it: an emulated processor's golden cases
+/// have last bits of their own.
 fn fingerprint(script: &Path) -> String {
     let modules =
         ["", "decoder", "embedding", "reference"].map(|folder| sources().join("triptych_research").join(folder));
@@ -53,28 +53,34 @@ fn fingerprint(script: &Path) -> String {
     files.sort();
     files.extend([checkpoints().join("tiny.py"), script.to_owned()]);
     let mut content: Vec<u8> = files.iter().flat_map(|path| fs::read(path).expect("it was listed")).collect();
-    content.extend(emulator().join(" ").bytes());
+    content.extend(python().join(" ").bytes());
     Revision::of(&content).to_string()
 }
 
 /// Runs the script into a folder of its own and moves that into place, so that test processes may race.
 fn make(name: &str, script: &Path, place: &Path) {
     let made = place.with_extension(process::id().to_string());
-    let python = repository().join(".venv/bin/python").display().to_string();
-    let words = [emulator(), vec![python.clone()]].concat();
-    let mut command = Command::new(&words[0]);
+    let python = python();
+    let mut command = Command::new(&python[0]);
     let modules = env::join_paths([sources(), checkpoints()]).expect("no path has a colon in it");
-    command.args(&words[1..]).arg(script).arg(made.join(name)).env("PYTHONPATH", modules);
-    let status = command.status().unwrap_or_else(|error| panic!("{python}: {error}: run `make models`"));
+    command.args(&python[1..]).arg(script).arg(made.join(name)).env("PYTHONPATH", modules);
+    let status = command.status().unwrap_or_else(|error| panic!("{python:?}: {error}: run `make models`"));
     assert!(status.success(), "{}: {status}", script.display());
     if fs::rename(&made, place).is_err() {
         fs::remove_dir_all(&made).expect("another process was faster; this one made the folder");
     }
 }
 
-/// The command line of the emulator under which this runs, if any. What a test starts does not run under it by itself.
-fn emulator() -> Vec<String> {
-    env::var("TRIPTYCH_EMULATOR").unwrap_or_default().split_whitespace().map(ToOwned::to_owned).collect()
+/// The command line of a Python on the processor that this runs on. What a test starts is not emulated by itself: of an
+/// x86 processor the emulator is named, for another architecture a Python of its own is.
+fn python() -> Vec<String> {
+    let words = |variable| env::var(variable).unwrap_or_default();
+    let mut command: Vec<String> = words("TRIPTYCH_EMULATOR").split_whitespace().map(ToOwned::to_owned).collect();
+    command.push(match words("TRIPTYCH_PYTHON") {
+        own if own.is_empty() => repository().join(".venv/bin/python").display().to_string(),
+        other => other,
+    });
+    command
 }
 
 fn sources() -> PathBuf {

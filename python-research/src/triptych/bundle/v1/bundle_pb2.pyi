@@ -175,16 +175,18 @@ class EmbeddingTask(_message.Message):
     def __init__(self, pooling: _Optional[_Union[Pooling, str]] = ..., normalize: _Optional[bool] = ..., dimensions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerationTask(_message.Message):
-    __slots__ = ("kv_cache", "max_chunk_tokens", "stop_token_ids", "chat_template")
+    __slots__ = ("kv_cache", "max_chunk_tokens", "stop_token_ids", "chat_template", "golden_processor")
     KV_CACHE_FIELD_NUMBER: _ClassVar[int]
     MAX_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    GOLDEN_PROCESSOR_FIELD_NUMBER: _ClassVar[int]
     kv_cache: KvCache
     max_chunk_tokens: int
     stop_token_ids: _containers.RepeatedScalarFieldContainer[int]
     chat_template: _containers.RepeatedCompositeFieldContainer[ChatMarkup]
-    def __init__(self, kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., max_chunk_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., chat_template: _Optional[_Iterable[_Union[ChatMarkup, _Mapping]]] = ...) -> None: ...
+    golden_processor: str
+    def __init__(self, kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., max_chunk_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., chat_template: _Optional[_Iterable[_Union[ChatMarkup, _Mapping]]] = ..., golden_processor: _Optional[str] = ...) -> None: ...
 
 class KvCache(_message.Message):
     __slots__ = ("layers", "kv_heads", "head_dimensions")

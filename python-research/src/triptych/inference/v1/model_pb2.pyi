@@ -65,7 +65,7 @@ class ModelLoad(_message.Message):
     def __init__(self, model: _Optional[str] = ..., queued_tokens: _Optional[int] = ..., running_tokens: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message", "default_max_tokens", "chat")
+    __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message", "default_max_tokens", "chat", "precision_reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class Model(_message.Message):
     STATUS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     task: Task
     state: ModelState
@@ -90,7 +91,8 @@ class Model(_message.Message):
     status_message: str
     default_max_tokens: int
     chat: bool
-    def __init__(self, name: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., precision: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., dimensions: _Optional[_Iterable[int]] = ..., status_message: _Optional[str] = ..., default_max_tokens: _Optional[int] = ..., chat: _Optional[bool] = ...) -> None: ...
+    precision_reason: str
+    def __init__(self, name: _Optional[str] = ..., task: _Optional[_Union[Task, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., revision: _Optional[str] = ..., precision: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., dimensions: _Optional[_Iterable[int]] = ..., status_message: _Optional[str] = ..., default_max_tokens: _Optional[int] = ..., chat: _Optional[bool] = ..., precision_reason: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_tokens", "max_inputs", "vocabulary_size", "max_choices")

@@ -5,7 +5,7 @@ use crate::{
     Refused,
     manifest::Manifest,
     strict_json,
-    tasks::generation::{CHUNK_TOKENS, Message, Role},
+    tasks::generation::{CHUNK_SIZES, Message, Role, is_chunk_size},
 };
 
 /// A checked `triptych.bundle.v1.GenerationGoldenFile`. The fields' meaning is documented there.
@@ -99,12 +99,12 @@ fn bytes(case: &proto::GoldenGeneration) -> usize {
 fn chunk_plan(proto: proto::GoldenChunkPlan) -> Result<GoldenChunkPlan, Fault> {
     let proto::GoldenChunkPlan { prompt_tokens, chunk_tokens, chunks } = proto;
     let prompts = 1..=u32::try_from(MOST_TOKENS).expect("it is far smaller");
-    for (field, value, range) in
-        [("prompt_tokens", prompt_tokens, prompts), ("chunk_tokens", chunk_tokens, CHUNK_TOKENS)]
-    {
-        if !range.contains(&value) {
-            return Err((field.to_owned(), format!("{value} is not {} to {}", range.start(), range.end())));
-        }
+    if !prompts.contains(&prompt_tokens) {
+        let problem = format!("{prompt_tokens} is not {} to {}", prompts.start(), prompts.end());
+        return Err(("prompt_tokens".to_owned(), problem));
+    }
+    if !is_chunk_size(chunk_tokens) {
+        return Err(("chunk_tokens".to_owned(), format!("{chunk_tokens} is not {CHUNK_SIZES}")));
     }
     let whole = chunks.iter().map(|chunk| u64::from(*chunk)).sum::<u64>();
     if whole != u64::from(prompt_tokens) {

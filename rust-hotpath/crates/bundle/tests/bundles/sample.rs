@@ -33,7 +33,7 @@ pub fn generation() -> (Value, Value) {
     let golden = json!({
         "generations": [text, conversation],
         "clear_margin": 0.5,
-        "chunk_plans": [{"prompt_tokens": 5, "chunk_tokens": 4, "chunks": [3, 2]}],
+        "chunk_plans": [{"prompt_tokens": 9, "chunk_tokens": 8, "chunks": [4, 5]}],
     });
     let mut manifest = manifest(&golden);
     manifest["generation"] = json!({
@@ -44,6 +44,7 @@ pub fn generation() -> (Value, Value) {
             "place": "CHAT_PLACE_BEFORE_USER",
             "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
         }],
+        "golden_processor": "x86_64, Haswell, no int8 dot product",
     });
     (manifest, golden)
 }

@@ -16,9 +16,9 @@ pub struct Limits {
     pub granule: usize,
     /// Most tokens of one row: prompt and continuation.
     pub context_tokens: usize,
-    /// Tokens of a prompt that are run at once; at least 3.
+    /// Tokens of a prompt that are run at once; a multiple of 4, at least 8.
     pub chunk_tokens: usize,
-    /// A prompt's prefix is cached and reused in pieces of this many tokens; at least 2.
+    /// A prompt's prefix is cached and reused in pieces of this many tokens; a multiple of 4, as chunks are.
     pub reuse_tokens: usize,
     /// Most tokens of one class that wait, counted as requests reserve them, of which each key may have its share. A key
     /// that has nothing waiting is always let in.

@@ -43,7 +43,7 @@ impl Model {
             granule: 16,
             context_tokens: self.context_tokens,
             chunk_tokens: self.chunk_tokens,
-            reuse_tokens: 5,
+            reuse_tokens: 4,
             max_queued_tokens: 1_000_000,
             max_wait: std::time::Duration::from_mins(10),
             max_parked: std::time::Duration::from_mins(10),

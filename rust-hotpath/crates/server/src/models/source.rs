@@ -10,6 +10,8 @@ pub struct BundleGraph {
     pub bundle: Bundle,
     /// One of its graphs.
     pub graph: Graph,
+    /// Why that one, for operators.
+    pub reason: &'static str,
 }
 
 impl BundleGraph {
@@ -18,8 +20,9 @@ impl BundleGraph {
     /// # Errors
     /// [`Refused`] when the bundle has no such graph.
     pub fn choose(bundle: Bundle, precision: Option<Precision>) -> Result<Self, Refused> {
-        let graph = choose(&bundle.manifest.graphs, precision, cpu_has)?.clone();
-        Ok(Self { bundle, graph })
+        let choice = choose(&bundle.manifest.graphs, precision, cpu_has)?;
+        let (graph, reason) = (choice.graph.clone(), choice.reason);
+        Ok(Self { bundle, graph, reason })
     }
 
     /// As in "int8" or "int8_block".

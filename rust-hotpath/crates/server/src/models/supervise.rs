@@ -206,13 +206,14 @@ impl Supervisor {
                 self.refuse(&revision, &reason);
             }
             Followed::Loaded { seen, serving, took, proven } => {
-                let (model, precision, revision) = (self.model.name(), serving.source.precision(), serving.revision());
-                let took_ms = millis(took);
-                let revision = revision.as_str();
+                let (model, source, revision) = (self.model.name(), &serving.source, serving.revision());
+                let (precision, because) = (source.precision(), source.reason);
+                let (revision, took_ms) = (revision.as_str(), millis(took));
                 tracing::info!(
                     model,
                     revision,
                     precision,
+                    because,
                     took_ms,
                     every_golden_case = proven,
                     "model loaded and verified"

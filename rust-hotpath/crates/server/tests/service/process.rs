@@ -59,7 +59,7 @@ fn every_fault_of_the_settings_is_told_at_once() {
         "--generation-precision=int4",
         "--generation-spin-us=maybe",
         "--cache-bytes=1",
-        "--chunk-tokens=200",
+        "--chunk-tokens=30",
         "--max-rows=2",
         "--max-choices=3",
         "--ready-ms=",
@@ -158,9 +158,12 @@ impl Logging {
 #[test]
 fn a_process_says_where_it_listens_is_healthy_and_ends_on_sigterm() {
     let mut process = Logging::start(&[&format!("--model-names={MODEL}")]);
+    process.wait_for("starting", "processor", &hotpath_runtime::processor());
     let address = process.address();
     assert!(!address.ends_with(":0"), "{address}");
     process.wait_for("listening", "listener", "metrics");
+    let loaded = process.wait_for("model loaded and verified", "model", MODEL);
+    assert!(loaded["because"].as_str().unwrap().contains("processor"), "{loaded}");
     process.wait_for("model state", "state", "MODEL_STATE_READY");
     assert_eq!(run(&["healthcheck", &format!("--grpc-address={address}")]).status.code(), Some(0));
 

@@ -10,8 +10,8 @@ use hotpath_testing::{tiny_decoder, tiny_encoder};
 
 use crate::support::{TestServer, config, eventually};
 
-/// Serves both models until their golden cases came out, alone and in a batch; gives the precisions, decoder first.
-async fn precisions(encoder: Option<Precision>, decoder: Option<Precision>) -> Vec<String> {
+/// Serves both models until their golden cases came out, alone and in a batch; gives the precisions, each with its reason, decoder first.
+async fn precisions(encoder: Option<Precision>, decoder: Option<Precision>) -> Vec<(String, String)> {
     let models = tempfile::tempdir().unwrap();
     let mut config = config();
     let link = |bundle: &Bundle| {
@@ -30,13 +30,17 @@ async fn precisions(encoder: Option<Precision>, decoder: Option<Precision>) -> V
         }
         models.iter().all(|model| model.state() == ModelState::Ready).then_some(models)
     });
-    ready.await.into_iter().map(|model| model.precision).collect()
+    ready.await.into_iter().map(|model| (model.precision, model.precision_reason)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_processor_is_given_graphs_whose_bits_it_keeps() {
-    let expected = if cpu_has(CpuFeature::Int8DotProduct) { ["int8", "int8"] } else { ["int8_block", "fp32"] };
-    assert_eq!(precisions(None, None).await, expected);
+    let (expected, because) = if cpu_has(CpuFeature::Int8DotProduct) {
+        (["int8", "int8"], "the processor has an int8 dot product")
+    } else {
+        (["int8_block", "fp32"], "the processor has no int8 dot product, and this runs well without")
+    };
+    assert_eq!(precisions(None, None).await, expected.map(|precision| (precision.to_owned(), because.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,5 +50,7 @@ async fn a_processor_keeps_the_bits_of_other_graphs_that_are_asked_for() {
     } else {
         (Precision::Int8, Precision::Int8, ["int8", "int8"])
     };
+    let because = "a setting asks for it";
+    let expected = expected.map(|precision| (precision.to_owned(), because.to_owned()));
     assert_eq!(precisions(Some(encoder), Some(decoder)).await, expected);
 }

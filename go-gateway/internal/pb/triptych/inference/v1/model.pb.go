@@ -402,9 +402,12 @@ type Model struct {
 	// Generation models: GenerateRequest.max_tokens where it is 0.
 	DefaultMaxTokens uint32 `protobuf:"varint,11,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`
 	// Generation models: whether it has a chat template.
-	Chat          bool `protobuf:"varint,12,opt,name=chat,proto3" json:"chat,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Chat bool `protobuf:"varint,12,opt,name=chat,proto3" json:"chat,omitempty"`
+	// Why the graph of this precision is the one that is run: a setting asks for it, or what the processor has or lacks; empty
+	// while none is. For operators.
+	PrecisionReason string `protobuf:"bytes,13,opt,name=precision_reason,json=precisionReason,proto3" json:"precision_reason,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Model) Reset() {
@@ -521,6 +524,13 @@ func (x *Model) GetChat() bool {
 	return false
 }
 
+func (x *Model) GetPrecisionReason() string {
+	if x != nil {
+		return x.PrecisionReason
+	}
+	return ""
+}
+
 // Limits of one request to a model.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -610,7 +620,7 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rqueued_tokens\x18\x02 \x01(\x04R\fqueuedTokens\x12%\n" +
 	"\x0erunning_tokens\x18\x03 \x01(\x04R\rrunningTokens\x12*\n" +
-	"\x11tokens_per_second\x18\x04 \x01(\x01R\x0ftokensPerSecond\"\xd2\x03\n" +
+	"\x11tokens_per_second\x18\x04 \x01(\x01R\x0ftokensPerSecond\"\xfd\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x04task\x18\x02 \x01(\x0e2\x1b.triptych.inference.v1.TaskR\x04task\x127\n" +
@@ -627,7 +637,8 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"\x0estatus_message\x18\n" +
 	" \x01(\tR\rstatusMessage\x12,\n" +
 	"\x12default_max_tokens\x18\v \x01(\rR\x10defaultMaxTokens\x12\x12\n" +
-	"\x04chat\x18\f \x01(\bR\x04chat\"\x90\x01\n" +
+	"\x04chat\x18\f \x01(\bR\x04chat\x12)\n" +
+	"\x10precision_reason\x18\r \x01(\tR\x0fprecisionReason\"\x90\x01\n" +
 	"\x06Limits\x12\x1d\n" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1d\n" +
