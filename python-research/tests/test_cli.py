@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from triptych_research.embedding.export import Embedding
 from triptych_research.golden import GoldenError
 from triptych_research.json_fields import CheckpointError
 from triptych_research.recipes import Recipe
+from triptych_research.reference import compare
 from triptych_research.sources import Folder
 from triptych_research.store import Current, Store
 
@@ -101,6 +103,24 @@ def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[st
     bundle.verify(store.current_path("small"))
     run(*export_tiny, "--owner", "them")
     assert store.current("small") == Current(next(iter({*store.revisions("small")} - {revision})), (revision,))
+
+
+def test_weights_with_another_hash_than_the_one_that_is_asked_for_are_refused(
+    fail: Fail, export_tiny: tuple[str, ...]
+) -> None:
+    assert re.fullmatch(
+        r"file:tiny: model\.safetensors has sha256 \w{64}, not f{64}", fail(*export_tiny, "--sha256", "F" * 64)
+    )
+
+
+def test_the_reference_of_a_model_from_outside_is_compared_too(
+    run: Run, fail: Fail, tiny_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "with_torch", lambda source: len(source.read("config.json")) * 1e-9)
+    size = (tiny_folder / "config.json").stat().st_size
+    printed = run("check-reference", "mine", "--from", f"file:{tiny_folder}")
+    assert printed == f"mine: NumPy and PyTorch differ by at most {size * 1e-9:.1e}\n"
+    assert fail("check-reference", "mine").startswith("mine: no such recipe; give --from, or one of all-minilm-l6-v2")
 
 
 def test_a_model_that_misses_a_gate_makes_no_bundle(

@@ -34,8 +34,8 @@ class Card:
         """Return the card's files. `fingerprint` tells what would make another bundle (export.py)."""
         date, machine = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), _machine()
         facts = {
-            "weights": f"`{source.uri}`, by {source.owner}",
-            "SHA-256 of the weights as fetched": f"`{source.sha256}`",
+            "weights": f"`{source.pinned_uri}`, by {source.owner}",
+            "SHA-256 of the weights": f"`{source.sha256}`",
             "licence of the weights": source.license,
             **self.facts,
         }

@@ -157,6 +157,18 @@ def test_a_tensor_that_does_not_fit_is_named(
         load_folder(folder)
 
 
+def test_an_encoder_s_weights_are_not_in_a_gguf_file(folder: pathlib.Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"^model\.gguf: a sentence encoder is read from model\.safetensors, "):
+        load_folder(folder)
+
+
+def test_a_gguf_file_beside_the_weights_is_refused(folder: pathlib.Path) -> None:
+    (folder / "stray.gguf").write_bytes(b"GGUF")
+    with pytest.raises(SourceError, match=r"model\.safetensors, stray\.gguf: expected one file of weights"):
+        load_folder(folder)
+
+
 def test_weights_that_are_no_safetensors_are_named(folder: pathlib.Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x80\x04")
     with pytest.raises(CheckpointError, match=r"model\.safetensors: "):

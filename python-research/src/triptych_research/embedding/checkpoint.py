@@ -52,6 +52,8 @@ def load(source: Source) -> Checkpoint:
     Raises CheckpointError for another architecture, a missing field or a tensor of another shape, and SourceError for a
     missing file.
     """
+    if (weights := source.weights()) != WEIGHTS:
+        raise CheckpointError(f"{weights}: a sentence encoder is read from {WEIGHTS}, not from GGUF")
     config = _config(source)
     pooling = "1_Pooling/config.json"
     json_fields.require(json_fields.read(source, pooling), pooling, "pooling_mode_mean_tokens", True)
