@@ -35,9 +35,15 @@ CHECKPOINT_FILES = (
     "tokenizer.json",
     WEIGHTS,
 )
-# What a decoder's may have beside some of these.
-DECODER_FILES = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-_FILES = (*CHECKPOINT_FILES, *DECODER_FILES)
+# What a checkpoint may have beside these, or a decoder's beside some of them.
+OPTIONAL_FILES = (
+    "config_sentence_transformers.json",
+    "2_Normalize/config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+_FILES = (*CHECKPOINT_FILES, *OPTIONAL_FILES)
 GGUF = ".gguf"
 # How large a file may be, in bytes: twice to thirty times the largest that are published. Weights are at most twice as
 # large as the largest graph, which has them in float32 and 2 GiB, and have a header.
@@ -220,8 +226,8 @@ class Packaged:
 class Hub:
     """A hub repository, as "owner/name@commit". A branch would be another model tomorrow, so it is refused.
 
-    Its weights are `model.safetensors`, or the one GGUF file that "owner/name@commit/file.gguf" names: such a repository
-    has the same model in many of them.
+    Its weights are `model.safetensors`, or the one GGUF file that "owner/name@commit/file.gguf" names: there may be
+    many of the same model.
     """
 
     address: str
