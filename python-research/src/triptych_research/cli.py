@@ -84,9 +84,12 @@ def _export_one(recipe: Recipe, options: argparse.Namespace, store: Store, conso
 
     # NumPy's matrices are small. On a busy machine its threads wait for each other longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        revision = export.export(recipe, store, options.cache, step)
+        exported = export.export(recipe, store, options.cache, step)
+    revision = exported.revision
     if not options.no_promote:
         store.promote(recipe.name, revision)
+    for precision, reason in exported.left_out.items():
+        console.print(f"{recipe.name}: {precision} is left out: {reason}", markup=False)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
 
 

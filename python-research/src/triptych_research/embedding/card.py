@@ -47,7 +47,12 @@ class Measurements:
     size_bytes: Mapping[str, int]  # by precision
 
 
-def make(checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, np.ndarray]) -> Card:
+def make(
+    checkpoint: Checkpoint,
+    measured: Measurements,
+    vectors: Mapping[str, np.ndarray],
+    left_out: Mapping[str, str],
+) -> Card:
     """Return the card; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
     dimensions, limit = checkpoint.config.hidden_size, checkpoint.max_tokens
     summary = f"Text to a vector of {dimensions} dimensions; at most {limit} tokens."
@@ -60,6 +65,7 @@ def make(checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, n
             QUALITY_PLOT: _quality_figure(measured.quality, vectors),
             SPEED_PLOT: _speed_figure(measured.tokens_per_second),
         },
+        left_out=left_out,
     )
 
 
@@ -103,7 +109,7 @@ def _body(measured: Measurements) -> str:
 
 On {measured.evaluation_texts:,} real texts ({measured.evaluation_tokens:,} tokens): half are sentences of Grimm's
 tales, half excerpts of posts of 20 Newsgroups. The {measured.calibration_texts} texts that int8 was calibrated with are
-others, from other tales and other posts. A number outside of its gate fails the export.
+others, from other tales and other posts. With a number outside of its gate, int8 is left out.
 
 {card.table(["", "int8", "gate"], gates)}
 
