@@ -179,6 +179,10 @@ def _stop_at(*ids: int) -> Edit:
             lambda manifest: manifest.generation.chat_template.append(manifest.generation.chat_template[0]),
             "generation.chat_template",
         ),
+        (
+            lambda manifest: setattr(manifest.generation.chat_template[-1], "trims_message", True),
+            "generation.chat_template",
+        ),
         (lambda manifest: manifest.generation.ClearField("kv_cache"), "generation.kv_cache"),
     ],
 )

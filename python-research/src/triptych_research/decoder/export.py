@@ -33,7 +33,7 @@ from triptych_research.reference.decoder import ReferenceDecoder
 from triptych_research.sources import Source
 
 CALIBRATION_TEXTS, CALIBRATION_TOKENS = 64, 128  # how many, and the most of each
-# Of the golden logits, against the reference, as they are: a softmax takes differences, whatever their size is. Measured:
+# Of the golden logits, against the reference, as they are: a softmax takes differences. Measured:
 # at most 0.7, at least 0.998. Processors round activations to 8 bits at other places and are as far from each other as
 # from float32.
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1.5, min_cosine=0.99)

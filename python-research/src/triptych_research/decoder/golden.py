@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research.decoder.blocks import Floats
-from triptych_research.decoder.chat import ChatTemplate, Message
+from triptych_research.decoder.chat import BEFORE, ChatTemplate, Message
 from triptych_research.decoder.chunks import MAX_CHUNK_TOKENS, MIN_CHUNK_TOKENS, chunk_plan
 from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.graph import past_name
@@ -152,7 +152,8 @@ def manifest_checks(manifest: bundle_pb2.Manifest) -> Mapping[str, bool]:
         ),
         "generation.max_chunk_tokens": MIN_CHUNK_TOKENS <= task.max_chunk_tokens <= MAX_CHUNK_TOKENS,
         "generation.stop_token_ids": stops == sorted(set(stops)) and stops[-1] < manifest.tokenizer.vocabulary_size,
-        "generation.chat_template": len(set(places)) == len(places),
+        "generation.chat_template": len(set(places)) == len(places)
+        and {each.place for each in task.chat_template if each.trims_message} <= set(BEFORE.values()),
     }
 
 
