@@ -29,9 +29,8 @@ class Card:
     body: str  # Markdown
     measured: Mapping[str, Any]  # JSON values
     plots: Mapping[str, Figure]  # by file
-    left_out: Mapping[str, str] = field(
-        default_factory=dict
-    )  # graphs that keep too little, by precision, each with why
+    # Graphs that keep too little of the model, by precision, each with the reason.
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def render(self, name: str, source: Source, fingerprint: str) -> dict[str, bytes]:
         """Return the card's files. `fingerprint` tells what would make another bundle (export.py)."""

@@ -94,7 +94,7 @@ def _max_tokens(source: Source, transformer: dict[str, Any], positions: int) -> 
     limit = json_fields.read(source, TOKENIZER).get("model_max_length", positions)
     if type(limit) not in (int, float) or limit < 1:
         raise CheckpointError(f"{TOKENIZER}: model_max_length: {limit!r} is not a number from 1 on")
-    return min(int(limit), positions)
+    return int(min(limit, positions))
 
 
 def _prompts(source: Source) -> Prompts:
