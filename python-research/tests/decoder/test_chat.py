@@ -130,6 +130,22 @@ def trims(roles: tuple[str, ...]) -> str:
     return keeping(f"content | trim if message['role'] in {roles} else message['content']")
 
 
+# As Meta-Llama-3-8B-Instruct has it, with other names of control tokens.
+LLAMA_3 = (
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<start>' + message['role'] + '<end>\n\n'+ message['content'] | trim + '<end>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start>assistant<end>\n\n' }}{% endif %}"
+)
+
+
+def test_llama_3_s_template_is_followed(tokenizer: Tokenizer) -> None:
+    template = ChatTemplate(compile_template(LLAMA_3, tokenizer, bos_token="<start>"), tokenizer)
+    messages = [Message("system", " Be brief.\n"), Message("user", "\nWhy? ")]
+    text = "".join(piece.text for piece in template.pieces(messages))
+    assert text == ("<start><start>system<end>\n\nBe brief.<end><start>user<end>\n\nWhy?<end><start>assistant<end>\n\n")
+
+
 def test_templates_may_use_what_transformers_offers(tokenizer: Tokenizer) -> None:
     source = tiny.TEMPLATE.replace(
         "{% for message in messages %}",
