@@ -89,11 +89,6 @@ mod tests {
         assert!(within(bound, &[60.0, 80.0], &[60.9, 80.0], 1.0).is_err());
         assert!(within(bound, &[0.0, 0.0], &[0.0, 0.0], 0.0).is_err(), "no length, no cosine");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn distance_is_the_worst_element_and_the_cosine() {
