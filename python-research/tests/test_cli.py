@@ -3,12 +3,16 @@
 import dataclasses
 import json
 import pathlib
+import re
 import shutil
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import tiny
 import tiny_decoder
 from conftest import CACHE
+from safetensors.numpy import load_file, save_file
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cli, export, texts
@@ -19,6 +23,7 @@ from triptych_research.embedding.export import Embedding
 from triptych_research.golden import GoldenError
 from triptych_research.json_fields import CheckpointError
 from triptych_research.recipes import Recipe
+from triptych_research.reference import compare
 from triptych_research.sources import Folder
 from triptych_research.store import Current, Store
 
@@ -103,12 +108,54 @@ def test_a_folder_becomes_a_bundle(run: Run, store: Store, export_tiny: tuple[st
     assert store.current("small") == Current(next(iter({*store.revisions("small")} - {revision})), (revision,))
 
 
-def test_a_model_that_misses_a_gate_makes_no_bundle(
-    fail: Fail, store: Store, export_tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_weights_with_another_hash_than_the_one_that_is_asked_for_are_refused(
+    fail: Fail, export_tiny: tuple[str, ...]
+) -> None:
+    assert re.fullmatch(
+        r"file:tiny: model\.safetensors has sha256 \w{64}, not f{64}", fail(*export_tiny, "--sha256", "F" * 64)
+    )
+
+
+def test_the_reference_of_a_model_from_outside_is_compared_too(
+    run: Run, fail: Fail, tiny_folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "with_torch", lambda source: len(source.read("config.json")) * 1e-9)
+    size = (tiny_folder / "config.json").stat().st_size
+    printed = run("check-reference", "mine", "--from", f"file:{tiny_folder}")
+    assert printed == f"mine: NumPy and PyTorch differ by at most {size * 1e-9:.1e}\n"
+    assert fail("check-reference", "mine").startswith("mine: no such recipe; give --from, or one of all-minilm-l6-v2")
+
+
+def test_a_form_that_misses_a_gate_is_left_out_and_named(
+    run: Run, store: Store, export_tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(evaluate.GATES, "neighbour_overlap", 1.01)
-    assert fail(*export_tiny).startswith("int8 is too far from fp32: neighbour_overlap is ")
-    assert not store.root.exists()
+    said = run(*export_tiny).splitlines()[-2:]
+    assert re.match(r"small: int8 is left out: neighbour_overlap is 0\.\d+, below 1\.01$", said[0])
+    found = bundle.verify(store.current_path("small"))
+    assert [graph.file for graph in found.manifest.graphs] == ["model.fp32.onnx"]
+    assert not (found.path / "model.int8.onnx").exists()
+    reason = said[0].removeprefix("small: int8 is left out: ")
+    assert f"**int8 is left out**: {reason}" in (found.path / bundle.CARD).read_text()
+    assert json.loads((found.path / bundle.MEASUREMENTS).read_bytes())["left_out"] == {"int8": reason}
+
+
+def test_a_model_without_normalisation_is_judged_by_its_own_lengths(
+    run: Run, store: Store, export_tiny: tuple[str, ...], tiny_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "long")
+    tiny.write_json(folder / "modules.json", tiny.MODULES[:2])
+    # Vectors of some 100: what is small beside them is not below bounds that are made for a length of 1.
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("weight", "bias"):
+        tensors[f"encoder.layer.1.output.LayerNorm.{name}"] *= 30
+    save_file(tensors, folder / "model.safetensors")
+    run(*(each.replace(str(tiny_folder), str(folder)) for each in export_tiny))
+    found = bundle.verify(store.current_path("small"))
+    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.fp32.onnx"]
+    assert isinstance(found.golden, bundle_pb2.GoldenFile)
+    lengths = [float(np.linalg.norm(case.vector)) for case in found.golden.embeddings]
+    assert min(lengths) > 20
 
 
 @pytest.mark.parametrize(

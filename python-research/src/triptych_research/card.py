@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnxruntime
@@ -29,21 +29,25 @@ class Card:
     body: str  # Markdown
     measured: Mapping[str, Any]  # JSON values
     plots: Mapping[str, Figure]  # by file
+    # Graphs that keep too little of the model, by precision, each with the reason.
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def render(self, name: str, source: Source, fingerprint: str) -> dict[str, bytes]:
         """Return the card's files. `fingerprint` tells what would make another bundle (export.py)."""
         date, machine = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), _machine()
         facts = {
-            "weights": f"`{source.uri}`, by {source.owner}",
-            "SHA-256 of the weights as fetched": f"`{source.sha256}`",
+            "weights": f"`{source.pinned_uri}`, by {source.owner}",
+            "SHA-256 of the weights": f"`{source.sha256}`",
             "licence of the weights": source.license,
             **self.facts,
         }
-        parts = [f"# {name}", self.summary, table(["", ""], facts.items()), f"Exported {date} on {machine}.", self.body]
-        measured = {"fingerprint": fingerprint, "date": date, "machine": machine, **self.measured}
+        left_out = [f"**{precision} is left out**: {reason}." for precision, reason in self.left_out.items()]
+        exported = f"Exported {date} on {machine}."
+        parts = [f"# {name}", self.summary, *left_out, table(["", ""], facts.items()), exported, self.body]
+        measured = {"fingerprint": fingerprint, "date": date, "machine": machine, "left_out": dict(self.left_out)}
         return {
             CARD: ("\n\n".join(parts) + "\n").encode(),
-            MEASUREMENTS: (json.dumps(measured, indent=2) + "\n").encode(),
+            MEASUREMENTS: (json.dumps(measured | dict(self.measured), indent=2) + "\n").encode(),
             **{file: _png(figure) for file, figure in self.plots.items()},
         }
 

@@ -41,6 +41,7 @@ EXPECTED = (
     StoreError,
 )
 _CACHE = pathlib.Path(".cache/wheels")
+_ORIGIN = "file:FOLDER or hub:owner/name@commit, with /FILE.gguf behind it for one of a hub's GGUF files"
 MAX_ERROR = 1000  # characters
 
 
@@ -83,9 +84,12 @@ def _export_one(recipe: Recipe, options: argparse.Namespace, store: Store, conso
 
     # NumPy's matrices are small. On a busy machine its threads wait for each other longer than they work.
     with threadpool_limits(limits=1, user_api="blas"):
-        revision = export.export(recipe, store, options.cache, step)
+        exported = export.export(recipe, store, options.cache, step)
+    revision = exported.revision
     if not options.no_promote:
         store.promote(recipe.name, revision)
+    for precision, reason in exported.left_out.items():
+        console.print(f"{recipe.name}: {precision} is left out: {reason}", markup=False)
     console.print(f"{recipe.name} {revision}{'' if options.no_promote else ' is current'}")
 
 
@@ -104,7 +108,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         return RECIPES[options.name]
     kind, _, address = options.origin.partition(":")
     if kind not in ("file", "hub"):
-        raise SourceError(f"{options.origin}: expected file:FOLDER or hub:owner/name@commit")
+        raise SourceError(f"{options.origin}: expected {_ORIGIN}")
     for flag in ("license", "owner") if kind == "file" else ("license",):
         if not getattr(options, flag):
             raise SourceError(f"{options.origin}: --{flag} is needed: the manifest states it")
@@ -113,6 +117,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         origin = sources.Hub(address, options.license)
     else:
         origin = sources.Folder(pathlib.Path(address), options.license, options.owner)
+    if options.sha256:
+        origin = sources.Pinned(options.sha256.lower(), [origin])
     return Recipe(options.name, origin, FAMILIES[options.task])
 
 
@@ -174,9 +180,9 @@ def _import(options: argparse.Namespace, store: Store, console: Console) -> None
 
 
 def _check_reference(options: argparse.Namespace, store: Store, console: Console) -> None:
-    recipe = RECIPES[options.name]
+    recipe = _recipe(options)
     error = recipe.family.check_reference(recipe.origin.fetch(options.cache), options.cache)
-    console.print(f"{options.name}: NumPy and PyTorch differ by at most {error:.1e}")
+    console.print(f"{recipe.name}: NumPy and PyTorch differ by at most {error:.1e}")
 
 
 def _train_moderation(options: argparse.Namespace, store: Store, console: Console) -> None:
@@ -212,13 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "name", metavar="NAME", nargs="?", help=f"{' or '.join(RECIPES)} [all of them], or a new name with --from"
     )
-    command.add_argument("--from", dest="origin", metavar="ORIGIN", help="file:FOLDER or hub:owner/name@commit")
-    command.add_argument("--task", choices=FAMILIES, default="embedding", help="of --from's model [embedding]")
+    _add_origin(command)
     command.add_argument("--license", metavar="SPDX", help="licence of the weights; needed with --from")
     command.add_argument("--owner", help="who published the weights; needed with --from file:")
     command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")
     command.add_argument("--no-promote", action="store_true", help="leave the current revision as it is")
-    _add_cache(command)
 
     command = commands.add_parser("train-moderation", help="train the moderation head, judge it, and write its numbers")
     command.set_defaults(run=_train_moderation)
@@ -248,9 +252,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "check-reference", help="compare the NumPy reference with PyTorch (needs the extra torch)"
     )
-    command.set_defaults(run=_check_reference)
-    command.add_argument("name", metavar="NAME", choices=RECIPES)
-    _add_cache(command)
+    command.set_defaults(run=_check_reference, license="-", owner="-")
+    command.add_argument("name", metavar="NAME", help=f"{' or '.join(RECIPES)}, or any name with --from")
+    _add_origin(command)
     return parser
 
 
@@ -259,5 +263,8 @@ def _add_revision(command: argparse.ArgumentParser) -> None:
     command.add_argument("revision", metavar="REVISION", nargs="?", help="default: the current one")
 
 
-def _add_cache(command: argparse.ArgumentParser) -> None:
+def _add_origin(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--from", dest="origin", metavar="ORIGIN", help=_ORIGIN)
+    command.add_argument("--task", choices=FAMILIES, default="embedding", help="of --from's model [embedding]")
+    command.add_argument("--sha256", metavar="HASH", help="refuse --from's weights if their file has another one")
     command.add_argument("--cache", type=pathlib.Path, default=_CACHE, metavar="FOLDER", help=f"downloads [{_CACHE}]")

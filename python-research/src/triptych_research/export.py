@@ -1,6 +1,7 @@
 """From an origin to a bundle in the store: the steps in order, whatever the family, and the gates between them.
 
-Any gate that fails raises, and then there is no bundle.
+A graph that keeps too little of the model is left out, and named. Where none is left, or another gate fails, there is
+no bundle.
 """
 
 import functools
@@ -9,11 +10,13 @@ import importlib.metadata
 import pathlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import onnx
 
+from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json, texts
-from triptych_research.family import GOLDEN_FILE, C, Family, graph_file
+from triptych_research.family import GOLDEN_FILE, C, ExportError, Family, graph_file
 from triptych_research.recipes import Recipe
 from triptych_research.sources import Source
 from triptych_research.store import Store, StoreError
@@ -40,8 +43,16 @@ def up_to_date(recipe: Recipe, store: Store) -> str | None:
     return current.revision if same else None
 
 
-def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> str:
-    """Make a bundle, judge it, and put it into the store. Returns its revision; promoting it is the caller's to do.
+@dataclass(frozen=True)
+class Exported:
+    """A bundle that is in the store."""
+
+    revision: str
+    left_out: Mapping[str, str]  # graphs that it lacks, by precision, each with the reason
+
+
+def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> Exported:
+    """Make a bundle, judge it, and put it into the store; promoting it is the caller's to do.
 
     Raises SourceError, CheckpointError, ExportError (a quality gate), GoldenError or BundleError (a golden case), or
     StoreError when the store lacks a model that this one needs.
@@ -58,8 +69,16 @@ def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> str
         files = bundle_files(recipe.name, source, family, checkpoint, models)
     with step("Judge the graphs and measure speed"):
         card = family.judge(checkpoint, files, get_texts)
+    if card.left_out:
+        kept = {precision: model for precision, model in models.items() if precision not in card.left_out}
+        if not kept:
+            reasons = "; ".join(f"{precision}: {reason}" for precision, reason in card.left_out.items())
+            raise ExportError(f"no graph keeps enough of the model: {reasons}")
+        with step(f"Leave out {', '.join(card.left_out)}"):
+            files = bundle_files(recipe.name, source, family, checkpoint, kept)
     with step("Replay the golden cases and write the bundle"):
-        return store.add(recipe.name, files | card.render(recipe.name, source, fingerprint(recipe)))
+        revision = store.add(recipe.name, files | card.render(recipe.name, source, fingerprint(recipe)))
+    return Exported(revision, card.left_out)
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -76,19 +95,22 @@ def fingerprint(recipe: Recipe) -> str:
 def bundle_files(
     name: str, source: Source, family: Family[C], checkpoint: C, models: Mapping[str, onnx.ModelProto]
 ) -> dict[str, bytes]:
-    """Return the bundle's files, its manifest among them."""
+    """Return the bundle's files, its manifest among them. `models` are the graphs, by precision, that it is to have."""
     graphs = {precision: model.SerializeToString(deterministic=True) for precision, model in models.items()}
     manifest, files = family.manifest(checkpoint)
     manifest.golden_file = GOLDEN_FILE
     for precision, kind in family.graphs.items():
-        graph = bundle.describe_graph(
-            models[precision],
-            file=graph_file(precision),
-            precision=kind.precision,
-            cpu_feature=kind.cpu_feature,
-            tolerance=kind.tolerance,
-        )
-        manifest.graphs.append(graph)
+        if precision in models:
+            graph = bundle.describe_graph(
+                models[precision],
+                file=graph_file(precision),
+                precision=kind.precision,
+                cpu_feature=kind.cpu_feature,
+                tolerance=kind.tolerance,
+            )
+            manifest.graphs.append(graph)
+    # Where the graph for any processor is left out, another one is it: slower there, and right.
+    manifest.graphs[-1].cpu_feature = bundle_pb2.CPU_FEATURE_NONE
     content = {
         **{graph_file(precision): graph for precision, graph in graphs.items()},
         **files,

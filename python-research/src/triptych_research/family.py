@@ -62,10 +62,16 @@ class Family(Protocol[C]):
         """Return the graphs by precision, calibrated with texts where they need it."""
 
     def golden(self, checkpoint: C, graphs: Files) -> Message:
-        """Return the golden file: what the reference says of some inputs, and of a decoder what each graph says."""
+        """Return the golden file: what the reference says of some inputs, and of a decoder what each graph says.
+
+        `graphs` are all of them, or those that are not left out.
+        """
 
     def manifest(self, checkpoint: C) -> tuple[bundle_pb2.Manifest, Files]:
         """Return the manifest's fields of the task and its tokenizer, and the files that these name."""
 
     def judge(self, checkpoint: C, files: Files, get_texts: GetTexts) -> Card:
-        """Measure a bundle. Raises ExportError for a graph that is outside of a bound."""
+        """Measure a bundle of all graphs. The card names those that are to be left out, because they keep too little.
+
+        Raises ExportError, or GoldenError, where no bundle can be made of the others.
+        """

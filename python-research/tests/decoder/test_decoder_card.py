@@ -35,7 +35,7 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     )
     checkpoint = DecoderCheckpoint(tiny.weights(), b"", [], [0])
     measured = measurements(comparison)
-    files = card.make(checkpoint, measured, {WeightForm.INT8_BLOCK: comparison}).render("tiny", SOURCE, "f")
+    files = card.make(checkpoint, measured, {WeightForm.INT8_BLOCK: comparison}, {}).render("tiny", SOURCE, "f")
     text = files["CARD.md"].decode()
     for fact in (
         "+1.00% (≤ 1.00%)",

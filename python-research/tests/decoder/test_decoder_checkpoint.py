@@ -99,6 +99,21 @@ def test_a_chat_template_may_be_a_file_of_its_own(tmp_path: Path) -> None:
     assert load(source).chat_markup == expected
 
 
+def test_the_file_of_its_own_is_the_newer_template(tmp_path: Path) -> None:
+    source = tiny.write_folder(tmp_path, tiny.dense_weights())
+    newer = tiny.TEMPLATE.replace("Be kind.", "Be brief.")
+    (tmp_path / "chat_template.jinja").write_text(newer)
+    assert "Be brief." in str(load(source).chat_markup)
+
+
+def test_of_templates_with_names_the_default_is_taken(tmp_path: Path) -> None:
+    source = tiny.write_folder(tmp_path, tiny.dense_weights())
+    expected = load(source).chat_markup
+    named = [{"name": "tool_use", "template": "{{ tools }}"}, {"name": "default", "template": tiny.TEMPLATE}]
+    change(source, "tokenizer_config.json", chat_template=named)
+    assert load(source).chat_markup == expected
+
+
 @pytest.mark.parametrize(
     ("file", "fields", "complaint"),
     [
@@ -106,7 +121,14 @@ def test_a_chat_template_may_be_a_file_of_its_own(tmp_path: Path) -> None:
         ("config.json", {"eos_token_id": "<end>"}, "config.json: eos_token_id: missing, or not a token id"),
         ("config.json", {"eos_token_id": 96}, r"eos_token_id: \[96\] is not within the vocabulary"),
         ("config.json", {"vocab_size": 90}, r"model.embed_tokens.weight: shape is \(96, 64\)"),
-        ("tokenizer_config.json", {"chat_template": [{"name": "default"}]}, "chat_template: expected str, not list"),
+        ("tokenizer_config.json", {"chat_template": [{"name": "default"}]}, r"chat_template\[0\]: template: missing"),
+        (
+            "tokenizer_config.json",
+            {"chat_template": [{"name": "rag"}]},
+            "none is named default, only rag",
+        ),
+        ("tokenizer_config.json", {"chat_template": ["default"]}, r"chat_template\[0\]: name: missing"),
+        ("tokenizer_config.json", {"chat_template": 1}, "chat_template: expected str, not int"),
         ("config.json", {"tie_word_embeddings": "no"}, "config.json: tie_word_embeddings: expected bool"),
         ("config.json", {"num_hidden_layers": 1025}, "config.json: num_hidden_layers: 1025 is above 1024"),
         ("config.json", {"hidden_size": 2**31}, "config.json: hidden_size: 2147483648 is above 2147483647"),

@@ -1,20 +1,25 @@
 """A generation bundle: whole when it is made, and refused with file and field when it is not what it says."""
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_decoder as tiny
+from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, cpu, strict_json
 from triptych_research.bundle import BundleError
-from triptych_research.decoder import golden, quality
+from triptych_research.decoder import export, golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
 from triptych_research.decoder.export import Generation, build_graphs
-from triptych_research.export import bundle_files
+from triptych_research.export import Exported, bundle_files
+from triptych_research.export import export as export_recipe
 from triptych_research.family import ExportError
+from triptych_research.recipes import Recipe
 from triptych_research.sources import Source
 from triptych_research.store import Store
 
@@ -100,15 +105,58 @@ def test_a_model_without_chat_template_has_a_bundle_too(
     assert {case.WhichOneof("prompt") for case in cases.generations} == {"text"}
 
 
-def test_a_graph_out_of_bounds_stops_the_export(
-    checkpoint: DecoderCheckpoint, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+LAX, STRICT = (quality.Bounds(max_nll_increase=9, max_kl=bound, min_top1=0) for bound in (9, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyOrigin:
+    """The tiny model, calibrated with few tokens."""
+
+    source: Source
+
+    def identity(self) -> str:
+        return "tiny"
+
+    def fetch(self, cache: Path) -> Source:
+        return self.source
+
+
+def export_tiny(source: Source, store: Store, monkeypatch: pytest.MonkeyPatch, **bounds: quality.Bounds) -> Exported:
+    monkeypatch.setattr(quality, "BOUNDS", bounds)
+    monkeypatch.setattr(export, "calibration_ids", lambda _checkpoint, _texts: tiny.CALIBRATION)
+    recipe = Recipe("tiny", TinyOrigin(source), Generation())
+    return export_recipe(recipe, store, CACHE, lambda _title: contextlib.nullcontext())
+
+
+@pytest.mark.parametrize(("kept", "other"), [("int8", "int8_block"), ("int8_block", "int8")])
+def test_a_graph_out_of_bounds_is_left_out_and_the_other_one_is_for_every_processor(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch, kept: str, other: str
 ) -> None:
-    strict = quality.Bounds(max_nll_increase=1, max_kl=0, min_top1=0)
-    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(Generation.graphs, strict))
+    store = Store(tmp_path)
+    exported = export_tiny(source, store, monkeypatch, **{kept: LAX, other: STRICT})
+    assert list(exported.left_out) == [other]
+    assert re.fullmatch(r"kl is 0\.\d+, above 0", exported.left_out[other])
+    found = bundle.verify(store.path("tiny", exported.revision))
+    (graph,) = found.manifest.graphs
+    assert (graph.file, graph.cpu_feature) == (f"model.{kept}.onnx", bundle_pb2.CPU_FEATURE_NONE)
+    assert f"**{other} is left out**: kl is" in (found.path / bundle.CARD).read_text()
+
+
+def test_without_any_graph_there_is_no_bundle(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ExportError, match=r"too far from float32: int8: kl is .*, above 0; int8_block: kl is .*, above 0"
+        ExportError,
+        match=r"^no graph keeps enough of the model: int8: kl is .*, above 0; int8_block: kl is .*, above",
     ):
-        Generation().judge(checkpoint, files, pytest.fail)
+        export_tiny(source, Store(tmp_path), monkeypatch, int8=STRICT, int8_block=STRICT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_answers_out_of_tolerance_are_a_reason_too(files: dict[str, bytes], checkpoint: DecoderCheckpoint) -> None:
+    def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
+        cases.generations[2].graphs[1].next_token_logits[0] += 10
+
+    card = Generation().judge(checkpoint, changed(files, edit_golden=edit), pytest.fail)
+    assert "generations[2]: max_abs_error of the logits is " in card.left_out["int8_block"]
 
 
 def _stop_at(*ids: int) -> Edit:
@@ -131,6 +179,10 @@ def _stop_at(*ids: int) -> Edit:
         (_stop_at(), "generation.stop_token_ids"),
         (
             lambda manifest: manifest.generation.chat_template.append(manifest.generation.chat_template[0]),
+            "generation.chat_template",
+        ),
+        (
+            lambda manifest: setattr(manifest.generation.chat_template[-1], "trims_message", True),
             "generation.chat_template",
         ),
         (lambda manifest: manifest.generation.ClearField("kv_cache"), "generation.kv_cache"),

@@ -108,6 +108,15 @@ def test_what_the_graph_cannot_do_is_refused_by_name(tmp_path: Path, field: str,
         read(tmp_path / "tiny.gguf")
 
 
+@pytest.mark.parametrize("name", ["blk.0.attn_q.bias", "blk.2.attn_q.weight", "other"])
+def test_a_tensor_that_nothing_reads_is_refused(tmp_path: Path, name: str) -> None:
+    tiny.write_gguf(tmp_path / "tiny.gguf", tiny.dense_weights())
+    file = gguf_file.open_gguf(tmp_path / "tiny.gguf")
+    file.tensors[name] = file.tensors["output_norm.weight"]
+    with pytest.raises(CheckpointError, match=rf"tiny\.gguf: {name}: not a tensor of this architecture"):
+        gguf_file.read_weights(file)
+
+
 def test_a_tensor_of_a_type_that_is_no_weight_is_named(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     tiny.write_gguf(path, tiny.dense_weights())

@@ -1,12 +1,13 @@
 """Checkpoint folders: weights as they are, and a clear word about what is not supported."""
 
+import contextlib
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_decoder as tiny
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from test_tensors import write_bfloat16
 
 from triptych_research.decoder import llama_folder
@@ -33,6 +34,23 @@ def test_bfloat16_is_read(tmp_path: Path) -> None:
     back = llama_folder.read_weights(write_bfloat16(tmp_path, tensors))
     rounded = (written.embedding.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     np.testing.assert_array_equal(back.embedding, rounded)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("model.layers.0.self_attn.q_proj.bias", False),
+        ("model.layers.2.input_layernorm.weight", False),
+        ("model.layers.1.self_attn.rotary_emb.inv_freq", True),
+        ("lm_head.weight", True),  # of a tied model, it is the embedding
+    ],
+)
+def test_a_tensor_that_nothing_reads_is_refused(tmp_path: Path, name: str, known: bool) -> None:
+    source = tiny.write_folder(tmp_path, tiny.dense_weights())
+    save_file({**load_file(tmp_path / WEIGHTS), name: np.ones(64, np.float32)}, tmp_path / WEIGHTS)
+    refused = contextlib.nullcontext() if known else pytest.raises(CheckpointError, match=f"{name}: not a tensor")
+    with refused:
+        llama_folder.read_weights(source)
 
 
 @pytest.mark.parametrize("tied", [True, False])

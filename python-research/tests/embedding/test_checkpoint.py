@@ -52,6 +52,27 @@ def test_half_precision_and_a_prefix_are_read(folder: pathlib.Path) -> None:
     assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
 
 
+def test_the_first_checkpoints_names_are_read_and_heads_are_named_and_left_out(folder: pathlib.Path) -> None:
+    heads = {f"cls.predictions.{name}": np.zeros(3, np.float32) for name in ("bias", "transform.LayerNorm.gamma")}
+    heads |= {"bert.pooler.dense.bias": np.zeros(3, np.float32), "classifier.weight": np.zeros(3, np.float32)}
+    renamed = {
+        f"bert.{name}".replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): tensor
+        for name, tensor in tiny.tensors().items()
+    }
+    safetensors.numpy.save_file(renamed | heads, folder / "model.safetensors")
+    found = load_folder(folder)
+    assert found.unused == sorted(heads)
+    for name, tensor in tiny.tensors().items():
+        np.testing.assert_array_equal(found.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("other", ["bert.embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma"])
+def test_a_tensor_under_two_names_is_refused(folder: pathlib.Path, other: str) -> None:
+    safetensors.numpy.save_file({**tiny.tensors(), other: np.zeros(32, np.float32)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"LayerNorm\.\w+: the same as (bert\.)?embeddings\.LayerNorm\."):
+        load_folder(folder)
+
+
 def test_bfloat16_is_read(folder: pathlib.Path) -> None:
     tensors = load(write_bfloat16(folder, tiny.tensors())).tensors
     for name, values in tiny.tensors().items():
@@ -88,7 +109,7 @@ def test_integers_are_no_matter_where_nobody_reads_them(folder: pathlib.Path) ->
         (
             "1_Pooling/config.json",
             {"pooling_mode_mean_tokens": False},
-            "1_Pooling/config.json: pooling_mode_mean_tokens",
+            "1_Pooling/config.json: pooling_mode: [] is not supported",
         ),
         ("tokenizer.json", {"model": {}}, "tokenizer.json: "),
     ],
@@ -154,6 +175,18 @@ def test_a_tensor_that_does_not_fit_is_named(
     change(tensors)
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=f"model.safetensors: {complaint}"):
+        load_folder(folder)
+
+
+def test_an_encoder_s_weights_are_not_in_a_gguf_file(folder: pathlib.Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"^model\.gguf: a sentence encoder is read from model\.safetensors, "):
+        load_folder(folder)
+
+
+def test_a_gguf_file_beside_the_weights_is_refused(folder: pathlib.Path) -> None:
+    (folder / "stray.gguf").write_bytes(b"GGUF")
+    with pytest.raises(SourceError, match=r"model\.safetensors, stray\.gguf: expected one file of weights"):
         load_folder(folder)
 
 

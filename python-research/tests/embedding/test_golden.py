@@ -9,7 +9,7 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych_research.embedding import golden
 from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.embedding.inference import Encoder
-from triptych_research.golden import GoldenError
+from triptych_research.golden import GoldenError, OutOfToleranceError
 
 TOLERANCE = bundle_pb2.Tolerance(max_abs_error=1e-5, min_cosine=0.99999)
 
@@ -39,6 +39,16 @@ def test_the_golden_vectors_pass(cases: bundle_pb2.GoldenFile) -> None:
 def test_a_vector_out_of_tolerance_fails(cases: bundle_pb2.GoldenFile, error: float) -> None:
     with pytest.raises(GoldenError, match=r"embeddings\[0\].vector: max_abs_error is "):
         golden.check_encoder(cases, FakeEncoder(cases, error), TOLERANCE)
+
+
+@pytest.mark.parametrize("length", [0.01, 1, 100])
+def test_a_tolerance_is_of_the_vector_at_length_1(cases: bundle_pb2.GoldenFile, length: float) -> None:
+    longer = bundle_pb2.GoldenFile()
+    for case in cases.embeddings:
+        longer.embeddings.add(token_ids=case.token_ids, vector=np.array(case.vector, np.float32) * length)
+    golden.check_encoder(longer, FakeEncoder(longer, error=9e-6 * length), TOLERANCE)
+    with pytest.raises(OutOfToleranceError, match=r"embeddings\[0\].vector: max_abs_error is 1.1e-05, above 1e-05"):
+        golden.check_encoder(longer, FakeEncoder(longer, error=1.1e-5 * length), TOLERANCE)
 
 
 def test_a_vector_in_another_direction_fails(cases: bundle_pb2.GoldenFile) -> None:

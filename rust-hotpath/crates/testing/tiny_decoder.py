@@ -25,7 +25,9 @@ CONTROLS = ("<end>", "<start>")
 MERGES = ("Ġ t", "h e", "Ġt he", "i n", "e r", "Ã ¤", "ð Ł", "ðŁ ĺ", "â Ĥ", "Ġ a", "o n", "} Ċ", '" :')
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}{{ '<start>system\nBe kind.<end>\n' }}{% endif %}"
-    "{% for message in messages %}{{ '<start>' + message['role'] + '\n' + message['content'] + '<end>\n' }}{% endfor %}"
+    "{% for message in messages %}"
+    "{% set content = message['content'] | trim if message['role'] == 'system' else message['content'] %}"
+    "{{ '<start>' + message['role'] + '\n' + content + '<end>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start>assistant\n' }}{% endif %}"
 )
 

@@ -26,7 +26,12 @@ class Measurements:
     size_bytes: Mapping[str, int]
 
 
-def make(checkpoint: DecoderCheckpoint, measured: Measurements, comparisons: Mapping[str, Comparison]) -> Card:
+def make(
+    checkpoint: DecoderCheckpoint,
+    measured: Measurements,
+    comparisons: Mapping[str, Comparison],
+    left_out: Mapping[str, str],
+) -> Card:
     """Return the card."""
     config = checkpoint.weights.config
     cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 4
@@ -44,6 +49,7 @@ def make(checkpoint: DecoderCheckpoint, measured: Measurements, comparisons: Map
         body=_body(measured),
         measured=dataclasses.asdict(measured),
         plots={QUALITY_PLOT: _quality_figure(comparisons), SPEED_PLOT: _speed_figure(measured.tokens_per_second)},
+        left_out=left_out,
     )
 
 
@@ -55,7 +61,7 @@ def _body(measured: Measurements) -> str:
 {" ".join(_FORMS[graph] for graph in measured.quality)}
 The measures compare them with the same weights run in float32, at
 {positions:,} positions: passages of prose, dialogue, code and data in several languages, and the float32 reference's
-own replies. They say nothing of how good the model is. A number outside of its bound fails the export.
+own replies. They say nothing of how good the model is. A graph with a number outside of its bound is left out.
 
 {_quality_table(measured)}
 

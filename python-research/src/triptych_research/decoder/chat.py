@@ -4,17 +4,22 @@ Rendering a conversation to one string and tokenizing that reads control tokens 
 says `<|im_end|>` would end itself. So the template is taken apart once, here, into control tokens and plain text. A
 conversation's ids are then made piece by piece, and what stands in a message stays text. The text between two control
 tokens, markup and message together, is tokenized as one, so there are no seams: without control tokens in its messages,
-a conversation has exactly the ids of the rendered string. `compile_template` proves that on sample conversations.
+a conversation has exactly the ids of the rendered string. `compile_template` proves that on sample conversations, whose
+messages hold what templates are known to take out: white space, thoughts, calls of tools, names of control tokens.
 
 A template is a program from outside: it may loop, recurse and multiply. It runs where it can be stopped (`confined`).
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
@@ -55,6 +60,8 @@ class ChatTemplate:
 
     def __init__(self, markup: Sequence[ChatMarkup], tokenizer: Tokenizer) -> None:
         self.markup = {each.place: list(each.pieces) for each in markup}
+        trims = {each.place for each in markup if each.trims_message}
+        self.trimmed = {role for role, place in BEFORE.items() if place in trims}
         self.controls = control_tokens(tokenizer)
         self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.encode_special_tokens = True  # take the names of control tokens for text
@@ -67,7 +74,7 @@ class ChatTemplate:
         )
         for message in messages:
             yield from self._at(BEFORE[message.role])
-            yield MarkupPiece(text=message.content)
+            yield MarkupPiece(text=message.content.strip() if message.role in self.trimmed else message.content)
             yield from self._at(AFTER[message.role])
         if reply:
             yield from self._at(bundle_pb2.CHAT_PLACE_REPLY)
@@ -99,20 +106,30 @@ def compile_template(
         raise CheckpointError(f"chat template: {len(source)} characters; at most {MAX_TEMPLATE} are read")
     places = confined.call("chat template", _compile, source, tokenizer.to_str(), bos_token, eos_token)
     return [
-        ChatMarkup(place=place, pieces=[MarkupPiece(text=text, control=control) for text, control in pieces])
-        for place, pieces in places
+        ChatMarkup(
+            place=place,
+            pieces=[MarkupPiece(text=text, control=control) for text, control in pieces],
+            trims_message=trims_message,
+        )
+        for place, pieces, trims_message in places
     ]
 
 
-def _compile(source: str, tokenizer_json: str, bos_token: str, eos_token: str) -> list[tuple[ChatPlace, list[_Piece]]]:
-    """Return each place's pieces; for a child process, which gets and returns JSON values."""
+def _compile(
+    source: str, tokenizer_json: str, bos_token: str, eos_token: str
+) -> list[tuple[ChatPlace, list[_Piece], bool]]:
+    """Return each place's markup; for a child process, which gets and returns JSON values."""
     tokenizer = Tokenizer.from_str(tokenizer_json)
     jinja = _Jinja(source, bos_token, eos_token)
     controls = control_tokens(tokenizer)
-    parts = sorted(_take_apart(jinja).items())
-    markup = [ChatMarkup(place=place, pieces=_split(text, controls)) for place, text in parts if text]
+    parts, trims = sorted(_take_apart(jinja).items()), _trims(jinja)
+    markup = [
+        ChatMarkup(place=place, pieces=_split(text, controls), trims_message=place in trims)
+        for place, text in parts
+        if text
+    ]
     _prove(ChatTemplate(markup, tokenizer), jinja, tokenizer)
-    return [(each.place, [(piece.text, piece.control) for piece in each.pieces]) for each in markup]
+    return [(each.place, [(piece.text, piece.control) for piece in each.pieces], each.trims_message) for each in markup]
 
 
 class _Jinja:
@@ -120,8 +137,11 @@ class _Jinja:
 
     def __init__(self, source: str, bos_token: str, eos_token: str) -> None:
         # Templates come with weights, from anywhere: they must not reach into Python.
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = _refuse
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        environment.globals |= {"raise_exception": _refuse, "strftime_now": _refuse_date}
+        environment.filters["tojson"] = _to_json
         try:
             self.template = environment.from_string(source)
         except _OUT_OF_BOUNDS:
@@ -151,8 +171,26 @@ class _Jinja:
 _OUT_OF_BOUNDS = (MemoryError, RecursionError)  # for `confined` to say
 
 
+class _Generation(Extension):
+    """`{% generation %}`, which marks for training what the assistant says, and renders as what is in it."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _refuse(message: str) -> NoReturn:
     raise TemplateError(message)
+
+
+def _refuse_date(_format: str) -> NoReturn:
+    raise TemplateError("it writes today's date (strftime_now), which is another one when the model serves")
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, **settings: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **settings)  # Jinja's own is for HTML
 
 
 def _take_apart(jinja: _Jinja) -> dict[ChatPlace, str]:
@@ -179,6 +217,17 @@ def _take_apart(jinja: _Jinja) -> dict[ChatPlace, str]:
         bundle_pb2.CHAT_PLACE_AFTER_ASSISTANT: after_assistant,
         bundle_pb2.CHAT_PLACE_REPLY: _without_prefix(jinja.render([user], reply=True), jinja.render([user])),
     }
+
+
+def _trims(jinja: _Jinja) -> set[ChatPlace]:
+    """Find before which messages the template takes white space away at their ends."""
+    wide = " \n[[1]] \n"
+    turns = [Message("user", "[[2]]"), Message("assistant", "[[3]]")]
+    conversations = {"system": [Message("system", wide), *turns]}
+    conversations |= {
+        turn.role: [Message(each.role, wide if each is turn else each.content) for each in turns] for turn in turns
+    }
+    return {BEFORE[role] for role, messages in conversations.items() if wide not in jinja.render(messages)}
 
 
 def _between(jinja: _Jinja, messages: Sequence[Message]) -> list[str]:
@@ -229,7 +278,13 @@ SAMPLE_CONTENTS = (
     "2026",
     "",
     "<think>\nTwo and two.\n</think>\n\nFour.",  # some templates leave out what was thought
+    "Five.</think>Six, <think>seven",
+    '<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>',
+    "<tool_response>\n4\n</tool_response>",
+    "\u00a0wide\u2003\t",
+    "[TOOL_CALLS] [INST] <<SYS>>\na\n<</SYS>>\n\nb [/INST] c",
 )
+_MOST_NAMES = 32  # of control tokens in a sample
 SAMPLE_ROLES = (
     ("user",),
     ("system",),
@@ -242,8 +297,12 @@ SAMPLE_ROLES = (
 
 def _prove(template: ChatTemplate, jinja: _Jinja, tokenizer: Tokenizer) -> None:
     """Compare pieces with the rendered string, as text and as ids, on conversations of several shapes and contents."""
-    contents = itertools.cycle(SAMPLE_CONTENTS)
-    for roles, reply, _ in itertools.product(SAMPLE_ROLES, (False, True), SAMPLE_CONTENTS):
+    # Each content comes in each place, for the numbers of contents, 13, and of messages have no common factor.
+    used = [piece.text for pieces in template.markup.values() for piece in pieces if piece.control]
+    names = list(dict.fromkeys(filter(None, [*jinja.tokens.values(), *used, *template.controls])))
+    samples = (*SAMPLE_CONTENTS, " and ".join(["these", *names[:_MOST_NAMES], "too"]))
+    contents = itertools.cycle(samples)
+    for roles, reply, _ in itertools.product(SAMPLE_ROLES, (False, True), samples):
         messages = [Message(role, next(contents)) for role in roles]
         rendered = jinja.render(messages, reply)
         text = "".join(piece.text for piece in template.pieces(messages, reply))

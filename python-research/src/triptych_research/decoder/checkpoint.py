@@ -78,10 +78,23 @@ def _from_folder(source: Source, stop_tokens: Sequence[str]) -> DecoderCheckpoin
     file = "tokenizer_config.json"
     settings = json_fields.read(source, file)
     names = {kind: _token_text(settings.get(f"{kind}_token")) for kind in _SPECIAL_TOKENS}
-    template = settings.get("chat_template") or _optional(source, "chat_template.jinja")
-    if template is not None and not isinstance(template, str):
-        raise CheckpointError(f"{file}: chat_template: expected str, not {type(template).__name__}")
+    template = _optional(source, "chat_template.jinja")  # which is newer than the setting, where a folder has both
+    if template is None:
+        template = _default_template(settings.get("chat_template"), f"{file}: chat_template")
     return _assemble(weights, content, template, names, _stop_ids(source), stop_tokens)
+
+
+def _default_template(template: Any, field: str) -> str | None:
+    """Return the template of plain conversations; older files have a list of several with names."""
+    if isinstance(template, list):
+        names = [json_fields.field(each, f"{field}[{index}]", "name", str) for index, each in enumerate(template)]
+        if "default" not in names:
+            raise CheckpointError(f"{field}: none is named default, only {', '.join(names)}")
+        index = names.index("default")
+        template = json_fields.field(template[index], f"{field}[{index}]", "template", str)
+    if template is not None and not isinstance(template, str):
+        raise CheckpointError(f"{field}: expected str, not {type(template).__name__}")
+    return template
 
 
 def _assemble(

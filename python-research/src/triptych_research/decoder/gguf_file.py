@@ -105,6 +105,7 @@ def read_weights(file: GgufFile) -> DecoderWeights[Matrix]:
     check_size(config.graph_weights(tied=not has_head))
     query_rows, kv_rows = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, intermediate, vocabulary = config.hidden_size, config.intermediate_size, config.vocabulary_size
+    _refuse_others(file, config.layers)
 
     def layer(index: int) -> DecoderLayer[Matrix]:
         block = f"blk.{index}"
@@ -129,6 +130,20 @@ def read_weights(file: GgufFile) -> DecoderWeights[Matrix]:
         final_norm=_vector(file, "output_norm.weight", hidden),
         lm_head=_matrix(file, "output.weight", vocabulary, hidden) if has_head else None,
     )
+
+
+_TABLES = ("token_embd", "output_norm", "output")
+_BLOCK_PARTS = (
+    *("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output"),
+    *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
+)
+
+
+def _refuse_others(file: GgufFile, layers: int) -> None:
+    """Raise CheckpointError for a tensor that this architecture has no use for, as a bias: it would change results."""
+    blocks = {f"blk.{index}.{part}.weight" for index in range(layers) for part in _BLOCK_PARTS}
+    if others := sorted(file.tensors.keys() - blocks - {f"{name}.weight" for name in _TABLES}):
+        raise CheckpointError(f"{file.path.name}: {others[0]}: not a tensor of this architecture")
 
 
 def half_split_order(heads: int, head_dim: int) -> NDArray[np.intp]:

@@ -53,8 +53,10 @@ def read_weights(source: Source) -> DecoderWeights[Floats]:
     )
     check_size(config.graph_weights(tied))
     stored = load_safetensors(source)
+    read = {"lm_head.weight"}  # which is the embedding where they are tied
 
     def tensor(name: str, *shape: int) -> Floats:
+        read.add(name)
         if name not in stored:
             raise CheckpointError(f"{WEIGHTS}: {name}: missing")
         if stored[name].shape != shape:
@@ -78,13 +80,17 @@ def read_weights(source: Source) -> DecoderWeights[Floats]:
             down=tensor(f"{block}.mlp.down_proj.weight", hidden, intermediate),
         )
 
-    return DecoderWeights(
+    weights = DecoderWeights(
         config=config,
         embedding=tensor("model.embed_tokens.weight", vocabulary, hidden),
         decoder_layers=tuple(layer(index) for index in range(config.layers)),
         final_norm=tensor("model.norm.weight", hidden),
         lm_head=None if tied else tensor("lm_head.weight", vocabulary, hidden),
     )
+    # Old exporters stored the angles of rotary embeddings, which follow from the config.
+    if unread := sorted(name for name in stored.keys() - read if not name.endswith("rotary_emb.inv_freq")):
+        raise CheckpointError(f"{WEIGHTS}: {unread[0]}: not a tensor of this architecture")
+    return weights
 
 
 def _rope_base(raw: dict[str, Any]) -> float:

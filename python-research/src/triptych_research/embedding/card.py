@@ -1,6 +1,7 @@
 """What an encoder's card says: what int8 keeps of fp32 on real texts, and how fast both are."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from triptych_research.bundle import QUALITY_PLOT, SPEED_PLOT
 from triptych_research.card import Card
 from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.embedding.evaluate import GATES, Quality
+from triptych_research.embedding.sentence_files import Prompts
 from triptych_research.embedding.speed import PADDED_BATCH, TOKENS_PER_BATCH
 
 
@@ -45,18 +47,38 @@ class Measurements:
     size_bytes: Mapping[str, int]  # by precision
 
 
-def make(checkpoint: Checkpoint, measured: Measurements, vectors: Mapping[str, np.ndarray]) -> Card:
+def make(
+    checkpoint: Checkpoint,
+    measured: Measurements,
+    vectors: Mapping[str, np.ndarray],
+    left_out: Mapping[str, str],
+) -> Card:
     """Return the card; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
     dimensions, limit = checkpoint.config.hidden_size, checkpoint.max_tokens
+    summary = f"Text to a vector of {dimensions} dimensions; at most {limit} tokens."
     return Card(
-        summary=f"Text to a vector of {dimensions} dimensions; at most {limit} tokens.",
-        facts={},
+        summary=summary + prompts_note(checkpoint.prompts),
+        facts={"left out of the weights": ", ".join(checkpoint.unused)} if checkpoint.unused else {},
         body=_body(measured),
         measured=dataclasses.asdict(measured),
         plots={
             QUALITY_PLOT: _quality_figure(measured.quality, vectors),
             SPEED_PLOT: _speed_figure(measured.tokens_per_second),
         },
+        left_out=left_out,
+    )
+
+
+def prompts_note(prompts: Prompts) -> str:
+    """Return what callers have to know of prompts, if there are any."""
+    if not prompts.by_name:
+        return ""
+    named = ", ".join(f"`{json.dumps(text, ensure_ascii=False)}` ({name})" for name, text in prompts.by_name.items())
+    default = f" sentence-transformers writes that of *{prompts.default}* unless it is told otherwise."
+    return (
+        "\n\n**Callers write the prompt.** The model was trained with a text before each input: "
+        f"{named}.{default if prompts.default else ''} Here nothing is added to what callers send: without its prompt, "
+        "a text has a worse vector."
     )
 
 
@@ -87,7 +109,7 @@ def _body(measured: Measurements) -> str:
 
 On {measured.evaluation_texts:,} real texts ({measured.evaluation_tokens:,} tokens): half are sentences of Grimm's
 tales, half excerpts of posts of 20 Newsgroups. The {measured.calibration_texts} texts that int8 was calibrated with are
-others, from other tales and other posts. A number outside of its gate fails the export.
+others, from other tales and other posts. With a number outside of its gate, int8 is left out.
 
 {card.table(["", "int8", "gate"], gates)}
 

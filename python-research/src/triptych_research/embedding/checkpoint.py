@@ -1,21 +1,27 @@
-"""What a source's files say: the encoder's dimensions, its weights, its tokenizer and how its vectors are made.
+"""What a source's files say: the encoder's dimensions, its weights and its tokenizer; `sentence_files` reads the rest.
 
 Everything is checked here, so that what builds on it need not ask again. Must not know where files come from.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import tokenizers
 
 from triptych_research import json_fields, tokenizer_file
+from triptych_research.embedding import sentence_files
+from triptych_research.embedding.sentence_files import Prompts
 from triptych_research.json_fields import CheckpointError as CheckpointError  # what this module raises
 from triptych_research.sources import WEIGHTS, Source
-from triptych_research.tensors import check_size, load_safetensors
+from triptych_research.tensors import StoredTensor, check_size, load_safetensors
 
-# Heads of BertModel that sentence vectors do not use, and a constant that old exporters stored.
-_UNUSED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+# What sentence vectors do not use: BertModel's own head, a constant that old exporters stored, and the heads of models
+# that were trained for something else (to fill in words, to label or to compare texts, to find answers).
+_UNUSED = ("pooler.", "embeddings.position_ids", "cls.", "classifier.", "qa_outputs.")
+# How the first checkpoints call a normalisation's weight and bias; transformers reads both names.
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Checkpoint:
     tokenizer_json: bytes
     max_tokens: int  # special tokens included
     normalize: bool
+    prompts: Prompts = field(default_factory=lambda: Prompts({}))
+    unused: Sequence[str] = ()  # tensors of the source that vectors do not need
 
     def tokenizer(self) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_buffer(self.tokenizer_json)
@@ -52,15 +60,19 @@ def load(source: Source) -> Checkpoint:
     Raises CheckpointError for another architecture, a missing field or a tensor of another shape, and SourceError for a
     missing file.
     """
+    if (weights := source.weights()) != WEIGHTS:
+        raise CheckpointError(f"{weights}: a sentence encoder is read from {WEIGHTS}, not from GGUF")
     config = _config(source)
-    pooling = "1_Pooling/config.json"
-    json_fields.require(json_fields.read(source, pooling), pooling, "pooling_mode_mean_tokens", True)
+    sentences = sentence_files.read(source, config.hidden_size, config.positions)
+    tensors, unused = _tensors(source, config)
     return Checkpoint(
         config=config,
-        tensors=_tensors(source, config),
-        tokenizer_json=tokenizer_file.read(source, config.vocabulary_size),
-        max_tokens=_max_tokens(source, config),
-        normalize=_normalize(source),
+        tensors=tensors,
+        tokenizer_json=tokenizer_file.read(source, config.vocabulary_size, sentences.lower_case),
+        max_tokens=sentences.max_tokens,
+        normalize=sentences.normalize,
+        prompts=sentences.prompts,
+        unused=unused,
     )
 
 
@@ -97,7 +109,8 @@ def _config(source: Source) -> EncoderConfig:
     file, raw = "config.json", json_fields.read(source, "config.json")
     json_fields.require(raw, file, "model_type", "bert")
     json_fields.require(raw, file, "hidden_act", "gelu")
-    json_fields.require({"position_embedding_type": "absolute"} | raw, file, "position_embedding_type", "absolute")
+    for name, plain in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
+        json_fields.require({name: plain} | raw, file, name, plain)
     config = EncoderConfig(
         vocabulary_size=json_fields.positive(raw, file, "vocab_size"),
         hidden_size=json_fields.positive(raw, file, "hidden_size"),
@@ -113,33 +126,28 @@ def _config(source: Source) -> EncoderConfig:
     return config
 
 
-def _tensors(source: Source, config: EncoderConfig) -> dict[str, np.ndarray]:
+def _tensors(source: Source, config: EncoderConfig) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the tensors by BertModel's names, and the names in the file of those that are of no use."""
     shapes = tensor_shapes(config)
     check_size(sum(map(math.prod, shapes.values())))
-    found = {name.removeprefix("bert."): tensor for name, tensor in load_safetensors(source).items()}
-    for name in sorted(shapes.keys() | found.keys()):
-        if name not in found:
+    stored: dict[str, StoredTensor] = {}
+    for tensor in load_safetensors(source).values():
+        if stored.setdefault(name := _name(tensor.name), tensor) is not tensor:
+            raise CheckpointError(f"{WEIGHTS}: {tensor.name}: the same as {stored[name].name}")
+    for name in sorted(shapes.keys() | stored.keys()):
+        if name not in stored:
             raise CheckpointError(f"{WEIGHTS}: {name}: missing")
-        if name in shapes and found[name].shape != shapes[name]:
-            raise CheckpointError(f"{WEIGHTS}: {name}: shape is {found[name].shape}, config.json says {shapes[name]}")
-        if name not in shapes and name not in _UNUSED:
+        if name in shapes and stored[name].shape != shapes[name]:
+            raise CheckpointError(f"{WEIGHTS}: {name}: shape is {stored[name].shape}, config.json says {shapes[name]}")
+        if name not in shapes and not name.startswith(_UNUSED):
             raise CheckpointError(f"{WEIGHTS}: {name}: not a tensor of this architecture")
-    return {name: found[name].floats() for name in shapes}
+    unused = sorted(stored[name].name for name in stored.keys() - shapes.keys())
+    return {name: stored[name].floats() for name in shapes}, unused
 
 
-def _max_tokens(source: Source, config: EncoderConfig) -> int:
-    # The length that the sentence encoder was trained for, which is less than the positions that the backbone has.
-    file = "sentence_bert_config.json"
-    limit = json_fields.positive(json_fields.read(source, file), file, "max_seq_length")
-    if limit > config.positions:
-        raise CheckpointError(f"{file}: max_seq_length: {limit} is above config.json's {config.positions} positions")
-    return limit
-
-
-def _normalize(source: Source) -> bool:
-    file = "modules.json"
-    modules = json_fields.read(source, file, list)
-    kinds = [str(json_fields.field(module, file, "type", str)).rsplit(".", 1)[-1] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise CheckpointError(f"{file}: type: {kinds} is not transformer, pooling and at most normalisation")
-    return "Normalize" in kinds
+def _name(stored: str) -> str:
+    """Return BertModel's own name of a tensor."""
+    name = stored.removeprefix("bert.")
+    for old, new in _OLD_NAMES.items():
+        name = name.replace(old, new)
+    return name

@@ -73,7 +73,9 @@ impl Chat {
         let opening = if begins_with_system { ChatPlace::OpeningWithSystem } else { ChatPlace::Opening };
         let turns = messages.iter().flat_map(|message| {
             let (before, after) = places(message.role);
-            let content = std::iter::once(Piece::Text(&message.content));
+            let content =
+                if self.template.trims_message(before) { trimmed(&message.content) } else { &message.content };
+            let content = std::iter::once(Piece::Text(content));
             self.markup(before).chain(content).chain(self.markup(after))
         });
         self.markup(opening).chain(turns).chain(self.markup(ChatPlace::Reply))
@@ -85,6 +87,11 @@ impl Chat {
             _ => Piece::Text(&piece.text),
         })
     }
+}
+
+/// A text without white space at its ends: all that Python's `str.strip` takes, for the templates' `trim` is that.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c))
 }
 
 /// A part of a conversation.

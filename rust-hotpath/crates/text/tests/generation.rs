@@ -64,6 +64,16 @@ fn golden_prompts_of_the_default_model() {
 }
 
 #[test]
+fn a_message_is_trimmed_where_the_template_does_so() {
+    let ids = |role, content: &str| {
+        TINY.chat.ids(&[Message { role, content: content.to_owned() }], usize::MAX).unwrap().tokens
+    };
+    let (wide, content) = ("\u{1c} \n\u{a0}a\u{2003}b\u{1f}\t", "a\u{2003}b");
+    assert_eq!(ids(Role::System, wide), ids(Role::System, content));
+    assert!(ids(Role::User, wide).len() > ids(Role::User, content).len());
+}
+
+#[test]
 fn every_token_of_the_default_model_reads_as_the_library_reads_it() {
     for id in REAL.vocabulary.ids() {
         assert_eq!(REAL.detokenize(&[id]), REAL.library.decode(&[id], true).unwrap(), "id {id}");

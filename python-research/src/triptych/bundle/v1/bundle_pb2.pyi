@@ -199,12 +199,14 @@ class KvCache(_message.Message):
     def __init__(self, layers: _Optional[int] = ..., kv_heads: _Optional[int] = ..., head_dimensions: _Optional[int] = ...) -> None: ...
 
 class ChatMarkup(_message.Message):
-    __slots__ = ("place", "pieces")
+    __slots__ = ("place", "pieces", "trims_message")
     PLACE_FIELD_NUMBER: _ClassVar[int]
     PIECES_FIELD_NUMBER: _ClassVar[int]
+    TRIMS_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     place: ChatPlace
     pieces: _containers.RepeatedCompositeFieldContainer[MarkupPiece]
-    def __init__(self, place: _Optional[_Union[ChatPlace, str]] = ..., pieces: _Optional[_Iterable[_Union[MarkupPiece, _Mapping]]] = ...) -> None: ...
+    trims_message: bool
+    def __init__(self, place: _Optional[_Union[ChatPlace, str]] = ..., pieces: _Optional[_Iterable[_Union[MarkupPiece, _Mapping]]] = ..., trims_message: _Optional[bool] = ...) -> None: ...
 
 class MarkupPiece(_message.Message):
     __slots__ = ("text", "control")

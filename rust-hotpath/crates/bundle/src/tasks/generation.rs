@@ -1,6 +1,9 @@
 //! The generation task of a manifest: the shape of the cache, the chunks of a prompt, and the markup of a conversation.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use hotpath_contract::bundle::v1::{self as proto, ChatPlace};
 
@@ -24,6 +27,8 @@ const LAYERS: RangeInclusive<u32> = 1..=1024;
 const HEADS: RangeInclusive<u32> = 1..=4096;
 const HEAD_DIMENSIONS: RangeInclusive<u32> = 1..=4096;
 
+const BEFORE_MESSAGES: [ChatPlace; 3] = [ChatPlace::BeforeSystem, ChatPlace::BeforeUser, ChatPlace::BeforeAssistant];
+
 /// A checked `triptych.bundle.v1.GenerationTask`. The fields' meaning is documented there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -46,7 +51,11 @@ pub struct KvCache {
 
 /// What stands between the messages of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChatTemplate(BTreeMap<ChatPlace, Vec<MarkupPiece>>);
+pub struct ChatTemplate {
+    markup: BTreeMap<ChatPlace, Vec<MarkupPiece>>,
+    /// Places before a message that is trimmed.
+    trims: BTreeSet<ChatPlace>,
+}
 
 /// A control token or text between two of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,12 +96,18 @@ impl ChatTemplate {
     /// The markup of one place; empty where there is none.
     #[must_use]
     pub fn at(&self, place: ChatPlace) -> &[MarkupPiece] {
-        self.0.get(&place).map_or(&[], Vec::as_slice)
+        self.markup.get(&place).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether white space at both ends of the message after this place is left out.
+    #[must_use]
+    pub fn trims_message(&self, before: ChatPlace) -> bool {
+        self.trims.contains(&before)
     }
 
     /// All markup.
     pub fn pieces(&self) -> impl Iterator<Item = &MarkupPiece> {
-        self.0.values().flatten()
+        self.markup.values().flatten()
     }
 }
 
@@ -131,7 +146,7 @@ fn kv_cache(proto: proto::KvCache) -> Result<KvCache, Refused> {
 }
 
 fn chat_template(proto: Vec<proto::ChatMarkup>) -> Result<Option<ChatTemplate>, Refused> {
-    let mut places = BTreeMap::new();
+    let (mut places, mut trims) = (BTreeMap::new(), BTreeSet::new());
     for (i, markup) in proto.into_iter().enumerate() {
         let at = format!("generation.chat_template[{i}]");
         let place = enumerated(markup.place, &format!("{at}.place"))?;
@@ -143,6 +158,12 @@ fn chat_template(proto: Vec<proto::ChatMarkup>) -> Result<Option<ChatTemplate>, 
         if places.insert(place, pieces).is_some() {
             return Err(Refused::manifest(format!("{at}.place"), "is there twice"));
         }
+        if markup.trims_message {
+            check(BEFORE_MESSAGES.contains(&place), &format!("{at}.trims_message"), || {
+                format!("{} is before no message", place.as_str_name())
+            })?;
+            trims.insert(place);
+        }
     }
-    Ok(if places.is_empty() { None } else { Some(ChatTemplate(places)) })
+    Ok(if places.is_empty() { None } else { Some(ChatTemplate { markup: places, trims }) })
 }

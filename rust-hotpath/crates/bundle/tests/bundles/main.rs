@@ -106,7 +106,7 @@ fn values_out_of_range_are_refused_by_field() {
         ("/embedding/dimensions", json!([2, 2]), "embedding.dimensions"),
     ];
     let template = "/generation/chat_template";
-    let markup = json!({"place": 6, "pieces": [{"text": "a", "control": true}]});
+    let markup = json!({"place": 6, "pieces": [{"text": "a", "control": true}], "trims_message": false});
     let generation: &[(&str, Value, &str)] = &[
         ("/generation/kv_cache/layers", json!(0), "generation.kv_cache.layers"),
         ("/generation/kv_cache/kv_heads", json!(0), "generation.kv_cache.kv_heads"),
@@ -124,6 +124,7 @@ fn values_out_of_range_are_refused_by_field() {
         (&format!("{template}/0/pieces"), json!([]), "generation.chat_template[0].pieces"),
         (&format!("{template}/0/pieces/1/text"), json!(""), "generation.chat_template[0].pieces[1].text"),
         (template, json!([markup, markup]), "generation.chat_template[1].place"),
+        (&format!("{template}/0/place"), json!("CHAT_PLACE_REPLY"), "generation.chat_template[0].trims_message"),
     ];
     let label = json!({"name": "rude", "threshold": 0.5});
     let tokenizer = json!({"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8});
@@ -165,6 +166,7 @@ fn a_generation_manifest_says_what_it_says() {
     let template = task.chat_template.as_ref().unwrap();
     assert_eq!(template.at(ChatPlace::BeforeUser).len(), 2);
     assert!(template.at(ChatPlace::AfterUser).is_empty());
+    assert!(template.trims_message(ChatPlace::BeforeUser) && !template.trims_message(ChatPlace::BeforeSystem));
     assert_eq!(bundle.manifest.embedding().unwrap_err().field, "embedding");
     let Golden::Generations(golden) = bundle.golden else { panic!("{:?}", bundle.golden) };
     let message = Message { role: Role::User, content: "one more".to_owned() };

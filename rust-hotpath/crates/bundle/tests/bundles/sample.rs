@@ -43,6 +43,7 @@ pub fn generation() -> (Value, Value) {
         "chat_template": [{
             "place": "CHAT_PLACE_BEFORE_USER",
             "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
+            "trims_message": true,
         }],
         "golden_processor": "x86_64, Haswell, no int8 dot product",
     });

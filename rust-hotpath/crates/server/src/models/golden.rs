@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use hotpath_bundle::Refused;
+use hotpath_bundle::{Refused, Tolerance};
 use hotpath_fairness::Key;
 use hotpath_text::{Found, TokenizeError};
 
@@ -12,19 +12,33 @@ use crate::requests::MAX_FAIRNESS_KEY;
 /// Whose turn the service's own checks use: it is longer than a caller's may be, so that it is nobody else's.
 pub(super) static KEY: LazyLock<Key> = LazyLock::new(|| "-".repeat(MAX_FAIRNESS_KEY + 1).into());
 
-/// Holds a result against its golden one.
-pub(super) fn check_tolerance(source: &BundleGraph, field: &str, golden: &[f32], found: &[f32]) -> Result<(), Refused> {
-    let bound = source.graph.tolerance;
+/// Holds a result against its golden one. The largest absolute error is counted in `unit`.
+pub(super) fn check_tolerance(
+    source: &BundleGraph,
+    field: &str,
+    golden: &[f32],
+    found: &[f32],
+    unit: f64,
+) -> Result<(), Refused> {
+    let problem = |excess| refused(source, field, format!("{} is {excess}", source.graph.file));
+    within(source.graph.tolerance, golden, found, unit).map_err(problem)
+}
+
+/// Says by how much a result is not within a bound.
+fn within(bound: Tolerance, golden: &[f32], found: &[f32], unit: f64) -> Result<(), String> {
     let (error, cosine) = distance(golden, found);
+    let error = error / unit;
     let within = error <= bound.max_abs_error && cosine >= bound.min_cosine; // false for what is not a number
     if golden.len() == found.len() && within {
         return Ok(());
     }
-    let problem = format!(
-        "{} is off by {error:e} with cosine {cosine:.6}; allowed are {:e} and {}",
-        source.graph.file, bound.max_abs_error, bound.min_cosine
-    );
-    Err(refused(source, field, problem))
+    let allowed = format!("allowed are {:e} and {}", bound.max_abs_error, bound.min_cosine);
+    Err(format!("off by {error:e} with cosine {cosine:.6}; {allowed}"))
+}
+
+/// Length (L2) of a vector.
+pub(super) fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
 }
 
 /// Largest absolute difference of any element, and the cosine, of two vectors.
@@ -61,6 +75,20 @@ pub(super) fn of_another_task(source: &BundleGraph) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tolerance_is_counted_in_its_unit() {
+        let bound = Tolerance { max_abs_error: 0.01, min_cosine: 0.9 };
+        for scale in [0.01, 1.0, 100.0] {
+            let golden = [0.6 * scale, 0.8 * scale];
+            let off_by = |error: f32| [golden[0] + error * scale, golden[1]];
+            within(bound, &golden, &off_by(0.009), length(&golden)).unwrap();
+            let problem = within(bound, &golden, &off_by(0.011), length(&golden)).unwrap_err();
+            assert!(problem.contains("allowed are 1e-2 and 0.9"), "{problem}");
+        }
+        assert!(within(bound, &[60.0, 80.0], &[60.9, 80.0], 1.0).is_err());
+        assert!(within(bound, &[0.0, 0.0], &[0.0, 0.0], 0.0).is_err(), "no length, no cosine");
+    }
 
     #[test]
     fn distance_is_the_worst_element_and_the_cosine() {

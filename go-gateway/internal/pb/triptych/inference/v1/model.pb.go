@@ -397,7 +397,7 @@ type Model struct {
 	// Embedding models: the vector lengths that can be asked for, the full length first.
 	Dimensions []uint32 `protobuf:"varint,9,rep,packed,name=dimensions,proto3" json:"dimensions,omitempty"`
 	// Why the model cannot serve, as that it died and will be loaded again, or why its newest revision was refused while an
-	// older one goes on serving. For operators: it may name files.
+	// older one goes on serving, or that golden cases are still being replayed. For operators: it may name files.
 	StatusMessage string `protobuf:"bytes,10,opt,name=status_message,json=statusMessage,proto3" json:"status_message,omitempty"`
 	// Generation models: GenerateRequest.max_tokens where it is 0.
 	DefaultMaxTokens uint32 `protobuf:"varint,11,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`

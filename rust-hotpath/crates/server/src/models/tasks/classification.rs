@@ -113,7 +113,7 @@ impl Classifier {
         for (i, (case, together)) in cases.iter().zip(together).enumerate() {
             let field = format!("classifications[{i}].scores");
             let alone = self.run(source, slice::from_ref(case)).await?.concat();
-            check_tolerance(source, &field, &case.scores, &alone)?;
+            check_tolerance(source, &field, &case.scores, &alone, 1.0)?;
             if alone != together {
                 return Err(refused(source, &field, "are others in a batch than alone".to_owned()));
             }

@@ -13,7 +13,7 @@ use super::{LoadError, Task, Unproven};
 use crate::{
     metrics::Metrics,
     models::{
-        golden::{KEY, check_ids, check_tolerance, of_another_task, refused},
+        golden::{KEY, check_ids, check_tolerance, length, of_another_task, refused},
         pulse::Pulse,
         sessions::Compute,
         source::BundleGraph,
@@ -153,7 +153,8 @@ fn check_vectors(source: &BundleGraph, cases: &[GoldenEmbedding], vectors: &[Vec
         return Err(refused(source, "", format!("{} gives {} vectors", source.graph.file, vectors.len())));
     }
     for (i, (case, vector)) in cases.iter().zip(vectors).enumerate() {
-        check_tolerance(source, &format!("embeddings[{i}].vector"), &case.vector, vector)?;
+        let field = format!("embeddings[{i}].vector");
+        check_tolerance(source, &field, &case.vector, vector, length(&case.vector))?;
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ pub(super) fn check_session(
         let logits = next_token_logits(session, case, limits.chunk_tokens);
         session.release_row(0);
         let logits = logits.map_err(|problem| refused(source, &field, problem))?;
-        check_tolerance(source, &field, &case.reference.next_token_logits, &logits)?;
+        check_tolerance(source, &field, &case.reference.next_token_logits, &logits, 1.0)?;
     }
     Ok(())
 }
