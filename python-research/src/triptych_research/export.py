@@ -3,7 +3,6 @@
 Any gate that fails raises, and then there is no bundle.
 """
 
-import functools
 import hashlib
 import importlib.metadata
 import pathlib
@@ -46,7 +45,7 @@ def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> str
     Raises SourceError, CheckpointError, ExportError (a quality gate), GoldenError or BundleError (a golden case), or
     StoreError when the store lacks a model that this one needs.
     """
-    family, get_texts = recipe.family, functools.cache(functools.partial(texts.load, cache))
+    family, get_texts = recipe.family, texts.load
     for name in family.needs():
         store.current_path(name)
     with step(f"Fetch {recipe.origin.identity().split()[0]}"):
