@@ -77,7 +77,7 @@ def test_copies_of_a_text_do_not_narrow_the_interval() -> None:
 
 
 def test_a_share_has_an_interval_even_if_it_is_none() -> None:
-    said = np.arange(1000) < 5
-    some, none = metrics.share(said), metrics.share(np.zeros(1000, bool))
+    some, none, of_none = metrics.share(5, 1000), metrics.share(0, 1000), metrics.share(0, 0)
     assert [some.value, some.low, some.high] == pytest.approx([0.005, 0.0021, 0.0117], abs=1e-4)
     assert [none.value, none.low, none.high] == pytest.approx([0, 0, 0.0038], abs=1e-4)
+    assert [of_none.low, of_none.high] == [0, 1]

@@ -24,6 +24,10 @@ def test_precision_can_ask_for_a_higher_one() -> None:
     wrong = SEPARATED.copy()
     wrong[100:150] = 0.6  # 100 right, 50 wrong from 0.51 on
     assert thresholds.verdict(Scored([wrong], TRUTH, [ORDINARY])) == 0.61
+    wrong[112:150] = 0.1  # 100 right, 12 wrong: 0.89, and hardly below 0.8
+    assert thresholds.verdict(Scored([wrong], TRUTH, [ORDINARY])) == 0.51
+    wrong[100:120] = 0.6  # 100 right, 20 wrong: 0.83, but it may be 0.76
+    assert thresholds.verdict(Scored([wrong], TRUTH, [ORDINARY])) == 0.61
 
 
 @pytest.mark.parametrize("what", ["always wrong", "alarming", "rare", "silent"])
@@ -34,7 +38,7 @@ def test_where_no_threshold_is_good_there_is_none(what: str) -> None:
     elif what == "alarming":
         ordinary[:6] = 0.99
     elif what == "rare":
-        scores[29:100] = 0.01  # 29 right ones are too few to know a precision by
+        scores[15:100] = 0.01  # 15 right ones of 15 are too few to be sure
     else:
         scores = np.zeros(200)
     assert thresholds.verdict(Scored([scores], TRUTH, [ordinary])) == np.inf
@@ -58,4 +62,3 @@ def test_a_threshold_for_unseen_texts_was_chosen_without_them() -> None:
     )
     assert of_first < of_second
     np.testing.assert_allclose(margin, scores - np.where(first, of_second, of_first))
-    assert not thresholds.is_good([np.full(200, -np.inf)], TRUTH)  # who says nothing is not right

@@ -53,7 +53,6 @@ def test_texts_become_a_head(
     store.promote("tiny", tiny_bundle.revision)
     monkeypatch.setattr(cli, "ENCODER", dataclasses.replace(ENCODER, name="tiny"))
     monkeypatch.setattr(validation, "SAME_TEXT", 1.1)  # to random weights all texts are alike
-    monkeypatch.setattr(thresholds, "MIN_FLAGGED", 20)
     monkeypatch.setattr(texts, "load", lambda: Texts(few("stuv"), few("uvw"), few("vwxyz")))
     heads = []
     for output in (data / "first", data / "second"):

@@ -10,7 +10,7 @@ from triptych_research import card
 from triptych_research.bundle import MEASUREMENTS, QUALITY_PLOT
 from triptych_research.card import Card
 from triptych_research.classification.head import Head, HeadLabel
-from triptych_research.classification.thresholds import MAX_FALSE_ALARMS, MIN_FLAGGED, MIN_PRECISION
+from triptych_research.classification.thresholds import MAX_FALSE_ALARMS, MIN_PRECISION
 
 Scores = Mapping[str, Any]  # what train.Scores wrote
 
@@ -111,11 +111,12 @@ Average precision has to be read beside the share of positives, which is what gu
 ## Thresholds
 
 A category says *verdicts* if a threshold, in steps of 0.01, has both: at most {MAX_FALSE_ALARMS:.1%} false alarms on
-the ordinary texts that it learned from, and a precision of {MIN_PRECISION} or more on at least {MIN_FLAGGED} labelled
-texts; and if this precision holds when the threshold, too, was chosen on other texts (*unseen*: what to expect on
-texts like these). It is the lowest such threshold. Other categories say *advice*, for people who look: of the
-thresholds with so few false alarms they have the one with the highest F1. Nothing should be refused because of advice,
-and `flagged` leaves it out. False alarms in the table are those of the next section, with 95 % intervals.
+the ordinary texts that it learned from, and a precision of at least {MIN_PRECISION} on labelled texts that the head had
+not seen, by the lower end of its 95 % interval. It is the lowest such threshold. Other categories say *advice*, for
+people who look: of the thresholds with so few false alarms they have the one with the highest F1. Nothing should be
+refused because of advice, and `flagged` leaves it out. *Unseen* are precision and recall when the threshold, too, was
+chosen on other texts: what to expect on texts like these. False alarms are those of the next section, with 95 %
+intervals.
 *Flips* is the share of verdicts that change when vectors are made in int8 instead of float32.
 
 {card.table(_VERDICT, map(_verdict_row, categories))}

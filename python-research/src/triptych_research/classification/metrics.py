@@ -86,12 +86,14 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(each.texts * abs(each.mean_score - each.share) for each in bins) / texts
 
 
-def share(said: Truth) -> Interval:
-    """Return the share of the texts [texts] of which something is said, with Wilson's interval."""
-    count, value, z = len(said), float(said.mean()), 1.96
+def share(part: float, count: float) -> Interval:
+    """Return a part of a count of texts as a share, with Wilson's interval; of none, all is possible."""
+    if count == 0:
+        return Interval(0.0, 0.0, 1.0)
+    value, z = part / count, 1.96
     middle, width = value + z**2 / (2 * count), z * float(np.sqrt(value * (1 - value) / count + (z / (2 * count)) ** 2))
     scale = 1 + z**2 / count
-    return Interval(value, max(0.0, (middle - width) / scale), (middle + width) / scale)
+    return Interval(value, max(0.0, (middle - width) / scale), min(1.0, (middle + width) / scale))
 
 
 def bootstrap(

@@ -178,7 +178,7 @@ def train(folder: pathlib.Path, encoder: Bundle, progress: Progress) -> tuple[He
         encoder_revision=encoder.revision,
         categories=categories,
         ordinary=_by_topic(ordinary_texts.asked, flagged, advised),
-        flagged=metrics.share(flagged),
+        flagged=metrics.share(int(flagged.sum()), len(flagged)),
     )
 
 
@@ -232,10 +232,9 @@ def _category(
     head = validation.fit(examples, np.random.default_rng(SEEDS[0]))
 
     scored = judged.scored()
-    threshold, margins = thresholds.verdict(scored), thresholds.unseen(scored, judged.folds, thresholds.verdict)
-    advisory = not (threshold < 1 and thresholds.is_good(margins, labelled.truth))
-    if advisory:
-        threshold, margins = thresholds.hint(scored), thresholds.unseen(scored, judged.folds, thresholds.hint)
+    advisory = thresholds.verdict(scored) == np.inf
+    rule = thresholds.hint if advisory else thresholds.verdict
+    threshold, margins = rule(scored), thresholds.unseen(scored, judged.folds, rule)
     label = HeadLabel(name, threshold, advisory, rounded(head.bias), [rounded(weight) for weight in head.weights])
     alarms = ordinary.unseen.alarms(head, threshold)
     return label, _judge(label, head.penalty, judged, margins, alarms), alarms
@@ -268,7 +267,7 @@ def _judge(
         at_threshold=_mean_verdicts([metrics.verdicts(each, truth, label.threshold) for each in scores]),
         at_unseen=_mean_verdicts([metrics.verdicts(each, truth, 0.0) for each in margins]),
         seen_false_alarms=thresholds.false_alarms(judged.scored(), label.threshold),
-        false_alarms=metrics.share(alarms),
+        false_alarms=metrics.share(int(alarms.sum()), len(alarms)),
         curve=[_point(scores, truth, threshold) for threshold in THRESHOLDS[::4]],
     )
 
