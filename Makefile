@@ -141,7 +141,7 @@ models: models/.made ## Fetch the weights (checked by hash) and export the bundl
 
 .PHONY: train-moderation
 DATA ?= data/moderation
-train-moderation: models ## Train the moderation head anew (DATA=folder of the labelled texts)
+train-moderation: models ## Train the moderation head anew (DATA=folder with OpenAI's samples-1680.jsonl.gz)
 	$(BIN)/triptych-models train-moderation --data $(DATA)
 
 .PHONY: rename

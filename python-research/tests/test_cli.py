@@ -26,6 +26,7 @@ from triptych_research.recipes import Recipe
 from triptych_research.reference import compare
 from triptych_research.sources import Folder
 from triptych_research.store import Current, Store
+from triptych_research.texts import Labelled
 
 Run = Callable[..., str]
 Fail = Callable[..., str]
@@ -60,11 +61,15 @@ def fail(store: Store, capsys: pytest.CaptureFixture[str]) -> Fail:
     return command
 
 
+def few(some: Labelled) -> Labelled:
+    return Labelled(some.texts[::10], some.topics[::10])
+
+
 @pytest.fixture
 def export_tiny(monkeypatch: pytest.MonkeyPatch, tiny_folder: pathlib.Path) -> tuple[str, ...]:
     """The command that exports the tiny model as "small", judging it by fewer texts than usual."""
-    real = texts.load(CACHE)
-    monkeypatch.setattr(texts, "load", lambda cache: dataclasses.replace(real, evaluation=real.evaluation[::10]))
+    real = texts.load()
+    monkeypatch.setattr(texts, "load", lambda: dataclasses.replace(real, known=few(real.known), asked=few(real.asked)))
     origin = ("--from", f"file:{tiny_folder}", "--license", "MIT", "--owner", "me")
     return ("export", "small", *origin, "--cache", str(CACHE))
 

@@ -238,7 +238,7 @@ def kinds(graph: Path | bytes, folder: Path) -> set[str]:
 def test_exported_graphs_have_these_operators_and_no_others(
     checkpoint: Checkpoint, int8_weights: Int8Weights, tmp_path: Path
 ) -> None:
-    head = Head("tiny", "0" * 64, [HeadLabel("rude", 0.5, 0.1, [0.1] * checkpoint.config.hidden_size)])
+    head = Head("tiny", "0" * 64, [HeadLabel("rude", 0.5, False, 0.1, [0.1] * checkpoint.config.hidden_size)])
     exported = {
         "encoder, fp32": embedding.build(checkpoint, embedding.Float32Weights()),
         "encoder, int8": embedding.build(checkpoint, int8_weights),

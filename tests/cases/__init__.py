@@ -1,4 +1,4 @@
-"""The error table and the cases of bad requests, read from docs/errors.md and this folder's JSON files.
+"""The error table and the cases of bad requests, from docs/errors.md and this folder's JSON files; and harmless texts.
 
 Knows files, not services: how a case is sent is the caller's business.
 """
@@ -97,3 +97,9 @@ def load() -> list[Case]:
     table = reasons()
     cases = [case for file in sorted(HERE.glob("*.json")) for case in json.loads(file.read_text())["cases"]]
     return [Case(**{**case, "reason": table[case["reason"]]}) for case in cases]
+
+
+def harmless() -> list[str]:
+    """Texts that no moderation is to flag."""
+    by_kind: dict[str, list[str]] = json.loads((HERE / "harmless.json").read_text())
+    return [text for texts in by_kind.values() for text in texts]

@@ -130,13 +130,13 @@ def test_completions_with_log_probabilities(client: openai.OpenAI) -> None:
 
 def test_moderations(client: openai.OpenAI) -> None:
     parts: Any = [
-        {"type": "text", "text": "You are a worthless idiot."},
-        {"type": "text", "text": "Everybody says so."},
+        {"type": "text", "text": "They undressed each other"},
+        {"type": "text", "text": "and had passionate sex all night."},
     ]
     (result,) = client.moderations.create(input=parts).results
     assert result.flagged
-    assert result.categories.harassment
-    assert result.category_applied_input_types.harassment == ["text"]
+    assert result.categories.sexual
+    assert result.category_applied_input_types.sexual == ["text"]
 
 
 def test_an_error_is_typed(client: openai.OpenAI) -> None:

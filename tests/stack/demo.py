@@ -24,7 +24,12 @@ SENTENCES = [
     "The cat sleeps on the warm keyboard.",
 ]
 PROMPT = "Why is it good to test software?"
-VERDICTS = ["The cat sleeps on the warm keyboard.", "You are a worthless idiot and everybody hates you."]
+VERDICTS = [
+    "The cat sleeps on the warm keyboard.",
+    "My neighbours are Muslims.",
+    "You are a worthless idiot and everybody hates you.",
+    "They undressed each other and had passionate sex all night.",
+]
 CHAT_CODE = """\
 client = openai.OpenAI(base_url="{url}/v1", api_key=KEY)
 messages = [{{"role": "user", "content": "{prompt}"}}]
@@ -35,7 +40,7 @@ for chunk in client.chat.completions.create(
     print(chunk.choices[0].delta.content or "", end="")"""
 MODERATION_CODE = """\
 for result in client.moderations.create(input=texts).results:
-    print(result.flagged, result.category_scores)"""
+    print(result.flagged, result.advisory_categories, result.category_scores)"""
 EMBEDDING_CODE = """\
 texts = [question, *sentences]
 reply = client.embeddings.create(model="all-minilm-l6-v2", input=texts)
@@ -119,12 +124,14 @@ def rank(client: openai.OpenAI) -> None:
 def judge(client: openai.OpenAI) -> None:
     console.print(Syntax(MODERATION_CODE, "python", background_color="default"))
     table = Table(show_edge=False)
-    for name in ("flagged", "highest score", "text"):
+    for name in ("flagged", "advice", "highest score", "text"):
         table.add_column(name)
     for text, result in zip(VERDICTS, client.moderations.create(input=VERDICTS).results, strict=True):
         scores: dict[str, float] = result.category_scores.model_dump(by_alias=True)
         highest = max(scores, key=scores.__getitem__)
-        table.add_row("yes" if result.flagged else "no", f"{highest} {scores[highest]:.2f}", text)
+        advice = [name for name, said in (result.model_extra or {})["advisory_categories"].items() if said]
+        flagged = "yes" if result.flagged else "no"
+        table.add_row(flagged, ", ".join(advice) or "none", f"{highest} {scores[highest]:.2f}", text)
     console.print(table, "")
 
 

@@ -100,10 +100,12 @@ type moderation struct {
 
 // verdict is one text's result; its objects have all categories.
 type verdict struct {
-	Flagged     bool     `json:"flagged"`
-	Categories  object   `json:"categories"`
-	Scores      object   `json:"category_scores"`
-	InputTypes  object   `json:"category_applied_input_types"`
+	Flagged    bool   `json:"flagged"`
+	Categories object `json:"categories"`
+	Scores     object `json:"category_scores"`
+	InputTypes object `json:"category_applied_input_types"`
+	// Beside OpenAI's fields.
+	Advisory    object   `json:"advisory_categories"`
 	NotAssessed []string `json:"not_assessed"`
 }
 
@@ -142,7 +144,9 @@ func RenderModeration(request *ModerationRequest, reply *inferencev1.ClassifyRes
 // judge makes one text's result of its scores.
 //
 // A category that the model has no label for is false and 0, as SDKs want it, and named in "not_assessed", as honesty
-// does. A label that is none of OpenAI's categories follows them.
+// does. What an advisory label says stands in "advisory_categories" alone: whoever acts on "flagged" or on a category must
+// not act on a hint, and "flagged" is true if and only if a category is. A label that is none of OpenAI's categories
+// follows them.
 func judge(labels []*inferencev1.Label, scores []float32) (verdict, error) {
 	if len(scores) != len(labels) {
 		return verdict{}, fmt.Errorf("the hot path gave %d scores for %d labels", len(scores), len(labels))
@@ -161,7 +165,13 @@ func judge(labels []*inferencev1.Label, scores []float32) (verdict, error) {
 			return verdict{}, fmt.Errorf("a score is %v, which is no probability", score)
 		}
 	}
-	addLabel := func(i int) { add(labels[i].GetName(), scores[i] >= labels[i].GetThreshold(), scores[i], "text") }
+	addLabel := func(i int) {
+		name, says, advisory := labels[i].GetName(), scores[i] >= labels[i].GetThreshold(), labels[i].GetAdvisory()
+		add(name, says && !advisory, scores[i], "text")
+		if advisory {
+			v.Advisory = append(v.Advisory, member{name, says})
+		}
+	}
 	for _, name := range categories {
 		if i, found := assessed[name]; found {
 			addLabel(i)

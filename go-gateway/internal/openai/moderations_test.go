@@ -2,6 +2,7 @@ package openai
 
 import (
 	stdjson "encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -54,8 +55,11 @@ func TestDecodeModeration(t *testing.T) {
 func TestRenderModeration(t *testing.T) {
 	request := &ModerationRequest{Classify: &inferencev1.ClassifyRequest{Model: "m", Texts: []string{"a", "b"}}}
 	reply := &inferencev1.ClassifyResponse{
-		Labels:          []*inferencev1.Label{{Name: "violence", Threshold: 0.75}, {Name: "hate", Threshold: 0.5}, {Name: "spam\"", Threshold: 1}},
-		Classifications: []*inferencev1.Classification{{Scores: []float32{0.74, 0.5, 0.1}}, {Scores: []float32{0.1, 0, 0.99}}},
+		Labels: []*inferencev1.Label{
+			{Name: "violence", Threshold: 0.75}, {Name: "hate", Threshold: 0.5}, {Name: "spam\"", Threshold: 1},
+			{Name: "sexual", Threshold: 0.25, Advisory: true}, {Name: "rude", Threshold: 0.5, Advisory: true},
+		},
+		Classifications: []*inferencev1.Classification{{Scores: []float32{0.74, 0.5, 0.1, 0.2, 0}}, {Scores: []float32{0.1, 0, 0.99, 0.25, 1}}},
 	}
 	body, err := RenderModeration(request, reply, "req_1")
 	if err != nil {
@@ -63,7 +67,7 @@ func TestRenderModeration(t *testing.T) {
 	}
 	const results = `{"id":"modr-req_1","model":"m","results":[{"flagged":true,"categories":{"harassment":false,"harassment/threatening":false,"hate":true,` +
 		`"hate/threatening":false,"illicit":false,"illicit/violent":false,"self-harm":false,"self-harm/intent":false,"self-harm/instructions":false,` +
-		`"sexual":false,"sexual/minors":false,"violence":false,"violence/graphic":false,"spam\"":false},"category_scores":{"harassment":0.0,` +
+		`"sexual":false,"sexual/minors":false,"violence":false,"violence/graphic":false,"spam\"":false,"rude":false},"category_scores":{"harassment":0.0,` +
 		`"harassment/threatening":0.0,"hate":0.5,`
 	if !strings.HasPrefix(string(body), results) {
 		t.Errorf("got\n%s\nwant\n%s", body, results)
@@ -74,6 +78,7 @@ func TestRenderModeration(t *testing.T) {
 			Categories  map[string]bool
 			Scores      map[string]float64  `json:"category_scores"`
 			Types       map[string][]string `json:"category_applied_input_types"`
+			Advisory    map[string]bool     `json:"advisory_categories"`
 			NotAssessed []string            `json:"not_assessed"`
 		}
 	}
@@ -81,7 +86,7 @@ func TestRenderModeration(t *testing.T) {
 		t.Fatalf("%v in %s", err, body)
 	}
 	for i, result := range decoded.Results {
-		if len(result.Categories) != 14 || len(result.Scores) != 14 || len(result.Types) != 14 || len(result.NotAssessed) != 11 {
+		if len(result.Categories) != 15 || len(result.Scores) != 15 || len(result.Types) != 15 || len(result.NotAssessed) != 10 {
 			t.Errorf("result %d: %+v", i, result)
 		}
 		for _, name := range result.NotAssessed {
@@ -93,7 +98,15 @@ func TestRenderModeration(t *testing.T) {
 			t.Errorf("result %d: %+v", i, result)
 		}
 	}
-	if second := decoded.Results[1]; second.Flagged || second.Scores["spam\""] != 0.99 {
+	first, second := decoded.Results[0], decoded.Results[1]
+	if second.Flagged || second.Scores["spam\""] != 0.99 {
+		t.Errorf("got %+v", second)
+	}
+	// What is advisory has its score and is listed, and counts for nothing else.
+	if !maps.Equal(first.Advisory, map[string]bool{"sexual": false, "rude": false}) || !maps.Equal(second.Advisory, map[string]bool{"sexual": true, "rude": true}) {
+		t.Errorf("got %v and %v", first.Advisory, second.Advisory)
+	}
+	if second.Categories["sexual"] || second.Categories["rude"] || second.Scores["sexual"] != 0.25 || !slices.Equal(second.Types["sexual"], []string{"text"}) {
 		t.Errorf("got %+v", second)
 	}
 }

@@ -196,13 +196,17 @@ def _train_moderation(options: argparse.Namespace, store: Store, console: Consol
         head, scores = train.train(options.data, encoder, progress)
     head.write(options.output)
     train.write_scores(scores, options.output)
-    table = Table("CATEGORY", "TEXTS", "POSITIVES", "AUC", "AP", "THRESHOLD", "PRECISION", "RECALL", box=None)
+    table = Table("CATEGORY", "TEXTS", "AUC", "AP", "FROM", "PRECISION", "RECALL", "ALARMS", "SAYS", box=None)
     for each in scores.categories:
         measured = (each.auc.value, each.average_precision.value, each.threshold)
         unseen = (each.at_unseen.precision, each.at_unseen.recall)
-        numbers = [f"{number:.2f}" for number in (*measured, *unseen)]
-        table.add_row(each.name, str(each.texts), str(each.positives), *numbers)
+        numbers = [*(f"{number:.2f}" for number in (*measured, *unseen)), f"{each.false_alarms.value:.2%}"]
+        kind = "advice" if each.advisory else "verdicts"
+        table.add_row(each.name, f"{each.positives}/{each.texts}", *numbers, kind)
     console.print(table)
+    console.print(
+        f"{scores.flagged.value:.2%} of {sum(each.texts for each in scores.ordinary):,} ordinary texts are flagged"
+    )
     console.print(f"{options.output / head_file.FILE} and {train.SCORES_FILE} are written")
 
 
@@ -224,7 +228,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--force", action="store_true", help="export although the current bundle is up to date")
     command.add_argument("--no-promote", action="store_true", help="leave the current revision as it is")
 
-    command = commands.add_parser("train-moderation", help="train the moderation head, judge it, and write its numbers")
+    command = commands.add_parser(
+        "train-moderation",
+        help="train the moderation head, judge it, and write its numbers",
+        description=f"Train the moderation head on OpenAI's published evaluation set: {dataset.FILE}, in the folder "
+        f"data of {dataset.ORIGIN}, SHA-256 {dataset.SHA256}. Because it is trained on this set, nobody may report "
+        "results on the set with it.",
+    )
     command.set_defaults(run=_train_moderation)
     command.add_argument("--data", type=pathlib.Path, required=True, metavar="FOLDER", help=f"with {dataset.FILE}")
     command.add_argument(

@@ -4,7 +4,6 @@ A graph that keeps too little of the model is left out, and named. Where none is
 no bundle.
 """
 
-import functools
 import hashlib
 import importlib.metadata
 import pathlib
@@ -57,7 +56,7 @@ def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> Exp
     Raises SourceError, CheckpointError, ExportError (a quality gate), GoldenError or BundleError (a golden case), or
     StoreError when the store lacks a model that this one needs.
     """
-    family, get_texts = recipe.family, functools.cache(functools.partial(texts.load, cache))
+    family, get_texts = recipe.family, texts.load
     for name in family.needs():
         store.current_path(name)
     with step(f"Fetch {recipe.origin.identity().split()[0]}"):

@@ -19,7 +19,7 @@ from triptych_research.texts import Texts
 
 C = TypeVar("C")
 Files = Mapping[str, bytes]
-GetTexts = Callable[[], Texts]  # fetches them unless they are there
+GetTexts = Callable[[], Texts]
 
 TOKENIZER_FILE = "tokenizer.json"
 GOLDEN_FILE = "golden.json"

@@ -29,7 +29,7 @@ def head(checkpoint: Checkpoint, tiny_files: Files) -> Head:
     manifest = strict_json.parse(tiny_files["bundle.json"], bundle_pb2.Manifest, "bundle.json", bundle.MAY_BE_EMPTY)
     random = np.random.default_rng(3)
     weights = random.normal(size=(2, checkpoint.config.hidden_size)).round(4).tolist()
-    labels = [HeadLabel("rude", 0.4, -0.25, weights[0]), HeadLabel("kind", 0.6, 0.25, weights[1])]
+    labels = [HeadLabel("rude", 0.4, False, -0.25, weights[0]), HeadLabel("kind", 0.6, True, 0.25, weights[1])]
     return Head("tiny", manifest.source.sha256, labels)
 
 
@@ -73,7 +73,8 @@ def test_it_says_what_a_reader_needs(judge: Bundle, head: Head) -> None:
     assert not manifest.HasField("tokenizer")
     assert manifest.classification.encoder == "tiny"
     assert manifest.classification.encoder_sha256 == head.encoder_sha256
-    assert [(label.name, label.threshold) for label in manifest.classification.labels] == [("rude", 0.4), ("kind", 0.6)]
+    labels = [(label.name, label.threshold, label.advisory) for label in manifest.classification.labels]
+    assert labels == [("rude", 0.4, False), ("kind", 0.6, True)]
     (graph,) = manifest.graphs
     assert [(tensor.name, list(tensor.shape)) for tensor in (*graph.inputs, *graph.outputs)] == [
         ("embeddings", ["texts", "32"]),

@@ -14,7 +14,11 @@ from triptych_research.classification.head import Head, HeadLabel
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import Packaged
 
-HEAD = Head("tiny", "0" * 64, [HeadLabel("rude", 0.4, -0.5, [1.0, -2.5, 0.0]), HeadLabel("kind", 0.6, 0.25, [0.0] * 3)])
+HEAD = Head(
+    "tiny",
+    "0" * 64,
+    [HeadLabel("rude", 0.4, True, -0.5, [1.0, -2.5, 0.0]), HeadLabel("kind", 0.6, False, 0.25, [0.0] * 3)],
+)
 
 
 def load(folder: pathlib.Path) -> Head:
@@ -35,6 +39,7 @@ def test_what_is_written_is_read(tmp_path: pathlib.Path) -> None:
         (lambda raw: raw["labels"][1]["weights"].pop(), "head.json: labels: weights differ in length"),
         (lambda raw: raw["labels"][1].pop("bias"), "head.json: labels[1]: bias: missing"),
         (lambda raw: raw["labels"][0].update(threshold=1.5), "labels[0]: threshold: 1.5 is not between 0 and 1"),
+        (lambda raw: raw["labels"][0].update(advisory=0), "labels[0]: advisory: expected bool, not 0"),
         (
             lambda raw: raw["labels"][0]["weights"].__setitem__(1, "x"),
             "labels[0]: weights: not all are finite numbers",

@@ -74,3 +74,10 @@ def test_copies_of_a_text_do_not_narrow_the_interval() -> None:
     alone = metrics.bootstrap(metrics.auc, [scores], truth, np.arange(100), seed=0)
     five = metrics.bootstrap(metrics.auc, [np.tile(scores, 5)], np.tile(truth, 5), np.tile(np.arange(100), 5), seed=0)
     assert five == alone
+
+
+def test_a_share_has_an_interval_even_if_it_is_none() -> None:
+    some, none, of_none = metrics.share(5, 1000), metrics.share(0, 1000), metrics.share(0, 0)
+    assert [some.value, some.low, some.high] == pytest.approx([0.005, 0.0021, 0.0117], abs=1e-4)
+    assert [none.value, none.low, none.high] == pytest.approx([0, 0, 0.0038], abs=1e-4)
+    assert [of_none.low, of_none.high] == [0, 1]

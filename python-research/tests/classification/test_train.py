@@ -9,13 +9,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from triptych_research import cli
+from triptych_research import cli, texts
 from triptych_research.bundle import Bundle
-from triptych_research.classification import dataset, train, validation
+from triptych_research.classification import dataset, thresholds, train, validation
 from triptych_research.classification import head as head_file
 from triptych_research.recipes import ENCODER
 from triptych_research.sources import Packaged
 from triptych_research.store import Store
+from triptych_research.texts import Labelled, Texts
 
 
 @pytest.fixture
@@ -36,6 +37,12 @@ def data(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     return tmp_path / "data"
 
 
+def few(letters: str) -> Labelled:
+    """Ordinary texts: of the second alphabet."""
+    random = np.random.default_rng(1)
+    return Labelled([" ".join(random.choice(list(letters), size=9)) for _ in range(30)], ["letters"] * 30)
+
+
 def test_texts_become_a_head(
     data: pathlib.Path,
     tiny_bundle: Bundle,
@@ -46,6 +53,7 @@ def test_texts_become_a_head(
     store.promote("tiny", tiny_bundle.revision)
     monkeypatch.setattr(cli, "ENCODER", dataclasses.replace(ENCODER, name="tiny"))
     monkeypatch.setattr(validation, "SAME_TEXT", 1.1)  # to random weights all texts are alike
+    monkeypatch.setattr(texts, "load", lambda: Texts(few("stuv"), few("uvw"), few("vwxyz")))
     heads = []
     for output in (data / "first", data / "second"):
         output.mkdir()
@@ -61,10 +69,17 @@ def test_texts_become_a_head(
     assert scores["texts"] == 120
     assert scores["windows"] > 120  # some are longer than the encoder takes
     for label, category in zip(head.labels, scores["categories"], strict=True):
-        assert (category["name"], category["threshold"]) == (label.name, label.threshold)
+        said = (category["name"], category["threshold"], category["advisory"])
+        assert said == (label.name, label.threshold, label.advisory)
+        assert not category["advisory"]  # two alphabets are easily told apart
+        assert category["at_unseen"]["precision"] >= thresholds.MIN_PRECISION
+        assert category["seen_false_alarms"] <= thresholds.MAX_FALSE_ALARMS
         assert (category["texts"], category["positives"]) == (96, 32)
         assert category["auc"]["low"] <= category["auc"]["value"] <= category["auc"]["high"]
-        assert category["auc"]["value"] > 0.9  # two alphabets are easily told apart
+        assert category["auc"]["value"] > 0.9
+    assert scores["ordinary_seen"] == 60
+    assert scores["ordinary"] == [{"topic": "letters", "texts": 30, "flagged": 0, "advised": 0}]
+    assert scores["flagged"]["high"] > scores["flagged"]["value"] == 0
 
 
 def test_another_set_is_refused(
@@ -76,8 +91,3 @@ def test_another_set_is_refused(
         patch.setattr(cli, "ENCODER", dataclasses.replace(ENCODER, name="tiny"))
         assert cli.main(["--models", str(store.root), "train-moderation", "--data", str(tmp_path)]) == 1
     assert f"sha256 is {hashlib.sha256(b'').hexdigest()}, not {dataset.SHA256}" in capsys.readouterr().err
-
-
-def test_the_threshold_is_the_lowest_of_the_best() -> None:
-    scores, truth = np.array([0.1, 0.2, 0.6, 0.9]), np.array([False, False, True, True])
-    assert train.best_threshold([scores], truth) == 0.21

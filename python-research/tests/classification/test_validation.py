@@ -81,6 +81,16 @@ def test_some_texts_are_chosen_with_all_their_windows() -> None:
     assert (chosen.truth.tolist(), chosen.groups.tolist()) == ([False, True], [1, 0])
 
 
+def test_others_come_after_and_are_nothing_like() -> None:
+    some = Examples(np.eye(3), np.array([0, 0, 1]), np.array([True, False]), np.array([4, 4]))
+    more = some.with_others(np.zeros((3, 3)), np.array([0, 1, 1]))
+    np.testing.assert_array_equal(more.vectors, np.concatenate([np.eye(3), np.zeros((3, 3))]))
+    assert more.owners.tolist() == [0, 0, 1, 2, 3, 3]
+    assert more.truth.tolist() == [True, False, False, False]
+    assert len(set(more.groups[1:].tolist())) == 3
+    assert more.groups[0] == more.groups[1]
+
+
 def test_calibration_finds_scale_and_shift() -> None:
     random = np.random.default_rng(0)
     logits = random.normal(size=20_000) * 2

@@ -39,15 +39,15 @@ class Corpus:
         return sum(map(len, self.ids)) / len(self.ids)
 
 
-def load(models: pathlib.Path, cache: pathlib.Path) -> Corpus:
+def load(models: pathlib.Path) -> Corpus:
     """Read the texts and the promoted bundle."""
     store = Store(models)
     current = store.current(MODEL)
     if current is None:
         raise StackError(f"{models} has no {MODEL}: run `make models`")
     bundle = store.path(MODEL, current.revision)
-    evaluation = texts.load(cache).evaluation
-    # The file has tales first and posts after them: a fixed stride mixes them. It must not divide the number of texts.
+    evaluation = texts.load().evaluation.texts
+    # They come topic by topic: a fixed stride mixes them. It is a prime that does not divide the number of texts.
     chosen = [evaluation[index * 617 % len(evaluation)] for index in range(len(evaluation))]
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     return Corpus(chosen, [encoding.ids for encoding in tokenizer.encode_batch(chosen)], bundle)

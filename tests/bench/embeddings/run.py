@@ -8,7 +8,6 @@ from rich.console import Console
 
 from bench.embeddings import corpus, measures, mixed_load, report
 from bench.machine import Occasion
-from stack.description import ROOT
 from stack.native import MODELS
 
 FULL, QUICK = measures.Effort(rounds=3, round_s=4), measures.Effort(rounds=1, round_s=0.5)
@@ -17,7 +16,7 @@ FULL, QUICK = measures.Effort(rounds=3, round_s=4), measures.Effort(rounds=1, ro
 def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> report.Results:
     """Measure everything, one thing after the other."""
     cores = psutil.cpu_count() or 1
-    texts = corpus.load(MODELS, ROOT / ".cache/wheels")
+    texts = corpus.load(MODELS)
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
         folder = pathlib.Path(name)
         throughput = []

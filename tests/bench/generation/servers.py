@@ -69,7 +69,7 @@ def load_model(models: pathlib.Path, cache: pathlib.Path, folder: pathlib.Path) 
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     caches = [tensor.shape for tensor in manifest.graphs[0].inputs if tensor.name.startswith("past_")]
     per_token = sum(4 * int(heads) * int(dimensions) for _, heads, _, dimensions in caches)  # float32
-    return Model(graphs, gguf, Prompts(tokenizer, texts.load(cache).evaluation), per_token)
+    return Model(graphs, gguf, Prompts(tokenizer, texts.load().evaluation.texts), per_token)
 
 
 class Server(Protocol):

@@ -123,7 +123,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         labels = model.bundle.manifest.classification.labels
         return pb.ClassifyResponse(
             revision=model.bundle.revision,
-            labels=[pb.Label(name=label.name, threshold=label.threshold) for label in labels],
+            labels=[pb.Label(name=label.name, threshold=label.threshold, advisory=label.advisory) for label in labels],
             classifications=[pb.Classification(scores=each) for each in scores],
             token_counts=token_counts,
             timings=timings(start, tokenized, time.monotonic()),

@@ -42,7 +42,9 @@ const cut = await client.chat.completions
 const refused = await client.chat.completions
   .create({ ...request, tools: [{ type: "function", function: { name: "f", parameters: {} } }] })
   .catch(({ constructor, status, code, param }) => ({ name: constructor.name, status, code, param }));
-const moderation = await client.moderations.create({ input: ["You are a worthless idiot.", "A cat sleeps."] });
+const moderation = await client.moderations.create({
+  input: ["They undressed each other and had passionate sex all night.", "A cat sleeps."],
+});
 
 console.log(
   JSON.stringify({

@@ -71,7 +71,10 @@ class Classification(Family[HeadCheckpoint]):
         task = bundle_pb2.ClassificationTask(
             encoder=checkpoint.head.encoder,
             encoder_sha256=checkpoint.head.encoder_sha256,
-            labels=[bundle_pb2.ClassLabel(name=each.name, threshold=each.threshold) for each in checkpoint.head.labels],
+            labels=[
+                bundle_pb2.ClassLabel(name=each.name, threshold=each.threshold, advisory=each.advisory)
+                for each in checkpoint.head.labels
+            ],
         )
         return bundle_pb2.Manifest(classification=task), {}
 

@@ -21,6 +21,7 @@ class HeadLabel:
 
     name: str
     threshold: float
+    advisory: bool  # whether what is said is no more than a hint
     bias: float
     weights: list[float]  # [dimensions]
 
@@ -79,6 +80,7 @@ def _label(raw: object, field: str) -> HeadLabel:
     label = HeadLabel(
         name=json_fields.field(raw, file, "name", str),
         threshold=json_fields.field(raw, file, "threshold", float),
+        advisory=json_fields.field(raw, file, "advisory", bool),
         bias=json_fields.field(raw, file, "bias", float),
         weights=json_fields.field(raw, file, "weights", list),
     )

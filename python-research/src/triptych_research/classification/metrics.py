@@ -86,6 +86,16 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     return sum(each.texts * abs(each.mean_score - each.share) for each in bins) / texts
 
 
+def share(part: float, count: float) -> Interval:
+    """Return a part of a count of texts as a share, with Wilson's interval; of none, all is possible."""
+    if count == 0:
+        return Interval(0.0, 0.0, 1.0)
+    value, z = part / count, 1.96
+    middle, width = value + z**2 / (2 * count), z * float(np.sqrt(value * (1 - value) / count + (z / (2 * count)) ** 2))
+    scale = 1 + z**2 / count
+    return Interval(value, max(0.0, (middle - width) / scale), min(1.0, (middle + width) / scale))
+
+
 def bootstrap(
     metric: Metric, repeats: Sequence[Floats], truth: Truth, groups: NDArray[np.int64], seed: int
 ) -> Interval:

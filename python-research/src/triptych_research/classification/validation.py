@@ -35,6 +35,16 @@ class Examples:
         windows = chosen[self.owners]  # [windows]
         return Examples(self.vectors[windows], places[self.owners[windows]], self.truth[chosen], self.groups[chosen])
 
+    def with_others(self, vectors: Floats, owners: Indices) -> "Examples":
+        """Return the examples and, after them, texts that are not it and are like no other."""
+        first, more = len(self.truth), int(owners[-1]) + 1
+        return Examples(
+            np.concatenate([self.vectors, vectors]),
+            np.concatenate([self.owners, owners + first]),
+            np.concatenate([self.truth, np.zeros(more, bool)]),
+            np.concatenate([self.groups, np.arange(more) + self.groups.max() + 1]),
+        )
+
 
 @dataclass(frozen=True)
 class LinearHead:

@@ -60,7 +60,7 @@ class Generation(Family[DecoderCheckpoint]):
         return compare_decoder.with_torch(self.load(source, cache))
 
     def build(self, checkpoint: DecoderCheckpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
-        return build_graphs(checkpoint, calibration_ids(checkpoint, get_texts().calibration))
+        return build_graphs(checkpoint, calibration_ids(checkpoint, get_texts().calibration.texts))
 
     def golden(self, checkpoint: DecoderCheckpoint, graphs: Files) -> bundle_pb2.GenerationGoldenFile:
         context_tokens = checkpoint.weights.config.context_tokens

@@ -1,5 +1,6 @@
 """What an encoder's card says: what int8 keeps of fp32 on real texts, and how fast both are."""
 
+import collections
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -15,23 +16,28 @@ from triptych_research.embedding.checkpoint import Checkpoint
 from triptych_research.embedding.evaluate import GATES, Quality
 from triptych_research.embedding.sentence_files import Prompts
 from triptych_research.embedding.speed import PADDED_BATCH, TOKENS_PER_BATCH
+from triptych_research.texts import Texts
 
 
 @dataclass(frozen=True)
 class Topics:
-    """How many posts' topics each precision found."""
+    """How many texts' topics each precision found."""
 
+    topics: int
+    known: int
     asked: int
+    largest: int  # of the asked texts, how many are of the topic that most are of
     fp32: int
     int8: int
     fp32_alone: int
     int8_alone: int
 
     @classmethod
-    def count(cls, fp32: np.ndarray, int8: np.ndarray) -> "Topics":
-        """Count two judgements [texts] of bool on the same posts."""
-        counts = (len(fp32), fp32.sum(), int8.sum(), (fp32 & ~int8).sum(), (int8 & ~fp32).sum())
-        return cls(*map(int, counts))
+    def count(cls, texts: Texts, fp32: np.ndarray, int8: np.ndarray) -> "Topics":
+        """Count two judgements [texts] of bool on the asked texts."""
+        sizes = collections.Counter(texts.asked.topics)
+        of_set = (len(sizes), len(texts.known.texts), len(texts.asked.texts), max(sizes.values()))
+        return cls(*of_set, *map(int, (fp32.sum(), int8.sum(), (fp32 & ~int8).sum(), (int8 & ~fp32).sum())))
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,11 @@ def _body(measured: Measurements) -> str:
     gates = [(_MEANINGS[gate], f"{quality[gate]:.4f}", f"≥ {least}") for gate, least in GATES.items()]
     found = [
         (
-            f"topic found, of {topics.asked:,} posts",
+            f"topic found, of {topics.asked:,} texts",
             f"{topics.fp32 / topics.asked:.1%}",
             f"{topics.int8 / topics.asked:.1%}",
         ),
-        ("found by this precision alone", f"{topics.fp32_alone} posts", f"{topics.int8_alone} posts"),
+        ("found by this precision alone", f"{topics.fp32_alone} texts", f"{topics.int8_alone} texts"),
         ("size of the graph", f"{size['fp32'] / 1e6:.1f} MB", f"{size['int8'] / 1e6:.1f} MB"),
     ]
     slowest = min(measured.tokens_per_second.values())
@@ -107,17 +113,17 @@ def _body(measured: Measurements) -> str:
     return f"""\
 ## What int8 keeps of fp32
 
-On {measured.evaluation_texts:,} real texts ({measured.evaluation_tokens:,} tokens): half are sentences of Grimm's
-tales, half excerpts of posts of 20 Newsgroups. The {measured.calibration_texts} texts that int8 was calibrated with are
-others, from other tales and other posts. With a number outside of its gate, int8 is left out.
+On {measured.evaluation_texts:,} texts ({measured.evaluation_tokens:,} tokens) on {topics.topics} topics: sentences as
+people write them, and passages of novels, speeches, the Bible and a glossary. The {measured.calibration_texts} texts
+that int8 was calibrated with are others. With a number outside of its gate, int8 is left out.
 
 {card.table(["", "int8", "gate"], gates)}
 
 ![Distribution of cosines, and similarities of pairs in both precisions]({QUALITY_PLOT})
 
-The measures above take fp32 for the truth. This one takes what people said: whether the topic of a post (one of 20) is
-the most frequent one among the 10 nearest of {topics.asked:,} older posts. Each post is cut to 32 words, so that many
-could be of several topics; guessing would find 5 %.
+The measures above take fp32 for the truth. This one takes what the texts are about: whether the topic of a text is the
+most frequent one among the 10 nearest of {topics.known:,} others. Most are one sentence, which could be of several
+topics; always saying the largest one would find {topics.largest / topics.asked:.0%}.
 
 {card.table(["", "fp32", "int8"], found)}
 

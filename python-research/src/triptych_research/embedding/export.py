@@ -42,7 +42,7 @@ class Embedding(Family[Checkpoint]):
         return compare.with_torch(source)
 
     def build(self, checkpoint: Checkpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
-        activations = quantize.calibrate(checkpoint, token_ids(checkpoint, get_texts().calibration))
+        activations = quantize.calibrate(checkpoint, token_ids(checkpoint, get_texts().calibration.texts))
         return build_graphs(checkpoint, quantize.Int8Weights(activations))
 
     def golden(self, checkpoint: Checkpoint, graphs: Files) -> bundle_pb2.GoldenFile:
@@ -65,7 +65,7 @@ class Embedding(Family[Checkpoint]):
         real_texts = get_texts()
         evaluation, known, asked = (
             token_ids(checkpoint, some)
-            for some in (real_texts.evaluation, real_texts.known.texts, real_texts.asked.texts)
+            for some in (real_texts.evaluation.texts, real_texts.known.texts, real_texts.asked.texts)
         )
         graphs = {precision: files[graph_file(precision)] for precision in self.graphs}
         vectors, topics = {}, {}
@@ -79,11 +79,11 @@ class Embedding(Family[Checkpoint]):
         quality = evaluate.compare(vectors["int8"], vectors["fp32"])
         failures = [*_out_of_tolerance(checkpoint, files, graphs["int8"]), *quality.failures()]
         measured = card.Measurements(
-            calibration_texts=len(real_texts.calibration),
+            calibration_texts=len(real_texts.calibration.texts),
             evaluation_texts=len(evaluation),
             evaluation_tokens=sum(map(len, evaluation)),
             quality=quality,
-            topics=card.Topics.count(topics["fp32"], topics["int8"]),
+            topics=card.Topics.count(real_texts, topics["fp32"], topics["int8"]),
             tokens_per_second=speed.tokens_per_second(graphs, evaluation[:: len(evaluation) // _SPEED_TEXTS]),
             size_bytes={precision: len(content) for precision, content in graphs.items()},
         )

@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftriptych/bundle/v1/bundle.proto\x12\x12triptych.bundle.v1\"\xd0\x03\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06source\x18\x03 \x01(\x0b\x32\x1a.triptych.bundle.v1.Source\x12\'\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x18.triptych.bundle.v1.File\x12\x1b\n\x13onnxruntime_version\x18\x05 \x01(\t\x12)\n\x06graphs\x18\x06 \x03(\x0b\x32\x19.triptych.bundle.v1.Graph\x12\x30\n\ttokenizer\x18\x07 \x01(\x0b\x32\x1d.triptych.bundle.v1.Tokenizer\x12\x13\n\x0bgolden_file\x18\x08 \x01(\t\x12\x36\n\tembedding\x18\t \x01(\x0b\x32!.triptych.bundle.v1.EmbeddingTaskH\x00\x12\x38\n\ngeneration\x18\n \x01(\x0b\x32\".triptych.bundle.v1.GenerationTaskH\x00\x12@\n\x0e\x63lassification\x18\x0b \x01(\x0b\x32&.triptych.bundle.v1.ClassificationTaskH\x00\x42\x06\n\x04task\"E\n\x06Source\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0f\n\x07license\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x96\x02\n\x05Graph\x12\x30\n\tprecision\x18\x01 \x01(\x0e\x32\x1d.triptych.bundle.v1.Precision\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\r\n\x05opset\x18\x03 \x01(\r\x12\x33\n\x0b\x63pu_feature\x18\x04 \x01(\x0e\x32\x1e.triptych.bundle.v1.CpuFeature\x12*\n\x06inputs\x18\x05 \x03(\x0b\x32\x1a.triptych.bundle.v1.Tensor\x12+\n\x07outputs\x18\x06 \x03(\x0b\x32\x1a.triptych.bundle.v1.Tensor\x12\x30\n\ttolerance\x18\x07 \x01(\x0b\x32\x1d.triptych.bundle.v1.Tolerance\"\\\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x0c\x65lement_type\x18\x02 \x01(\x0e\x32\x1f.triptych.bundle.v1.ElementType\x12\r\n\x05shape\x18\x03 \x03(\t\"6\n\tTolerance\x12\x15\n\rmax_abs_error\x18\x01 \x01(\x01\x12\x12\n\nmin_cosine\x18\x02 \x01(\x01\"F\n\tTokenizer\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\"d\n\rEmbeddingTask\x12,\n\x07pooling\x18\x01 \x01(\x0e\x32\x1b.triptych.bundle.v1.Pooling\x12\x11\n\tnormalize\x18\x02 \x01(\x08\x12\x12\n\ndimensions\x18\x03 \x03(\r\"\xc2\x01\n\x0eGenerationTask\x12-\n\x08kv_cache\x18\x01 \x01(\x0b\x32\x1b.triptych.bundle.v1.KvCache\x12\x18\n\x10max_chunk_tokens\x18\x02 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x03 \x03(\r\x12\x35\n\rchat_template\x18\x04 \x03(\x0b\x32\x1e.triptych.bundle.v1.ChatMarkup\x12\x18\n\x10golden_processor\x18\x05 \x01(\t\"D\n\x07KvCache\x12\x0e\n\x06layers\x18\x01 \x01(\r\x12\x10\n\x08kv_heads\x18\x02 \x01(\r\x12\x17\n\x0fhead_dimensions\x18\x03 \x01(\r\"\x82\x01\n\nChatMarkup\x12,\n\x05place\x18\x01 \x01(\x0e\x32\x1d.triptych.bundle.v1.ChatPlace\x12/\n\x06pieces\x18\x02 \x03(\x0b\x32\x1f.triptych.bundle.v1.MarkupPiece\x12\x15\n\rtrims_message\x18\x03 \x01(\x08\",\n\x0bMarkupPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontrol\x18\x02 \x01(\x08\"m\n\x12\x43lassificationTask\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x02 \x01(\t\x12.\n\x06labels\x18\x03 \x03(\x0b\x32\x1e.triptych.bundle.v1.ClassLabel\"-\n\nClassLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\x01\"]\n\x18\x43lassificationGoldenFile\x12\x41\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32(.triptych.bundle.v1.GoldenClassification\"4\n\x14GoldenClassification\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\"E\n\nGoldenFile\x12\x37\n\nembeddings\x18\x01 \x03(\x0b\x32#.triptych.bundle.v1.GoldenEmbedding\"B\n\x0fGoldenEmbedding\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0e\n\x06vector\x18\x03 \x03(\x02\"\xa1\x01\n\x14GenerationGoldenFile\x12\x39\n\x0bgenerations\x18\x01 \x03(\x0b\x32$.triptych.bundle.v1.GoldenGeneration\x12\x14\n\x0c\x63lear_margin\x18\x02 \x01(\x01\x12\x38\n\x0b\x63hunk_plans\x18\x03 \x03(\x0b\x32#.triptych.bundle.v1.GoldenChunkPlan\"\x86\x02\n\x10GoldenGeneration\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12>\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32&.triptych.bundle.v1.GoldenConversationH\x00\x12\x12\n\nprompt_ids\x18\x03 \x03(\r\x12\x11\n\tlogit_ids\x18\x04 \x03(\r\x12\x39\n\treference\x18\x05 \x01(\x0b\x32&.triptych.bundle.v1.GoldenContinuation\x12\x36\n\x06graphs\x18\x06 \x03(\x0b\x32&.triptych.bundle.v1.GoldenContinuationB\x08\n\x06prompt\"I\n\x12GoldenConversation\x12\x33\n\x08messages\x18\x01 \x03(\x0b\x32!.triptych.bundle.v1.GoldenMessage\".\n\rGoldenMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"S\n\x12GoldenContinuation\x12\x19\n\x11next_token_logits\x18\x01 \x03(\x02\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0f\n\x07margins\x18\x03 \x03(\x02\"N\n\x0fGoldenChunkPlan\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0c\x63hunk_tokens\x18\x02 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x03 \x03(\r*\x82\x01\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02\x12\x18\n\x14PRECISION_INT8_BLOCK\x10\x03\x12\x18\n\x14PRECISION_INT4_BLOCK\x10\x04*a\n\nCpuFeature\x12\x1b\n\x17\x43PU_FEATURE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43PU_FEATURE_NONE\x10\x01\x12 \n\x1c\x43PU_FEATURE_INT8_DOT_PRODUCT\x10\x02*u\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x45LEMENT_TYPE_INT32\x10\x02\x12\x16\n\x12\x45LEMENT_TYPE_INT64\x10\x03*4\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_MEAN\x10\x01*\xac\x02\n\tChatPlace\x12\x1a\n\x16\x43HAT_PLACE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43HAT_PLACE_OPENING_WITH_SYSTEM\x10\x01\x12\x16\n\x12\x43HAT_PLACE_OPENING\x10\x02\x12\x1c\n\x18\x43HAT_PLACE_BEFORE_SYSTEM\x10\x03\x12\x1b\n\x17\x43HAT_PLACE_AFTER_SYSTEM\x10\x04\x12\x1a\n\x16\x43HAT_PLACE_BEFORE_USER\x10\x05\x12\x19\n\x15\x43HAT_PLACE_AFTER_USER\x10\x06\x12\x1f\n\x1b\x43HAT_PLACE_BEFORE_ASSISTANT\x10\x07\x12\x1e\n\x1a\x43HAT_PLACE_AFTER_ASSISTANT\x10\x08\x12\x14\n\x10\x43HAT_PLACE_REPLY\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftriptych/bundle/v1/bundle.proto\x12\x12triptych.bundle.v1\"\xd0\x03\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x06source\x18\x03 \x01(\x0b\x32\x1a.triptych.bundle.v1.Source\x12\'\n\x05\x66iles\x18\x04 \x03(\x0b\x32\x18.triptych.bundle.v1.File\x12\x1b\n\x13onnxruntime_version\x18\x05 \x01(\t\x12)\n\x06graphs\x18\x06 \x03(\x0b\x32\x19.triptych.bundle.v1.Graph\x12\x30\n\ttokenizer\x18\x07 \x01(\x0b\x32\x1d.triptych.bundle.v1.Tokenizer\x12\x13\n\x0bgolden_file\x18\x08 \x01(\t\x12\x36\n\tembedding\x18\t \x01(\x0b\x32!.triptych.bundle.v1.EmbeddingTaskH\x00\x12\x38\n\ngeneration\x18\n \x01(\x0b\x32\".triptych.bundle.v1.GenerationTaskH\x00\x12@\n\x0e\x63lassification\x18\x0b \x01(\x0b\x32&.triptych.bundle.v1.ClassificationTaskH\x00\x42\x06\n\x04task\"E\n\x06Source\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0f\n\x07license\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\"\x96\x02\n\x05Graph\x12\x30\n\tprecision\x18\x01 \x01(\x0e\x32\x1d.triptych.bundle.v1.Precision\x12\x0c\n\x04\x66ile\x18\x02 \x01(\t\x12\r\n\x05opset\x18\x03 \x01(\r\x12\x33\n\x0b\x63pu_feature\x18\x04 \x01(\x0e\x32\x1e.triptych.bundle.v1.CpuFeature\x12*\n\x06inputs\x18\x05 \x03(\x0b\x32\x1a.triptych.bundle.v1.Tensor\x12+\n\x07outputs\x18\x06 \x03(\x0b\x32\x1a.triptych.bundle.v1.Tensor\x12\x30\n\ttolerance\x18\x07 \x01(\x0b\x32\x1d.triptych.bundle.v1.Tolerance\"\\\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x0c\x65lement_type\x18\x02 \x01(\x0e\x32\x1f.triptych.bundle.v1.ElementType\x12\r\n\x05shape\x18\x03 \x03(\t\"6\n\tTolerance\x12\x15\n\rmax_abs_error\x18\x01 \x01(\x01\x12\x12\n\nmin_cosine\x18\x02 \x01(\x01\"F\n\tTokenizer\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x12\n\nmax_tokens\x18\x03 \x01(\r\"d\n\rEmbeddingTask\x12,\n\x07pooling\x18\x01 \x01(\x0e\x32\x1b.triptych.bundle.v1.Pooling\x12\x11\n\tnormalize\x18\x02 \x01(\x08\x12\x12\n\ndimensions\x18\x03 \x03(\r\"\xc2\x01\n\x0eGenerationTask\x12-\n\x08kv_cache\x18\x01 \x01(\x0b\x32\x1b.triptych.bundle.v1.KvCache\x12\x18\n\x10max_chunk_tokens\x18\x02 \x01(\r\x12\x16\n\x0estop_token_ids\x18\x03 \x03(\r\x12\x35\n\rchat_template\x18\x04 \x03(\x0b\x32\x1e.triptych.bundle.v1.ChatMarkup\x12\x18\n\x10golden_processor\x18\x05 \x01(\t\"D\n\x07KvCache\x12\x0e\n\x06layers\x18\x01 \x01(\r\x12\x10\n\x08kv_heads\x18\x02 \x01(\r\x12\x17\n\x0fhead_dimensions\x18\x03 \x01(\r\"\x82\x01\n\nChatMarkup\x12,\n\x05place\x18\x01 \x01(\x0e\x32\x1d.triptych.bundle.v1.ChatPlace\x12/\n\x06pieces\x18\x02 \x03(\x0b\x32\x1f.triptych.bundle.v1.MarkupPiece\x12\x15\n\rtrims_message\x18\x03 \x01(\x08\",\n\x0bMarkupPiece\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontrol\x18\x02 \x01(\x08\"m\n\x12\x43lassificationTask\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\x16\n\x0e\x65ncoder_sha256\x18\x02 \x01(\t\x12.\n\x06labels\x18\x03 \x03(\x0b\x32\x1e.triptych.bundle.v1.ClassLabel\"?\n\nClassLabel\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\x10\n\x08\x61\x64visory\x18\x03 \x01(\x08\"]\n\x18\x43lassificationGoldenFile\x12\x41\n\x0f\x63lassifications\x18\x01 \x03(\x0b\x32(.triptych.bundle.v1.GoldenClassification\"4\n\x14GoldenClassification\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06scores\x18\x02 \x03(\x02\"E\n\nGoldenFile\x12\x37\n\nembeddings\x18\x01 \x03(\x0b\x32#.triptych.bundle.v1.GoldenEmbedding\"B\n\x0fGoldenEmbedding\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0e\n\x06vector\x18\x03 \x03(\x02\"\xa1\x01\n\x14GenerationGoldenFile\x12\x39\n\x0bgenerations\x18\x01 \x03(\x0b\x32$.triptych.bundle.v1.GoldenGeneration\x12\x14\n\x0c\x63lear_margin\x18\x02 \x01(\x01\x12\x38\n\x0b\x63hunk_plans\x18\x03 \x03(\x0b\x32#.triptych.bundle.v1.GoldenChunkPlan\"\x86\x02\n\x10GoldenGeneration\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12>\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32&.triptych.bundle.v1.GoldenConversationH\x00\x12\x12\n\nprompt_ids\x18\x03 \x03(\r\x12\x11\n\tlogit_ids\x18\x04 \x03(\r\x12\x39\n\treference\x18\x05 \x01(\x0b\x32&.triptych.bundle.v1.GoldenContinuation\x12\x36\n\x06graphs\x18\x06 \x03(\x0b\x32&.triptych.bundle.v1.GoldenContinuationB\x08\n\x06prompt\"I\n\x12GoldenConversation\x12\x33\n\x08messages\x18\x01 \x03(\x0b\x32!.triptych.bundle.v1.GoldenMessage\".\n\rGoldenMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"S\n\x12GoldenContinuation\x12\x19\n\x11next_token_logits\x18\x01 \x03(\x02\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x0f\n\x07margins\x18\x03 \x03(\x02\"N\n\x0fGoldenChunkPlan\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x14\n\x0c\x63hunk_tokens\x18\x02 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x03 \x03(\r*\x82\x01\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_INT8\x10\x02\x12\x18\n\x14PRECISION_INT8_BLOCK\x10\x03\x12\x18\n\x14PRECISION_INT4_BLOCK\x10\x04*a\n\nCpuFeature\x12\x1b\n\x17\x43PU_FEATURE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43PU_FEATURE_NONE\x10\x01\x12 \n\x1c\x43PU_FEATURE_INT8_DOT_PRODUCT\x10\x02*u\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x16\n\x12\x45LEMENT_TYPE_INT32\x10\x02\x12\x16\n\x12\x45LEMENT_TYPE_INT64\x10\x03*4\n\x07Pooling\x12\x17\n\x13POOLING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPOOLING_MEAN\x10\x01*\xac\x02\n\tChatPlace\x12\x1a\n\x16\x43HAT_PLACE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43HAT_PLACE_OPENING_WITH_SYSTEM\x10\x01\x12\x16\n\x12\x43HAT_PLACE_OPENING\x10\x02\x12\x1c\n\x18\x43HAT_PLACE_BEFORE_SYSTEM\x10\x03\x12\x1b\n\x17\x43HAT_PLACE_AFTER_SYSTEM\x10\x04\x12\x1a\n\x16\x43HAT_PLACE_BEFORE_USER\x10\x05\x12\x19\n\x15\x43HAT_PLACE_AFTER_USER\x10\x06\x12\x1f\n\x1b\x43HAT_PLACE_BEFORE_ASSISTANT\x10\x07\x12\x1e\n\x1a\x43HAT_PLACE_AFTER_ASSISTANT\x10\x08\x12\x14\n\x10\x43HAT_PLACE_REPLY\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.bundle.v1.bundle_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRECISION']._serialized_start=2866
-  _globals['_PRECISION']._serialized_end=2996
-  _globals['_CPUFEATURE']._serialized_start=2998
-  _globals['_CPUFEATURE']._serialized_end=3095
-  _globals['_ELEMENTTYPE']._serialized_start=3097
-  _globals['_ELEMENTTYPE']._serialized_end=3214
-  _globals['_POOLING']._serialized_start=3216
-  _globals['_POOLING']._serialized_end=3268
-  _globals['_CHATPLACE']._serialized_start=3271
-  _globals['_CHATPLACE']._serialized_end=3571
+  _globals['_PRECISION']._serialized_start=2884
+  _globals['_PRECISION']._serialized_end=3014
+  _globals['_CPUFEATURE']._serialized_start=3016
+  _globals['_CPUFEATURE']._serialized_end=3113
+  _globals['_ELEMENTTYPE']._serialized_start=3115
+  _globals['_ELEMENTTYPE']._serialized_end=3232
+  _globals['_POOLING']._serialized_start=3234
+  _globals['_POOLING']._serialized_end=3286
+  _globals['_CHATPLACE']._serialized_start=3289
+  _globals['_CHATPLACE']._serialized_end=3589
   _globals['_MANIFEST']._serialized_start=56
   _globals['_MANIFEST']._serialized_end=520
   _globals['_SOURCE']._serialized_start=522
@@ -68,25 +68,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFICATIONTASK']._serialized_start=1702
   _globals['_CLASSIFICATIONTASK']._serialized_end=1811
   _globals['_CLASSLABEL']._serialized_start=1813
-  _globals['_CLASSLABEL']._serialized_end=1858
-  _globals['_CLASSIFICATIONGOLDENFILE']._serialized_start=1860
-  _globals['_CLASSIFICATIONGOLDENFILE']._serialized_end=1953
-  _globals['_GOLDENCLASSIFICATION']._serialized_start=1955
-  _globals['_GOLDENCLASSIFICATION']._serialized_end=2007
-  _globals['_GOLDENFILE']._serialized_start=2009
-  _globals['_GOLDENFILE']._serialized_end=2078
-  _globals['_GOLDENEMBEDDING']._serialized_start=2080
-  _globals['_GOLDENEMBEDDING']._serialized_end=2146
-  _globals['_GENERATIONGOLDENFILE']._serialized_start=2149
-  _globals['_GENERATIONGOLDENFILE']._serialized_end=2310
-  _globals['_GOLDENGENERATION']._serialized_start=2313
-  _globals['_GOLDENGENERATION']._serialized_end=2575
-  _globals['_GOLDENCONVERSATION']._serialized_start=2577
-  _globals['_GOLDENCONVERSATION']._serialized_end=2650
-  _globals['_GOLDENMESSAGE']._serialized_start=2652
-  _globals['_GOLDENMESSAGE']._serialized_end=2698
-  _globals['_GOLDENCONTINUATION']._serialized_start=2700
-  _globals['_GOLDENCONTINUATION']._serialized_end=2783
-  _globals['_GOLDENCHUNKPLAN']._serialized_start=2785
-  _globals['_GOLDENCHUNKPLAN']._serialized_end=2863
+  _globals['_CLASSLABEL']._serialized_end=1876
+  _globals['_CLASSIFICATIONGOLDENFILE']._serialized_start=1878
+  _globals['_CLASSIFICATIONGOLDENFILE']._serialized_end=1971
+  _globals['_GOLDENCLASSIFICATION']._serialized_start=1973
+  _globals['_GOLDENCLASSIFICATION']._serialized_end=2025
+  _globals['_GOLDENFILE']._serialized_start=2027
+  _globals['_GOLDENFILE']._serialized_end=2096
+  _globals['_GOLDENEMBEDDING']._serialized_start=2098
+  _globals['_GOLDENEMBEDDING']._serialized_end=2164
+  _globals['_GENERATIONGOLDENFILE']._serialized_start=2167
+  _globals['_GENERATIONGOLDENFILE']._serialized_end=2328
+  _globals['_GOLDENGENERATION']._serialized_start=2331
+  _globals['_GOLDENGENERATION']._serialized_end=2593
+  _globals['_GOLDENCONVERSATION']._serialized_start=2595
+  _globals['_GOLDENCONVERSATION']._serialized_end=2668
+  _globals['_GOLDENMESSAGE']._serialized_start=2670
+  _globals['_GOLDENMESSAGE']._serialized_end=2716
+  _globals['_GOLDENCONTINUATION']._serialized_start=2718
+  _globals['_GOLDENCONTINUATION']._serialized_end=2801
+  _globals['_GOLDENCHUNKPLAN']._serialized_start=2803
+  _globals['_GOLDENCHUNKPLAN']._serialized_end=2881
 # @@protoc_insertion_point(module_scope)

@@ -227,12 +227,14 @@ class ClassificationTask(_message.Message):
     def __init__(self, encoder: _Optional[str] = ..., encoder_sha256: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[ClassLabel, _Mapping]]] = ...) -> None: ...
 
 class ClassLabel(_message.Message):
-    __slots__ = ("name", "threshold")
+    __slots__ = ("name", "threshold", "advisory")
     NAME_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ADVISORY_FIELD_NUMBER: _ClassVar[int]
     name: str
     threshold: float
-    def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
+    advisory: bool
+    def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ..., advisory: _Optional[bool] = ...) -> None: ...
 
 class ClassificationGoldenFile(_message.Message):
     __slots__ = ("classifications",)

@@ -316,12 +316,14 @@ class ClassifyResponse(_message.Message):
     def __init__(self, revision: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., classifications: _Optional[_Iterable[_Union[Classification, _Mapping]]] = ..., token_counts: _Optional[_Iterable[int]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class Label(_message.Message):
-    __slots__ = ("name", "threshold")
+    __slots__ = ("name", "threshold", "advisory")
     NAME_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    ADVISORY_FIELD_NUMBER: _ClassVar[int]
     name: str
     threshold: float
-    def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ...) -> None: ...
+    advisory: bool
+    def __init__(self, name: _Optional[str] = ..., threshold: _Optional[float] = ..., advisory: _Optional[bool] = ...) -> None: ...
 
 class Classification(_message.Message):
     __slots__ = ("scores",)

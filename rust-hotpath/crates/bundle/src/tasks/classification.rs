@@ -25,6 +25,8 @@ pub struct ClassLabel {
     pub name: String,
     /// A text is said to be it from this score on.
     pub threshold: f64,
+    /// Whether that is no more than a hint.
+    pub advisory: bool,
 }
 
 /// Checks a task of the model `name`.
@@ -44,7 +46,7 @@ pub(crate) fn read(proto: proto::ClassificationTask, name: &str) -> Result<Class
         check(threshold > 0.0 && threshold <= 1.0, &at("threshold"), || {
             format!("{threshold} is not above 0 and at most 1")
         })?;
-        labels.push(ClassLabel { name, threshold });
+        labels.push(ClassLabel { name, threshold, advisory: label.advisory });
     }
     let encoder_sha256 = sha256(proto.encoder_sha256, "classification.encoder_sha256")?;
     Ok(Classification { encoder, encoder_sha256, labels })

@@ -126,7 +126,7 @@ fn values_out_of_range_are_refused_by_field() {
         (template, json!([markup, markup]), "generation.chat_template[1].place"),
         (&format!("{template}/0/place"), json!("CHAT_PLACE_REPLY"), "generation.chat_template[0].trims_message"),
     ];
-    let label = json!({"name": "rude", "threshold": 0.5});
+    let label = json!({"name": "rude", "threshold": 0.5, "advisory": true});
     let tokenizer = json!({"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8});
     let classification: &[(&str, Value, &str)] = &[
         ("/classification/encoder", json!("Upper"), "classification.encoder"),
@@ -138,6 +138,7 @@ fn values_out_of_range_are_refused_by_field() {
         ("/classification/labels/0/threshold", json!(0), "classification.labels[0].threshold"),
         ("/classification/labels/0/threshold", json!("NaN"), "classification.labels[0].threshold"),
         ("/classification/labels/0/threshold", json!(1.5), "classification.labels[0].threshold"),
+        ("/classification/labels/0/advisory", json!("yes"), "classification.labels[0].advisory"),
         ("/tokenizer", tokenizer, "tokenizer"),
     ];
     for (whole, cases) in [
@@ -182,10 +183,9 @@ fn a_generation_manifest_says_what_it_says() {
 fn a_head_names_its_encoder_and_has_no_tokenizer() {
     let bundle = Sample::write_with(sample::classification(), |_| (), |_| ()).open().unwrap();
     let task = bundle.manifest.classification().unwrap();
-    assert_eq!(
-        (task.encoder.as_str(), task.labels[1].name.as_str(), task.labels[1].threshold),
-        ("another", "kind", 0.75)
-    );
+    let labels = task.labels.iter().map(|label| (label.name.as_str(), label.threshold, label.advisory));
+    assert_eq!(task.encoder, "another");
+    assert!(labels.eq([("rude", 0.5, false), ("kind", 0.75, true)]));
     assert_eq!(bundle.manifest.tokenizer().unwrap_err().field, "tokenizer");
     assert!(matches!(bundle.golden, Golden::Classifications(cases) if cases.len() == 2));
 }

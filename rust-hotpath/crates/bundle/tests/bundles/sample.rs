@@ -61,7 +61,10 @@ pub fn classification() -> (Value, Value) {
     manifest["classification"] = json!({
         "encoder": "another",
         "encoder_sha256": "1".repeat(64),
-        "labels": [{"name": "rude", "threshold": 0.5}, {"name": "kind", "threshold": 0.75}],
+        "labels": [
+            {"name": "rude", "threshold": 0.5, "advisory": false},
+            {"name": "kind", "threshold": 0.75, "advisory": true},
+        ],
     });
     (manifest, golden)
 }

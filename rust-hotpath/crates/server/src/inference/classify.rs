@@ -67,5 +67,5 @@ fn windows(of: &Texts, texts: &[String], limit: usize, caller: &Caller) -> Resul
 
 #[allow(clippy::cast_possible_truncation)] // as exact as scores are
 fn label(label: &hotpath_bundle::ClassLabel) -> Label {
-    Label { name: label.name.clone(), threshold: label.threshold as f32 }
+    Label { name: label.name.clone(), threshold: label.threshold as f32, advisory: label.advisory }
 }

@@ -73,7 +73,9 @@ async fn scores_come_in_order_with_labels_and_are_the_same_alone() {
     let reply = reply.unwrap();
     let task = bundle.manifest.classification().unwrap();
     assert_eq!(reply.revision, bundle.revision.as_str());
-    assert!(reply.labels.iter().map(|label| &label.name).eq(task.labels.iter().map(|label| &label.name)));
+    let said = reply.labels.iter().map(|label| (&label.name, label.advisory));
+    assert!(said.eq(task.labels.iter().map(|label| (&label.name, label.advisory))));
+    assert!([true, false].iter().all(|kind| task.labels.iter().any(|label| label.advisory == *kind)));
     assert!(reply.labels.iter().all(|label| label.threshold > 0.0));
     let tolerance = bundle.manifest.graphs[0].tolerance.max_abs_error;
     for (i, case) in cases.iter().enumerate() {

@@ -2054,7 +2054,9 @@ type Label struct {
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// A text is said to be it from this score on.
-	Threshold     float32 `protobuf:"fixed32,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Threshold float32 `protobuf:"fixed32,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	// Whether that is no more than a hint for people who look, for which nothing is to be refused. Default: false.
+	Advisory      bool `protobuf:"varint,3,opt,name=advisory,proto3" json:"advisory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2101,6 +2103,13 @@ func (x *Label) GetThreshold() float32 {
 		return x.Threshold
 	}
 	return 0
+}
+
+func (x *Label) GetAdvisory() bool {
+	if x != nil {
+		return x.Advisory
+	}
+	return false
 }
 
 // Classification is one text's scores.
@@ -2448,10 +2457,11 @@ const file_triptych_inference_v1_inference_proto_rawDesc = "" +
 	"\x06labels\x18\x02 \x03(\v2\x1c.triptych.inference.v1.LabelR\x06labels\x12O\n" +
 	"\x0fclassifications\x18\x03 \x03(\v2%.triptych.inference.v1.ClassificationR\x0fclassifications\x12!\n" +
 	"\ftoken_counts\x18\x04 \x03(\rR\vtokenCounts\x128\n" +
-	"\atimings\x18\x05 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"9\n" +
+	"\atimings\x18\x05 \x01(\v2\x1e.triptych.inference.v1.TimingsR\atimings\"U\n" +
 	"\x05Label\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
-	"\tthreshold\x18\x02 \x01(\x02R\tthreshold\"(\n" +
+	"\tthreshold\x18\x02 \x01(\x02R\tthreshold\x12\x1a\n" +
+	"\badvisory\x18\x03 \x01(\bR\badvisory\"(\n" +
 	"\x0eClassification\x12\x16\n" +
 	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xa3\x01\n" +
 	"\n" +
