@@ -101,5 +101,5 @@ def load() -> list[Case]:
 
 def harmless() -> list[str]:
     """Texts that no moderation is to flag."""
-    by_kind: dict[str, list[str]] = json.loads((HERE / "harmless.json").read_text())
+    by_kind: dict[str, list[str]] = json.loads((HERE / "texts/harmless.json").read_text())
     return [text for texts in by_kind.values() for text in texts]

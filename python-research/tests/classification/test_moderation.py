@@ -17,7 +17,7 @@ from triptych_research.recipes import ENCODER, HEADS, MODERATION
 from triptych_research.store import Store
 
 SCORES = json.loads((HEADS / train.SCORES_FILE).read_bytes())
-HARMLESS: dict[str, list[str]] = json.loads((ROOT / "tests/cases/harmless.json").read_bytes())
+HARMLESS: dict[str, list[str]] = json.loads((ROOT / "tests/cases/texts/harmless.json").read_bytes())
 
 
 @pytest.fixture(scope="module")
