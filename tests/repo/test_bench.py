@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import resource
 import selectors
 import socket
@@ -45,6 +46,14 @@ def test_every_measurement_and_all_plots(half: str, tmp_path: pathlib.Path) -> N
     assert "limit of open files" in printed
     assert row in (tmp_path / f"{name}.md").read_text()
     assert {path.name for path in (tmp_path / name).iterdir()} == plots
+
+
+def test_the_readme_s_figures_stand_in_the_pages() -> None:
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("benchmarks.md", "benchmarks-generation.md"))
+    table = (ROOT / "README.md").read_text().split("| measured |", 1)[1].split("\n\n", 1)[0]
+    figures = re.findall(r"\*\*([^*]+)\*\*", table)
+    assert len(figures) >= 3
+    assert [figure for figure in figures if f"**{figure}**" not in pages] == []
 
 
 @pytest.mark.parametrize(("load", "changed", "why"), [(0.6, False, "busy"), (0.4, True, "changes")])
