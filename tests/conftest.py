@@ -15,6 +15,7 @@ import pytest
 
 from stack.compose import ComposeStack
 from stack.description import STACK_JSON, Stack
+from stack.models import wait_until_proven
 from stack.native import FREE_PORTS, NativeStack
 
 KINDS = ("native", "compose", "url")
@@ -63,7 +64,9 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
             pytest.skip("LOUD: no container engine with Compose v2 answers: the compose stack is NOT tested")
         with ComposeStack(PROJECT, unused_ports(), publish_grpc=True) as compose:
             request.session.stash[COMPOSE] = compose
-            yield compose.describe()
+            stack = compose.describe()
+            wait_until_proven(stack.grpc)
+            yield stack
     else:
         native = NativeStack(tmp_path_factory.mktemp("stack"))
         yield native.start()

@@ -54,7 +54,7 @@ def with_native(use: Callable[[Stack, NativeStack, threading.Event], None]) -> N
         native = NativeStack(RUN_FOLDER / "native", ports=ports())
         try:
             with console.status("Starting hot path and gateway …"):
-                stack = native.start(give_up=stop.is_set)
+                stack = native.start(proven=False, give_up=stop.is_set)
             stack.write()
             use(stack, native, stop)
         finally:

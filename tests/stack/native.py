@@ -16,6 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from stack.description import ROOT, Stack
 from stack.keys import demo_keys
+from stack.models import wait_until_proven
 from stack.process import Process
 from stack.waiting import StackError, Stopped, wait_until
 
@@ -96,8 +97,11 @@ class NativeStack:
 
     # -- life
 
-    def start(self, *, wait: bool = True, give_up: Callable[[], bool] = lambda: False) -> Stack:
-        """Start everything and wait until requests succeed, unless told not to wait, or to give up."""
+    def start(self, *, wait: bool = True, proven: bool = True, give_up: Callable[[], bool] = lambda: False) -> Stack:
+        """Start everything and wait until requests succeed, unless told not to wait, or to give up.
+
+        `proven`: wait for the golden cases that a decoder continues behind, too.
+        """
         try:
             self.create_keys()
             if self._starts_hotpath:
@@ -105,6 +109,8 @@ class NativeStack:
             self.start_gateway()
             if wait:
                 self.wait_ready(give_up=give_up)
+                if proven and self._starts_hotpath:
+                    wait_until_proven(self.addresses["grpc"])
         except BaseException:
             self.stop()
             raise
