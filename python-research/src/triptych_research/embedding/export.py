@@ -84,7 +84,7 @@ class Embedding(Family[Checkpoint]):
             evaluation_tokens=sum(map(len, evaluation)),
             quality=quality,
             topics=card.Topics.count(real_texts, topics["fp32"], topics["int8"]),
-            tokens_per_second=speed.tokens_per_second(graphs, evaluation[:: len(evaluation) // _SPEED_TEXTS]),
+            tokens_per_second=speed.tokens_per_second(graphs, evaluation[:: max(1, len(evaluation) // _SPEED_TEXTS)]),
             size_bytes={precision: len(content) for precision, content in graphs.items()},
         )
         return card.make(checkpoint, measured, vectors, {"int8": "; ".join(failures)} if failures else {})
