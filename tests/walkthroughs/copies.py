@@ -20,6 +20,7 @@ class Copy:
         self.root = root
         copy_tree(root)
         (root / "models").symlink_to(ROOT / "models")
+        (root / ".venv").symlink_to(sys.prefix)  # where Rust's tests look for ONNX Runtime, and for Python
         for edit in edits(document):
             edit.apply(root)
 

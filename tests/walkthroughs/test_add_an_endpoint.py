@@ -37,4 +37,4 @@ def test_the_stack_and_its_tests(copy: Copy) -> None:
 @pytest.mark.skipif("CI" not in os.environ, reason="LOUD: takes minutes; always run in CI")
 def test_the_hot_path_s_tests(copy: Copy) -> None:
     copy.take_what_was_built("debug")
-    copy.run("rust-hotpath", "cargo test --locked -p hotpath-server --test service cases")
+    copy.run("rust-hotpath", "cargo test --locked -p hotpath-server --test service cases::")
