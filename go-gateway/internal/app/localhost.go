@@ -10,11 +10,10 @@ import (
 // listen opens an address. The host "localhost" is both loopback addresses, as clients ask whichever their resolver names
 // first: 127.0.0.1 and, where the system has it, [::1].
 func listen(address string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil || host != "localhost" {
 		return net.Listen("tcp", address)
 	}
-	_, port, _ := net.SplitHostPort(address)
 	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return nil, err
@@ -31,10 +30,9 @@ func listen(address string) (net.Listener, error) {
 	return join(first, second), nil
 }
 
-// joined is several listeners as one, so that they share a limit. Its address is the first one's.
+// joined is two listeners as one, so that they share a limit. Its address is the first one's.
 type joined struct {
 	net.Listener
-	others   []net.Listener
 	accepted chan accepted
 	closed   chan struct{}
 	close    func() error
@@ -45,23 +43,18 @@ type accepted struct {
 	err        error
 }
 
-func join(first net.Listener, others ...net.Listener) net.Listener {
-	j := &joined{Listener: first, others: others, accepted: make(chan accepted), closed: make(chan struct{})}
+func join(first, second net.Listener) net.Listener {
+	j := &joined{Listener: first, accepted: make(chan accepted), closed: make(chan struct{})}
 	j.close = sync.OnceValue(func() error {
 		close(j.closed)
-		err := first.Close()
-		for _, other := range others {
-			err = errors.Join(err, other.Close())
-		}
-		return err
+		return errors.Join(first.Close(), second.Close())
 	})
-	for _, listener := range append(others, first) {
-		go j.pass(listener)
-	}
+	go j.pass(first)
+	go j.pass(second)
 	return j
 }
 
-// pass hands on what one listener accepts, until all are closed.
+// pass hands on what one listener accepts, until both are closed.
 func (j *joined) pass(listener net.Listener) {
 	for {
 		connection, err := listener.Accept()
@@ -76,7 +69,7 @@ func (j *joined) pass(listener net.Listener) {
 	}
 }
 
-// Accept returns the next connection of any.
+// Accept returns the next connection of either.
 func (j *joined) Accept() (net.Conn, error) {
 	select {
 	case next := <-j.accepted:
@@ -86,5 +79,5 @@ func (j *joined) Accept() (net.Conn, error) {
 	}
 }
 
-// Close closes all.
+// Close closes both.
 func (j *joined) Close() error { return j.close() }
