@@ -22,7 +22,6 @@ LONG_PROMPT_TOKENS = 400
 STREAMS = 8
 SINGLE, EIGHT, PREFILL = "1 stream", f"{STREAMS} streams", "prefill"
 WORKS = (SINGLE, EIGHT, PREFILL)
-Peers = Mapping[str, Sequence[str]]  # name → arguments of llama.cpp's server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Decoding:
 
 
 def measure(
-    model: Model, folder: pathlib.Path, threads: int, sides: Sequence[Side], peers: Peers, effort: Effort
+    model: Model, folder: pathlib.Path, threads: int, sides: Sequence[Side], peers: Sequence[str], effort: Effort
 ) -> Decoding:
     """Start all sides and let them take turns."""
     with contextlib.ExitStack() as stop:
@@ -73,10 +72,10 @@ def measure(
         for side, stack in stacks.items():
             works[str(side)] = _works(model, stack, stack, effort)
             works[side.bare] = {SINGLE: _bare(model, side, threads, effort)}
-        for peer, arguments in peers.items():
+        for peer in peers:
             # With a single slot it has no batch to fill: the best that it can do for one stream.
             alone, crowd = (
-                started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots, arguments))
+                started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots))
                 for slots in (1, STREAMS)
             )
             works[peer] = _works(model, alone, crowd, effort)
@@ -91,7 +90,7 @@ def measure(
             work: cpu_us(first, lambda: _streams(model, first, count, effort.tokens), effort.rounds)  # noqa: B023
             for work, count in ((SINGLE, 1), (EIGHT, STREAMS))
         }
-    return Decoding(threads, sides, list(peers), speeds, cpu)
+    return Decoding(threads, sides, peers, speeds, cpu)
 
 
 def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ import psutil
 from rich.console import Console
 
 from bench.generation import decoding, delays, memory, report
-from bench.generation.decoding import Peers, Side
+from bench.generation.decoding import Side
 from bench.generation.effort import Effort
 from bench.generation.llama_build import PROGRAM
 from bench.generation.servers import CHUNK_TOKENS, SPIN_US, Stack, load_model
@@ -19,7 +19,7 @@ from stack.native import MODELS
 
 def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Results:
     """Measure everything, one thing after the other."""
-    peers = _peers()
+    peers = ["llama.cpp"] if PROGRAM.exists() else []
     if not peers:
         console.print("[yellow]llama.cpp's server is not there: `make llama-server` builds it. Its rows are left out.")
     cores = psutil.cpu_count() or 1
@@ -50,11 +50,6 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
             for precision in precisions
         }
     return report.Results(occasion, cores, effort, found, first_token, turns, chunks, memories)
-
-
-def _peers() -> Peers:
-    """llama.cpp's server, if it is there."""
-    return {"llama.cpp": ()} if PROGRAM.exists() else {}
 
 
 def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:

@@ -7,7 +7,7 @@ whose count differs is an error.
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -114,14 +114,12 @@ class Stack:
 class LlamaServer:
     """llama.cpp's server with a number of slots."""
 
-    def __init__(
-        self, gguf: pathlib.Path, log: pathlib.Path, threads: int, slots: int, arguments: Sequence[str]
-    ) -> None:
+    def __init__(self, gguf: pathlib.Path, log: pathlib.Path, threads: int, slots: int) -> None:
         command = [str(PROGRAM), "--model", str(gguf), "--host", HOST, "--port", "0", "--offline", "--no-ui"]
         command += ["--threads", str(threads), "--threads-batch", str(threads)]
         # Slots with a context each. Nothing is kept for later prompts, and no time is spent on keeping it.
         command += ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS), "--no-kv-unified"]
-        command += ["--no-cache-prompt", "--cache-ram", "0", *arguments]
+        command += ["--no-cache-prompt", "--cache-ram", "0"]
         self._process = Process("llama-server", command, log, {})
         self.pids: Mapping[str, int] = {"llama-server": self._process.pid}
         try:
