@@ -1,0 +1,132 @@
+//! `CachedAttention`.
+
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+use hotpath_kernels::{
+    Number, Path,
+    attention::{Appended, Heads, append_and_attend},
+};
+use ort::{
+    Error, Result,
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput},
+    value::TensorElementType,
+};
+
+use crate::{
+    VERSION,
+    context::{Element, Memory, Threads, apart, attribute, fenced, input, input_and_rows, output},
+};
+
+/// Heads, and numbers of each, that a node may have.
+pub(crate) const MOST: usize = 1 << 16;
+
+/// Over a cache of numbers `T`: ONNX Runtime chooses among operators of one name by their inputs' kinds.
+pub(crate) struct CachedAttention<T>(Path, PhantomData<T>);
+
+impl<T> CachedAttention<T> {
+    pub(crate) fn new(path: Path) -> Self {
+        Self(path, PhantomData)
+    }
+}
+
+pub(crate) struct AttentionKernel<T> {
+    path: Path,
+    heads: Heads,
+    cache: PhantomData<T>,
+}
+
+impl<T: Element + Number> Operator for CachedAttention<T> {
+    type Kernel<'a> = AttentionKernel<T>;
+
+    fn name(&self) -> &'static str {
+        "CachedAttention"
+    }
+
+    fn versions(&self) -> std::ops::RangeInclusive<u32> {
+        VERSION..=VERSION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let (float, place) = (TensorElementType::Float32, TensorElementType::Int32);
+        let cache = T::KIND;
+        [float, cache, cache, place, place, float, float].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        let cache = T::KIND;
+        [TensorElementType::Float32, cache, cache].map(OperatorOutput::required)
+    }
+
+    fn create_kernel(&self, context: &KernelContext<'_>) -> Result<AttentionKernel<T>> {
+        fenced(|| {
+            let heads = Heads {
+                queries: attribute(context, "heads")?,
+                shared: attribute(context, "kv_heads")?,
+                size: attribute(context, "head_dim")?,
+            };
+            // What is beyond is no model, and its products would be beyond 64 bits.
+            let fits = [heads.queries, heads.shared, heads.size].iter().all(|number| (1..=MOST).contains(number));
+            if !fits {
+                return Err(Error::new(format!("{heads:?}: each must be from 1 to {MOST}")));
+            }
+            Ok(AttentionKernel { path: self.0, heads, cache: PhantomData })
+        })
+    }
+}
+
+impl<T: Element + Number> Kernel for AttentionKernel<T> {
+    fn compute(&mut self, context: &ComputeContext) -> Result<()> {
+        fenced(|| self.run(context))
+    }
+}
+
+impl<T: Element + Number> AttentionKernel<T> {
+    fn run(&self, context: &ComputeContext) -> Result<()> {
+        let Heads { queries, shared, size } = self.heads;
+        let (rows, cosines, sines) = (input(context, 0)?, input(context, 5)?, input(context, 6)?);
+        let (sequences, positions) = (input::<i32>(context, 3)?, input::<i32>(context, 4)?);
+        let (past_keys, slots) = input_and_rows::<T>(context, 1)?;
+        let past_values = input::<T>(context, 2)?;
+        let to = output(context, 0, &[positions.len(), queries * size])?;
+        let capacity = past_keys.len() / (slots * shared * size).max(1);
+        let cache = [slots, shared, capacity, size];
+        let (keys, values) = (output::<T>(context, 1, &cache)?, output::<T>(context, 2, &cache)?);
+        if past_keys.len() != keys.len() || past_values.len() != values.len() {
+            return Err(Error::new("the cache does not fit the heads"));
+        }
+        let read = [rows, cosines, sines].map(Memory::place);
+        let [sequences_at, positions_at] = [sequences, positions].map(Memory::place);
+        let [a, b, c] = read;
+        let mut inputs = [a, b, c, sequences_at, positions_at, past_keys.place(), past_values.place()];
+        let outputs = [to.place(), keys.place(), values.place()];
+        // Where past and present are one, they are the present alone.
+        for (past, present) in inputs[5..].iter_mut().zip(&outputs[1..]) {
+            if past == present {
+                *past = 0..0;
+            }
+        }
+        apart(&outputs, &inputs)?;
+        // SAFETY: these are the run's, past and present are as long and apart, and whatever is written is apart from all else.
+        let (appended, to) = unsafe {
+            for (past, present) in [(past_keys, keys), (past_values, values)] {
+                if past.place() != present.place() {
+                    present.copy(past);
+                }
+            }
+            let appended = Appended {
+                rows: rows.read(),
+                sequences: sequences.read(),
+                positions: positions.read(),
+                keys: keys.write(),
+                values: values.write(),
+                cosines: cosines.read(),
+                sines: sines.read(),
+            };
+            (appended, to.write())
+        };
+        append_and_attend(self.path, self.heads, slots, appended, to, &Threads(context))
+            .map_err(|error| Error::new(error.to_string()))
+    }
+}
