@@ -21,6 +21,8 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 GATEWAY := go-gateway/bin/gateway
 HOTPATH := rust-hotpath/target/release/hotpath
+# Our own operators, as Python loads them.
+KERNELS := rust-hotpath/target/release/libhotpath_kernels_ort.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
 IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
@@ -83,8 +85,8 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target emulated-python emulated-rust emulated-bundles
 
 .PHONY: emulated-python emulated-rust emulated-bundles
-emulated-python:
-	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -m bits --timeout=600
+emulated-python: # without pytest's own handler of faults, which would take the place of the one that hides
+	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -p no:faulthandler -m bits --timeout=600
 emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits
@@ -125,7 +127,7 @@ bench: build models ## Measure, and write docs/benchmarks*.md (20 minutes; ONLY=
 
 .PHONY: llama-server
 llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (half an hour)
-	$(IN_TESTS) bench.generation.llama_build
+	$(IN_TESTS) bench.llama_build
 
 # ---- change it
 
@@ -135,6 +137,9 @@ generate: .venv/.installed ## Make the stubs from proto/, and docs/config.md
 	$(MAKE) --no-print-directory build
 	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
 	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
+
+.PHONY: kernels
+kernels: $(KERNELS) ## Build the operators that our graphs are made of, as a library that Python loads
 
 .PHONY: models
 models: models/.made ## Fetch the weights (checked by hash) and export the bundles
@@ -167,9 +172,14 @@ build: .venv/.installed ## Build the gateway and the hot path
 	cd go-gateway && go build -trimpath -o bin/gateway ./cmd/gateway
 	cd rust-hotpath && cargo build --release --locked
 
+# `make build` builds it too. Alone it takes half a minute.
+$(KERNELS): $(shell find rust-hotpath/crates/kernels*/src -name '*.rs') rust-hotpath/Cargo.lock
+	cd rust-hotpath && cargo build --release --locked --package hotpath-kernels-ort
+	touch $@
+
 # What exports: a change of it may change the models. The command itself knows whether it does.
 EXPORTER := $(shell find python-research/src/triptych_research -name '*.py' -o -name '*.txt' -o -name '*.json')
-models/.made: $(EXPORTER) python-research/requirements.txt | .venv/.installed
+models/.made: $(EXPORTER) python-research/requirements.txt | .venv/.installed $(KERNELS)
 	$(BIN)/triptych-models export
 	touch $@
 

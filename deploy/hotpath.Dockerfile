@@ -15,7 +15,7 @@ COPY proto ../proto
 COPY rust-hotpath ./
 RUN --mount=type=cache,target=/cache cargo build --release --locked --bin hotpath && cp /cache/target/release/hotpath /hotpath
 COPY deploy/licenses.sh /
-RUN --mount=type=cache,target=/cache /licenses.sh rust /licenses
+RUN --mount=type=cache,target=/cache /licenses.sh rust /licenses hotpath-server
 
 FROM debian:bookworm-slim
 COPY --from=onnxruntime /onnxruntime/files/onnxruntime/capi/libonnxruntime.so.* /usr/local/lib/libonnxruntime.so

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Licence texts of what is linked into a program, for the image that it goes into. In a panel's folder, in its build stage:
-#     licenses.sh go|rust PLACE
+#     licenses.sh go PLACE
+#     licenses.sh rust PLACE PACKAGE
 # A package without a licence text stops the build.
 set -eu
 place=$2
@@ -11,7 +12,7 @@ linked() {
     go) go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/gateway
         echo "go $(go env GOVERSION) $(go env GOROOT)" ;;
     rust)
-        cargo tree --locked --package hotpath-server --edges normal --prefix none --no-dedupe --format '{p}' |
+        cargo tree --locked --package "$2" --edges normal --prefix none --no-dedupe --format '{p}' |
             grep -v 'proc-macro\|(/' | while read -r name version _; do
             # Of the family that is one repository, one crate was published without its text.
             of=$name
@@ -21,7 +22,7 @@ linked() {
     esac
 }
 
-linked "$1" | sort -u | while read -r name version folder; do
+linked "$1" "${3:-}" | sort -u | while read -r name version folder; do
     to=$place/$name-$version
     mkdir -p "$to"
     cd "$folder"

@@ -4,15 +4,15 @@ import os
 import pathlib
 from collections.abc import Callable
 
-import numpy as np
+import kernel_paths
 import pytest
 import tiny
 from hypothesis import settings
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, confined, cpu, export, strict_json
+from triptych_research import bundle, confined, export, strict_json
 from triptych_research.bundle import Bundle
-from triptych_research.embedding import graph, quantize
+from triptych_research.embedding import graph
 from triptych_research.embedding.checkpoint import Checkpoint, load
 from triptych_research.embedding.export import Embedding, build_graphs
 from triptych_research.embedding.inference import Encoder
@@ -28,8 +28,8 @@ EMULATOR = os.environ.get("TRIPTYCH_EMULATOR", "")
 settings.register_profile("default", deadline=None)  # a machine may be busy
 settings.register_profile("emulated", deadline=None, max_examples=5)
 settings.load_profile("emulated" if EMULATOR else "default")
-if EMULATOR and "aarch64" not in EMULATOR and cpu.has_int8_dot_product():
-    pytest.exit(f"{EMULATOR}: a processor with an int8 dot product, or none that is emulated", returncode=1)
+if EMULATOR and "avx512_vnni" in kernel_paths.available():
+    pytest.exit(f"{EMULATOR}: a processor with VNNI, or none that is emulated", returncode=1)
 
 
 @pytest.fixture(scope="session")
@@ -45,31 +45,16 @@ def checkpoint(tiny_folder: pathlib.Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def int8_weights(checkpoint: Checkpoint) -> quantize.Int8Weights:
-    random = np.random.default_rng(1)
-    texts = [random.integers(5, 60, length).tolist() for length in (3, 9, 17, 40)]
-    return quantize.Int8Weights(quantize.calibrate(checkpoint, texts))
-
-
-@pytest.fixture(scope="session", params=["fp32", "int8"])
-def weights(request: pytest.FixtureRequest, int8_weights: quantize.Int8Weights) -> graph.Weights:
-    """Each precision in turn."""
-    return int8_weights if request.param == "int8" else graph.Float32Weights()
+def tiny_encoder(checkpoint: Checkpoint) -> Encoder:
+    """The tiny model."""
+    return Encoder(graph.build(checkpoint).SerializeToString(), checkpoint.normalize)
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(checkpoint: Checkpoint, weights: graph.Weights) -> Encoder:
-    """The tiny model in each precision in turn."""
-    return Encoder(graph.build(checkpoint, weights).SerializeToString(), checkpoint.normalize)
-
-
-@pytest.fixture(scope="session")
-def tiny_files(
-    tiny_folder: pathlib.Path, checkpoint: Checkpoint, int8_weights: quantize.Int8Weights
-) -> dict[str, bytes]:
+def tiny_files(tiny_folder: pathlib.Path, checkpoint: Checkpoint) -> dict[str, bytes]:
     """The files of a bundle of the tiny model."""
     source = Folder(tiny_folder, "MIT", "somebody").fetch(CACHE)
-    return export.bundle_files("tiny", source, Embedding(), checkpoint, build_graphs(checkpoint, int8_weights))
+    return export.bundle_files("tiny", source, Embedding(), checkpoint, build_graphs(checkpoint))
 
 
 @pytest.fixture

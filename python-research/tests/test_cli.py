@@ -15,7 +15,7 @@ from conftest import CACHE
 from safetensors.numpy import load_file, save_file
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cli, export, texts
+from triptych_research import bundle, cli, export, kernels, texts
 from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.decoder import quality
 from triptych_research.embedding import evaluate
@@ -131,18 +131,13 @@ def test_the_reference_of_a_model_from_outside_is_compared_too(
     assert fail("check-reference", "mine").startswith("mine: no such recipe; give --from, or one of all-minilm-l6-v2")
 
 
-def test_a_form_that_misses_a_gate_is_left_out_and_named(
-    run: Run, store: Store, export_tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_a_graph_that_misses_a_gate_means_no_bundle(
+    fail: Fail, store: Store, export_tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(evaluate.GATES, "neighbour_overlap", 1.01)
-    said = run(*export_tiny).splitlines()[-2:]
-    assert re.match(r"small: int8 is left out: neighbour_overlap is 0\.\d+, below 1\.01$", said[0])
-    found = bundle.verify(store.current_path("small"))
-    assert [graph.file for graph in found.manifest.graphs] == ["model.fp32.onnx"]
-    assert not (found.path / "model.int8.onnx").exists()
-    reason = said[0].removeprefix("small: int8 is left out: ")
-    assert f"**int8 is left out**: {reason}" in (found.path / bundle.CARD).read_text()
-    assert json.loads((found.path / bundle.MEASUREMENTS).read_bytes())["left_out"] == {"int8": reason}
+    said = fail(*export_tiny)
+    assert re.search(r"block_quantized: neighbour_overlap is 0\.\d+, below 1\.01$", said.strip()), said
+    assert store.current("small") is None
 
 
 def test_a_model_without_normalisation_is_judged_by_its_own_lengths(
@@ -157,7 +152,7 @@ def test_a_model_without_normalisation_is_judged_by_its_own_lengths(
     save_file(tensors, folder / "model.safetensors")
     run(*(each.replace(str(tiny_folder), str(folder)) for each in export_tiny))
     found = bundle.verify(store.current_path("small"))
-    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.fp32.onnx"]
+    assert [graph.file for graph in found.manifest.graphs] == ["model.block_quantized.onnx"]
     assert isinstance(found.golden, bundle_pb2.GoldenFile)
     lengths = [float(np.linalg.norm(case.vector)) for case in found.golden.embeddings]
     assert min(lengths) > 20
@@ -205,7 +200,7 @@ def test_promote_list_show_verify_and_roll_back(run: Run, store: Store, tiny_fil
         [["tiny", first, "current"], ["tiny", second, "-"]], key=lambda row: row[1]
     )
     assert json.loads(run("show", "tiny", second))["source"]["owner"] == "another"
-    assert run("verify", "tiny") == f"tiny {first} is whole: 4 files, 2 graphs, {golden_cases(store)} golden cases\n"
+    assert run("verify", "tiny") == f"tiny {first} is whole: 3 files, {golden_cases(store)} golden cases\n"
 
 
 def other_owner(files: Files) -> Files:
@@ -229,7 +224,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(fail: Fail, store: Store, t
 def test_verify_finds_damage(fail: Fail, store: Store, tiny_files: Files) -> None:
     store.promote("tiny", store.add("tiny", tiny_files))
     (store.current_path("tiny") / "tokenizer.json").write_bytes(b"{}")
-    assert fail("verify", "tiny").startswith("bundle.json: files[3].size_bytes: tokenizer.json has 2 bytes")
+    assert fail("verify", "tiny").startswith("bundle.json: files[2].size_bytes: tokenizer.json has 2 bytes")
 
 
 def test_import_fills_an_empty_folder_and_follows_the_other(
@@ -246,12 +241,27 @@ def test_import_fills_an_empty_folder_and_follows_the_other(
     assert run("rollback", "tiny") == f"tiny {first} is current again\n"
 
 
+def test_without_the_operators_there_is_no_decoder_and_the_reason_is_one_line(
+    run: Run, fail: Fail, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5))
+    (tmp_path / "chatty").mkdir()
+    tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
+    origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")
+    command = ("export", "chatty", *origin, "--task", "generation", "--cache", str(CACHE), "--force")
+    run(*command)
+    for library, problem in ((tmp_path / "none.so", "no such file"), (tmp_path, "is a directory")):
+        monkeypatch.setenv(kernels.LIBRARY, str(library))
+        complaint = rf"{library}: .*{problem}.*; `make kernels` builds the operators"
+        assert re.search(complaint, fail(*command), re.I)
+        assert re.search(f"model.block_quantized.onnx does not run: {complaint}", fail("verify", "chatty"), re.I)
+
+
 def test_a_folder_with_a_decoder_becomes_a_bundle(
     run: Run, store: Store, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Random weights are rounded as well as others, but have no opinion that would survive it.
-    loose = quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5)
-    monkeypatch.setattr(quality, "BOUNDS", dict.fromkeys(quality.BOUNDS, loose))
+    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5))
     (tmp_path / "chatty").mkdir()
     tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
     origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")
@@ -259,9 +269,9 @@ def test_a_folder_with_a_decoder_becomes_a_bundle(
     revision = run(*command).split()[-3]
     assert store.current("chatty") == Current(revision)
     assert run(*command) == f"chatty {revision} is up to date: same weights, same exporter (--force exports again)\n"
-    assert run("verify", "chatty").startswith(f"chatty {revision} is whole: 4 files, 2 graphs, ")
+    assert run("verify", "chatty").startswith(f"chatty {revision} is whole: 3 files, ")
     shown = run("show", "chatty")
-    assert '"PRECISION_INT8_BLOCK"' in shown
+    assert '"PRECISION_BLOCK_QUANTIZED"' in shown
     assert '"tokens_per_second"' in shown
 
 

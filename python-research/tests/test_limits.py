@@ -11,7 +11,6 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 SOURCE = pathlib.Path(triptych_research.__file__).parent
 ROW = re.compile(r"^\|.*\| ([\d,]+)( KiB| MiB| GiB| s|) \| `([\w.]+?)\.([A-Z_]+)(?:\[\"?([\w.]+)\"?\])?` \|$", re.M)
 NO_INPUTS = {
-    ("decoder.chunks", "MAX_CHUNK_TOKENS"),  # in what steps golden cases are replayed
     ("classification.thresholds", "MAX_FALSE_ALARMS"),  # what a label may be wrong in
 }
 UNITS = {"": 1, " s": 1, " KiB": 2**10, " MiB": 2**20, " GiB": 2**30}

@@ -116,10 +116,10 @@ def test_a_damaged_revision_is_made_good_by_adding_it_again(store: Store, tiny_f
 
 def test_adding_a_revision_again_replaces_its_card_alone(store: Store, tiny_files: Files) -> None:
     path = store.path("tiny", store.add("tiny", tiny_files | {"CARD.md": b"old"}))
-    graph = (path / "model.int8.onnx").stat().st_ino
+    graph = (path / "model.block_quantized.onnx").stat().st_ino
     store.add("tiny", tiny_files | {"CARD.md": b"new"})
     assert (path / "CARD.md").read_bytes() == b"new"
-    assert (path / "model.int8.onnx").stat().st_ino == graph
+    assert (path / "model.block_quantized.onnx").stat().st_ino == graph
 
 
 def test_a_bundle_that_fails_its_checks_leaves_nothing(store: Store, tiny_files: Files) -> None:

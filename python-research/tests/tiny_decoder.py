@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from triptych_research import sources
-from triptych_research.decoder.blocks import BlockMatrix, Floats, Matrix, to_int8
+from triptych_research.blocks import BlockMatrix, Floats, Matrix, to_int8
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.reference import compare_decoder
 from triptych_research.sources import WEIGHTS, Source
@@ -28,7 +28,6 @@ CONFIG = DecoderConfig(
     rope_base=10000.0,
     rms_epsilon=1e-5,
 )
-CALIBRATION = (tuple(range(2, 60)), tuple(range(95, 20, -3)))  # token ids
 CONTROL_TOKENS = ("<end>", "<start>")
 TEMPLATE = (
     "{% if messages[0]['role'] != 'system' %}{{ '<start>system\nBe kind.<end>\n' }}{% endif %}"
@@ -70,18 +69,28 @@ def dense_weights(seed: int = 0, tied: bool = True) -> DecoderWeights[Floats]:
 
 
 def four_bit(matrix: Floats) -> BlockMatrix:
-    """Round a float32 matrix to 16 levels between each block's ends."""
+    """Round a float32 matrix to 16 levels from each block's lower end, with factors that float16 holds."""
     blocks = matrix.reshape(len(matrix), -1, 32)
     low, high = blocks.min(axis=-1), blocks.max(axis=-1)
-    scales = (high - low) / np.float32(15)
-    codes = np.rint((blocks - low[..., None]) / scales[..., None]).astype(np.uint8)
-    return BlockMatrix(4, 0, codes, scales, low)
+    scales, offsets = (values.astype(np.float16).astype(np.float32) for values in ((high - low) / 15, low))
+    codes = np.rint((blocks - offsets[..., None]) / scales[..., None]).clip(0, 15).astype(np.uint8)
+    return BlockMatrix(codes, scales, offsets)
 
 
 def weights() -> DecoderWeights[Matrix]:
-    """4-bit weights with offsets and an 8-bit table, as GGUF files have them: every graph form can be made of these."""
+    """4-bit weights and an 8-bit table, as GGUF files have them."""
     quantised = dense_weights().map_matrices(four_bit)
     return dataclasses.replace(quantised, embedding=to_int8(dense_weights().embedding))
+
+
+def odd_vocabulary() -> DecoderWeights[Matrix]:
+    """Tables of 90 tokens, which fill no tiles, and one for the output that is not in blocks."""
+    plain = dense_weights(tied=False)
+    assert plain.lm_head is not None
+    config = dataclasses.replace(CONFIG, vocabulary_size=90)
+    return dataclasses.replace(
+        weights(), config=config, embedding=to_int8(plain.embedding[:90]), lm_head=plain.lm_head[:90]
+    )
 
 
 def interleave(matrix: np.ndarray, heads: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from e2e.load import Load, check_refusals
 from e2e.vectors import MODEL, embed
 from stack.compose import ComposeStack
 from stack.description import Stack
+from stack.models import wait_until_proven
 from stack.waiting import wait_until
 
 SECRET_TEXT = "Xylophonist Quetzalcoatl whispers 4711"
@@ -86,6 +87,7 @@ def test_a_crashed_hotpath_is_refusals_until_the_engine_has_restarted_it(compose
     assert after["State"]["StartedAt"] > before["State"]["StartedAt"]
     assert compose.container("gateway").attrs["RestartCount"] == 0
     wait_until("readiness", lambda: httpx.get(f"{stack.url}/readyz", timeout=5).status_code == 200, 60)
+    wait_until_proven(stack.grpc)  # what decodes is counted by others
 
 
 def test_logs_hold_request_ids_and_neither_keys_nor_texts(compose: ComposeStack, stack: Stack) -> None:

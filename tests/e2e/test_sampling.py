@@ -78,10 +78,11 @@ def test_ids_and_their_text_are_one_prompt(http: httpx.Client) -> None:
 
 def test_streamed_choices_are_the_whole_ones(http: httpx.Client) -> None:
     fields: dict[str, Any] = {"n": 3, "temperature": 1, "seed": 11, "max_tokens": 8}
-    whole = [choice["message"]["content"] for choice in chat(http, COUNT, **fields)["choices"]]
+    choices = chat(http, COUNT, **fields)["choices"]
+    whole = [choice["message"]["content"] for choice in choices]
     chunks = stream(http, COUNT, **fields)
     assert [text(chunks, choice) for choice in range(3)] == whole
-    assert [finish_reasons(chunks, choice) for choice in range(3)] == [["length"]] * 3
+    assert [finish_reasons(chunks, choice) for choice in range(3)] == [[choice["finish_reason"]] for choice in choices]
     assert len(set(whole)) == 3
 
 

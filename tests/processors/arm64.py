@@ -18,7 +18,8 @@ HOME = ROOT / ".cache/arm64"
 SYSROOT, WHEELS, PYTHON = HOME / "root", HOME / "wheels", HOME / "python"
 LIBRARY = WHEELS / "onnxruntime/capi"
 TARGET = "aarch64-unknown-linux-gnu"
-HOTPATH = ROOT / "rust-hotpath/target" / TARGET / "debug/hotpath"
+BUILT = ROOT / "rust-hotpath/target" / TARGET
+HOTPATH, KERNELS = BUILT / "debug/hotpath", BUILT / "release/libhotpath_kernels_ort.so"
 
 EMULATOR = "qemu-aarch64"
 LINKER = "aarch64-linux-gnu-gcc"
@@ -57,9 +58,11 @@ def main() -> None:
         "CARGO_PROFILE_DEV_DEBUG": "0",  # half of the disk that a build takes
         "HOTPATH_ONNXRUNTIME_LIBRARY": str(library),
         "TRIPTYCH_PYTHON": str(PYTHON),
+        "TRIPTYCH_EMULATED": "arm64",
     }
     go = {"GOARCH": "arm64", "CGO_ENABLED": "0"}
     for folder, variables, command in (
+        ("rust-hotpath", rust, f"cargo build --locked --release --package hotpath-kernels-ort --target {TARGET}"),
         ("python-research", {"TRIPTYCH_EMULATOR": EMULATOR}, f"{PYTHON} -m pytest -m bits --timeout=1200"),
         ("rust-hotpath", rust, f"cargo clippy --locked --workspace --all-targets --target {TARGET} -- -D warnings"),
         ("rust-hotpath", rust, f"cargo test --locked --workspace --target {TARGET} bits"),
@@ -159,6 +162,7 @@ def write_wrapper() -> None:
         "PYTHONHOME": SYSROOT / "usr",
         "PYTHONDONTWRITEBYTECODE": 1,
         "PYTHONPATH": ":".join(map(str, paths)),
+        "TRIPTYCH_KERNELS": KERNELS,
     }
     settings = " ".join(f"-E {name}={value}" for name, value in variables.items())
     program = SYSROOT / f"usr/bin/python{PYTHON_VERSION}"

@@ -6,6 +6,7 @@ A block is marked by an HTML comment on the line before it (README.md in this fo
 import pathlib
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,12 +15,13 @@ from repo.tree import tracked_files
 SHELL_LANGUAGES = {"console", "sh", "shell", "bash"}
 KINDS = {"run", "stack", "make"}
 BLOCK = re.compile(r"(?:^<!-- (?P<kind>\w+) -->\n)?^```(?P<language>[\w-]*)\n(?P<text>.*?)^```$", re.M | re.S)
-LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)")
+HEADING = re.compile(r"^#+ (.+)$", re.M)
 BLOCK_LIMIT_S = 120
 
 
 def dead_links(root: pathlib.Path) -> list[tuple[str, str]]:
-    """The document and the target of each link between tracked files that leads nowhere."""
+    """The document and the target of each link between tracked files that leads nowhere, or to no heading there."""
     links = [
         (path, target)
         for path in tracked_files(root)
@@ -27,7 +29,27 @@ def dead_links(root: pathlib.Path) -> list[tuple[str, str]]:
         for target in LINK.findall((root / path).read_text())
         if "://" not in target
     ]
-    return [(str(path), target) for path, target in links if not (root / path).parent.joinpath(target).exists()]
+    return [(str(path), target) for path, target in links if _is_dead(root / path, target)]
+
+
+def _is_dead(document: pathlib.Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    path = document.parent / name if name else document
+    if not path.exists():
+        return True
+    return bool(anchor) and path.suffix == ".md" and anchor not in anchors(path.read_text())
+
+
+def anchors(text: str) -> set[str]:
+    """What links to a document's headings are called, as GitHub makes them: the second of a name is "name-1"."""
+    found: Counter[str] = Counter()
+    result = set()
+    for heading in HEADING.findall(BLOCK.sub("", text)):
+        words = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).strip().lower()
+        name = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        result.add(f"{name}-{found[name]}" if found[name] else name)
+        found[name] += 1
+    return result
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,16 @@ def test_make_targets_exist(block: documents.Block) -> None:
         subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_links_that_lead_nowhere_are_found(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.md").write_text(
+        "# Two: `words_of`, [a link](b.md)\n\n## Same\n\n### Same\n\n```sh\n# a comment\n```\n\n"
+        "[1](#two-words_of-a-link) [2](#a-comment) [3](https://example.com/b.md#any) [4](c.md) [5](c.md#same)\n"
+    )
+    (tmp_path / "b.md").write_text('[1](a.md#same) [2](a.md#same-1) [3](a.md#same-2) [4](a.md "A title") [5](.#any)\n')
+    dead = [("a.md", "#a-comment"), ("a.md", "c.md"), ("a.md", "c.md#same"), ("b.md", "a.md#same-2")]
+    assert documents.dead_links(tmp_path) == dead
+
+
 class TestRunner:
     """The runner itself: a check that cannot fail is none."""
 

@@ -123,12 +123,12 @@ func TestRenderTokenize(t *testing.T) {
 func TestRenderModels(t *testing.T) {
 	got, err := RenderModels([]*inferencev1.Model{{
 		Name: "m", Task: inferencev1.Task_TASK_EMBEDDING, State: inferencev1.ModelState_MODEL_STATE_READY,
-		Revision: "0123456789abcdef", Precision: "int8", CreateTime: &timestamppb.Timestamp{Seconds: 1700000000}, Owner: "o",
+		Revision: "0123456789abcdef", Precision: "block_quantized", CreateTime: &timestamppb.Timestamp{Seconds: 1700000000}, Owner: "o",
 		Limits: &inferencev1.Limits{MaxTokens: 256, MaxInputs: 2048, VocabularySize: 30522}, Dimensions: []uint32{384},
 		StatusMessage: "/secret/path",
 	}, {Name: "n", State: inferencev1.ModelState_MODEL_STATE_LOADING}})
 	want := `{"object":"list","data":[{"id":"m","object":"model","created":1700000000,"owned_by":"o","task":"embedding","state":"ready",` +
-		`"revision":"0123456789abcdef","precision":"int8","dimensions":[384],"limits":{"max_tokens":256,"max_inputs":2048,"vocabulary_size":30522}},` +
+		`"revision":"0123456789abcdef","precision":"block_quantized","dimensions":[384],"limits":{"max_tokens":256,"max_inputs":2048,"vocabulary_size":30522}},` +
 		`{"id":"n","object":"model","created":0,"owned_by":"","task":"unspecified","state":"loading","revision":"","precision":"",` +
 		`"dimensions":[],"limits":{"max_inputs":0}}]}`
 	if err != nil || string(got) != want {

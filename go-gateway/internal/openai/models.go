@@ -23,7 +23,7 @@ type model struct {
 	Task       string   `json:"task"`      // "embedding", "generation" or "classification"
 	State      string   `json:"state"`     // "loading", "ready" or "failed"
 	Revision   string   `json:"revision"`  // empty while none is served
-	Precision  string   `json:"precision"` // as in "int8"; empty while none is served
+	Precision  string   `json:"precision"` // as in "block_quantized"; empty while none is served
 	Dimensions []uint32 `json:"dimensions"`
 	Limits     limits   `json:"limits"`
 

@@ -137,7 +137,7 @@ func TestModels(t *testing.T) {
 	g.eventually("a list of models", func() bool { return g.get("/v1/models").status == http.StatusOK })
 	list, one := g.get("/v1/models"), g.get("/v1/models/"+testkit.ModelName)
 	want := `{"id":"all-minilm-l6-v2","object":"model","created":1767323045,"owned_by":"sentence-transformers","task":"embedding","state":"ready",` +
-		`"revision":"0123456789abcdef","precision":"int8","dimensions":[384],"limits":{"max_tokens":256,"max_inputs":2048,"vocabulary_size":30522}}`
+		`"revision":"0123456789abcdef","precision":"block_quantized","dimensions":[384],"limits":{"max_tokens":256,"max_inputs":2048,"vocabulary_size":30522}}`
 	if string(one.body) != want || string(list.body) != `{"object":"list","data":[`+want+`]}` {
 		t.Errorf("got %s and %s", one.body, list.body)
 	}

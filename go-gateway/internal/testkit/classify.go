@@ -80,7 +80,7 @@ func score(text, word string) float32 {
 func ModerationModel() *inferencev1.Model {
 	return &inferencev1.Model{
 		Name: ModerationModelName, Task: inferencev1.Task_TASK_CLASSIFICATION, State: inferencev1.ModelState_MODEL_STATE_READY,
-		Revision: ModelRevision, Precision: "int8", Owner: "triptych",
+		Revision: ModelRevision, Precision: "block_quantized", Owner: "triptych",
 		CreateTime: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 		Limits:     &inferencev1.Limits{MaxTokens: MaxTokens, MaxInputs: MaxInputs, VocabularySize: VocabularySize},
 	}

@@ -180,7 +180,7 @@ func countPrompt(request *inferencev1.GenerateRequest) (field string, tokens int
 func ChatModel() *inferencev1.Model {
 	return &inferencev1.Model{
 		Name: ChatModelName, Task: inferencev1.Task_TASK_GENERATION, State: inferencev1.ModelState_MODEL_STATE_READY,
-		Revision: ModelRevision, Precision: "int8", Owner: "HuggingFaceTB", DefaultMaxTokens: DefaultMaxTokens, Chat: true,
+		Revision: ModelRevision, Precision: "block_quantized", Owner: "HuggingFaceTB", DefaultMaxTokens: DefaultMaxTokens, Chat: true,
 		CreateTime: timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 		Limits:     &inferencev1.Limits{MaxTokens: ContextTokens, MaxInputs: 1, VocabularySize: ChatVocabulary, MaxChoices: MaxChoices},
 	}

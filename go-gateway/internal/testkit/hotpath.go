@@ -352,7 +352,7 @@ func appendVector(vectors []byte, input string) []byte {
 func Model() *inferencev1.Model {
 	return &inferencev1.Model{
 		Name: ModelName, Task: inferencev1.Task_TASK_EMBEDDING, State: inferencev1.ModelState_MODEL_STATE_READY,
-		Revision: ModelRevision, Precision: "int8", Owner: "sentence-transformers", Dimensions: []uint32{Dimensions},
+		Revision: ModelRevision, Precision: "block_quantized", Owner: "sentence-transformers", Dimensions: []uint32{Dimensions},
 		CreateTime:    timestamppb.New(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
 		Limits:        &inferencev1.Limits{MaxTokens: MaxTokens, MaxInputs: MaxInputs, VocabularySize: VocabularySize},
 		StatusMessage: "loaded from /a/path/of/the/operator",

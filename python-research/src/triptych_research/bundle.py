@@ -19,14 +19,15 @@ from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import strict_json, tasks, tokenizer_file
+from triptych_research import kernels, strict_json, tasks, tokenizer_file
 from triptych_research.classification.encoders import TextEncoder
 from triptych_research.embedding.inference import Encoder
 from triptych_research.golden import GoldenError
+from triptych_research.graph import MICROSOFT
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import Source, max_bytes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "bundle.json"
 # What was measured when the bundle was made (card.py). It differs from run to run, so no revision names it.
 CARD, MEASUREMENTS, QUALITY_PLOT, SPEED_PLOT = "CARD.md", "measurements.json", "quality.png", "speed.png"
@@ -39,6 +40,7 @@ REVISION = re.compile(r"[0-9a-f]{16}")
 MAY_BE_EMPTY = frozenset(
     {
         "triptych.bundle.v1.Tensor.shape",  # of a scalar
+        "triptych.bundle.v1.Graph.operator_sets",  # of a graph that has enough in those of ONNX Runtime
         "triptych.bundle.v1.GenerationTask.chat_template",  # of a model that only continues text
         "triptych.bundle.v1.Manifest.tokenizer",  # of a head, which uses its encoder's
     }
@@ -117,7 +119,6 @@ def describe_graph(
     *,
     file: str,
     precision: bundle_pb2.Precision,
-    cpu_feature: bundle_pb2.CpuFeature,
     tolerance: bundle_pb2.Tolerance,
 ) -> bundle_pb2.Graph:
     """Return the manifest's entry of a graph, its signature taken from the graph itself."""
@@ -125,11 +126,20 @@ def describe_graph(
         precision=precision,
         file=file,
         opset=_opset(model),
-        cpu_feature=cpu_feature,
         inputs=_describe_tensors(list(model.graph.input)),
         outputs=_describe_tensors(list(model.graph.output)),
         tolerance=tolerance,
+        operator_sets=_operator_sets(model),
     )
+
+
+def _operator_sets(model: onnx.ModelProto) -> list[bundle_pb2.OperatorSet]:
+    """Return the sets of operators that a graph imports beyond those of ONNX and ONNX Runtime."""
+    return [
+        bundle_pb2.OperatorSet(domain=opset.domain, version=opset.version)
+        for opset in model.opset_import
+        if opset.domain not in ("", "ai.onnx", MICROSOFT)
+    ]
 
 
 def _describe_tensors(values: list[onnx.ValueInfoProto]) -> list[bundle_pb2.Tensor]:
@@ -294,6 +304,12 @@ def _check_graph(path: pathlib.Path, graph: bundle_pb2.Graph, field: str) -> Non
         raise BundleError(f"{field}.file: {graph.file} is not an ONNX model") from error
     if _opset(model) != graph.opset:
         raise BundleError(f"{field}.opset: {graph.file} has {_opset(model)}, not {graph.opset}")
+    if _operator_sets(model) != list(graph.operator_sets):
+        raise BundleError(f"{field}.operator_sets: not what {graph.file} imports")
+    for index, stated in enumerate(graph.operator_sets):
+        if (stated.domain, stated.version) != (kernels.DOMAIN, kernels.VERSION):
+            needs, has = f"{stated.domain} {stated.version}", f"{kernels.DOMAIN} {kernels.VERSION}"
+            raise BundleError(f"{field}.operator_sets[{index}]: {graph.file} needs {needs}, and here is {has}")
     _check_tensors(list(model.graph.input), list(graph.inputs), graph.file, f"{field}.inputs")
     _check_tensors(list(model.graph.output), list(graph.outputs), graph.file, f"{field}.outputs")
 

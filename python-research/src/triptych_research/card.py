@@ -59,9 +59,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _machine() -> str:
-    int8 = "with" if cpu.has_int8_dot_product() else "without"
-    processor = f"{cpu.model_name()}, {os.cpu_count()} cores, {int8} int8 dot product"
-    return f"{processor}, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
+    return f"{cpu.model_name()}, {os.cpu_count()} cores, {platform.system()}, ONNX Runtime {onnxruntime.__version__}"
 
 
 def _png(figure: Figure) -> bytes:

@@ -21,6 +21,7 @@ from triptych_research.classification.logistic import NotConvergedError
 from triptych_research.family import ExportError
 from triptych_research.golden import GoldenError
 from triptych_research.json_fields import CheckpointError
+from triptych_research.kernels import KernelsError
 from triptych_research.recipes import ENCODER, FAMILIES, HEADS, RECIPES, Recipe
 from triptych_research.reference import ReferenceMismatchError
 from triptych_research.sources import SourceError
@@ -33,6 +34,7 @@ EXPECTED = (
     DatasetError,
     ExportError,
     GoldenError,
+    KernelsError,
     MemoryError,
     NotConvergedError,
     OSError,
@@ -146,9 +148,8 @@ def _show(options: argparse.Namespace, store: Store, console: Console) -> None:
 
 def _verify(options: argparse.Namespace, store: Store, console: Console) -> None:
     found = bundle.verify(_path(options, store), store.current_path)
-    files, graphs = len(found.manifest.files), len(found.manifest.graphs)
-    cases = tasks.of(found.manifest).count_cases(found.golden)
-    console.print(f"{options.name} {found.revision} is whole: {files} files, {graphs} graphs, {cases} golden cases")
+    files, cases = len(found.manifest.files), tasks.of(found.manifest).count_cases(found.golden)
+    console.print(f"{options.name} {found.revision} is whole: {files} files, {cases} golden cases")
 
 
 def _path(options: argparse.Namespace, store: Store) -> pathlib.Path:

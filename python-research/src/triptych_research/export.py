@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import onnx
 
-from triptych.bundle.v1 import bundle_pb2
 from triptych_research import bundle, strict_json, texts
 from triptych_research.family import GOLDEN_FILE, C, ExportError, Family, graph_file
 from triptych_research.recipes import Recipe
@@ -104,12 +103,9 @@ def bundle_files(
                 models[precision],
                 file=graph_file(precision),
                 precision=kind.precision,
-                cpu_feature=kind.cpu_feature,
                 tolerance=kind.tolerance,
             )
             manifest.graphs.append(graph)
-    # Where the graph for any processor is left out, another one is it: slower there, and right.
-    manifest.graphs[-1].cpu_feature = bundle_pb2.CPU_FEATURE_NONE
     content = {
         **{graph_file(precision): graph for precision, graph in graphs.items()},
         **files,

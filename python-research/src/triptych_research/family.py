@@ -34,7 +34,6 @@ class GraphKind:
     """What the manifest says of a graph."""
 
     precision: bundle_pb2.Precision
-    cpu_feature: bundle_pb2.CpuFeature
     tolerance: bundle_pb2.Tolerance
 
 
@@ -46,7 +45,7 @@ def graph_file(precision: str) -> str:
 class Family(Protocol[C]):
     """A kind of model. C is what it reads a source as, everything checked."""
 
-    graphs: ClassVar[Mapping[str, GraphKind]]  # by precision, as in "int8", best first
+    graphs: ClassVar[Mapping[str, GraphKind]]  # by precision, as in "block_quantized", best first
 
     def needs(self) -> Sequence[str]:
         """Return the models that have to be in the store, because golden cases are replayed with them."""

@@ -6,7 +6,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from triptych_research import kernels
+
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
+_VERSIONS = {MICROSOFT: 1, kernels.DOMAIN: kernels.VERSION}  # of operators that are not ONNX's
 OPSET = 18  # the first with ReduceMax over axes given as an input
 
 # name, element type, axes: an int is a fixed size, a str a symbolic one.
@@ -48,10 +51,12 @@ class GraphBuilder:
             [helper.make_tensor_value_info(*tensor) for tensor in outputs],
             list(self._constants.values()),
         )
-        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
+        domains = sorted({node.domain for node in self._nodes} - {""})
+        opsets = [("", self._opset), *((domain, _VERSIONS[domain]) for domain in domains)]
         # The oldest format version that may hold the opset, so that any runtime that knows the operators reads the
         # file.
-        version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
-        model = helper.make_model(graph, opset_imports=opsets, producer_name="triptych", ir_version=version)
+        imports = [helper.make_opsetid(*opset) for opset in opsets]
+        version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
+        model = helper.make_model(graph, opset_imports=imports, producer_name="triptych", ir_version=version)
         onnx.checker.check_model(model)
         return model

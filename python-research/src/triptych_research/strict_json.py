@@ -126,7 +126,8 @@ def _check_fields(raw: Any, descriptor: Any, path: str, may_be_empty: frozenset[
     for field in descriptor.fields:
         here = _join(path, field.name)
         if field.name not in raw:
-            may_be_missing = field.message_type is not None and field.full_name in may_be_empty
+            is_message = field.message_type is not None and not field.is_repeated
+            may_be_missing = is_message and field.full_name in may_be_empty
             if field.containing_oneof is None and not may_be_missing:
                 raise ValueError(f"{here}: missing")
             continue

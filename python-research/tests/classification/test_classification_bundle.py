@@ -183,7 +183,7 @@ def test_import_brings_the_encoder_first(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["tiny", "judge"]
     assert cli.main(["--models", str(tmp_path / "other"), "verify", "judge"]) == 0
-    assert "2 files, 1 graphs, 10 golden cases" in capsys.readouterr().out
+    assert "2 files, 10 golden cases" in capsys.readouterr().out
 
 
 def test_a_head_is_rolled_back(judge: Bundle, store: Store, head_files: Files) -> None:

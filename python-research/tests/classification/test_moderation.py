@@ -60,7 +60,6 @@ def test_its_scores_are_better_than_chance_beyond_doubt_and_calibrated() -> None
         assert each["average_precision"]["low"] > 2 * each["positives"] / each["texts"], each["name"]
         assert each["brier"] < each["brier_of_base_rate"], each["name"]
         assert each["calibration_error"] < 0.04, each["name"]
-        assert abs(each["auc_int8"] - each["auc"]["value"]) < 0.005, each["name"]
 
 
 def test_its_verdicts_are_mostly_right_and_rarely_said_of_ordinary_texts() -> None:

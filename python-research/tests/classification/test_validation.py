@@ -20,8 +20,7 @@ def examples(truth: np.ndarray, vectors: Floats, groups: np.ndarray | None = Non
 
 
 def out_of_fold(some: Examples) -> Floats:
-    logits, same, _ = validation.out_of_fold(some, some.vectors, seed=0, done=lambda: None)
-    np.testing.assert_array_equal(logits, same)
+    logits, _ = validation.out_of_fold(some, seed=0, done=lambda: None)
     return logits
 
 

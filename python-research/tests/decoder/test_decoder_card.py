@@ -9,7 +9,7 @@ import tiny_decoder as tiny
 
 from triptych_research.decoder import card, speed
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
-from triptych_research.decoder.graph import WeightForm, build
+from triptych_research.decoder.graph import build
 from triptych_research.decoder.quality import Comparison
 from triptych_research.sources import Source
 
@@ -19,9 +19,9 @@ WORKS = ["prefill", *(f"decode {batch}" for batch in speed.BATCHES)]
 
 def measurements(comparison: Comparison) -> card.Measurements:
     return card.Measurements(
-        quality={WeightForm.INT8_BLOCK: comparison.summary()},
-        tokens_per_second={"int8_block, 1 thread": dict(zip(WORKS, (900.0, 100.0, 250.0, 350.0), strict=True))},
-        size_bytes={WeightForm.INT8_BLOCK: 12_000_000},
+        quality=comparison.summary(),
+        tokens_per_second={"1 thread": dict(zip(WORKS, (900.0, 100.0, 250.0, 350.0), strict=True))},
+        size_bytes=12_000_000,
     )
 
 
@@ -35,11 +35,11 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     )
     checkpoint = DecoderCheckpoint(tiny.weights(), b"", [], [0])
     measured = measurements(comparison)
-    files = card.make(checkpoint, measured, {WeightForm.INT8_BLOCK: comparison}, {}).render("tiny", SOURCE, "f")
+    files = card.make(checkpoint, measured, comparison, {}).render("tiny", SOURCE, "f")
     text = files["CARD.md"].decode()
     for fact in (
-        "+1.00% (≤ 1.00%)",
-        "95.0% (≥ 94.5%)",
+        "+1.00% (≤ 0.50%)",
+        "95.0% (≥ 96.0%)",
         "| 0.25 |",
         "12 MB",
         "| 900 | 100 | 250 | 350 |",
@@ -47,7 +47,7 @@ def test_a_card_has_the_numbers_and_the_bounds() -> None:
     ):
         assert fact in text, fact
     assert "it has no chat template" in text
-    assert json.loads(files["measurements.json"])["quality"][WeightForm.INT8_BLOCK]["top1"] == pytest.approx(0.95)
+    assert json.loads(files["measurements.json"])["quality"]["top1"] == pytest.approx(0.95)
     assert all(files[name].startswith(b"\x89PNG") for name in ("quality.png", "speed.png"))
 
 
@@ -61,10 +61,10 @@ def test_of_several_rounds_the_best_counts() -> None:
                 yield now
 
     ticks = clock()
-    model = build(tiny.weights(), WeightForm.INT8_BLOCK).SerializeToString()
-    result = speed.tokens_per_second({WeightForm.INT8_BLOCK: model}, lambda: next(ticks), threads=[1])
+    model = build(tiny.weights()).SerializeToString()
+    result = speed.tokens_per_second(model, lambda: next(ticks), threads=[1])
     assert result == {
-        "int8_block, 1 thread": {
+        "1 thread": {
             "prefill": speed.PROMPT_TOKENS / 2,
             **{f"decode {batch}": batch * speed.STEPS / 2 for batch in speed.BATCHES},
         }

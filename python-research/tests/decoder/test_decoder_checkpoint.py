@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_decoder as tiny
 
-from triptych_research.decoder.blocks import dense
+from triptych_research.blocks import dense
 from triptych_research.decoder.chat import Message
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
 from triptych_research.json_fields import CheckpointError

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import tiny_decoder as tiny
 from conftest import CACHE
 
 from triptych.bundle.v1 import bundle_pb2
-from triptych_research import bundle, cpu, strict_json
+from triptych_research import bundle, cpu, kernels, strict_json
 from triptych_research.bundle import BundleError
-from triptych_research.decoder import export, golden, quality
+from triptych_research.decoder import golden, quality
 from triptych_research.decoder.checkpoint import DecoderCheckpoint, load
 from triptych_research.decoder.export import Generation, build_graphs
 from triptych_research.export import Exported, bundle_files
@@ -41,13 +40,7 @@ def checkpoint(source: Source) -> DecoderCheckpoint:
 
 @pytest.fixture(scope="module")
 def files(source: Source, checkpoint: DecoderCheckpoint) -> dict[str, bytes]:
-    return bundle_files("tiny", source, Generation(), checkpoint, build_graphs(checkpoint, tiny.CALIBRATION))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, files: dict[str, bytes]) -> Path:
-    """A bundle on disk that nothing has verified yet."""
-    return write(tmp_path, files)
+    return bundle_files("tiny", source, Generation(), checkpoint, build_graphs(checkpoint))
 
 
 def write(root: Path, files: dict[str, bytes]) -> Path:
@@ -81,8 +74,9 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
     store.promote("tiny", revision)
     found = bundle.read(store.current_path("tiny"))
     assert found.manifest.WhichOneof("task") == "generation"
-    assert [graph.file for graph in found.manifest.graphs] == ["model.int8.onnx", "model.int8_block.onnx"]
-    assert found.manifest.generation.max_chunk_tokens == 2 * tiny.CONFIG.head_dim
+    (graph,) = found.manifest.graphs
+    assert graph.file == "model.block_quantized.onnx"
+    assert [(each.domain, each.version) for each in graph.operator_sets] == [(kernels.DOMAIN, kernels.VERSION)]
     assert found.manifest.generation.golden_processor == cpu.rounding()
     assert list(found.manifest.generation.stop_token_ids) == [0]
 
@@ -90,7 +84,7 @@ def test_a_bundle_is_stored_verified_and_promoted(tmp_path: Path, files: dict[st
 def test_the_same_source_makes_the_same_bundle(
     source: Source, checkpoint: DecoderCheckpoint, files: dict[str, bytes]
 ) -> None:
-    graphs = build_graphs(checkpoint, tiny.CALIBRATION)
+    graphs = build_graphs(checkpoint)
     assert bundle_files("tiny", source, Generation(), checkpoint, graphs) == files
 
 
@@ -98,7 +92,7 @@ def test_a_model_without_chat_template_has_a_bundle_too(
     tmp_path: Path, source: Source, checkpoint: DecoderCheckpoint
 ) -> None:
     plain = dataclasses.replace(checkpoint, chat_markup=[])
-    graphs = build_graphs(plain, tiny.CALIBRATION)
+    graphs = build_graphs(plain)
     path = write(tmp_path, bundle_files("tiny", source, Generation(), plain, graphs))
     cases = bundle.verify(path).golden
     assert isinstance(cases, bundle_pb2.GenerationGoldenFile)
@@ -110,7 +104,7 @@ LAX, STRICT = (quality.Bounds(max_nll_increase=9, max_kl=bound, min_top1=0) for 
 
 @dataclasses.dataclass(frozen=True)
 class TinyOrigin:
-    """The tiny model, calibrated with few tokens."""
+    """The tiny model."""
 
     source: Source
 
@@ -121,42 +115,34 @@ class TinyOrigin:
         return self.source
 
 
-def export_tiny(source: Source, store: Store, monkeypatch: pytest.MonkeyPatch, **bounds: quality.Bounds) -> Exported:
+def export_tiny(source: Source, store: Store, monkeypatch: pytest.MonkeyPatch, bounds: quality.Bounds) -> Exported:
     monkeypatch.setattr(quality, "BOUNDS", bounds)
-    monkeypatch.setattr(export, "calibration_ids", lambda _checkpoint, _texts: tiny.CALIBRATION)
     recipe = Recipe("tiny", TinyOrigin(source), Generation())
     return export_recipe(recipe, store, CACHE, lambda _title: contextlib.nullcontext())
 
 
-@pytest.mark.parametrize(("kept", "other"), [("int8", "int8_block"), ("int8_block", "int8")])
-def test_a_graph_out_of_bounds_is_left_out_and_the_other_one_is_for_every_processor(
-    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch, kept: str, other: str
-) -> None:
+def test_a_graph_within_bounds_is_exported(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
-    exported = export_tiny(source, store, monkeypatch, **{kept: LAX, other: STRICT})
-    assert list(exported.left_out) == [other]
-    assert re.fullmatch(r"kl is 0\.\d+, above 0", exported.left_out[other])
+    exported = export_tiny(source, store, monkeypatch, LAX)
+    assert not exported.left_out
     found = bundle.verify(store.path("tiny", exported.revision))
-    (graph,) = found.manifest.graphs
-    assert (graph.file, graph.cpu_feature) == (f"model.{kept}.onnx", bundle_pb2.CPU_FEATURE_NONE)
-    assert f"**{other} is left out**: kl is" in (found.path / bundle.CARD).read_text()
+    assert "| mean divergence (KL, nats) | 0.0" in (found.path / bundle.CARD).read_text()
 
 
-def test_without_any_graph_there_is_no_bundle(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        ExportError,
-        match=r"^no graph keeps enough of the model: int8: kl is .*, above 0; int8_block: kl is .*, above",
-    ):
-        export_tiny(source, Store(tmp_path), monkeypatch, int8=STRICT, int8_block=STRICT)
+def test_of_a_graph_out_of_bounds_there_is_no_bundle(
+    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ExportError, match=r"^no graph keeps enough of the model: block_quantized: kl is .*, above 0$"):
+        export_tiny(source, Store(tmp_path), monkeypatch, STRICT)
     assert not list(tmp_path.iterdir())
 
 
 def test_answers_out_of_tolerance_are_a_reason_too(files: dict[str, bytes], checkpoint: DecoderCheckpoint) -> None:
     def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
-        cases.generations[2].graphs[1].next_token_logits[0] += 10
+        cases.generations[2].graphs[0].next_token_logits[0] += 10
 
     card = Generation().judge(checkpoint, changed(files, edit_golden=edit), pytest.fail)
-    assert "generations[2]: max_abs_error of the logits is " in card.left_out["int8_block"]
+    assert "generations[2]: max_abs_error of the logits is " in card.left_out["block_quantized"]
 
 
 def _stop_at(*ids: int) -> Edit:
@@ -171,9 +157,6 @@ def _stop_at(*ids: int) -> Edit:
     [
         (lambda manifest: setattr(manifest.generation.kv_cache, "layers", 3), "generation.kv_cache"),
         (lambda manifest: setattr(manifest.generation.kv_cache, "head_dimensions", 8), "generation.kv_cache"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 4), "generation.max_chunk_tokens"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 30), "generation.max_chunk_tokens"),
-        (lambda manifest: setattr(manifest.generation, "max_chunk_tokens", 132), "generation.max_chunk_tokens"),
         (_stop_at(96), "generation.stop_token_ids"),
         (_stop_at(1, 0), "generation.stop_token_ids"),
         (_stop_at(), "generation.stop_token_ids"),
@@ -186,6 +169,14 @@ def _stop_at(*ids: int) -> Edit:
             "generation.chat_template",
         ),
         (lambda manifest: manifest.generation.ClearField("kv_cache"), "generation.kv_cache"),
+        (
+            lambda manifest: setattr(manifest.graphs[0].operator_sets[0], "version", 2),
+            r"graphs\[0\].operator_sets: not what model.block_quantized.onnx imports",
+        ),
+        (
+            lambda manifest: manifest.graphs[0].ClearField("operator_sets"),
+            r"graphs\[0\].operator_sets: not what model.block_quantized.onnx imports",
+        ),
     ],
 )
 def test_a_manifest_s_field_is_named(tmp_path: Path, files: dict[str, bytes], edit: Edit, field: str) -> None:
@@ -197,10 +188,12 @@ def test_a_manifest_s_field_is_named(tmp_path: Path, files: dict[str, bytes], ed
     ("edit_golden", "complaint"),
     [
         (lambda cases: cases.generations[1].prompt_ids.append(5), r"generations\[1\].prompt_ids: tokenizer says"),
-        (lambda cases: cases.generations[0].graphs.pop(), r"generations\[0\].graphs: 1, where the manifest has 2"),
+        (
+            lambda cases: cases.generations[0].graphs.append(cases.generations[0].graphs[0]),
+            r"generations\[0\].graphs: 2, where the manifest has 1",
+        ),
         (lambda cases: cases.generations[0].logit_ids.pop(), r"generations\[0\]: next_token_logits and logit_ids"),
         (lambda cases: cases.generations[2].reference.margins.pop(), r"generations\[2\]: token_ids and margins"),
-        (lambda cases: cases.chunk_plans[0].chunks.append(1), r"chunk_plans\[0\].chunks: not where prompts are cut"),
         (lambda cases: cases.ClearField("clear_margin"), "clear_margin"),
         (
             lambda cases: setattr(cases.generations[-1].conversation.messages[0], "role", "tool"),
@@ -216,23 +209,36 @@ def test_a_golden_case_s_field_is_named(
         bundle.read(write(tmp_path, changed(files, edit_golden=edit_golden)))
 
 
+def test_a_graph_of_operators_in_another_version_is_refused(
+    tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, files)
+    monkeypatch.setattr(kernels, "VERSION", 2)
+    with pytest.raises(
+        BundleError,
+        match=r"bundle.json: graphs\[0\].operator_sets\[0\]: model.block_quantized.onnx needs hotpath.kernels 1, "
+        "and here is hotpath.kernels 2$",
+    ):
+        bundle.read(path)
+
+
 def test_a_golden_token_that_a_graph_does_not_say_is_found(tmp_path: Path, files: dict[str, bytes]) -> None:
     def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
-        cases.generations[1].graphs[1].token_ids[3] ^= 1
-        cases.generations[1].graphs[1].margins[3] = golden.CLEAR_MARGIN
+        cases.generations[1].graphs[0].token_ids[-1] ^= 1
+        cases.generations[1].reference.margins[-1] = golden.CLEAR_MARGIN / 2
 
     path = write(tmp_path, changed(files, edit_golden=edit))
     bundle.read(path)
     with pytest.raises(
-        BundleError, match=r"golden.json: generations\[1\].graphs\[1\].token_ids\[3\].*model.int8_block.onnx"
+        BundleError, match=r"golden.json: generations\[1\].graphs\[0\].token_ids\[31\].*model.block_quantized.onnx"
     ):
         bundle.verify(path)
 
 
-def test_a_golden_logit_that_a_graph_does_not_have_is_found(folder: Path, files: dict[str, bytes]) -> None:
+def test_a_golden_logit_that_is_not_near_the_reference_is_found(tmp_path: Path, files: dict[str, bytes]) -> None:
     def edit(cases: bundle_pb2.GenerationGoldenFile) -> None:
         cases.generations[2].reference.next_token_logits[0] += 10
 
-    path = write(folder.parent.parent / "other", changed(files, edit_golden=edit))
+    path = write(tmp_path, changed(files, edit_golden=edit))
     with pytest.raises(BundleError, match=r"generations\[2\]: max_abs_error of the logits"):
         bundle.verify(path)

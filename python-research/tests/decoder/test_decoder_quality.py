@@ -7,9 +7,10 @@ import pytest
 import tiny_decoder as tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from triptych_research.blocks import Matrix
 from triptych_research.decoder import quality
-from triptych_research.decoder.blocks import Matrix
-from triptych_research.decoder.graph import WeightForm, build
+from triptych_research.decoder.float32 import Float32Decoder
+from triptych_research.decoder.graph import build
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.decoder.weights import DecoderWeights
 
@@ -26,8 +27,8 @@ def tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def session(weights: DecoderWeights[Matrix], form: WeightForm) -> DecoderSession:
-    return DecoderSession(build(weights, form).SerializeToString(), 1, tiny.CONFIG.context_tokens)
+def session(weights: DecoderWeights[Matrix]) -> DecoderSession:
+    return DecoderSession(build(weights).SerializeToString(), 1, tiny.CONFIG.context_tokens)
 
 
 REPLIES = [([3, 4, 5], [7, 8, 9, 10])]
@@ -42,31 +43,30 @@ def test_texts_are_the_passages_and_the_replies(tokenizer: Tokenizer) -> None:
 
 
 def test_a_graph_is_no_distance_from_itself(tokenizer: Tokenizer) -> None:
-    reference = session(tiny.weights(), WeightForm.FP32)
+    reference = Float32Decoder(tiny.weights())
     texts = quality.texts(tokenizer, REPLIES, limit=300)
-    result = quality.compare({"same": reference}, reference, texts)["same"].summary()
+    result = quality.compare(reference.score, reference.score, texts).summary()
     assert (result.kl, result.top1, result.widest_flip, result.nll_increase) == (0, 1, 0, 0)
     assert result.positions == sum(len(text.ids) - text.first for text in texts)
 
 
 def test_likelihood_is_that_of_what_somebody_wrote() -> None:
-    reference = session(tiny.weights(), WeightForm.FP32)
+    reference = Float32Decoder(tiny.weights())
     ids = [5, 9, 80, 3]
     written, reply = quality.Text(ids), quality.Text(ids, first=2)
-    comparison = quality.compare({"same": reference}, reference, [written, reply])["same"]
+    comparison = quality.compare(reference.score, reference.score, [written, reply])
     expected = [-quality.log_softmax(reference.score(ids))[place, ids[place + 1]] for place in range(3)]
     np.testing.assert_allclose(comparison.nll, expected)  # of the passage alone
     assert len(comparison.kl) == 4 + 2
 
 
 def test_rounding_is_a_small_distance_and_other_weights_a_large_one(tokenizer: Tokenizer) -> None:
-    reference = session(tiny.weights(), WeightForm.FP32)
-    graphs = {
-        "near": session(tiny.weights(), WeightForm.INT8_BLOCK),
-        "far": session(tiny.dense_weights(seed=1), WeightForm.INT8_BLOCK),
-    }
-    results = quality.compare(graphs, reference, quality.texts(tokenizer, REPLIES, limit=300))
-    near, far = results["near"].summary(), results["far"].summary()
+    reference = Float32Decoder(tiny.weights())
+    texts = quality.texts(tokenizer, REPLIES, limit=300)
+    near, far = (
+        quality.compare(session(weights).score, reference.score, texts).summary()
+        for weights in (tiny.weights(), tiny.dense_weights(seed=1))
+    )
     assert 0 < near.kl < 0.1 < far.kl
     assert near.top1 > 0.9 > far.top1
     assert near.widest_flip < far.widest_flip

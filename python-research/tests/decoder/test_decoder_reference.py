@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny_decoder as tiny
 
-from triptych_research.decoder.blocks import Floats
+from triptych_research.blocks import Floats
 from triptych_research.reference.decoder import ReferenceDecoder, angles, rms_norm, rotate, softmax
 
 IDS = [5, 17, 80, 3, 17, 42, 9, 9, 1]

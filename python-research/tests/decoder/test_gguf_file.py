@@ -9,8 +9,8 @@ import pytest
 import tiny_decoder as tiny
 from gguf import GGMLQuantizationType
 
+from triptych_research.blocks import BlockMatrix, Matrix, dense
 from triptych_research.decoder import gguf_file
-from triptych_research.decoder.blocks import BlockMatrix, Matrix, dense
 from triptych_research.decoder.weights import DecoderWeights
 from triptych_research.json_fields import CheckpointError
 from triptych_research.reference.decoder import ReferenceDecoder
@@ -40,17 +40,18 @@ def test_float32_weights_come_back_to_the_bit_and_in_half_split_order(tmp_path: 
     np.testing.assert_array_equal(back.final_norm, source.final_norm)
 
 
-def test_quantised_weights_keep_their_form_and_their_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linear", [GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q4_1])
+def test_quantised_weights_keep_their_form_and_their_values(tmp_path: Path, linear: GGMLQuantizationType) -> None:
     source = tiny.dense_weights()
-    tiny.write_gguf(tmp_path / "tiny.gguf", source)
+    tiny.write_gguf(tmp_path / "tiny.gguf", source, linear)
     back = read(tmp_path / "tiny.gguf")
     layer, table = back.decoder_layers[0], back.embedding
     assert isinstance(layer.down, BlockMatrix)
     assert isinstance(table, BlockMatrix)
     assert (layer.down.bits, table.bits) == (4, 8)
     for actual, expected, kind in (
-        (layer.down, source.decoder_layers[0].down, GGMLQuantizationType.Q4_1),
-        (layer.query, source.decoder_layers[0].query, GGMLQuantizationType.Q4_1),
+        (layer.down, source.decoder_layers[0].down, linear),
+        (layer.query, source.decoder_layers[0].query, linear),
         (table, source.embedding, GGMLQuantizationType.Q8_0),
     ):
         assert isinstance(expected, np.ndarray)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from test_tensors import write_bfloat16
 
 from triptych_research.decoder import llama_folder
-from triptych_research.decoder.graph import WeightForm, build
+from triptych_research.decoder.float32 import build
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import WEIGHTS
 
@@ -55,7 +55,7 @@ def test_a_tensor_that_nothing_reads_is_refused(tmp_path: Path, name: str, known
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_graphs_size_is_known_beforehand(tied: bool) -> None:
-    graph = build(tiny.dense_weights(tied=tied), WeightForm.FP32).graph
+    graph = build(tiny.dense_weights(tied=tied)).graph
     others = sum(math.prod(tensor.dims) for tensor in graph.initializer) - tiny.CONFIG.graph_weights(tied)
     assert 0 <= others < 100  # axes and the like
 

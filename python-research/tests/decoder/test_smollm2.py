@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import CACHE
 
-from triptych_research.decoder.blocks import BlockMatrix
+from triptych_research.blocks import BlockMatrix
 from triptych_research.decoder.chat import Message
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
-from triptych_research.decoder.graph import WeightForm, build
+from triptych_research.decoder.graph import build
 from triptych_research.decoder.session import DecoderSession
 from triptych_research.recipes import CHAT
 from triptych_research.reference.decoder import ReferenceDecoder
@@ -59,11 +59,11 @@ def test_weights_keep_the_file_s_own_bits(smollm2: DecoderCheckpoint) -> None:
     assert weights.lm_head is None
 
 
-def test_the_graph_for_every_processor_says_what_the_reference_says(smollm2: DecoderCheckpoint) -> None:
+def test_the_graph_says_what_the_reference_says(smollm2: DecoderCheckpoint) -> None:
     template = smollm2.chat_template()
     assert template is not None
     prompt = template.encode([Message("user", "Repeat this text exactly: The cat sat on the mat.")])
-    graph = DecoderSession(build(smollm2.weights, WeightForm.INT8_BLOCK).SerializeToString(), 1, 64)
+    graph = DecoderSession(build(smollm2.weights).SerializeToString(), 1, 64)
     expected = ReferenceDecoder(smollm2.weights).greedy(prompt, 9)
     assert graph.greedy([prompt], 9)[0].token_ids == expected.token_ids
     assert min(expected.margins) > 1

@@ -28,7 +28,7 @@ class FakeEncoder(Encoder):
 
 @pytest.fixture(scope="module")
 def cases(checkpoint: Checkpoint) -> bundle_pb2.GoldenFile:
-    return golden.make(checkpoint)
+    return golden.make(checkpoint, [])
 
 
 def test_the_golden_vectors_pass(cases: bundle_pb2.GoldenFile) -> None:
@@ -65,3 +65,15 @@ def test_a_vector_that_depends_on_its_batch_fails(cases: bundle_pb2.GoldenFile) 
 def test_cases_differ_in_length_and_fit_the_model(cases: bundle_pb2.GoldenFile, checkpoint: Checkpoint) -> None:
     assert len(set(golden.lengths(cases))) > 2
     assert max(golden.lengths(cases)) <= checkpoint.max_tokens
+
+
+def test_a_graph_that_gives_other_bits_than_where_it_was_exported_fails(
+    checkpoint: Checkpoint, tiny_encoder: Encoder
+) -> None:
+    own = golden.make(checkpoint, [tiny_encoder])
+    golden.check_bits(own, tiny_encoder, 0)
+    own.embeddings[1].graphs[0].values[3] = np.nextafter(
+        np.float32(own.embeddings[1].graphs[0].values[3]), np.float32(1)
+    )
+    with pytest.raises(GoldenError, match=r"embeddings\[1\].graphs\[0\]: this processor gives other bits"):
+        golden.check_bits(own, tiny_encoder, 0)

@@ -41,8 +41,7 @@ def main(model_folder: Path) -> None:
         stop_token_ids=[CONTROLS.index("<end>")],
     )
     source = Source(uri="file:random", sha256="0" * 64, license="Apache-2.0", owner="tests", files=Path())
-    graphs = build_graphs(checkpoint, [tokenizer.encode(TEMPLATE).ids])
-    files = bundle_files(model_folder.name, source, Generation(), checkpoint, graphs)
+    files = bundle_files(model_folder.name, source, Generation(), checkpoint, build_graphs(checkpoint))
     revision = bundle.revision_of(files[bundle.MANIFEST])
     (model_folder / revision).mkdir(parents=True)
     for name, content in files.items():

@@ -10,23 +10,19 @@ import tempfile
 from pathlib import Path
 
 import tiny
-from triptych_research.embedding import quantize
 from triptych_research.embedding.checkpoint import load
 from triptych_research.embedding.export import Embedding, build_graphs
 from triptych_research.export import bundle_files
 from triptych_research.sources import Folder
 from triptych_research.store import Store
 
-CALIBRATION = (range(5, 60), range(30, 38))
-
 
 def main(model_folder: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = Folder(tiny.write(Path(folder) / "tiny"), license="Apache-2.0", owner="tests").fetch(Path(folder))
         checkpoint = load(source)
-    int8 = quantize.Int8Weights(quantize.calibrate(checkpoint, [list(ids)[: tiny.MAX_TOKENS] for ids in CALIBRATION]))
     store = Store(model_folder.parent)
-    files = bundle_files(model_folder.name, source, Embedding(), checkpoint, build_graphs(checkpoint, int8))
+    files = bundle_files(model_folder.name, source, Embedding(), checkpoint, build_graphs(checkpoint))
     store.promote(model_folder.name, store.add(model_folder.name, files))
 
 

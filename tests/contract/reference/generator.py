@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from triptych.inference.v1 import inference_pb2 as pb
 from triptych_research.bundle import Bundle
 from triptych_research.decoder.chat import ChatTemplate, Message
-from triptych_research.decoder.session import DecoderSession
+from triptych_research.decoder.session import DecoderSession, Row
 
 from contract.reference.model import TokenModel
 from contract.reference.refusal import Refusal
@@ -61,7 +61,7 @@ class Generator(TokenModel):
         self, choice: int, prompt: list[int], terms: Terms, stop_ids: set[int], still_wanted: Callable[[], bool]
     ) -> Iterator[pb.GenerateDelta]:
         text = TextSoFar(terms.stop.strings)
-        row = self._session.prefill(0, prompt)
+        (row,) = self._session.prefill([prompt])
         for said in range(1, terms.max_tokens + 1):
             if not still_wanted():
                 raise Refusal("CANCELLED", "the caller is gone")
@@ -75,7 +75,7 @@ class Generator(TokenModel):
             yield delta
             if delta.HasField("finish"):
                 return
-            (row,) = self._session.run(0, [[token]], [len(prompt) + said], [0])
+            (row,) = self._session.run([Row(token, 0, len(prompt) + said - 1)], [0])
 
     def _tell(self, delta: pb.GenerateDelta, text: TextSoFar, said: int, terms: Terms, stop_ids: set[int]) -> None:
         """Write the delta's text, and why the choice ends with it if it does."""

@@ -31,7 +31,7 @@ PROBES = (
     "The army attacked the city at dawn, and hundreds died.",
 )
 _SHOWN = 0.1
-_QUALITY = ("category", "known", "positives", "AUC", "average precision", "with int8 vectors: AUC, AP")
+_QUALITY = ("category", "known", "positives", "AUC", "average precision")
 _VERDICT = (
     "category",
     "says",
@@ -41,7 +41,6 @@ _VERDICT = (
     "unseen: precision",
     "recall",
     "false alarms on ordinary texts",
-    "flips",
 )
 _CALIBRATION = ("category", "Brier score", "of the share", "calibration error")
 
@@ -117,7 +116,6 @@ people who look: of the thresholds with so few false alarms they have the one wi
 refused because of advice, and `flagged` leaves it out. *Unseen* are precision and recall when the threshold, too, was
 chosen on other texts: what to expect on texts like these. False alarms are those of the next section, with 95 %
 intervals.
-*Flips* is the share of verdicts that change when vectors are made in int8 instead of float32.
 
 {card.table(_VERDICT, map(_verdict_row, categories))}
 
@@ -153,17 +151,15 @@ in italics if it is advice:
 
 def _quality_row(each: Scores) -> Sequence[str]:
     auc, precision = (_interval(each[measure]) for measure in ("auc", "average_precision"))
-    int8 = f"{each['auc_int8']:.3f}, {each['average_precision_int8']:.2f}"
     positives = f"{each['positives']} ({each['positives'] / each['texts']:.1%})"
-    return each["name"], f"{each['texts']:,}", positives, auc, precision, int8
+    return each["name"], f"{each['texts']:,}", positives, auc, precision
 
 
 def _verdict_row(each: Scores) -> Sequence[str]:
     chosen, unseen = each["at_threshold"], each["at_unseen"]
     numbers = (each["threshold"], chosen["precision"], chosen["recall"], unseen["precision"], unseen["recall"])
-    shares = _share(each["false_alarms"]), f"{each['verdicts_changed_by_int8']:.2%}"
     kind = "advice" if each["advisory"] else "verdicts"
-    return each["name"], kind, *(f"{number:.2f}" for number in numbers), *shares
+    return each["name"], kind, *(f"{number:.2f}" for number in numbers), _share(each["false_alarms"])
 
 
 def _topic_row(each: Scores) -> Sequence[str]:

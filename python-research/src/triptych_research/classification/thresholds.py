@@ -24,7 +24,7 @@ class Scored:
 
     labelled: Sequence[Floats]  # each repeat's [texts]
     truth: NDArray[np.bool_]  # [texts]
-    ordinary: Sequence[Floats]  # each repeat's [ordinary texts], of each graph
+    ordinary: Sequence[Floats]  # each repeat's [ordinary texts]
 
 
 Rule = Callable[[Scored], float]  # infinity: no threshold will do

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych.bundle.v1 import bundle_pb2
 from triptych_research import texts
 from triptych_research.bundle import Bundle
 from triptych_research.classification import dataset, metrics, thresholds, validation
@@ -58,9 +57,6 @@ class CategoryScores:
     penalty: float
     auc: Interval
     average_precision: Interval
-    auc_int8: float
-    average_precision_int8: float
-    verdicts_changed_by_int8: float  # share of texts
     brier: float
     brier_of_base_rate: float  # of always saying the category's share
     calibration_error: float
@@ -110,13 +106,11 @@ class Embedded:
     """Texts as vectors."""
 
     owners: NDArray[np.int64]  # [windows]: which text each is of
-    fp32: Floats  # [windows, dimensions]
-    int8: Floats  # [windows, dimensions]
+    vectors: Floats  # [windows, dimensions]
 
     def alarms(self, head: LinearHead, threshold: float) -> NDArray[np.bool_]:
-        """Return which texts [texts] are at or above the threshold on either graph's vectors."""
-        scores = [sigmoid(head.logits(vectors, self.owners)) for vectors in (self.fp32, self.int8)]
-        return np.maximum(*scores) >= threshold
+        """Return which texts [texts] are at or above the threshold."""
+        return sigmoid(head.logits(self.vectors, self.owners)) >= threshold
 
 
 @dataclass(frozen=True)
@@ -133,8 +127,7 @@ class Judged:
 
     labelled: Examples
     examples: Examples  # these, and then the ordinary texts that are learned from
-    fp32: Sequence[Floats]  # each [texts]
-    int8: Sequence[Floats]
+    scores: Sequence[Floats]  # each [texts]
     folds: Sequence[NDArray[np.int64]]
 
     def of_labelled(self, repeats: Sequence[Floats]) -> list[Floats]:
@@ -143,15 +136,15 @@ class Judged:
 
     def scored(self) -> Scored:
         """Return what thresholds are chosen by."""
-        ordinary = [scores[len(self.labelled.truth) :] for scores in (*self.fp32, *self.int8)]
-        return Scored(self.of_labelled(self.fp32), self.labelled.truth, ordinary)
+        ordinary = [scores[len(self.labelled.truth) :] for scores in self.scores]
+        return Scored(self.of_labelled(self.scores), self.labelled.truth, ordinary)
 
 
 def train(folder: pathlib.Path, encoder: Bundle, progress: Progress) -> tuple[Head, Scores]:
     """Train a head on the set in `folder`. Raises DatasetError."""
     data, ordinary_texts = dataset.load(folder), texts.load()
     embedded = embed(data.texts, encoder, progress)
-    groups = validation.near_copies(embedded.fp32, embedded.owners)
+    groups = validation.near_copies(embedded.vectors, embedded.owners)
     ordinary = Ordinary(*(embed(half.texts, encoder, progress) for half in (ordinary_texts.seen, ordinary_texts.asked)))
     done = progress("Cross-validate", len(CATEGORIES) * len(SEEDS) * validation.FOLDS)
     labels, categories, alarms = [], [], []
@@ -189,23 +182,21 @@ def write_scores(scores: Scores, folder: pathlib.Path) -> None:
 
 
 def embed(some: Sequence[str], encoder: Bundle, progress: Progress) -> Embedded:
-    """Return the vectors of all texts' windows, made by both graphs."""
+    """Return the vectors of all texts' windows."""
     limit = encoder.manifest.tokenizer.max_tokens
     parts = [windows(each.ids, limit) for each in encoder.tokenizer().encode_batch(list(some))]
     owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     flat = [window for part in parts for window in part]
     by_length = sorted(range(len(flat)), key=lambda index: len(flat[index]))
     starts = range(0, len(flat), _WINDOWS_PER_STEP)
-    done = progress("Embed", 2 * len(starts))
-    vectors = {}
-    for graph in encoder.manifest.graphs:
-        session = encoder.encoder(graph)
-        vectors[graph.precision] = np.empty((len(flat), encoder.manifest.embedding.dimensions[0]))
-        for start in starts:
-            step = by_length[start : start + _WINDOWS_PER_STEP]
-            vectors[graph.precision][step] = session.embed_all([flat[index] for index in step])
-            done()
-    return Embedded(owners, vectors[bundle_pb2.PRECISION_FP32], vectors[bundle_pb2.PRECISION_INT8])
+    done = progress("Embed", len(starts))
+    session = encoder.encoder(encoder.manifest.graphs[0])
+    vectors = np.empty((len(flat), encoder.manifest.embedding.dimensions[0]))
+    for start in starts:
+        step = by_length[start : start + _WINDOWS_PER_STEP]
+        vectors[step] = session.embed_all([flat[index] for index in step])
+        done()
+    return Embedded(owners, vectors)
 
 
 def _category(
@@ -218,16 +209,14 @@ def _category(
 ) -> tuple[HeadLabel, CategoryScores, NDArray[np.bool_]]:
     """Return a category's label, what is known of it, and which unseen ordinary texts [texts] it is said of."""
     known = labels != UNKNOWN  # [texts]
-    labelled = Examples(embedded.fp32, embedded.owners, labels == 1, groups).of_texts(known)
-    examples = labelled.with_others(ordinary.seen.fp32, ordinary.seen.owners)
-    int8 = np.concatenate([embedded.int8[known[embedded.owners]], ordinary.seen.int8])
-    repeats = [validation.out_of_fold(examples, int8, seed, done) for seed in SEEDS]
+    labelled = Examples(embedded.vectors, embedded.owners, labels == 1, groups).of_texts(known)
+    examples = labelled.with_others(ordinary.seen.vectors, ordinary.seen.owners)
+    repeats = [validation.out_of_fold(examples, seed, done) for seed in SEEDS]
     judged = Judged(
         labelled,
         examples,
-        fp32=[sigmoid(logits) for logits, _, _ in repeats],
-        int8=[sigmoid(logits) for _, logits, _ in repeats],
-        folds=[folds for _, _, folds in repeats],
+        scores=[sigmoid(logits) for logits, _ in repeats],
+        folds=[folds for _, folds in repeats],
     )
     head = validation.fit(examples, np.random.default_rng(SEEDS[0]))
 
@@ -244,10 +233,9 @@ def _judge(
     label: HeadLabel, penalty: float, judged: Judged, margins: Sequence[Floats], alarms: NDArray[np.bool_]
 ) -> CategoryScores:
     truth, groups = judged.labelled.truth, judged.labelled.groups
-    scores, scores_int8 = judged.of_labelled(judged.fp32), judged.of_labelled(judged.int8)
-    changed = [(a >= label.threshold) != (b >= label.threshold) for a, b in zip(scores, scores_int8, strict=True)]
+    scores = judged.of_labelled(judged.scores)
     all_truth = judged.examples.truth
-    bins = metrics.reliability(np.concatenate(judged.fp32), np.tile(all_truth, len(judged.fp32)))
+    bins = metrics.reliability(np.concatenate(judged.scores), np.tile(all_truth, len(judged.scores)))
     return CategoryScores(
         name=label.name,
         texts=len(truth),
@@ -255,10 +243,7 @@ def _judge(
         penalty=penalty,
         auc=metrics.bootstrap(metrics.auc, scores, truth, groups, seed=0),
         average_precision=metrics.bootstrap(metrics.average_precision, scores, truth, groups, seed=0),
-        auc_int8=_mean(metrics.auc(each, truth) for each in scores_int8),
-        average_precision_int8=_mean(metrics.average_precision(each, truth) for each in scores_int8),
-        verdicts_changed_by_int8=float(np.mean(changed)),
-        brier=_mean(metrics.brier(each, all_truth) for each in judged.fp32),
+        brier=_mean(metrics.brier(each, all_truth) for each in judged.scores),
         brier_of_base_rate=float(all_truth.mean() * (1 - all_truth.mean())),
         calibration_error=metrics.calibration_error(bins),
         reliability=bins,

@@ -103,24 +103,17 @@ def calibration(logits: Floats, truth: NDArray[np.bool_]) -> tuple[float, float,
     return scale, shift, logistic.log_loss(logits * scale + shift, truth.astype(float))
 
 
-def out_of_fold(
-    examples: Examples, others: Floats, seed: int, done: Callable[[], None]
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Return the logits [texts] of heads that had not seen the text, on its vectors and on `others`, and the folds.
-
-    `others` [windows, dimensions] are the vectors that another graph makes of the same windows. Calls `done` after each
-    of FOLDS folds.
-    """
+def out_of_fold(examples: Examples, seed: int, done: Callable[[], None]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the logits [texts] of heads that had not seen the text, and the folds; `done` is called after each."""
     random = np.random.default_rng(seed)
     folds = stratified_folds(examples, FOLDS, random)
-    logits, other_logits = np.empty(len(folds)), np.empty(len(folds))
+    logits = np.empty(len(folds))
     for fold in range(FOLDS):
         head = fit(examples.of_texts(folds != fold), random)
         held_out = examples.of_texts(folds == fold)
         logits[folds == fold] = head.logits(held_out.vectors, held_out.owners)
-        other_logits[folds == fold] = head.logits(others[(folds == fold)[examples.owners]], held_out.owners)
         done()
-    return logits, other_logits, folds
+    return logits, folds
 
 
 def stratified_folds(examples: Examples, count: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What a generation model's card says: what its graphs keep of float32, and how fast they are."""
+"""What a generation model's card says: what its graph keeps of float32, and how fast it is."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,24 +12,23 @@ from triptych_research.bundle import QUALITY_PLOT, SPEED_PLOT
 from triptych_research.card import Card
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.golden import CLEAR_MARGIN
-from triptych_research.decoder.graph import WeightForm
 from triptych_research.decoder.quality import BOUNDS, Comparison, Quality
 from triptych_research.decoder.speed import BATCHES, PROMPT_TOKENS
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured. Mappings are by graph, as in "int8_block"."""
+    """All that was measured."""
 
-    quality: Mapping[str, Quality]
-    tokens_per_second: Mapping[str, Mapping[str, float]]  # by graph and threads, then by kind of work
-    size_bytes: Mapping[str, int]
+    quality: Quality
+    tokens_per_second: Mapping[str, Mapping[str, float]]  # by threads, then by kind of work
+    size_bytes: int
 
 
 def make(
     checkpoint: DecoderCheckpoint,
     measured: Measurements,
-    comparisons: Mapping[str, Comparison],
+    comparison: Comparison,
     left_out: Mapping[str, str],
 ) -> Card:
     """Return the card."""
@@ -48,27 +47,28 @@ def make(
         },
         body=_body(measured),
         measured=dataclasses.asdict(measured),
-        plots={QUALITY_PLOT: _quality_figure(comparisons), SPEED_PLOT: _speed_figure(measured.tokens_per_second)},
+        plots={QUALITY_PLOT: _quality_figure(comparison), SPEED_PLOT: _speed_figure(measured.tokens_per_second)},
         left_out=left_out,
     )
 
 
 def _body(measured: Measurements) -> str:
-    positions = next(iter(measured.quality.values())).positions
     return f"""\
-## What the graphs keep of float32
+## What the graph keeps of float32
 
-{" ".join(_FORMS[graph] for graph in measured.quality)}
-The measures compare them with the same weights run in float32, at
-{positions:,} positions: passages of prose, dialogue, code and data in several languages, and the float32 reference's
-own replies. They say nothing of how good the model is. A graph with a number outside of its bound is left out.
+Weights that the source has in blocks of 32 with 4 or 8 bits are as they were, bit for bit; others are rounded to 8 bits
+in such blocks. Activations are rounded to 8 bits, each block with a scale of its own. The measures compare this with
+the same weights run in float32, at {measured.quality.positions:,} positions: passages of prose, dialogue, code and
+data in several languages, and the float32 reference's own replies. They say nothing of how good the model is. With a
+number outside of its bound there is no bundle.
 
 {_quality_table(measured)}
 
 ![Divergence and flips]({QUALITY_PLOT})
 
-A graph's greedy text is its own: where two words are nearly as likely, rounding decides. In the golden cases a graph
-agrees with the float32 reference wherever the reference's lead is {CLEAR_MARGIN:g} logits or more.
+The graph gives the same bits on every processor, alone and in company. Its greedy text is its own: where two words are
+nearly as likely, rounding decides. In the golden cases it agrees with the float32 reference wherever the reference's
+lead is {CLEAR_MARGIN:g} logits or more.
 
 ## Speed
 
@@ -80,27 +80,16 @@ token for each of n texts of that length at once.
 ![Tokens a second]({SPEED_PLOT})"""
 
 
-_FORMS: Mapping[str, str] = {
-    WeightForm.INT8: """*int8* has 8-bit weights with a scale for each output, and 8-bit activations with one for each
-row; where their outliers are largest, in two steps. Processors that multiply 8-bit integers in one instruction run it,
-and fastest.""",
-    WeightForm.INT8_BLOCK: """*int8_block* rounds weights and activations to 8 bits, both in blocks of 32; other
-processors run it.""",
-}
-
-
 def _quality_table(measured: Measurements) -> str:
-    graphs = list(measured.quality)
-    rows = {
-        "rise of the passages' negative log-likelihood": [
-            f"{q.nll_increase:+.2%} (≤ {BOUNDS[g].max_nll_increase:.2%})" for g, q in measured.quality.items()
-        ],
-        "mean divergence (KL, nats)": [f"{q.kl:.4f} (≤ {BOUNDS[g].max_kl:g})" for g, q in measured.quality.items()],
-        "same likeliest token": [f"{q.top1:.1%} (≥ {BOUNDS[g].min_top1:.1%})" for g, q in measured.quality.items()],
-        "largest lead of a token that lost (logits)": [f"{q.widest_flip:.2f}" for q in measured.quality.values()],
-        "size of the graph": [f"{measured.size_bytes[graph] / 1e6:.0f} MB" for graph in graphs],
-    }
-    return card.table(["", *graphs], ([name, *cells] for name, cells in rows.items()))
+    q = measured.quality
+    rows = [
+        ("rise of the passages' negative log-likelihood", f"{q.nll_increase:+.2%} (≤ {BOUNDS.max_nll_increase:.2%})"),
+        ("mean divergence (KL, nats)", f"{q.kl:.4f} (≤ {BOUNDS.max_kl:g})"),
+        ("same likeliest token", f"{q.top1:.1%} (≥ {BOUNDS.min_top1:.1%})"),
+        ("largest lead of a token that lost (logits)", f"{q.widest_flip:.2f}"),
+        ("size of the graph", f"{measured.size_bytes / 1e6:.0f} MB"),
+    ]
+    return card.table(["", ""], rows)
 
 
 def _speed_table(measured: Measurements) -> str:
@@ -109,17 +98,15 @@ def _speed_table(measured: Measurements) -> str:
     return card.table(["", *works], ([name, *(f"{each[work]:,.0f}" for work in works)] for name, each in speeds))
 
 
-def _quality_figure(comparisons: Mapping[str, Comparison]) -> Figure:
+def _quality_figure(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     bins = np.geomspace(1e-6, 1, 61)
-    for name, comparison in comparisons.items():
-        left.hist(np.clip(comparison.kl, bins[0], bins[-1]), bins=bins, histtype="step", label=name)
-        right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 2, 41), histtype="step", label=name)
+    left.hist(np.clip(comparison.kl, bins[0], bins[-1]), bins=bins, histtype="step")
+    right.hist(comparison.flips[comparison.flips > 0], bins=np.linspace(0, 2, 41), histtype="step")
     left.set(xscale="log", xlabel="divergence from float32 (nats)", ylabel="positions")
     right.set(xlabel="float32's lead where the likeliest token differs (logits)", ylabel="positions")
     right.axvline(CLEAR_MARGIN, color="tab:red", linestyle="--", label="clear margin of golden cases")
-    left.legend(loc="upper left")
     right.legend()
     return figure
 

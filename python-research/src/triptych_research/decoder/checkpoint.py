@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 from triptych.bundle.v1.bundle_pb2 import ChatMarkup
 from triptych_research import json_fields, tokenizer_file
+from triptych_research.blocks import Matrix
 from triptych_research.decoder import gguf_file, llama_folder, tokenizer
-from triptych_research.decoder.blocks import Matrix
 from triptych_research.decoder.chat import ChatTemplate, compile_template
 from triptych_research.decoder.weights import DecoderWeights
 from triptych_research.json_fields import CheckpointError

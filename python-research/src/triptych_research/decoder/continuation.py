@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from triptych_research.decoder.blocks import Floats
+from triptych_research.blocks import Floats
 
 
 @dataclass

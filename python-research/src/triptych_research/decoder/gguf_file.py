@@ -13,8 +13,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
+from triptych_research.blocks import BLOCK, CENTRE, BlockMatrix, Floats, Matrix, take_rows
 from triptych_research.decoder import gguf_container
-from triptych_research.decoder.blocks import BLOCK, BlockMatrix, Floats, Matrix, take_rows
 from triptych_research.decoder.gguf_container import Tensor
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.json_fields import MAX_LAYERS, MAX_NUMBER, CheckpointError
@@ -158,10 +158,13 @@ def _vector(file: GgufFile, name: str, size: int) -> Floats:
 
 def _matrix(file: GgufFile, name: str, outputs: int, inputs: int) -> Matrix:
     tensor = _shaped(file, name, (outputs, inputs))
-    if tensor.kind == GGMLQuantizationType.Q4_1:
-        return _q4_1(tensor.data, outputs)
-    if tensor.kind == GGMLQuantizationType.Q8_0:
-        return _q8_0(tensor.data, outputs)
+    match tensor.kind:
+        case GGMLQuantizationType.Q4_0:
+            return _q4_0(tensor.data, outputs)
+        case GGMLQuantizationType.Q4_1:
+            return _q4_1(tensor.data, outputs)
+        case GGMLQuantizationType.Q8_0:
+            return _q8_0(tensor.data, outputs)
     return _floats(file, name, tensor)
 
 
@@ -180,18 +183,31 @@ def _floats(file: GgufFile, name: str, tensor: Tensor) -> Floats:
     return values
 
 
+def _q4_0(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
+    """Blocks of 18 bytes: float16 d, then codes q as those of Q4_1; d*(q - 8)."""
+    blocks = np.ascontiguousarray(data).reshape(outputs, -1, 2 + BLOCK // 2)
+    scales = _factors(blocks[..., :2])[..., 0]
+    return BlockMatrix(_nibbles(blocks[..., 2:]), scales, offsets=-8 * scales)
+
+
 def _q4_1(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
     """Blocks of 20 bytes: float16 d and m, then codes q, 0-15 in the low halves, 16-31 in the high; d*q + m."""
     blocks = np.ascontiguousarray(data).reshape(outputs, -1, 4 + BLOCK // 2)
-    factors = blocks[..., :4].copy().view(np.float16).astype(np.float32)  # [outputs, blocks, 2]
-    nibbles = blocks[..., 4:]
-    codes = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1)
-    return BlockMatrix(4, 0, codes, factors[..., 0], offsets=factors[..., 1])
+    factors = _factors(blocks[..., :4])
+    return BlockMatrix(_nibbles(blocks[..., 4:]), factors[..., 0], offsets=factors[..., 1])
 
 
 def _q8_0(data: NDArray[np.uint8], outputs: int) -> BlockMatrix:
     """Blocks of 34 bytes: float16 d, then 32 signed bytes; d*q."""
     blocks = np.ascontiguousarray(data).reshape(outputs, -1, 2 + BLOCK)
-    scales = blocks[..., :2].copy().view(np.float16).astype(np.float32)[..., 0]  # [outputs, blocks]
-    codes = blocks[..., 2:] ^ np.uint8(128)  # two's complement to 128 + q
-    return BlockMatrix(8, 128, codes, scales)
+    codes = blocks[..., 2:] ^ np.uint8(CENTRE)  # two's complement to 128 + q
+    return BlockMatrix(codes, _factors(blocks[..., :2])[..., 0])
+
+
+def _factors(data: NDArray[np.uint8]) -> Floats:
+    """Float16 numbers of each block, [outputs, blocks, factors]."""
+    return data.copy().view("<f2").astype(np.float32)
+
+
+def _nibbles(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([data & 15, data >> 4], axis=-1)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from triptych_research import json_fields
-from triptych_research.decoder.blocks import Floats
+from triptych_research.blocks import Floats
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 from triptych_research.json_fields import CheckpointError
 from triptych_research.sources import WEIGHTS, Source

@@ -1,11 +1,11 @@
-"""How fast graphs are: tokens a second of prefill, and of decoding several texts at once."""
+"""How fast a graph is: tokens a second of prefill, and of decoding several texts at once."""
 
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from triptych_research.decoder.session import DecoderSession
+from triptych_research.decoder.session import DecoderSession, Row
 from triptych_research.speed import Clock, best_of_rounds
 
 BATCHES = (1, 4, 8)  # texts that decode together
@@ -15,15 +15,14 @@ ALL_THREADS = sorted({1, os.cpu_count() or 1})
 
 
 def tokens_per_second(
-    models: Mapping[str, bytes], clock: Clock = time.perf_counter, threads: Sequence[int] = ALL_THREADS
+    model: bytes, clock: Clock = time.perf_counter, threads: Sequence[int] = ALL_THREADS
 ) -> dict[str, dict[str, float]]:
-    """Return tokens a second by graph and threads, then by kind of work."""
+    """Return tokens a second by threads, then by kind of work."""
     sessions = {
-        f"{name}, {count} thread{'s' if count > 1 else ''}": DecoderSession(
+        f"{count} thread{'s' if count > 1 else ''}": DecoderSession(
             model, slots=max(BATCHES), capacity=PROMPT_TOKENS + STEPS, threads=count
         )
         for count in threads
-        for name, model in models.items()
     }
     for session in sessions.values():
         # Memory that was never written to is not there yet, and reading it is too fast.
@@ -38,12 +37,12 @@ def tokens_per_second(
 
 def _works(session: DecoderSession) -> Iterator[tuple[str, tuple[int, Callable[[], object]]]]:
     """Name each kind of work, with its tokens and what runs them."""
-    prompt = range(1, PROMPT_TOKENS + 1)
+    prompt = [1] * PROMPT_TOKENS
 
     def decode(batch: int) -> None:
-        for step in range(1, STEPS + 1):
-            session.run(0, [[1]] * batch, [PROMPT_TOKENS + step] * batch, range(batch))
+        for step in range(STEPS):
+            session.run([Row(1, slot, PROMPT_TOKENS + step) for slot in range(batch)], range(batch))
 
-    yield "prefill", (PROMPT_TOKENS, functools.partial(session.prefill, 0, prompt))
+    yield "prefill", (PROMPT_TOKENS, functools.partial(session.prefill, [prompt]))
     for batch in BATCHES:
         yield f"decode {batch}", (batch * STEPS, functools.partial(decode, batch))

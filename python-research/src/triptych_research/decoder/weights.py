@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from triptych_research.decoder.blocks import BLOCK, Floats, Matrix
+from triptych_research.blocks import BLOCK, Floats, Matrix
 from triptych_research.json_fields import CheckpointError
 
 # What matrices are: Matrix as a source gives them, Floats where they are dequantised.

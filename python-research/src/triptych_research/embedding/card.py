@@ -1,4 +1,4 @@
-"""What an encoder's card says: what int8 keeps of fp32 on real texts, and how fast both are."""
+"""What an encoder's card says: what its graph keeps of float32 on real texts, and how fast both are."""
 
 import collections
 import dataclasses
@@ -21,36 +21,35 @@ from triptych_research.texts import Texts
 
 @dataclass(frozen=True)
 class Topics:
-    """How many texts' topics each precision found."""
+    """How many texts' topics float32 found, and how many the graph."""
 
     topics: int
     known: int
     asked: int
     largest: int  # of the asked texts, how many are of the topic that most are of
     fp32: int
-    int8: int
+    graph: int
     fp32_alone: int
-    int8_alone: int
+    graph_alone: int
 
     @classmethod
-    def count(cls, texts: Texts, fp32: np.ndarray, int8: np.ndarray) -> "Topics":
+    def count(cls, texts: Texts, fp32: np.ndarray, graph: np.ndarray) -> "Topics":
         """Count two judgements [texts] of bool on the asked texts."""
         sizes = collections.Counter(texts.asked.topics)
         of_set = (len(sizes), len(texts.known.texts), len(texts.asked.texts), max(sizes.values()))
-        return cls(*of_set, *map(int, (fp32.sum(), int8.sum(), (fp32 & ~int8).sum(), (int8 & ~fp32).sum())))
+        return cls(*of_set, *map(int, (fp32.sum(), graph.sum(), (fp32 & ~graph).sum(), (graph & ~fp32).sum())))
 
 
 @dataclass(frozen=True)
 class Measurements:
     """All that was measured."""
 
-    calibration_texts: int
     evaluation_texts: int
     evaluation_tokens: int
-    quality: Quality  # of int8, against fp32
+    quality: Quality  # of the graph, against float32
     topics: Topics
     tokens_per_second: Mapping[str, float]  # by way of running, one thread
-    size_bytes: Mapping[str, int]  # by precision
+    size_bytes: int
 
 
 def make(
@@ -59,7 +58,7 @@ def make(
     vectors: Mapping[str, np.ndarray],
     left_out: Mapping[str, str],
 ) -> Card:
-    """Return the card; `vectors` are those of the evaluation texts [texts, hidden], by precision."""
+    """Return the card; `vectors` are those of the evaluation texts [texts, hidden], by the graph and by float32."""
     dimensions, limit = checkpoint.config.hidden_size, checkpoint.max_tokens
     summary = f"Text to a vector of {dimensions} dimensions; at most {limit} tokens."
     return Card(
@@ -89,46 +88,47 @@ def prompts_note(prompts: Prompts) -> str:
 
 
 _MEANINGS = {
-    "cosine_mean": "cosine with fp32, mean",
-    "cosine_min": "cosine with fp32, worst text",
+    "cosine_mean": "cosine with float32, mean",
+    "cosine_min": "cosine with float32, worst text",
     "rank_correlation": "rank correlation of the similarities of all pairs (Spearman)",
-    "neighbour_overlap": "share of the 10 nearest neighbours that fp32 finds too",
+    "neighbour_overlap": "share of the 10 nearest neighbours that float32 finds too",
 }
 
 
 def _body(measured: Measurements) -> str:
-    quality, topics, size = vars(measured.quality), measured.topics, measured.size_bytes
+    quality, topics = vars(measured.quality), measured.topics
     gates = [(_MEANINGS[gate], f"{quality[gate]:.4f}", f"≥ {least}") for gate, least in GATES.items()]
     found = [
         (
             f"topic found, of {topics.asked:,} texts",
             f"{topics.fp32 / topics.asked:.1%}",
-            f"{topics.int8 / topics.asked:.1%}",
+            f"{topics.graph / topics.asked:.1%}",
         ),
-        ("found by this precision alone", f"{topics.fp32_alone} texts", f"{topics.int8_alone} texts"),
-        ("size of the graph", f"{size['fp32'] / 1e6:.1f} MB", f"{size['int8'] / 1e6:.1f} MB"),
+        ("found by this one alone", f"{topics.fp32_alone} texts", f"{topics.graph_alone} texts"),
     ]
     slowest = min(measured.tokens_per_second.values())
     speeds = [(way, f"{value:,.0f}", f"{value / slowest:.1f}") for way, value in measured.tokens_per_second.items()]
     return f"""\
-## What int8 keeps of fp32
+## What the graph keeps of float32
 
-On {measured.evaluation_texts:,} texts ({measured.evaluation_tokens:,} tokens) on {topics.topics} topics: sentences as
-people write them, and passages of novels, speeches, the Bible and a glossary. The {measured.calibration_texts} texts
-that int8 was calibrated with are others. With a number outside of its gate, int8 is left out.
+Weights are rounded to 8 bits in blocks of 32, each with a scale of its own, and so are activations: the graph has
+{measured.size_bytes / 1e6:.1f} MB, and gives the same bits on every processor, alone and in company. The measures
+compare it with the same weights run in float32, on {measured.evaluation_texts:,} texts
+({measured.evaluation_tokens:,} tokens) on {topics.topics} topics: sentences as people write them, and passages of
+novels, speeches, the Bible and a glossary. With a number outside of its gate there is no bundle.
 
-{card.table(["", "int8", "gate"], gates)}
+{card.table(["", "graph", "gate"], gates)}
 
-![Distribution of cosines, and similarities of pairs in both precisions]({QUALITY_PLOT})
+![Distribution of cosines, and similarities of pairs by both]({QUALITY_PLOT})
 
-The measures above take fp32 for the truth. This one takes what the texts are about: whether the topic of a text is the
-most frequent one among the 10 nearest of {topics.known:,} others. Most are one sentence, which could be of several
+The measures above take float32 for the truth. This one takes what the texts are about: whether the topic of a text is
+the most frequent one among the 10 nearest of {topics.known:,} others. Most are one sentence, which could be of several
 topics; always saying the largest one would find {topics.largest / topics.asked:.0%}.
 
-{card.table(["", "fp32", "int8"], found)}
+{card.table(["", "float32", "graph"], found)}
 
-int8 vectors are not for an index that was filled with fp32 vectors, or the other way round: near neighbours would
-change places. Choose one precision for one index.
+The graph's vectors are not for an index that was filled with vectors of another form of the model: near neighbours
+would change places.
 
 ## Speed
 
@@ -142,18 +142,18 @@ Tokens of the texts a second, padding not counted, one thread. *Padded* is the u
 
 
 def _quality_figure(quality: Quality, vectors: Mapping[str, np.ndarray]) -> Figure:
-    fp32, int8 = vectors["fp32"], vectors["int8"]
+    fp32, graph = vectors["fp32"], vectors["graph"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.hist((int8 * fp32).sum(axis=1), bins=60)
+    left.hist((graph * fp32).sum(axis=1), bins=60)
     for gate, label in (("cosine_min", "gate of the worst"), ("cosine_mean", "gate of the mean")):
         left.axvline(GATES[gate], color="tab:red", linestyle=":" if gate == "cosine_min" else "--", label=label)
-    left.set(xlabel="cosine of int8 with fp32", ylabel="texts", title=f"mean {quality.cosine_mean:.4f}")
+    left.set(xlabel="cosine with float32", ylabel="texts", title=f"mean {quality.cosine_mean:.4f}")
     left.legend()
-    pairs = np.triu_indices(len(int8), k=1)
-    similarities = [(side @ side.T)[pairs] for side in (fp32, int8)]
+    pairs = np.triu_indices(len(graph), k=1)
+    similarities = [(side @ side.T)[pairs] for side in (fp32, graph)]
     right.hexbin(*similarities, gridsize=120, bins="log", mincnt=1)
-    right.set(xlabel="similarity of a pair, fp32", ylabel="int8", title=f"Spearman {quality.rank_correlation:.4f}")
+    right.set(xlabel="similarity of a pair, float32", ylabel="graph", title=f"Spearman {quality.rank_correlation:.4f}")
     return figure
 
 

@@ -1,7 +1,7 @@
-"""Golden cases: what the NumPy reference says of some texts, and the gate that every graph must pass.
+"""Golden cases: what the NumPy reference and each graph say of some texts, and the gate that every graph must pass.
 
 A case is replayed alone and then in one batch with all the others, whose lengths differ. A graph that is out of
-tolerance, or not batch-invariant, means no bundle.
+tolerance, not batch-invariant, or gives other bits than where it was exported, means no bundle.
 """
 
 import pathlib
@@ -32,14 +32,15 @@ TEXTS = (
 )
 
 
-def make(checkpoint: Checkpoint) -> bundle_pb2.GoldenFile:
-    """Return the golden cases of a checkpoint. Texts that are too long for the model are left out."""
+def make(checkpoint: Checkpoint, encoders: Sequence[Encoder]) -> bundle_pb2.GoldenFile:
+    """Return the golden cases of a checkpoint and its graphs. Texts that are too long for the model are left out."""
     reference, tokenizer = SentenceEncoder(checkpoint), checkpoint.tokenizer()
     golden = bundle_pb2.GoldenFile()
     for text in TEXTS:
         token_ids = tokenizer.encode(text).ids
         if len(token_ids) <= checkpoint.max_tokens:
-            golden.embeddings.add(text=text, token_ids=token_ids, vector=reference.embed(token_ids))
+            graphs = [bundle_pb2.GoldenVector(values=encoder.embed([token_ids])[0]) for encoder in encoders]
+            golden.embeddings.add(text=text, token_ids=token_ids, vector=reference.embed(token_ids), graphs=graphs)
     return golden
 
 
@@ -56,6 +57,9 @@ def check_cases(manifest: bundle_pb2.Manifest, golden: bundle_pb2.GoldenFile, to
     for index, case in enumerate(golden.embeddings):
         if len(case.vector) != manifest.embedding.dimensions[0]:
             raise GoldenError(f"embeddings[{index}].vector: has {len(case.vector)} dimensions")
+        sizes = [len(vector.values) for vector in case.graphs]
+        if sizes != [manifest.embedding.dimensions[0]] * len(manifest.graphs):
+            raise GoldenError(f"embeddings[{index}].graphs: have {sizes} dimensions")
         if len(case.token_ids) > manifest.tokenizer.max_tokens:
             raise GoldenError(f"embeddings[{index}].token_ids: more than {manifest.tokenizer.max_tokens}")
     check_tokenizer(golden, tokenizer)
@@ -66,7 +70,9 @@ def replay_graph(
 ) -> None:
     """Raise GoldenError unless one of a bundle's graphs gives the golden vectors."""
     graph = manifest.graphs[index]
-    check_encoder(golden, Encoder(folder / graph.file, manifest.embedding.normalize), graph.tolerance)
+    encoder = Encoder(folder / graph.file, manifest.embedding.normalize)
+    check_encoder(golden, encoder, graph.tolerance)
+    check_bits(golden, encoder, index)
 
 
 def check_tokenizer(golden: bundle_pb2.GoldenFile, tokenizer: Tokenizer) -> None:
@@ -87,6 +93,14 @@ def check_encoder(golden: bundle_pb2.GoldenFile, encoder: Encoder, tolerance: bu
         check_close(alone[index], expected, tolerance, f"embeddings[{index}].vector", unit=length)
         if not np.array_equal(alone[index], together[index]):
             raise GoldenError(f"embeddings[{index}].vector: not the same alone and in a batch of {len(batch)}")
+
+
+def check_bits(golden: bundle_pb2.GoldenFile, encoder: Encoder, graph: int) -> None:
+    """Raise GoldenError unless each vector is, to the last bit, what this graph gave where it was exported."""
+    for index, case in enumerate(golden.embeddings):
+        own = np.array(case.graphs[graph].values, np.float32)
+        if not np.array_equal(encoder.embed([list(case.token_ids)])[0], own):
+            raise GoldenError(f"embeddings[{index}].graphs[{graph}]: this processor gives other bits")
 
 
 def lengths(golden: bundle_pb2.GoldenFile) -> Sequence[int]:

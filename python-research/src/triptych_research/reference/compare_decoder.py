@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from triptych_research.blocks import Floats, Matrix, dense
 from triptych_research.decoder import golden
-from triptych_research.decoder.blocks import Floats, Matrix, dense
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.weights import DecoderWeights
 from triptych_research.reference import ReferenceMismatchError

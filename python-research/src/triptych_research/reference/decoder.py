@@ -8,31 +8,16 @@ values are kept in a cache and the next token costs one row of work, not the who
 Nothing is quantised here and nothing is batched: a text's numbers cannot depend on other texts.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triptych_research.decoder.blocks import Floats, Matrix, dense
+from triptych_research.blocks import Floats, Matrix, dense
 from triptych_research.decoder.continuation import Continuation
 from triptych_research.decoder.weights import DecoderConfig, DecoderLayer, DecoderWeights
 
 Angles = NDArray[np.float64]  # float32 is too coarse for thousands of radians
-
-
-class Input(Enum):
-    """What linear layers read."""
-
-    ATTENTION = auto()  # query, key and value
-    ATTENDED = auto()  # output
-    FFN = auto()  # gate and up
-    GATED = auto()  # down
-
-
-# Called with a layer's index and what is read there, [tokens, channels]: how calibration sees activations.
-Observer = Callable[[int, Input, Floats], None]
 
 
 @dataclass
@@ -50,9 +35,8 @@ class Cache:
 class ReferenceDecoder:
     """Runs one text at a time with float32 weights (`weights` may be quantised; their values are taken as they are)."""
 
-    def __init__(self, weights: DecoderWeights[Matrix], observe: Observer = lambda _layer, _name, _x: None) -> None:
+    def __init__(self, weights: DecoderWeights[Matrix]) -> None:
         self.weights = weights.map_matrices(dense)
-        self._observe = observe
 
     def empty_cache(self) -> Cache:
         config = self.weights.config
@@ -72,15 +56,10 @@ class ReferenceDecoder:
         stream = weights.embedding[token_ids]  # [tokens, hidden]
         for index, layer in enumerate(weights.decoder_layers):
             states = rms_norm(stream, layer.attention_norm, epsilon)
-            self._observe(index, Input.ATTENTION, states)
             attended = self._attention(states, layer, index, turn, cache)
-            self._observe(index, Input.ATTENDED, attended)
             stream = stream + linear(attended, layer.output)
             states = rms_norm(stream, layer.ffn_norm, epsilon)
-            self._observe(index, Input.FFN, states)
-            gated = gate(states, layer)
-            self._observe(index, Input.GATED, gated)
-            stream = stream + linear(gated, layer.down)
+            stream = stream + linear(gate(states, layer), layer.down)
         return rms_norm(stream, weights.final_norm, epsilon)
 
     def greedy(self, prompt: list[int], new_tokens: int) -> Continuation:

@@ -7,7 +7,7 @@ mod generation;
 
 pub use classification::GoldenClassification;
 pub use embedding::GoldenEmbedding;
-pub use generation::{GoldenChunkPlan, GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt};
+pub use generation::{GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt};
 
 use crate::{Refused, manifest::Manifest, tasks::Task};
 

@@ -18,15 +18,15 @@ mod tasks;
 pub use fields::is_model_name;
 pub use folder::{Bundle, Revision, Stamp, hash};
 pub use golden::{
-    Golden, GoldenChunkPlan, GoldenClassification, GoldenContinuation, GoldenEmbedding, GoldenGeneration,
-    GoldenGenerations, GoldenPrompt,
+    Golden, GoldenClassification, GoldenContinuation, GoldenEmbedding, GoldenGeneration, GoldenGenerations,
+    GoldenPrompt,
 };
-pub use hotpath_contract::bundle::v1::{ChatPlace, CpuFeature, ElementType, Pooling, Precision};
-pub use manifest::{Axis, File, Graph, Manifest, Source, Tensor, Tokenizer, Tolerance};
+pub use hotpath_contract::bundle::v1::{ChatPlace, ElementType, Pooling, Precision};
+pub use manifest::{Axis, File, Graph, Manifest, OperatorSet, Source, Tensor, Tokenizer, Tolerance};
 pub use refused::Refused;
 pub use tasks::{
     Task,
     classification::{ClassLabel, Classification},
     embedding::Embedding,
-    generation::{CHUNK_STEP, ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role},
+    generation::{ChatTemplate, Generation, KvCache, MarkupPiece, Message, Role},
 };

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use hotpath_contract::bundle::v1::{self as proto, CpuFeature, ElementType, Precision, manifest};
+use hotpath_contract::bundle::v1::{self as proto, ElementType, Precision, manifest};
+use serde::Deserialize;
 
 use crate::{
     Refused,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// The only format version that this reader knows.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Far more tokens than any vocabulary has, and few enough that what is kept of each is no burden.
 const VOCABULARY: RangeInclusive<u32> = 1..=1 << 22;
@@ -69,10 +70,19 @@ pub struct Graph {
     pub precision: Precision,
     pub file: String,
     pub opset: u32,
-    pub cpu_feature: CpuFeature,
     pub inputs: Vec<Tensor>,
     pub outputs: Vec<Tensor>,
     pub tolerance: Tolerance,
+    /// Beyond those of ONNX and ONNX Runtime.
+    pub operator_sets: Vec<OperatorSet>,
+}
+
+/// Operators, as a graph imports them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct OperatorSet {
+    pub domain: String,
+    pub version: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,10 +164,9 @@ impl Manifest {
     /// # Errors
     /// [`Refused`] names the first field that is unknown, missing, of the wrong type or out of its range.
     pub fn parse(json: &[u8]) -> Result<Self, Refused> {
+        format_version(json)?;
         let proto: proto::Manifest = strict_json::read("triptych.bundle.v1.Manifest", FILE, json)?;
-        check(proto.format_version == FORMAT_VERSION, "format_version", || {
-            format!("is {}, this reader knows {FORMAT_VERSION}", proto.format_version)
-        })?;
+        known_version(proto.format_version)?;
         let files = files(proto.files)?;
         let known = |path: String, field: &str| {
             check(files.iter().any(|file| file.path == path), field, || format!("\"{path}\" is not among the files"))?;
@@ -198,6 +207,22 @@ impl Manifest {
             files,
         })
     }
+}
+
+/// Looks at the version before anything else: fields of another format are no fault of the manifest's.
+fn format_version(json: &[u8]) -> Result<(), Refused> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    // Of what is no number the strict reader says more.
+    serde_json::from_slice(json).map_or(Ok(()), |Version { format_version }| known_version(format_version))
+}
+
+fn known_version(version: u32) -> Result<(), Refused> {
+    check(version == FORMAT_VERSION, "format_version", || {
+        format!("is {version}, this reader knows {FORMAT_VERSION}: export the model anew")
+    })
 }
 
 fn needed(tokenizer: Option<&Tokenizer>) -> Result<&Tokenizer, Refused> {
@@ -251,13 +276,24 @@ fn graphs(
             precision,
             file: known(graph.file, &at("file"))?,
             opset: positive(graph.opset, &at("opset"))?,
-            cpu_feature: enumerated(graph.cpu_feature, &at("cpu_feature"))?,
             inputs: tensors(graph.inputs, &at("inputs"))?,
             outputs: tensors(graph.outputs, &at("outputs"))?,
             tolerance: tolerance(required(graph.tolerance, &at("tolerance"))?, &at("tolerance"))?,
+            operator_sets: operator_sets(graph.operator_sets, &at("operator_sets"))?,
         });
     }
     Ok(graphs)
+}
+
+fn operator_sets(proto: Vec<proto::OperatorSet>, at: &str) -> Result<Vec<OperatorSet>, Refused> {
+    let mut domains = BTreeSet::new();
+    let sets = proto.into_iter().enumerate().map(|(i, set)| {
+        let at = format!("{at}[{i}]");
+        let domain = text(set.domain, &format!("{at}.domain"))?;
+        check(domains.insert(domain.clone()), &format!("{at}.domain"), || format!("\"{domain}\" is there twice"))?;
+        Ok(OperatorSet { domain, version: positive(set.version, &format!("{at}.version"))? })
+    });
+    sets.collect()
 }
 
 fn tensors(proto: Vec<proto::Tensor>, at: &str) -> Result<Vec<Tensor>, Refused> {

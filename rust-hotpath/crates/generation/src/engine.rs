@@ -51,7 +51,7 @@ pub struct Engine {
     vocabulary: usize,
 }
 
-/// The events of a request. Dropping it cancels the request; its rows are free before the next run.
+/// The events of a request. Dropping it cancels the request; its slots are free before the next run.
 #[derive(Debug)]
 pub struct Stream {
     shared: Arc<Shared>,
@@ -73,7 +73,7 @@ impl Engine {
     /// When the session's cache is smaller than the limits say.
     pub fn start(session: Box<dyn Decode>, settings: Settings, observer: Arc<dyn Observer>) -> io::Result<Self> {
         let (limits, extent) = (settings.limits, session.extent());
-        assert!(extent.rows >= limits.rows() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
+        assert!(extent.slots >= limits.slots() && extent.capacity >= limits.context_tokens, "{extent:?}: {limits:?}");
         let shared = Arc::new(Monitor::new(State::new(limits)));
         let masks = Masks::start(&shared, |shared, id, reply| {
             let _ = shared.change(|state, _| state.replies.push((id, reply))); // where it is dead nobody asks
@@ -109,6 +109,7 @@ impl Engine {
             stop: work.stop,
             format: work.format,
             max_tokens: work.max_tokens,
+            draft_tokens: self.settings.limits.draft_tokens,
             class: work.class,
             key: work.key,
         };
@@ -157,7 +158,7 @@ impl Engine {
         self.shared.change(|state, _| state.planner.tokens_per_second()).unwrap_or_default()
     }
 
-    /// Reads a prompt's first chunk in a row of its own, between two runs: a sign of life that waits behind no request,
+    /// Reads a prompt's first tokens in a slot of its own, between two runs: a sign of life that waits behind no request,
     /// whoever holds all places. A later probe takes the place of one that was not begun.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
+    draft::Drafter,
     sequence::{Sequence, SequenceParams},
     work::{Done, Event, Started},
 };
@@ -20,6 +21,8 @@ pub(crate) struct Job {
     pub choices: usize,
     /// Made when the prompt has been read.
     pub sequences: Vec<Sequence>,
+    /// Of the prompt, for choices that begin to guess.
+    drafter: Option<Drafter>,
     events: mpsc::Sender<Event>,
     /// Whether the loop waits for the reader.
     pub paused: Arc<AtomicBool>,
@@ -43,6 +46,7 @@ impl Job {
             params,
             choices,
             sequences,
+            drafter: None,
             events,
             paused,
             queued,
@@ -68,6 +72,31 @@ impl Job {
         self.events.capacity() > self.choices
     }
 
+    /// Tokens that its reader leaves room for in a run, for each of its continuations.
+    pub(crate) fn room(&self) -> usize {
+        self.events.capacity().saturating_sub(1) / self.choices
+    }
+
+    /// At most so many tokens that may come next in a continuation, as far as its reader leaves room for them. What that takes
+    /// of the prompt is made with the first one. A text that must parse has a mask for each token, which is asked one by one.
+    pub(crate) fn guess(&mut self, choice: usize, most: usize) -> Vec<u32> {
+        let most = most.min(self.room().saturating_sub(1));
+        if most == 0 || self.params.format.is_some() {
+            return Vec::new();
+        }
+        let Self { prompt, params, choices, sequences, drafter, .. } = self;
+        let of_prompt = || Drafter::new(prompt, params.draft_tokens);
+        sequences[choice].guess(most, || match choices {
+            1 => of_prompt(),
+            _ => drafter.get_or_insert_with(of_prompt).clone(),
+        })
+    }
+
+    /// Whether its prompt was read and all its continuations have ended.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.sequences.is_empty() && self.sequences.iter().all(Sequence::is_finished)
+    }
+
     pub(crate) fn done(&self) -> Done {
         let now = Instant::now();
         let began = self.began.unwrap_or(now);
@@ -80,5 +109,45 @@ impl Job {
             prefill: first_token - began,
             decode: now - first_token,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hotpath_fairness::Class;
+    use hotpath_testing::tiny_decoder;
+    use hotpath_text::{Tokenizer, Vocabulary};
+
+    use super::*;
+    use crate::{sampler::Sampling, work::Stop};
+
+    #[test]
+    fn a_prompt_is_looked_through_once_and_not_before_a_guess() {
+        let bundle = tiny_decoder();
+        let vocabulary = Arc::new(Vocabulary::load(&bundle, &Tokenizer::load(&bundle).unwrap()).unwrap());
+        let params = SequenceParams {
+            sampling: Arc::new(Sampling::default()),
+            stop: Stop::default(),
+            stop_ids: Arc::from([]),
+            max_tokens: 9,
+            draft_tokens: 8,
+            format: None,
+            class: Class::Interactive,
+            key: "a".into(),
+        };
+        let (prompt, paused) = (Arc::from([5, 6, 7, 5, 6]), Arc::new(AtomicBool::new(false)));
+        let (events, _read) = mpsc::channel(16);
+        let mut job = Job::new(prompt, params, 2, events, paused);
+        job.sequences =
+            (0..2).map(|choice| Sequence::new(&job.params, choice, &job.prompt, vocabulary.clone())).collect();
+        assert_eq!(job.guess(0, 0), [0_u32; 0]);
+        assert!(job.drafter.is_none(), "nothing is guessed");
+        assert_eq!(job.guess(0, 4), [7]);
+        assert!(job.drafter.is_some(), "for the other choice");
+        let mut logits = vec![0.0; 16];
+        logits[7] = 1.0;
+        assert!(job.sequences[1].advance(&logits).unwrap().is_some());
+        assert_eq!(job.guess(1, 4), [5], "behind what it said before it guessed");
+        assert_eq!(job.guess(0, 4), [7]);
     }
 }

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod draft;
 mod engine;
 mod format;
 mod job;

@@ -1,19 +1,21 @@
 //! Which rows run next. Pure: time comes in with each call, and nothing here waits, sleeps, or knows a thread or a tensor.
 //!
 //! The rules, in the order in which they bind: bounds; interactive before batch; fair between keys; a request is admitted
-//! once there is room for the longest that it may become, so that nothing that runs ever lacks any; a chunk of a prompt
-//! takes turns with a step of the rows that decode; and nothing runs for nobody.
+//! once there is room for the longest that it may become, so that nothing that runs ever lacks any; a run has a token of
+//! each continuation that can go on, and so much of prompts that these are not delayed by more than that; and nothing runs
+//! for nobody.
 //!
-//! Each class has a batch of rows that decode in one step, without holes. In staging rows beside them
-//! prompts are read, those wait that cannot go on, and prefixes of finished prompts are cached for those that begin alike.
+//! A continuation has one slot of the cache for its life. What it holds stays there when it has ended, for prompts that begin
+//! alike, until room is needed.
 
 mod admission;
 mod capacity;
 mod decision;
 mod limits;
+mod pace;
 mod prefixes;
 mod request;
-mod rows;
+mod sequences;
 mod slots;
 
 use std::{
@@ -23,14 +25,20 @@ use std::{
 };
 
 use capacity::Capacity;
-pub use decision::{Chunk, Decision, Decoding, Ended, Load, Run};
+pub use decision::{Chunk, Counts, Decision, Ended, Load, Run, Step};
 pub use hotpath_fairness::Class;
 use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, Key, PerClass};
 pub use limits::{Limits, Refusal};
-use request::{Phase, RequestState, SequenceState, Ticket};
+use pace::Pace;
+use request::{Phase, Place, RequestState, SequenceState, Ticket};
 pub use request::{Request, RequestId, SequenceId};
-pub use rows::RowChange;
-use rows::Rows;
+pub use slots::SlotChange;
+use slots::Slots;
+
+/// Continuations that decode together at most where drafts are run. A run costs something and each row of it something more: beside
+/// four steps a row must be right three times in ten to bring as much as the steps do on processors with AVX-512 VNNI, and six
+/// times on those with AVX2 alone.
+const DRAFTING: usize = 4;
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -38,10 +46,10 @@ pub type Time = Duration;
 /// Tokens that a key's turn gives. Requests are longer; so a key waits for a turn or two more, in proportion.
 const QUANTUM: usize = 1024;
 
-/// Every so many chunks one goes to the key that has had none for longest, so that short prompts never starve a long one.
+/// In every so many runs the key goes first whose prompts have not for longest, so that short prompts never starve a long one.
 const FAIR_EVERY: u64 = 4;
 
-/// The queue, the rows and the rules.
+/// The queue, the slots and the rules.
 #[derive(Debug)]
 pub struct Planner {
     limits: Limits,
@@ -52,16 +60,15 @@ pub struct Planner {
     expiries: Deadlines<(RequestId, Ended)>,
     /// To be dropped before the next run.
     cancelled: Vec<RequestId>,
-    rows: Rows,
-    /// Whether prefixes of finished prompts are cached.
+    slots: Slots,
+    /// Whether texts that have ended are cached.
     caches: bool,
     capacity: Capacity,
     queued_tokens: usize,
-    /// What runs since the last decision.
-    running: Option<Run>,
-    chunks: u64,
-    chunk_went_last: bool,
+    /// Runs with chunks of prompts so far.
+    prompt_runs: u64,
     drain: DrainRate,
+    pace: PerClass<Pace>,
     last_id: u64,
 }
 
@@ -73,7 +80,7 @@ struct Queue {
 }
 
 impl Planner {
-    /// An empty queue before empty rows.
+    /// An empty queue before empty slots.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let bounds = Bounds { shared: limits.max_queued_tokens, reserve: usize::MAX, small: QUANTUM };
@@ -84,14 +91,13 @@ impl Planner {
             admitted: BTreeSet::new(),
             expiries: Deadlines::default(),
             cancelled: Vec::new(),
-            rows: Rows::new(limits.rows_per_class()),
+            slots: Slots::new(limits.slots() - 1),
             caches: true,
             capacity: Capacity::new(&limits),
             queued_tokens: 0,
-            running: None,
-            chunks: 0,
-            chunk_went_last: false,
+            prompt_runs: 0,
             drain: DrainRate::default(),
+            pace: PerClass::new(|_| Pace::default()),
             last_id: 0,
         }
     }
@@ -102,7 +108,7 @@ impl Planner {
         let mut load = Load {
             queued_tokens: self.queued_tokens,
             reserved_tokens: self.capacity.tokens(),
-            cached_tokens: self.rows.cached_tokens(),
+            cached_tokens: self.slots.cached_tokens(),
             ..Load::default()
         };
         for entry in self.requests.values() {
@@ -149,7 +155,7 @@ impl Planner {
         self.drain.time_for(self.queued_tokens, 1)
     }
 
-    /// Drops a request in whatever phase it is. Its rows are free before the next run.
+    /// Drops a request in whatever phase it is. Its slots are free before the next run.
     pub fn cancel(&mut self, id: RequestId) {
         match self.requests.get(&id).map(|entry| &entry.phase) {
             Some(Phase::Waiting) => self.unqueue(id),
@@ -160,6 +166,7 @@ impl Planner {
 
     /// What to do now. To be called between runs only.
     pub fn next(&mut self, now: Time) -> Decision {
+        self.fork();
         self.leave(); // first, so that what is finished is not ended as well
         let mut ended = Vec::new();
         for id in std::mem::take(&mut self.cancelled) {
@@ -170,36 +177,32 @@ impl Planner {
         }
         self.expire(now, &mut ended);
         self.leave();
-        self.join();
-        self.park();
         self.admit();
-        self.running = self.choose();
-        let wake = if self.running.is_none() { self.expiries.next() } else { None };
-        Decision { ended, changes: self.rows.take_changes(), run: self.running.clone(), wake }
+        let run = self.choose();
+        let wake = if run.is_none() { self.expiries.next() } else { None };
+        Decision { ended, changes: self.slots.take_changes(), run, wake }
     }
 
-    /// Takes note that what [`Planner::next`] said has run. A prompt that has ended begins its continuations.
-    pub fn ran(&mut self, took: Duration) {
-        match self.running.take() {
-            Some(Run::Prefill(chunk)) => {
-                self.drain.note(chunk.tokens, took);
-                if let Some(entry) = self.requests.get_mut(&chunk.request) {
-                    entry.read(&chunk);
-                    if chunk.last {
-                        self.rows.share_staging(chunk.row, entry.choices);
-                    }
-                }
-            }
-            Some(Run::Decode { rows, .. }) => {
-                let rows: Vec<Decoding> = rows.into_iter().filter(|row| !row.repeats).collect();
-                self.drain.note(rows.len(), took);
-                for row in rows {
-                    if let Some(entry) = self.requests.get_mut(&row.sequence.request) {
-                        entry.said(row.sequence.choice);
-                    }
-                }
-            }
-            None => (),
+    /// Takes note of how long a run took.
+    pub fn ran(&mut self, class: Class, counts: Counts, took: Duration) {
+        let Counts { prompt_tokens, steps, guessed, right } = counts;
+        self.drain.note(prompt_tokens + steps + right, took);
+        if guessed == 0 {
+            self.pace.of_mut(class).note(prompt_tokens, steps, took); // with drafts steps take longer
+        }
+    }
+
+    /// Takes note that a chunk was read. A prompt that has ended begins its continuations.
+    pub fn read(&mut self, chunk: &Chunk) {
+        if let Some(entry) = self.requests.get_mut(&chunk.request) {
+            entry.read(chunk);
+        }
+    }
+
+    /// Takes note of what a continuation said after it was run, or after its prompt was read.
+    pub fn said(&mut self, sequence: SequenceId, tokens: &[u32]) {
+        if let Some(entry) = self.requests.get_mut(&sequence.request) {
+            entry.said(sequence.choice, tokens);
         }
     }
 
@@ -207,12 +210,7 @@ impl Planner {
     pub fn finish(&mut self, sequence: SequenceId) {
         if let Some(Phase::Running(sequences)) = self.requests.get_mut(&sequence.request).map(|entry| &mut entry.phase)
         {
-            let state = &mut sequences[sequence.choice];
-            *state = match *state {
-                SequenceState::Decoding { length } => SequenceState::Leaving { length },
-                SequenceState::Staged { row, length } => SequenceState::LeavingStaged { row, length },
-                other => other,
-            };
+            sequences[sequence.choice].finished = true;
         }
     }
 
@@ -231,8 +229,7 @@ impl Planner {
         self.expiries.remove(until, (id, Ended::SlowReader));
     }
 
-    /// Says that it is not known yet what may come next in a continuation that has had a part in a step. Until
-    /// [`Planner::go_on`] steps that are run for others repeat its last token.
+    /// Says that it is not known yet what may come next in a continuation. It has no part in a run until [`Planner::go_on`].
     pub fn wait(&mut self, sequence: SequenceId) {
         if let Some(entry) = self.requests.get_mut(&sequence.request) {
             entry.waiting.insert(sequence.choice);
@@ -246,11 +243,11 @@ impl Planner {
         }
     }
 
-    /// Gives up all cached prefixes, and caches no others.
+    /// Gives up all cached texts, and caches no others.
     pub fn retire(&mut self) {
         self.caches = false;
-        while let Some(row) = self.rows.least_used(None) {
-            self.rows.evict(row);
+        while let Some(slot) = self.slots.least_used(None) {
+            self.slots.release(slot);
         }
     }
 
@@ -262,54 +259,76 @@ impl Planner {
         }
     }
 
-    /// What to run: interactive before batch, and of each class a chunk in turn with a step.
+    /// What to run: interactive before batch.
     fn choose(&mut self) -> Option<Run> {
-        for class in [Class::Interactive, Class::Batch] {
-            // A step is not run for those alone that do not know what may come next.
-            let decodes = self.rows.batch(class).iter().any(|sequence| self.can_go_on(*sequence));
-            let chunk = self.chunk(class);
-            match chunk {
-                Some(chunk) if !decodes || !self.chunk_went_last => {
-                    self.chunk_went_last = true;
-                    self.chunks += 1;
-                    let chunks = self.chunks;
-                    self.requests.entry(chunk.request).and_modify(|entry| entry.latest_chunk = chunks);
-                    return Some(Run::Prefill(chunk));
+        Class::ALL.into_iter().find_map(|class| {
+            let mut steps = self.steps(class);
+            let (most, pace) = (self.limits.chunk_tokens, self.pace.of(class));
+            let most = if self.has_streams(class) { pace.beside_steps(most) } else { most };
+            let measures = !steps.is_empty() && pace.is_due();
+            let chunks = if measures { Vec::new() } else { self.chunks(class, most) };
+            if chunks.is_empty() && !measures && steps.len() <= DRAFTING {
+                for step in &mut steps {
+                    step.draft = self.requests[&step.sequence.request].draft(step, self.limits.draft_tokens);
                 }
-                _ if decodes => {
-                    self.chunk_went_last = false;
-                    return Some(self.step(class));
-                }
-                _ => (),
             }
+            for step in &steps {
+                self.requests.entry(step.sequence.request).and_modify(|entry| entry.takes(step));
+            }
+            let is_nothing = chunks.is_empty() && steps.is_empty();
+            (!is_nothing).then_some(Run { class, chunks, steps })
+        })
+    }
+
+    /// Whether a run keeps a continuation waiting whose reader keeps up. One that waits for its format goes on at any moment.
+    fn has_streams(&self, class: Class) -> bool {
+        let mut of_class = self.admitted().filter(|(_, entry)| entry.class == class && entry.parked_until.is_none());
+        of_class.any(|(_, entry)| {
+            matches!(&entry.phase, Phase::Running(sequences) if sequences.iter().any(|sequence| !sequence.finished))
+        })
+    }
+
+    /// A token of each continuation that can go on.
+    fn steps(&self, class: Class) -> Vec<Step> {
+        let of_class = self.admitted().filter(|(_, entry)| entry.class == class);
+        let steps = of_class.flat_map(|(request, entry)| {
+            (0..entry.choices).filter_map(move |choice| entry.step(SequenceId { request, choice }))
+        });
+        steps.collect()
+    }
+
+    /// Prompts, the one that has the least left first, as far as there is room for so many tokens of them. Now and then the oldest of the
+    /// key whose prompts have not gone first for longest goes before.
+    fn chunks(&mut self, class: Class, most: usize) -> Vec<Chunk> {
+        let prompts = self.admitted().filter(|(_, entry)| entry.class == class);
+        let mut prompts: Vec<(usize, RequestId)> =
+            prompts.filter_map(|(id, entry)| Some((entry.left()?, id))).collect();
+        if prompts.is_empty() {
+            return Vec::new();
         }
-        None
-    }
-
-    fn step(&self, class: Class) -> Run {
-        let row = |sequence: &SequenceId| {
-            let repeats = !self.can_go_on(*sequence);
-            let length = self.requests[&sequence.request].length(sequence.choice) - usize::from(repeats);
-            Decoding { sequence: *sequence, length, repeats }
-        };
-        Run::Decode { first: self.rows.first(class), rows: self.rows.batch(class).iter().map(row).collect() }
-    }
-
-    /// The next chunk of the prompt that has the least left; now and then of the oldest of the key that has had none for
-    /// longest.
-    fn chunk(&self, class: Class) -> Option<Chunk> {
-        let prompts = self.admitted().filter_map(|(id, entry)| Some((id, entry, entry.left()?)));
-        let prompts: Vec<_> = prompts.filter(|(_, entry, _)| entry.class == class).collect();
-        let chosen = if self.chunks % FAIR_EVERY == FAIR_EVERY - 1 {
+        prompts.sort_unstable(); // ids ascend with arrival
+        if self.prompt_runs % FAIR_EVERY == FAIR_EVERY - 1 {
             let latest = |key: &str| {
-                let of_key = prompts.iter().filter(|(_, entry, _)| *entry.prompt.key == *key);
-                of_key.map(|(_, entry, _)| entry.latest_chunk).max()
+                let of_key = prompts.iter().map(|(_, id)| &self.requests[id]).filter(|entry| *entry.prompt.key == *key);
+                of_key.map(|entry| entry.went_first).max()
             };
-            prompts.iter().min_by_key(|(id, entry, _)| (latest(&entry.prompt.key), *id)) // ids ascend with arrival
-        } else {
-            prompts.iter().min_by_key(|(_, _, left)| *left)
-        };
-        chosen.and_then(|(id, entry, _)| entry.chunk(*id, self.limits.chunk_tokens))
+            let due =
+                prompts.iter().enumerate().min_by_key(|(_, (_, id))| (latest(&self.requests[id].prompt.key), *id));
+            let due = due.map_or(0, |(place, _)| place);
+            prompts[..=due].rotate_right(1);
+        }
+        self.prompt_runs += 1;
+        let (mut room, mut chunks) = (most, Vec::new());
+        for (_, id) in prompts {
+            let Some(entry) = self.requests.get_mut(&id) else { continue };
+            let Some(chunk) = entry.chunk(id, room).filter(|chunk| chunk.tokens > 0) else { break };
+            if chunks.is_empty() {
+                entry.went_first = self.prompt_runs; // what it leaves to others is no turn of theirs
+            }
+            room -= chunk.tokens;
+            chunks.push(chunk);
+        }
+        chunks
     }
 
     fn admitted(&self) -> impl Iterator<Item = (RequestId, &RequestState)> {
@@ -321,15 +340,7 @@ impl Planner {
     }
 }
 
-/// Index of a class among batches, queues and sums.
-fn index(class: Class) -> usize {
-    match class {
-        Class::Interactive => 0,
-        Class::Batch => 1,
-    }
-}
-
-/// A prompt and whose it is: what a beginning is compared by.
+/// Tokens and whose they are: what a beginning is compared by.
 #[derive(Debug, Clone)]
 struct Prompt {
     tokens: Arc<[u32]>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{Ordering, fence},
@@ -11,13 +12,13 @@ use std::{
 
 use hotpath_cores::Cores;
 use hotpath_fairness::{Class, fenced};
-use hotpath_runtime::{Decode, RunError, Step};
+use hotpath_runtime::{Decode, Row, RunError};
 use hotpath_text::Vocabulary;
 
 use crate::{
     job::Job,
     masks::{MaskReply, Masks},
-    planner::{Chunk, Decision, Decoding, Ended, RequestId, RowChange, Run, SequenceId},
+    planner::{Chunk, Counts, Decision, Ended, RequestId, Run, SequenceId, SlotChange, Step},
     sequence::Sequence,
     state::{self, News, Probe, Shared, plan},
     work::{Delta, Event, Failure},
@@ -30,28 +31,32 @@ pub trait Observer: Send + Sync {
 
     /// A run has ended.
     fn ran(&self, run: &Ran);
+
+    /// So many tokens of a guess were run, of which so many were right.
+    fn drafted(&self, _guessed: usize, _right: usize) {}
 }
 
 /// One run of the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
-    /// What it was.
+    /// What for.
     pub kind: Kind,
-    /// Tokens of the chunk, or those that the step is run for.
-    pub tokens: usize,
     /// How long it took.
     pub took: Duration,
-    /// Why it failed. A step that failed runs again, one row at a time.
+    /// Why it failed. What failed runs again in parts, until what is at fault is alone.
     pub error: Option<String>,
 }
 
-/// The kinds of runs.
+/// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A chunk of a prompt.
-    Prefill,
-    /// A step of the rows that decode.
-    Decode,
+    /// Requests.
+    Work {
+        /// Tokens of prompts.
+        prompt_tokens: usize,
+        /// Continuations that go on.
+        rows: usize,
+    },
     /// A sign of life, of no request.
     Probe,
 }
@@ -72,13 +77,31 @@ pub(crate) struct Loop {
     session: Box<dyn Decode>,
     masks: Masks,
     vocabulary: Arc<Vocabulary>,
-    /// Logits after a token.
+    /// Logits after a row.
     vocabulary_size: usize,
     /// A run takes as many of these as the session has threads.
     cores: Arc<Cores>,
     threads: usize,
     observer: Arc<dyn Observer>,
     jobs: HashMap<RequestId, Job>,
+}
+
+/// One request's part in a run.
+#[derive(Clone, Copy)]
+enum Part {
+    Chunk(Chunk),
+    Step(Step),
+}
+
+/// What a run takes: rows and those of them whose logits are wanted, with the stretch of both that each part has.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<Row>,
+    logits: Vec<usize>,
+    /// Of `logits`, by part.
+    asked: Vec<Range<usize>>,
+    /// What was guessed, by part.
+    drafts: Vec<Vec<u32>>,
 }
 
 impl Loop {
@@ -109,22 +132,22 @@ impl Loop {
         for change in &decision.changes {
             self.change(change);
         }
-        match decision.run {
-            Some(Run::Prefill(chunk)) => self.prefill(&chunk),
-            Some(Run::Decode { first, rows }) => self.decode(first, &rows),
-            None => (),
+        if let Some(run) = decision.run {
+            self.run(&run);
         }
     }
 
     fn probe(&mut self, probe: Probe) {
-        let (row, tokens) = (self.session.extent().rows - 1, probe.prompt.len()); // no request's row
+        let slot = self.session.extent().slots - 1; // no request's
         let budget = self.cores.clone();
         let _cores = state::cores(&self.shared, &budget, self.threads, Class::Interactive);
-        let (outcome, _) = observed(&*self.observer, Kind::Probe, tokens, self.vocabulary_size, || {
-            self.session.prefill(row, 0, &probe.prompt, tokens - 1..tokens)
-        });
+        let tokens = probe.prompt.iter().enumerate();
+        let rows: Vec<Row> = tokens.map(|(position, token)| Row { token: *token, slot, position }).collect();
+        let last = [rows.len() - 1];
+        let (outcome, _) =
+            observed(&*self.observer, Kind::Probe, self.vocabulary_size, || self.session.run(&rows, &last));
         let outcome = outcome.map(drop);
-        self.session.release_row(row);
+        self.session.release(slot);
         let _ = probe.outcome.send(outcome.map_err(|error| Failure::RunFailed(error.0))); // who asks may be gone
     }
 
@@ -155,97 +178,108 @@ impl Loop {
         job.tell(Event::Failed(failure));
     }
 
-    fn change(&mut self, change: &RowChange) {
+    fn change(&mut self, change: &SlotChange) {
         match *change {
-            RowChange::Copy { from, to, tokens } => self.session.copy_row(from, to, tokens),
-            RowChange::Release(row) => self.session.release_row(row),
+            SlotChange::Copy { from, to, tokens } => self.session.copy(from, to, tokens),
+            SlotChange::Release(slot) => self.session.release(slot),
         }
     }
 
-    fn prefill(&mut self, chunk: &Chunk) {
-        let Some(job) = self.jobs.get_mut(&chunk.request) else { return self.forget(chunk.request) };
+    /// Runs what the planner says. What fails runs again in halves, so that what is at fault fails alone, and then without a
+    /// draft: slots hold what they held, so each may run again.
+    fn run(&mut self, run: &Run) {
+        let chunks = run.chunks.iter().map(|chunk| Part::Chunk(*chunk));
+        let parts: Vec<Part> = chunks.chain(run.steps.iter().map(|step| Part::Step(*step))).collect();
         let budget = self.cores.clone();
-        let cores = state::cores(&self.shared, &budget, self.threads, job.params.class);
-        if job.began.is_none() {
-            job.start(chunk.start);
+        let mut cores = Some(state::cores(&self.shared, &budget, self.threads, run.class));
+        for chunk in &run.chunks {
+            if let Some(job) = self.jobs.get_mut(&chunk.request).filter(|job| job.began.is_none()) {
+                job.start(chunk.start);
+            }
         }
-        let tokens = &job.prompt[chunk.start..chunk.start + chunk.tokens];
-        let asked = if chunk.last { chunk.tokens - 1..chunk.tokens } else { 0..0 };
-        let logits = asked.len() * self.vocabulary_size;
-        let (outcome, took) = observed(&*self.observer, Kind::Prefill, chunk.tokens, logits, || {
-            self.session.prefill(chunk.row, chunk.start, tokens, asked)
-        });
-        drop(cores);
-        if outcome.is_ok() {
-            plan(&self.shared, |planner, _| planner.ran(took)); // what failed was not read, and must not be reused
-        }
-        match outcome {
-            Ok(_) if !chunk.last => (),
-            Ok(logits) => {
-                job.first_token = Some(Instant::now());
-                let new = |choice| Sequence::new(&job.params, choice, &job.prompt, self.vocabulary.clone());
-                let failure = match own(|| Ok((0..job.choices).map(new).collect())) {
-                    Ok(sequences) => {
-                        job.sequences = sequences;
-                        let ids = (0..job.choices).map(|choice| SequenceId { request: chunk.request, choice });
-                        let said = ids.map(|id| advance(&self.shared, &self.masks, job, id, logits));
-                        said.filter_map(Result::err).last()
+        let mut outcomes: HashMap<RequestId, Option<Failure>> = HashMap::new();
+        let mut left = vec![parts];
+        while let Some(mut parts) = left.pop() {
+            let batch = self.batch(&parts);
+            let (logits, kind) = (batch.logits.len() * self.vocabulary_size, kind(&parts));
+            let (outcome, took) =
+                observed(&*self.observer, kind, logits, || self.session.run(&batch.rows, &batch.logits));
+            let is_least = parts.len() == 1 && batch.drafts.iter().all(Vec::is_empty);
+            if left.is_empty() && (outcome.is_ok() || is_least) {
+                cores = None; // nothing runs again
+            }
+            match outcome {
+                Ok(logits) => {
+                    let Kind::Work { prompt_tokens, rows } = kind else { continue };
+                    let mut counts = Counts { prompt_tokens, steps: rows, ..Counts::default() };
+                    for ((part, asked), draft) in parts.iter().zip(batch.asked).zip(&batch.drafts) {
+                        let logits = &logits[asked.start * self.vocabulary_size..asked.end * self.vocabulary_size];
+                        let Some(job) = self.jobs.get_mut(&part.request()) else { continue };
+                        let taken = match part {
+                            Part::Chunk(chunk) => {
+                                read(&self.shared, &self.masks, &self.vocabulary, job, chunk, logits).map(|()| 0)
+                            }
+                            Part::Step(step) => verify(&self.shared, &self.masks, job, step.sequence, draft, logits),
+                        };
+                        if let Ok(right) = taken
+                            && !draft.is_empty()
+                        {
+                            counts.guessed += draft.len();
+                            counts.right += right;
+                            let _ = fenced(|| self.observer.drafted(draft.len(), right));
+                        }
+                        let failure = taken.err();
+                        let known = outcomes.entry(part.request()).or_default();
+                        *known = known.take().or(failure);
                     }
-                    Err(failure) => Some(failure),
-                };
-                self.settle(chunk.request, failure);
-            }
-            Err(error) => self.settle(chunk.request, Some(Failure::RunFailed(error.0))),
-        }
-    }
-
-    fn decode(&mut self, first: usize, rows: &[Decoding]) {
-        let step = |row: &Decoding| {
-            let job = self.jobs.get(&row.sequence.request);
-            Step { token: job.map_or(0, |job| job.sequences[row.sequence.choice].last()), length: row.length }
-        };
-        let steps: Vec<Step> = rows.iter().map(step).collect();
-        let class = rows.first().and_then(|row| self.jobs.get(&row.sequence.request)).map(|job| job.params.class);
-        let budget = self.cores.clone();
-        let cores = state::cores(&self.shared, &budget, self.threads, class.unwrap_or(Class::Interactive));
-        let tokens = rows.iter().filter(|row| !row.repeats).count();
-        let logits = rows.len() * self.vocabulary_size;
-        let (outcome, took) =
-            observed(&*self.observer, Kind::Decode, tokens, logits, || self.session.decode(first, &steps));
-        let _cores = outcome.is_err().then_some(cores); // or the rows run again, each alone
-        plan(&self.shared, |planner, _| planner.ran(took));
-        let mut failures: HashMap<RequestId, Option<Failure>> = HashMap::new();
-        let mut advance = |row: &Decoding, logits: Result<&[f32], RunError>| {
-            let Some(job) = self.jobs.get_mut(&row.sequence.request) else { return };
-            let failed = match logits {
-                Ok(logits) => advance(&self.shared, &self.masks, job, row.sequence, logits).err(),
-                Err(error) => Some(Failure::RunFailed(error.0)),
-            };
-            let known = failures.entry(row.sequence.request).or_default();
-            *known = known.take().or(failed);
-        };
-        match outcome {
-            Ok(logits) => {
-                for (row, logits) in
-                    rows.iter().zip(logits.chunks(self.vocabulary_size)).filter(|(row, _)| !row.repeats)
-                {
-                    advance(row, Ok(logits));
+                    plan(&self.shared, |planner, _| planner.ran(run.class, counts, took));
                 }
-            }
-            Err(error) if rows.len() == 1 => advance(&rows[0], Err(error)),
-            // A bad row fails alone. Rows hold what they held, so each may run again.
-            Err(_) => {
-                for (place, (row, step)) in rows.iter().zip(&steps).enumerate().filter(|(_, (row, _))| !row.repeats) {
-                    let (outcome, _) = observed(&*self.observer, Kind::Decode, 1, self.vocabulary_size, || {
-                        self.session.decode(first + place, std::slice::from_ref(step))
-                    });
-                    advance(row, outcome);
-                }
+                Err(error) => match parts[..] {
+                    [part] if is_least => _ = outcomes.insert(part.request(), Some(Failure::RunFailed(error.0))),
+                    [Part::Step(step)] => {
+                        if let Some(job) = self.jobs.get_mut(&step.sequence.request) {
+                            job.sequences[step.sequence.choice].judged(batch.drafts[0].len(), 0);
+                        }
+                        left.push(vec![Part::Step(Step { draft: 0, ..step })]);
+                    }
+                    _ => {
+                        let behind = parts.split_off(parts.len() / 2);
+                        left.extend([parts, behind]);
+                    }
+                },
             }
         }
-        for (request, failure) in failures {
+        drop(cores);
+        for (request, failure) in outcomes {
             self.settle(request, failure);
         }
+    }
+
+    fn batch(&mut self, parts: &[Part]) -> Batch {
+        let mut batch = Batch::default();
+        for part in parts {
+            let job = self.jobs.get_mut(&part.request()).expect("what runs is of a request that is here");
+            let (asked, mut draft) = (batch.logits.len(), Vec::new());
+            match part {
+                Part::Chunk(chunk) => {
+                    let tokens = &job.prompt[chunk.start..chunk.start + chunk.tokens];
+                    let row = |(position, token): (usize, &u32)| Row { token: *token, slot: chunk.slot, position };
+                    batch.rows.extend((chunk.start..).zip(tokens).map(row));
+                    batch.logits.extend(chunk.last.then_some(batch.rows.len() - 1));
+                }
+                Part::Step(step) => {
+                    draft = job.guess(step.sequence.choice, step.draft);
+                    let last = job.sequences[step.sequence.choice].last();
+                    for (position, token) in (step.position..).zip([last].iter().chain(&draft)) {
+                        batch.logits.push(batch.rows.len());
+                        batch.rows.push(Row { token: *token, slot: step.slot, position });
+                    }
+                }
+            }
+            batch.asked.push(asked..batch.logits.len());
+            batch.drafts.push(draft);
+        }
+        batch
     }
 
     /// After a run: ends a request that failed or is complete, and pauses one whose reader leaves no room.
@@ -255,7 +289,7 @@ impl Loop {
             job.tell(Event::Failed(failure));
             return self.forget(id);
         }
-        if job.sequences.iter().all(Sequence::is_finished) {
+        if job.is_done() {
             job.tell(Event::Done(job.done()));
             self.jobs.remove(&id);
         } else if !job.has_room() {
@@ -275,6 +309,69 @@ impl Loop {
     }
 }
 
+impl Part {
+    fn request(&self) -> RequestId {
+        match self {
+            Self::Chunk(chunk) => chunk.request,
+            Self::Step(step) => step.sequence.request,
+        }
+    }
+}
+
+fn kind(parts: &[Part]) -> Kind {
+    let of_chunk = |part: &Part| match part {
+        Part::Chunk(chunk) => Some(chunk.tokens),
+        Part::Step(_) => None,
+    };
+    let chunks: Vec<usize> = parts.iter().filter_map(of_chunk).collect();
+    Kind::Work { prompt_tokens: chunks.iter().sum(), rows: parts.len() - chunks.len() }
+}
+
+/// Takes note that a part of a prompt was read. After the last one its continuations begin.
+fn read(
+    shared: &Shared,
+    masks: &Masks,
+    vocabulary: &Arc<Vocabulary>,
+    job: &mut Job,
+    chunk: &Chunk,
+    logits: &[f32],
+) -> Result<(), Failure> {
+    plan(shared, |planner, _| planner.read(chunk));
+    if !chunk.last {
+        return Ok(());
+    }
+    job.first_token = Some(Instant::now());
+    let new = |choice| Sequence::new(&job.params, choice, &job.prompt, vocabulary.clone());
+    job.sequences = own(|| Ok((0..job.choices).map(new).collect()))?;
+    let ids = (0..job.choices).map(|choice| SequenceId { request: chunk.request, choice });
+    ids.map(|id| advance(shared, masks, job, id, logits)).fold(Ok(()), Result::and)
+}
+
+/// Lets a continuation say what comes after its last token, and after those that were guessed as long as it says them too. Gives
+/// how many these were. Each is chosen by the logits that it would be chosen by without a guess.
+fn verify(
+    shared: &Shared,
+    masks: &Masks,
+    job: &mut Job,
+    id: SequenceId,
+    draft: &[u32],
+    logits: &[f32],
+) -> Result<usize, Failure> {
+    let vocabulary = logits.len() / (draft.len() + 1);
+    let mut right = 0;
+    for (place, logits) in logits.chunks_exact(vocabulary).enumerate() {
+        advance(shared, masks, job, id, logits)?;
+        let sequence = &job.sequences[id.choice];
+        let goes_on = draft.get(place) == Some(&sequence.last());
+        right += usize::from(goes_on);
+        if !goes_on || sequence.is_finished() {
+            break;
+        }
+    }
+    job.sequences[id.choice].judged(draft.len(), right);
+    Ok(right)
+}
+
 /// Lets a continuation say its next token, if it is known which ones may come.
 fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits: &[f32]) -> Result<(), Failure> {
     let said = own(|| {
@@ -288,9 +385,12 @@ fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits
     if let Some(request) = request {
         masks.ask(id, request);
     }
-    if said.finish.is_some() {
-        plan(shared, |planner, _| planner.finish(id));
-    }
+    plan(shared, |planner, _| {
+        planner.said(id, &[said.token.token]);
+        if said.finish.is_some() {
+            planner.finish(id);
+        }
+    });
     job.tell(Event::Delta(Delta { choice: id.choice, token: said.token, text: said.text, finish: said.finish }));
     Ok(())
 }
@@ -301,11 +401,10 @@ fn own<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 }
 
 /// Runs the session for so many logits, and tells the observer, whose panic is no part of the run. The session keeps nothing
-/// from one run to the next but rows, which hold what they held: a panic leaves it usable.
+/// from one run to the next but slots, which hold what they held: a panic leaves it usable.
 fn observed<'a>(
     observer: &dyn Observer,
     kind: Kind,
-    tokens: usize,
     logits: usize,
     run: impl FnOnce() -> Result<&'a [f32], RunError>,
 ) -> (Result<&'a [f32], RunError>, Duration) {
@@ -317,7 +416,7 @@ fn observed<'a>(
         Err(panic) => Err(RunError(panic)),
     };
     let took = began.elapsed();
-    let ran = Ran { kind, tokens, took, error: outcome.as_ref().err().map(ToString::to_string) };
+    let ran = Ran { kind, took, error: outcome.as_ref().err().map(ToString::to_string) };
     let _ = fenced(|| observer.ran(&ran));
     (outcome, took)
 }
@@ -338,6 +437,7 @@ mod tests {
         granule: 16,
         context_tokens: 64,
         chunk_tokens: 32,
+        draft_tokens: 0,
         reuse_tokens: 16,
         max_queued_tokens: 64,
         max_wait: Duration::MAX,
@@ -354,6 +454,7 @@ mod tests {
             stop: Stop::default(),
             stop_ids: Arc::from([]),
             max_tokens: 1,
+            draft_tokens: 0,
             format: None,
             class: Class::Interactive,
             key: "a".into(),

@@ -6,6 +6,7 @@ use hotpath_fairness::{Class, Key};
 use hotpath_text::{Detokenizer, StopStrings, Vocabulary};
 
 use crate::{
+    draft::Drafter,
     format::Format,
     masks::{Constraint, MaskReply, MaskRequest},
     sampler::{Choice, Sampler, Sampling},
@@ -20,18 +21,19 @@ pub(crate) struct Sequence {
     stop_strings: StopStrings,
     /// What the text must parse as.
     constraint: Option<Constraint>,
+    /// What may come next, from when it is first guessed.
+    drafter: Option<Drafter>,
     /// The logits after the last token, while it is not known which tokens may come next.
     waiting: Option<Vec<f32>>,
     stop_ids: Arc<[u32]>,
     min_tokens: usize,
     max_tokens: usize,
-    tokens: usize,
-    /// The last token, which the next step appends to the row.
-    last: u32,
+    /// Its tokens. The last one runs next.
+    said: Vec<u32>,
     finished: bool,
 }
 
-/// What a step added.
+/// What a run added.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub token: Choice,
@@ -47,6 +49,8 @@ pub(crate) struct SequenceParams {
     /// Every id that ends a continuation.
     pub stop_ids: Arc<[u32]>,
     pub max_tokens: usize,
+    /// Most tokens of a guess.
+    pub draft_tokens: usize,
     /// What the text must parse as.
     pub format: Option<Format>,
     /// Its class, and whose turn it uses.
@@ -61,24 +65,41 @@ impl Sequence {
             detokenizer: Detokenizer::new(vocabulary),
             stop_strings: StopStrings::new(params.stop.strings.iter().map(String::as_str)),
             constraint: params.format.as_ref().map(|format| Constraint::new(format, params.class, params.key.clone())),
+            drafter: None,
             waiting: None,
             stop_ids: params.stop_ids.clone(),
             min_tokens: params.sampling.min_tokens as usize,
             max_tokens: params.max_tokens,
-            tokens: 0,
-            last: 0,
+            said: Vec::new(),
             finished: false,
         }
     }
 
-    /// The token that the next step appends.
+    /// The token that runs next.
     pub(crate) fn last(&self) -> u32 {
-        self.last
+        self.said.last().copied().unwrap_or_default()
+    }
+
+    /// At most so many tokens that may come after it.
+    pub(crate) fn guess(&mut self, most: usize, of_prompt: impl FnOnce() -> Drafter) -> Vec<u32> {
+        let drafter = self.drafter.get_or_insert_with(|| {
+            let mut drafter = of_prompt();
+            self.said.iter().for_each(|token| drafter.push(*token));
+            drafter
+        });
+        drafter.guess(most)
+    }
+
+    /// Takes note of how many tokens of a guess were right.
+    pub(crate) fn judged(&mut self, guessed: usize, right: usize) {
+        if let Some(drafter) = self.drafter.as_mut().filter(|_| guessed > 0) {
+            drafter.judged(guessed, right);
+        }
     }
 
     /// Tokens so far.
     pub(crate) fn tokens(&self) -> usize {
-        self.tokens
+        self.said.len()
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -105,7 +126,8 @@ impl Sequence {
 
     /// What to ask of the format, so that the token after the last one can be chosen.
     pub(crate) fn ask(&mut self) -> Option<MaskRequest> {
-        if self.finished { None } else { self.constraint.as_mut()?.ask(self.last) }
+        let last = self.last();
+        if self.finished { None } else { self.constraint.as_mut()?.ask(last) }
     }
 
     /// Takes what the format says; gives the logits that waited for it.
@@ -121,14 +143,16 @@ impl Sequence {
 
     /// Appends a token.
     fn say(&mut self, token: Choice) -> Said {
-        self.last = token.token;
-        self.tokens += 1;
+        self.said.push(token.token);
+        if let Some(drafter) = &mut self.drafter {
+            drafter.push(token.token);
+        }
         let mut text = String::new();
-        let mut finish = if self.stop_ids.contains(&self.last) {
-            Some(Finish::StopToken(self.last))
+        let mut finish = if self.stop_ids.contains(&token.token) {
+            Some(Finish::StopToken(token.token))
         } else {
-            let piece = self.detokenizer.push(self.last);
-            let full = (self.tokens == self.max_tokens).then_some(Finish::Length);
+            let piece = self.detokenizer.push(token.token);
+            let full = (self.tokens() == self.max_tokens).then_some(Finish::Length);
             self.scan(&piece, &mut text).or(full)
         };
         if matches!(finish, Some(Finish::StopToken(_) | Finish::Length)) {
@@ -143,7 +167,7 @@ impl Sequence {
 
     /// Appends a piece to what is certain, as far as it is.
     fn scan(&mut self, piece: &str, text: &mut String) -> Option<Finish> {
-        if self.tokens <= self.min_tokens {
+        if self.tokens() <= self.min_tokens {
             text.push_str(piece);
             return None;
         }

@@ -1,15 +1,14 @@
 //! The decoder: one session, and the cache of what it computed of earlier tokens.
 
 mod arena;
-mod chunks;
 mod slab;
 
-use std::{ops::Range, sync::Arc};
+use std::{io, sync::Arc};
 
-use arena::{Arena, Batch};
-pub use chunks::chunk_at;
+use arena::Arena;
 use hotpath_bundle::{Axis, Bundle, ElementType, Graph, KvCache, Refused, Tensor};
 use ort::session::Session;
+use slab::Slab;
 
 use crate::{
     Library, RunError, graph,
@@ -20,8 +19,8 @@ use crate::{
 /// What a decoder's graph takes beside its cache: name and type, in order. `docs/architecture.md` says what each means.
 const INPUTS: [(&str, ElementType); 4] = [
     ("input_ids", ElementType::Int64),
-    ("seqlens_k", ElementType::Int32),
-    ("total_sequence_length", ElementType::Int32),
+    ("sequences", ElementType::Int32),
+    ("positions", ElementType::Int32),
     ("logit_index", ElementType::Int64),
 ];
 const OUTPUT: &str = "logits";
@@ -29,50 +28,48 @@ const OUTPUT: &str = "logits";
 /// One session that continues token ids. The seam between the generation loop and ONNX Runtime, so that the loop is tested
 /// with sessions that fail on demand.
 ///
-/// A row's logits are the same to the last bit whatever runs beside it and whatever the row held before.
+/// A sequence's tokens are in one slot of the cache, in their order. What a run gives of a row is the same to the last bit
+/// whatever else is in the run, however the tokens before it were cut into runs, and whatever the slot held before.
 pub trait Decode: Send {
     /// The cache's size.
     fn extent(&self) -> Extent;
 
-    /// Appends one token to each of the rows from `first` on, whatever their lengths, and gives the logits after them,
-    /// [steps, vocabulary].
+    /// Puts some tokens of any sequences into their slots, and gives the logits after the rows that `logits` names,
+    /// [logits, vocabulary]. What is before a row in its slot must be there, or among the rows before it; what was there from
+    /// its position on is gone.
     ///
     /// # Errors
-    /// [`RunError`] when the run failed. It may be repeated: a row holds what it held, up to its length before.
-    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError>;
+    /// [`RunError`] when the run failed. It may be repeated: a slot holds what it held before the positions of the rows.
+    fn run(&mut self, rows: &[Row], logits: &[usize]) -> Result<&[f32], RunError>;
 
-    /// Appends tokens to a row of `length` tokens, and gives the logits after those in `logits`, [logits, vocabulary].
-    ///
-    /// # Errors
-    /// As [`Decode::decode`].
-    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError>;
+    /// Makes the first tokens of a slot those of another one. What it held beyond them is gone.
+    fn copy(&mut self, from: usize, to: usize, tokens: usize);
 
-    /// Makes the first tokens of a row those of another row. What it held beyond them is gone.
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize);
-
-    /// Gives a row's memory back.
-    fn release_row(&mut self, row: usize);
+    /// Gives a slot's memory back.
+    fn release(&mut self, slot: usize);
 }
 
-/// One row's part in a decode step.
+/// One token of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// The token to append.
+pub struct Row {
+    /// The token.
     pub token: u32,
-    /// Tokens of the row before it.
-    pub length: usize,
+    /// The slot of its sequence.
+    pub slot: usize,
+    /// Tokens of the sequence before it.
+    pub position: usize,
 }
 
-/// Size of a cache's rows. For each layer there are keys and values, both float32 [rows, heads, capacity, dimensions].
+/// Size of a cache. For each layer there are keys and values, both float32 [slots, heads, capacity, dimensions].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Rows.
-    pub rows: usize,
+    /// Slots, of which each holds one sequence.
+    pub slots: usize,
     /// Layers.
     pub layers: usize,
     /// Key and value heads.
     pub heads: usize,
-    /// Most tokens of a row.
+    /// Most tokens of a slot.
     pub capacity: usize,
     /// Numbers in each head's key or value of a token.
     pub dimensions: usize,
@@ -91,15 +88,15 @@ impl Extent {
         self.capacity * self.dimensions * size_of::<f32>()
     }
 
-    /// Bytes of a row in one slab.
-    fn row_bytes(&self) -> usize {
+    /// Bytes of a slot in one slab.
+    fn slot_bytes(&self) -> usize {
         self.heads * self.head_bytes()
     }
 
-    /// The same with a capacity for which rows do not share pages.
+    /// The same with a capacity for which slots do not share pages.
     fn aligned(self) -> Self {
         let mut extent = self;
-        while !extent.row_bytes().is_multiple_of(slab::ROW_ALIGNMENT) {
+        while !extent.slot_bytes().is_multiple_of(slab::SLOT_ALIGNMENT) {
             extent.capacity += 1;
         }
         extent
@@ -111,25 +108,21 @@ pub struct Decoder {
     session: Session,
     runs: Arc<Runs>,
     arena: Arena,
-    /// A run's ids, kept for their memory.
-    token_ids: Vec<i64>,
-    /// A run's lengths, kept for their memory.
-    lengths: Vec<i32>,
 }
 
 impl Decoder {
-    /// Loads one graph of a bundle, with a cache of some rows of at most `capacity` tokens each (the model's `max_tokens` at
-    /// most). A row takes memory for the tokens that it holds, not for its capacity.
+    /// Loads one graph of a bundle, with a cache of some slots of at most `capacity` tokens each (the model's `max_tokens` at
+    /// most). A slot takes memory for the tokens that it holds, not for its capacity.
     ///
     /// # Errors
-    /// [`Refused`] when the graph needs another ONNX Runtime, cannot be loaded, differs from the manifest, or is no
-    /// decoder, and when the operating system has no addresses for the cache.
+    /// [`Refused`] when the graph needs another ONNX Runtime or other operators, cannot be loaded, differs from the manifest, or
+    /// is no decoder, and when the operating system has no addresses for the cache.
     pub fn load(
         library: &Library,
         bundle: &Bundle,
         graph: &Graph,
         threads: Threads,
-        rows: usize,
+        slots: usize,
         capacity: usize,
     ) -> Result<Self, Refused> {
         let cache = bundle.manifest.generation()?.kv_cache;
@@ -137,7 +130,7 @@ impl Decoder {
         signature(graph, cache, tokenizer.vocabulary_size)?;
         let session = session::open(library, bundle, graph, threads)?;
         let extent = Extent {
-            rows,
+            slots,
             layers: cache.layers as usize,
             heads: cache.kv_heads as usize,
             capacity: capacity.min(tokenizer.max_tokens as usize),
@@ -145,25 +138,17 @@ impl Decoder {
             vocabulary: tokenizer.vocabulary_size as usize,
         };
         let (extent, unaligned) = (extent.aligned(), extent.capacity);
-        let arena = Arena::reserve(extent).map_err(|error| {
+        let slabs = (0..extent.layers * 2).map(|_| Slab::reserve(extent)).collect::<io::Result<_>>();
+        let slabs = slabs.map_err(|error| {
             let problem = format!(
-                "no addresses for {rows} rows of {unaligned} tokens: {error}. They are {} MB, of which only what is written \
+                "no addresses for {slots} slots of {unaligned} tokens: {error}. They are {} MB, of which only what is written \
                  takes memory; a system with vm.overcommit_memory = 2 counts them all",
-                (extent.layers * 2 * rows * extent.row_bytes()) >> 20
+                (extent.layers * 2 * slots * extent.slot_bytes()) >> 20
             );
             Refused::field(&graph.file, "past_key.0", problem)
         })?;
-        Ok(Self { session, runs: library.runs.clone(), arena, token_ids: Vec::new(), lengths: Vec::new() })
-    }
-
-    fn run(&mut self, first: usize, tokens: usize, logits: Range<usize>) -> Result<&[f32], RunError> {
-        // ONNX Runtime's gather from a quantised table reads beyond its end without a word.
-        let vocabulary = i64::try_from(self.arena.extent().vocabulary).expect("a vocabulary is far smaller");
-        if let Some(id) = self.token_ids.iter().find(|id| **id >= vocabulary) {
-            return Err(RunError(format!("token id {id} is not below {vocabulary}")));
-        }
-        let batch = Batch { token_ids: &self.token_ids, tokens, lengths: &self.lengths, logits };
-        Ok(self.arena.run(&mut self.session, &self.runs.keep_memory, first, &batch)?)
+        let arena = Arena::bind(&session, slabs, extent).map_err(|error| Refused::file(&graph.file, error))?;
+        Ok(Self { session, runs: library.runs.clone(), arena })
     }
 }
 
@@ -172,28 +157,20 @@ impl Decode for Decoder {
         self.arena.extent()
     }
 
-    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError> {
-        self.token_ids.clear();
-        self.token_ids.extend(steps.iter().map(|step| i64::from(step.token)));
-        self.lengths.clear();
-        self.lengths.extend(steps.iter().map(|step| length(step.length + 1)));
-        self.run(first, 1, 0..steps.len())
+    fn run(&mut self, rows: &[Row], logits: &[usize]) -> Result<&[f32], RunError> {
+        let vocabulary = self.arena.extent().vocabulary;
+        if let Some(row) = rows.iter().find(|row| row.token as usize >= vocabulary) {
+            return Err(RunError(format!("token id {} is not below {vocabulary}", row.token)));
+        }
+        Ok(self.arena.run(&mut self.session, &self.runs.keep_memory, rows, logits)?)
     }
 
-    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError> {
-        self.token_ids.clear();
-        self.token_ids.extend(tokens.iter().map(|token| i64::from(*token)));
-        self.lengths.clear();
-        self.lengths.push(self::length(length + tokens.len()));
-        self.run(row, tokens.len(), logits)
+    fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        self.arena.copy(from, to, tokens);
     }
 
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
-        self.arena.copy_row(from, to, tokens);
-    }
-
-    fn release_row(&mut self, row: usize) {
-        self.arena.release_row(row);
+    fn release(&mut self, slot: usize) {
+        self.arena.release(slot);
     }
 }
 
@@ -201,10 +178,6 @@ impl std::fmt::Debug for Decoder {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Decoder").field("extent", &self.extent()).finish_non_exhaustive()
     }
-}
-
-fn length(tokens: usize) -> i32 {
-    i32::try_from(tokens).expect("a row is far shorter")
 }
 
 /// Name of a cache tensor, as in "past_key.0".

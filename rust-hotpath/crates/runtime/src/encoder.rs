@@ -13,22 +13,15 @@ use crate::{
     session::{self, Threads},
 };
 
-/// A batch whose padded grid has more places than this is larger than those that serving makes (the golden cases in one
-/// batch are), and gives its working memory back after its run. For MiniLM in int8 it is 80 MB a session, beside 40 MB of
-/// weights; giving memory back after every run would cost some percent of time.
-const KEPT_PLACES: usize = 2048;
+/// A batch of more tokens than this is larger than those that serving makes (the golden cases in one
+/// batch are), and gives its session's working memory back after its run: giving it back after every run would cost some
+/// percent of time. What operators keep themselves has a bound of its own, in `hotpath_kernels_ort`.
+const KEPT_TOKENS: usize = 2048;
 
 const OUTPUT: &str = "hidden_states";
 
 /// What a packed encoder's graph takes: name and type, in order. `docs/architecture.md` says what each means.
-const INPUTS: [(&str, ElementType); 6] = [
-    ("input_ids", ElementType::Int64),
-    ("position_ids", ElementType::Int64),
-    ("pad_index", ElementType::Int64),
-    ("unpad_index", ElementType::Int64),
-    ("seqlens_k", ElementType::Int32),
-    ("total_sequence_length", ElementType::Int32),
-];
+const INPUTS: [(&str, ElementType); 2] = [("input_ids", ElementType::Int64), ("position_ids", ElementType::Int64)];
 
 /// A session of a packed encoder. It runs on the thread that calls it, and on no other.
 pub struct Encoder {
@@ -65,16 +58,11 @@ impl Encoder {
     fn run(&mut self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, RunError> {
         let packed = &self.packed;
         let (tokens, batch) = (packed.input_ids.len(), texts.len());
-        let total_sequence_length = [i32::try_from(packed.longest).expect("a text is far shorter")];
-        let small = packed.pad_index.len() <= KEPT_PLACES;
+        let small = tokens <= KEPT_TOKENS;
         let options = if small { &self.runs.keep_memory } else { &self.runs.give_memory_back };
         let inputs = inputs![
             "input_ids" => TensorRef::from_array_view(([tokens], &*packed.input_ids))?,
             "position_ids" => TensorRef::from_array_view(([tokens], &*packed.position_ids))?,
-            "pad_index" => TensorRef::from_array_view(([batch, packed.longest], &*packed.pad_index))?,
-            "unpad_index" => TensorRef::from_array_view(([tokens], &*packed.unpad_index))?,
-            "seqlens_k" => TensorRef::from_array_view(([batch], &*packed.seqlens_k))?,
-            "total_sequence_length" => TensorRef::from_array_view(([0_usize; 0], &total_sequence_length[..]))?,
         ];
         let outputs = self.session.run_with_options(inputs, options)?;
         let (shape, mut rest) = outputs[OUTPUT].try_extract_tensor::<f32>()?; // [tokens, dimensions]

@@ -11,7 +11,7 @@ use std::{
 
 use ort::{environment::Environment, session::RunOptions};
 
-use crate::RunError;
+use crate::{Kernels, RunError};
 
 /// SHA-256 of the library in the onnxruntime 1.31.1 wheels on PyPI, for each platform. On macOS the wheels for CPython
 /// 3.11 to 3.14 differ in their signature.
@@ -39,6 +39,7 @@ pub struct Library {
     path: PathBuf,
     version: String,
     pub(crate) environment: Environment,
+    pub(crate) kernels: Kernels,
     pub(crate) runs: Arc<Runs>,
 }
 
@@ -104,9 +105,17 @@ impl Library {
             None => {
                 let version = version(&path).map_err(|error| fail(error.to_string()))?;
                 let environment = environment(&path).map_err(|error| fail(error.to_string()))?;
-                Ok(loaded.insert(Self { path: path.clone(), version, environment, runs: runs()? }).clone())
+                Ok(loaded
+                    .insert(Self { path: path.clone(), version, environment, kernels: Kernels::best(), runs: runs()? })
+                    .clone())
             }
         }
+    }
+
+    /// The same, whose sessions run the operators of this workspace by some instructions; otherwise it is by the fastest.
+    #[must_use]
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
     }
 
     /// Ends every run of the sessions that were made with this, and of those that will be: each fails, at the next operator.

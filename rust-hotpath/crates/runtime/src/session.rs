@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use hotpath_bundle::{Bundle, CpuFeature, Graph, Refused};
-use ort::session::{Session, builder::GraphOptimizationLevel};
-
-use crate::{
-    Library,
-    graph::{self, cpu_has},
+use hotpath_bundle::{Bundle, Graph, Refused};
+use ort::{
+    operator::OperatorDomain,
+    session::{Session, builder::GraphOptimizationLevel},
 };
+
+use crate::{Library, graph};
 
 /// The threads of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,21 +31,30 @@ pub(crate) fn open(library: &Library, bundle: &Bundle, graph: &Graph, threads: T
     if wanted != library.version() {
         return Err(Refused::manifest("onnxruntime_version", format!("is {wanted}, {} is loaded", library.version())));
     }
-    let session = build(library, bundle, graph, threads).map_err(|error| Refused::file(&graph.file, error))?;
+    let operators = library.kernels.operators(graph)?;
+    let session =
+        build(library, bundle, graph, threads, operators).map_err(|error| Refused::file(&graph.file, error))?;
     graph::compare(graph, &session)?;
     Ok(session)
 }
 
-fn build(library: &Library, bundle: &Bundle, graph: &Graph, threads: Threads) -> ort::Result<Session> {
-    Session::builder(&library.environment)?
+fn build(
+    library: &Library,
+    bundle: &Bundle,
+    graph: &Graph,
+    threads: Threads,
+    operators: Option<OperatorDomain>,
+) -> ort::Result<Session> {
+    let mut builder = Session::builder(&library.environment)?;
+    if let Some(operators) = operators {
+        builder = builder.with_operators(operators)?;
+    }
+    builder
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads.count)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(!threads.spin.is_zero())?
         .with_config_entry("session.intra_op.spin_duration_us", threads.spin.as_micros().to_string())?
-        // x86 without VNNI multiplies int8 with saturation, and would fail the golden cases. The exact kernels give VNNI's
-        // results there; with VNNI they would only be half as fast.
-        .with_config_entry("session.x64quantprecision", if cpu_has(CpuFeature::Int8DotProduct) { "0" } else { "1" })?
         // Lengths differ with every run, so a pattern never fits and its memory would only grow.
         .with_memory_pattern(false)?
         .commit_from_file(bundle.path(&graph.file))

@@ -1,13 +1,13 @@
-//! How much memory a decoder's rows take. A process of its own, because what other tests take would be counted too.
+//! How much memory a decoder's slots take. A process of its own, because what other tests take would be counted too.
 
 #![cfg(target_os = "linux")] // elsewhere the system takes memory back when it likes
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
-use hotpath_runtime::{Decode, Decoder, Step, Threads};
+use hotpath_runtime::{Decode, Decoder, Row, Threads};
 use hotpath_testing::{library, tiny_decoder};
 
 const TOKENS: usize = 512;
-const ROWS: usize = 200;
+const SLOTS: usize = 200;
 
 /// Bytes of memory that no file backs.
 fn resident() -> usize {
@@ -17,34 +17,36 @@ fn resident() -> usize {
 }
 
 #[test]
-fn rows_take_memory_for_their_tokens_alone() {
+fn slots_take_memory_for_their_tokens_alone() {
     let bundle = tiny_decoder();
     let graph = &bundle.manifest.graphs[0];
-    // 4000 rows of 512 tokens: 1 GB of addresses.
+    // 4000 slots of 512 tokens: 1 GB of addresses.
     let mut decoder = Decoder::load(&library(), &bundle, graph, Threads::CALLER, 4000, TOKENS).unwrap();
-    for start in (0..TOKENS).step_by(32) {
-        decoder.prefill(0, start, &[5; 32], 0..0).unwrap();
+    let rows: Vec<Row> = (0..TOKENS).map(|position| Row { token: 5, slot: 0, position }).collect();
+    for chunk in rows.chunks(32) {
+        decoder.run(chunk, &[]).unwrap();
     }
     let before = resident();
-    for row in 1..ROWS {
-        decoder.copy_row(0, row, TOKENS);
+    for slot in 1..SLOTS {
+        decoder.copy(0, slot, TOKENS);
     }
     let taken = resident() - before;
-    let expected = (ROWS - 1) * TOKENS * decoder.extent().token_bytes();
+    let expected = (SLOTS - 1) * TOKENS * decoder.extent().token_bytes();
     assert!((expected..expected * 5 / 4).contains(&taken), "{taken} bytes for {expected}");
-    for row in 1..ROWS {
-        decoder.release_row(row);
+    for slot in 1..SLOTS {
+        decoder.release(slot);
     }
     let kept = resident().saturating_sub(before);
     assert!(kept < expected / 4, "{kept} of {expected} bytes are still there");
-    // Steps of all sizes share their logits.
-    let steps = [Step { token: 5, length: 0 }; ROWS];
-    decoder.decode(0, &steps).unwrap();
+    // Runs of all sizes share their logits.
+    let rows: Vec<Row> = (0..SLOTS).map(|slot| Row { token: 5, slot, position: 0 }).collect();
+    let all: Vec<usize> = (0..SLOTS).collect();
+    decoder.run(&rows, &all).unwrap();
     let before = resident();
-    for rows in 1..ROWS {
-        decoder.decode(0, &steps[..rows]).unwrap();
+    for count in 1..SLOTS {
+        decoder.run(&rows[..count], &all[..count]).unwrap();
     }
     let taken = resident().saturating_sub(before);
-    let apart = (1..ROWS).sum::<usize>() * decoder.extent().vocabulary * size_of::<f32>();
-    assert!(taken < apart / 4, "{taken} bytes for steps whose logits have {apart}");
+    let apart = (1..SLOTS).sum::<usize>() * decoder.extent().vocabulary * size_of::<f32>();
+    assert!(taken < apart / 4, "{taken} bytes for runs whose logits have {apart}");
 }

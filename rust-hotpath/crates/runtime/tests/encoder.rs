@@ -2,18 +2,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
-use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Precision, Tolerance};
+use hotpath_bundle::{Axis, Bundle, ElementType, Graph, Tolerance};
 use hotpath_runtime::{Encode, Encoder};
 use hotpath_testing::{bundle, golden_embeddings, library, tiny_encoder};
 
-const PRECISIONS: [Precision; 2] = [Precision::Int8, Precision::Fp32];
-
-fn graph(bundle: &Bundle, precision: Precision) -> Graph {
-    hotpath_runtime::choose(&bundle.manifest.graphs, Some(precision), |_| false).unwrap().graph.clone()
+fn graph(bundle: &Bundle) -> Graph {
+    bundle.manifest.graphs[0].clone()
 }
 
-fn encoder(bundle: &Bundle, precision: Precision) -> Encoder {
-    Encoder::load(&library(), bundle, &graph(bundle, precision)).unwrap()
+fn encoder(bundle: &Bundle) -> Encoder {
+    Encoder::load(&library(), bundle, &graph(bundle)).unwrap()
 }
 
 fn assert_near(vector: &[f32], golden: &[f32], tolerance: Tolerance) {
@@ -23,16 +21,15 @@ fn assert_near(vector: &[f32], golden: &[f32], tolerance: Tolerance) {
 }
 
 fn golden_cases_alone_and_together(bundle: &Bundle) {
-    for precision in PRECISIONS {
-        let tolerance = graph(bundle, precision).tolerance;
-        let mut encoder = encoder(bundle, precision);
-        let texts: Vec<&[u32]> = golden_embeddings(bundle).iter().map(|case| &*case.token_ids).collect();
-        let together = encoder.encode(&texts).unwrap();
-        for (case, together) in golden_embeddings(bundle).iter().zip(together) {
-            let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
-            assert_near(&alone, &case.vector, tolerance);
-            assert_eq!(alone, together, "{precision:?}: \"{}\" depends on its batch", case.text);
-        }
+    let tolerance = graph(bundle).tolerance;
+    let mut encoder = encoder(bundle);
+    let texts: Vec<&[u32]> = golden_embeddings(bundle).iter().map(|case| &*case.token_ids).collect();
+    let together = encoder.encode(&texts).unwrap();
+    for (case, together) in golden_embeddings(bundle).iter().zip(together) {
+        let alone = encoder.encode(&[&case.token_ids]).unwrap().remove(0);
+        assert_near(&alone, &case.vector, tolerance);
+        assert_eq!(alone, case.graphs[0], "\"{}\" has other bits than where it was exported", case.text);
+        assert_eq!(alone, together, "\"{}\" depends on its batch", case.text);
     }
 }
 
@@ -49,33 +46,31 @@ fn golden_cases_have_the_same_vectors_alone_and_together_with_the_default_model(
 #[test]
 fn an_id_beyond_the_vocabulary_fails_and_the_session_lives() {
     let bundle = bundle();
-    let mut encoder = encoder(&bundle, Precision::Int8);
+    let mut encoder = encoder(&bundle);
     let good = &golden_embeddings(&bundle)[0];
     let before = encoder.encode(&[&good.token_ids]).unwrap();
     let error =
         encoder.encode(&[&good.token_ids, &[bundle.manifest.tokenizer().unwrap().vocabulary_size]]).unwrap_err();
-    assert!(error.to_string().contains("indices"), "{error}");
+    assert!(error.to_string().contains("is not among"), "{error}");
     assert_eq!(encoder.encode(&[&good.token_ids]).unwrap(), before);
 }
 
 #[test]
 fn a_graph_that_differs_from_the_manifest_is_refused_by_field() {
     type Change = fn(&mut Graph);
-    let cases: [(Change, &str, &str); 6] = [
-        (
-            |graph| graph.inputs[3].shape = vec![Axis::Symbolic("batch".to_owned())],
-            "model.int8.onnx",
-            "inputs[3].shape",
-        ),
-        (|graph| graph.inputs[5].shape = vec![Axis::Fixed(1)], "model.int8.onnx", "inputs[5].shape"),
-        (|graph| graph.outputs[0].shape[0] = Axis::Symbolic("rows".to_owned()), "model.int8.onnx", "outputs[0].shape"),
-        (|graph| graph.inputs[4].element_type = ElementType::Int64, "bundle.json", "graphs: model.int8.onnx: inputs"),
-        (|graph| graph.inputs.swap(0, 1), "bundle.json", "graphs: model.int8.onnx: inputs"),
-        (|graph| graph.outputs[0].shape[1] = Axis::Fixed(385), "bundle.json", "graphs: model.int8.onnx: outputs"),
+    const FILE: &str = "model.block_quantized.onnx";
+    const FIELDS: &str = "graphs: model.block_quantized.onnx";
+    let (inputs, outputs) = (format!("{FIELDS}: inputs"), format!("{FIELDS}: outputs"));
+    let cases: [(Change, &str, &str); 5] = [
+        (|graph| graph.inputs[1].shape = vec![Axis::Fixed(1)], FILE, "inputs[1].shape"),
+        (|graph| graph.outputs[0].shape[0] = Axis::Symbolic("rows".to_owned()), FILE, "outputs[0].shape"),
+        (|graph| graph.inputs[1].element_type = ElementType::Int32, "bundle.json", &inputs),
+        (|graph| graph.inputs.swap(0, 1), "bundle.json", &inputs),
+        (|graph| graph.outputs[0].shape[1] = Axis::Fixed(385), "bundle.json", &outputs),
     ];
     let bundle = bundle();
     for (change, file, field) in cases {
-        let mut graph = graph(&bundle, Precision::Int8);
+        let mut graph = graph(&bundle);
         change(&mut graph);
         let refused = Encoder::load(&library(), &bundle, &graph).unwrap_err();
         assert_eq!((refused.file.as_str(), refused.field.as_str()), (file, field), "{refused}");
@@ -94,7 +89,7 @@ fn another_onnxruntime_than_the_manifests_is_refused() {
 #[test]
 fn bytes_that_are_no_graph_are_refused_by_file() {
     let bundle = bundle();
-    let mut graph = graph(&bundle, Precision::Int8);
+    let mut graph = graph(&bundle);
     graph.file = "tokenizer.json".to_owned();
     assert_eq!(Encoder::load(&library(), &bundle, &graph).unwrap_err().file, "tokenizer.json");
 }
@@ -102,7 +97,7 @@ fn bytes_that_are_no_graph_are_refused_by_file() {
 #[test]
 fn runs_that_are_ended_fail_and_those_of_another_handle_go_on() {
     let (bundle, ended, other) = (bundle(), library(), library());
-    let graph = graph(&bundle, Precision::Int8);
+    let graph = graph(&bundle);
     let mut sessions = [&ended, &other].map(|library| Encoder::load(library, &bundle, &graph).unwrap());
     let text = [101, 102];
     for session in &mut sessions {

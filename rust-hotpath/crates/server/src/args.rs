@@ -76,10 +76,11 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_ONNXRUNTIME_SHA256", default_value = "", value_name = "HEX")]
     pub onnxruntime_sha256: String,
 
-    /// Which graph of embedding models to run: "auto" takes the first in the manifest that the processor runs well, "int8" and "fp32" that
-    /// one. The vectors of different precisions are not interchangeable in one index.
-    #[arg(long, env = "HOTPATH_PRECISION", default_value = "auto", value_name = "PRECISION")]
-    pub precision: String,
+    /// By which instructions our own operators run: "auto" takes the fastest that the processor has; "scalar", "avx2",
+    /// "avx512_vnni", "neon" or "neon_dotprod" that one, and it is refused where the processor lacks it. The results are the same
+    /// to the last bit.
+    #[arg(long, env = "HOTPATH_KERNELS", default_value = "auto", value_name = "INSTRUCTIONS")]
+    pub kernels: String,
 
     /// Sessions for each embedding model, each on a thread of its own; 0 takes the number of processors. Each holds the weights
     /// once in memory.
@@ -173,11 +174,6 @@ pub struct Serve {
 /// How generation models are served.
 #[derive(Debug, Clone, Args)]
 pub struct Generation {
-    /// Which graph of generation models to run: "auto" takes the first in the manifest that the processor runs well,
-    /// "int8" and "int8_block" that one.
-    #[arg(long, env = "HOTPATH_GENERATION_PRECISION", default_value = "auto", value_name = "PRECISION")]
-    pub generation_precision: String,
-
     /// Threads of each generation model's session; 0 takes the number of processors.
     #[arg(long, env = "HOTPATH_GENERATION_THREADS", default_value = "0", value_name = "THREADS")]
     pub generation_threads: String,
@@ -201,16 +197,23 @@ pub struct Generation {
     #[arg(long, env = "HOTPATH_CACHE_BYTES", default_value = "1073741824", value_name = "BYTES")]
     pub cache_bytes: String,
 
-    /// Most continuations of interactive requests, and as many of batch requests, that decode in one step; others wait. One
+    /// Most continuations of interactive requests, and as many of batch requests, that decode in one run; others wait. One
     /// fairness key alone has up to four fifths of them. Beside them an eighth as many, at least one, is a reserve for keys
     /// that have no other. More say more tokens together, and each its own more slowly.
     #[arg(long, env = "HOTPATH_MAX_ROWS", default_value = "32", value_name = "ROWS")]
     pub max_rows: String,
 
-    /// Tokens of a prompt that are run at once, a multiple of 4 from 8 to 128. A running stream's next token comes later by at most one chunk;
-    /// smaller ones read prompts more slowly.
+    /// Most tokens of prompts in a run, 1 to 1024. Beside streams it is as many as make a run about three times as long as it is
+    /// without, as measured, and 8 at least: so much later comes a stream's next token while prompts are read. More read prompts
+    /// a little faster where no stream waits.
     #[arg(long, env = "HOTPATH_CHUNK_TOKENS", default_value = "64", value_name = "TOKENS")]
     pub chunk_tokens: String,
+
+    /// Most tokens of a stream that are guessed, from what followed the same words earlier in its text, and verified in one run; 0
+    /// for none. What is said is the same to the last bit. Where a text repeats itself, as code, quotations and lists do, a stream is
+    /// faster; guesses are made beside three other streams at most, and seldom where they were wrong.
+    #[arg(long, env = "HOTPATH_DRAFT_TOKENS", default_value = "8", value_name = "TOKENS")]
+    pub draft_tokens: String,
 
     /// Most choices of one request. Beyond, it is refused with INVALID_VALUE. Not above --max-rows.
     #[arg(long, env = "HOTPATH_MAX_CHOICES", default_value = "8", value_name = "CHOICES")]
@@ -224,8 +227,8 @@ pub struct Generation {
     #[arg(long, env = "HOTPATH_SLOW_READER_MS", default_value = "10000", value_name = "MILLISECONDS")]
     pub slow_reader_ms: String,
 
-    /// Whether the beginning of a prompt that was computed for one fairness key is reused for others. Then a prompt's time
-    /// tells whether another tenant has sent one that begins alike.
+    /// Whether what was computed for one fairness key, prompts and replies, is reused for prompts of others that begin alike.
+    /// Then a prompt's time tells whether another tenant has such a text.
     #[arg(long, env = "HOTPATH_SHARE_PREFIXES", default_value = "false", value_name = "BOOLEAN")]
     pub share_prefixes: String,
 }

@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use hotpath_bundle::{CHUNK_STEP, Precision, is_model_name};
+use hotpath_bundle::is_model_name;
 use hotpath_encoding::Limits;
-use hotpath_runtime::{Library, Threads};
+use hotpath_runtime::{Kernels, Library, Threads};
 use tracing::Level;
 
 use crate::{
@@ -40,8 +40,8 @@ pub struct Config {
     pub onnxruntime_library: PathBuf,
     /// Its hash, where it is not a known one.
     pub onnxruntime_sha256: Option<String>,
-    /// The graph of embedding models to run; `None` takes what the processor runs best.
-    pub precision: Option<Precision>,
+    /// By which instructions our own operators run.
+    pub kernels: Kernels,
     /// The schedulers' bounds.
     pub limits: Limits,
     /// How texts are tokenized that take long.
@@ -117,11 +117,7 @@ impl Config {
             models,
             onnxruntime_sha256: Some(args.onnxruntime_sha256.clone()).filter(|sha256| !sha256.is_empty()),
             onnxruntime_library: faults.library(&args.onnxruntime_library, &args.onnxruntime_sha256),
-            precision: faults.precision(
-                "precision",
-                &args.precision,
-                &[("int8", Precision::Int8), ("fp32", Precision::Fp32)],
-            ),
+            kernels: faults.kernels(&args.kernels),
             limits: Limits {
                 workers,
                 batch_tokens: faults.number("batch-tokens", &args.batch_tokens, 1..=65_536),
@@ -213,28 +209,19 @@ impl Faults {
         }
     }
 
-    fn chunk_tokens(&mut self, value: &str) -> usize {
-        let tokens = self.number("chunk-tokens", value, 2 * CHUNK_STEP..=128);
-        if !tokens.is_multiple_of(CHUNK_STEP) {
-            self.add("chunk-tokens", format!("{tokens} is not a multiple of {CHUNK_STEP}"));
+    fn kernels(&mut self, name: &str) -> Kernels {
+        if name == "auto" {
+            return Kernels::best();
         }
-        tokens
-    }
-
-    fn precision(&mut self, flag: &str, value: &str, known: &[(&str, Precision)]) -> Option<Precision> {
-        let found = known.iter().find(|(name, _)| *name == value).map(|(_, precision)| *precision);
-        if found.is_none() && value != "auto" {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            self.add(flag, format!("\"{value}\" is none of auto, {}", names.join(", ")));
-        }
-        found
+        Kernels::named(name).unwrap_or_else(|problem| {
+            self.add("kernels", problem);
+            Kernels::best()
+        })
     }
 
     fn generation(&mut self, args: &Generation) -> GenerationSettings {
-        let precisions = [("int8", Precision::Int8), ("int8_block", Precision::Int8Block)];
         let max_rows = self.number("max-rows", &args.max_rows, 1..=1024);
         GenerationSettings {
-            precision: self.precision("generation-precision", &args.generation_precision, &precisions),
             threads: Threads {
                 count: self.threads("generation-threads", &args.generation_threads),
                 spin: Duration::from_micros(self.number("generation-spin-us", &args.generation_spin_us, 0..=1_000_000)),
@@ -242,7 +229,8 @@ impl Faults {
             max_wait: self.milliseconds("generation-max-queue-ms", &args.generation_max_queue_ms),
             cache_bytes: self.number("cache-bytes", &args.cache_bytes, 1 << 20..=1 << 40),
             max_rows,
-            chunk_tokens: self.chunk_tokens(&args.chunk_tokens),
+            chunk_tokens: self.number("chunk-tokens", &args.chunk_tokens, 1..=1024),
+            draft_tokens: self.number("draft-tokens", &args.draft_tokens, 0..=64),
             max_choices: self.number("max-choices", &args.max_choices, 1..=max_rows),
             default_max_tokens: self.number("default-max-tokens", &args.default_max_tokens, 1..=1_000_000),
             slow_reader: self.milliseconds("slow-reader-ms", &args.slow_reader_ms),

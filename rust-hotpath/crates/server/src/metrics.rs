@@ -102,6 +102,8 @@ struct Generation {
     prompt_tokens: Family<Labels<1>, Counter>,
     reused_tokens: Family<Labels<1>, Counter>,
     tokens: Family<Labels<1>, Counter>,
+    drafted_tokens: Family<Labels<1>, Counter>,
+    accepted_tokens: Family<Labels<1>, Counter>,
     queued: Family<Labels<1>, Gauge>,
     prefilling: Family<Labels<1>, Gauge>,
     decoding: Family<Labels<1>, Gauge>,
@@ -220,14 +222,21 @@ impl Metrics {
     #[allow(clippy::cast_precision_loss)]
     pub fn generated(&self, model: &str, run: &Ran) {
         let (model, seconds) = (of(model), run.took.as_secs_f64());
-        match run.kind {
-            Kind::Prefill => self.generation.prefill_seconds.get_or_create(&model).observe(seconds),
-            Kind::Decode => {
-                self.generation.decode_seconds.get_or_create(&model).observe(seconds);
-                self.generation.decode_rows.get_or_create(&model).observe(run.tokens as f64);
-            }
-            Kind::Probe => (), // of no request
+        let Kind::Work { prompt_tokens, rows } = run.kind else { return };
+        if prompt_tokens > 0 {
+            self.generation.prefill_seconds.get_or_create(&model).observe(seconds);
         }
+        if rows > 0 {
+            self.generation.decode_seconds.get_or_create(&model).observe(seconds);
+            self.generation.decode_rows.get_or_create(&model).observe(rows as f64);
+        }
+    }
+
+    /// Counts tokens of a guess, and those that were right.
+    pub fn drafted(&self, model: &str, guessed: usize, right: usize) {
+        let model = of(model);
+        self.generation.drafted_tokens.get_or_create(&model).inc_by(guessed as u64);
+        self.generation.accepted_tokens.get_or_create(&model).inc_by(right as u64);
     }
 
     /// Takes note of the state that a model is in.
@@ -284,6 +293,8 @@ impl Generation {
             prompt_tokens: Family::default(),
             reused_tokens: Family::default(),
             tokens: Family::default(),
+            drafted_tokens: Family::default(),
+            accepted_tokens: Family::default(),
             queued: Family::default(),
             prefilling: Family::default(),
             decoding: Family::default(),
@@ -309,6 +320,8 @@ impl Generation {
             self.reused_tokens.clone(),
         );
         registry.register("generated_tokens", "Tokens of continuations", self.tokens.clone());
+        registry.register("drafted_tokens", "Tokens that were guessed and run", self.drafted_tokens.clone());
+        registry.register("accepted_tokens", "Those of them that were right", self.accepted_tokens.clone());
         registry.register("queued_generations", "Generations that wait", self.queued.clone());
         registry.register("prefilling_generations", "Generations whose prompt is read", self.prefilling.clone());
         registry.register("decoding_rows", "Continuations that decode", self.decoding.clone());
@@ -322,10 +335,18 @@ impl Generation {
             "Tokens that running generations may become",
             self.reserved_tokens.clone(),
         );
-        registry.register("kept_tokens", "Tokens kept of finished prompts", self.kept_tokens.clone());
-        registry.register("prefill_seconds", "Time of a chunk of a prompt", self.prefill_seconds.clone());
-        registry.register("decode_seconds", "Time of a step", self.decode_seconds.clone());
-        registry.register("decode_rows", "Rows of a step", self.decode_rows.clone());
+        registry.register(
+            "kept_tokens",
+            "Tokens kept of prompts and replies that have ended",
+            self.kept_tokens.clone(),
+        );
+        registry.register("prefill_seconds", "Time of a run with parts of prompts", self.prefill_seconds.clone());
+        registry.register(
+            "decode_seconds",
+            "Time of a run with continuations, parts of prompts beside them",
+            self.decode_seconds.clone(),
+        );
+        registry.register("decode_rows", "Continuations of a run", self.decode_rows.clone());
         registry.register(
             "first_token_seconds",
             "From a generation's queueing until its first token",

@@ -40,7 +40,13 @@ pub fn execute(command: Command) -> Result<(), Box<dyn Error>> {
 fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     telemetry::start(config.log_level);
     let library = Library::load(&config.onnxruntime_library, config.onnxruntime_sha256.as_deref())?;
-    tracing::info!(processor = processor(), onnxruntime = library.version(), "starting");
+    let library = library.with_kernels(config.kernels);
+    tracing::info!(
+        processor = processor(),
+        kernels = config.kernels.name(),
+        onnxruntime = library.version(),
+        "starting"
+    );
     let metrics = Metrics::new(library.version());
     let ended = block_on(config.async_threads, async {
         let signals = Signals::catch()?;

@@ -141,7 +141,7 @@ impl Running {
     fn supervise(&mut self, config: &Config) {
         let loader = Arc::new(Loader {
             models: config.models.clone(),
-            precision: config.precision,
+            kernels: config.kernels,
             limits: config.limits,
             generation: config.generation,
             formats: hotpath_formats::Service::new(&config.formats, self.calls.metrics.clone()),

@@ -11,15 +11,7 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
     PRECISION_FP32: _ClassVar[Precision]
-    PRECISION_INT8: _ClassVar[Precision]
-    PRECISION_INT8_BLOCK: _ClassVar[Precision]
-    PRECISION_INT4_BLOCK: _ClassVar[Precision]
-
-class CpuFeature(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    CPU_FEATURE_UNSPECIFIED: _ClassVar[CpuFeature]
-    CPU_FEATURE_NONE: _ClassVar[CpuFeature]
-    CPU_FEATURE_INT8_DOT_PRODUCT: _ClassVar[CpuFeature]
+    PRECISION_BLOCK_QUANTIZED: _ClassVar[Precision]
 
 class ElementType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -47,12 +39,7 @@ class ChatPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHAT_PLACE_REPLY: _ClassVar[ChatPlace]
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FP32: Precision
-PRECISION_INT8: Precision
-PRECISION_INT8_BLOCK: Precision
-PRECISION_INT4_BLOCK: Precision
-CPU_FEATURE_UNSPECIFIED: CpuFeature
-CPU_FEATURE_NONE: CpuFeature
-CPU_FEATURE_INT8_DOT_PRODUCT: CpuFeature
+PRECISION_BLOCK_QUANTIZED: Precision
 ELEMENT_TYPE_UNSPECIFIED: ElementType
 ELEMENT_TYPE_FLOAT32: ElementType
 ELEMENT_TYPE_INT32: ElementType
@@ -119,22 +106,30 @@ class File(_message.Message):
     def __init__(self, path: _Optional[str] = ..., sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("precision", "file", "opset", "cpu_feature", "inputs", "outputs", "tolerance")
+    __slots__ = ("precision", "file", "opset", "inputs", "outputs", "tolerance", "operator_sets")
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     FILE_FIELD_NUMBER: _ClassVar[int]
     OPSET_FIELD_NUMBER: _ClassVar[int]
-    CPU_FEATURE_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     TOLERANCE_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_SETS_FIELD_NUMBER: _ClassVar[int]
     precision: Precision
     file: str
     opset: int
-    cpu_feature: CpuFeature
     inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     tolerance: Tolerance
-    def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., file: _Optional[str] = ..., opset: _Optional[int] = ..., cpu_feature: _Optional[_Union[CpuFeature, str]] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., tolerance: _Optional[_Union[Tolerance, _Mapping]] = ...) -> None: ...
+    operator_sets: _containers.RepeatedCompositeFieldContainer[OperatorSet]
+    def __init__(self, precision: _Optional[_Union[Precision, str]] = ..., file: _Optional[str] = ..., opset: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., tolerance: _Optional[_Union[Tolerance, _Mapping]] = ..., operator_sets: _Optional[_Iterable[_Union[OperatorSet, _Mapping]]] = ...) -> None: ...
+
+class OperatorSet(_message.Message):
+    __slots__ = ("domain", "version")
+    DOMAIN_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    domain: str
+    version: int
+    def __init__(self, domain: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "element_type", "shape")
@@ -175,18 +170,16 @@ class EmbeddingTask(_message.Message):
     def __init__(self, pooling: _Optional[_Union[Pooling, str]] = ..., normalize: _Optional[bool] = ..., dimensions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerationTask(_message.Message):
-    __slots__ = ("kv_cache", "max_chunk_tokens", "stop_token_ids", "chat_template", "golden_processor")
+    __slots__ = ("kv_cache", "stop_token_ids", "chat_template", "golden_processor")
     KV_CACHE_FIELD_NUMBER: _ClassVar[int]
-    MAX_CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STOP_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     GOLDEN_PROCESSOR_FIELD_NUMBER: _ClassVar[int]
     kv_cache: KvCache
-    max_chunk_tokens: int
     stop_token_ids: _containers.RepeatedScalarFieldContainer[int]
     chat_template: _containers.RepeatedCompositeFieldContainer[ChatMarkup]
     golden_processor: str
-    def __init__(self, kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., max_chunk_tokens: _Optional[int] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., chat_template: _Optional[_Iterable[_Union[ChatMarkup, _Mapping]]] = ..., golden_processor: _Optional[str] = ...) -> None: ...
+    def __init__(self, kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., stop_token_ids: _Optional[_Iterable[int]] = ..., chat_template: _Optional[_Iterable[_Union[ChatMarkup, _Mapping]]] = ..., golden_processor: _Optional[str] = ...) -> None: ...
 
 class KvCache(_message.Message):
     __slots__ = ("layers", "kv_heads", "head_dimensions")
@@ -257,24 +250,30 @@ class GoldenFile(_message.Message):
     def __init__(self, embeddings: _Optional[_Iterable[_Union[GoldenEmbedding, _Mapping]]] = ...) -> None: ...
 
 class GoldenEmbedding(_message.Message):
-    __slots__ = ("text", "token_ids", "vector")
+    __slots__ = ("text", "token_ids", "vector", "graphs")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
     text: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     vector: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., vector: _Optional[_Iterable[float]] = ...) -> None: ...
+    graphs: _containers.RepeatedCompositeFieldContainer[GoldenVector]
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., vector: _Optional[_Iterable[float]] = ..., graphs: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ...) -> None: ...
+
+class GoldenVector(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GenerationGoldenFile(_message.Message):
-    __slots__ = ("generations", "clear_margin", "chunk_plans")
+    __slots__ = ("generations", "clear_margin")
     GENERATIONS_FIELD_NUMBER: _ClassVar[int]
     CLEAR_MARGIN_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_PLANS_FIELD_NUMBER: _ClassVar[int]
     generations: _containers.RepeatedCompositeFieldContainer[GoldenGeneration]
     clear_margin: float
-    chunk_plans: _containers.RepeatedCompositeFieldContainer[GoldenChunkPlan]
-    def __init__(self, generations: _Optional[_Iterable[_Union[GoldenGeneration, _Mapping]]] = ..., clear_margin: _Optional[float] = ..., chunk_plans: _Optional[_Iterable[_Union[GoldenChunkPlan, _Mapping]]] = ...) -> None: ...
+    def __init__(self, generations: _Optional[_Iterable[_Union[GoldenGeneration, _Mapping]]] = ..., clear_margin: _Optional[float] = ...) -> None: ...
 
 class GoldenGeneration(_message.Message):
     __slots__ = ("text", "conversation", "prompt_ids", "logit_ids", "reference", "graphs")
@@ -315,13 +314,3 @@ class GoldenContinuation(_message.Message):
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     margins: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, next_token_logits: _Optional[_Iterable[float]] = ..., token_ids: _Optional[_Iterable[int]] = ..., margins: _Optional[_Iterable[float]] = ...) -> None: ...
-
-class GoldenChunkPlan(_message.Message):
-    __slots__ = ("prompt_tokens", "chunk_tokens", "chunks")
-    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_TOKENS_FIELD_NUMBER: _ClassVar[int]
-    CHUNKS_FIELD_NUMBER: _ClassVar[int]
-    prompt_tokens: int
-    chunk_tokens: int
-    chunks: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, prompt_tokens: _Optional[int] = ..., chunk_tokens: _Optional[int] = ..., chunks: _Optional[_Iterable[int]] = ...) -> None: ...

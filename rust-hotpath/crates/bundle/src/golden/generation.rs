@@ -5,7 +5,7 @@ use crate::{
     Refused,
     manifest::Manifest,
     strict_json,
-    tasks::generation::{CHUNK_SIZES, Message, Role, is_chunk_size},
+    tasks::generation::{Message, Role},
 };
 
 /// A checked `triptych.bundle.v1.GenerationGoldenFile`. The fields' meaning is documented there.
@@ -14,7 +14,6 @@ use crate::{
 pub struct GoldenGenerations {
     pub cases: Vec<GoldenGeneration>,
     pub clear_margin: f64,
-    pub chunk_plans: Vec<GoldenChunkPlan>,
 }
 
 /// One prompt and its greedy continuation.
@@ -47,15 +46,6 @@ pub struct GoldenContinuation {
     pub margins: Vec<f32>,
 }
 
-/// A test vector of the rule by which prompts are cut.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct GoldenChunkPlan {
-    pub prompt_tokens: u32,
-    pub chunk_tokens: u32,
-    pub chunks: Vec<u32>,
-}
-
 pub(super) fn parse(json: &[u8], manifest: &Manifest) -> Result<GoldenGenerations, Refused> {
     let file = manifest.golden_file.as_str();
     let proto: proto::GenerationGoldenFile = strict_json::read("triptych.bundle.v1.GenerationGoldenFile", file, json)?;
@@ -73,12 +63,7 @@ pub(super) fn parse(json: &[u8], manifest: &Manifest) -> Result<GoldenGeneration
     if !(proto.clear_margin.is_finite() && proto.clear_margin > 0.0) {
         return Err(Refused::field(file, "clear_margin", format!("{} is not above 0", proto.clear_margin)));
     }
-    let plans = proto.chunk_plans.into_iter().enumerate();
-    let chunk_plans = plans.map(|(i, plan)| {
-        chunk_plan(plan).map_err(|(field, problem)| Refused::field(file, format!("chunk_plans[{i}].{field}"), problem))
-    });
-    let chunk_plans = chunk_plans.collect::<Result<_, _>>()?;
-    Ok(GoldenGenerations { cases, clear_margin: proto.clear_margin, chunk_plans })
+    Ok(GoldenGenerations { cases, clear_margin: proto.clear_margin })
 }
 
 /// Tokens of a case that are run.
@@ -94,23 +79,6 @@ fn bytes(case: &proto::GoldenGeneration) -> usize {
         Some(Prompt::Conversation(said)) => said.messages.iter().map(|message| message.content.len()).sum(),
         None => 0,
     }
-}
-
-fn chunk_plan(proto: proto::GoldenChunkPlan) -> Result<GoldenChunkPlan, Fault> {
-    let proto::GoldenChunkPlan { prompt_tokens, chunk_tokens, chunks } = proto;
-    let prompts = 1..=u32::try_from(MOST_TOKENS).expect("it is far smaller");
-    if !prompts.contains(&prompt_tokens) {
-        let problem = format!("{prompt_tokens} is not {} to {}", prompts.start(), prompts.end());
-        return Err(("prompt_tokens".to_owned(), problem));
-    }
-    if !is_chunk_size(chunk_tokens) {
-        return Err(("chunk_tokens".to_owned(), format!("{chunk_tokens} is not {CHUNK_SIZES}")));
-    }
-    let whole = chunks.iter().map(|chunk| u64::from(*chunk)).sum::<u64>();
-    if whole != u64::from(prompt_tokens) {
-        return Err(("chunks".to_owned(), format!("have {whole} tokens and not {prompt_tokens}")));
-    }
-    Ok(GoldenChunkPlan { prompt_tokens, chunk_tokens, chunks })
 }
 
 /// A field and what is wrong with it.

@@ -1,4 +1,4 @@
-//! The generation task of a manifest: the shape of the cache, the chunks of a prompt, and the markup of a conversation.
+//! The generation task of a manifest: the shape of the cache, and the markup of a conversation.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,6 @@ use crate::{
     fields::{check, enumerated, required, text, within},
 };
 
-/// Chunks that a decoder can be run in are multiples of this: rows that a processor multiplies at once.
-pub const CHUNK_STEP: usize = 4;
-
-/// Chunks that a decoder can be run in. A smaller one could not give a step to a tail of one token; a larger one would be
-/// more than one tile of attention.
-const CHUNK_TOKENS: RangeInclusive<u32> = 8..=128;
-
-/// The same, for people.
-pub(crate) const CHUNK_SIZES: &str = "a multiple of 4 from 8 to 128";
-
 /// Sizes of a cache: far more than any model has, and few enough that their product is a number of bytes.
 const LAYERS: RangeInclusive<u32> = 1..=1024;
 const HEADS: RangeInclusive<u32> = 1..=4096;
@@ -34,13 +24,12 @@ const BEFORE_MESSAGES: [ChatPlace; 3] = [ChatPlace::BeforeSystem, ChatPlace::Bef
 #[allow(missing_docs)]
 pub struct Generation {
     pub kv_cache: KvCache,
-    pub max_chunk_tokens: u32,
     pub stop_token_ids: Vec<u32>,
     /// `None`: the model only continues text.
     pub chat_template: Option<ChatTemplate>,
 }
 
-/// Shape of the cache of one layer and side: [rows, `kv_heads`, capacity, `head_dimensions`].
+/// Shape of the cache of one layer and side: [slots, `kv_heads`, capacity, `head_dimensions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct KvCache {
@@ -113,10 +102,6 @@ impl ChatTemplate {
 
 /// Checks a task of a model whose ids are below `vocabulary_size`.
 pub(crate) fn read(proto: proto::GenerationTask, vocabulary_size: u32) -> Result<Generation, Refused> {
-    let max_chunk_tokens = proto.max_chunk_tokens;
-    check(is_chunk_size(max_chunk_tokens), "generation.max_chunk_tokens", || {
-        format!("{max_chunk_tokens} is not {CHUNK_SIZES}")
-    })?;
     let stops = proto.stop_token_ids;
     check(!stops.is_empty(), "generation.stop_token_ids", || "there must be at least one".to_owned())?;
     let ascending = stops.windows(2).all(|pair| pair[0] < pair[1]);
@@ -126,15 +111,9 @@ pub(crate) fn read(proto: proto::GenerationTask, vocabulary_size: u32) -> Result
     })?;
     Ok(Generation {
         kv_cache: kv_cache(required(proto.kv_cache, "generation.kv_cache")?)?,
-        max_chunk_tokens,
         stop_token_ids: stops,
         chat_template: chat_template(proto.chat_template)?,
     })
-}
-
-/// Whether a decoder can be run in chunks of so many tokens.
-pub(crate) fn is_chunk_size(tokens: u32) -> bool {
-    CHUNK_TOKENS.contains(&tokens) && (tokens as usize).is_multiple_of(CHUNK_STEP)
 }
 
 fn kv_cache(proto: proto::KvCache) -> Result<KvCache, Refused> {

@@ -19,7 +19,7 @@ fn a_valid_bundle_opens() {
     assert_eq!(Revision::current(&sample.model_folder()).unwrap(), sample.revision);
     let bundle = sample.open().unwrap();
     assert_eq!(bundle.revision, sample.revision);
-    assert_eq!(bundle.manifest.graphs[0].precision, Precision::Int8);
+    assert_eq!(bundle.manifest.graphs[0].precision, Precision::BlockQuantized);
     assert_eq!(bundle.manifest.graphs[0].inputs[1].shape, []);
     assert_eq!(bundle.manifest.graphs[0].outputs[0].shape, [Axis::Symbolic("tokens".to_owned()), Axis::Fixed(2)]);
     assert!(matches!(&bundle.golden, Golden::Embeddings(cases) if cases.len() == 2));
@@ -31,7 +31,7 @@ fn a_tampered_file_is_refused_by_name() {
     for (file, bytes, field) in [
         ("tokenizer.json", &b"{\"tokenizer\" : 2}"[..], "size_bytes"),
         ("tokenizer.json", b"{\"tokenizer\": 2}", "sha256"),
-        ("model.int8.onnx", b"other", "size_bytes"),
+        ("model.block_quantized.onnx", b"other", "size_bytes"),
     ] {
         let sample = Sample::write();
         fs::write(sample.folder().join(file), bytes).unwrap();
@@ -42,7 +42,7 @@ fn a_tampered_file_is_refused_by_name() {
 
 #[test]
 fn a_missing_file_is_refused_by_name() {
-    for file in ["tokenizer.json", "model.int8.onnx", "golden.json", "bundle.json"] {
+    for file in ["tokenizer.json", "model.block_quantized.onnx", "golden.json", "bundle.json"] {
         let sample = Sample::write();
         fs::remove_file(sample.folder().join(file)).unwrap();
         assert_eq!(sample.open().unwrap_err().file, file);
@@ -61,6 +61,19 @@ fn a_manifest_that_does_not_give_the_folders_name_is_refused() {
     assert!(refused.problem.contains(sample.revision.as_str()), "{refused}");
 }
 
+/// Whatever else an older one has or lacks: that it is older is what helps.
+#[test]
+fn a_manifest_of_an_older_format_is_refused_as_such() {
+    let change = |manifest: &mut Value| {
+        manifest["format_version"] = json!(1);
+        manifest["graphs"][0].as_object_mut().unwrap().remove("operator_sets");
+        manifest["generation"]["max_chunk_tokens"] = json!(32);
+    };
+    let refused = Sample::write_with(sample::generation(), change, |_| ()).open().unwrap_err();
+    assert_eq!(refused.field, "format_version");
+    assert!(refused.problem.contains("is 1, this reader knows 2"), "{refused}");
+}
+
 #[test]
 fn a_manifest_of_another_model_is_refused() {
     let sample = Sample::write_with(sample::embedding(), |manifest| manifest["name"] = json!("another"), |_| ());
@@ -70,7 +83,7 @@ fn a_manifest_of_another_model_is_refused() {
 #[test]
 fn values_out_of_range_are_refused_by_field() {
     let embedding: &[(&str, Value, &str)] = &[
-        ("/format_version", json!(2), "format_version"),
+        ("/format_version", json!(1), "format_version"),
         ("/format_version", json!("one"), "format_version"),
         ("/name", json!("Upper"), "name"),
         ("/name", json!("a".repeat(65)), "name"),
@@ -85,7 +98,6 @@ fn values_out_of_range_are_refused_by_field() {
         ("/graphs/0/precision", json!("PRECISION_UNSPECIFIED"), "graphs[0].precision"),
         ("/graphs/0/precision", json!("PRECISION_INT4"), "graphs[0].precision"),
         ("/graphs/0/precision", json!(77), "graphs[0].precision"),
-        ("/graphs/0/cpu_feature", json!(0), "graphs[0].cpu_feature"),
         ("/graphs/0/file", json!("elsewhere.onnx"), "graphs[0].file"),
         ("/graphs/0/opset", json!(0), "graphs[0].opset"),
         ("/graphs/0/inputs", json!([]), "graphs[0].inputs"),
@@ -95,6 +107,13 @@ fn values_out_of_range_are_refused_by_field() {
         ("/graphs/0/tolerance/max_abs_error", json!(0), "graphs[0].tolerance.max_abs_error"),
         ("/graphs/0/tolerance/max_abs_error", json!("NaN"), "graphs[0].tolerance.max_abs_error"),
         ("/graphs/0/tolerance/min_cosine", json!(1.5), "graphs[0].tolerance.min_cosine"),
+        ("/graphs/0/operator_sets/0/domain", json!(""), "graphs[0].operator_sets[0].domain"),
+        ("/graphs/0/operator_sets/0/version", json!(0), "graphs[0].operator_sets[0].version"),
+        (
+            "/graphs/0/operator_sets",
+            json!(vec![json!({"domain": "a", "version": 1}); 2]),
+            "graphs[0].operator_sets[1].domain",
+        ),
         ("/tokenizer/max_tokens", json!(2), "tokenizer.max_tokens"),
         ("/tokenizer/max_tokens", json!(u32::MAX), "tokenizer.max_tokens"),
         ("/tokenizer/vocabulary_size", json!(0), "tokenizer.vocabulary_size"),
@@ -114,9 +133,6 @@ fn values_out_of_range_are_refused_by_field() {
         ("/generation/kv_cache/layers", json!(1025), "generation.kv_cache.layers"),
         ("/generation/kv_cache/kv_heads", json!(u32::MAX), "generation.kv_cache.kv_heads"),
         ("/generation/kv_cache/head_dimensions", json!(4097), "generation.kv_cache.head_dimensions"),
-        ("/generation/max_chunk_tokens", json!(4), "generation.max_chunk_tokens"),
-        ("/generation/max_chunk_tokens", json!(30), "generation.max_chunk_tokens"),
-        ("/generation/max_chunk_tokens", json!(132), "generation.max_chunk_tokens"),
         ("/generation/stop_token_ids", json!([]), "generation.stop_token_ids"),
         ("/generation/stop_token_ids", json!([1, 1]), "generation.stop_token_ids"),
         ("/generation/stop_token_ids/1", json!(10), "generation.stop_token_ids"),
@@ -163,7 +179,7 @@ fn a_generation_manifest_says_what_it_says() {
     let sample = Sample::write_with(sample::generation(), |_| (), |_| ());
     let bundle = sample.open().unwrap();
     let task = bundle.manifest.generation().unwrap();
-    assert_eq!((task.kv_cache.layers, task.max_chunk_tokens), (2, 32));
+    assert_eq!((task.kv_cache.layers, task.kv_cache.kv_heads), (2, 1));
     let template = task.chat_template.as_ref().unwrap();
     assert_eq!(template.at(ChatPlace::BeforeUser).len(), 2);
     assert!(template.at(ChatPlace::AfterUser).is_empty());
@@ -197,9 +213,19 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/embeddings/1/token_ids/0", json!(10), "embeddings[1].token_ids"),
         ("/embeddings/1/vector", json!([1.0]), "embeddings[1].vector"),
         ("/embeddings/1/vector/0", json!("Infinity"), "embeddings[1].vector"),
+        ("/embeddings/1/graphs", json!([{"values": [1.0, 0.0]}, {"values": [1.0, 0.0]}]), "embeddings[1].graphs"),
+        ("/embeddings/1/graphs/0/values", json!([1.0]), "embeddings[1].graphs"),
+        ("/embeddings/1/graphs/0/values/0", json!("NaN"), "embeddings[1].graphs"),
         ("/embeddings/1/token_ids", json!([1, 2]), "embeddings"),
         ("/embeddings", json!([]), "embeddings"),
-        ("/embeddings", json!(vec![json!({"text": "a", "token_ids": [1], "vector": [0.6, 0.8]}); 1025]), "embeddings"),
+        (
+            "/embeddings",
+            json!(vec![
+                json!({"text": "a", "token_ids": [1], "vector": [0.6, 0.8], "graphs": [{"values": [0.6, 0.8]}]});
+                1025
+            ]),
+            "embeddings",
+        ),
         ("/embeddings/0/text", json!("a".repeat(1 << 20)), "embeddings"),
     ];
     let role = "conversation.messages[0].role";
@@ -217,16 +243,6 @@ fn golden_cases_out_of_range_are_refused_by_field() {
         ("/generations/0/graphs", json!([]), "generations[0].graphs"),
         ("/clear_margin", json!(0), "clear_margin"),
         ("/clear_margin", json!("NaN"), "clear_margin"),
-        ("/chunk_plans/0/chunk_tokens", json!(0), "chunk_plans[0].chunk_tokens"),
-        ("/chunk_plans/0/chunk_tokens", json!(4), "chunk_plans[0].chunk_tokens"),
-        ("/chunk_plans/0/chunk_tokens", json!(9), "chunk_plans[0].chunk_tokens"),
-        ("/chunk_plans/0/chunk_tokens", json!(132), "chunk_plans[0].chunk_tokens"),
-        ("/chunk_plans/0/prompt_tokens", json!(0), "chunk_plans[0].prompt_tokens"),
-        ("/chunk_plans/0/prompt_tokens", json!(65_537), "chunk_plans[0].prompt_tokens"),
-        ("/chunk_plans/0/prompt_tokens", json!(6), "chunk_plans[0].chunks"),
-        ("/chunk_plans/0/prompt_tokens", json!(u32::MAX), "chunk_plans[0].prompt_tokens"),
-        ("/chunk_plans/0/chunks/0", json!(u32::MAX), "chunk_plans[0].chunks"),
-        ("/chunk_plans/0/chunks", json!([]), "chunk_plans[0].chunks"),
     ];
     let classifications: &[(&str, Value, &str)] = &[
         ("/classifications/0/scores", json!([0.5]), "classifications[0]"),
@@ -260,7 +276,7 @@ fn a_file_that_is_read_as_a_whole_has_a_bound() {
 /// A device gives bytes without end, and a pipe none until somebody writes.
 #[test]
 fn what_is_no_regular_file_is_refused_unread() {
-    for file in ["model.int8.onnx", "golden.json", "bundle.json"] {
+    for file in ["model.block_quantized.onnx", "golden.json", "bundle.json"] {
         let sample = Sample::write();
         let place = sample.folder().join(file);
         fs::remove_file(&place).unwrap();

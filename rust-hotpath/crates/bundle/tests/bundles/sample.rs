@@ -15,8 +15,8 @@ pub const KINDS: [fn() -> (Value, Value); 3] = [embedding, generation, classific
 /// A manifest of an embedding model and its golden file.
 pub fn embedding() -> (Value, Value) {
     let golden = json!({"embeddings": [
-        {"text": "one", "token_ids": [1, 2], "vector": [0.6, 0.8]},
-        {"text": "one more", "token_ids": [1, 3, 2], "vector": [1.0, 0.0]},
+        {"text": "one", "token_ids": [1, 2], "vector": [0.6, 0.8], "graphs": [{"values": [0.6, 0.8]}]},
+        {"text": "one more", "token_ids": [1, 3, 2], "vector": [1.0, 0.0], "graphs": [{"values": [1.0, 0.0]}]},
     ]});
     let mut manifest = manifest(&golden);
     manifest["embedding"] = json!({"pooling": "POOLING_MEAN", "normalize": true, "dimensions": [2]});
@@ -33,19 +33,17 @@ pub fn generation() -> (Value, Value) {
     let golden = json!({
         "generations": [text, conversation],
         "clear_margin": 0.5,
-        "chunk_plans": [{"prompt_tokens": 9, "chunk_tokens": 8, "chunks": [4, 5]}],
     });
     let mut manifest = manifest(&golden);
     manifest["generation"] = json!({
         "kv_cache": {"layers": 2, "kv_heads": 1, "head_dimensions": 16},
-        "max_chunk_tokens": 32,
         "stop_token_ids": [0, 9],
         "chat_template": [{
             "place": "CHAT_PLACE_BEFORE_USER",
             "pieces": [{"text": "<start>", "control": true}, {"text": "user\n", "control": false}],
             "trims_message": true,
         }],
-        "golden_processor": "x86_64, Haswell, no int8 dot product",
+        "golden_processor": "x86_64, Haswell",
     });
     (manifest, golden)
 }
@@ -73,22 +71,22 @@ pub fn classification() -> (Value, Value) {
 fn manifest(golden: &Value) -> Value {
     let tensor = |name: &str, element_type: &str, shape: &[&str]| json!({"name": name, "element_type": element_type, "shape": shape});
     json!({
-        "format_version": 1,
+        "format_version": 2,
         "name": "sample",
         "source": {"uri": "file:sample", "sha256": "0".repeat(64), "license": "MIT", "owner": "someone"},
         "files": files(&serde_json::to_vec(golden).unwrap()),
         "onnxruntime_version": "1.31.1",
         "graphs": [{
-            "precision": "PRECISION_INT8",
-            "file": "model.int8.onnx",
+            "precision": "PRECISION_BLOCK_QUANTIZED",
+            "file": "model.block_quantized.onnx",
             "opset": 18,
-            "cpu_feature": "CPU_FEATURE_NONE",
             "inputs": [
                 tensor("input_ids", "ELEMENT_TYPE_INT64", &["tokens"]),
                 tensor("total_sequence_length", "ELEMENT_TYPE_INT32", &[]),
             ],
             "outputs": [tensor("hidden_states", "ELEMENT_TYPE_FLOAT32", &["tokens", "2"])],
-            "tolerance": {"max_abs_error": 0.05, "min_cosine": 0.99}
+            "tolerance": {"max_abs_error": 0.05, "min_cosine": 0.99},
+            "operator_sets": [{"domain": "hotpath.kernels", "version": 1}],
         }],
         "tokenizer": {"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8},
         "golden_file": "golden.json",
@@ -102,7 +100,11 @@ fn files(golden: &[u8]) -> Value {
         let (size_bytes, sha256) = hotpath_bundle::hash(file.path()).unwrap();
         json!({"path": path, "sha256": sha256, "size_bytes": size_bytes.to_string()})
     };
-    json!([entry("golden.json", golden), entry("model.int8.onnx", MODEL), entry("tokenizer.json", TOKENIZER),])
+    json!([
+        entry("golden.json", golden),
+        entry("model.block_quantized.onnx", MODEL),
+        entry("tokenizer.json", TOKENIZER),
+    ])
 }
 
 pub struct Sample {
@@ -135,7 +137,7 @@ impl Sample {
         fs::create_dir_all(sample.folder()).unwrap();
         fs::write(sample.folder().join("bundle.json"), manifest).unwrap();
         fs::write(sample.folder().join("golden.json"), golden).unwrap();
-        fs::write(sample.folder().join("model.int8.onnx"), MODEL).unwrap();
+        fs::write(sample.folder().join("model.block_quantized.onnx"), MODEL).unwrap();
         fs::write(sample.folder().join("tokenizer.json"), TOKENIZER).unwrap();
         let current = json!({"revision": sample.revision.as_str(), "history": []});
         fs::write(sample.model_folder().join("current"), serde_json::to_vec(&current).unwrap()).unwrap();

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    Class, Ended, Phase, Planner, Queue, Refusal, Request, RequestId, SequenceId, Time,
+    Class, Ended, Phase, Planner, Prompt, Queue, Refusal, Request, RequestId, SequenceId, Time,
     capacity::{Part, Verdict},
+    prefixes::{Cached, PrefixHit},
     request::{RequestState, Ticket},
 };
 
@@ -64,16 +65,16 @@ impl Planner {
         queue.tickets.remove(&entry.prompt.key, entry.numbers);
     }
 
-    /// Ends a request in whatever phase it is. What it has in rows leaves with the next [`Planner::leave`].
+    /// Ends a request in whatever phase it is. What it has in slots leaves with the next [`Planner::leave`].
     pub(super) fn drop_request(&mut self, id: RequestId) {
         let Some(entry) = self.requests.get(&id) else { return };
         match entry.phase {
             Phase::Waiting => self.unqueue(id),
-            Phase::Prefilling { row, done } => {
-                let (prompt, held) = (entry.prompt.clone(), done.max(entry.held));
+            Phase::Prefilling { slot, done, held } => {
+                let text = Prompt { tokens: entry.prompt.tokens[..done].into(), key: entry.prompt.key.clone() };
                 self.forget(id);
-                if !self.cache(prompt, row, done, held, true) {
-                    self.rows.leave_staging(row);
+                if !self.cache(slot, text, done.max(held)) {
+                    self.slots.release(slot);
                 }
             }
             Phase::Running(_) => {
@@ -131,65 +132,56 @@ impl Planner {
         Some((next.id, part))
     }
 
-    /// Gives an admitted request a row for its prompt, with what it can reuse.
+    /// Gives an admitted request a slot for its prompt, with what it can reuse.
     fn place_prompt(&mut self, id: RequestId, part: Part) {
         let hit = self.longest_prefix(id);
         let entry = &self.requests[&id];
-        let (class, tokens) = (entry.class, entry.tokens());
-        self.queued_tokens -= tokens;
+        let (class, reserves) = (entry.class, entry.reserves);
+        self.queued_tokens -= entry.tokens();
         self.capacity.take(class, &entry.prompt.key, part, entry.need());
-        let hit_row = hit.filter(|hit| hit.held.is_some()).map(|hit| hit.row);
-        self.make_room(0, hit_row);
-        let over = self.capacity.tokens() + self.rows.cached_tokens() > self.limits.cache_tokens;
-        let beside = if over { None } else { self.staging_row(hit_row) };
-        let mut held = 0;
-        let (row, done) = match (beside, hit) {
-            (Some(row), Some(hit)) => {
-                self.rows.copy(hit.row, row, hit.tokens);
-                self.rows.touch(hit.row);
-                (row, hit.tokens)
+        let hit_slot = hit.filter(|hit| hit.cached.is_some()).map(|hit| hit.slot);
+        self.make_room(0, hit_slot);
+        let has_room = self.capacity.tokens() + self.slots.cached_tokens() <= self.limits.cache_tokens;
+        // A cached text that the prompt continues becomes this request's, and so does one for whose copy there is no room.
+        let continues = |hit: &PrefixHit, cached: Cached| hit.tokens + self.limits.reuse_tokens > cached.tokens;
+        let takes_over = |hit: &PrefixHit| {
+            hit.cached.filter(|cached| cached.held <= reserves && (!has_room || continues(hit, *cached)))
+        };
+        let (slot, done, held) = match hit.map(|hit| (hit, takes_over(&hit))) {
+            Some((hit, Some(cached))) => {
+                self.slots.take_over(hit.slot);
+                (hit.slot, hit.tokens, cached.held)
             }
-            // No room for a copy: its row becomes this request's.
-            (None, Some(hit)) if hit.held.is_some_and(|held| held <= tokens) => {
-                self.rows.take_over(hit.row);
-                held = hit.held.unwrap_or(0);
-                (hit.row, hit.tokens)
+            Some((hit, None)) if has_room => {
+                let slot = self.slots.take(Some(hit.slot));
+                self.slots.copy(hit.slot, slot, hit.tokens);
+                self.slots.touch(hit.slot);
+                (slot, hit.tokens, hit.tokens)
             }
-            (beside, _) => {
+            _ => {
                 self.make_room(0, None);
-                (beside.or_else(|| self.staging_row(None)).expect("each admitted continuation has one"), 0)
+                (self.slots.take(None), 0, 0)
             }
         };
         if let Some(entry) = self.requests.get_mut(&id) {
             self.queues.of_mut(class).admission.give_back(&entry.prompt.key, entry.counted);
             self.expiries.remove(entry.patience.take(), (id, Ended::MaxWait));
-            (entry.part, entry.latest_chunk) = (part, self.chunks);
-            entry.held = held;
-            entry.phase = Phase::Prefilling { row, done };
+            (entry.part, entry.went_first) = (part, self.prompt_runs);
+            entry.phase = Phase::Prefilling { slot, done, held };
             self.admitted.insert(id);
         }
     }
 
-    /// Gives up cached prefixes until so many more tokens fit, save one.
+    /// Gives up cached texts until so many more tokens fit, save one.
     pub(super) fn make_room(&mut self, tokens: usize, except: Option<usize>) {
         let reserved = self.capacity.tokens();
-        while reserved + self.rows.cached_tokens() + tokens > self.limits.cache_tokens {
-            let Some(row) = self.rows.least_used(except) else { return };
-            self.rows.evict(row);
+        while reserved + self.slots.cached_tokens() + tokens > self.limits.cache_tokens {
+            let Some(slot) = self.slots.least_used(except) else { return };
+            self.slots.release(slot);
         }
     }
 
-    /// A staging row, at the price of a cached prefix if need be.
-    pub(super) fn staging_row(&mut self, except: Option<usize>) -> Option<usize> {
-        if let Some(row) = self.rows.take_staging() {
-            return Some(row);
-        }
-        let row = self.rows.least_used(except)?;
-        self.rows.evict(row);
-        self.rows.take_staging()
-    }
-
-    /// Forgets a request that has nothing in any row.
+    /// Forgets a request that has nothing in any slot.
     pub(super) fn forget(&mut self, id: RequestId) {
         self.admitted.remove(&id);
         if let Some(entry) = self.requests.remove(&id) {

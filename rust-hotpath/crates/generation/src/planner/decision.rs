@@ -1,6 +1,6 @@
 //! What the planner says: what to run, what ended, how much there is to do.
 
-use super::{RequestId, RowChange, SequenceId, Time};
+use super::{Class, RequestId, SequenceId, SlotChange, Time};
 
 /// Why a request ended that was not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,13 +15,24 @@ pub enum Ended {
     SlowReader,
 }
 
-/// A chunk of a prompt to run.
+/// A run: all of one class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its class.
+    pub class: Class,
+    /// Parts of prompts, each of another one.
+    pub chunks: Vec<Chunk>,
+    /// A token of each continuation that can go on.
+    pub steps: Vec<Step>,
+}
+
+/// A part of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     /// Whose prompt.
     pub request: RequestId,
     /// Where.
-    pub row: usize,
+    pub slot: usize,
     /// Tokens of the prompt before it. For a request's first chunk these were reused.
     pub start: usize,
     /// Its tokens.
@@ -30,30 +41,30 @@ pub struct Chunk {
     pub last: bool,
 }
 
-/// A row's part in a decode step.
+/// What a continuation said last, to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decoding {
+pub struct Step {
     /// Whose.
     pub sequence: SequenceId,
-    /// Tokens that the row holds before the step.
-    pub length: usize,
-    /// Whether its last token runs once more, only because its row stands among the others: it is not known yet what may
-    /// come next. The same is written again, and the logits are of no use.
-    pub repeats: bool,
+    /// Where.
+    pub slot: usize,
+    /// Tokens before it.
+    pub position: usize,
+    /// Most tokens that may be guessed, and run behind it.
+    pub draft: usize,
 }
 
-/// What to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Run {
-    /// A chunk of a prompt.
-    Prefill(Chunk),
-    /// One token for each of the rows from `first` on.
-    Decode {
-        /// The first row.
-        first: usize,
-        /// The rows.
-        rows: Vec<Decoding>,
-    },
+/// What a run had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tokens of prompts.
+    pub prompt_tokens: usize,
+    /// Steps.
+    pub steps: usize,
+    /// Tokens that were guessed behind them.
+    pub guessed: usize,
+    /// Those of them that were said.
+    pub right: usize,
 }
 
 /// What to do now.
@@ -61,9 +72,9 @@ pub enum Run {
 pub struct Decision {
     /// Requests that ended without being finished.
     pub ended: Vec<(RequestId, Ended)>,
-    /// Changes to rows, to be made in this order and before the run.
-    pub changes: Vec<RowChange>,
-    /// What to run. [`Planner::ran`] is to be told when it has.
+    /// Changes to slots, to be made in this order and before the run.
+    pub changes: Vec<SlotChange>,
+    /// What to run. The planner is to be told what came of it.
     pub run: Option<Run>,
     /// Without a run: when something will end by itself.
     pub wake: Option<Time>,
@@ -84,6 +95,6 @@ pub struct Load {
     pub parked: usize,
     /// Tokens that admitted requests have reserved.
     pub reserved_tokens: usize,
-    /// Tokens of cached prefixes.
+    /// Tokens of cached texts.
     pub cached_tokens: usize,
 }

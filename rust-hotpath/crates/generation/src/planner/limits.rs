@@ -7,18 +7,20 @@ use super::Class;
 /// The bounds that a planner keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Continuations of one class that are admitted, and so decode in one step; beside them an eighth as many, at least one,
+    /// Continuations of one class that are admitted, and so decode in one run; beside them an eighth as many, at least one,
     /// of keys that have no other.
     pub batch: usize,
-    /// Tokens that all rows may hold together. An eighth is for keys that have nothing else.
+    /// Tokens that all slots may hold together. An eighth is for keys that have nothing else.
     pub cache_tokens: usize,
     /// Memory for tokens comes in pieces of this many.
     pub granule: usize,
-    /// Most tokens of one row: prompt and continuation.
+    /// Most tokens of one slot: prompt and continuation.
     pub context_tokens: usize,
-    /// Tokens of a prompt that are run at once; a multiple of 4, at least 8.
+    /// Tokens of prompts that a run takes at most; beside steps fewer, so that these wait little longer for it.
     pub chunk_tokens: usize,
-    /// A prompt's prefix is cached and reused in pieces of this many tokens; a multiple of 4, as chunks are.
+    /// Most tokens that are guessed of a continuation in a run, where few continuations decode; 0 for none.
+    pub draft_tokens: usize,
+    /// A shorter beginning than this is not worth to be cached, or reused.
     pub reuse_tokens: usize,
     /// Most tokens of one class that wait, counted as requests reserve them, of which each key may have its share. A key
     /// that has nothing waiting is always let in.
@@ -38,10 +40,10 @@ const RESERVE: usize = 8;
 const NEWCOMERS: usize = 4;
 
 impl Limits {
-    /// Rows that a cache needs: a batch for each class, a staging row for each continuation that may wait, and the last
-    /// one for signs of life.
+    /// Slots that a cache needs: one for each continuation of any class, as many for cached texts, and the last one for signs
+    /// of life.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub fn slots(&self) -> usize {
         4 * self.rows_per_class() + 1
     }
 
@@ -99,7 +101,7 @@ pub enum Refusal {
     /// There is no prompt, or nothing to say after it.
     #[error("a request has at least one token of prompt, one of continuation and one choice")]
     Empty,
-    /// It could become longer than a row.
+    /// It could become longer than a slot.
     #[error("prompt and continuation have {tokens} tokens; at most {limit} are possible")]
     TooLong {
         /// Tokens of prompt and continuation.

@@ -3,10 +3,9 @@
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use hotpath_fairness::{Key, Queued};
-use hotpath_runtime::chunk_at;
 
 use super::{
-    Chunk, Class, Ended, Prompt, Time,
+    Chunk, Class, Ended, Prompt, Step, Time,
     capacity::{Need, Part},
 };
 
@@ -65,7 +64,9 @@ pub(super) struct RequestState {
     pub class: Class,
     pub prompt: Prompt,
     pub choices: usize,
-    /// Tokens that each of its continuations reserves, prompt included.
+    /// Most tokens of each of its continuations, prompt included.
+    pub most: usize,
+    /// Tokens that each of them reserves.
     pub reserves: usize,
     /// So many of those tokens count against the queue's bound while it waits.
     pub counted: usize,
@@ -73,10 +74,10 @@ pub(super) struct RequestState {
     pub numbers: Range<u64>,
     /// How many were admitted before it that came later in turn, while it lacked room.
     pub passed: usize,
-    /// Of what it takes its rows and tokens.
+    /// Of what it takes its slots and tokens.
     pub part: Part,
-    /// When it was admitted, or its latest chunk was run, in chunks.
-    pub latest_chunk: u64,
+    /// When it was admitted, or its prompt went first for the last time, in runs with chunks.
+    pub went_first: u64,
     pub deadline: Option<Time>,
     /// When it will have waited for too long; `None` once it is admitted.
     pub patience: Option<Time>,
@@ -84,51 +85,53 @@ pub(super) struct RequestState {
     pub parked_until: Option<Time>,
     /// Choices of which it is not known yet what may come next.
     pub waiting: BTreeSet<usize>,
-    /// Tokens that its prompt's row took memory for before, where that row was a cached prefix's.
-    pub held: usize,
     pub phase: Phase,
 }
 
 #[derive(Debug)]
 pub(super) enum Phase {
     Waiting,
-    /// Its prompt is read, up to `done`.
+    /// Its prompt is read, up to `done`, into a slot that takes memory for `held` tokens at least.
     Prefilling {
-        row: usize,
+        slot: usize,
         done: usize,
+        held: usize,
     },
     /// By choice.
     Running(Vec<SequenceState>),
 }
 
-/// Where a continuation is. `length` is the number of tokens that its row holds.
+/// A continuation.
+#[derive(Debug, Clone)]
+pub(super) struct SequenceState {
+    pub place: Place,
+    /// What it said. The last token is what it runs next; those before it are in its slot, behind the prompt.
+    pub said: Vec<u32>,
+    pub finished: bool,
+    /// Tokens that its slot takes memory for at least.
+    pub held: usize,
+}
+
+/// Where a continuation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SequenceState {
-    /// In a staging row: it has not joined yet, or waits.
-    Staged {
-        row: usize,
-        length: usize,
-    },
-    /// In its class' batch.
-    Decoding {
-        length: usize,
-    },
-    /// Finished, and still in the batch.
-    Leaving {
-        length: usize,
-    },
-    /// Finished, and still in a staging row.
-    LeavingStaged {
-        row: usize,
-        length: usize,
-    },
-    Gone,
+pub(super) enum Place {
+    /// It has no slot of its own yet: its prompt is in that of the first one.
+    Prompt,
+    Slot(usize),
+    Left,
+}
+
+impl SequenceState {
+    pub(super) fn has_left(&self) -> bool {
+        self.place == Place::Left
+    }
 }
 
 impl RequestState {
     pub(super) fn new(request: Request, reserves: usize, counted: usize, patience: Time) -> Self {
         Self {
             class: request.class,
+            most: request.prompt.len() + request.max_tokens,
             prompt: Prompt { tokens: request.prompt, key: request.key },
             choices: request.choices,
             reserves,
@@ -136,12 +139,11 @@ impl RequestState {
             numbers: 0..0,
             passed: 0,
             part: Part::Shared,
-            latest_chunk: 0,
+            went_first: 0,
             deadline: request.deadline,
             patience: Some(patience),
             parked_until: None,
             waiting: BTreeSet::new(),
-            held: 0,
             phase: Phase::Waiting,
         }
     }
@@ -164,13 +166,13 @@ impl RequestState {
     /// How many of its continuations decode, and how many wait for what they need to go on.
     pub(super) fn decoding_and_parked(&self) -> (usize, usize) {
         let Phase::Running(sequences) = &self.phase else { return (0, 0) };
-        sequences.iter().enumerate().fold((0, 0), |(decoding, parked), (choice, state)| match state {
-            SequenceState::Decoding { .. } if self.can_go_on(choice) => (decoding + 1, parked),
-            SequenceState::Decoding { .. } | SequenceState::Staged { .. } if !self.can_go_on(choice) => {
-                (decoding, parked + 1)
-            }
-            _ => (decoding, parked),
-        })
+        let running = sequences.iter().enumerate().filter(|(_, sequence)| !sequence.finished);
+        running.fold(
+            (0, 0),
+            |(decoding, parked), (choice, _)| {
+                if self.can_go_on(choice) { (decoding + 1, parked) } else { (decoding, parked + 1) }
+            },
+        )
     }
 
     /// Every moment at which it ends by itself, and why.
@@ -186,43 +188,86 @@ impl RequestState {
         }
     }
 
-    /// The next chunk of the prompt.
-    pub(super) fn chunk(&self, request: RequestId, chunk_tokens: usize) -> Option<Chunk> {
-        let Phase::Prefilling { row, done } = self.phase else { return None };
-        let tokens = chunk_at(done, self.prompt.tokens.len(), chunk_tokens);
-        Some(Chunk { request, row, start: done, tokens, last: done + tokens == self.prompt.tokens.len() })
+    /// The next chunk of the prompt, of at most so many tokens. Its memory counts from now on: a run that fails has taken it too.
+    pub(super) fn chunk(&mut self, request: RequestId, most: usize) -> Option<Chunk> {
+        let Phase::Prefilling { slot, done, held } = &mut self.phase else { return None };
+        let (slot, done, left) = (*slot, *done, self.prompt.tokens.len() - *done);
+        *held = (done + left.min(most)).max(*held);
+        Some(Chunk { request, slot, start: done, tokens: left.min(most), last: left <= most })
     }
 
     /// Takes note that a chunk was read.
     pub(super) fn read(&mut self, chunk: &Chunk) {
-        let length = chunk.start + chunk.tokens;
+        let Phase::Prefilling { slot, held, .. } = self.phase else { return };
+        let done = chunk.start + chunk.tokens;
         self.phase = if chunk.last {
-            Phase::Running(vec![SequenceState::Staged { row: chunk.row, length }; self.choices])
+            let forked = SequenceState { place: Place::Prompt, said: Vec::new(), finished: false, held: 0 };
+            let mut sequences = vec![forked; self.choices];
+            (sequences[0].place, sequences[0].held) = (Place::Slot(slot), held);
+            Phase::Running(sequences)
         } else {
-            Phase::Prefilling { row: chunk.row, done: length }
+            Phase::Prefilling { slot, done, held }
         };
     }
 
-    /// Takes note that a continuation's row has one more token.
-    pub(super) fn said(&mut self, choice: usize) {
-        if let Phase::Running(sequences) = &mut self.phase
-            && let SequenceState::Decoding { length } = &mut sequences[choice]
-        {
-            *length += 1;
+    /// The next step of a continuation, without a draft, if it can go on.
+    pub(super) fn step(&self, sequence: SequenceId) -> Option<Step> {
+        let Phase::Running(sequences) = &self.phase else { return None };
+        let state = &sequences[sequence.choice];
+        let goes_on = !state.finished && !state.said.is_empty() && self.can_go_on(sequence.choice);
+        match state.place {
+            Place::Slot(slot) if goes_on => {
+                Some(Step { sequence, slot, position: self.length(sequence.choice), draft: 0 })
+            }
+            _ => None,
         }
     }
 
-    /// Tokens in a continuation's row.
-    pub(super) fn length(&self, choice: usize) -> usize {
-        match &self.phase {
-            Phase::Running(sequences) => match sequences[choice] {
-                SequenceState::Staged { length, .. }
-                | SequenceState::LeavingStaged { length, .. }
-                | SequenceState::Decoding { length }
-                | SequenceState::Leaving { length } => length,
-                SequenceState::Gone => 0,
-            },
-            _ => 0,
+    /// Takes note of what a continuation said.
+    pub(super) fn said(&mut self, choice: usize, tokens: &[u32]) {
+        if let Phase::Running(sequences) = &mut self.phase {
+            sequences[choice].said.extend_from_slice(tokens);
         }
+    }
+
+    /// Most tokens, of so many, that a step's draft may have. The token after a draft is the last one at most, and is never run.
+    pub(super) fn draft(&self, step: &Step, tokens: usize) -> usize {
+        tokens.min(self.most.saturating_sub(step.position + 2))
+    }
+
+    /// Takes note of what memory a step may take: whatever comes of it, it is not given back before the slot is.
+    pub(super) fn takes(&mut self, step: &Step) {
+        if let Phase::Running(sequences) = &mut self.phase {
+            let held = &mut sequences[step.sequence.choice].held;
+            *held = (step.position + 1 + step.draft).max(*held);
+        }
+    }
+
+    /// Tokens in a continuation's slot.
+    pub(super) fn length(&self, choice: usize) -> usize {
+        let said = match &self.phase {
+            Phase::Running(sequences) => sequences[choice].said.len(),
+            _ => 0,
+        };
+        self.prompt.tokens.len() + said.saturating_sub(1)
+    }
+
+    /// What those are.
+    pub(super) fn text(&self, choice: usize) -> Prompt {
+        let said = match &self.phase {
+            Phase::Running(sequences) => sequences[choice].said.as_slice(),
+            _ => &[],
+        };
+        let said = &said[..said.len().saturating_sub(1)];
+        Prompt { tokens: self.prompt.tokens.iter().chain(said).copied().collect(), key: self.prompt.key.clone() }
+    }
+
+    /// Tokens that a continuation's slot takes memory for.
+    pub(super) fn held(&self, choice: usize) -> usize {
+        let before = match &self.phase {
+            Phase::Running(sequences) => sequences[choice].held,
+            _ => 0,
+        };
+        self.length(choice).max(before)
     }
 }

@@ -1,119 +1,121 @@
-//! Where continuations are: joining the batch, waiting in a staging row, leaving.
+//! Which slot of the cache holds what. Every change of that becomes a change of memory, in order.
 
-use std::time::Duration;
+use super::Prompt;
 
-use super::{Class, Phase, Planner, RequestId, SequenceId, SequenceState, capacity::Need};
+/// A change to the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotChange {
+    /// The first tokens of a slot become those of another one.
+    Copy {
+        /// From this slot.
+        from: usize,
+        /// To this slot.
+        to: usize,
+        /// So many tokens.
+        tokens: usize,
+    },
+    /// A slot is empty now.
+    Release(usize),
+}
 
-impl Planner {
-    /// Takes finished continuations out of their rows, and forgets requests that have no other.
-    pub(super) fn leave(&mut self) {
-        for class in [Class::Interactive, Class::Batch] {
-            // From the end, so that nothing that leaves is moved first.
-            for slot in (0..self.rows.batch(class).len()).rev() {
-                let SequenceId { request, choice } = self.rows.batch(class)[slot];
-                if let Some(SequenceState::Leaving { length }) = self.sequence(request, choice) {
-                    let row = self.rows.first(class) + slot;
-                    self.gone(request, choice, row, length, false);
-                    self.leave_batch(class, slot);
-                }
-            }
+/// What was read and said in a request that has ended.
+#[derive(Debug)]
+pub(super) struct CachedPrefix {
+    pub text: Prompt,
+    /// Tokens that the slot takes memory for.
+    pub held: usize,
+    /// When it was last of use, in uses.
+    pub used: u64,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Free,
+    /// Holds a prompt that is read, or a continuation.
+    Used,
+    Cached(CachedPrefix),
+}
+
+/// The slots.
+#[derive(Debug)]
+pub(super) struct Slots {
+    all: Vec<Slot>,
+    changes: Vec<SlotChange>,
+    uses: u64,
+}
+
+impl Slots {
+    pub(super) fn new(count: usize) -> Self {
+        Self { all: (0..count).map(|_| Slot::Free).collect(), changes: Vec::new(), uses: 0 }
+    }
+
+    pub(super) fn take_changes(&mut self) -> Vec<SlotChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// An empty slot, at the price of a cached prefix if need be, save one: there are more than continuations may be.
+    pub(super) fn take(&mut self, except: Option<usize>) -> usize {
+        let free = self.all.iter().position(|slot| matches!(slot, Slot::Free));
+        let slot = free.or_else(|| self.least_used(except)).expect("there is one for each admitted continuation");
+        if free.is_none() {
+            self.release(slot);
         }
-        let ids: Vec<RequestId> = self.admitted.iter().copied().collect();
-        for id in ids {
-            for choice in 0..self.requests[&id].choices {
-                if let Some(SequenceState::LeavingStaged { row, length }) = self.sequence(id, choice)
-                    && !self.gone(id, choice, row, length, true)
-                {
-                    self.rows.leave_staging(row);
-                }
-            }
-            if matches!(&self.requests[&id].phase, Phase::Running(sequences) if sequences.iter().all(|sequence| *sequence == SequenceState::Gone))
-            {
-                self.forget(id);
-            }
-        }
+        self.all[slot] = Slot::Used;
+        slot
     }
 
-    /// Moves continuations whose reader is slow out of their batch. Those that do not know what may come next stay: that is
-    /// a matter of milliseconds, and to move a row there and back may take longer than many steps.
-    pub(super) fn park(&mut self) {
-        for class in [Class::Interactive, Class::Batch] {
-            for slot in (0..self.rows.batch(class).len()).rev() {
-                let SequenceId { request, choice } = self.rows.batch(class)[slot];
-                let slow = self.requests[&request].parked_until.is_some();
-                if slow && let Some(SequenceState::Decoding { length }) = self.sequence(request, choice) {
-                    let row = self.staging_row(None).expect("each admitted continuation has one");
-                    self.rows.copy(self.rows.first(class) + slot, row, length);
-                    self.leave_batch(class, slot);
-                    self.put(request, choice, SequenceState::Staged { row, length });
-                }
-            }
-        }
+    /// Empties a slot.
+    pub(super) fn release(&mut self, slot: usize) {
+        self.all[slot] = Slot::Free;
+        self.changes.push(SlotChange::Release(slot));
     }
 
-    pub(super) fn can_go_on(&self, sequence: SequenceId) -> bool {
-        self.requests[&sequence.request].can_go_on(sequence.choice)
+    /// Copies a slot's first tokens to another one.
+    pub(super) fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        self.changes.push(SlotChange::Copy { from, to, tokens });
     }
 
-    /// Moves continuations that can go on into their batch.
-    pub(super) fn join(&mut self) {
-        let running = self.admitted().flat_map(|(id, entry)| match &entry.phase {
-            Phase::Running(sequences) => {
-                sequences.iter().enumerate().map(|(choice, state)| (id, choice, *state)).collect()
-            }
-            _ => Vec::new(),
-        });
-        for (request, choice, state) in running.collect::<Vec<_>>() {
-            if let SequenceState::Staged { row, length } = state
-                && self.can_go_on(SequenceId { request, choice })
-            {
-                let class = self.requests[&request].class;
-                self.rows.join(class, SequenceId { request, choice }, row, length);
-                self.put(request, choice, SequenceState::Decoding { length });
-                if let Some(entry) = self.requests.get_mut(&request) {
-                    entry.held = 0;
-                }
-            }
-        }
+    /// Caches what is in a slot, which its user leaves.
+    pub(super) fn cache(&mut self, slot: usize, text: Prompt, held: usize) {
+        let used = self.next_use();
+        self.all[slot] = Slot::Cached(CachedPrefix { text, held, used });
     }
 
-    /// Takes note that a finished continuation leaves a row, and caches the prefix of its prompt if no other row holds it.
-    /// Says whether it stays in that row.
-    fn gone(&mut self, id: RequestId, choice: usize, row: usize, length: usize, in_place: bool) -> bool {
-        self.put(id, choice, SequenceState::Gone);
-        let entry = &self.requests[&id];
-        let need = Need { rows: 1, tokens: entry.reserves };
-        self.capacity.give_back(entry.class, &entry.prompt.key, entry.part, need);
-        self.drain.note(entry.reserves.saturating_sub(length), Duration::ZERO); // reserved, and never needed
-        let prompt = entry.prompt.clone();
-        let alone = matches!(&entry.phase, Phase::Running(sequences) if sequences.iter().all(|sequence| *sequence == SequenceState::Gone));
-        let (done, held) = (prompt.tokens.len(), length.max(entry.held));
-        alone && self.cache(prompt, row, done, held, in_place)
-    }
-
-    fn leave_batch(&mut self, class: Class, slot: usize) {
-        let last = self.rows.batch(class).last().copied().expect("somebody leaves");
-        let tokens = self.requests[&last.request].length(last.choice);
-        self.rows.leave_batch(class, slot, tokens);
-    }
-
-    /// The row of a continuation that is in its batch.
-    pub(super) fn batch_row(&self, request: RequestId, choice: usize) -> Option<usize> {
-        let class = self.requests[&request].class;
-        let slot = self.rows.batch(class).iter().position(|sequence| *sequence == SequenceId { request, choice })?;
-        Some(self.rows.first(class) + slot)
-    }
-
-    fn sequence(&self, id: RequestId, choice: usize) -> Option<SequenceState> {
-        match &self.requests.get(&id)?.phase {
-            Phase::Running(sequences) => Some(sequences[choice]),
+    /// The cached prefixes with their slots.
+    pub(super) fn cached(&self) -> impl Iterator<Item = (usize, &CachedPrefix)> {
+        self.all.iter().enumerate().filter_map(|(slot, holds)| match holds {
+            Slot::Cached(cached) => Some((slot, cached)),
             _ => None,
+        })
+    }
+
+    pub(super) fn cached_tokens(&self) -> usize {
+        self.cached().map(|(_, cached)| cached.held).sum()
+    }
+
+    /// Takes note that a slot was of use, which counts if it holds a cached prefix.
+    pub(super) fn touch(&mut self, slot: usize) {
+        let now = self.next_use();
+        if let Slot::Cached(cached) = &mut self.all[slot] {
+            cached.used = now;
         }
     }
 
-    fn put(&mut self, id: RequestId, choice: usize, state: SequenceState) {
-        if let Some(Phase::Running(sequences)) = self.requests.get_mut(&id).map(|entry| &mut entry.phase) {
-            sequences[choice] = state;
-        }
+    /// Makes a cached prefix's slot that of a request, with what it holds.
+    pub(super) fn take_over(&mut self, slot: usize) {
+        self.all[slot] = Slot::Used;
+    }
+
+    /// The cached prefix that has been of no use for longest, save one.
+    pub(super) fn least_used(&self, except: Option<usize>) -> Option<usize> {
+        self.cached()
+            .filter(|(slot, _)| Some(*slot) != except)
+            .min_by_key(|(_, cached)| cached.used)
+            .map(|(slot, _)| slot)
+    }
+
+    fn next_use(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
     }
 }

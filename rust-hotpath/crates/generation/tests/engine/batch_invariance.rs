@@ -160,7 +160,7 @@ async fn mingle(engine: &Engine, cases: &[Case], seed: u64) -> usize {
 }
 
 /// Waits until nothing is left of any request; what was cancelled last leaves with the loop's next look.
-async fn rows_become_free(engine: &Engine) {
+async fn slots_become_free(engine: &Engine) {
     while engine.load().reserved_tokens > 0 {
         tokio::task::yield_now().await;
     }
@@ -177,9 +177,9 @@ async fn many_that_come_and_go() {
         // Little room and small buffers, so that requests wait for both.
         let settings = model.settings(4, 900, 4);
         let engine =
-            Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+            Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap();
         reused += mingle(&engine, &cases, seed).await;
-        rows_become_free(&engine).await;
+        slots_become_free(&engine).await;
         engine.close();
     }
     assert!(reused > 1000, "only {reused} tokens were reused");
@@ -190,7 +190,7 @@ async fn many_that_come_and_go_with_the_default_model() {
     let model = Model::new(generation_bundle(), 64, 512);
     let cases = cases(&model, 10, 150, 2);
     let settings = model.settings(4, 2048, 8);
-    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let engine = Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap();
     mingle(&engine, &cases, 3).await;
     engine.close();
 }
@@ -199,7 +199,7 @@ async fn many_that_come_and_go_with_the_default_model() {
 async fn one_that_is_retired_keeps_nothing_and_finishes_what_it_has() {
     let model = Model::new(tiny_decoder(), 32, 256);
     let settings = model.settings(2, 900, 4);
-    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let engine = Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap();
     let work = |first| Work {
         class: Class::Interactive,
         key: "a".into(),
@@ -224,7 +224,7 @@ async fn one_that_is_retired_keeps_nothing_and_finishes_what_it_has() {
     engine.retire();
     assert_eq!(engine.load().cached_tokens, 0);
     finish(runs).await;
-    rows_become_free(&engine).await;
+    slots_become_free(&engine).await;
     assert_eq!(engine.load().cached_tokens, 0);
     engine.close();
 }
@@ -232,7 +232,7 @@ async fn one_that_is_retired_keeps_nothing_and_finishes_what_it_has() {
 async fn golden_cases_are_replayed(model: &Model) {
     let golden = golden_generations(&model.bundle);
     let settings = model.settings(golden.cases.len(), 100_000, 64);
-    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let engine = Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap();
     for together in [false, true] {
         let mut streams = HashMap::new();
         for (number, case) in golden.cases.iter().enumerate() {
@@ -278,6 +278,6 @@ async fn golden_bits_of_random_weights() {
 }
 
 #[tokio::test]
-async fn golden_tokens_of_the_default_model() {
+async fn golden_answers_of_the_default_model() {
     golden_cases_are_replayed(&Model::new(generation_bundle(), 128, 1024)).await;
 }

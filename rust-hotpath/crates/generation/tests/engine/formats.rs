@@ -110,7 +110,7 @@ impl Grammar for Gated {
 
 fn engine(model: &Model) -> Engine {
     let settings = model.settings(4, 1200, 4); // of which one key has three at a time
-    Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap()
+    Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap()
 }
 
 fn work(first: u32, choices: usize, format: Option<Format>) -> Work {
@@ -206,7 +206,7 @@ async fn who_goes_away_while_its_format_is_asked_is_free_at_once_and_the_thread_
 async fn nothing_is_held_for_who_went_away_while_queued() {
     let model = Model::new(tiny_decoder(), 32, 256);
     let settings = model.settings(1, 900, 4);
-    let engine = Engine::start(Box::new(model.session(settings.limits.rows())), settings, Arc::new(Silent)).unwrap();
+    let engine = Engine::start(Box::new(model.session(settings.limits.slots())), settings, Arc::new(Silent)).unwrap();
     let mut first = engine.submit(Work { max_tokens: 100, ..work(20, 1, None) }).unwrap();
     assert!(first.next().await.is_some());
     let gate = Arc::new(Gate::default());

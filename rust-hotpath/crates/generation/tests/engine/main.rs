@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test's panic is its failure")]
 
 mod batch_invariance;
+mod drafts;
 mod faults;
 mod formats;
 mod solo;

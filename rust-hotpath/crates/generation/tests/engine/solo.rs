@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hotpath_bundle::Bundle;
 use hotpath_generation::{Limits, Sampler, Sampling, Settings};
-use hotpath_runtime::{Decode, Decoder, Step, Threads, chunk_at};
+use hotpath_runtime::{Decode, Decoder, Row, Threads};
 use hotpath_testing::library;
 use hotpath_text::{Detokenizer, Tokenizer, Vocabulary};
 
@@ -30,9 +30,9 @@ impl Model {
         Self { bundle, vocabulary, chunk_tokens, context_tokens }
     }
 
-    pub fn session(&self, rows: usize) -> Decoder {
+    pub fn session(&self, slots: usize) -> Decoder {
         let graph = &self.bundle.manifest.graphs[0];
-        Decoder::load(&library(), &self.bundle, graph, Threads::CALLER, rows, self.context_tokens).unwrap()
+        Decoder::load(&library(), &self.bundle, graph, Threads::CALLER, slots, self.context_tokens).unwrap()
     }
 
     /// Settings of an engine on this model; `tokens` is the cache's size.
@@ -43,6 +43,7 @@ impl Model {
             granule: 16,
             context_tokens: self.context_tokens,
             chunk_tokens: self.chunk_tokens,
+            draft_tokens: 8,
             reuse_tokens: 4,
             max_queued_tokens: 1_000_000,
             max_wait: std::time::Duration::from_mins(10),
@@ -54,7 +55,7 @@ impl Model {
         Settings { limits, stop_ids, vocabulary: self.vocabulary.clone(), buffer, cores, threads: 1 }
     }
 
-    /// Continues a prompt alone, on row 0. Ends with the first of `stop_ids`, which is among the tokens.
+    /// Continues a prompt alone, in slot 0. Ends with the first of `stop_ids`, which is among the tokens.
     pub fn solo(
         &self,
         session: &mut Decoder,
@@ -66,13 +67,9 @@ impl Model {
     ) -> Text {
         let mut sampler = Sampler::new(Arc::new(sampling.clone()), choice as u64, prompt, stop_ids.into());
         let mut detokenizer = Detokenizer::new(self.vocabulary.clone());
-        let (mut done, mut logits) = (0, Vec::new());
-        while done < prompt.len() {
-            let chunk = chunk_at(done, prompt.len(), self.chunk_tokens);
-            let asked = chunk - 1..chunk;
-            logits = session.prefill(0, done, &prompt[done..done + chunk], asked).unwrap().to_vec();
-            done += chunk;
-        }
+        let row = |(position, token): (usize, &u32)| Row { token: *token, slot: 0, position };
+        let rows: Vec<Row> = prompt.iter().enumerate().map(row).collect();
+        let mut logits = session.run(&rows, &[rows.len() - 1]).unwrap().to_vec();
         let (mut tokens, mut text) = (Vec::new(), String::new());
         loop {
             let token = sampler.choose(&logits, None).unwrap().token;
@@ -84,8 +81,8 @@ impl Model {
             if tokens.len() == max_tokens {
                 break;
             }
-            let step = Step { token, length: prompt.len() + tokens.len() - 1 };
-            logits = session.decode(0, &[step]).unwrap().to_vec();
+            let row = Row { token, slot: 0, position: prompt.len() + tokens.len() - 1 };
+            logits = session.run(&[row], &[0]).unwrap().to_vec();
         }
         text.push_str(detokenizer.finish());
         Text { tokens, text }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_generation::planner::{Class, Limits, Planner, Request, RequestId, Run, SequenceId};
+use hotpath_generation::planner::{Class, Counts, Limits, Planner, Request, RequestId, Run, SequenceId};
 use proptest::prelude::*;
 
 use crate::LIMITS;
@@ -25,10 +25,10 @@ const OTHERS: usize = 6;
 /// Most tokens that a small request of others says.
 const SHORT: usize = 32;
 
-/// Every fourth chunk goes to the key that had none for longest, and every other decision is one.
-const UNTIL_READ: usize = 2 * 4 * (OTHERS + 1);
-/// Then every other decision is a step.
-const A_TOKEN: usize = 2;
+/// In every fourth run the key goes first whose prompts have not for longest.
+const UNTIL_READ: usize = 4 * (OTHERS + 1) * 8 / 7; // every eighth run may be one of steps alone
+/// Then each run has a token of it.
+const A_TOKEN: usize = 1;
 /// Every other key may be in the reserve once before.
 const UNTIL_ADMITTED: usize = OTHERS * (UNTIL_READ + A_TOKEN * SHORT);
 
@@ -45,11 +45,13 @@ struct Ask {
 struct Drive {
     planner: Planner,
     asked: BTreeMap<RequestId, (Ask, Vec<usize>)>,
+    /// How long a run of so many tokens of prompts and steps takes.
+    takes: fn(u32, u32) -> Duration,
 }
 
 impl Drive {
     fn new(limits: Limits) -> Self {
-        Self { planner: Planner::new(limits), asked: BTreeMap::new() }
+        Self { planner: Planner::new(limits), asked: BTreeMap::new(), takes: |_, _| Duration::from_millis(1) }
     }
 
     fn submit(&mut self, ask: Ask) -> Option<RequestId> {
@@ -66,24 +68,28 @@ impl Drive {
         Some(id)
     }
 
-    fn next(&mut self) {
-        let run = self.planner.next(Duration::ZERO).run;
-        let said: Vec<SequenceId> = match &run {
-            Some(Run::Prefill(chunk)) if chunk.last => {
-                let choices = 0..self.asked[&chunk.request].0.choices;
-                choices.map(|choice| SequenceId { request: chunk.request, choice }).collect()
-            }
-            Some(Run::Decode { rows, .. }) => rows.iter().map(|row| row.sequence).collect(),
-            _ => Vec::new(),
-        };
-        self.planner.ran(Duration::from_millis(1));
+    /// Gives how many tokens of prompts were run.
+    fn next(&mut self) -> usize {
+        let Some(Run { class, chunks, steps }) = self.planner.next(Duration::ZERO).run else { return 0 };
+        let mut said: Vec<SequenceId> = steps.iter().map(|step| step.sequence).collect();
+        let read: usize = chunks.iter().map(|chunk| chunk.tokens).sum();
+        let counts = Counts { prompt_tokens: read, steps: steps.len(), ..Counts::default() };
+        let took = (self.takes)(u32::try_from(read).unwrap(), u32::try_from(steps.len()).unwrap());
+        self.planner.ran(class, counts, took);
+        for chunk in chunks {
+            self.planner.read(&chunk);
+            let choices = if chunk.last { self.asked[&chunk.request].0.choices } else { 0 };
+            said.extend((0..choices).map(|choice| SequenceId { request: chunk.request, choice }));
+        }
         for id in said {
             let (ask, said) = self.asked.get_mut(&id.request).unwrap();
             said[id.choice] += 1;
+            self.planner.said(id, &[0]);
             if said[id.choice] == ask.says {
                 self.planner.finish(id);
             }
         }
+        read
     }
 
     fn said(&self, id: RequestId) -> usize {
@@ -136,7 +142,7 @@ proptest! {
             // Interactive work goes first, so for one of batch work it counts what other batch work is there.
             ask.class = if class == Class::Batch { Class::Batch } else { ask.class };
             drive.submit(ask);
-            (0..decisions).for_each(|_| drive.next());
+            (0..decisions).for_each(|_| _ = drive.next());
         }
         let meanwhile = if class == Class::Batch { meanwhile_batch } else { meanwhile };
         let mut others = meanwhile.into_iter().cycle();
@@ -158,7 +164,7 @@ fn interactive(key: usize, prompt: usize, says: usize) -> Ask {
 fn a_flood_of_one_key_leaves_rows_and_memory_for_another() {
     let mut drive = Drive::new(Limits { cache_tokens: 1 << 20, ..ROOMY });
     (0..64).for_each(|_| _ = drive.submit(interactive(0, 20, 500)));
-    (0..200).for_each(|_| drive.next());
+    (0..200).for_each(|_| _ = drive.next());
     assert_eq!(drive.planner.load().decoding, 25, "of 32 rows one key takes all but a fifth of what is left");
     let short = drive.submit(interactive(1, 20, 8)).unwrap();
     let decisions = drive.until(30, |_| (), |drive| drive.said(short) == 8);
@@ -166,7 +172,7 @@ fn a_flood_of_one_key_leaves_rows_and_memory_for_another() {
 
     let mut drive = Drive::new(ROOMY);
     (0..64).for_each(|_| _ = drive.submit(interactive(0, 20, 1000)));
-    (0..200).for_each(|_| drive.next());
+    (0..200).for_each(|_| _ = drive.next());
     assert_eq!(drive.planner.load().decoding, 5, "1024 tokens each of 7168");
     let large = drive.submit(interactive(1, 1000, 800)).unwrap();
     drive.next();
@@ -183,7 +189,7 @@ fn a_large_request_is_not_passed_for_ever() {
         }
     };
     small(&mut drive);
-    (0..100).for_each(|_| drive.next());
+    (0..100).for_each(|_| _ = drive.next());
     let large = drive.submit(interactive(4, 3000, 1000)).unwrap();
     let decisions = drive.until(5000, small, |drive| !drive.planner.is_waiting(large));
     assert!(decisions.is_some(), "it is passed for ever");
@@ -199,7 +205,7 @@ fn what_is_held_back_for_a_large_request_is_not_the_reserve() {
     for key in 0..3 {
         (0..9).for_each(|_| _ = drive.submit(interactive(key, 100, 900)));
     }
-    (0..100).for_each(|_| drive.next());
+    (0..100).for_each(|_| _ = drive.next());
     let large = drive.submit(interactive(4, 3000, 1000)).unwrap();
     for key in 5..50 {
         let small = drive.submit(interactive(key, 8, 8)).unwrap();
@@ -207,4 +213,30 @@ fn what_is_held_back_for_a_large_request_is_not_the_reserve() {
     }
     assert!(drive.planner.is_waiting(large));
     drive.until(5000, |_| (), |drive| !drive.planner.is_waiting(large)).expect("it is passed for ever");
+}
+
+/// Some prompt is always being read, from the first stream on.
+#[test]
+fn what_a_run_takes_of_prompts_that_never_end_grows_with_the_streams() {
+    let mut drive = Drive::new(Limits { chunk_tokens: 512, cache_tokens: 1 << 20, ..ROOMY });
+    drive.takes = |tokens, steps| Duration::from_millis(2) + Duration::from_micros(200) * (5 * steps + tokens);
+    let mut streams = 0;
+    for (more, decisions, expected) in [(1, 100, 30), (15, 400, 180)] {
+        for _ in 0..more {
+            drive.submit(interactive(streams, 1, 3000)).unwrap();
+            streams += 1;
+        }
+        let mut read = Vec::new();
+        for _ in 0..decisions {
+            while drive.planner.load().prefilling + drive.planner.load().queued_requests < 3 {
+                drive.submit(interactive(1000, 4000, 1)).unwrap();
+            }
+            read.push(drive.next());
+        }
+        let latest = &read[decisions - 16..];
+        assert_eq!(latest.iter().filter(|tokens| **tokens == 0).count(), 2, "every eighth run is of steps alone");
+        let of_prompts = latest.iter().filter(|tokens| **tokens > 0);
+        let close = expected * 9 / 10..=expected * 11 / 10;
+        assert!(of_prompts.clone().all(|tokens| close.contains(tokens)), "{streams} streams: {read:?}");
+    }
 }

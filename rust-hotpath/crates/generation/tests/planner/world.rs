@@ -1,4 +1,4 @@
-//! A model of the planner that is too simple to be wrong: a cache whose rows hold what was really put there, requests with
+//! A model of the planner that is too simple to be wrong: a cache whose slots hold what was really put there, requests with
 //! where they stand, and every rule checked by looking at all of them.
 
 use std::{
@@ -7,40 +7,19 @@ use std::{
     time::Duration,
 };
 
+use hotpath_fairness::PerClass;
 use hotpath_generation::planner::{
-    Chunk, Class, Decoding, Ended, Limits, Planner, Refusal, Request, RequestId, RowChange, Run, SequenceId, Time,
+    Chunk, Class, Counts, Ended, Limits, Planner, Refusal, Request, RequestId, Run, SequenceId, SlotChange, Step, Time,
 };
-use hotpath_runtime::chunk_at;
 use proptest::sample::Index;
 
-#[derive(Debug, Clone)]
-pub enum Event {
-    Arrive(Arrival),
-    Next,
-    Cancel(Index),
-    Pause(Index),
-    Resume(Index),
-    Hold(Index, usize),
-    GoOn(Index, usize),
-    Wait(u64),
-}
+use crate::events::{Arrival, Event};
 
-#[derive(Debug, Clone)]
-pub struct Arrival {
-    pub class: Class,
-    pub key: usize,
-    pub prompt: Vec<u32>,
-    pub max_tokens: usize,
-    /// For each choice, how many tokens it says.
-    pub says: Vec<usize>,
-    pub deadline: Option<u64>,
-}
-
-/// What one place of a row holds: a token, and for one that was read, whose prompt it was read for.
+/// What one place of a slot holds: a token, and whose request it was computed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cell {
-    Read { token: u32, key: usize },
-    Said { sequence: SequenceId, number: usize },
+struct Cell {
+    token: u32,
+    key: usize,
 }
 
 #[derive(Debug)]
@@ -49,8 +28,8 @@ struct Known {
     arrived: Time,
     /// Tokens read, once its prompt has been begun.
     read: Option<usize>,
-    /// Tokens said by each choice.
-    said: Vec<usize>,
+    /// What each choice said.
+    said: Vec<Vec<u32>>,
     paused: Option<Time>,
     /// Choices of which it is not known what may come next.
     held: BTreeSet<usize>,
@@ -64,11 +43,16 @@ struct Known {
 
 impl Known {
     fn is_decoding(&self, choice: usize) -> bool {
-        !self.over && self.said[choice] > 0 && self.said[choice] < self.arrival.says[choice]
+        !self.over && !self.said[choice].is_empty() && self.said[choice].len() < self.arrival.says[choice]
     }
 
-    fn is_reading(&self) -> bool {
-        !self.over && self.read.is_some_and(|read| read < self.arrival.prompt.len())
+    fn left_to_read(&self) -> usize {
+        if self.over { 0 } else { self.arrival.prompt.len() - self.read.unwrap_or(0) }
+    }
+
+    /// Prompt and what a choice said.
+    fn text(&self, choice: usize) -> Vec<u32> {
+        [self.arrival.prompt.as_slice(), &self.said[choice]].concat()
     }
 
     fn due(&self, now: Time, limits: &Limits, waits: bool) -> Option<Ended> {
@@ -87,9 +71,10 @@ pub struct World {
     now: Time,
     known: BTreeMap<RequestId, Known>,
     cache: Vec<Vec<Cell>>,
-    /// The most that each row has held since it was released: what it takes memory for.
+    /// The most that each slot has held since it was released: what it takes memory for.
     touched: Vec<usize>,
-    chunk_went_last: bool,
+    /// Runs with steps and prompts since steps ran alone.
+    mixed: PerClass<usize>,
     pub reused: usize,
 }
 
@@ -100,9 +85,9 @@ impl World {
             limits,
             now: Duration::ZERO,
             known: BTreeMap::new(),
-            cache: vec![Vec::new(); limits.rows()],
-            touched: vec![0; limits.rows()],
-            chunk_went_last: false,
+            cache: vec![Vec::new(); limits.slots()],
+            touched: vec![0; limits.slots()],
+            mixed: PerClass::new(|_| 0),
             reused: 0,
         }
     }
@@ -110,14 +95,21 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Arrive(arrival) => drop(self.arrive(arrival)),
+            Event::Follow(which, arrival) if !self.known.is_empty() => {
+                let known = self.known.values().nth(which.index(self.known.len())).unwrap();
+                let prompt = [known.text(0), arrival.prompt].concat();
+                _ = self.arrive(Arrival { prompt, key: known.arrival.key, ..arrival });
+            }
+            Event::Follow(..) => (),
             Event::Next => drop(self.next()),
+            Event::Fail(which) => drop(self.next_that(Some(which))),
             Event::Cancel(which) => self.with_any(which, |planner, known, id, _| {
                 known.cancelled = true;
                 known.over |= planner.is_waiting(id); // what waits is gone at once
                 planner.cancel(id);
             }),
             Event::Pause(which) => self.with_any(which, |planner, known, id, now| {
-                let speaks = known.said.iter().any(|said| *said > 0);
+                let speaks = known.said.iter().any(|said| !said.is_empty());
                 if speaks && !known.over && known.paused.is_none() {
                     planner.pause(now, id);
                     known.paused = Some(now);
@@ -128,8 +120,7 @@ impl World {
                 known.paused = None;
             }),
             Event::Hold(which, choice) => self.with_any(which, |planner, known, id, _| {
-                // It has had a part in a step.
-                if known.said.get(choice).is_some_and(|said| *said > 1) && known.is_decoding(choice) {
+                if choice < known.said.len() && known.is_decoding(choice) {
                     planner.wait(SequenceId { request: id, choice });
                     known.held.insert(choice);
                 }
@@ -178,7 +169,7 @@ impl World {
         let known = Known {
             arrived: self.now,
             read: None,
-            said: vec![0; arrival.says.len()],
+            said: vec![Vec::new(); arrival.says.len()],
             paused: None,
             held: BTreeSet::new(),
             over: false,
@@ -193,6 +184,10 @@ impl World {
 
     /// Takes a decision, holds it against the rules and carries it out. Says whether anything ran.
     pub fn next(&mut self) -> bool {
+        self.next_that(None)
+    }
+
+    fn next_that(&mut self, fails: Option<Index>) -> bool {
         let due = self.due();
         let decision = self.planner.next(self.now);
         assert_eq!(decision.ended.iter().copied().collect::<BTreeMap<_, _>>(), due, "who ended");
@@ -202,17 +197,20 @@ impl World {
         decision.changes.iter().for_each(|change| self.change(change));
         self.check_admissions();
         self.check_memory();
-        self.check_class(decision.run.as_ref());
-        match &decision.run {
-            Some(Run::Prefill(chunk)) => self.prefill(chunk),
-            Some(Run::Decode { first, rows }) => self.decode(*first, rows),
-            None => {
-                let waits = self.known.values().any(|known| !known.over && known.held.is_empty());
-                let for_others = self.known.values().any(|known| !known.over && !known.held.is_empty());
-                assert!(!waits || decision.wake.is_some() || for_others, "work waits for nothing");
-            }
+        if let Some(run) = &decision.run {
+            self.run(run, fails);
+        } else {
+            assert!([Class::Interactive, Class::Batch].iter().all(|class| !self.has_work(*class)), "idle");
+            let waits = self.known.values().any(|known| !known.over && known.held.is_empty());
+            let for_others = self.known.values().any(|known| !known.over && !known.held.is_empty());
+            assert!(!waits || decision.wake.is_some() || for_others, "work waits for nothing");
         }
         decision.run.is_some()
+    }
+
+    /// What a request's first choice said.
+    pub fn said(&self, id: RequestId) -> Vec<u32> {
+        self.known[&id].said[0].clone()
     }
 
     /// Lets everything run to its end; readers catch up.
@@ -232,7 +230,7 @@ impl World {
         let load = self.planner.load();
         assert_eq!((load.queued_tokens, load.reserved_tokens, load.decoding, load.parked), (0, 0, 0, 0));
         let held: usize = self.touched.iter().map(|tokens| self.round_up(*tokens)).sum();
-        assert_eq!(held, load.cached_tokens, "rows hold what nobody knows of");
+        assert_eq!(held, load.cached_tokens, "slots hold what nobody knows of");
     }
 
     fn due(&self) -> BTreeMap<RequestId, Ended> {
@@ -247,109 +245,136 @@ impl World {
         live.filter_map(|(id, known)| Some((*id, why(*id, known)?))).collect()
     }
 
-    fn change(&mut self, change: &RowChange) {
+    fn change(&mut self, change: &SlotChange) {
         match *change {
-            RowChange::Copy { from, to, tokens } => {
+            SlotChange::Copy { from, to, tokens } => {
                 assert_ne!(from, to);
                 let cells = self.cache[from][..tokens].to_vec();
                 (self.cache[to], self.touched[to]) = (cells, tokens);
             }
-            RowChange::Release(row) => (self.cache[row], self.touched[row]) = (Vec::new(), 0),
+            SlotChange::Release(slot) => (self.cache[slot], self.touched[slot]) = (Vec::new(), 0),
         }
     }
 
-    fn prefill(&mut self, chunk: &Chunk) {
-        let known = self.known.get_mut(&chunk.request).unwrap();
-        let (prompt, key) = (&known.arrival.prompt, known.arrival.key);
-        let begins = known.read.is_none();
-        assert!(begins && chunk.start.is_multiple_of(self.limits.reuse_tokens) || known.read == Some(chunk.start));
-        assert_eq!(chunk.tokens, chunk_at(chunk.start, prompt.len(), self.limits.chunk_tokens));
-        assert_eq!(chunk.last, chunk.start + chunk.tokens == prompt.len());
-        assert!(chunk.tokens > 1 || prompt.len() == 1, "a token was read alone");
-        if begins {
-            self.reused += chunk.start;
-        }
-        for (place, cell) in self.cache[chunk.row][..chunk.start].iter().enumerate() {
-            let Cell::Read { token, key: of } = *cell else { panic!("{cell:?} was reused") };
-            assert_eq!(token, prompt[place]);
-            assert!(of == key || self.limits.share_prefixes, "reused across keys");
-        }
-        self.cache[chunk.row].truncate(chunk.start);
-        let end = chunk.start + chunk.tokens;
-        self.cache[chunk.row].extend(prompt[chunk.start..end].iter().map(|token| Cell::Read { token: *token, key }));
-        known.read = Some(end);
-        self.planner.ran(Duration::from_millis(5));
-        if chunk.last {
-            (0..known.said.len()).for_each(|choice| self.say(SequenceId { request: chunk.request, choice }));
-        }
+    /// Holds a run against the rules: interactive before batch, a token of each that can go on, and no more of prompts than fits,
+    /// nor less than there is. What fails took the memory that it would have taken, and its request ends.
+    fn run(&mut self, run: &Run, fails: Option<Index>) {
+        let class = run.class;
+        assert!(class == Class::Interactive || !self.has_work(Class::Interactive), "batch went before interactive");
+        assert!(!run.chunks.is_empty() || !run.steps.is_empty(), "a run of nothing");
+        let steps: BTreeSet<SequenceId> = run.steps.iter().map(|step| step.sequence).collect();
+        assert_eq!((steps.len(), &steps), (run.steps.len(), &self.decoding(class).collect()), "who goes on");
+        let requests: BTreeSet<RequestId> = run.chunks.iter().map(|chunk| chunk.request).collect();
+        assert_eq!(requests.len(), run.chunks.len(), "a prompt has two chunks");
+        let slots = run.chunks.iter().map(|chunk| chunk.slot).chain(run.steps.iter().map(|step| step.slot));
+        let slots: BTreeSet<usize> = slots.collect();
+        assert_eq!(slots.len(), run.chunks.len() + run.steps.len(), "two share a slot");
+        let tokens: usize = run.chunks.iter().map(|chunk| chunk.tokens).sum();
+        assert!(tokens <= self.limits.chunk_tokens, "steps are delayed by {tokens} tokens");
+        run.chunks.iter().for_each(|chunk| self.read(chunk));
+        run.steps.iter().for_each(|step| self.step(step));
+        let left: usize = self.reading(class).map(Known::left_to_read).sum();
+        let least = if self.has_streams(class) { self.limits.chunk_tokens.min(8) } else { self.limits.chunk_tokens };
+        let measures = !steps.is_empty() && *self.mixed.of(class) == 7;
+        assert!(tokens >= least || left == 0 || measures, "room for {left} more tokens of prompts is left");
+        let guessed = run.steps.iter().map(|step| step.draft).sum();
+        assert!(!measures || tokens + guessed == 0, "nobody knows how long steps take alone");
         self.check_memory();
-    }
-
-    fn decode(&mut self, first: usize, rows: &[Decoding]) {
-        let class = self.known[&rows[0].sequence.request].arrival.class;
-        let expected: BTreeSet<SequenceId> = self.decoding(class).collect();
-        let goes_on = |row: &&Decoding| !row.repeats;
-        assert_eq!(
-            rows.iter().filter(goes_on).map(|row| row.sequence).collect::<BTreeSet<_>>(),
-            expected,
-            "who decodes"
-        );
-        for (row, decoding) in (first..).zip(rows) {
-            let sequence = decoding.sequence;
-            let known = &self.known[&sequence.request];
-            let cells = &mut self.cache[row];
-            let mut said = known.said[sequence.choice] - 1; // the last one is what this step appends
-            if decoding.repeats {
-                assert!(known.held.contains(&sequence.choice) && known.paused.is_none(), "repeated without need");
-                said -= 1;
-                assert_eq!(cells.pop(), Some(Cell::Said { sequence, number: said }));
-            }
-            assert_eq!((cells.len(), decoding.length), (decoding.length, known.arrival.prompt.len() + said));
-            for (place, cell) in cells.iter().enumerate() {
-                let number = place.wrapping_sub(known.arrival.prompt.len());
-                match *cell {
-                    Cell::Read { token, .. } => assert_eq!(token, known.arrival.prompt[place]),
-                    other @ Cell::Said { .. } => assert_eq!(other, Cell::Said { sequence, number }),
+        let mut counts = Counts { prompt_tokens: tokens, steps: run.steps.len(), guessed, right: 0 };
+        match self.mixed.of_mut(class) {
+            mixed if tokens > 0 => *mixed += usize::from(!steps.is_empty()),
+            mixed if guessed == 0 => *mixed = 0,
+            _ => (),
+        }
+        let all: Vec<RequestId> = requests.into_iter().chain(steps.iter().map(|sequence| sequence.request)).collect();
+        let failed = fails.map(|which| *which.get(&all));
+        if let Some(id) = failed {
+            self.known.get_mut(&id).unwrap().cancelled = true;
+            self.planner.cancel(id);
+        }
+        for chunk in run.chunks.iter().filter(|chunk| Some(chunk.request) != failed) {
+            self.planner.read(chunk);
+            let choices = if chunk.last { self.known[&chunk.request].said.len() } else { 0 };
+            (0..choices).for_each(|choice| self.say(SequenceId { request: chunk.request, choice }));
+        }
+        for step in run.steps.iter().filter(|step| Some(step.sequence.request) != failed) {
+            self.say(step.sequence);
+            // Of what was guessed and run some is right: it is what was just said.
+            for _ in 0..step.position % (step.draft + 1) {
+                let (known, choice) = (&self.known[&step.sequence.request], step.sequence.choice);
+                if known.said[choice].len() < known.arrival.says[choice] {
+                    let token = *known.said[choice].last().unwrap();
+                    self.cache[step.slot].push(Cell { token, key: known.arrival.key });
+                    self.say(step.sequence);
+                    counts.right += 1;
                 }
             }
-            cells.push(Cell::Said { sequence, number: said });
         }
-        self.planner.ran(Duration::from_millis(2));
-        for row in rows.iter().filter(goes_on) {
-            self.say(row.sequence);
-        }
-        self.check_memory();
+        self.planner.ran(class, counts, Duration::from_millis(5));
     }
 
-    /// A continuation says a token, and ends if it was its last.
+    fn read(&mut self, chunk: &Chunk) {
+        let known = self.known.get_mut(&chunk.request).unwrap();
+        let (prompt, key) = (&known.arrival.prompt, known.arrival.key);
+        let end = chunk.start + chunk.tokens;
+        if let Some(read) = known.read {
+            assert_eq!(read, chunk.start);
+        } else {
+            assert!(chunk.start == 0 || chunk.start >= self.limits.reuse_tokens, "{} are not worth it", chunk.start);
+            self.reused += chunk.start;
+        }
+        assert!(chunk.tokens > 0 && chunk.last == (end == prompt.len()) && end <= prompt.len());
+        for (place, cell) in self.cache[chunk.slot][..chunk.start].iter().enumerate() {
+            assert_eq!(cell.token, prompt[place]);
+            assert!(cell.key == key || self.limits.share_prefixes, "reused across keys");
+        }
+        let tokens = prompt[chunk.start..end].iter().map(|token| Cell { token: *token, key });
+        self.cache[chunk.slot].truncate(chunk.start);
+        self.cache[chunk.slot].extend(tokens);
+        known.read = Some(end);
+    }
+
+    /// The last token that a continuation said is run behind what it has.
+    fn step(&mut self, step: &Step) {
+        let known = &self.known[&step.sequence.request];
+        let text = known.text(step.sequence.choice);
+        let (last, before) = text.split_last().unwrap();
+        assert_eq!(step.position, before.len());
+        let cells = &mut self.cache[step.slot];
+        assert!(cells[..step.position].iter().map(|cell| cell.token).eq(before.iter().copied()), "another text");
+        cells.truncate(step.position);
+        cells.push(Cell { token: *last, key: known.arrival.key });
+        let left = known.arrival.max_tokens - known.said[step.sequence.choice].len();
+        assert!(step.draft < left, "a guess is longer than what may be said");
+        let touched = &mut self.touched[step.slot];
+        *touched = (cells.len() + step.draft).max(*touched);
+    }
+
+    /// A continuation says a token, and ends if it was its last. Many say the same.
     fn say(&mut self, sequence: SequenceId) {
         let known = self.known.get_mut(&sequence.request).unwrap();
-        known.said[sequence.choice] += 1;
-        if known.said[sequence.choice] == known.arrival.says[sequence.choice] {
+        let said = &mut known.said[sequence.choice];
+        said.push(u32::try_from((said.len() + sequence.choice) % 3).unwrap());
+        self.planner.said(sequence, &said[said.len() - 1..]);
+        if said.len() == known.arrival.says[sequence.choice] {
             self.planner.finish(sequence);
-            known.over = known.said == known.arrival.says;
+            known.over = known.said.iter().map(Vec::len).eq(known.arrival.says.iter().copied());
         }
     }
 
-    /// Interactive before batch, and no two chunks in a row while others decode.
-    fn check_class(&mut self, run: Option<&Run>) {
-        let ran = match run {
-            Some(Run::Prefill(chunk)) => self.known[&chunk.request].arrival.class,
-            Some(Run::Decode { rows, .. }) => self.known[&rows[0].sequence.request].arrival.class,
-            None => {
-                assert!([Class::Interactive, Class::Batch].iter().all(|class| !self.has_work(*class)), "idle");
-                return;
-            }
-        };
-        assert!(ran == Class::Interactive || !self.has_work(Class::Interactive), "batch went before interactive");
-        let chunk = matches!(run, Some(Run::Prefill(_)));
-        assert!(!(chunk && self.chunk_went_last && self.decoding(ran).next().is_some()), "two chunks delayed a step");
-        self.chunk_went_last = chunk;
+    fn reading(&self, class: Class) -> impl Iterator<Item = &Known> {
+        let admitted = self.known.iter().filter(|(id, _)| !self.planner.is_waiting(**id));
+        admitted.map(|(_, known)| known).filter(move |known| known.arrival.class == class)
     }
 
     fn has_work(&self, class: Class) -> bool {
-        let reading = self.known.values().any(|known| known.arrival.class == class && known.is_reading());
-        reading || self.decoding(class).next().is_some()
+        self.reading(class).any(|known| known.left_to_read() > 0) || self.decoding(class).next().is_some()
+    }
+
+    /// Whether somebody reads what is being said.
+    fn has_streams(&self, class: Class) -> bool {
+        let read = self.known.values().filter(|known| known.arrival.class == class && known.paused.is_none());
+        read.into_iter().any(|known| (0..known.said.len()).any(|choice| known.is_decoding(choice)))
     }
 
     fn decoding(&self, class: Class) -> impl Iterator<Item = SequenceId> {
@@ -363,11 +388,11 @@ impl World {
     }
 
     fn check_memory(&mut self) {
-        for (touched, row) in self.touched.iter_mut().zip(&self.cache) {
-            *touched = row.len().max(*touched);
+        for (touched, slot) in self.touched.iter_mut().zip(&self.cache) {
+            *touched = slot.len().max(*touched);
         }
         let held: usize = self.touched.iter().map(|tokens| self.round_up(*tokens)).sum();
-        assert!(held <= self.limits.cache_tokens, "rows hold {held} tokens");
+        assert!(held <= self.limits.cache_tokens, "slots hold {held} tokens");
     }
 
     fn check_bounds(&self) {
@@ -397,7 +422,8 @@ impl World {
     fn holds(&self, which: impl Fn(&Known) -> bool) -> (usize, usize) {
         let admitted = self.known.iter().filter(|(id, known)| !self.planner.is_waiting(**id) && which(known));
         admitted.fold((0, 0), |(rows, tokens), (_, known)| {
-            let left = known.said.iter().zip(&known.arrival.says).filter(|(said, says)| !known.over && said < says);
+            let left =
+                known.said.iter().zip(&known.arrival.says).filter(|(said, says)| !known.over && said.len() < **says);
             let of_request = left.count();
             (rows + of_request, tokens + of_request * self.reserve(&known.arrival))
         })

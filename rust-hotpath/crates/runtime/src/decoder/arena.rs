@@ -1,8 +1,6 @@
-//! The cache of all layers, and the bindings through which ONNX Runtime reads and writes it in place.
+//! The cache of all layers, and the binding through which ONNX Runtime reads and writes it in place.
 //!
-//! Past and present of a layer are bound to the same rows, so a step appends to what is there and copies nothing.
-
-use std::{collections::HashMap, io, ops::Range};
+//! Past and present of a layer are bound to the same memory, so a run appends to what is there and copies nothing.
 
 use ort::{
     memory::Allocator,
@@ -10,103 +8,85 @@ use ort::{
     value::{Tensor, TensorRefMut},
 };
 
-use super::{Extent, cache_name, slab::Slab};
+use super::{Extent, Row, cache_name, slab::Slab};
 
-/// Slabs with the bindings into them.
+/// Slabs with the binding into them.
 pub(super) struct Arena {
-    /// By first row and number of rows. Made when first needed and kept, because a step is not much longer than making
-    /// one. Declared before the slabs that they point into, and so dropped before them.
-    bindings: HashMap<(usize, usize), Binding>,
+    /// Declared before the slabs that it points into, and so dropped before them.
+    binding: Binding,
     /// Keys and values of each layer, in the graph's order.
     slabs: Vec<Slab>,
-    /// Of the last run, [logits, vocabulary], and maybe more. One memory for all bindings: of its own, each would have a
-    /// table as large as a step of its rows.
+    /// Of the last run, [logit rows, vocabulary], and maybe more.
     logits: Vec<f32>,
     extent: Extent,
-    /// The most tokens that each row has held since it was released.
+    /// The most tokens that each slot has held since it was released.
     touched: Vec<usize>,
 }
 
-/// What a run takes beside the cache.
-pub(super) struct Batch<'a> {
-    /// [rows, tokens].
-    pub token_ids: &'a [i64],
-    /// Tokens of each row.
-    pub tokens: usize,
-    /// Each row's length after the run.
-    pub lengths: &'a [i32],
-    /// Which of the flattened positions to give logits of.
-    pub logits: Range<usize>,
-}
-
-/// A run's tensors for some rows. They stay bound, and are written in place as long as their shapes fit.
+/// A run's tensors. They stay bound, and are written in place as long as their shapes fit: to decode some sequences step after
+/// step allocates nothing.
 struct Binding {
     io: IoBinding,
-    input_ids: Tensor<i64>,             // [rows, tokens]
-    seqlens_k: Tensor<i32>,             // [rows]
-    total_sequence_length: Tensor<i32>, // []
-    logit_index: Tensor<i64>,           // [logit_rows]
+    input_ids: Tensor<i64>,   // [rows]
+    sequences: Tensor<i32>,   // [rows]
+    positions: Tensor<i32>,   // [rows]
+    logit_index: Tensor<i64>, // [logit_rows]
 }
 
 impl Arena {
-    pub(super) fn reserve(extent: Extent) -> io::Result<Self> {
-        let slabs = (0..extent.layers * 2).map(|_| Slab::reserve(extent)).collect::<io::Result<_>>()?;
-        Ok(Self { bindings: HashMap::new(), slabs, logits: Vec::new(), extent, touched: vec![0; extent.rows] })
+    /// Binds a session to its cache.
+    pub(super) fn bind(session: &Session, mut slabs: Vec<Slab>, extent: Extent) -> ort::Result<Self> {
+        let binding = Binding::new(session, &mut slabs)?;
+        Ok(Self { binding, slabs, logits: Vec::new(), extent, touched: vec![0; extent.slots] })
     }
 
     pub(super) fn extent(&self) -> Extent {
         self.extent
     }
 
-    /// Runs the rows from `first` on and gives the logits, [logits, vocabulary].
+    /// Runs rows, and gives the logits after some of them, [logits, vocabulary].
     pub(super) fn run(
         &mut self,
         session: &mut Session,
         options: &RunOptions,
-        first: usize,
-        batch: &Batch,
+        rows: &[Row],
+        logits: &[usize],
     ) -> ort::Result<&[f32]> {
-        let rows = batch.lengths.len();
-        for (touched, length) in self.touched[first..first + rows].iter_mut().zip(batch.lengths) {
-            let length = usize::try_from(*length).expect("lengths are above 0");
-            assert!(batch.tokens <= length && length <= self.extent.capacity, "a row runs over");
-            *touched = length.max(*touched);
+        for row in rows {
+            assert!(row.slot < self.extent.slots && row.position < self.extent.capacity, "{row:?} is beyond the cache");
+            let touched = &mut self.touched[row.slot];
+            *touched = (row.position + 1).max(*touched);
         }
-        if !self.bindings.contains_key(&(first, rows)) {
-            let binding = Binding::new(session, &mut self.slabs, first, rows)?;
-            self.bindings.insert((first, rows), binding);
-        }
-        let binding = self.bindings.get_mut(&(first, rows)).expect("it is there now");
-        binding.fill(batch)?;
-        let (logit_rows, vocabulary) = (batch.logits.len(), self.extent.vocabulary);
-        let count = logit_rows * vocabulary;
+        self.binding.fill(rows, logits)?;
+        let count = logits.len() * self.extent.vocabulary;
         self.logits.resize(self.logits.len().max(count), 0.0);
-        // Bound anew for each run: what another binding still points to may have moved, and is written by no run.
-        let logits = TensorRefMut::from_array_view_mut(([logit_rows, vocabulary], &mut self.logits[..count]))?;
-        binding.io.bind_output("logits", logits)?;
-        session.run_binding_with_options(&binding.io, options)?;
+        // Bound anew for each run: what it was bound to may have moved.
+        let of_run =
+            TensorRefMut::from_array_view_mut(([logits.len(), self.extent.vocabulary], &mut self.logits[..count]))?;
+        self.binding.io.bind_output("logits", of_run)?;
+        session.run_binding_with_options(&self.binding.io, options)?;
         Ok(&self.logits[..count])
     }
 
-    pub(super) fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
+    pub(super) fn copy(&mut self, from: usize, to: usize, tokens: usize) {
         if self.touched[to] > tokens {
-            self.release_row(to);
+            self.release(to);
         }
         self.touched[to] = tokens;
-        self.slabs.iter_mut().for_each(|slab| slab.copy_row(from, to, tokens));
+        self.slabs.iter_mut().for_each(|slab| slab.copy(from, to, tokens));
     }
 
-    pub(super) fn release_row(&mut self, row: usize) {
-        if self.touched[row] > 0 {
-            self.touched[row] = 0;
-            self.slabs.iter_mut().for_each(|slab| slab.release_row(row));
+    pub(super) fn release(&mut self, slot: usize) {
+        if self.touched[slot] > 0 {
+            self.touched[slot] = 0;
+            self.slabs.iter_mut().for_each(|slab| slab.release(slot));
         }
     }
 }
 
 impl Binding {
     #[allow(unsafe_code)]
-    fn new(session: &Session, slabs: &mut [Slab], first: usize, rows: usize) -> ort::Result<Self> {
+    fn new(session: &Session, slabs: &mut [Slab]) -> ort::Result<Self> {
         let mut io = session.create_binding()?;
         for (index, slab) in slabs.iter_mut().enumerate() {
             let layer = u32::try_from(index / 2).expect("layers are counted in 32 bits");
@@ -114,45 +94,54 @@ impl Binding {
             // SAFETY: the view lives in this binding, which lives in the arena and is dropped before its slabs. ONNX Runtime
             // runs with it only in `Arena::run`, whose `&mut self` excludes every other run and every method of a slab.
             // Nobody reads it: its names are those of the cache.
-            let mut rows = unsafe { slab.view(first, rows) }?;
-            io.bind_input(cache_name("past", side, layer), &rows)?;
-            io.bind_output(cache_name("present", side, layer), &mut rows)?;
+            let mut cache = unsafe { slab.view() }?;
+            io.bind_input(cache_name("past", side, layer), &cache)?;
+            io.bind_output(cache_name("present", side, layer), &mut cache)?;
         }
         let memory = Allocator::default();
         let mut binding = Self {
             io,
-            input_ids: Tensor::new(&memory, [rows, 1])?,
-            seqlens_k: Tensor::new(&memory, [rows])?,
-            total_sequence_length: Tensor::new(&memory, [0_usize; 0])?,
-            logit_index: Tensor::new(&memory, [rows])?,
+            input_ids: Tensor::new(&memory, [1_usize])?,
+            sequences: Tensor::new(&memory, [1_usize])?,
+            positions: Tensor::new(&memory, [1_usize])?,
+            logit_index: Tensor::new(&memory, [1_usize])?,
         };
-        binding.io.bind_input("input_ids", &binding.input_ids)?;
-        binding.io.bind_input("seqlens_k", &binding.seqlens_k)?;
-        binding.io.bind_input("total_sequence_length", &binding.total_sequence_length)?;
+        binding.bind_rows()?;
         binding.io.bind_input("logit_index", &binding.logit_index)?;
         Ok(binding)
     }
 
-    fn fill(&mut self, batch: &Batch) -> ort::Result<()> {
+    fn bind_rows(&mut self) -> ort::Result<()> {
+        self.io.bind_input("input_ids", &self.input_ids)?;
+        self.io.bind_input("sequences", &self.sequences)?;
+        self.io.bind_input("positions", &self.positions)
+    }
+
+    fn fill(&mut self, rows: &[Row], logits: &[usize]) -> ort::Result<()> {
         let memory = Allocator::default();
-        let (rows, logit_rows) = (batch.lengths.len(), batch.logits.len());
-        if self.input_ids.extract_tensor().1.len() != batch.token_ids.len() {
-            self.input_ids = Tensor::new(&memory, [rows, batch.tokens])?;
-            self.io.bind_input("input_ids", &self.input_ids)?;
+        if self.input_ids.extract_tensor().1.len() != rows.len() {
+            self.input_ids = Tensor::new(&memory, [rows.len()])?;
+            self.sequences = Tensor::new(&memory, [rows.len()])?;
+            self.positions = Tensor::new(&memory, [rows.len()])?;
+            self.bind_rows()?;
         }
-        if self.logit_index.extract_tensor().1.len() != logit_rows {
-            self.logit_index = Tensor::new(&memory, [logit_rows])?;
+        if self.logit_index.extract_tensor().1.len() != logits.len() {
+            self.logit_index = Tensor::new(&memory, [logits.len()])?;
             self.io.bind_input("logit_index", &self.logit_index)?;
         }
-        self.input_ids.extract_tensor_mut().1.copy_from_slice(batch.token_ids);
-        for (seqlen, length) in self.seqlens_k.extract_tensor_mut().1.iter_mut().zip(batch.lengths) {
-            *seqlen = length - 1;
-        }
-        let longest = batch.lengths.iter().copied().max().unwrap_or(0);
-        self.total_sequence_length.extract_tensor_mut().1.fill(longest);
-        for (index, position) in self.logit_index.extract_tensor_mut().1.iter_mut().zip(batch.logits.clone()) {
-            *index = i64::try_from(position).expect("a batch is far smaller");
-        }
+        set(self.input_ids.extract_tensor_mut().1, rows.iter().map(|row| i64::from(row.token)));
+        set(self.sequences.extract_tensor_mut().1, rows.iter().map(|row| place(row.slot)));
+        set(self.positions.extract_tensor_mut().1, rows.iter().map(|row| place(row.position)));
+        let index = |row: &usize| i64::try_from(*row).expect("a run is far smaller");
+        set(self.logit_index.extract_tensor_mut().1, logits.iter().map(index));
         Ok(())
     }
+}
+
+fn set<T>(tensor: &mut [T], values: impl Iterator<Item = T>) {
+    tensor.iter_mut().zip(values).for_each(|(element, value)| *element = value);
+}
+
+fn place(number: usize) -> i32 {
+    i32::try_from(number).expect("a cache is far smaller")
 }

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use hotpath_bundle::{Bundle, Manifest, Precision, Refused, Revision, Stamp, Task};
+use hotpath_bundle::{Bundle, Manifest, Refused, Revision, Stamp, Task};
 use hotpath_contract::inference::v1 as inference;
 use hotpath_encoding::Limits;
+use hotpath_runtime::Kernels;
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -26,8 +27,8 @@ use crate::metrics::Metrics;
 pub struct Loader {
     /// Folder of the models.
     pub models: PathBuf,
-    /// The graph of embedding models to run; `None` takes what the processor runs best.
-    pub precision: Option<Precision>,
+    /// By which instructions our own operators run.
+    pub kernels: Kernels,
     /// How embedding models run, `workers` being the number of sessions, and how many tokens of any model may wait.
     pub limits: Limits,
     /// How generation models are served.
@@ -80,12 +81,7 @@ impl Loader {
     }
 
     fn open(&self, bundle: Bundle) -> Result<Serving, LoadError> {
-        let precision = match bundle.manifest.task {
-            Task::Embedding(_) => self.precision,
-            Task::Generation(_) => self.generation.precision,
-            Task::Classification(_) => None,
-        };
-        let source = BundleGraph::choose(bundle, precision)?;
+        let source = BundleGraph::choose(bundle, self.kernels)?;
         let manifest = &source.bundle.manifest;
         let pulse = Arc::new(Pulse::new(manifest.name.clone(), self.metrics.clone()));
         let (compute, of_task) = (&self.compute, pulse.clone());

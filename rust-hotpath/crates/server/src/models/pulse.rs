@@ -118,6 +118,10 @@ impl generation::Observer for Pulse {
         self.ended(run.error.as_deref());
         self.metrics.generated(&self.model, run);
     }
+
+    fn drafted(&self, guessed: usize, right: usize) {
+        self.metrics.drafted(&self.model, guessed, right);
+    }
 }
 
 #[cfg(test)]

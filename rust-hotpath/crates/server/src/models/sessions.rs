@@ -1,10 +1,10 @@
 //! How sessions are made, and what they run on.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use hotpath_bundle::{Bundle, Graph, Refused};
 use hotpath_cores::Cores;
-use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Extent, Head, Library, RunError, Step, Threads};
+use hotpath_runtime::{Decode, Decoder, Encode, Encoder, Extent, Head, Library, Row, RunError, Threads};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::source::BundleGraph;
@@ -17,7 +17,7 @@ pub trait Sessions: Send + Sync {
     /// [`Refused`] when the graph cannot be run.
     fn encoder(&self, bundle: &Bundle, graph: &Graph) -> Result<Box<dyn Encode>, Refused>;
 
-    /// One that continues ids, with a cache of `rows` rows of at most `capacity` tokens each.
+    /// One that continues ids, with a cache of `slots` slots of at most `capacity` tokens each.
     ///
     /// # Errors
     /// [`Refused`] when the graph cannot be run.
@@ -26,7 +26,7 @@ pub trait Sessions: Send + Sync {
         bundle: &Bundle,
         graph: &Graph,
         threads: Threads,
-        rows: usize,
+        slots: usize,
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused>;
 
@@ -51,10 +51,10 @@ impl Sessions for Library {
         bundle: &Bundle,
         graph: &Graph,
         threads: Threads,
-        rows: usize,
+        slots: usize,
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused> {
-        Ok(Box::new(Decoder::load(self, bundle, graph, threads, rows, capacity)?))
+        Ok(Box::new(Decoder::load(self, bundle, graph, threads, slots, capacity)?))
     }
 
     fn head(&self, bundle: &Bundle, graph: &Graph) -> Result<Head, Refused> {
@@ -95,10 +95,10 @@ impl Compute {
         &self,
         source: &BundleGraph,
         threads: Threads,
-        rows: usize,
+        slots: usize,
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused> {
-        let session = self.sessions.decoder(&source.bundle, &source.graph, threads, rows, capacity)?;
+        let session = self.sessions.decoder(&source.bundle, &source.graph, threads, slots, capacity)?;
         Ok(Box::new(self.track(session)))
     }
 
@@ -122,19 +122,15 @@ impl Decode for Tracked<Box<dyn Decode>> {
         self.session.extent()
     }
 
-    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError> {
-        self.session.decode(first, steps)
+    fn run(&mut self, rows: &[Row], logits: &[usize]) -> Result<&[f32], RunError> {
+        self.session.run(rows, logits)
     }
 
-    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError> {
-        self.session.prefill(row, length, tokens, logits)
+    fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        self.session.copy(from, to, tokens);
     }
 
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
-        self.session.copy_row(from, to, tokens);
-    }
-
-    fn release_row(&mut self, row: usize) {
-        self.session.release_row(row);
+    fn release(&mut self, slot: usize) {
+        self.session.release(slot);
     }
 }

@@ -1,7 +1,7 @@
 //! What a revision is made of.
 
 use hotpath_bundle::{Bundle, Graph, Precision, Refused};
-use hotpath_runtime::{choose, cpu_has};
+use hotpath_runtime::Kernels;
 
 /// A bundle, and the graph of it that runs.
 #[derive(Debug)]
@@ -10,29 +10,40 @@ pub struct BundleGraph {
     pub bundle: Bundle,
     /// One of its graphs.
     pub graph: Graph,
-    /// Why that one, for operators.
-    pub reason: &'static str,
+    /// Why that one, and by which instructions its operators run where they are our own: for operators.
+    pub reason: String,
 }
 
 impl BundleGraph {
-    /// The graph of a precision; `None` takes what the processor runs best.
+    /// The first of the bundle's graphs, which the manifest has the best first.
     ///
     /// # Errors
-    /// [`Refused`] when the bundle has no such graph.
-    pub fn choose(bundle: Bundle, precision: Option<Precision>) -> Result<Self, Refused> {
-        let choice = choose(&bundle.manifest.graphs, precision, cpu_has)?;
-        let (graph, reason) = (choice.graph.clone(), choice.reason);
-        Ok(Self { bundle, graph, reason })
+    /// [`Refused`] when the bundle has none.
+    pub fn choose(bundle: Bundle, kernels: Kernels) -> Result<Self, Refused> {
+        let graph = bundle.manifest.graphs.first().cloned();
+        let graph = graph.ok_or_else(|| Refused::manifest("graphs", "there is none"))?;
+        let reason = "it is the first in the manifest, and runs well on any processor".to_owned();
+        let kernels = if graph.operator_sets.is_empty() {
+            String::new()
+        } else {
+            format!("; its kernels are {}", kernels.name())
+        };
+        Ok(Self { bundle, graph, reason: reason + &kernels })
     }
 
-    /// As in "int8" or "int8_block".
+    /// Its place among the bundle's graphs.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.bundle.manifest.graphs.iter().position(|graph| *graph == self.graph).unwrap_or(0)
+    }
+
+    /// As in "fp32" or "block_quantized".
     #[must_use]
     pub fn precision(&self) -> &'static str {
         match self.graph.precision {
-            Precision::Int8 => "int8",
             Precision::Fp32 => "fp32",
-            Precision::Int8Block => "int8_block",
-            Precision::Int4Block | Precision::Unspecified => "", // never chosen
+            Precision::BlockQuantized => "block_quantized",
+            Precision::Unspecified => "", // never chosen
         }
     }
 }

@@ -207,7 +207,7 @@ impl Supervisor {
             }
             Followed::Loaded { seen, serving, took, proven } => {
                 let (model, source, revision) = (self.model.name(), &serving.source, serving.revision());
-                let (precision, because) = (source.precision(), source.reason);
+                let (precision, because) = (source.precision(), source.reason.clone());
                 let (revision, took_ms) = (revision.as_str(), millis(took));
                 tracing::info!(
                     model,

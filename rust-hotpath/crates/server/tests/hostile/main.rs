@@ -16,7 +16,7 @@ use hotpath_bundle::{Bundle, Refused, Revision};
 use hotpath_cores::Cores;
 use hotpath_encoding::Limits;
 use hotpath_fairness::Class;
-use hotpath_runtime::Threads;
+use hotpath_runtime::{Kernels, Threads};
 use hotpath_server::{
     metrics::Metrics,
     models::{
@@ -113,15 +113,15 @@ fn loader(models: &Path, name: &str) -> Loader {
     };
     Loader {
         models: models.to_owned(),
-        precision: None,
+        kernels: Kernels::best(),
         limits: Limits { workers: 1, batch_tokens: 112, max_queued_tokens: 65_536, max_wait },
         generation: GenerationSettings {
-            precision: None,
             threads: Threads::CALLER,
             max_wait,
             cache_bytes: 64 << 20,
             max_rows: 4,
             chunk_tokens: 32,
+            draft_tokens: 8,
             max_choices: 1,
             default_max_tokens: 24,
             slow_reader: max_wait,

@@ -63,5 +63,5 @@ async fn a_session_whose_vectors_depend_on_the_batch_is_refused() {
     control.depend_on_the_batch();
     let server = TestServer::start_with(config(), control.factory()).await;
     let message = failed(&server).await.status_message;
-    assert!(message.contains("in a batch"), "{message}");
+    assert!(message.contains("embeddings[0].graphs[0]") && message.contains("gives other bits"), "{message}");
 }

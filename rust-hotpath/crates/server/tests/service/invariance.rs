@@ -1,6 +1,5 @@
 //! A text's vector is batch-invariant, to the last bit, while others are busy.
 
-use hotpath_bundle::Precision;
 use hotpath_contract::inference::v1::{Priority, inference_service_client::InferenceServiceClient};
 use hotpath_testing::golden_embeddings;
 use tokio::task::JoinSet;
@@ -39,10 +38,9 @@ async fn ask_in_batches(
     }
 }
 
-async fn check(precision: Precision) {
-    let mut config = config();
-    config.precision = Some(precision);
-    let server = TestServer::ready(config).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_do_not_depend_on_the_batch() {
+    let server = TestServer::ready(config()).await;
     let (client, corpus) = (server.client(), corpus());
     let mut alone = Vec::new();
     for text in &corpus {
@@ -58,14 +56,4 @@ async fn check(precision: Precision) {
     let (inputs, runs) =
         (server.metric("hotpath_batch_inputs_sum", "").await, server.metric("hotpath_batch_inputs_count", "").await);
     assert!(inputs > runs * 1.2, "{inputs} inputs in {runs} runs: hardly any was batched");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn int8_vectors_do_not_depend_on_the_batch() {
-    check(Precision::Int8).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fp32_vectors_do_not_depend_on_the_batch() {
-    check(Precision::Fp32).await;
 }

@@ -123,7 +123,7 @@ async fn a_decoder_that_is_followed_keeps_nothing_for_requests_to_come() {
     let served = Models::new(&[TINY.to_owned()]);
     let loader = Loader {
         models: models.path(),
-        precision: None,
+        kernels: hotpath_runtime::Kernels::best(),
         limits: config.limits,
         generation: config.generation,
         formats: hotpath_formats::Service::new(&config.formats, metrics.clone()),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    ops::Range,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,7 +9,7 @@ use std::{
 };
 
 use hotpath_bundle::{Bundle, Graph, Refused};
-use hotpath_runtime::{Decode, Decoder, Encode, Extent, Head, RunError, Step, Threads};
+use hotpath_runtime::{Decode, Decoder, Encode, Extent, Head, Row, RunError, Threads};
 use hotpath_server::models::sessions::Sessions;
 use hotpath_testing::{golden_embeddings, library};
 
@@ -69,7 +68,7 @@ impl Control {
         }
     }
 
-    /// From now on a decoder dies of giving a row back, or none.
+    /// From now on a decoder dies of giving a slot back, or none.
     pub fn kill(&self, deadly: bool) {
         self.deadly.store(deadly, Ordering::Relaxed);
     }
@@ -108,7 +107,7 @@ impl Control {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// Decode steps so far, the one that waits included.
+    /// A decoder's runs so far, the one that waits included.
     pub fn steps(&self) -> usize {
         self.decoding.load(Ordering::Relaxed)
     }
@@ -139,7 +138,7 @@ struct Controlled(Arc<Control>);
 impl Sessions for Controlled {
     fn encoder(&self, bundle: &Bundle, _: &Graph) -> Result<Box<dyn Encode>, Refused> {
         let golden = golden_embeddings(bundle).iter();
-        let golden = golden.map(|case| (case.token_ids.clone(), case.vector.clone())).collect();
+        let golden = golden.map(|case| (case.token_ids.clone(), case.graphs[0].clone())).collect();
         let dimensions = bundle.manifest.embedding()?.dimensions[0] as usize;
         Ok(Box::new(Session { control: self.0.clone(), golden, dimensions }))
     }
@@ -149,10 +148,10 @@ impl Sessions for Controlled {
         bundle: &Bundle,
         graph: &Graph,
         threads: Threads,
-        rows: usize,
+        slots: usize,
         capacity: usize,
     ) -> Result<Box<dyn Decode>, Refused> {
-        let decoder = Decoder::load(&library(), bundle, graph, threads, rows, capacity)?;
+        let decoder = Decoder::load(&library(), bundle, graph, threads, slots, capacity)?;
         Ok(Box::new(ControlledDecoder { control: self.0.clone(), decoder }))
     }
 
@@ -186,25 +185,28 @@ impl Decode for ControlledDecoder {
         self.decoder.extent()
     }
 
-    fn decode(&mut self, first: usize, steps: &[Step]) -> Result<&[f32], RunError> {
+    fn run(&mut self, rows: &[Row], logits: &[usize]) -> Result<&[f32], RunError> {
+        // By slot, as a run's prompts are.
+        let mut texts: Vec<(usize, Vec<u32>)> = Vec::new();
+        for row in rows {
+            match texts.last_mut() {
+                Some((slot, text)) if *slot == row.slot => text.push(row.token),
+                _ => texts.push((row.slot, vec![row.token])),
+            }
+        }
+        self.control.runs.lock().unwrap().push(texts.into_iter().map(|(_, text)| text).collect());
         self.control.decoding.fetch_add(1, Ordering::Relaxed);
         self.obey()?;
-        self.decoder.decode(first, steps)
+        self.decoder.run(rows, logits)
     }
 
-    fn prefill(&mut self, row: usize, length: usize, tokens: &[u32], logits: Range<usize>) -> Result<&[f32], RunError> {
-        self.control.runs.lock().unwrap().push(vec![tokens.to_vec()]);
-        self.obey()?;
-        self.decoder.prefill(row, length, tokens, logits)
+    fn copy(&mut self, from: usize, to: usize, tokens: usize) {
+        self.decoder.copy(from, to, tokens);
     }
 
-    fn copy_row(&mut self, from: usize, to: usize, tokens: usize) {
-        self.decoder.copy_row(from, to, tokens);
-    }
-
-    fn release_row(&mut self, row: usize) {
-        assert!(!self.control.deadly.load(Ordering::Relaxed), "a row that stays");
-        self.decoder.release_row(row);
+    fn release(&mut self, slot: usize) {
+        assert!(!self.control.deadly.load(Ordering::Relaxed), "a slot that stays");
+        self.decoder.release(slot);
     }
 }
 

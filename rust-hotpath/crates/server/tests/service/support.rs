@@ -16,7 +16,7 @@ use hotpath_contract::inference::v1::{
     model_service_client::ModelServiceClient,
 };
 use hotpath_encoding::Limits;
-use hotpath_runtime::Threads;
+use hotpath_runtime::{Kernels, Threads};
 use hotpath_server::{
     config::Config,
     listeners::Listeners,
@@ -49,17 +49,17 @@ pub fn config() -> Config {
         model_names: vec![MODEL.to_owned()],
         onnxruntime_library: library_path(),
         onnxruntime_sha256: None,
-        precision: None,
         limits: Limits { workers: 2, batch_tokens: 112, max_queued_tokens: 65_536, max_wait: Duration::from_secs(600) },
         tokenization: tokenization::Settings { threads: 2, max_bytes: 64 << 20, max_wait: Duration::from_secs(600) },
         compute_threads: 4,
+        kernels: Kernels::best(),
         generation: GenerationSettings {
-            precision: None,
             threads: Threads::CALLER,
             max_wait: Duration::from_secs(600),
             cache_bytes: 64 << 20,
             max_rows: 8,
             chunk_tokens: 32,
+            draft_tokens: 8,
             max_choices: 4,
             default_max_tokens: 24,
             slow_reader: Duration::from_secs(600),

@@ -386,7 +386,7 @@ type Model struct {
 	State ModelState `protobuf:"varint,3,opt,name=state,proto3,enum=triptych.inference.v1.ModelState" json:"state,omitempty"`
 	// Revision that is served: 16 hexadecimal digits; empty while none is.
 	Revision string `protobuf:"bytes,4,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Precision of the graph that is run: "int8", "fp32" or "int8_block"; empty while none is.
+	// Form of the weights of the graph that is run: "block_quantized" or "fp32"; empty while none is.
 	Precision string `protobuf:"bytes,5,opt,name=precision,proto3" json:"precision,omitempty"`
 	// When the revision's bundle was written.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
@@ -403,8 +403,8 @@ type Model struct {
 	DefaultMaxTokens uint32 `protobuf:"varint,11,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`
 	// Generation models: whether it has a chat template.
 	Chat bool `protobuf:"varint,12,opt,name=chat,proto3" json:"chat,omitempty"`
-	// Why the graph of this precision is the one that is run: a setting asks for it, or what the processor has or lacks; empty
-	// while none is. For operators.
+	// Why the graph of this precision is the one that is run, and by which instructions its operators run. Empty while none is.
+	// For operators.
 	PrecisionReason string `protobuf:"bytes,13,opt,name=precision_reason,json=precisionReason,proto3" json:"precision_reason,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

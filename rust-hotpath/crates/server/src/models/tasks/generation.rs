@@ -4,7 +4,7 @@ mod golden;
 
 use std::{sync::Arc, time::Duration};
 
-use hotpath_bundle::{Bundle, Golden, GoldenGenerations, Precision, Refused};
+use hotpath_bundle::{Bundle, Golden, GoldenGenerations, Refused};
 use hotpath_contract::inference::v1 as inference;
 use hotpath_formats::Formats;
 use hotpath_generation::{Class, Engine, Limits, Settings};
@@ -19,7 +19,7 @@ use crate::{
 
 /// The cache's memory comes in pages of this size, one head's keys or values of some tokens in each.
 const PAGE_BYTES: usize = 4096;
-/// Pieces in which beginnings of prompts are reused; a shorter one spares too little to keep it.
+/// A shorter beginning of a prompt spares too little to keep it.
 const REUSE_TOKENS: usize = 16;
 
 /// Events that wait for a reader. More would let a slow one go on for longer before its row is parked.
@@ -28,18 +28,18 @@ const EVENT_BUFFER: usize = 64;
 /// How generation models are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationSettings {
-    /// The graph to run; `None` takes what the processor runs best.
-    pub precision: Option<Precision>,
     /// Threads of each model's session.
     pub threads: Threads,
     /// Longest wait of a request until its prompt is read.
     pub max_wait: Duration,
     /// Most memory that a model's keys and values take.
     pub cache_bytes: usize,
-    /// Most continuations of one class that decode in one step.
+    /// Most continuations of one class that decode in one run.
     pub max_rows: usize,
-    /// Tokens of a prompt that are run at once.
+    /// Tokens of prompts that a run takes at most.
     pub chunk_tokens: usize,
+    /// Most tokens that are guessed of a continuation in a run.
+    pub draft_tokens: usize,
     /// Most continuations of one request.
     pub max_choices: usize,
     /// Most tokens of a continuation where the request does not say.
@@ -55,7 +55,7 @@ pub struct GenerationSettings {
 pub struct Generator {
     /// Text to ids.
     pub texts: Arc<Texts>,
-    /// Its session, and which rows of it run next.
+    /// Its session, and what of it runs next.
     pub engine: Engine,
     /// Conversations to ids; `None` where the model only continues texts.
     pub chat: Option<Chat>,
@@ -85,8 +85,7 @@ impl Generator {
         let texts = Arc::new(Texts::load(bundle)?);
         let chat = Chat::load(bundle, &texts.tokenizer)?;
         golden::check_tokenizer(source, golden, &texts.tokenizer, chat.as_ref())?;
-        golden::check_chunk_plans(source, golden)?;
-        let mut session = compute.decoder(source, settings.threads, limits.rows(), limits.context_tokens)?;
+        let mut session = compute.decoder(source, settings.threads, limits.slots(), limits.context_tokens)?;
         golden::check_session(source, golden, &mut *session, &limits)?;
         let vocabulary = Arc::new(Vocabulary::load(bundle, &texts.tokenizer)?);
         let stop_ids = bundle.manifest.generation()?.stop_token_ids.clone();
@@ -180,7 +179,8 @@ fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bund
         cache_tokens,
         granule,
         context_tokens: bundle.manifest.tokenizer()?.max_tokens as usize,
-        chunk_tokens: settings.chunk_tokens.min(task.max_chunk_tokens as usize),
+        chunk_tokens: settings.chunk_tokens,
+        draft_tokens: settings.draft_tokens,
         reuse_tokens: REUSE_TOKENS,
         max_queued_tokens,
         max_wait: settings.max_wait,

@@ -163,10 +163,10 @@ async fn a_loop_that_dies_ends_its_streams_with_a_reason_and_its_model_comes_bac
     control.open();
     let status = listen(stream).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).0.as_str()), (Code::Internal, "INTERNAL"));
-    assert!(!status.message().contains("a row that stays"), "the cause is for the log: {}", status.message());
+    assert!(!status.message().contains("a slot that stays"), "the cause is for the log: {}", status.message());
     let _ = other.await.unwrap(); // it ended, or began with the other one
     let failed = generating.server.wait_for(|model| model.state() == ModelState::Failed).await;
-    assert!(failed.status_message.contains("a row that stays"), "{}", failed.status_message);
+    assert!(failed.status_message.contains("a slot that stays"), "{}", failed.status_message);
     generating.server.wait_for_health(&format!("model/{TINY}"), ServingStatus::NotServing).await;
     let refused = open(&generating.client(), request(prompt(2, 4), 4)).await.unwrap_err();
     assert_eq!(reason(&refused).0, "MODEL_NOT_READY");

@@ -1,11 +1,9 @@
 //! What a good request gets.
 
-use hotpath_bundle::CpuFeature;
 use hotpath_contract::inference::v1::{
     Conversation, GenerateRequest, LengthReached, Message, Role, Stop, Task, TokenizeRequest, finish::Reason,
     generate_request::Prompt,
 };
-use hotpath_runtime::cpu_has;
 use hotpath_testing::tiny_decoder;
 
 use crate::support::scheduling;
@@ -35,8 +33,7 @@ async fn a_generation_model_is_described() {
     assert_eq!((model.name.as_str(), model.task()), (TINY, Task::Generation));
     assert_eq!((limits.max_tokens, limits.max_choices), (512, 4));
     assert_eq!((model.default_max_tokens, model.chat, model.dimensions.len()), (24, true, 0));
-    let precision = if cpu_has(CpuFeature::Int8DotProduct) { "int8" } else { "int8_block" };
-    assert!(limits.vocabulary_size > 256 && model.precision == precision, "{model:?}");
+    assert!(limits.vocabulary_size > 256 && model.precision == "block_quantized", "{model:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,8 +146,43 @@ async fn choices_share_the_prompt_and_seeds_repeat_themselves() {
     assert_ne!(first.tokens(0), first.tokens(1), "each choice draws its own numbers");
     let done = again.done.unwrap();
     assert_eq!((done.prompt_tokens, done.completion_tokens), (40, 30), "the prompt counts once");
-    assert_eq!(done.cached_tokens, 32, "a chunk of it was computed before");
+    assert_eq!(done.cached_tokens, 39, "all of it was computed before, but the last token's logits");
     let (fresh, other) =
         (generate(&client, seeded(None)).await.unwrap(), generate(&client, seeded(None)).await.unwrap());
     assert_ne!(fresh.tokens(0), other.tokens(0), "without a seed each request has its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_turn_of_a_conversation_reads_what_is_new_alone() {
+    let generating = Generating::ready(config()).await;
+    let client = generating.client();
+    let first = generate(&client, request(prompt(9, 40), 24)).await.unwrap();
+    let mut second = [prompt(9, 40), first.tokens(0)].concat();
+    second.extend([3, 4, 5]);
+    let alone = generate(&client, request([second[..1].to_vec(), second.clone()].concat(), 1)).await.unwrap();
+    assert_eq!(alone.done.unwrap().cached_tokens, 0, "it begins in another way");
+    let told = generate(&client, request(second.clone(), 8)).await.unwrap();
+    let done = told.done.clone().unwrap();
+    assert_eq!((done.prompt_tokens, done.cached_tokens), (67, 63), "the last token was told and never run");
+    // Of another key nothing is reused, and the same is said.
+    let mut other = request(second, 8);
+    other.scheduling.as_mut().unwrap().fairness_key = "another".to_owned();
+    let other = generate(&client, other).await.unwrap();
+    assert_eq!((other.done.clone().unwrap().cached_tokens, other.tokens(0)), (0, told.tokens(0)));
+}
+
+/// A text that goes round in circles is guessed, and says the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn drafts_change_no_token_and_are_counted() {
+    let (mut plain, drafting) = (config(), config());
+    plain.generation.draft_tokens = 0;
+    let (plain, drafting) = (Generating::ready(plain).await, Generating::ready(drafting).await);
+    let asked = || request(prompt(3, 8).repeat(4), 200);
+    let expected = generate(&plain.client(), asked()).await.unwrap();
+    let told = generate(&drafting.client(), asked()).await.unwrap();
+    assert_eq!((told.tokens(0), told.text(0)), (expected.tokens(0), expected.text(0)));
+    assert_eq!(told.done.unwrap().completion_tokens, 200);
+    let counted = async |of: &Generating, which| of.server.metric(&format!("hotpath_{which}_tokens_total"), TINY).await;
+    let (drafted, accepted) = (counted(&drafting, "drafted").await, counted(&drafting, "accepted").await);
+    assert!(accepted > 20.0 && drafted >= accepted, "{accepted} of {drafted}");
 }

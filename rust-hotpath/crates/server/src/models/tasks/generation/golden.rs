@@ -1,13 +1,13 @@
 //! Golden continuations.
 
 use futures_util::future::try_join_all;
-use hotpath_bundle::{GoldenContinuation, GoldenGeneration, GoldenGenerations, GoldenPrompt, Refused};
+use hotpath_bundle::{GoldenGeneration, GoldenGenerations, GoldenPrompt, Refused};
 use hotpath_generation::{Class, Engine, Event, Limits, Sampling, Stop, Stream, Work};
-use hotpath_runtime::{Decode, chunk_at};
+use hotpath_runtime::{Decode, Row};
 use hotpath_text::{Chat, TokenizeError, Tokenizer};
 
 use crate::models::{
-    golden::{KEY, check_ids, check_tolerance, refused},
+    golden::{KEY, check_ids, refused},
     source::BundleGraph,
     tasks::Unproven,
 };
@@ -37,22 +37,8 @@ pub(super) fn check_tokenizer(
     Ok(())
 }
 
-/// Holds the rule by which prompts are cut against its test vectors.
-///
-/// # Errors
-/// [`Refused`] names the plan that differs.
-pub(super) fn check_chunk_plans(source: &BundleGraph, golden: &GoldenGenerations) -> Result<(), Refused> {
-    for (i, plan) in golden.chunk_plans.iter().enumerate() {
-        let cut = chunks(plan.prompt_tokens as usize, plan.chunk_tokens as usize);
-        if !cut.iter().copied().eq(plan.chunks.iter().map(|chunk| *chunk as usize)) {
-            let begins = &cut[..cut.len().min(8)];
-            return Err(refused(source, &format!("chunk_plans[{i}]"), format!("prompts are cut from {begins:?} on")));
-        }
-    }
-    Ok(())
-}
-
-/// Runs each prompt alone on a session, and holds the logits after it against the reference's.
+/// Runs each prompt alone on a session: the logits after it must be the graph's own to the last bit. How near the graph is to the
+/// reference was the export's to judge.
 ///
 /// # Errors
 /// [`Refused`] names the case that differs.
@@ -62,16 +48,20 @@ pub(super) fn check_session(
     session: &mut dyn Decode,
     limits: &Limits,
 ) -> Result<(), Refused> {
+    let graph = source.place();
     for (i, case) in golden.cases.iter().enumerate() {
-        let field = format!("generations[{i}].reference.next_token_logits");
+        let field = format!("generations[{i}].graphs[{graph}].next_token_logits");
         if case.prompt_ids.len() > limits.context_tokens {
             let problem = format!("the prompt does not fit into a cache of {} tokens", limits.cache_tokens);
             return Err(refused(source, &field, problem));
         }
         let logits = next_token_logits(session, case, limits.chunk_tokens);
-        session.release_row(0);
+        session.release(0);
         let logits = logits.map_err(|problem| refused(source, &field, problem))?;
-        check_tolerance(source, &field, &case.reference.next_token_logits, &logits, 1.0)?;
+        let pairs = case.graphs[graph].next_token_logits.iter().zip(&logits).zip(&case.logit_ids);
+        if let Some(((golden, found), id)) = pairs.into_iter().find(|((golden, found), _)| golden != found) {
+            return Err(refused(source, &field, format!("the logit of {id} is {found:e} and not {golden:e}")));
+        }
     }
     Ok(())
 }
@@ -82,26 +72,14 @@ fn next_token_logits(
     case: &GoldenGeneration,
     chunk_tokens: usize,
 ) -> Result<Vec<f32>, String> {
-    let prompt = &case.prompt_ids;
-    let mut done = 0;
-    for chunk in chunks(prompt.len(), chunk_tokens) {
-        let tokens = &prompt[done..done + chunk];
-        let logits = session.prefill(0, done, tokens, chunk - 1..chunk).map_err(|error| error.0)?; // [1, vocabulary]
-        done += chunk;
-        if done == prompt.len() {
-            return Ok(case.logit_ids.iter().map(|id| logits[*id as usize]).collect());
-        }
+    let row = |(position, token): (usize, &u32)| Row { token: *token, slot: 0, position };
+    let rows: Vec<Row> = case.prompt_ids.iter().enumerate().map(row).collect();
+    let mut found = Vec::new();
+    for chunk in rows.chunks(chunk_tokens) {
+        let logits = session.run(chunk, &[chunk.len() - 1]).map_err(|error| error.0)?; // [1, vocabulary]
+        found = case.logit_ids.iter().map(|id| logits[*id as usize]).collect();
     }
-    Err("there is no prompt".to_owned())
-}
-
-fn chunks(prompt_tokens: usize, chunk_tokens: usize) -> Vec<usize> {
-    let (mut chunks, mut done) = (Vec::new(), 0);
-    while done < prompt_tokens {
-        chunks.push(chunk_at(done, prompt_tokens, chunk_tokens));
-        done += chunks[chunks.len() - 1];
-    }
-    chunks
+    Ok(found)
 }
 
 /// Golden cases that are continued through the engine.
@@ -127,9 +105,8 @@ impl<'a> Replay<'a> {
         golden: &'a GoldenGenerations,
         class: Class,
     ) -> Self {
-        let graph = source.bundle.manifest.graphs.iter().position(|graph| *graph == source.graph).unwrap_or(0);
         let cases = (0..golden.cases.len()).collect();
-        Self { source, engine, golden, graph, class, cases, max_tokens: usize::MAX }
+        Self { source, engine, golden, graph: source.place(), class, cases, max_tokens: usize::MAX }
     }
 
     /// What tells within a second whether the engine works: how the shortest prompts go on.
@@ -140,27 +117,29 @@ impl<'a> Replay<'a> {
         replay
     }
 
-    /// Continues each prompt alone, and then all of them together. Tokens must be the golden ones, up to a near tie; and in
-    /// a batch those that came alone, without exception.
+    /// Continues each prompt alone, and then all of them together. Tokens must be the golden ones.
     ///
     /// # Errors
     /// [`Unproven`] names the case that differs, or says why one was not continued.
     pub(super) async fn run(&self) -> Result<usize, Unproven> {
-        let mut alone = Vec::with_capacity(self.cases.len());
         for case in &self.cases {
-            let tokens = said(self.submit(*case)?).await?;
-            let golden = &self.golden.cases[*case].graphs[self.graph];
-            if let Err(problem) = check_tokens(golden, self.tokens(*case), &tokens, self.golden.clear_margin) {
-                return Err(self.differs(*case, problem));
-            }
-            alone.push(tokens);
+            self.check(*case, &said(self.submit(*case)?).await?)?;
         }
-        for ((case, alone), tokens) in self.cases.iter().zip(alone).zip(self.together().await?) {
-            if tokens != alone {
-                return Err(self.differs(*case, "are others in a batch than alone".to_owned()));
-            }
+        for (case, tokens) in self.cases.iter().zip(self.together().await?) {
+            self.check(*case, &tokens)?;
         }
         Ok(self.cases.len())
+    }
+
+    fn check(&self, case: usize, tokens: &[u32]) -> Result<(), Unproven> {
+        let golden = &self.golden.cases[case].graphs[self.graph].token_ids[..self.tokens(case)];
+        if tokens == golden {
+            return Ok(());
+        }
+        let place = tokens.iter().zip(golden).take_while(|(found, golden)| found == golden).count();
+        let problem = format!("from token {place} on it says {:?}", &tokens[place..]);
+        let field = format!("generations[{case}].graphs[{}].token_ids", self.graph);
+        Err(refused(self.source, &field, problem).into())
     }
 
     /// What each case says when as many of them run at once as may: none waits for so long that its wait is what fails.
@@ -200,14 +179,9 @@ impl<'a> Replay<'a> {
         };
         self.engine.submit(work).map_err(|rejected| Unproven::NotRun(rejected.to_string()))
     }
-
-    fn differs(&self, case: usize, problem: String) -> Unproven {
-        let field = format!("generations[{case}].graphs[{}].token_ids", self.graph);
-        refused(self.source, &field, problem).into()
-    }
 }
 
-/// Reads the shortest prompt, in a row that no request uses.
+/// Reads the shortest prompt, in a slot that no request uses.
 ///
 /// # Errors
 /// [`Refused`] says why it failed.
@@ -232,37 +206,4 @@ async fn said(mut stream: Stream) -> Result<Vec<u32>, Unproven> {
         }
     }
     Ok(tokens)
-}
-
-/// Holds tokens against the first golden ones. Where the golden margin is not clear another token may come, and what follows it
-/// is not compared.
-fn check_tokens(golden: &GoldenContinuation, tokens: usize, found: &[u32], clear_margin: f64) -> Result<(), String> {
-    let pairs = golden.token_ids.iter().take(tokens).zip(found).zip(&golden.margins).enumerate();
-    let mut differing = pairs.filter(|(_, ((golden, found), _))| golden != found);
-    match differing.next() {
-        Some((place, ((golden, found), margin))) if f64::from(*margin) >= clear_margin => {
-            Err(format!("token {place} is {found} and not {golden}, which leads by a clear {margin}"))
-        }
-        Some(_) => Ok(()),
-        None if found.len() == tokens => Ok(()),
-        None => Err(format!("there are {} tokens and not {tokens}", found.len())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_may_differ_from_a_near_tie_on() {
-        let golden =
-            GoldenContinuation { next_token_logits: vec![], token_ids: vec![1, 2, 3], margins: vec![2.0, 0.1, 2.0] };
-        let check = |found: &[u32]| check_tokens(&golden, 3, found, 1.5);
-        assert_eq!(check(&[1, 2, 3]), Ok(()));
-        assert_eq!(check(&[1, 7, 8]), Ok(()));
-        assert!(check(&[7, 2, 3]).unwrap_err().contains("token 0"));
-        assert!(check(&[1, 2, 7]).unwrap_err().contains("token 2"));
-        assert!(check(&[1, 2]).unwrap_err().contains("2 tokens"));
-        assert_eq!(check_tokens(&golden, 2, &[1, 2], 1.5), Ok(()));
-    }
 }
