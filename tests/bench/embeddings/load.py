@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+CLOSES = re.compile(rb"(?i)\r\nconnection: *close")
 READ_SIZE = 1 << 18
 # Most requests under way at a time: more than the gateway serves at once, so that it refuses some.
 CONNECTIONS = 4096
@@ -153,7 +154,12 @@ def _run(
                 replies.append(
                     Reply(connection.index, status, done - connection.due_at, done, head, body if keep_bodies else None)
                 )
-                idle.append(connection)
+                if CLOSES.search(head):  # some servers do after so many requests
+                    selector.unregister(connection.socket)
+                    connection.socket.close()
+                    opened -= 1
+                else:
+                    idle.append(connection)
     finally:
         for key in list(selector.get_map().values()):
             key.data.socket.close()

@@ -4,6 +4,7 @@ What is compared alternates in rounds, so that a machine whose speed drifts move
 the rounds' ratios. It must not know how figures are shown.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import random
@@ -17,10 +18,12 @@ from triptych_research.embedding.inference import pack
 
 from bench.embeddings import corpus, load, raw
 from bench.embeddings.corpus import Corpus
+from bench.embeddings.llama import LlamaEmbedder
 from stack.native import NativeStack
 
 CLIENTS = 16
 TEXTS_PER_LIST = 32
+COUNTS = (1, TEXTS_PER_LIST)  # texts a request
 LIST_CLIENTS = 4  # lists of 32 keep every worker busy with few clients
 BLOCK = 25  # texts
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0)  # of the measured capacity
@@ -46,6 +49,17 @@ class Throughput:
     lists: float  # texts/s through the stack: LIST_CLIENTS clients, TEXTS_PER_LIST texts a request
     lists_ratio: float
     cpu_us: dict[str, float]  # CPU-µs for one text in a request of its own, by process; "driver" is the load generator
+    peer: "PeerThroughput | None"  # where `make llama-server` has built it
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerThroughput:
+    """The stack's texts a second by those of llama.cpp's server with as many threads, medians of the rounds' ratios."""
+
+    singles: float  # the peer's texts/s
+    singles_ratio: float
+    lists: float
+    lists_ratio: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +91,11 @@ class LoadPoint:
 
 @dataclasses.dataclass(frozen=True)
 class UsualRecipe:
-    """Packed int8 ÷ a usual way of the same precision or of fp32, texts/s on all cores in this process."""
+    """The bundle's graph, packed, ÷ a usual way in int8 or fp32, texts/s on all cores in this process."""
 
     precision: str  # of the usual way
-    one_session: float  # packed int8 in one session with all cores, as the usual way has it
-    session_per_core: float  # packed int8 as the hot path runs it
+    one_session: float  # packed, in one session with all cores, as the usual way has it
+    session_per_core: float  # packed, as the hot path runs it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,48 +108,84 @@ class Footprint:
     workers: int
 
 
-def throughput(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Throughput:
-    """Measure with `workers` sessions of one thread on both sides."""
-    schedule, feeds = raw.best_schedule(texts.int8, texts.ids, workers, effort.rounds, effort.round_s / 4)
-    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8", "model-names": corpus.MODEL})
-    try:
+def throughput(
+    texts: Corpus, folder: pathlib.Path, workers: int, peer: pathlib.Path | None, effort: Effort
+) -> Throughput:
+    """Measure with `workers` sessions of one thread on both sides; `peer` is the model's file for llama.cpp."""
+    schedule, feeds = raw.best_schedule(texts.graph, texts.ids, workers, effort.rounds, effort.round_s / 4)
+    settings = {"workers": str(workers), "model-names": corpus.MODEL}
+    with contextlib.ExitStack() as stop:
+        stack = NativeStack(folder, hotpath=settings)
+        stop.callback(stack.stop)
         where = stack.start()
-        address = where.address
-        singles = corpus.requests(where, texts.texts, 1)
-        lists = corpus.requests(where, texts.texts, TEXTS_PER_LIST)
-        rounds = []
+        served = {"stack": Served(where.address, *(corpus.requests(where, texts.texts, count) for count in COUNTS))}
+        if peer is not None:
+            llama = LlamaEmbedder(peer, folder / "llama-server.log", workers)
+            stop.callback(llama.stop)
+            served["peer"] = Served(llama.address, *(llama.requests(texts.texts, count) for count in COUNTS))
+        alone: list[float] = []
+        speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in served}
         for _ in range(effort.rounds):
-            alone = raw.texts_per_s(texts.int8, feeds, len(texts.texts), workers, 1, effort.round_s)
-            rounds.append(
-                (
-                    alone,
-                    _served_per_s(load.closed_loop(address, singles, CLIENTS, effort.round_s)),
-                    _served_per_s(load.closed_loop(address, lists, LIST_CLIENTS, effort.round_s)) * TEXTS_PER_LIST,
-                )
-            )
-        cpu = _cpu_per_request(where.pids, lambda: load.closed_loop(address, singles, CLIENTS, effort.round_s))
-    finally:
-        stack.stop()
+            alone.append(raw.texts_per_s(texts.graph, feeds, len(texts.texts), workers, 1, effort.round_s))
+            for name, side in served.items():
+                speeds[name].append(side.texts_per_s(effort.round_s))
+        cpu = _cpu_per_request(where.pids, lambda: served["stack"].one_by_one(effort.round_s))
+    singles, lists = zip(*speeds["stack"], strict=True)
     return Throughput(
         workers=workers,
         schedule=schedule,
-        raw=statistics.median(alone for alone, _, _ in rounds),
-        singles=statistics.median(single for _, single, _ in rounds),
-        singles_ratio=statistics.median(single / alone for alone, single, _ in rounds),
-        lists=statistics.median(many for _, _, many in rounds),
-        lists_ratio=statistics.median(many / alone for alone, _, many in rounds),
+        raw=statistics.median(alone),
+        singles=statistics.median(singles),
+        singles_ratio=_median_ratio(singles, alone),
+        lists=statistics.median(lists),
+        lists_ratio=_median_ratio(lists, alone),
         cpu_us=cpu,
+        peer=_beside(speeds["peer"], singles, lists) if peer is not None else None,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A server, and the texts as requests of one and of many."""
+
+    address: tuple[str, int]
+    singles: Sequence[bytes]
+    lists: Sequence[bytes]
+
+    def one_by_one(self, duration_s: float) -> Sequence[load.Reply]:
+        """CLIENTS clients, one text a request."""
+        return load.closed_loop(self.address, self.singles, CLIENTS, duration_s)
+
+    def texts_per_s(self, duration_s: float) -> tuple[float, float]:
+        """In requests of one text, and of TEXTS_PER_LIST."""
+        lists = load.closed_loop(self.address, self.lists, LIST_CLIENTS, duration_s)
+        return _served_per_s(self.one_by_one(duration_s)), _served_per_s(lists) * TEXTS_PER_LIST
+
+
+def _beside(
+    peer: Sequence[tuple[float, float]], our_singles: Sequence[float], our_lists: Sequence[float]
+) -> PeerThroughput:
+    singles, lists = zip(*peer, strict=True)
+    return PeerThroughput(
+        singles=statistics.median(singles),
+        singles_ratio=_median_ratio(our_singles, singles),
+        lists=statistics.median(lists),
+        lists_ratio=_median_ratio(our_lists, lists),
+    )
+
+
+def _median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
 def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedLatency:
     """Run each block of texts once raw, once through the stack and once raw again."""
-    stack = NativeStack(folder, hotpath={"workers": "1", "precision": "int8", "model-names": corpus.MODEL})
+    stack = NativeStack(folder, hotpath={"workers": "1", "model-names": corpus.MODEL})
     count = int(effort.rounds * effort.round_s * 100)
     alone: list[float] = []
     through: list[float] = []
     again: list[float] = []
-    one = raw.OneText(texts.int8, texts.bundle / "tokenizer.json")
+    one = raw.OneText(texts.graph, texts.bundle / "tokenizer.json")
     try:
         where = stack.start()
         chosen = texts.texts[:count]
@@ -159,18 +209,20 @@ def added_latency(texts: Corpus, folder: pathlib.Path, effort: Effort) -> AddedL
     )
 
 
-def usual_recipes(texts: Corpus, folder: pathlib.Path, cores: int, effort: Effort) -> list[UsualRecipe]:
+def usual_recipes(
+    texts: Corpus, fp32: pathlib.Path, folder: pathlib.Path, cores: int, effort: Effort
+) -> list[UsualRecipe]:
     """Compare with what people run: padded, sorted by length, in one session with all cores; fp32, and ONNX Runtime's
     dynamic int8 of the same network."""
     packed = [pack(batch) for batch in raw.SCHEDULES["sorted by length, 112 tokens a batch"](texts.ids)]
     padded = list(speed.padded(texts.ids))
     for feeds in (packed, padded):
         random.Random(1).shuffle(feeds)  # so that texts of all lengths have their share in a part of a pass
-    usual = {"fp32": texts.fp32, "int8": raw.dynamic_int8(texts.fp32, folder)}
+    usual = {"fp32": fp32, "int8": raw.dynamic_int8(fp32, folder)}
     rounds: dict[str, list[tuple[float, float]]] = {precision: [] for precision in usual}
     for _ in range(effort.rounds):
-        wide = raw.texts_per_s(texts.int8, packed, len(texts.ids), 1, cores, effort.round_s)
-        narrow = raw.texts_per_s(texts.int8, packed, len(texts.ids), cores, 1, effort.round_s)
+        wide = raw.texts_per_s(texts.graph, packed, len(texts.ids), 1, cores, effort.round_s)
+        narrow = raw.texts_per_s(texts.graph, packed, len(texts.ids), cores, 1, effort.round_s)
         for precision, graph in usual.items():
             speed_of_usual = raw.texts_per_s(graph, padded, len(texts.ids), 1, cores, effort.round_s)
             rounds[precision].append((wide / speed_of_usual, narrow / speed_of_usual))
@@ -185,7 +237,7 @@ def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> l
 
     Only requests due in the second half of a point's time count: above capacity, the first half fills the queue.
     """
-    stack = NativeStack(folder, hotpath={"precision": "int8", "model-names": corpus.MODEL})
+    stack = NativeStack(folder, hotpath={"model-names": corpus.MODEL})
     points = []
     try:
         where = stack.start()
@@ -215,7 +267,7 @@ def latency_under_load(texts: Corpus, folder: pathlib.Path, effort: Effort) -> l
 
 def footprint(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort) -> Footprint:
     """Start, load and look."""
-    stack = NativeStack(folder, hotpath={"workers": str(workers), "precision": "int8", "model-names": corpus.MODEL})
+    stack = NativeStack(folder, hotpath={"workers": str(workers), "model-names": corpus.MODEL})
     try:
         stack.create_keys()
         start = time.perf_counter()
@@ -229,7 +281,7 @@ def footprint(texts: Corpus, folder: pathlib.Path, workers: int, effort: Effort)
         rss = psutil.Process(where.pids["hotpath"]).memory_info().rss
     finally:
         stack.stop()
-    weights = texts.int8.stat().st_size
+    weights = texts.graph.stat().st_size
     return Footprint(ready_s=ready_s, rss_mib=rss / 2**20, weights_mib=weights / 2**20, workers=workers)
 
 

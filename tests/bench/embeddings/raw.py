@@ -35,7 +35,7 @@ def texts_per_s(
     graph: pathlib.Path, feeds: Sequence[Feed], texts: int, workers: int, threads: int, duration_s: float
 ) -> float:
     """Run the feeds round and round on `workers` sessions of `threads` threads each; return texts a second."""
-    sessions = [open_session(graph, threads) for _ in range(workers)]
+    sessions = [open_session(graph, threads, own_operators=True) for _ in range(workers)]
     for each in sessions:
         each.run(None, feeds[0])
     lock, position, done = threading.Lock(), 0, [0] * workers
@@ -88,7 +88,7 @@ class OneText:
 
     def __init__(self, graph: pathlib.Path, tokenizer: pathlib.Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._session = open_session(graph)
+        self._session = open_session(graph, own_operators=True)
 
     def seconds(self, text: str) -> float:
         """Time from the text's characters to its hidden states."""

@@ -47,6 +47,14 @@ def rows(results: Results) -> list[Row]:
             ("32 texts a request", each.lists_ratio),
         ):
             found.append(Row(f"texts/s, {what}, {threads(each.workers)}", raw, f"{ratio:.2f}", "≥ 0.90", "0.95"))
+    for each in results.throughput:
+        if peer := each.peer:
+            against = f"llama.cpp's server, Q8_0, {threads(each.workers)}"
+            for what, ratio in (
+                ("1 text a request, 16 clients", peer.singles_ratio),
+                ("32 texts a request", peer.lists_ratio),
+            ):
+                found.append(Row(f"texts/s, {what}, {threads(each.workers)}", against, f"{ratio:.2f}"))
     latency, memory = results.latency, results.footprint
     raw = "tokenizer + ONNX Runtime in process, same text"
     weights = f"{memory.weights_mib:.0f} MiB of weights, {memory.workers} sessions"
@@ -64,8 +72,8 @@ def rows(results: Results) -> list[Row]:
 def _usual_rows(usual: UsualRecipe) -> list[Row]:
     against = f"padded {usual.precision}, sorted, {PADDED_BATCH} a batch; one session, all cores"
     return [
-        Row("texts/s, packed int8, one session, all cores", against, f"{usual.one_session:.1f}"),
-        Row("texts/s, packed int8, one session a core", against, f"{usual.session_per_core:.1f}"),
+        Row("texts/s, packed, one session, all cores", against, f"{usual.one_session:.1f}"),
+        Row("texts/s, packed, one session a core", against, f"{usual.session_per_core:.1f}"),
     ]
 
 
@@ -111,10 +119,15 @@ def write(results: Results, document: pathlib.Path) -> None:
 
 
 def _markdown(results: Results, plots: str) -> str:
-    absolute = "\n".join(
-        f"| {threads(each.workers)} | {each.raw:.0f} | {each.singles:.0f} | {each.lists:.0f} |"
+    header = ["inference threads", "ONNX Runtime alone", "stack, 1 text a request", "stack, 32 texts a request"]
+    lines = [
+        [threads(each.workers), *(f"{speed:.0f}" for speed in (each.raw, each.singles, each.lists))]
         for each in results.throughput
-    )
+    ]
+    if peers := [each.peer for each in results.throughput if each.peer]:
+        header += ["llama.cpp, 1 text a request", "llama.cpp, 32 texts a request"]
+        lines = [[*line, f"{peer.singles:.0f}", f"{peer.lists:.0f}"] for line, peer in zip(lines, peers, strict=True)]
+    absolute = table(header, lines)
     cpu = "\n".join(
         f"| {threads(each.workers)} | " + " | ".join(f"{each.cpu_us[name]:.0f}" for name in PROCESSES) + " |"
         for each in results.throughput
@@ -142,13 +155,11 @@ block's first text is not counted. Two raw runs of the same text differ by up to
 themselves (p99): that much of the p99 is the machine's.
 
 The matrices of a batch of short texts are too small to share between threads: on two cores a second thread in one
-session gains nothing for int8, where a second session doubles its speed. So the hot path has one session for each
+session gains little, where a second session doubles its speed. So the hot path has one session for each
 core, of one thread.
 
 ## Texts a second
 
-| inference threads | ONNX Runtime alone | stack, 1 text a request | stack, 32 texts a request |
-|---|---|---|---|
 {absolute}
 
 ## Where the time goes

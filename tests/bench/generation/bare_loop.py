@@ -15,20 +15,19 @@ from triptych_research.decoder.session import CPU, DecoderSession
 
 
 class BareLoop:
-    """One row of cache, and a binding to it for one token at a time."""
+    """One slot of cache, and a binding to it for one token at a time."""
 
     def __init__(self, graph: pathlib.Path, capacity: int, threads: int, spin_us: int) -> None:
         """Load a graph with room for `capacity` tokens."""
         self._decoder = DecoderSession(graph, slots=1, capacity=capacity, threads=threads, spin_us=spin_us)
-        self._token = np.zeros((1, 1), np.int64)  # [batch, tokens]
-        self._last_position = np.zeros(1, np.int32)  # [batch]
-        self._length = np.zeros((), np.int32)
+        self._token = np.zeros(1, np.int64)  # [rows]
+        self._sequence, self._position = np.zeros((2, 1), np.int32)  # [rows] each
         self._logits = np.zeros((1, self._decoder.vocabulary_size), np.float32)  # [logit_rows, vocabulary]
         self._logit_index = np.zeros(1, np.int64)  # [logit_rows]
         self._binding = self._decoder.session.io_binding()
         self._bind("input_ids", self._token)
-        self._bind("seqlens_k", self._last_position)
-        self._bind("total_sequence_length", self._length)
+        self._bind("sequences", self._sequence)
+        self._bind("positions", self._position)
         self._bind("logit_index", self._logit_index)
         self._bind_output("logits", self._logits)
         for (side, layer), slab in self._decoder.slabs.items():
@@ -38,12 +37,10 @@ class BareLoop:
 
     def tokens_per_s(self, prompt: Sequence[int], tokens: int) -> float:
         """Continue a prompt by so many tokens; return the speed from the first to the last, as with a stream."""
-        token = int(self._decoder.prefill(0, prompt).argmax())
+        token = int(self._decoder.prefill([prompt])[0].argmax())
         start = time.monotonic()
-        for length in range(len(prompt) + 1, len(prompt) + tokens):
-            self._token[0, 0] = token
-            self._last_position[0] = length - 1
-            self._length[()] = length
+        for position in range(len(prompt), len(prompt) + tokens - 1):
+            self._token[0], self._position[0] = token, position
             self._decoder.session.run_with_iobinding(self._binding)
             token = int(self._logits[0].argmax())
         return (tokens - 1) / (time.monotonic() - start)

@@ -14,7 +14,7 @@ import psutil
 
 from bench.generation.bare_loop import BareLoop
 from bench.generation.effort import Effort
-from bench.generation.servers import LlamaServer, Model, Server, Stack
+from bench.generation.servers import LlamaGenerator, Model, Server, Stack
 from bench.generation.streams import Answer, together
 
 PROMPT_TOKENS = 32
@@ -26,13 +26,12 @@ WORKS = (SINGLE, EIGHT, PREFILL)
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The stack with one form of the weights."""
+    """The stack, with one way for its threads to wait for each other."""
 
-    precision: str
     spin_us: int
 
     def __str__(self) -> str:
-        return self.precision + ("" if self.spin_us else ", not spinning")
+        return "stack" + ("" if self.spin_us else ", not spinning")
 
     @property
     def bare(self) -> str:
@@ -75,7 +74,7 @@ def measure(
         for peer in peers:
             # With a single slot it has no batch to fill: the best that it can do for one stream.
             alone, crowd = (
-                started(LlamaServer(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots))
+                started(LlamaGenerator(model.gguf, folder / f"{peer}, {slots}, {threads}.log", threads, slots))
                 for slots in (1, STREAMS)
             )
             works[peer] = _works(model, alone, crowd, effort)
@@ -108,16 +107,11 @@ def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> 
 
 
 def _start(folder: pathlib.Path, side: Side, threads: int) -> Stack:
-    return Stack(
-        folder,
-        generation_precision=side.precision,
-        generation_threads=str(threads),
-        generation_spin_us=str(side.spin_us),
-    )
+    return Stack(folder, generation_threads=str(threads), generation_spin_us=str(side.spin_us))
 
 
 def _bare(model: Model, side: Side, threads: int, effort: Effort) -> Callable[[], float]:
-    loop = BareLoop(model.graphs[side.precision], PROMPT_TOKENS + effort.tokens, threads, side.spin_us)
+    loop = BareLoop(model.graph, PROMPT_TOKENS + effort.tokens, threads, side.spin_us)
     return lambda: loop.tokens_per_s(model.prompts.ids(model.prompts.text(PROMPT_TOKENS)), effort.tokens)
 
 

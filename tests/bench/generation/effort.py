@@ -7,7 +7,6 @@ import dataclasses
 class Effort:
     """How much is measured, whatever it is."""
 
-    precisions: int  # forms of the weights, the default first
     rounds: int
     tokens: int  # of each stream whose speed is measured
     probes: int  # requests of each kind whose time to first token is measured, in a round
@@ -18,7 +17,6 @@ class Effort:
 
 
 FULL = Effort(
-    precisions=2,
     rounds=5,
     tokens=128,
     probes=4,
@@ -28,7 +26,6 @@ FULL = Effort(
     cache_bytes=2**30,  # the default
 )
 QUICK = Effort(
-    precisions=1,
     rounds=1,
     tokens=32,
     probes=1,

@@ -33,9 +33,9 @@ class Memory:
         return self.used_mib / (self.weights_mib + self.cache_mib)
 
 
-def measure(model: Model, folder: pathlib.Path, precision: str, cache_bytes: int) -> Memory:
+def measure(model: Model, folder: pathlib.Path, cache_bytes: int) -> Memory:
     """Load, then read prompts until what is kept of them fills the cache."""
-    stack = Stack(folder, generation_precision=precision, cache_bytes=str(cache_bytes), chunk_tokens=str(CHUNK_TOKENS))
+    stack = Stack(folder, cache_bytes=str(cache_bytes), chunk_tokens=str(CHUNK_TOKENS))
     try:
         process = psutil.Process(stack.pids["hotpath"])
         loaded = process.memory_info().rss
@@ -49,7 +49,7 @@ def measure(model: Model, folder: pathlib.Path, precision: str, cache_bytes: int
     finally:
         stack.stop()
     return Memory(
-        weights_mib=model.graphs[precision].stat().st_size / 2**20,
+        weights_mib=model.graph.stat().st_size / 2**20,
         cache_mib=cache_bytes / 2**20,
         loaded_mib=loaded / 2**20,
         used_mib=used / 2**20,

@@ -3,16 +3,16 @@
 import dataclasses
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
 from bench.generation.decoding import EIGHT, LONG_PROMPT_TOKENS, PREFILL, SINGLE, STREAMS, WORKS, Decoding
 from bench.generation.delays import OTHERS, QUESTION_TOKENS, REPLY_TOKENS, ChunkSize, FirstToken, Turn
 from bench.generation.effort import Effort
-from bench.generation.llama_build import PACKAGE, VERSION
 from bench.generation.memory import Memory
 from bench.generation.servers import CHUNK_TOKENS, SPIN_US
+from bench.llama_build import PACKAGE, VERSION
 from bench.machine import Occasion
 from bench.page import Row, draw_cpu, markdown, table, threads
 from plots import GOLD, RUST, save_plot
@@ -40,7 +40,7 @@ class Results:
     first_token: FirstToken
     turns: Sequence[Turn]
     chunks: Sequence[ChunkSize]
-    memory: Mapping[str, Memory]  # by precision, the default first
+    memory: Memory
 
     @property
     def turn(self) -> Turn:
@@ -54,7 +54,7 @@ class Results:
 
 
 def rows(results: Results) -> list[Row]:
-    """The figures that say whether the design holds, with the default weights."""
+    """The figures that say whether the design holds."""
     found = []
     for each in results.decoding:
         side, budget = each.sides[0], threads(each.threads)
@@ -62,7 +62,7 @@ def rows(results: Results) -> list[Row]:
         others += [(f"the server of {peer}", peer, work, GOALS[work]) for peer in each.peers for work in WORKS]
         for against, other, work, goal in others:
             found.append(Row(f"{NAMES[work]}, {budget}", against, f"{each.ratio(side, other, work):.2f}", *goal))
-    memory = next(iter(results.memory.values()))
+    memory = results.memory
     long = results.effort.long_prompt_tokens
     return [
         *found,
@@ -111,7 +111,7 @@ def write(results: Results, document: pathlib.Path) -> None:
 
 
 def _markdown(results: Results, plots: str) -> str:
-    effort, first, memory = results.effort, results.first_token, next(iter(results.memory.values()))
+    effort, first, memory = results.effort, results.first_token, results.memory
     return f"""# Benchmarks of generation
 
 Written by `make bench`; [embeddings](benchmarks.md) have a page of their own. Ratios are taken within this one run, all
@@ -129,13 +129,12 @@ budget of {threads(results.cores)} share the cores with inference. The speed of 
 to its last of {effort.tokens}; that of {STREAMS} counts the time in which all of them decode; prefill is the prompt's
 length by the time to the first token. The bare loop is Python, in place, with nothing bound or copied in a step.
 
-## Which weights
+## Speed
 
-{_weights(results)}
+{_speeds(results)}
 
-Tokens a second, then the ratios. `int8_block` is what processors without 8-bit instructions run; `int8` is further from
-float32, by how much the model's card says, and has the fast kernels ([why](decoder-speed.md)). Threads wait for each
-other by burning their core for {SPIN_US} µs at most (`--generation-spin-us`), llama.cpp's by default for longer.
+Tokens a second, then the ratios. Threads wait for each other by burning their core for {SPIN_US} µs at most
+(`--generation-spin-us`), llama.cpp's by default for longer. [Why it is as fast as it is](decoder-speed.md).
 
 ## Where the time goes
 
@@ -180,14 +179,14 @@ def _peers(results: Results) -> str:
   bundle was made of, as many threads, and its defaults for all else that matters to speed"""
 
 
-def _weights(results: Results) -> str:
+def _speeds(results: Results) -> str:
     lines, compared = [], [(peer, work) for peer in results.decoding[0].peers for work in WORKS]
     for each in results.decoding:
         for side in each.sides:
             ratios = [each.ratio(side, other, work) for other, work in [(side.bare, SINGLE), *compared]]
             lines.append([str(each.threads), str(side), *_medians(each, str(side)), *(f"{it:.2f}" for it in ratios)])
         lines += [[str(each.threads), peer, *_medians(each, peer), *[""] * (1 + len(compared))] for peer in each.peers]
-    header = ["threads", "weights", *WORKS, f"{SINGLE} ÷ bare loop", *(f"{work} ÷ {peer}" for peer, work in compared)]
+    header = ["threads", "side", *WORKS, f"{SINGLE} ÷ bare loop", *(f"{work} ÷ {peer}" for peer, work in compared)]
     return table(header, lines)
 
 
@@ -223,20 +222,16 @@ def _turns(results: Results) -> str:
 
 
 def _memory(results: Results) -> str:
-    lines = [
-        [
-            precision,
-            f"{each.weights_mib:.0f}",
-            f"{each.loaded_mib:.0f}",
-            f"{each.loaded_ratio:.2f}",
-            f"{each.cache_mib:.0f}",
-            f"{each.used_mib:.0f}",
-            f"{each.used_ratio:.2f}",
-        ]
-        for precision, each in results.memory.items()
-    ]
-    header = ["weights", "file, MiB", "RSS after load, MiB", "÷ weights", "cache, MiB"]
-    return table([*header, "RSS with the cache full, MiB", "÷ (weights + cache)"], lines)
+    each = results.memory
+    columns = {
+        "weights, MiB": f"{each.weights_mib:.0f}",
+        "RSS after load, MiB": f"{each.loaded_mib:.0f}",
+        "÷ weights": f"{each.loaded_ratio:.2f}",
+        "cache, MiB": f"{each.cache_mib:.0f}",
+        "RSS with the cache full, MiB": f"{each.used_mib:.0f}",
+        "÷ (weights + cache)": f"{each.used_ratio:.2f}",
+    }
+    return table(list(columns), [list(columns.values())])
 
 
 def _draw_chunks(axes: Axes, chunks: Sequence[ChunkSize]) -> None:

@@ -2,7 +2,6 @@
 
 import pathlib
 import tempfile
-from collections.abc import Sequence
 
 import psutil
 from rich.console import Console
@@ -10,8 +9,8 @@ from rich.console import Console
 from bench.generation import decoding, delays, memory, report
 from bench.generation.decoding import Side
 from bench.generation.effort import Effort
-from bench.generation.llama_build import PROGRAM
 from bench.generation.servers import CHUNK_TOKENS, SPIN_US, Stack, load_model
+from bench.llama_build import PROGRAM
 from bench.machine import Occasion
 from stack.description import ROOT
 from stack.native import MODELS
@@ -26,11 +25,11 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
     with tempfile.TemporaryDirectory() as name, console.status("") as status:
         folder = pathlib.Path(name)
         model = load_model(MODELS, ROOT / ".cache/wheels", folder)
-        precisions = list(model.graphs)[: effort.precisions]
         found = []
         for threads in sorted({1, cores}):
             status.update(f"decoding, thread budget {threads}")
-            sides = _sides(precisions, threads)
+            # The default first; spinning is for threads that wait for each other.
+            sides = [Side(SPIN_US), Side(0)] if threads > 1 else [Side(SPIN_US)]
             found.append(decoding.measure(model, folder, threads, sides, peers, effort))
         chunks = []
         for size in effort.chunk_tokens:
@@ -45,14 +44,5 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
             finally:
                 stack.stop()
         status.update("memory")
-        memories = {
-            precision: memory.measure(model, folder / f"memory {precision}", precision, effort.cache_bytes)
-            for precision in precisions
-        }
-    return report.Results(occasion, cores, effort, found, first_token, turns, chunks, memories)
-
-
-def _sides(precisions: Sequence[str], threads: int) -> Sequence[Side]:
-    """The default first; spinning is for threads that wait for each other."""
-    plain = [Side(precision, SPIN_US) for precision in precisions]
-    return [*plain, Side(precisions[0], 0)] if threads > 1 else plain
+        taken = memory.measure(model, folder / "memory", effort.cache_bytes)
+    return report.Results(occasion, cores, effort, found, first_token, turns, chunks, taken)

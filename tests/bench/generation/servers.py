@@ -5,13 +5,11 @@ whose count differs is an error.
 """
 
 import pathlib
-import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
 from google.protobuf import json_format
 from tokenizers import Tokenizer
 from triptych.bundle.v1 import bundle_pb2
@@ -19,16 +17,14 @@ from triptych_research import texts
 from triptych_research.recipes import RECIPES
 from triptych_research.store import Store
 
-from bench.generation.llama_build import PROGRAM
 from bench.generation.prompts import Prompts
 from bench.generation.streams import Request, build_request
+from bench.llama_server import LlamaServer
 from e2e import metrics
-from stack.native import HOST, NativeStack
-from stack.process import Process
-from stack.waiting import StackError, wait_until
+from stack.native import NativeStack
+from stack.waiting import StackError
 
 MODEL = "smollm2-135m-instruct"
-START_LIMIT_S = 60
 CHUNK_TOKENS = 64  # the hot path's default, as is the next
 SPIN_US = 50
 SLOT_TOKENS = 1024  # context of each of llama.cpp's slots
@@ -42,7 +38,7 @@ GREEDY = {"temperature": 0, "ignore_eos": True}
 class Model:
     """What both sides run."""
 
-    graphs: Mapping[str, pathlib.Path]  # precision, as the hot path's setting names it → file, best first
+    graph: pathlib.Path
     gguf: pathlib.Path
     prompts: Prompts
     cache_bytes_per_token: int
@@ -56,10 +52,7 @@ def load_model(models: pathlib.Path, cache: pathlib.Path, folder: pathlib.Path) 
         raise StackError(f"{models} has no {MODEL}: run `make models`")
     bundle = store.path(MODEL, current.revision)
     manifest = json_format.Parse((bundle / "bundle.json").read_text(), bundle_pb2.Manifest())
-    graphs = {
-        bundle_pb2.Precision.Name(graph.precision).removeprefix("PRECISION_").lower(): bundle / graph.file
-        for graph in manifest.graphs
-    }
+    (graph,) = manifest.graphs
     source = RECIPES[MODEL].origin.fetch(cache)
     (packed,) = [file for file in source.files.iterdir() if file.name.endswith(".gguf")]
     gguf = folder / packed.name
@@ -67,9 +60,9 @@ def load_model(models: pathlib.Path, cache: pathlib.Path, folder: pathlib.Path) 
     with packed.open("rb") as reader:
         gguf.write_bytes(reader.read())
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
-    caches = [tensor.shape for tensor in manifest.graphs[0].inputs if tensor.name.startswith("past_")]
+    caches = [tensor.shape for tensor in graph.inputs if tensor.name.startswith("past_")]
     per_token = sum(4 * int(heads) * int(dimensions) for _, heads, _, dimensions in caches)  # float32
-    return Model(graphs, gguf, Prompts(tokenizer, texts.load().evaluation.texts), per_token)
+    return Model(bundle / graph.file, gguf, Prompts(tokenizer, texts.load().evaluation.texts), per_token)
 
 
 class Server(Protocol):
@@ -111,40 +104,15 @@ class Stack:
         self._stack.stop()
 
 
-class LlamaServer:
+class LlamaGenerator(LlamaServer):
     """llama.cpp's server with a number of slots."""
 
     def __init__(self, gguf: pathlib.Path, log: pathlib.Path, threads: int, slots: int) -> None:
-        command = [str(PROGRAM), "--model", str(gguf), "--host", HOST, "--port", "0", "--offline", "--no-ui"]
-        command += ["--threads", str(threads), "--threads-batch", str(threads)]
         # Slots with a context each. Nothing is kept for later prompts, and no time is spent on keeping it.
-        command += ["--parallel", str(slots), "--ctx-size", str(slots * SLOT_TOKENS), "--no-kv-unified"]
-        command += ["--no-cache-prompt", "--cache-ram", "0"]
-        self._process = Process("llama-server", command, log, {})
-        self.pids: Mapping[str, int] = {"llama-server": self._process.pid}
-        try:
-            self._port = wait_until("llama-server listening", self._find_port, START_LIMIT_S)
-            wait_until("llama-server being ready", self._ready, START_LIMIT_S)
-        except BaseException:
-            self.stop()
-            raise
+        context = ["--ctx-size", str(slots * SLOT_TOKENS), "--no-kv-unified"]
+        super().__init__(gguf, log, threads, slots, [*context, "--no-cache-prompt", "--cache-ram", "0"])
 
     def complete(self, prompt: str, prompt_tokens: int, max_tokens: int) -> Request:
         # Of all ways to choose greedily, `top_k` costs this server the least.
         body = {"prompt": prompt, "max_tokens": max_tokens, **GREEDY, "samplers": ["top_k"], "top_k": 1}
-        return build_request((HOST, self._port), "/v1/completions", "none", body, prompt_tokens)
-
-    def stop(self) -> None:
-        self._process.stop()
-
-    def _find_port(self) -> int | None:
-        self._process.check_alive()
-        match = re.search(rf"http://{re.escape(HOST)}:(\d+)", self._process.log.read_text(errors="replace"))
-        return int(match[1]) if match else None
-
-    def _ready(self) -> bool:
-        self._process.check_alive()
-        try:
-            return httpx.get(f"http://{HOST}:{self._port}/health", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
+        return build_request(self.address, "/v1/completions", "none", body, prompt_tokens)
