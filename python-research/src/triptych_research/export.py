@@ -61,8 +61,8 @@ def export(recipe: Recipe, store: Store, cache: pathlib.Path, step: Step) -> Exp
     with step(f"Fetch {recipe.origin.identity().split()[0]}"):
         source = recipe.origin.fetch(cache)
         checkpoint = family.load(source, cache)
-    with step("Calibrate and build the graphs"):
-        models = family.build(checkpoint, get_texts)
+    with step("Build the graphs"):
+        models = family.build(checkpoint)
     with step("Ask the NumPy reference for the golden cases"):
         files = bundle_files(recipe.name, source, family, checkpoint, models)
     with step("Judge the graphs and measure speed"):

@@ -57,8 +57,8 @@ class Family(Protocol[C]):
     def check_reference(self, source: Source, cache: pathlib.Path) -> float:
         """Return the largest difference of the NumPy reference and PyTorch. Raises ReferenceMismatchError."""
 
-    def build(self, checkpoint: C, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
-        """Return the graphs by precision, calibrated with texts where they need it."""
+    def build(self, checkpoint: C) -> Mapping[str, onnx.ModelProto]:
+        """Return the graphs by precision."""
 
     def golden(self, checkpoint: C, graphs: Files) -> Message:
         """Return the golden file: what the reference says of some inputs, and of a decoder what each graph says.

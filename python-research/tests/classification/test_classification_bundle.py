@@ -38,7 +38,7 @@ def head_files(head: Head, checkpoint: Checkpoint, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("head")
     source, encoder = Source("file:judge", "1" * 64, "MIT", "somebody", folder), Folder(folder, "MIT", "somebody")
     family, found = export.Classification(head.encoder, encoder), export.HeadCheckpoint(head, checkpoint, scores={})
-    return bundle_files("judge", source, family, found, family.build(found, pytest.fail))
+    return bundle_files("judge", source, family, found, family.build(found))
 
 
 @pytest.fixture

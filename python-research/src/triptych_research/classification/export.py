@@ -58,7 +58,7 @@ class Classification(Family[HeadCheckpoint]):
     def check_reference(self, source: Source, cache: Path) -> float:
         return compare.with_torch(self.encoder_origin.fetch(cache))
 
-    def build(self, checkpoint: HeadCheckpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
+    def build(self, checkpoint: HeadCheckpoint) -> Mapping[str, onnx.ModelProto]:
         return {"fp32": graph.build(checkpoint.head)}
 
     def golden(self, checkpoint: HeadCheckpoint, graphs: Files) -> bundle_pb2.ClassificationGoldenFile:

@@ -49,7 +49,7 @@ class Generation(Family[DecoderCheckpoint]):
     def check_reference(self, source: Source, cache: Path) -> float:
         return compare_decoder.with_torch(self.load(source, cache))
 
-    def build(self, checkpoint: DecoderCheckpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
+    def build(self, checkpoint: DecoderCheckpoint) -> Mapping[str, onnx.ModelProto]:
         return build_graphs(checkpoint)
 
     def golden(self, checkpoint: DecoderCheckpoint, graphs: Files) -> bundle_pb2.GenerationGoldenFile:

@@ -38,7 +38,7 @@ class Embedding(Family[Checkpoint]):
     def check_reference(self, source: Source, cache: Path) -> float:
         return compare.with_torch(source)
 
-    def build(self, checkpoint: Checkpoint, get_texts: GetTexts) -> Mapping[str, onnx.ModelProto]:
+    def build(self, checkpoint: Checkpoint) -> Mapping[str, onnx.ModelProto]:
         return build_graphs(checkpoint)
 
     def golden(self, checkpoint: Checkpoint, graphs: Files) -> bundle_pb2.GoldenFile:

@@ -8,7 +8,7 @@ Reimers and Gurevych, "Sentence-BERT" (2019) for the pooling.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 from triptych_research.embedding.checkpoint import Checkpoint
 
 Array = NDArray[np.float64]
-# Called with the name of a linear layer and its input [tokens, in]: how calibration sees activations.
-Observer = Callable[[str, Array], None]
 
 
 class SentenceEncoder:
     """Token ids in, one vector out."""
 
-    def __init__(self, checkpoint: Checkpoint, observe: Observer | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         self._config = checkpoint.config
         self._normalize = checkpoint.normalize
         self._tensors = {name: tensor.astype(np.float64) for name, tensor in checkpoint.tensors.items()}
-        self._observe = observe
 
     def embed(self, token_ids: Sequence[int]) -> Array:
         """Return a text's vector [hidden]: the mean of its tokens' hidden states, of length 1 if the model says so."""
@@ -70,8 +67,6 @@ class SentenceEncoder:
         return mixed.transpose(1, 0, 2).reshape(tokens, hidden)
 
     def _linear(self, name: str, x: Array) -> Array:
-        if self._observe:
-            self._observe(name, x)
         return x @ self._tensors[f"{name}.weight"].T + self._tensors[f"{name}.bias"]  # [tokens, out]
 
     def _layer_norm(self, name: str, x: Array) -> Array:
