@@ -1,6 +1,6 @@
-//! What a continuation may say next, guessed from its own text: what followed the last time that its latest tokens came.
+//! What a continuation may say next, drafted from its own text: what followed the last time that its latest tokens came.
 //!
-//! A guess costs rows of a run and changes nothing that is said: each of its tokens is kept only if it is the one that the
+//! A draft costs rows of a run and changes nothing that is said: each of its tokens is kept only if it is the one that the
 //! continuation's own choice gives.
 
 use ahash::{HashMap, HashMapExt};
@@ -8,7 +8,7 @@ use ahash::{HashMap, HashMapExt};
 /// Tokens that must have come before in the same order, the longest first.
 const MATCHES: [usize; 2] = [4, 2];
 
-/// After a guess of which nothing was right, none is made for so many tokens; for twice as many after the next one.
+/// After a draft of which nothing was accepted, none is made for so many tokens; for twice as many after the next one.
 const FIRST_REST: usize = 4;
 const LONGEST_REST: usize = 64;
 
@@ -18,16 +18,16 @@ pub(crate) struct Drafter {
     text: Vec<u32>,
     /// For each length of match, by its tokens: the place behind where they last came, but for the end of the text.
     places: [HashMap<[u32; MATCHES[0]], usize>; MATCHES.len()],
-    /// Most tokens of the next guess.
+    /// Most tokens of the next draft.
     length: usize,
     most: usize,
-    /// Tokens until the next guess.
+    /// Tokens until the next draft.
     rest: usize,
     next_rest: usize,
 }
 
 impl Drafter {
-    /// Of a prompt; guesses have at most so many tokens.
+    /// Of a prompt; drafts have at most so many tokens.
     pub(crate) fn new(prompt: &[u32], most: usize) -> Self {
         let text = Vec::with_capacity(prompt.len() * 2);
         let places = [HashMap::with_capacity(prompt.len()), HashMap::with_capacity(prompt.len())];
@@ -51,7 +51,7 @@ impl Drafter {
     }
 
     /// At most so many tokens that may follow; none where nothing like the end of the text came before.
-    pub(crate) fn guess(&self, most: usize) -> Vec<u32> {
+    pub(crate) fn draft(&self, most: usize) -> Vec<u32> {
         let most = most.min(self.length);
         if most == 0 || self.rest > 0 {
             return Vec::new();
@@ -63,17 +63,17 @@ impl Drafter {
         (0..most).map(|i| self.text[place + i % period]).collect()
     }
 
-    /// Takes note of how many tokens of a guess were right.
-    pub(crate) fn judged(&mut self, guessed: usize, right: usize) {
-        if right == 0 {
+    /// Takes note of how many tokens of a draft were accepted.
+    pub(crate) fn verified(&mut self, drafted: usize, accepted: usize) {
+        if accepted == 0 {
             (self.length, self.rest) = (1, self.next_rest);
             self.next_rest = (2 * self.next_rest).min(LONGEST_REST);
             return;
         }
         self.next_rest = FIRST_REST;
-        if right < guessed {
-            self.length = self.length.min(right + 1);
-        } else if guessed == self.length {
+        if accepted < drafted {
+            self.length = self.length.min(accepted + 1);
+        } else if drafted == self.length {
             self.length = (2 * self.length).min(self.most);
         }
     }
@@ -96,36 +96,36 @@ mod tests {
     }
 
     #[test]
-    fn what_followed_the_longest_match_that_came_last_is_guessed() {
-        assert_eq!(drafter(&[1, 2, 3, 4, 9, 8, 7, 3, 4, 6, 1, 2, 3, 4]).guess(3), [9, 8, 7], "four tokens match");
-        assert_eq!(drafter(&[1, 3, 4, 9, 3, 4, 6, 5, 3, 4]).guess(2), [6, 5], "of two places the later one");
-        assert_eq!(drafter(&[1, 2, 3, 4, 5]).guess(3), [0_u32; 0]);
-        assert_eq!(drafter(&[]).guess(3), [0_u32; 0]);
-        assert_eq!(drafter(&[1, 2, 5, 1, 2]).guess(0), [0_u32; 0]);
+    fn what_followed_the_longest_match_that_came_last_is_drafted() {
+        assert_eq!(drafter(&[1, 2, 3, 4, 9, 8, 7, 3, 4, 6, 1, 2, 3, 4]).draft(3), [9, 8, 7], "four tokens match");
+        assert_eq!(drafter(&[1, 3, 4, 9, 3, 4, 6, 5, 3, 4]).draft(2), [6, 5], "of two places the later one");
+        assert_eq!(drafter(&[1, 2, 3, 4, 5]).draft(3), [0_u32; 0]);
+        assert_eq!(drafter(&[]).draft(3), [0_u32; 0]);
+        assert_eq!(drafter(&[1, 2, 5, 1, 2]).draft(0), [0_u32; 0]);
     }
 
     #[test]
-    fn what_repeats_itself_is_guessed_to_go_on() {
-        assert_eq!(drafter(&[7, 7, 7]).guess(4), [7, 7, 7, 7]);
-        assert_eq!(drafter(&[1, 2, 3, 1, 2, 3, 1, 2]).guess(5), [3, 1, 2, 3, 1]);
+    fn what_repeats_itself_is_drafted_to_go_on() {
+        assert_eq!(drafter(&[7, 7, 7]).draft(4), [7, 7, 7, 7]);
+        assert_eq!(drafter(&[1, 2, 3, 1, 2, 3, 1, 2]).draft(5), [3, 1, 2, 3, 1]);
     }
 
     #[test]
-    fn guesses_grow_while_they_are_right_and_rest_where_they_are_not() {
+    fn drafts_grow_while_they_are_accepted_and_rest_where_they_are_not() {
         let mut drafter = Drafter::new(&[7; 4], 8);
         for length in [1, 2, 4, 8, 8] {
-            assert_eq!(drafter.guess(100).len(), length);
-            drafter.judged(length, length);
+            assert_eq!(drafter.draft(100).len(), length);
+            drafter.verified(length, length);
         }
-        drafter.judged(8, 2);
-        assert_eq!(drafter.guess(100).len(), 3);
+        drafter.verified(8, 2);
+        assert_eq!(drafter.draft(100).len(), 3);
         for rest in [4, 8, 16, 32, 64, 64] {
-            drafter.judged(1, 0);
+            drafter.verified(1, 0);
             for _ in 0..rest {
-                assert_eq!(drafter.guess(100).len(), 0);
+                assert_eq!(drafter.draft(100).len(), 0);
                 drafter.push(7);
             }
-            assert_eq!(drafter.guess(100).len(), 1);
+            assert_eq!(drafter.draft(100).len(), 1);
         }
     }
 }

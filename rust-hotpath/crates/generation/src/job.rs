@@ -21,7 +21,7 @@ pub(crate) struct Job {
     pub choices: usize,
     /// Made when the prompt has been read.
     pub sequences: Vec<Sequence>,
-    /// Of the prompt, for choices that begin to guess.
+    /// Of the prompt, for choices that begin to draft.
     drafter: Option<Drafter>,
     events: mpsc::Sender<Event>,
     /// Whether the loop waits for the reader.
@@ -79,14 +79,14 @@ impl Job {
 
     /// At most so many tokens that may come next in a continuation, as far as its reader leaves room for them. What that takes
     /// of the prompt is made with the first one. A text that must parse has a mask for each token, which is asked one by one.
-    pub(crate) fn guess(&mut self, choice: usize, most: usize) -> Vec<u32> {
+    pub(crate) fn draft(&mut self, choice: usize, most: usize) -> Vec<u32> {
         let most = most.min(self.room().saturating_sub(1));
         if most == 0 || self.params.format.is_some() {
             return Vec::new();
         }
         let Self { prompt, params, choices, sequences, drafter, .. } = self;
         let of_prompt = || Drafter::new(prompt, params.draft_tokens);
-        sequences[choice].guess(most, || match choices {
+        sequences[choice].draft(most, || match choices {
             1 => of_prompt(),
             _ => drafter.get_or_insert_with(of_prompt).clone(),
         })
@@ -122,7 +122,7 @@ mod tests {
     use crate::{sampler::Sampling, work::Stop};
 
     #[test]
-    fn a_prompt_is_looked_through_once_and_not_before_a_guess() {
+    fn a_prompt_is_looked_through_once_and_not_before_a_draft() {
         let bundle = tiny_decoder();
         let vocabulary = Arc::new(Vocabulary::load(&bundle, &Tokenizer::load(&bundle).unwrap()).unwrap());
         let params = SequenceParams {
@@ -140,14 +140,14 @@ mod tests {
         let mut job = Job::new(prompt, params, 2, events, paused);
         job.sequences =
             (0..2).map(|choice| Sequence::new(&job.params, choice, &job.prompt, vocabulary.clone())).collect();
-        assert_eq!(job.guess(0, 0), [0_u32; 0]);
-        assert!(job.drafter.is_none(), "nothing is guessed");
-        assert_eq!(job.guess(0, 4), [7]);
+        assert_eq!(job.draft(0, 0), [0_u32; 0]);
+        assert!(job.drafter.is_none(), "nothing is drafted");
+        assert_eq!(job.draft(0, 4), [7]);
         assert!(job.drafter.is_some(), "for the other choice");
         let mut logits = vec![0.0; 16];
         logits[7] = 1.0;
         assert!(job.sequences[1].advance(&logits).unwrap().is_some());
-        assert_eq!(job.guess(1, 4), [5], "behind what it said before it guessed");
-        assert_eq!(job.guess(0, 4), [7]);
+        assert_eq!(job.draft(1, 4), [5], "behind what it said before it drafted");
+        assert_eq!(job.draft(0, 4), [7]);
     }
 }

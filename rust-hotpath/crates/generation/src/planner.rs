@@ -36,7 +36,7 @@ pub use slots::SlotChange;
 use slots::Slots;
 
 /// Continuations that decode together at most where drafts are run. A run costs something and each row of it something more: beside
-/// four steps a row must be right three times in ten to bring as much as the steps do on processors with AVX-512 VNNI, and six
+/// four steps a row must be accepted three times in ten to bring as much as the steps do on processors with AVX-512 VNNI, and six
 /// times on those with AVX2 alone.
 const DRAFTING: usize = 4;
 
@@ -185,9 +185,9 @@ impl Planner {
 
     /// Takes note of how long a run took.
     pub fn ran(&mut self, class: Class, counts: Counts, took: Duration) {
-        let Counts { prompt_tokens, steps, guessed, right } = counts;
-        self.drain.note(prompt_tokens + steps + right, took);
-        if guessed == 0 {
+        let Counts { prompt_tokens, steps, drafted, accepted } = counts;
+        self.drain.note(prompt_tokens + steps + accepted, took);
+        if drafted == 0 {
             self.pace.of_mut(class).note(prompt_tokens, steps, took); // with drafts steps take longer
         }
     }

@@ -32,8 +32,8 @@ pub trait Observer: Send + Sync {
     /// A run has ended.
     fn ran(&self, run: &Ran);
 
-    /// So many tokens of a guess were run, of which so many were right.
-    fn drafted(&self, _guessed: usize, _right: usize) {}
+    /// So many tokens of a draft were run, of which so many were accepted.
+    fn drafted(&self, _drafted: usize, _accepted: usize) {}
 }
 
 /// One run of the session.
@@ -100,7 +100,7 @@ struct Batch {
     logits: Vec<usize>,
     /// Of `logits`, by part.
     asked: Vec<Range<usize>>,
-    /// What was guessed, by part.
+    /// What was drafted, by part.
     drafts: Vec<Vec<u32>>,
 }
 
@@ -221,12 +221,12 @@ impl Loop {
                             }
                             Part::Step(step) => verify(&self.shared, &self.masks, job, step.sequence, draft, logits),
                         };
-                        if let Ok(right) = taken
+                        if let Ok(accepted) = taken
                             && !draft.is_empty()
                         {
-                            counts.guessed += draft.len();
-                            counts.right += right;
-                            let _ = fenced(|| self.observer.drafted(draft.len(), right));
+                            counts.drafted += draft.len();
+                            counts.accepted += accepted;
+                            let _ = fenced(|| self.observer.drafted(draft.len(), accepted));
                         }
                         let failure = taken.err();
                         let known = outcomes.entry(part.request()).or_default();
@@ -238,7 +238,7 @@ impl Loop {
                     [part] if is_least => _ = outcomes.insert(part.request(), Some(Failure::RunFailed(error.0))),
                     [Part::Step(step)] => {
                         if let Some(job) = self.jobs.get_mut(&step.sequence.request) {
-                            job.sequences[step.sequence.choice].judged(batch.drafts[0].len(), 0);
+                            job.sequences[step.sequence.choice].verified(batch.drafts[0].len(), 0);
                         }
                         left.push(vec![Part::Step(Step { draft: 0, ..step })]);
                     }
@@ -268,7 +268,7 @@ impl Loop {
                     batch.logits.extend(chunk.last.then_some(batch.rows.len() - 1));
                 }
                 Part::Step(step) => {
-                    draft = job.guess(step.sequence.choice, step.draft);
+                    draft = job.draft(step.sequence.choice, step.draft);
                     let last = job.sequences[step.sequence.choice].last();
                     for (position, token) in (step.position..).zip([last].iter().chain(&draft)) {
                         batch.logits.push(batch.rows.len());
@@ -347,8 +347,8 @@ fn read(
     ids.map(|id| advance(shared, masks, job, id, logits)).fold(Ok(()), Result::and)
 }
 
-/// Lets a continuation say what comes after its last token, and after those that were guessed as long as it says them too. Gives
-/// how many these were. Each is chosen by the logits that it would be chosen by without a guess.
+/// Lets a continuation say what comes after its last token, and after those that were drafted as long as it says them too. Gives
+/// how many these were. Each is chosen by the logits that it would be chosen by without a draft.
 fn verify(
     shared: &Shared,
     masks: &Masks,
@@ -358,18 +358,18 @@ fn verify(
     logits: &[f32],
 ) -> Result<usize, Failure> {
     let vocabulary = logits.len() / (draft.len() + 1);
-    let mut right = 0;
+    let mut accepted = 0;
     for (place, logits) in logits.chunks_exact(vocabulary).enumerate() {
         advance(shared, masks, job, id, logits)?;
         let sequence = &job.sequences[id.choice];
         let goes_on = draft.get(place) == Some(&sequence.last());
-        right += usize::from(goes_on);
+        accepted += usize::from(goes_on);
         if !goes_on || sequence.is_finished() {
             break;
         }
     }
-    job.sequences[id.choice].judged(draft.len(), right);
-    Ok(right)
+    job.sequences[id.choice].verified(draft.len(), accepted);
+    Ok(accepted)
 }
 
 /// Lets a continuation say its next token, if it is known which ones may come.

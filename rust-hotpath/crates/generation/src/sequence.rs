@@ -21,7 +21,7 @@ pub(crate) struct Sequence {
     stop_strings: StopStrings,
     /// What the text must parse as.
     constraint: Option<Constraint>,
-    /// What may come next, from when it is first guessed.
+    /// What may come next, from when it is first drafted.
     drafter: Option<Drafter>,
     /// The logits after the last token, while it is not known which tokens may come next.
     waiting: Option<Vec<f32>>,
@@ -49,7 +49,7 @@ pub(crate) struct SequenceParams {
     /// Every id that ends a continuation.
     pub stop_ids: Arc<[u32]>,
     pub max_tokens: usize,
-    /// Most tokens of a guess.
+    /// Most tokens of a draft.
     pub draft_tokens: usize,
     /// What the text must parse as.
     pub format: Option<Format>,
@@ -81,19 +81,19 @@ impl Sequence {
     }
 
     /// At most so many tokens that may come after it.
-    pub(crate) fn guess(&mut self, most: usize, of_prompt: impl FnOnce() -> Drafter) -> Vec<u32> {
+    pub(crate) fn draft(&mut self, most: usize, of_prompt: impl FnOnce() -> Drafter) -> Vec<u32> {
         let drafter = self.drafter.get_or_insert_with(|| {
             let mut drafter = of_prompt();
             self.said.iter().for_each(|token| drafter.push(*token));
             drafter
         });
-        drafter.guess(most)
+        drafter.draft(most)
     }
 
-    /// Takes note of how many tokens of a guess were right.
-    pub(crate) fn judged(&mut self, guessed: usize, right: usize) {
-        if let Some(drafter) = self.drafter.as_mut().filter(|_| guessed > 0) {
-            drafter.judged(guessed, right);
+    /// Takes note of how many tokens of a draft were accepted.
+    pub(crate) fn verified(&mut self, drafted: usize, accepted: usize) {
+        if let Some(drafter) = self.drafter.as_mut().filter(|_| drafted > 0) {
+            drafter.verified(drafted, accepted);
         }
     }
 

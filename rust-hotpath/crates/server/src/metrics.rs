@@ -232,11 +232,11 @@ impl Metrics {
         }
     }
 
-    /// Counts tokens of a guess, and those that were right.
-    pub fn drafted(&self, model: &str, guessed: usize, right: usize) {
+    /// Counts tokens of a draft, and those that were accepted.
+    pub fn drafted(&self, model: &str, drafted: usize, accepted: usize) {
         let model = of(model);
-        self.generation.drafted_tokens.get_or_create(&model).inc_by(guessed as u64);
-        self.generation.accepted_tokens.get_or_create(&model).inc_by(right as u64);
+        self.generation.drafted_tokens.get_or_create(&model).inc_by(drafted as u64);
+        self.generation.accepted_tokens.get_or_create(&model).inc_by(accepted as u64);
     }
 
     /// Takes note of the state that a model is in.
@@ -320,8 +320,8 @@ impl Generation {
             self.reused_tokens.clone(),
         );
         registry.register("generated_tokens", "Tokens of continuations", self.tokens.clone());
-        registry.register("drafted_tokens", "Tokens that were guessed and run", self.drafted_tokens.clone());
-        registry.register("accepted_tokens", "Those of them that were right", self.accepted_tokens.clone());
+        registry.register("drafted_tokens", "Tokens that were drafted and run", self.drafted_tokens.clone());
+        registry.register("accepted_tokens", "Those of them that were accepted", self.accepted_tokens.clone());
         registry.register("queued_generations", "Generations that wait", self.queued.clone());
         registry.register("prefilling_generations", "Generations whose prompt is read", self.prefilling.clone());
         registry.register("decoding_rows", "Continuations that decode", self.decoding.clone());

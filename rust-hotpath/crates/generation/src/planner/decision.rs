@@ -50,7 +50,7 @@ pub struct Step {
     pub slot: usize,
     /// Tokens before it.
     pub position: usize,
-    /// Most tokens that may be guessed, and run behind it.
+    /// Most tokens that may be drafted, and run behind it.
     pub draft: usize,
 }
 
@@ -61,10 +61,10 @@ pub struct Counts {
     pub prompt_tokens: usize,
     /// Steps.
     pub steps: usize,
-    /// Tokens that were guessed behind them.
-    pub guessed: usize,
+    /// Tokens that were drafted behind them.
+    pub drafted: usize,
     /// Those of them that were said.
-    pub right: usize,
+    pub accepted: usize,
 }
 
 /// What to do now.

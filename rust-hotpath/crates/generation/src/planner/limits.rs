@@ -18,7 +18,7 @@ pub struct Limits {
     pub context_tokens: usize,
     /// Tokens of prompts that a run takes at most; beside steps fewer, so that these wait little longer for it.
     pub chunk_tokens: usize,
-    /// Most tokens that are guessed of a continuation in a run, where few continuations decode; 0 for none.
+    /// Most tokens that are drafted of a continuation in a run, where few continuations decode; 0 for none.
     pub draft_tokens: usize,
     /// A shorter beginning than this is not worth to be cached, or reused.
     pub reuse_tokens: usize,

@@ -11,11 +11,11 @@ use proptest::prelude::*;
 
 use crate::solo::Model;
 
-/// Counts tokens that were guessed, and those that were right.
+/// Counts tokens that were drafted, and those that were accepted.
 #[derive(Default)]
 struct Counts {
-    guessed: AtomicUsize,
-    right: AtomicUsize,
+    drafted: AtomicUsize,
+    accepted: AtomicUsize,
 }
 
 struct Counting(Arc<Counts>);
@@ -23,10 +23,10 @@ struct Counting(Arc<Counts>);
 impl Observer for Counting {
     fn ran(&self, _: &Ran) {}
 
-    fn drafted(&self, guessed: usize, right: usize) {
-        assert!(right <= guessed && guessed > 0);
-        self.0.guessed.fetch_add(guessed, Ordering::Relaxed);
-        self.0.right.fetch_add(right, Ordering::Relaxed);
+    fn drafted(&self, drafted: usize, accepted: usize) {
+        assert!(accepted <= drafted && drafted > 0);
+        self.0.drafted.fetch_add(drafted, Ordering::Relaxed);
+        self.0.accepted.fetch_add(accepted, Ordering::Relaxed);
     }
 }
 
@@ -99,9 +99,9 @@ fn what_is_said_is_what_would_be_said_without_drafts() {
         let sorted = |mut told: Vec<String>| { told.sort_by_key(|event| event.contains("choice: 1")); told };
         prop_assert_eq!(sorted(found), sorted(expected));
     });
-    assert_eq!(none.guessed.load(Ordering::Relaxed), 0);
-    let (guessed, right) = (counts.guessed.load(Ordering::Relaxed), counts.right.load(Ordering::Relaxed));
-    assert!(right > 100, "{right} of {guessed} were right: nothing is tested");
+    assert_eq!(none.drafted.load(Ordering::Relaxed), 0);
+    let (drafted, accepted) = (counts.drafted.load(Ordering::Relaxed), counts.accepted.load(Ordering::Relaxed));
+    assert!(accepted > 100, "{accepted} of {drafted} were accepted: nothing is tested");
     plain.close();
     drafting.close();
 }

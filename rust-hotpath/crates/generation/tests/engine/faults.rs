@@ -162,7 +162,7 @@ async fn a_run_that_fails_with_a_draft_runs_again_without_it() {
     let repeats = Work { sampling: repeats, ..work(1, 40) };
     let last = last(engine.submit(repeats).unwrap()).await;
     assert!(matches!(&last, Event::Done(done) if done.completion_tokens == 40), "{last:?}");
-    // 40 tokens with a rest after each guess that is not right: after 4 tokens, 8, 16.
+    // 40 tokens with a rest after each draft that is not accepted: after 4 tokens, 8, 16.
     let failures = failures.load(Ordering::Relaxed);
     assert!((1..=4).contains(&failures), "{failures} runs failed");
     engine.close();

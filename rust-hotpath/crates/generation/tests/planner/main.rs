@@ -336,7 +336,7 @@ fn each_class_has_its_own_pace() {
     submit(&mut planner, 60);
     let (steps, both) =
         (Counts { steps: 1, ..Counts::default() }, Counts { steps: 1, prompt_tokens: 10, ..Counts::default() });
-    let drafts = Counts { guessed: 3, ..steps };
+    let drafts = Counts { drafted: 3, ..steps };
     let milliseconds = Duration::from_millis;
     planner.ran(Class::Interactive, steps, milliseconds(10));
     planner.ran(Class::Interactive, both, milliseconds(20));
@@ -349,7 +349,7 @@ fn each_class_has_its_own_pace() {
 #[test]
 fn tokens_of_drafts_that_are_said_count_as_done() {
     let mut planner = Planner::new(LIMITS);
-    let counts = Counts { prompt_tokens: 0, steps: 2, guessed: 6, right: 4 };
+    let counts = Counts { prompt_tokens: 0, steps: 2, drafted: 6, accepted: 4 };
     (0..100).for_each(|_| planner.ran(Class::Interactive, counts, Duration::from_millis(10)));
     let rate = planner.tokens_per_second();
     assert!((rate - 600.0).abs() < 1.0, "{rate}");
@@ -401,7 +401,7 @@ fn choices_share_their_prompt_by_copies_and_the_last_one_to_end_leaves_its_text(
     assert_eq!(world.planner.load().cached_tokens, 16, "ten tokens and five, in pieces of four");
 }
 
-/// Where more rows would delay others they are none of a guess.
+/// Where more rows would delay others they are none of a draft.
 #[test]
 fn drafts_are_run_beside_few_steps_and_no_prompt() {
     let mut world = World::new(Limits { batch: 8, cache_tokens: 2000, ..LIMITS });

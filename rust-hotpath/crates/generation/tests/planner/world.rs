@@ -277,13 +277,13 @@ impl World {
         let least = if self.has_streams(class) { self.limits.chunk_tokens.min(8) } else { self.limits.chunk_tokens };
         let measures = !steps.is_empty() && *self.mixed.of(class) == 7;
         assert!(tokens >= least || left == 0 || measures, "room for {left} more tokens of prompts is left");
-        let guessed = run.steps.iter().map(|step| step.draft).sum();
-        assert!(!measures || tokens + guessed == 0, "nobody knows how long steps take alone");
+        let drafted = run.steps.iter().map(|step| step.draft).sum();
+        assert!(!measures || tokens + drafted == 0, "nobody knows how long steps take alone");
         self.check_memory();
-        let mut counts = Counts { prompt_tokens: tokens, steps: run.steps.len(), guessed, right: 0 };
+        let mut counts = Counts { prompt_tokens: tokens, steps: run.steps.len(), drafted, accepted: 0 };
         match self.mixed.of_mut(class) {
             mixed if tokens > 0 => *mixed += usize::from(!steps.is_empty()),
-            mixed if guessed == 0 => *mixed = 0,
+            mixed if drafted == 0 => *mixed = 0,
             _ => (),
         }
         let all: Vec<RequestId> = requests.into_iter().chain(steps.iter().map(|sequence| sequence.request)).collect();
@@ -299,14 +299,14 @@ impl World {
         }
         for step in run.steps.iter().filter(|step| Some(step.sequence.request) != failed) {
             self.say(step.sequence);
-            // Of what was guessed and run some is right: it is what was just said.
+            // Of what was drafted and run some is accepted: it is what was just said.
             for _ in 0..step.position % (step.draft + 1) {
                 let (known, choice) = (&self.known[&step.sequence.request], step.sequence.choice);
                 if known.said[choice].len() < known.arrival.says[choice] {
                     let token = *known.said[choice].last().unwrap();
                     self.cache[step.slot].push(Cell { token, key: known.arrival.key });
                     self.say(step.sequence);
-                    counts.right += 1;
+                    counts.accepted += 1;
                 }
             }
         }
@@ -345,7 +345,7 @@ impl World {
         cells.truncate(step.position);
         cells.push(Cell { token: *last, key: known.arrival.key });
         let left = known.arrival.max_tokens - known.said[step.sequence.choice].len();
-        assert!(step.draft < left, "a guess is longer than what may be said");
+        assert!(step.draft < left, "a draft is longer than what may be said");
         let touched = &mut self.touched[step.slot];
         *touched = (cells.len() + step.draft).max(*touched);
     }

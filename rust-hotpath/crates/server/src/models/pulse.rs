@@ -119,8 +119,8 @@ impl generation::Observer for Pulse {
         self.metrics.generated(&self.model, run);
     }
 
-    fn drafted(&self, guessed: usize, right: usize) {
-        self.metrics.drafted(&self.model, guessed, right);
+    fn drafted(&self, drafted: usize, accepted: usize) {
+        self.metrics.drafted(&self.model, drafted, accepted);
     }
 }
 

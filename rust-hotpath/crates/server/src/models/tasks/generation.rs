@@ -38,7 +38,7 @@ pub struct GenerationSettings {
     pub max_rows: usize,
     /// Tokens of prompts that a run takes at most.
     pub chunk_tokens: usize,
-    /// Most tokens that are guessed of a continuation in a run.
+    /// Most tokens that are drafted of a continuation in a run.
     pub draft_tokens: usize,
     /// Most continuations of one request.
     pub max_choices: usize,
