@@ -96,18 +96,20 @@ impl<T: Element + Number> AttentionKernel<T> {
         if past_keys.len() != keys.len() || past_values.len() != values.len() {
             return Err(Error::new("the cache does not fit the heads"));
         }
-        let read = [rows, cosines, sines].map(Memory::place);
-        let [sequences_at, positions_at] = [sequences, positions].map(Memory::place);
-        let [a, b, c] = read;
-        let mut inputs = [a, b, c, sequences_at, positions_at, past_keys.place(), past_values.place()];
-        let outputs = [to.place(), keys.place(), values.place()];
         // Where past and present are one, they are the present alone.
-        for (past, present) in inputs[5..].iter_mut().zip(&outputs[1..]) {
-            if past == present {
-                *past = 0..0;
-            }
-        }
-        apart(&outputs, &inputs)?;
+        let past = |past: Memory<T>, present: Memory<T>| {
+            if past.place() == present.place() { 0..0 } else { past.place() }
+        };
+        let inputs = [
+            rows.place(),
+            sequences.place(),
+            positions.place(),
+            cosines.place(),
+            sines.place(),
+            past(past_keys, keys),
+            past(past_values, values),
+        ];
+        apart(&[to.place(), keys.place(), values.place()], &inputs)?;
         // SAFETY: these are the run's, past and present are as long and apart, and whatever is written is apart from all else.
         let (appended, to) = unsafe {
             for (past, present) in [(past_keys, keys), (past_values, values)] {

@@ -108,10 +108,10 @@ impl Kernel for LayerNormMatMulKernel<'_> {
                 let norm = self.norm.with(weight.read(), shift.read());
                 (x.read(), addend.read(), norm, bias.read(), normed.write(), y.write())
             };
-            scratch::with(|rounded| {
+            scratch::with(|quantized| {
                 let threads = &Threads(context);
-                rounded.round_layer_normed(path, (x, addend), &norm, normed, threads);
-                multiply_and_activate(path, rounded, weights, (bias, self.activation), y, threads);
+                quantized.quantize_layer_normed(path, (x, addend), &norm, normed, threads);
+                multiply_and_activate(path, quantized, weights, (bias, self.activation), y, threads);
             });
             Ok(())
         })

@@ -97,12 +97,12 @@ impl Kernel for MatMulKernel<'_> {
             apart(&[y.place()], &[x.place(), bias.map_or(0..0, Memory::place)])?;
             // SAFETY: all are the run's, and what is written is apart.
             let (x, bias, y) = unsafe { (x.read(), bias.map(|bias| bias.read()), y.write()) };
-            scratch::with(|rounded| {
+            scratch::with(|quantized| {
                 let (path, weights, threads) = (self.path, &self.weights, &Threads(context));
-                rounded.round(path, x, inputs, threads);
+                quantized.quantize(path, x, inputs, threads);
                 match bias {
-                    None => multiply(path, rounded, weights, y, threads),
-                    Some(bias) => multiply_and_activate(path, rounded, weights, (bias, self.activation), y, threads),
+                    None => multiply(path, quantized, weights, y, threads),
+                    Some(bias) => multiply_and_activate(path, quantized, weights, (bias, self.activation), y, threads),
                 }
             });
             Ok(())
@@ -172,13 +172,13 @@ impl Kernel for NormMatMulKernel<'_> {
                 let (addend, stream) = (addend.map(|addend| addend.read()), stream.map(|stream| stream.write()));
                 (x.read(), weight.read(), addend, stream, y.write())
             };
-            scratch::with(|rounded| {
+            scratch::with(|quantized| {
                 let (path, epsilon, weights, threads) = (self.path, self.epsilon, &self.weights, &Threads(context));
-                rounded.round_normed(path, Normed { x, addend, sums: stream, weight, epsilon }, threads);
+                quantized.quantize_normed(path, Normed { x, addend, sums: stream, weight, epsilon }, threads);
                 if self.gated {
-                    multiply_gated(path, rounded, weights, y, threads);
+                    multiply_gated(path, quantized, weights, y, threads);
                 } else {
-                    multiply(path, rounded, weights, y, threads);
+                    multiply(path, quantized, weights, y, threads);
                 }
             });
             Ok(())

@@ -8,15 +8,15 @@ use hotpath_kernels::Activations;
 const KEPT: usize = 32 << 20;
 
 thread_local! {
-    static ROUNDED: RefCell<Activations> = RefCell::default();
+    static QUANTIZED: RefCell<Activations> = RefCell::default();
 }
 
 /// Lends the thread's.
 pub(crate) fn with<T>(run: impl FnOnce(&mut Activations) -> T) -> T {
-    ROUNDED.with_borrow_mut(|rounded| {
-        let result = run(rounded);
-        if rounded.kept() > KEPT {
-            *rounded = Activations::new();
+    QUANTIZED.with_borrow_mut(|quantized| {
+        let result = run(quantized);
+        if quantized.kept() > KEPT {
+            *quantized = Activations::new();
         }
         result
     })
@@ -32,8 +32,8 @@ mod tests {
     fn kept_after(rows: usize) -> usize {
         let (x, weight) = (vec![1.0; rows * 1536], [1.0; 1536]);
         let normed = Normed { x: &x, addend: Some(&x), sums: None, weight: &weight, epsilon: 1e-5 };
-        with(|rounded| rounded.round_normed(Path::best(), normed, &Caller));
-        with(|rounded| rounded.kept())
+        with(|quantized| quantized.quantize_normed(Path::best(), normed, &Caller));
+        with(|quantized| quantized.kept())
     }
 
     #[test]

@@ -144,23 +144,23 @@ impl Decoder {
         for (id, to) in ids.iter().zip(embedded.chunks_mut(WIDTH)) {
             matrix(Bits::Eight, 64, &self.table).row(usize::try_from(*id).unwrap(), to);
         }
-        let mut rounded = Activations::new();
+        let mut quantized = Activations::new();
         let normed = Normed { x: &embedded, addend: None, sums: None, weight, epsilon: 1e-5 };
-        rounded.round_normed(path, normed, &Caller);
+        quantized.quantize_normed(path, normed, &Caller);
         let mut qkv = vec![0.0; rows * QKV];
-        multiply(path, &rounded, &matrix(Bits::Four, QKV, &self.qkv), &mut qkv, &Caller);
+        multiply(path, &quantized, &matrix(Bits::Four, QKV, &self.qkv), &mut qkv, &Caller);
         let (mut attended, (cosines, sines)) = (vec![0.0; rows * WIDTH], angles());
         let [keys, values] = cache;
         let slots = keys.len() / (HEADS.shared * CAPACITY * HEADS.size);
         let appended = Appended { rows: &qkv, sequences, positions, keys, values, cosines: &cosines, sines: &sines };
         append_and_attend(path, HEADS, slots, appended, &mut attended, &Caller).unwrap();
-        rounded.round(path, &attended, WIDTH, &Caller);
+        quantized.quantize(path, &attended, WIDTH, &Caller);
         let (mut output, mut stream) = (vec![0.0; rows * WIDTH], vec![0.0; rows * WIDTH]);
-        multiply(path, &rounded, &matrix(Bits::Four, WIDTH, &self.output), &mut output, &Caller);
+        multiply(path, &quantized, &matrix(Bits::Four, WIDTH, &self.output), &mut output, &Caller);
         let normed = Normed { x: &embedded, addend: Some(&output), sums: Some(&mut stream), weight, epsilon: 1e-5 };
-        rounded.round_normed(path, normed, &Caller);
+        quantized.quantize_normed(path, normed, &Caller);
         let mut gated = vec![0.0; rows * 64];
-        multiply_gated(path, &rounded, &matrix(Bits::Four, 128, &self.gate_up), &mut gated, &Caller);
+        multiply_gated(path, &quantized, &matrix(Bits::Four, 128, &self.gate_up), &mut gated, &Caller);
         [gated, stream]
     }
 }

@@ -4,7 +4,7 @@
 //! * `product`: each takes other weights, of more bytes than the caches hold, as a model's layers do. One row is bound by memory:
 //!   bytes of weights a second, to be compared with `read`, a plain loop over as many. For more rows, `elem` is a product of two
 //!   numbers and its addition: Gelem/s are GMAC/s.
-//! * `rows`: add, norm and round; `elem` is a number.
+//! * `rows`: add, norm and quantize; `elem` is a number.
 //! * `attention`: of one layer of many, whose caches lie in memory: a prompt's chunk, and a token each of eight sequences. `elem`
 //!   is a query and a token that it sees.
 
@@ -65,12 +65,12 @@ fn products(criterion: &mut Criterion) {
                 group.throughput(Throughput::Elements((rows * inputs * outputs) as u64));
             }
             for path in paths() {
-                let mut rounded = Activations::new();
-                rounded.round(path, &x, inputs, &Caller);
+                let mut quantized = Activations::new();
+                quantized.quantize(path, &x, inputs, &Caller);
                 group.bench_function(BenchmarkId::new(path.name(), rows), |bencher| {
                     bencher.iter(|| {
                         let weights = Matrix::new(bits, inputs, outputs, parts.next(size)).unwrap();
-                        multiply(path, &rounded, &weights, &mut y, &Caller);
+                        multiply(path, &quantized, &weights, &mut y, &Caller);
                     });
                 });
             }
@@ -96,11 +96,11 @@ fn rows(criterion: &mut Criterion) {
         let mut sums = vec![0.0; x.len()];
         group.throughput(Throughput::Elements(x.len() as u64));
         for path in paths() {
-            let mut rounded = Activations::new();
+            let mut quantized = Activations::new();
             group.bench_function(BenchmarkId::new(path.name(), rows), |bencher| {
                 bencher.iter(|| {
                     let (addend, sums, weight) = (Some(&x[..]), Some(&mut sums[..]), &x[..576]);
-                    rounded.round_normed(path, Normed { x: &x, addend, sums, weight, epsilon: 1e-5 }, &Caller);
+                    quantized.quantize_normed(path, Normed { x: &x, addend, sums, weight, epsilon: 1e-5 }, &Caller);
                 });
             });
         }

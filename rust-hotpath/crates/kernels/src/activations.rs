@@ -1,8 +1,8 @@
-//! Rows, rounded to 8-bit integers block by block.
+//! Rows, quantized to 8-bit integers block by block.
 //!
 //! Of a block, `scale` is its largest magnitude ÷ 127 and `q[i]` is `x[i] * (127 / largest)`, rounded to the nearest and ties to
 //! even: from −127 to 127. A block whose magnitudes are all below [`SMALLEST`] is zeros, as the inverse would overflow. One that
-//! holds an infinity or no number has no integers, and makes every result of its row no number.
+//! holds an infinity or NaN has no integers, and makes every result of its row NaN.
 
 #![allow(unsafe_code)]
 
@@ -38,23 +38,23 @@ pub(crate) struct Group {
 const NOTHING: Group =
     Group { q: [[[0; 4]; GROUP]; BLOCK / 4], scale: [0.0; GROUP], sum: [0.0; GROUP], centre: [0; GROUP] };
 
-/// Fewer numbers are rounded by the calling thread: to wake others takes as long.
+/// Fewer numbers are quantized by the calling thread: to wake others takes as long.
 const SHARED: usize = 16 << 10;
 
-/// Rounded rows `[rows, inputs]`. It keeps its memory, so that rounding as many rows again allocates nothing.
+/// Quantized rows `[rows, inputs]`. It keeps its memory, so that quantizing as many rows again allocates nothing.
 #[derive(Debug, Default)]
 pub struct Activations {
     /// Group after group of rows, and in it block after block.
     groups: Vec<Group>,
     rows: usize,
     inputs: usize,
-    /// Rows on their way from the norm to their rounding.
+    /// Rows on their way from the norm to their integers.
     normed: Vec<f32>,
     /// Sums that nobody else keeps.
     unwanted: Vec<f32>,
 }
 
-/// Rows that are rounded after they were added up and normalised.
+/// Rows that are quantized after they were added up and normalised.
 #[derive(Debug)]
 pub struct Normed<'a> {
     /// `[rows, inputs]`
@@ -76,19 +76,19 @@ impl Activations {
         Self::default()
     }
 
-    /// Rounds rows `x` `[rows, inputs]`.
+    /// Quantizes rows `x` `[rows, inputs]`.
     ///
     /// # Panics
     /// Where `inputs` are no whole blocks, or `x` no whole rows.
-    pub fn round(&mut self, path: Path, x: &[f32], inputs: usize, pool: &dyn Pool) {
-        self.round_each(path, x.len(), inputs, pool, &|row| &x[row * inputs..][..inputs]);
+    pub fn quantize(&mut self, path: Path, x: &[f32], inputs: usize, pool: &dyn Pool) {
+        self.quantize_each(path, x.len(), inputs, pool, &|row| &x[row * inputs..][..inputs]);
     }
 
-    /// Rounds what [`norm`] makes of rows, or of their sum with others.
+    /// Quantizes what [`norm`] makes of rows, or of their sum with others.
     ///
     /// # Panics
     /// Where the lengths differ, a row is no whole blocks, or there are no whole rows.
-    pub fn round_normed(&mut self, path: Path, rows: Normed<'_>, pool: &dyn Pool) {
+    pub fn quantize_normed(&mut self, path: Path, rows: Normed<'_>, pool: &dyn Pool) {
         let Normed { x, addend, sums, weight, epsilon } = rows;
         let inputs = weight.len();
         let fits = addend.is_none_or(|addend| addend.len() == x.len());
@@ -103,7 +103,7 @@ impl Activations {
             sums => sums,
         };
         let (parts, sums) = (Parts::new(&mut normed, inputs), sums.map(|sums| Parts::new(sums, inputs)));
-        self.round_each(path, x.len(), inputs, pool, &|row| {
+        self.quantize_each(path, x.len(), inputs, pool, &|row| {
             let of_row = row * inputs..(row + 1) * inputs;
             let mut x = &x[of_row.clone()];
             // SAFETY: a row is asked for once.
@@ -121,8 +121,8 @@ impl Activations {
         (self.normed, self.unwanted) = (normed, unwanted);
     }
 
-    /// Rounds rows, each of which is asked for once, by whichever thread rounds it.
-    pub(crate) fn round_each<'a>(
+    /// Quantizes rows, each of which is asked for once, by whichever thread quantizes it.
+    pub(crate) fn quantize_each<'a>(
         &mut self,
         path: Path,
         numbers: usize,
@@ -141,7 +141,7 @@ impl Activations {
             // SAFETY: a pool runs each part once.
             let to = unsafe { groups.take(group) };
             for row in group * GROUP..rows.min((group + 1) * GROUP) {
-                path.round(x(row).as_chunks().0, to, row % GROUP);
+                path.quantize(x(row).as_chunks().0, to, row % GROUP);
             }
         });
     }
@@ -171,9 +171,8 @@ impl Activations {
 }
 
 /// What instructions find out of a block.
-pub(crate) trait Round {
-    /// The largest magnitude, as bits: as integers, magnitudes are ordered as the numbers are, and what is no number is above
-    /// all.
+pub(crate) trait Quantize {
+    /// The largest magnitude, as bits: as integers, magnitudes are ordered as the numbers are, and NaN is above all.
     ///
     /// # Safety
     /// The processor has the instructions.
@@ -183,21 +182,21 @@ pub(crate) trait Round {
     ///
     /// # Safety
     /// The processor has the instructions.
-    unsafe fn round(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32);
+    unsafe fn quantize(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32);
 }
 
-/// Rounds a row's blocks into one row of the groups.
+/// Quantizes a row's blocks into one row of the groups.
 ///
 /// # Safety
-/// The processor has the instructions of `R`.
+/// The processor has the instructions of `Q`.
 #[inline(always)] // into a function that is compiled for those instructions
-pub(crate) unsafe fn round<R: Round>(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
+pub(crate) unsafe fn quantize<Q: Quantize>(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
     for (x, group) in x.iter().zip(groups) {
         // SAFETY: the caller's.
-        let largest = f32::from_bits(unsafe { R::largest_magnitude(x) });
+        let largest = f32::from_bits(unsafe { Q::largest_magnitude(x) });
         let (q, sum) = if largest.is_finite() && largest >= SMALLEST {
             // SAFETY: the caller's.
-            unsafe { R::round(x, LARGEST / largest) }
+            unsafe { Q::quantize(x, LARGEST / largest) }
         } else {
             ([[0; 4]; BLOCK / 4], 0)
         };

@@ -16,7 +16,7 @@ use ::half::f16;
 
 use crate::{
     BLOCK,
-    activations::{self, GROUP, Group, Round},
+    activations::{self, GROUP, Group, Quantize},
     encoder::kernels_of_lanes,
     lanes::{LANES, Lanes, Vector, of_lanes},
     layout::{Block4, Block8},
@@ -29,7 +29,7 @@ const QUARTER: usize = 4;
 
 pub(crate) static NEON: Kernels = Kernels {
     name: "neon",
-    round,
+    quantize,
     product4: multiplied::product4,
     product8: multiplied::product8,
     add,
@@ -156,7 +156,7 @@ impl Lanes for Eight {
 
 struct Neon;
 
-impl Round for Neon {
+impl Quantize for Neon {
     #[inline(always)]
     unsafe fn largest_magnitude(x: &[f32; BLOCK]) -> u32 {
         // SAFETY: 32 numbers are eight registers of four.
@@ -171,7 +171,7 @@ impl Round for Neon {
     }
 
     #[inline(always)]
-    unsafe fn round(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
+    unsafe fn quantize(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
         // SAFETY: as above; and 32 bytes are 32 bytes.
         unsafe {
             // The conversion rounds to the nearest, ties to even.
@@ -187,9 +187,9 @@ impl Round for Neon {
     }
 }
 
-unsafe fn round(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
+unsafe fn quantize(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
     // SAFETY: the caller's.
-    unsafe { activations::round::<Neon>(x, groups, row) }
+    unsafe { activations::quantize::<Neon>(x, groups, row) }
 }
 
 /// Sums of products of bytes.

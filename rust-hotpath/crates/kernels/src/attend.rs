@@ -10,7 +10,7 @@
 use std::{array, ops::Range};
 
 use crate::{
-    lanes::{LANES, Lanes, Number, Vector, exp},
+    lanes::{LANES, Lanes, Number, Vector, exponentials},
     prefetch::{LINE, prefetch},
 };
 
@@ -223,30 +223,11 @@ unsafe fn dot<L: Lanes, const Q: usize, const K: usize>(queries: *const f32, key
 /// Makes weights of the scores of those tokens that are `seen`.
 #[inline(always)]
 unsafe fn softmax<L: Lanes>(scores: &mut [f32], seen: usize) {
-    let padded = seen.next_multiple_of(LANES);
+    let scores = &mut scores[..seen.next_multiple_of(LANES)];
     // SAFETY: the caller's; the scores are whole lanes.
     unsafe {
-        // No weight: what is no number, and what is behind the last token.
-        scores[seen..padded].fill(f32::NEG_INFINITY);
-        let mut most = L::splat(f32::NEG_INFINITY);
-        for i in (0..padded).step_by(LANES) {
-            most = L::load(scores.as_ptr().add(i)).max(most);
-        }
-        let mut lanes = [0.0f32; LANES];
-        most.store(lanes.as_mut_ptr());
-        let most =
-            L::splat(lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most }));
-        let mut sum = L::splat(0.0);
-        for i in (0..padded).step_by(LANES) {
-            let weight = exp(L::load(scores.as_ptr().add(i)).sub(most));
-            weight.store(scores.as_mut_ptr().add(i));
-            if i + LANES > seen {
-                scores[seen..padded].fill(0.0);
-            }
-            sum = sum.add(L::load(scores.as_ptr().add(i)));
-        }
-        let inverse = L::splat(1.0 / sum.total());
-        for i in (0..padded).step_by(LANES) {
+        let inverse = L::splat(1.0 / exponentials::<L, L>(scores, seen));
+        for i in (0..scores.len()).step_by(LANES) {
             L::load(scores.as_ptr().add(i)).mul(inverse).store(scores.as_mut_ptr().add(i));
         }
     }

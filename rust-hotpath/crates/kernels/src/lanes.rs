@@ -13,6 +13,8 @@ use crate::{Path, attend::Attention};
 
 /// How many there are.
 pub(crate) const LANES: usize = 8;
+/// Numbers of the widest register.
+const WIDEST: usize = 16;
 
 /// Numbers of one register, of which each is computed by itself: so how many there are changes no bit.
 ///
@@ -31,9 +33,9 @@ pub trait Vector: Copy {
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
-    /// `self` where it is less, else `other`: also where one is no number.
+    /// `self` where it is less, else `other`: also where one is NaN.
     unsafe fn min(self, other: Self) -> Self;
-    /// `self` where it is more, else `other`: also where one is no number.
+    /// `self` where it is more, else `other`: also where one is NaN.
     unsafe fn max(self, other: Self) -> Self;
     /// To the nearest whole number, ties to even. Below 2²³ in magnitude.
     unsafe fn round(self) -> Self;
@@ -178,7 +180,7 @@ impl Number for f16 {
     }
 }
 
-/// e to the power of `x`, within 2 units in the last place, of -87 to 88; beyond, that of the bound. What is no number stays so.
+/// e to the power of `x`, within 2 units in the last place, of -87 to 88; beyond, that of the bound. NaN stays NaN.
 ///
 /// By Cephes' polynomial of degree 7 on what `x` is more than the nearest multiple of ln 2.
 ///
@@ -188,7 +190,7 @@ impl Number for f16 {
 pub(crate) unsafe fn exp<L: Vector>(x: L) -> L {
     // SAFETY: the caller's.
     unsafe {
-        // In this order, what is no number is the result of both.
+        // In this order, NaN is the result of both.
         let x = L::splat(-87.0).max(L::splat(88.0).min(x));
         let n = x.mul(L::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts, of which the first has so few digits that its multiples are exact.
@@ -199,6 +201,36 @@ pub(crate) unsafe fn exp<L: Vector>(x: L) -> L {
             p = p.fma(r, L::splat(coefficient));
         }
         p.fma(r.mul(r), r).add(L::splat(1.0)).scale_by_power(n)
+    }
+}
+
+/// Makes a softmax of the first `count` scores, but for the division by their sum, which it gives. Behind them are zeros.
+///
+/// # Safety
+/// As of [`Vector`]; the scores are whole vectors, of [`LANES`] numbers or a multiple.
+#[inline(always)]
+pub(crate) unsafe fn exponentials<L: Lanes, W: Vector>(scores: &mut [f32], count: usize) -> f32 {
+    scores[count..].fill(f32::NEG_INFINITY);
+    let numbers = scores.len();
+    // SAFETY: the caller's.
+    unsafe {
+        let mut most = W::splat(f32::NEG_INFINITY);
+        for i in (0..numbers).step_by(W::COUNT) {
+            most = W::load(scores.as_ptr().add(i)).max(most);
+        }
+        // NaN makes every weight NaN, whichever is the largest.
+        let mut lanes = [f32::NEG_INFINITY; WIDEST];
+        most.store(lanes.as_mut_ptr());
+        let most = lanes.into_iter().fold(f32::NEG_INFINITY, |most, lane| if lane > most { lane } else { most });
+        for i in (0..numbers).step_by(W::COUNT) {
+            exp(W::load(scores.as_ptr().add(i)).sub(W::splat(most))).store(scores.as_mut_ptr().add(i));
+        }
+        scores[count..].fill(0.0);
+        let mut sum = L::splat(0.0);
+        for i in (0..numbers).step_by(LANES) {
+            sum = sum.add(L::load(scores.as_ptr().add(i)));
+        }
+        sum.total()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Products of float32 rows with weights of 4 and 8 bits: the same bits for any number of rows, on any processor.
 //!
-//! A weight belongs to a block of [`BLOCK`] inputs of one output, with a float16 scale; see [`layout`]. A row is rounded to 8-bit
+//! A weight belongs to a block of [`BLOCK`] inputs of one output, with a float16 scale; see [`layout`]. A row is quantized to 8-bit
 //! integers, block by block, before it is multiplied; see [`activations`]. What is left is exact integers and, per block and
 //! output, fused multiply-adds in one fixed order:
 //!
@@ -17,7 +17,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`layout`] | weights in memory, as the exporter writes them |
-//! | [`activations`] | rows, rounded |
+//! | [`activations`] | rows, quantized |
 //! | [`product`] | which rows and outputs are multiplied together, and by whom |
 //! | [`rows`], [`attention`] | what stands between the products |
 //! | [`encoder`] | the same of encoders |

@@ -26,8 +26,8 @@ pub struct Path(&'static Kernels);
 #[allow(clippy::type_complexity, reason = "each is documented where it is written")]
 pub(crate) struct Kernels {
     pub name: &'static str,
-    /// [`crate::activations::round`].
-    pub round: unsafe fn(&[[f32; BLOCK]], &mut [Group], usize),
+    /// [`crate::activations::quantize`].
+    pub quantize: unsafe fn(&[[f32; BLOCK]], &mut [Group], usize),
     /// [`scalar::product4`].
     pub product4: unsafe fn(&[Group], usize, &[Block4], *mut f32, usize),
     /// [`scalar::product8`].
@@ -111,9 +111,9 @@ impl Path {
     }
 
     #[allow(unsafe_code)]
-    pub(crate) fn round(self, x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
+    pub(crate) fn quantize(self, x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
         // SAFETY: the processor has the instructions, or there was no such path.
-        unsafe { (self.0.round)(x, groups, row) }
+        unsafe { (self.0.quantize)(x, groups, row) }
     }
 }
 

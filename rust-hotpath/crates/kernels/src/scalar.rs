@@ -6,7 +6,7 @@ use std::array;
 
 use crate::{
     BLOCK, TILE,
-    activations::{self, GROUP, Group, Round},
+    activations::{self, GROUP, Group, Quantize},
     encoder::kernels_of_lanes,
     lanes::{Plain, of_lanes},
     layout::{Block4, Block8},
@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "scalar",
-    round,
+    quantize,
     product4,
     product8,
     add,
@@ -30,21 +30,21 @@ of_lanes!(Plain);
 
 struct Scalar;
 
-impl Round for Scalar {
+impl Quantize for Scalar {
     unsafe fn largest_magnitude(x: &[f32; BLOCK]) -> u32 {
         x.iter().map(|x| x.abs().to_bits()).fold(0, u32::max)
     }
 
-    unsafe fn round(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
+    unsafe fn quantize(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
         #[allow(clippy::cast_possible_truncation, reason = "from -127 to 127")]
         let q: [[i8; 4]; 8] = array::from_fn(|j| array::from_fn(|i| (x[4 * j + i] * inverse).round_ties_even() as i8));
         (q, q.as_flattened().iter().map(|q| i32::from(*q)).sum())
     }
 }
 
-unsafe fn round(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
+unsafe fn quantize(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
     // SAFETY: it needs no special instructions.
-    unsafe { activations::round::<Scalar>(x, groups, row) }
+    unsafe { activations::quantize::<Scalar>(x, groups, row) }
 }
 
 /// Multiplies some rows, at most [`crate::product::ROWS`], with one tile. `x` is their groups, each as many blocks as `w` has; row

@@ -47,7 +47,7 @@ fn runs_allocate_nothing_but_the_first() {
     let (x, angles) = (vec![1.0; ROWS * width], vec![0.5; 400 * heads.size / 2]);
     let (mut keys, mut values) = ([(); 2].map(|()| vec![0.0; heads.shared * 400 * heads.size])).into();
     let (mut y, mut stream, mut to) = (vec![0.0; ROWS * width], vec![0.0; ROWS * 192], vec![0.0; ROWS * 192]);
-    let mut rounded = Activations::new();
+    let mut quantized = Activations::new();
     let mut run = |path: Path, first: usize, rows: usize, wanted: bool| {
         let normed = Normed {
             x: &x[..rows * 192],
@@ -56,8 +56,8 @@ fn runs_allocate_nothing_but_the_first() {
             weight: &x[..192],
             epsilon: 1e-5,
         };
-        rounded.round_normed(path, normed, &Caller);
-        multiply(path, &rounded, &weights, &mut y[..rows * width], &Caller);
+        quantized.quantize_normed(path, normed, &Caller);
+        multiply(path, &quantized, &weights, &mut y[..rows * width], &Caller);
         let positions: [i32; ROWS] = std::array::from_fn(|row| i32::try_from(first + row).unwrap());
         let appended = Appended {
             rows: &y[..rows * width],
@@ -69,13 +69,13 @@ fn runs_allocate_nothing_but_the_first() {
             sines: &angles,
         };
         append_and_attend(path, heads, 1, appended, &mut to[..rows * 192], &Caller).unwrap();
-        rounded.round(path, &to[..rows * 192], 192, &Caller);
-        multiply_gated(path, &rounded, &weights, &mut y[..rows * width / 2], &Caller);
+        quantized.quantize(path, &to[..rows * 192], 192, &Caller);
+        multiply_gated(path, &quantized, &weights, &mut y[..rows * width / 2], &Caller);
         let norm = LayerNorm { weight: &x[..192], bias: &x[..192], epsilon: 1e-5, channels: 190 };
         let sum = (&x[..rows * 192], &x[..rows * 192]);
-        rounded.round_layer_normed(path, sum, &norm, &mut stream[..rows * 192], &Caller);
+        quantized.quantize_layer_normed(path, sum, &norm, &mut stream[..rows * 192], &Caller);
         let with = (&x[..width], Activation::Gelu);
-        multiply_and_activate(path, &rounded, &weights, with, &mut y[..rows * width], &Caller);
+        multiply_and_activate(path, &quantized, &weights, with, &mut y[..rows * width], &Caller);
         let places: [i64; ROWS] = std::array::from_fn(|row| i64::try_from(row % 7).unwrap());
         attend_texts(path, (2, 32), &x[..rows * 192], &places[..rows], &mut to[..rows * 64], &Caller).unwrap();
     };

@@ -6,7 +6,7 @@ use std::{cell::RefCell, ops::Range};
 
 use crate::{
     Path, Pool,
-    lanes::{LANES, Lanes, Vector, exp},
+    lanes::{LANES, Lanes, Vector, exponentials},
     product::Results,
 };
 
@@ -186,7 +186,7 @@ unsafe fn attend_rows<L: Lanes, W: Vector, const R: usize>(
         }
         let mut inverses = [0.0; R];
         for (inverse, scores) in inverses.iter_mut().zip(room.scores.chunks_exact_mut(padded)) {
-            *inverse = 1.0 / softmax::<L, W>(scores, tokens);
+            *inverse = 1.0 / exponentials::<L, W>(scores, tokens);
         }
         let mut i = 0;
         while i < size {
@@ -236,34 +236,6 @@ unsafe fn score<L: Vector, const R: usize, const N: usize>(
                 sum.store(scores.as_mut_ptr().add(r * padded + token + n * L::COUNT));
             }
         }
-    }
-}
-
-/// Makes weights of the first `tokens` scores, but for their sum, which it gives. Behind them are zeros.
-#[inline(always)]
-unsafe fn softmax<L: Lanes, W: Vector>(scores: &mut [f32], tokens: usize) -> f32 {
-    scores[tokens..].fill(f32::NEG_INFINITY);
-    let numbers = scores.len();
-    let scores_at = scores.as_mut_ptr();
-    // SAFETY: the caller's; the scores are whole vectors.
-    unsafe {
-        let mut most = W::splat(f32::NEG_INFINITY);
-        for i in (0..numbers).step_by(W::COUNT) {
-            most = W::load(scores_at.add(i)).max(most);
-        }
-        // What is no number makes every weight no number, whichever is the largest.
-        let mut lanes = [f32::NEG_INFINITY; 2 * LANES];
-        most.store(lanes.as_mut_ptr());
-        let most = lanes.into_iter().fold(f32::NEG_INFINITY, |most, score| if score > most { score } else { most });
-        for i in (0..numbers).step_by(W::COUNT) {
-            exp(W::load(scores_at.add(i)).sub(W::splat(most))).store(scores_at.add(i));
-        }
-        scores[tokens..].fill(0.0);
-        let mut sum = L::splat(0.0);
-        for i in (0..numbers).step_by(LANES) {
-            sum = sum.add(L::load(scores.as_ptr().add(i)));
-        }
-        sum.total()
     }
 }
 

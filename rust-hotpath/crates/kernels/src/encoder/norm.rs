@@ -32,11 +32,11 @@ impl LayerNorm<'_> {
 }
 
 impl Activations {
-    /// Rounds what [`layer_norm`] makes of the sum of rows, and keeps it in `to`.
+    /// Quantizes what [`layer_norm`] makes of the sum of rows, and keeps it in `to`.
     ///
     /// # Panics
     /// As that, and where a row is no whole blocks.
-    pub fn round_layer_normed(
+    pub fn quantize_layer_normed(
         &mut self,
         path: Path,
         (x, addend): (&[f32], &[f32]),
@@ -47,7 +47,7 @@ impl Activations {
         norm.check(x, addend, to);
         let (size, numbers) = (norm.weight.len(), to.len());
         let parts = Parts::new(to, size);
-        self.round_each(path, numbers, size, pool, &|row| {
+        self.quantize_each(path, numbers, size, pool, &|row| {
             let of_row = row * size..(row + 1) * size;
             // SAFETY: a row is asked for once; the processor has the path's instructions, and all are as long.
             unsafe {

@@ -94,7 +94,7 @@ const DENOMINATOR: [f32; 5] = [6.232_645e-5, 1.830_642_7e-3, 2.909_149_6e-2, 2.5
 unsafe fn gelu<L: Vector>(x: L) -> L {
     // SAFETY: the caller's.
     unsafe {
-        // In this order, what is no number is the result of both.
+        // In this order, NaN is the result of both.
         let near = L::splat(-END).max(L::splat(END).min(x));
         let square = near.mul(near);
         let mut numerator = L::splat(NUMERATOR[0]);

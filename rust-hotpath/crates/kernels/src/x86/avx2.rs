@@ -10,7 +10,7 @@ use ::half::f16;
 
 use crate::{
     BLOCK,
-    activations::{self, GROUP, Group, Round},
+    activations::{self, GROUP, Group, Quantize},
     encoder::kernels_of_lanes,
     lanes::{LANES, Lanes, Vector, of_lanes},
     layout::{Block4, Block8},
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    round,
+    quantize,
     product4,
     product8,
     add,
@@ -133,7 +133,7 @@ pub(crate) fn is_available() -> bool {
 
 pub(crate) struct Avx2;
 
-impl Round for Avx2 {
+impl Quantize for Avx2 {
     #[inline(always)]
     unsafe fn largest_magnitude(x: &[f32; BLOCK]) -> u32 {
         // SAFETY: the caller's, and of 32 numbers each quarter is there.
@@ -152,7 +152,7 @@ impl Round for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn round(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
+    unsafe fn quantize(x: &[f32; BLOCK], inverse: f32) -> ([[i8; 4]; BLOCK / 4], i32) {
         // SAFETY: the caller's; 32 numbers are four vectors of eight; and 32 bytes are 32 bytes.
         unsafe {
             let inverse = _mm256_set1_ps(inverse);
@@ -172,9 +172,9 @@ impl Round for Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn round(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
+unsafe fn quantize(x: &[[f32; BLOCK]], groups: &mut [Group], row: usize) {
     // SAFETY: the caller's.
-    unsafe { activations::round::<Avx2>(x, groups, row) }
+    unsafe { activations::quantize::<Avx2>(x, groups, row) }
 }
 
 /// [`crate::scalar`]'s, by at most four rows at once.

@@ -27,18 +27,7 @@ type Pairs = [[[i32; GROUP]; 2]; BLOCK / 4];
 /// As there; the processor has AVX2, FMA and F16C.
 pub(super) unsafe fn product8(x: &[Group], rows: usize, w: &[Block8], y: *mut f32, stride: usize) {
     // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => tile::<1>(x, w, y, stride),
-            2 => tile::<2>(x, w, y, stride),
-            3 => tile::<3>(x, w, y, stride),
-            4 => tile::<4>(x, w, y, stride),
-            5 => tile::<5>(x, w, y, stride),
-            6 => tile::<6>(x, w, y, stride),
-            7 => tile::<7>(x, w, y, stride),
-            _ => tile::<8>(x, w, y, stride),
-        }
-    }
+    unsafe { by_rows!(rows, tile(x, w, y, stride)) }
 }
 
 /// `R` rows with a tile.

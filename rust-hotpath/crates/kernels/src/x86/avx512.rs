@@ -161,18 +161,7 @@ pub(crate) fn is_available() -> bool {
 /// As there; the processor has these instructions.
 unsafe fn product4(x: &[Group], rows: usize, w: &[Block4], y: *mut f32, stride: usize) {
     // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => tile4::<1>(x, w, y, stride),
-            2 => tile4::<2>(x, w, y, stride),
-            3 => tile4::<3>(x, w, y, stride),
-            4 => tile4::<4>(x, w, y, stride),
-            5 => tile4::<5>(x, w, y, stride),
-            6 => tile4::<6>(x, w, y, stride),
-            7 => tile4::<7>(x, w, y, stride),
-            _ => tile4::<8>(x, w, y, stride),
-        }
-    }
+    unsafe { by_rows!(rows, tile4(x, w, y, stride)) }
 }
 
 /// [`crate::scalar`]'s.
@@ -181,18 +170,7 @@ unsafe fn product4(x: &[Group], rows: usize, w: &[Block4], y: *mut f32, stride: 
 /// As of [`product4`].
 unsafe fn product8(x: &[Group], rows: usize, w: &[Block8], y: *mut f32, stride: usize) {
     // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => tile8::<1>(x, w, y, stride),
-            2 => tile8::<2>(x, w, y, stride),
-            3 => tile8::<3>(x, w, y, stride),
-            4 => tile8::<4>(x, w, y, stride),
-            5 => tile8::<5>(x, w, y, stride),
-            6 => tile8::<6>(x, w, y, stride),
-            7 => tile8::<7>(x, w, y, stride),
-            _ => tile8::<8>(x, w, y, stride),
-        }
-    }
+    unsafe { by_rows!(rows, tile8(x, w, y, stride)) }
 }
 
 /// `R` rows with a tile.

@@ -38,9 +38,9 @@ fn weights(code: u8, scale: [u8; 2], tiles: usize) -> Vec<u8> {
 
 fn activated(path: Path, x: &[f32], weights: &[u8], bias: &[f32], activation: Activation, pool: &dyn Pool) -> Vec<f32> {
     let matrix = Matrix::new(Bits::Eight, 32, bias.len(), weights).unwrap();
-    let (mut rounded, mut y) = (Activations::new(), vec![f32::NAN; x.len() / 32 * bias.len()]);
-    rounded.round(path, x, 32, pool);
-    multiply_and_activate(path, &rounded, &matrix, (bias, activation), &mut y, pool);
+    let (mut quantized, mut y) = (Activations::new(), vec![f32::NAN; x.len() / 32 * bias.len()]);
+    quantized.quantize(path, x, 32, pool);
+    multiply_and_activate(path, &quantized, &matrix, (bias, activation), &mut y, pool);
     y
 }
 
@@ -204,9 +204,9 @@ fn gelu_is_right() {
 #[test]
 fn what_is_activated_is_the_product_and_its_bias() {
     let (weights, bias, x) = (weights(77, [0x66, 0x2e], 20), some(320, 17), some(5 * 32, 3));
-    let (mut rounded, mut y) = (Activations::new(), vec![0.0; 5 * 320]);
-    rounded.round(Path::SCALAR, &x, 32, &Caller);
-    multiply(Path::SCALAR, &rounded, &Matrix::new(Bits::Eight, 32, 320, &weights).unwrap(), &mut y, &Caller);
+    let (mut quantized, mut y) = (Activations::new(), vec![0.0; 5 * 320]);
+    quantized.quantize(Path::SCALAR, &x, 32, &Caller);
+    multiply(Path::SCALAR, &quantized, &Matrix::new(Bits::Eight, 32, 320, &weights).unwrap(), &mut y, &Caller);
     for (y, bias) in y.iter_mut().zip(bias.iter().cycle()) {
         *y += bias;
     }
@@ -220,14 +220,14 @@ fn a_layer_norm_that_is_rounded_is_one_that_was() {
     let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5, channels: 64 };
     let weights = weights(77, [0x66, 0x2e], 4);
     let matrix = Matrix::new(Bits::Eight, 64, 32, &weights).unwrap();
-    let product = |rounded: &Activations| {
+    let product = |quantized: &Activations| {
         let mut y = vec![0.0; 9 * 32];
-        multiply(Path::SCALAR, rounded, &matrix, &mut y, &Caller);
+        multiply(Path::SCALAR, quantized, &matrix, &mut y, &Caller);
         bits(&y)
     };
     let (mut apart, mut at_once, mut kept) = (Activations::new(), Activations::new(), vec![0.0; x.len()]);
     let expected = normed(Path::SCALAR, &x, &addend, &norm);
-    apart.round(Path::SCALAR, &expected, 64, &Caller);
-    at_once.round_layer_normed(Path::best(), (&x, &addend), &norm, &mut kept, &TwoThreads);
+    apart.quantize(Path::SCALAR, &expected, 64, &Caller);
+    at_once.quantize_layer_normed(Path::best(), (&x, &addend), &norm, &mut kept, &TwoThreads);
     assert_eq!((bits(&kept), product(&at_once)), (bits(&expected), product(&apart)));
 }

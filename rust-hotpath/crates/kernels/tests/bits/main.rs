@@ -24,7 +24,7 @@ fn is_emulated() -> bool {
     env::var_os("TRIPTYCH_EMULATED").is_some()
 }
 
-/// Bits to compare: what is no number is one thing, whatever its payload.
+/// Bits to compare: NaN is one thing, whatever its payload.
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| if value.is_nan() { u32::MAX } else { value.to_bits() }).collect()
 }

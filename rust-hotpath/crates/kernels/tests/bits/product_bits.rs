@@ -71,10 +71,10 @@ fn flat(lines: &[Line]) -> &[u8] {
 }
 
 pub fn product(path: Path, x: &[f32], weights: &Weights, pool: &dyn Pool) -> Vec<u32> {
-    let (mut rounded, matrix) = (Activations::new(), weights.matrix());
-    rounded.round(path, x, weights.inputs, pool);
-    let mut y = vec![f32::NAN; rounded.rows() * weights.outputs];
-    multiply(path, &rounded, &matrix, &mut y, pool);
+    let (mut quantized, matrix) = (Activations::new(), weights.matrix());
+    quantized.quantize(path, x, weights.inputs, pool);
+    let mut y = vec![f32::NAN; quantized.rows() * weights.outputs];
+    multiply(path, &quantized, &matrix, &mut y, pool);
     bits(&y)
 }
 
@@ -175,11 +175,11 @@ fn a_gated_product_is_the_gate_of_a_product() {
     let mut random = Random(23);
     let x: Vec<f32> = (0..9 * 64).map(|_| random.float()).collect();
     for path in Path::available() {
-        let mut rounded = Activations::new();
-        rounded.round(path, &x, 64, &Caller);
+        let mut quantized = Activations::new();
+        quantized.quantize(path, &x, 64, &Caller);
         let (mut both, mut found) = (vec![0.0; 9 * 352], vec![f32::NAN; 9 * 176]);
-        multiply(path, &rounded, &weights.matrix(), &mut both, &Caller);
-        multiply_gated(path, &rounded, &weights.matrix(), &mut found, &TwoThreads);
+        multiply(path, &quantized, &weights.matrix(), &mut both, &Caller);
+        multiply_gated(path, &quantized, &weights.matrix(), &mut found, &TwoThreads);
         for (pair, found) in both.chunks(2 * TILE).zip(found.chunks(TILE)) {
             let mut gated = [0.0; TILE];
             swiglu(path, &pair[..TILE], &pair[TILE..], &mut gated);
@@ -188,7 +188,7 @@ fn a_gated_product_is_the_gate_of_a_product() {
     }
 }
 
-/// So many rows that threads share the rounding.
+/// So many rows that threads share the quantizing.
 #[test]
 fn a_normed_product_is_the_product_of_a_norm() {
     let weights = Weights::new(Bits::Eight, 576, 32, None, 29);
@@ -205,12 +205,12 @@ fn a_normed_product_is_the_product_of_a_norm() {
             let expected = product(path, &normed, &weights, &Caller);
 
             for wanted in [true, false] {
-                let (mut rounded, mut kept) = (Activations::new(), vec![f32::NAN; x.len()]);
+                let (mut quantized, mut kept) = (Activations::new(), vec![f32::NAN; x.len()]);
                 let (addend, sums_to) = (addend.map(|addend| &addend[..]), wanted.then_some(&mut kept[..]));
                 let normed = Normed { x: &x, addend, sums: sums_to, weight, epsilon: 1e-5 };
-                rounded.round_normed(path, normed, &TwoThreads);
+                quantized.quantize_normed(path, normed, &TwoThreads);
                 let mut y = vec![f32::NAN; 30 * 32];
-                multiply(path, &rounded, &weights.matrix(), &mut y, &TwoThreads);
+                multiply(path, &quantized, &weights.matrix(), &mut y, &TwoThreads);
                 assert_eq!(bits(&y), expected, "{path:?}");
                 assert!(!wanted || bits(&kept) == bits(&sums), "{path:?}");
             }
