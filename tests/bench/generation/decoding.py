@@ -14,7 +14,7 @@ import psutil
 
 from bench.generation.bare_loop import BareLoop
 from bench.generation.effort import Effort
-from bench.generation.servers import LlamaGenerator, Model, Server, Stack
+from bench.generation.servers import SPIN_US, LlamaGenerator, Model, Server, Stack
 from bench.generation.streams import Answer, together
 
 PROMPT_TOKENS = 32
@@ -26,12 +26,13 @@ WORKS = (SINGLE, EIGHT, PREFILL)
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """The stack, with one way for its threads to wait for each other."""
+    """The stack, with one way for its threads to wait for each other, and with or without drafts."""
 
-    spin_us: int
+    spin_us: int = SPIN_US
+    draft_tokens: int = 0  # as the peer and the bare loop, which compute each token by itself
 
     def __str__(self) -> str:
-        return "stack" + ("" if self.spin_us else ", not spinning")
+        return "stack" + ("" if self.spin_us else ", not spinning") + (", with drafts" if self.draft_tokens else "")
 
     @property
     def bare(self) -> str:
@@ -44,7 +45,7 @@ class Decoding:
     """Speeds with one thread budget, in tokens a second: one figure for each round, in the same order on all sides."""
 
     threads: int
-    sides: Sequence[Side]  # the default first
+    sides: Sequence[Side]  # the one that is compared first
     peers: Sequence[str]
     speeds: Mapping[str, Mapping[str, Sequence[float]]]  # side, its bare loop, or peer → work → rounds
     cpu_us: Mapping[str, Mapping[str, float]]  # work → process → CPU-µs a token; the first side alone
@@ -107,7 +108,8 @@ def cpu_us(server: Server, run: Callable[[], Sequence[Answer]], rounds: int) -> 
 
 
 def _start(folder: pathlib.Path, side: Side, threads: int) -> Stack:
-    return Stack(folder, generation_threads=str(threads), generation_spin_us=str(side.spin_us))
+    settings = {"generation_threads": threads, "generation_spin_us": side.spin_us, "draft_tokens": side.draft_tokens}
+    return Stack(folder, **{name: str(value) for name, value in settings.items()})
 
 
 def _bare(model: Model, side: Side, threads: int, effort: Effort) -> Callable[[], float]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.generation import decoding, delays, memory, report
 from bench.generation.decoding import Side
 from bench.generation.effort import Effort
-from bench.generation.servers import CHUNK_TOKENS, SPIN_US, Stack, load_model
+from bench.generation.servers import CHUNK_TOKENS, DRAFT_TOKENS, Stack, load_model
 from bench.llama_build import PROGRAM
 from bench.machine import Occasion
 from stack.description import ROOT
@@ -28,13 +28,15 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
         found = []
         for threads in sorted({1, cores}):
             status.update(f"decoding, thread budget {threads}")
-            # The default first; spinning is for threads that wait for each other.
-            sides = [Side(SPIN_US), Side(0)] if threads > 1 else [Side(SPIN_US)]
+            sides = [Side(), Side(draft_tokens=DRAFT_TOKENS)]
+            if threads > 1:  # spinning is for threads that wait for each other
+                sides.append(Side(spin_us=0))
             found.append(decoding.measure(model, folder, threads, sides, peers, effort))
         chunks = []
         for size in effort.chunk_tokens:
             status.update(f"chunks of {size} tokens")
-            stack = Stack(folder / f"chunks{size}", chunk_tokens=str(size))
+            # Without drafts: of a text that repeats itself, several tokens arrive at once, and gaps say nothing.
+            stack = Stack(folder / f"chunks{size}", chunk_tokens=str(size), draft_tokens="0")
             try:
                 chunks.append(delays.chunk_size(model, stack, size, effort))
                 if size == CHUNK_TOKENS:

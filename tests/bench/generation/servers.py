@@ -25,8 +25,10 @@ from stack.native import NativeStack
 from stack.waiting import StackError
 
 MODEL = "smollm2-135m-instruct"
-CHUNK_TOKENS = 64  # the hot path's default, as is the next
+# Defaults of the hot path.
+CHUNK_TOKENS = 64
 SPIN_US = 50
+DRAFT_TOKENS = 8
 SLOT_TOKENS = 1024  # context of each of llama.cpp's slots
 # No idle side proves that it is ready while another one is measured; and prompts may wait for their turn.
 QUIET_GATEWAY = {"canary-interval": "1h", "ready-window": "2h"}
