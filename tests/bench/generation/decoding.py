@@ -32,12 +32,16 @@ class Side:
     draft_tokens: int = 0  # as the peer and the bare loop, which compute each token by itself
 
     def __str__(self) -> str:
-        return "stack" + ("" if self.spin_us else ", not spinning") + (", with drafts" if self.draft_tokens else "")
+        return f"stack{self._waiting}" + (", with drafts" if self.draft_tokens else "")
 
     @property
     def bare(self) -> str:
-        """The name of its bare loop."""
-        return f"{self}, bare loop"
+        """The name of the bare loop whose threads wait alike; it has no drafts."""
+        return f"bare loop{self._waiting}"
+
+    @property
+    def _waiting(self) -> str:
+        return "" if self.spin_us else ", not spinning"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,8 @@ def measure(
         stacks = {side: started(_start(folder / f"{threads} {side}", side, threads)) for side in sides}
         for side, stack in stacks.items():
             works[str(side)] = _works(model, stack, stack, effort)
-            works[side.bare] = {SINGLE: _bare(model, side, threads, effort)}
+            if side.bare not in works:
+                works[side.bare] = {SINGLE: _bare(model, side, threads, effort)}
         for peer in peers:
             # With a single slot it has no batch to fill: the best that it can do for one stream.
             alone, crowd = (

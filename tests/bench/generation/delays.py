@@ -1,6 +1,7 @@
 """How long people wait: for a first token beside others, for the next one beside a long prompt, in a second turn.
 
-Each ratio compares the stack with itself, in one round; the settings are the default ones, but for what is tried.
+Each ratio compares the stack with itself, in one round; the settings are the default ones, but for what is tried, and
+for drafts, of which there are none.
 """
 
 import dataclasses

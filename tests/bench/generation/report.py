@@ -150,12 +150,12 @@ CPU time for one token, in µs. The hot path's share holds inference itself.
 
 ## How long people wait
 
-The first token of a short prompt comes after {first.alone_ms:.0f} ms alone, and after {first.beside_ms:.0f} ms while
-{OTHERS} other streams decode.
+All without drafts. The first token of a short prompt comes after {first.alone_ms:.0f} ms alone, and after
+{first.beside_ms:.0f} ms while {OTHERS} other streams decode.
 
 A prompt is read in chunks of at most so many tokens, fewer beside running streams, whose next tokens come from the same
-runs: reading faster makes their gaps longer. Gaps are medians of the rounds, without drafts; a stream's median gap is
-that before the prompt arrives.
+runs: reading faster makes their gaps longer. Gaps are medians of the rounds; a stream's median gap is that before the
+prompt arrives.
 
 {_chunks(results)}
 
