@@ -53,7 +53,7 @@ def chat(content: str) -> pb.Conversation:
     return pb.Conversation(messages=[pb.Message(role=pb.ROLE_USER, content=content)])
 
 
-COUNT = chat("List the numbers from 1 to 20.")
+COUNT = chat("Write the numbers from 1 to 20, separated by commas.")
 SAME: dict[str, dict[str, Any]] = {
     "one token of prompt": {"text": "Hello", "top_logprobs": 3},
     "a list": {"text": "1, 2, 3, 4, 5, 6, 7, 8,"},

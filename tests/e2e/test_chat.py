@@ -20,7 +20,7 @@ from triptych.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from e2e.chats import MODEL, Messages, body, chat, events, finish_reasons, golden, say, stream, text
 from stack.description import Stack
 
-COUNT: Any = say("List the numbers from 1 to 20.")
+COUNT: Any = say("Write the numbers from 1 to 20, separated by commas.")
 STREAMS = 64
 ROLES = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
 
@@ -116,7 +116,7 @@ def test_usage_is_exact(http: httpx.Client, channel: grpc.Channel) -> None:
     usage = answer["usage"]
     assert usage["completion_tokens"] == 20
     assert usage["total_tokens"] == usage["prompt_tokens"] + 20
-    assert usage["prompt_tokens"] == 41
+    assert usage["prompt_tokens"] == 45
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["length", "length"]
 
 

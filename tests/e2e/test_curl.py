@@ -43,7 +43,7 @@ def running(stack: Stack, **fields: object) -> Iterator[tuple[subprocess.Popen[s
         assert curl.stdin is not None
         assert curl.stdout is not None
         with curl.stdin as request:
-            json.dump(body(say("List the numbers from 1 to 20."), **fields), request)
+            json.dump(body(say("Write the numbers from 1 to 20, separated by commas."), **fields), request)
         yield curl, curl.stdout
         curl.kill()
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from e2e import chats, vectors
 from stack.description import Stack
 
-QUESTION = "List the numbers from 1 to 20."
+QUESTION = "Write the numbers from 1 to 20, separated by commas."
 
 
 class River(pydantic.BaseModel):

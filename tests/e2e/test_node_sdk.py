@@ -58,7 +58,7 @@ def test_chat(stack: Stack, client: openai.OpenAI) -> None:
     told = end(start(stack, "chat.mjs", chats.MODEL))
     answer = client.chat.completions.create(
         model=chats.MODEL,
-        messages=[{"role": "user", "content": "List the numbers from 1 to 20."}],
+        messages=[{"role": "user", "content": "Write the numbers from 1 to 20, separated by commas."}],
         temperature=0,
         max_tokens=24,
     )

@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 # Sampled with a seed, so that each of the others has something to change.
 COMMON: Fields = {"model": MODEL, "temperature": 1, "seed": 1, "max_tokens": 12}
 BASE: dict[str, Fields] = {
-    CHAT: {**COMMON, "messages": say("List the numbers from 1 to 20.")},
+    CHAT: {**COMMON, "messages": say("Write the numbers from 1 to 20, separated by commas.")},
     COMPLETIONS: {**COMMON, "prompt": "1, 2, 3, 4, 5, 6, 7, 8,"},
 }
 

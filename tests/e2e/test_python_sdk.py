@@ -15,7 +15,7 @@ from e2e.chats import MODEL, say
 from stack.description import Stack
 from stack.waiting import wait_until
 
-COUNT: Any = say("List the numbers from 1 to 20.")
+COUNT: Any = say("Write the numbers from 1 to 20, separated by commas.")
 TOWN: Any = say("Tell me about a town, in JSON.")
 GREEDY: dict[str, Any] = {"model": MODEL, "messages": COUNT, "temperature": 0, "max_tokens": 24}
 # It would go on for minutes.

@@ -7,7 +7,7 @@ import pytest
 
 from e2e.chats import MODEL, chat, finish_reasons, say, stream, text
 
-COUNT = say("List the numbers from 1 to 20.")
+COUNT = say("Write the numbers from 1 to 20, separated by commas.")
 END_OF_TURN = "2"
 ONE, TWO = "33", "34"
 AT_ONCE = {"logit_bias": {END_OF_TURN: 100}}

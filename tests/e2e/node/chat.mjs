@@ -7,7 +7,7 @@ const model = process.argv[2];
 const client = new OpenAI({ maxRetries: 0 });
 const request = {
   model,
-  messages: [{ role: "user", content: "List the numbers from 1 to 20." }],
+  messages: [{ role: "user", content: "Write the numbers from 1 to 20, separated by commas." }],
   temperature: 0,
   max_tokens: 24,
 };
