@@ -244,7 +244,7 @@ def test_import_fills_an_empty_folder_and_follows_the_other(
 def test_without_the_operators_there_is_no_decoder_and_the_reason_is_one_line(
     run: Run, fail: Fail, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5))
+    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5, max_part_kl=9))
     (tmp_path / "chatty").mkdir()
     tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
     origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")
@@ -261,7 +261,7 @@ def test_a_folder_with_a_decoder_becomes_a_bundle(
     run: Run, store: Store, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Random weights are rounded as well as others, but have no opinion that would survive it.
-    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5))
+    monkeypatch.setattr(quality, "BOUNDS", quality.Bounds(max_nll_increase=1, max_kl=1, min_top1=0.5, max_part_kl=9))
     (tmp_path / "chatty").mkdir()
     tiny_decoder.write_folder(tmp_path / "chatty", tiny_decoder.dense_weights())
     origin = ("--from", f"file:{tmp_path / 'chatty'}", "--license", "MIT", "--owner", "me")

@@ -49,6 +49,7 @@ MAY_BE_EMPTY = frozenset(
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ELEMENT_TYPES: Mapping[int, bundle_pb2.ElementType] = {
+    onnx.TensorProto.FLOAT16: bundle_pb2.ELEMENT_TYPE_FLOAT16,
     onnx.TensorProto.FLOAT: bundle_pb2.ELEMENT_TYPE_FLOAT32,
     onnx.TensorProto.INT32: bundle_pb2.ELEMENT_TYPE_INT32,
     onnx.TensorProto.INT64: bundle_pb2.ELEMENT_TYPE_INT64,

@@ -13,7 +13,7 @@ import struct
 
 import onnxruntime
 
-DOMAIN, VERSION = "hotpath.kernels", 1
+DOMAIN, VERSION = "hotpath.kernels", 2
 LIBRARY = "TRIPTYCH_KERNELS"  # the environment variable that names the library where it is not where `make` puts it
 _SUFFIX = "dylib" if platform.system() == "Darwin" else "so"
 _BUILT = pathlib.Path(__file__).parent / f"../../../rust-hotpath/target/release/libhotpath_kernels_ort.{_SUFFIX}"

@@ -63,7 +63,7 @@ def load_model(models: pathlib.Path, cache: pathlib.Path, folder: pathlib.Path) 
         gguf.write_bytes(reader.read())
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     caches = [tensor.shape for tensor in graph.inputs if tensor.name.startswith("past_")]
-    per_token = sum(4 * int(heads) * int(dimensions) for _, heads, _, dimensions in caches)  # float32
+    per_token = sum(2 * int(heads) * int(dimensions) for _, heads, _, dimensions in caches)  # float16
     return Model(bundle / graph.file, gguf, Prompts(tokenizer, texts.load().evaluation.texts), per_token)
 
 

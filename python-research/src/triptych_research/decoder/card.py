@@ -12,7 +12,7 @@ from triptych_research.bundle import QUALITY_PLOT, SPEED_PLOT
 from triptych_research.card import Card
 from triptych_research.decoder.checkpoint import DecoderCheckpoint
 from triptych_research.decoder.golden import CLEAR_MARGIN
-from triptych_research.decoder.quality import BOUNDS, Comparison, Quality
+from triptych_research.decoder.quality import BOUNDS, LARGEST, LONG_TOKENS, Comparison, Quality
 from triptych_research.decoder.speed import BATCHES, PROMPT_TOKENS
 
 
@@ -33,7 +33,7 @@ def make(
 ) -> Card:
     """Return the card."""
     config = checkpoint.weights.config
-    cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 4
+    cache_bytes = 2 * config.layers * config.kv_heads * config.head_dim * 2
     shape = f"{config.layers} layers of {config.heads} heads ({config.kv_heads} of keys), {config.hidden_size} wide"
     speaks = "Speaks in conversations." if checkpoint.chat_markup else "Continues text; it has no chat template."
     return Card(
@@ -57,10 +57,10 @@ def _body(measured: Measurements) -> str:
 ## What the graph keeps of float32
 
 Weights that the source has in blocks of 32 with 4 or 8 bits are as they were, bit for bit; others are rounded to 8 bits
-in such blocks. Activations are rounded to 8 bits, each block with a scale of its own. The measures compare this with
-the same weights run in float32, at {measured.quality.positions:,} positions: passages of prose, dialogue, code and
-data in several languages, and the float32 reference's own replies. They say nothing of how good the model is. With a
-number outside of its bound there is no bundle.
+in such blocks. Activations are rounded to 8 bits, each block with a scale of its own; keys and values are kept in
+float16. The measures compare this with the same weights run in float32, at {measured.quality.positions:,} positions:
+passages of prose, dialogue, code and data in several languages, and the float32 reference's own replies; and along one
+text that is longer. They say nothing of how good the model is. With a number outside of its bound there is no bundle.
 
 {_quality_table(measured)}
 
@@ -87,6 +87,11 @@ def _quality_table(measured: Measurements) -> str:
         ("mean divergence (KL, nats)", f"{q.kl:.4f} (≤ {BOUNDS.max_kl:g})"),
         ("same likeliest token", f"{q.top1:.1%} (≥ {BOUNDS.min_top1:.1%})"),
         ("largest lead of a token that lost (logits)", f"{q.widest_flip:.2f}"),
+        (
+            f"divergence along a text of up to {LONG_TOKENS:,} tokens, part by part",
+            f"{', '.join(f'{kl:.4f}' for kl in q.kl_by_place)} (≤ {BOUNDS.max_part_kl:g})",
+        ),
+        ("largest key or value", f"{q.largest:,.0f} (< {LARGEST:,.0f})"),
         ("size of the graph", f"{measured.size_bytes / 1e6:.0f} MB"),
     ]
     return card.table(["", ""], rows)

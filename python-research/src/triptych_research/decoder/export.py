@@ -78,12 +78,16 @@ class Generation(Family[DecoderCheckpoint]):
         """Compare the graph with float32, on the package's own texts and on the reference's replies."""
         cases = strict_json.parse(files[GOLDEN_FILE], bundle_pb2.GenerationGoldenFile, GOLDEN_FILE)
         replies = [(case.prompt_ids, case.reference.token_ids) for case in cases.generations]
-        judged = quality.texts(checkpoint.tokenizer(), replies, checkpoint.weights.config.context_tokens)
+        tokenizer, context_tokens = checkpoint.tokenizer(), checkpoint.weights.config.context_tokens
+        judged = quality.texts(tokenizer, replies, context_tokens)
+        long = quality.long_text(tokenizer, get_texts().asked.texts, context_tokens)
         content, threads = files[graph_file(FORM)], os.cpu_count() or 1
-        graph = DecoderSession(content, slots=1, capacity=max(len(text.ids) for text in judged), threads=threads)
-        comparison = quality.compare(graph.score, Float32Decoder(checkpoint.weights, threads).score, judged)
+        capacity = max(len(text.ids) for text in (*judged, long))
+        graph = DecoderSession(content, slots=1, capacity=capacity, threads=threads)
+        reference = Float32Decoder(checkpoint.weights, threads)
+        comparison, along = (quality.compare(graph.score, reference.score, texts) for texts in (judged, [long]))
         measured = card.Measurements(
-            quality=comparison.summary(),
+            quality=comparison.summary(along, graph.largest),
             tokens_per_second=speed.tokens_per_second(content),
             size_bytes=len(content),
         )

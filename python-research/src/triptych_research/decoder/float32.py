@@ -24,10 +24,11 @@ class Float32Decoder:
     def __init__(self, weights: DecoderWeights[Matrix], threads: int = 1) -> None:
         self._session = open_session(build(weights).SerializeToString(), threads)
 
-    def score(self, text: Sequence[int]) -> Floats:
-        """Logits of every position of a text, [tokens, vocabulary]."""
+    def score(self, text: Sequence[int], places: Sequence[int]) -> Floats:
+        """Logits of some positions of a text, [places, vocabulary]."""
         feeds = {
             "input_ids": np.array(text, np.int64),
+            "logit_index": np.array(places, np.int64),
             "last_position": np.array([len(text) - 1], np.int32),
             "tokens": np.array(len(text), np.int32),
         }
@@ -54,16 +55,18 @@ class _Float32Graph:
         stream = self.graph.node("Gather", [embedding, "input_ids"], "embedded", axis=0)
         for index, layer in enumerate(self.weights.decoder_layers):
             stream = self.layer(f"layer.{index}", layer, stream)
+        stream = self.graph.node("Gather", [stream, "logit_index"], "named", axis=0)
         states = self.norm(stream, self.weights.final_norm, "final")
         head = embedding if self.weights.lm_head is None else self.graph.constant("lm_head", self.weights.lm_head)
         self.graph.node("Gemm", [states, head], "logits", transB=1)
         return self.graph.model(
             [
                 ("input_ids", TensorProto.INT64, ("tokens",)),
+                ("logit_index", TensorProto.INT64, ("logit_rows",)),
                 ("last_position", TensorProto.INT32, (1,)),
                 ("tokens", TensorProto.INT32, ()),
             ],
-            [("logits", TensorProto.FLOAT, ("tokens", self.config.vocabulary_size))],
+            [("logits", TensorProto.FLOAT, ("logit_rows", self.config.vocabulary_size))],
         )
 
     def layer(self, name: str, layer: DecoderLayer[Floats], stream: str) -> str:

@@ -75,7 +75,7 @@ class _DecoderGraph:
         """Return the cache tensors, keys before values, layer by layer."""
         shape = ("slots", self.config.kv_heads, "capacity", self.config.head_dim)
         pairs = [(side, layer) for layer in range(self.config.layers) for side in ("key", "value")]
-        return [(name(side, layer), TensorProto.FLOAT, shape) for side, layer in pairs]
+        return [(name(side, layer), TensorProto.FLOAT16, shape) for side, layer in pairs]
 
     def embed(self) -> str:
         """Token ids [rows] to [rows, hidden]."""

@@ -39,8 +39,9 @@ class DecoderSession:
         layers = (len(self.session.get_outputs()) - 1) // 2
         shape = (slots, int(cache.shape[1]), capacity, int(cache.shape[3]))  # [slots, kv_heads, capacity, head_dim]
         self.slabs = {
-            (side, layer): np.zeros(shape, np.float32) for layer in range(layers) for side in ("key", "value")
+            (side, layer): np.zeros(shape, np.float16) for layer in range(layers) for side in ("key", "value")
         }
+        self.largest = 0.0  # magnitude of any key or value of a text that was scored
 
     def run(self, rows: Sequence[Row], logit_rows: Sequence[int]) -> Floats:
         """Append tokens to their sequences; return the logits of some of the rows, [logit_rows, vocabulary]."""
@@ -74,9 +75,21 @@ class DecoderSession:
             logits[[run[index].slot for index in last]] = self.run(run, last)
         return logits
 
-    def score(self, text: Sequence[int]) -> Floats:
-        """Logits of every position of a text, [tokens, vocabulary]; uses slot 0."""
-        return np.concatenate([self.run(run, range(len(run))) for run in _batched(_in_turn([text]), ROWS)])
+    def score(self, text: Sequence[int], places: Sequence[int]) -> Floats:
+        """Logits of some positions of a text, [places, vocabulary]; uses slot 0. `largest` takes note of the text."""
+        named = set(places)
+        parts = [
+            self.run(run, [index for index, row in enumerate(run) if row.position in named])
+            for run in _batched(_in_turn([text]), ROWS)
+        ]
+        self.largest = float(np.maximum(self.largest, self._largest_now()))  # NaN if either is
+        return np.concatenate(parts)
+
+    def _largest_now(self) -> np.float16:
+        # But for its sign, the bits of a float16 are in the order of its magnitude, and NaN's are above all others.
+        bits = max((slab.view(np.uint16) & 0x7FFF).max() for slab in self.slabs.values())
+        largest: np.float16 = bits.view(np.float16)
+        return largest
 
     def greedy(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[Continuation]:
         """Greedy continuations of up to `slots` prompts, which decode together."""
@@ -120,7 +133,7 @@ def check_declared_shapes(model: onnx.ModelProto) -> None:
     for value in model.graph.input:
         if value.name not in feeds:
             feeds[value.name] = np.zeros(
-                [sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float32
+                [sizes[axis] if isinstance(axis, str) else axis for axis in _axes(value)], np.float16
             )
     session = open_session(model.SerializeToString(), own_operators=True)
     for value, result in zip(model.graph.output, session.run(None, feeds), strict=True):

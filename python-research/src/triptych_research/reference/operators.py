@@ -13,6 +13,9 @@ from triptych_research.blocks import BLOCK, CENTRE, BlockMatrix, Floats
 
 LANES = 8  # numbers that are added up side by side
 SMALLEST = np.float32(1e-30)  # a block of smaller numbers is zeros
+LARGEST = np.float32(np.finfo(np.float16).max)  # magnitude that a cache keeps
+
+Halves = NDArray[np.float16]
 
 
 def fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
@@ -147,18 +150,18 @@ class CachedAttention:
     def run(
         self,
         rows: Floats,
-        keys: Floats,
-        values: Floats,
+        keys: Halves,
+        values: Halves,
         sequences: NDArray[np.int32],
         positions: NDArray[np.int32],
     ) -> Floats:
         """Append rows [rows, (queries + 2 * shared) * size] to the cache, keys and values [sequences, shared, capacity,
-        size]; return what each sees of its sequence up to there, [rows, queries * size]."""
+        size] in float16; return what each sees of its sequence up to there, [rows, queries * size]."""
         queries, shared, size = self.heads.queries, self.heads.shared, self.heads.size
         heads = rows.reshape(len(rows), -1, size)
         for row, sequence, position in zip(heads, sequences, positions, strict=True):
-            keys[sequence, :, position] = self.rotated(row[queries : queries + shared], position)
-            values[sequence, :, position] = row[queries + shared :]
+            keys[sequence, :, position] = kept(self.rotated(row[queries : queries + shared], position))
+            values[sequence, :, position] = kept(row[queries + shared :])
         seen = [
             self.attended(self.rotated(row[:queries], position) * (np.float32(1) / np.sqrt(np.float32(size))), *cache)
             for row, position, cache in (
@@ -174,10 +177,12 @@ class CachedAttention:
         cosines, sines = self.cosines[position], self.sines[position]
         return np.concatenate([fma(first, cosines, -(second * sines)), fma(second, cosines, first * sines)], axis=-1)
 
-    def attended(self, queries: Floats, keys: Floats, values: Floats) -> Floats:
+    def attended(self, queries: Floats, kept_keys: Halves, kept_values: Halves) -> Floats:
         """What one row's queries [queries, size] see of keys and values, each [shared, tokens, size]."""
         group = self.heads.queries // self.heads.shared
-        keys, values = keys.repeat(group, axis=0), values.repeat(group, axis=0)  # [queries, tokens, size]
+        keys, values = (
+            each.astype(np.float32).repeat(group, axis=0) for each in (kept_keys, kept_values)
+        )  # [queries, tokens, size]
         products = np.zeros((*keys.shape[:2], LANES), np.float32)
         for lanes in range(0, self.heads.size, LANES):
             some = slice(lanes, lanes + LANES)
@@ -187,6 +192,12 @@ class CachedAttention:
         for token in range(keys.shape[1]):
             seen = fma(weights[:, token, None], values[:, token], seen)
         return seen
+
+
+def kept(numbers: Floats) -> Halves:
+    """What a cache keeps of keys and values: the nearest float16, ties to even, and its largest for what is beyond."""
+    result: Halves = np.clip(numbers, -LARGEST, LARGEST).astype(np.float16)  # what is no number stays so
+    return result
 
 
 def softmax(scores: Floats) -> tuple[Floats, Floats]:

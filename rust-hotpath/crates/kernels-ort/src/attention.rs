@@ -2,10 +2,9 @@
 
 #![allow(unsafe_code)]
 
-use std::marker::PhantomData;
-
+use half::f16;
 use hotpath_kernels::{
-    Number, Path,
+    Path,
     attention::{Appended, Heads, append_and_attend},
 };
 use ort::{
@@ -16,29 +15,21 @@ use ort::{
 
 use crate::{
     VERSION,
-    context::{Element, Memory, Threads, apart, attribute, fenced, input, input_and_rows, output},
+    context::{Memory, Threads, apart, attribute, fenced, input, input_and_rows, output},
 };
 
 /// Heads, and numbers of each, that a node may have.
 pub(crate) const MOST: usize = 1 << 16;
 
-/// Over a cache of numbers `T`: ONNX Runtime chooses among operators of one name by their inputs' kinds.
-pub(crate) struct CachedAttention<T>(Path, PhantomData<T>);
+pub(crate) struct CachedAttention(pub Path);
 
-impl<T> CachedAttention<T> {
-    pub(crate) fn new(path: Path) -> Self {
-        Self(path, PhantomData)
-    }
-}
-
-pub(crate) struct AttentionKernel<T> {
+pub(crate) struct AttentionKernel {
     path: Path,
     heads: Heads,
-    cache: PhantomData<T>,
 }
 
-impl<T: Element + Number> Operator for CachedAttention<T> {
-    type Kernel<'a> = AttentionKernel<T>;
+impl Operator for CachedAttention {
+    type Kernel<'a> = AttentionKernel;
 
     fn name(&self) -> &'static str {
         "CachedAttention"
@@ -49,17 +40,16 @@ impl<T: Element + Number> Operator for CachedAttention<T> {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        let (float, place) = (TensorElementType::Float32, TensorElementType::Int32);
-        let cache = T::KIND;
+        let (float, cache, place) = (TensorElementType::Float32, TensorElementType::Float16, TensorElementType::Int32);
         [float, cache, cache, place, place, float, float].map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        let cache = T::KIND;
+        let cache = TensorElementType::Float16;
         [TensorElementType::Float32, cache, cache].map(OperatorOutput::required)
     }
 
-    fn create_kernel(&self, context: &KernelContext<'_>) -> Result<AttentionKernel<T>> {
+    fn create_kernel(&self, context: &KernelContext<'_>) -> Result<AttentionKernel> {
         fenced(|| {
             let heads = Heads {
                 queries: attribute(context, "heads")?,
@@ -71,33 +61,33 @@ impl<T: Element + Number> Operator for CachedAttention<T> {
             if !fits {
                 return Err(Error::new(format!("{heads:?}: each must be from 1 to {MOST}")));
             }
-            Ok(AttentionKernel { path: self.0, heads, cache: PhantomData })
+            Ok(AttentionKernel { path: self.0, heads })
         })
     }
 }
 
-impl<T: Element + Number> Kernel for AttentionKernel<T> {
+impl Kernel for AttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> Result<()> {
         fenced(|| self.run(context))
     }
 }
 
-impl<T: Element + Number> AttentionKernel<T> {
+impl AttentionKernel {
     fn run(&self, context: &ComputeContext) -> Result<()> {
         let Heads { queries, shared, size } = self.heads;
         let (rows, cosines, sines) = (input(context, 0)?, input(context, 5)?, input(context, 6)?);
         let (sequences, positions) = (input::<i32>(context, 3)?, input::<i32>(context, 4)?);
-        let (past_keys, slots) = input_and_rows::<T>(context, 1)?;
-        let past_values = input::<T>(context, 2)?;
+        let (past_keys, slots) = input_and_rows::<f16>(context, 1)?;
+        let past_values = input::<f16>(context, 2)?;
         let to = output(context, 0, &[positions.len(), queries * size])?;
         let capacity = past_keys.len() / (slots * shared * size).max(1);
         let cache = [slots, shared, capacity, size];
-        let (keys, values) = (output::<T>(context, 1, &cache)?, output::<T>(context, 2, &cache)?);
+        let (keys, values) = (output::<f16>(context, 1, &cache)?, output::<f16>(context, 2, &cache)?);
         if past_keys.len() != keys.len() || past_values.len() != values.len() {
             return Err(Error::new("the cache does not fit the heads"));
         }
         // Where past and present are one, they are the present alone.
-        let past = |past: Memory<T>, present: Memory<T>| {
+        let past = |past: Memory<f16>, present: Memory<f16>| {
             if past.place() == present.place() { 0..0 } else { past.place() }
         };
         let inputs = [

@@ -5,7 +5,7 @@
 //! | `MatMulQ` | `x` f32 `[rows, K]`, `weights` u8, maybe `bias` f32 `[N]` | f32 `[rows, N]` | `bits` (4 or 8), `K`, `N`, maybe `gelu` |
 //! | `NormMatMulQ` | `x`, maybe `addend` f32 `[rows, K]`, `norm` f32 `[K]`, `weights` u8 | f32 `[rows, N]`, or `[rows, N / 2]` where it is gated; maybe `x + addend` | those, `epsilon`, `gated` |
 //! | `GatherQ` | `ids` i64, `weights` u8 | f32 `[ids, K]` | `bits`, `K`, `N`, maybe `rows`: how many may be asked for |
-//! | `CachedAttention` | `rows` f32, `past_key`, `past_value` f32 or f16, `sequences`, `positions` i32 `[rows]`, `cosines`, `sines` f32 | f32 `[rows, heads * head_dim]`, `present_key`, `present_value` as the past | `heads`, `kv_heads`, `head_dim` |
+//! | `CachedAttention` | `rows` f32, `past_key`, `past_value` f16, `sequences`, `positions` i32 `[rows]`, `cosines`, `sines` f32 | f32 `[rows, heads * head_dim]`, `present_key`, `present_value` as the past | `heads`, `kv_heads`, `head_dim` |
 //! | `LayerNormMatMulQ` | `x`, `addend` f32 `[rows, K]`, `norm_weight`, `norm_bias` f32 `[K]`, `weights` u8, `bias` f32 `[N]` | f32 `[rows, N]`, normed `[rows, K]` | those of `MatMulQ`, `epsilon`, `channels` |
 //! | `AddLayerNorm` | `x`, `addend` f32 `[rows, K]`, `norm_weight`, `norm_bias` f32 `[K]` | normed `[rows, K]` | `epsilon`, `channels` |
 //! | `PackedAttention` | `rows` f32 `[rows, 3 * heads * head_dim]`, `positions` i64 `[rows]` | f32 `[rows, heads * head_dim]` | `heads`, `head_dim` |
@@ -34,7 +34,6 @@ mod tests;
 
 use std::{env, ffi::CString, panic::catch_unwind, ptr, sync::OnceLock};
 
-use half::f16;
 use hotpath_kernels::Path;
 use ort::{AsPointer, Result, operator::OperatorDomain, sys};
 
@@ -42,7 +41,7 @@ use ort::{AsPointer, Result, operator::OperatorDomain, sys};
 pub const DOMAIN: &str = "hotpath.kernels";
 
 /// Version of the domain. It changes with any result.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The environment variable that names the path of the operators that Python registers, as it does the hot path's.
 const PATH: &str = "HOTPATH_KERNELS";
@@ -56,8 +55,7 @@ pub fn domain(path: Path) -> Result<OperatorDomain> {
         .add(product::MatMulQ(path))?
         .add(product::NormMatMulQ(path))?
         .add(gather::GatherQ)?
-        .add(attention::CachedAttention::<f32>::new(path))?
-        .add(attention::CachedAttention::<f16>::new(path))?
+        .add(attention::CachedAttention(path))?
         .add(encoder::LayerNormMatMulQ(path))?
         .add(encoder::AddLayerNorm(path))?
         .add(encoder::PackedAttention(path))

@@ -31,7 +31,7 @@ use ort::{
     value::{Tensor, TensorElementType},
 };
 
-use super::{DOMAIN, context::Threads, domain};
+use super::{DOMAIN, VERSION, context::Threads, domain};
 use onnx::{BYTE, FLOAT, HALF, INT, LONG, constant, model, node, real, value, whole};
 
 const HEADS: Heads = Heads { queries: 6, shared: 2, size: 32 };
@@ -115,14 +115,14 @@ impl Decoder {
             value("ids", LONG, &[None]),
             value("sequences", INT, &[None]),
             value("positions", INT, &[None]),
-            value("past_key", FLOAT, &slots),
-            value("past_value", FLOAT, &slots),
+            value("past_key", HALF, &slots),
+            value("past_value", HALF, &slots),
         ];
         let outputs = vec![
             value("gated", FLOAT, &[None, Some(64)]),
             value("stream", FLOAT, &[None, Some(WIDTH)]),
-            value("present_key", FLOAT, &slots),
-            value("present_value", FLOAT, &slots),
+            value("present_key", HALF, &slots),
+            value("present_value", HALF, &slots),
         ];
         let model = model(DOMAIN, nodes, bytes.into_iter().chain(floats).collect(), [inputs, outputs]);
         let builder = Session::builder(environment())?.with_intra_threads(threads)?; // before anything else of `ort`
@@ -136,7 +136,7 @@ impl Decoder {
         ids: &[i64],
         sequences: &[i32],
         positions: &[i32],
-        cache: &mut [Vec<f32>; 2],
+        cache: &mut [Vec<f16>; 2],
     ) -> [Vec<f32>; 2] {
         let matrix = |bits, outputs, bytes| Matrix::new(bits, WIDTH, outputs, bytes).unwrap();
         let (rows, weight) = (ids.len(), &self.norm[..]);
@@ -169,8 +169,8 @@ fn angles() -> (Vec<f32>, Vec<f32>) {
     (0..CAPACITY * HEADS.size / 2).map(|i| ((i as f32 * 0.37).cos(), (i as f32 * 0.37).sin())).unzip()
 }
 
-fn empty_cache() -> [Vec<f32>; 2] {
-    [(); 2].map(|()| vec![0.0; 2 * HEADS.shared * CAPACITY * HEADS.size])
+fn empty_cache() -> [Vec<f16>; 2] {
+    [(); 2].map(|()| vec![f16::ZERO; CACHE.iter().product()])
 }
 
 /// A value over memory of the test's.
@@ -196,6 +196,10 @@ impl Bound {
     fn floats(data: *mut f32, shape: &[usize]) -> Self {
         Self::new(Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, data, shape)
     }
+
+    fn cache(data: *mut f16) -> Self {
+        Self::new(Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, data, &CACHE)
+    }
 }
 
 impl Drop for Bound {
@@ -220,8 +224,8 @@ impl Shared {
         ids: &mut [i64],
         sequences: &mut [i32],
         positions: *mut i32,
-        past: [*mut f32; 2],
-        present: [*mut f32; 2],
+        past: [*mut f16; 2],
+        present: [*mut f16; 2],
     ) -> Result<[Vec<f32>; 2]> {
         let rows = ids.len();
         let (int, long) = (Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64);
@@ -229,16 +233,16 @@ impl Shared {
             Bound::new(long, ids.as_mut_ptr(), &[rows]),
             Bound::new(int, sequences.as_mut_ptr(), &[rows]),
             Bound::new(int, positions, &[rows]),
-            Bound::floats(past[0], &CACHE),
-            Bound::floats(past[1], &CACHE),
+            Bound::cache(past[0]),
+            Bound::cache(past[1]),
         ];
         let mut found = [vec![f32::NAN; rows * 64], vec![f32::NAN; rows * WIDTH]];
         let [gated, stream] = &mut found;
         let outputs = [
             Bound::floats(gated.as_mut_ptr(), &[rows, 64]),
             Bound::floats(stream.as_mut_ptr(), &[rows, WIDTH]),
-            Bound::floats(present[0], &CACHE),
-            Bound::floats(present[1], &CACHE),
+            Bound::cache(present[0]),
+            Bound::cache(present[1]),
         ];
         let names: [&[&str]; 2] = [
             &["ids", "sequences", "positions", "past_key", "past_value"],
@@ -310,7 +314,7 @@ fn memory_that_is_anothers_or_at_an_odd_place_is_refused() {
     let session = shared(&session);
     let (mut ids, mut sequences, mut positions) = places();
     let size = CACHE.iter().product::<usize>();
-    let mut memory = vec![0.0f32; 4 * size];
+    let mut memory = vec![f16::ZERO; 4 * size];
     let start = memory.as_mut_ptr();
     let at = |number: usize| start.wrapping_add(number);
     let good = [at(0), at(size)];
@@ -371,62 +375,6 @@ fn threads_run_one_session_at_once() {
     });
 }
 
-/// A node of attention alone, over a cache of float16.
-#[test]
-fn a_cache_of_float16_gives_the_kernels_bits() {
-    let heads = vec![whole("heads", HEADS.queries), whole("kv_heads", HEADS.shared), whole("head_dim", HEADS.size)];
-    let slots = [None, Some(HEADS.shared), None, Some(HEADS.size)];
-    let inputs = [("rows", FLOAT), ("past_key", HALF), ("past_value", HALF), ("sequences", INT), ("positions", INT)];
-    let inputs = [&inputs[..], &[("cosines", FLOAT), ("sines", FLOAT)]].concat();
-    let outputs = [("seen", FLOAT), ("present_key", HALF), ("present_value", HALF)];
-    let ends = [&inputs[..], &outputs].map(|ends| {
-        let axes = |name: &str| if name.contains('_') { &slots[..] } else { &[None] };
-        let end = |(name, kind): &(&str, usize)| match *name {
-            "rows" | "seen" => value(name, *kind, &[None, None]),
-            name => value(name, *kind, axes(name)),
-        };
-        ends.iter().map(end).collect()
-    });
-    let names: [Vec<&str>; 2] = [inputs.iter(), outputs.iter()].map(|ends| ends.map(|(name, _)| *name).collect());
-    let node = node(DOMAIN, "CachedAttention", &names[0], &names[1], heads);
-    let builder = Session::builder(environment()).unwrap(); // before anything else of `ort`
-    let mut builder = builder.with_operators(domain(Path::best()).unwrap()).unwrap();
-    let session = builder.commit_from_memory(&model(DOMAIN, vec![node], vec![], ends)).unwrap();
-
-    let (_, mut sequences, mut positions) = places();
-    let (mut rows, (mut cosines, mut sines)) = (numbers(ROWS * QKV, 7), angles());
-    let mut cache = [(); 2].map(|()| vec![f16::ZERO; CACHE.iter().product()]);
-    let (mut expected_cache, mut expected) = (cache.clone(), vec![0.0; ROWS * WIDTH]);
-    let [keys, values] = &mut expected_cache;
-    let appended = Appended {
-        rows: &rows,
-        sequences: &sequences,
-        positions: &positions,
-        keys,
-        values,
-        cosines: &cosines,
-        sines: &sines,
-    };
-    append_and_attend(Path::best(), HEADS, 2, appended, &mut expected, &Caller).unwrap();
-
-    let half =
-        |cache: &mut Vec<f16>| Bound::new(Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16, cache.as_mut_ptr(), &CACHE);
-    let int = |of: &mut [i32]| Bound::new(Kind::ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32, of.as_mut_ptr(), &[ROWS]);
-    let mut found = vec![f32::NAN; ROWS * WIDTH];
-    let bound = [
-        Bound::floats(rows.as_mut_ptr(), &[ROWS, QKV]),
-        half(&mut cache[0]),
-        half(&mut cache[1]),
-        int(&mut sequences),
-        int(&mut positions),
-        Bound::floats(cosines.as_mut_ptr(), &[cosines.len()]),
-        Bound::floats(sines.as_mut_ptr(), &[sines.len()]),
-    ];
-    let to = [Bound::floats(found.as_mut_ptr(), &[ROWS, WIDTH]), half(&mut cache[0]), half(&mut cache[1])];
-    shared(&session).run_bound([&names[0], &names[1]], &bound, &to).unwrap();
-    assert_eq!((found, cache), (expected, expected_cache));
-}
-
 /// Panics where it is told to.
 struct Failing(&'static str);
 
@@ -435,6 +383,10 @@ impl Operator for Failing {
 
     fn name(&self) -> &'static str {
         "Failing"
+    }
+
+    fn versions(&self) -> std::ops::RangeInclusive<u32> {
+        VERSION..=VERSION
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {

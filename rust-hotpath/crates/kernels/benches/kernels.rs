@@ -21,7 +21,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use hotpath_kernels::{
-    Activations, Bits, Caller, Matrix, Normed, Number, Path,
+    Activations, Bits, Caller, Matrix, Normed, Path,
     attention::{Appended, Heads, append_and_attend},
     multiply,
 };
@@ -108,15 +108,10 @@ fn rows(criterion: &mut Criterion) {
 }
 
 fn attention(criterion: &mut Criterion) {
-    attention_over(criterion, "float32", 0.3f32);
-    attention_over(criterion, "float16", f16::from_f32_const(0.3));
-}
-
-fn attention_over<T: Number>(criterion: &mut Criterion, kind: &str, some: T) {
     let heads = Heads { queries: 9, shared: 3, size: 64 };
     // Memory that was never written to would be one page of zeros.
-    let mut cache = [(); 2].map(|()| vec![some; CACHE]);
-    let mut group = criterion.benchmark_group(format!("attention over {kind}"));
+    let mut cache = [(); 2].map(|()| vec![f16::from_f32_const(0.3); CACHE]);
+    let mut group = criterion.benchmark_group("attention");
     let chunks = [0, 400, 1500].map(|at| (format!("chunk of 64 at {at}"), vec![0; 64], (at..at + 64).collect()));
     let tokens = [150, 600, 1500].map(|at| (format!("8 sequences at {at}"), (0..8).collect(), vec![at; 8]));
     let runs: Vec<(String, Vec<i32>, Vec<i32>)> = chunks.into_iter().chain(tokens).collect();

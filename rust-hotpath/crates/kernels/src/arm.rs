@@ -35,8 +35,7 @@ pub(crate) static NEON: Kernels = Kernels {
     add,
     norm,
     swiglu,
-    full: full::KERNELS,
-    half: half::KERNELS,
+    attention: cached::KERNELS,
     encoder: kernels_of_lanes!(Eight, Eight),
 };
 pub(crate) static DOTPROD: Kernels =

@@ -9,24 +9,26 @@
 
 use std::{array, ops::Range};
 
+use half::f16;
+
 use crate::{
-    lanes::{LANES, Lanes, Number, Vector, exponentials},
+    lanes::{LANES, Lanes, Vector, exponentials},
     prefetch::{LINE, prefetch},
 };
 
 /// Tokens whose keys or values all queries see, while those are in the first-level cache.
 pub(crate) const TOKENS: usize = 32;
 
-/// What is written once for each set of instructions, and for each kind of number that a cache may hold.
+/// What is written once for each set of instructions.
 #[derive(Clone, Copy)]
 #[allow(clippy::type_complexity, reason = "each is documented where it is written")]
-pub struct Attention<T> {
+pub struct Attention {
     /// [`rotate`].
-    pub(crate) rotate: unsafe fn(&[f32], &[f32], &[f32], f32, &mut [T]),
-    /// [`copy`].
-    pub(crate) copy: unsafe fn(&[f32], &mut [T]),
+    pub(crate) rotate: unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]),
+    /// [`keep`].
+    pub(crate) keep: unsafe fn(&[f32], &mut [f16]),
     /// [`attend`].
-    pub(crate) attend: unsafe fn(&mut Attended<'_>, &[T], &[T], &mut [f32]),
+    pub(crate) attend: unsafe fn(&mut Attended<'_>, &[f16], &[f16], &mut [f32]),
 }
 
 /// Queries of rows that follow each other, of heads that share keys and values.
@@ -103,13 +105,7 @@ impl<L: Lanes> Registers for L {
 /// # Safety
 /// As of [`Lanes`]. A head, and what it becomes, is two times as long as the angles, and those a multiple of [`LANES`].
 #[inline(always)]
-pub(crate) unsafe fn rotate<L: Lanes, T: Number>(
-    head: &[f32],
-    cosines: &[f32],
-    sines: &[f32],
-    scale: f32,
-    to: &mut [T],
-) {
+pub(crate) unsafe fn rotate<L: Lanes>(head: &[f32], cosines: &[f32], sines: &[f32], scale: f32, to: &mut [f32]) {
     let half = cosines.len();
     // SAFETY: the caller's.
     unsafe {
@@ -119,22 +115,42 @@ pub(crate) unsafe fn rotate<L: Lanes, T: Number>(
             let (cosine, sine) = (L::load(cosines.as_ptr().add(i)), L::load(sines.as_ptr().add(i)));
             let low = a.fma(cosine, L::splat(-0.0).sub(b.mul(sine)));
             let high = b.fma(cosine, a.mul(sine));
-            T::store(low.mul(scale), to.as_mut_ptr().add(i));
-            T::store(high.mul(scale), to.as_mut_ptr().add(half + i));
+            low.mul(scale).store(to.as_mut_ptr().add(i));
+            high.mul(scale).store(to.as_mut_ptr().add(half + i));
         }
     }
 }
 
-/// `to = from`, as the numbers of a cache.
+/// `to = from`, as the numbers of a cache: to the nearest of float16, ties to even, and what is beyond its largest number is that
+/// one. NaN stays NaN.
 ///
 /// # Safety
 /// As of [`Lanes`]. Both are as long, which is a multiple of [`LANES`].
 #[inline(always)]
-pub(crate) unsafe fn copy<L: Lanes, T: Number>(from: &[f32], to: &mut [T]) {
+pub(crate) unsafe fn keep<L: Lanes>(from: &[f32], to: &mut [f16]) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (least, most) = (L::splat(f16::MIN.to_f32_const()), L::splat(f16::MAX.to_f32_const()));
+        for i in (0..from.len()).step_by(LANES) {
+            // In this order, NaN is the result of both.
+            let bounded = least.max(most.min(L::load(from.as_ptr().add(i))));
+            bounded.store_half(to.as_mut_ptr().add(i));
+        }
+    }
+}
+
+/// Numbers of a cache as float32, in `room`. They are a multiple of [`LANES`].
+///
+/// # Safety
+/// As of [`Lanes`].
+#[inline(always)]
+unsafe fn widened<'a, L: Lanes>(from: &[f16], room: &'a mut [f32]) -> &'a [f32] {
+    let room = &mut room[..from.len()];
     for i in (0..from.len()).step_by(LANES) {
         // SAFETY: the caller's.
-        unsafe { T::store(L::load(from.as_ptr().add(i)), to.as_mut_ptr().add(i)) }
+        unsafe { L::load_half(from.as_ptr().add(i)).store(room.as_mut_ptr().add(i)) }
     }
+    room
 }
 
 /// `to = softmax(queries · keys) · values`, each query by itself. `keys` and `values` are `[tokens, size]`, and `room` is for
@@ -143,12 +159,12 @@ pub(crate) unsafe fn copy<L: Lanes, T: Number>(from: &[f32], to: &mut [T]) {
 /// # Safety
 /// As of [`Registers`]. The lengths fit, a head's size is a multiple of `2 * LANES`, and the first row sees a token at least.
 #[inline(always)]
-pub(crate) unsafe fn attend<R: Registers, T: Number>(a: &mut Attended<'_>, keys: &[T], values: &[T], room: &mut [f32]) {
+pub(crate) unsafe fn attend<R: Registers>(a: &mut Attended<'_>, keys: &[f16], values: &[f16], room: &mut [f32]) {
     let block = TOKENS * a.size;
     // SAFETY: the caller's.
     unsafe {
         for (number, some) in keys.chunks(block).enumerate() {
-            let some = T::widened::<R::Lanes>(some, room);
+            let some = widened::<R::Lanes>(some, room);
             for (eight, some) in some.chunks(LANES * a.size).enumerate() {
                 let first = number * TOKENS + eight * LANES;
                 call_for(a, keys, first + TOKENS, LANES);
@@ -162,7 +178,7 @@ pub(crate) unsafe fn attend<R: Registers, T: Number>(a: &mut Attended<'_>, keys:
         a.to.fill(0.0);
         for (number, some) in values.chunks(block).enumerate() {
             call_for(a, values, (number + 1) * TOKENS, TOKENS);
-            weigh_some::<R>(a, T::widened::<R::Lanes>(some, room), number * TOKENS);
+            weigh_some::<R>(a, widened::<R::Lanes>(some, room), number * TOKENS);
         }
     }
 }
@@ -190,11 +206,11 @@ unsafe fn score<R: Registers>(a: &mut Attended<'_>, keys: &[f32], first: usize) 
 
 /// Calls for keys or values of later tokens. Rows that share them wait for them less than the calls would take.
 #[inline(always)]
-fn call_for<T>(a: &Attended<'_>, of: &[T], first: usize, tokens: usize) {
+fn call_for(a: &Attended<'_>, of: &[f16], first: usize, tokens: usize) {
     if a.rows == 1 {
         let some = of.get(first * a.size..).unwrap_or_default();
         let some = &some[..some.len().min(tokens * a.size)];
-        some.chunks(LINE / size_of::<T>()).for_each(|line| prefetch(line.as_ptr()));
+        some.chunks(LINE / size_of::<f16>()).for_each(|line| prefetch(line.as_ptr()));
     }
 }
 
@@ -321,30 +337,29 @@ unsafe fn weigh_vectors<V: Vector, const Q: usize, const N: usize>(
     }
 }
 
-/// Writes out what is made of [`Lanes`] for a path and a kind of number.
+/// Writes out what is made of [`Lanes`] for a path.
 macro_rules! of_cache {
-    ($number:ty, $lanes:ty, $registers:ty $(, $features:literal)?) => {
-        pub(super) const KERNELS: crate::attend::Attention<$number> = crate::attend::Attention { rotate, copy, attend };
+    ($lanes:ty, $registers:ty $(, $features:literal)?) => {
+        use ::half::f16;
+
+        use crate::attend::{self, Attended, Attention};
+
+        pub(super) const KERNELS: Attention = Attention { rotate, keep, attend };
 
         $(#[target_feature(enable = $features)])?
-        unsafe fn rotate(head: &[f32], cosines: &[f32], sines: &[f32], scale: f32, to: &mut [$number]) {
+        unsafe fn rotate(head: &[f32], cosines: &[f32], sines: &[f32], scale: f32, to: &mut [f32]) {
             // SAFETY: the caller's.
-            unsafe { crate::attend::rotate::<$lanes, $number>(head, cosines, sines, scale, to) }
+            unsafe { attend::rotate::<$lanes>(head, cosines, sines, scale, to) }
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn copy(from: &[f32], to: &mut [$number]) {
+        unsafe fn keep(from: &[f32], to: &mut [f16]) {
             // SAFETY: the caller's.
-            unsafe { crate::attend::copy::<$lanes, $number>(from, to) }
+            unsafe { attend::keep::<$lanes>(from, to) }
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn attend(
-            attended: &mut crate::attend::Attended<'_>,
-            keys: &[$number],
-            values: &[$number],
-            room: &mut [f32],
-        ) {
+        unsafe fn attend(attended: &mut Attended<'_>, keys: &[f16], values: &[f16], room: &mut [f32]) {
             // SAFETY: the caller's.
-            unsafe { crate::attend::attend::<$registers, $number>(attended, keys, values, room) }
+            unsafe { attend::attend::<$registers>(attended, keys, values, room) }
         }
     };
 }

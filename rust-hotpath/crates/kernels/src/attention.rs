@@ -7,10 +7,12 @@
 
 use std::cell::RefCell;
 
+use half::f16;
+
 use crate::{
     Path, Pool,
     attend::{Attended, TOKENS},
-    lanes::{LANES, Number},
+    lanes::LANES,
     parts::Parts,
 };
 
@@ -31,7 +33,7 @@ pub struct Heads {
 /// Rows that are appended to sequences, with the sequences' keys and values. Each row says for itself where it belongs: a run
 /// may hold parts of prompts and single tokens of any sequences.
 #[derive(Debug)]
-pub struct Appended<'a, T> {
+pub struct Appended<'a> {
     /// Queries, keys and values `[rows, (queries + 2 * shared) * size]`.
     pub rows: &'a [f32],
     /// Which sequence each row is of, `[rows]`.
@@ -40,9 +42,9 @@ pub struct Appended<'a, T> {
     /// rows at one place the last is kept.
     pub positions: &'a [i32],
     /// `[sequences, shared, capacity, size]`
-    pub keys: &'a mut [T],
+    pub keys: &'a mut [f16],
     /// `[sequences, shared, capacity, size]`
-    pub values: &'a mut [T],
+    pub values: &'a mut [f16],
     /// Cosines of each position's angles, `[positions, size / 2]`.
     pub cosines: &'a [f32],
     /// Sines of each position's angles, `[positions, size / 2]`.
@@ -80,11 +82,11 @@ pub enum AttentionError {
 ///
 /// # Panics
 /// Where `to` is of another length.
-pub fn append_and_attend<T: Number>(
+pub fn append_and_attend(
     path: Path,
     heads: Heads,
     sequences: usize,
-    mut appended: Appended<'_, T>,
+    mut appended: Appended<'_>,
     to: &mut [f32],
     pool: &dyn Pool,
 ) -> Result<(), AttentionError> {
@@ -126,7 +128,7 @@ pub fn append_and_attend<T: Number>(
             let mut attended = Attended { rows: together, heads: group, size, tokens, queries: queries_of, scores, to };
             // SAFETY: the lengths were checked, and each row sees itself at least; and the path is there, so the processor has
             // its instructions.
-            unsafe { (T::kernels(path).attend)(&mut attended, keys, values, room) }
+            unsafe { (path.kernels().attention.attend)(&mut attended, keys, values, room) }
             for (row, from) in to.chunks_exact(group * size).enumerate() {
                 // SAFETY: no other part has these rows of this head.
                 unsafe { results.take((first + row) * shared + head) }.copy_from_slice(from);
@@ -137,7 +139,7 @@ pub fn append_and_attend<T: Number>(
 }
 
 /// Writes each row's keys and values to its place.
-fn append<T: Number>(path: Path, heads: Heads, capacity: usize, appended: &mut Appended<'_, T>) {
+fn append(path: Path, heads: Heads, capacity: usize, appended: &mut Appended<'_>) {
     let Heads { queries, shared, size } = heads;
     let Appended { rows, sequences, positions, keys, values, cosines, sines } = appended;
     for (row, x) in rows.chunks_exact((queries + 2 * shared) * size).enumerate() {
@@ -146,9 +148,12 @@ fn append<T: Number>(path: Path, heads: Heads, capacity: usize, appended: &mut A
         let (key, value) = x[queries * size..].split_at(shared * size);
         for (head, (key, value)) in key.chunks_exact(size).zip(value.chunks_exact(size)).enumerate() {
             let at = ((sequence * shared + head) * capacity + whole(position)) * size;
-            rotate(path, key, cosines, sines, 1.0, &mut keys[at..][..size]);
-            // SAFETY: the processor has the path's instructions; both are a head.
-            unsafe { (T::kernels(path).copy)(value, &mut values[at..][..size]) }
+            SCRATCH.with_borrow_mut(|turned| {
+                turned.resize(turned.len().max(size), 0.0);
+                rotate(path, key, cosines, sines, 1.0, &mut turned[..size]);
+                keep(path, &turned[..size], &mut keys[at..][..size]);
+            });
+            keep(path, value, &mut values[at..][..size]);
         }
     }
 }
@@ -173,19 +178,26 @@ fn of_position(all: &[f32], position: i32, size: usize) -> &[f32] {
 }
 
 /// Turns a head by a position's angles.
-fn rotate<T: Number>(path: Path, head: &[f32], cosines: &[f32], sines: &[f32], scale: f32, to: &mut [T]) {
+fn rotate(path: Path, head: &[f32], cosines: &[f32], sines: &[f32], scale: f32, to: &mut [f32]) {
     let half = cosines.len();
     assert!(half.is_multiple_of(LANES) && sines.len() == half && head.len() == 2 * half && to.len() == 2 * half);
     // SAFETY: the processor has the path's instructions; the lengths fit.
-    unsafe { (T::kernels(path).rotate)(head, cosines, sines, scale, to) }
+    unsafe { (path.kernels().attention.rotate)(head, cosines, sines, scale, to) }
+}
+
+/// Makes a head's numbers those of the cache.
+fn keep(path: Path, head: &[f32], to: &mut [f16]) {
+    assert!(head.len().is_multiple_of(LANES) && to.len() == head.len());
+    // SAFETY: the processor has the path's instructions; the lengths fit.
+    unsafe { (path.kernels().attention.keep)(head, to) }
 }
 
 thread_local! {
-    /// Turned queries, and their scores. It stays with the thread, so that a run allocates nothing.
+    /// A turned key; or turned queries, and their scores. It stays with the thread, so that a run allocates nothing.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-impl<T> Appended<'_, T> {
+impl Appended<'_> {
     /// Room for tokens of each sequence, if all fits.
     fn check(&self, heads: Heads, sequences: usize) -> Result<usize, AttentionError> {
         let Heads { queries, shared, size } = heads;

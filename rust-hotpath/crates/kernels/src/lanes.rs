@@ -9,8 +9,6 @@ use std::array;
 
 use half::f16;
 
-use crate::{Path, attend::Attention};
-
 /// How many there are.
 pub(crate) const LANES: usize = 8;
 /// Numbers of the widest register.
@@ -131,55 +129,6 @@ impl Lanes for Plain {
     }
 }
 
-/// What a number may be kept as: float32 or float16. All is computed in float32.
-#[allow(missing_docs, reason = "of no use outside, where there are no lanes")]
-pub trait Number: Copy + Send + Sync + 'static {
-    /// Numbers as float32, in `room` unless they are. They are a multiple of `LANES`.
-    ///
-    /// # Safety
-    /// As of `Lanes`.
-    unsafe fn widened<'a, L: Lanes>(from: &'a [Self], room: &'a mut [f32]) -> &'a [f32];
-    /// # Safety
-    /// As of `Lanes`.
-    unsafe fn store<L: Lanes>(lanes: L, to: *mut Self);
-    fn kernels(path: Path) -> &'static Attention<Self>;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    unsafe fn widened<'a, L: Lanes>(from: &'a [Self], _: &'a mut [f32]) -> &'a [f32] {
-        from
-    }
-    #[inline(always)]
-    unsafe fn store<L: Lanes>(lanes: L, to: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { lanes.store(to) }
-    }
-    fn kernels(path: Path) -> &'static Attention<Self> {
-        &path.kernels().full
-    }
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    unsafe fn widened<'a, L: Lanes>(from: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
-        let room = &mut room[..from.len()];
-        for i in (0..from.len()).step_by(LANES) {
-            // SAFETY: the caller's.
-            unsafe { L::load_half(from.as_ptr().add(i)).store(room.as_mut_ptr().add(i)) }
-        }
-        room
-    }
-    #[inline(always)]
-    unsafe fn store<L: Lanes>(lanes: L, to: *mut Self) {
-        // SAFETY: the caller's.
-        unsafe { lanes.store_half(to) }
-    }
-    fn kernels(path: Path) -> &'static Attention<Self> {
-        &path.kernels().half
-    }
-}
-
 /// e to the power of `x`, within 2 units in the last place, of -87 to 88; beyond, that of the bound. NaN stays NaN.
 ///
 /// By Cephes' polynomial of degree 7 on what `x` is more than the nearest multiple of ln 2.
@@ -252,13 +201,9 @@ macro_rules! of_lanes {
             // SAFETY: the caller's.
             unsafe { crate::rows::swiglu_row::<$lanes>(gate, up, to) }
         }
-        mod full {
+        mod cached {
             use super::*;
-            crate::attend::of_cache!(f32, $lanes, $lanes $(, $features)?);
-        }
-        mod half {
-            use super::*;
-            crate::attend::of_cache!(::half::f16, $lanes, $lanes $(, $features)?);
+            crate::attend::of_cache!($lanes, $lanes $(, $features)?);
         }
     };
 }

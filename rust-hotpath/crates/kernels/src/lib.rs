@@ -56,7 +56,6 @@ pub mod scalar;
 mod x86;
 
 pub use activations::{Activations, Normed};
-pub use lanes::Number;
 pub use layout::{Bits, LayoutError, Matrix};
 pub use path::Path;
 pub use product::{Caller, Pool, multiply, multiply_gated};

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use half::f16;
-
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use crate::arm;
 #[cfg(target_arch = "x86_64")]
@@ -38,10 +36,8 @@ pub(crate) struct Kernels {
     pub norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     /// [`crate::rows::swiglu_row`].
     pub swiglu: unsafe fn(&[f32], &[f32], &mut [f32]),
-    /// Over a cache of float32.
-    pub full: Attention<f32>,
-    /// Over a cache of float16.
-    pub half: Attention<f16>,
+    /// What [`crate::attention`] is made of.
+    pub attention: Attention,
     /// What encoders alone need.
     pub encoder: encoder::Kernels,
 }

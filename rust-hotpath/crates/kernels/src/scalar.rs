@@ -21,8 +21,7 @@ pub(crate) static KERNELS: Kernels = Kernels {
     add,
     norm,
     swiglu,
-    full: full::KERNELS,
-    half: half::KERNELS,
+    attention: cached::KERNELS,
     encoder: kernels_of_lanes!(Plain, Plain),
 };
 

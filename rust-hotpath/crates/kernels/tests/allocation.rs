@@ -7,6 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use half::f16;
 use hotpath_kernels::{
     Activations, Bits, Caller, Matrix, Normed, Path,
     attention::{Appended, Heads, append_and_attend},
@@ -45,7 +46,7 @@ fn runs_allocate_nothing_but_the_first() {
     let bytes = vec![0u8; 192 / 32 * (width / 16) * 320];
     let weights = Matrix::new(Bits::Four, 192, width, &bytes).unwrap();
     let (x, angles) = (vec![1.0; ROWS * width], vec![0.5; 400 * heads.size / 2]);
-    let (mut keys, mut values) = ([(); 2].map(|()| vec![0.0; heads.shared * 400 * heads.size])).into();
+    let (mut keys, mut values) = ([(); 2].map(|()| vec![f16::ZERO; heads.shared * 400 * heads.size])).into();
     let (mut y, mut stream, mut to) = (vec![0.0; ROWS * width], vec![0.0; ROWS * 192], vec![0.0; ROWS * 192]);
     let mut quantized = Activations::new();
     let mut run = |path: Path, first: usize, rows: usize, wanted: bool| {

@@ -60,7 +60,7 @@ pub struct Row {
     pub position: usize,
 }
 
-/// Size of a cache. For each layer there are keys and values, both float32 [slots, heads, capacity, dimensions].
+/// Size of a cache. For each layer there are keys and values, both float16 [slots, heads, capacity, dimensions].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Slots, of which each holds one sequence.
@@ -81,11 +81,11 @@ impl Extent {
     /// Bytes that each token takes in all layers.
     #[must_use]
     pub fn token_bytes(&self) -> usize {
-        self.layers * 2 * self.heads * self.dimensions * size_of::<f32>()
+        self.layers * 2 * self.heads * self.dimensions * slab::NUMBER
     }
 
     fn head_bytes(&self) -> usize {
-        self.capacity * self.dimensions * size_of::<f32>()
+        self.capacity * self.dimensions * slab::NUMBER
     }
 
     /// Bytes of a slot in one slab.
@@ -192,7 +192,7 @@ fn signature(graph: &Graph, cache: KvCache, vocabulary: u32) -> Result<(), Refus
         |time| (0..cache.layers).flat_map(move |layer| ["key", "value"].map(|side| cache_name(time, side, layer)));
     let is_cache = |tensor: &Tensor| {
         let (heads, dimensions) = (Axis::Fixed(cache.kv_heads), Axis::Fixed(cache.head_dimensions));
-        tensor.element_type == ElementType::Float32
+        tensor.element_type == ElementType::Float16
             && matches!(&tensor.shape[..], [Axis::Symbolic(_), first, Axis::Symbolic(_), last] if *first == heads && *last == dimensions)
     };
     let are_caches = |tensors: &[Tensor], time| {

@@ -86,6 +86,7 @@ fn compare_all(file: &str, side: &str, manifest: &[Tensor], loaded: &[Outlet]) -
 
 fn element_type(loaded: TensorElementType) -> Option<ElementType> {
     match loaded {
+        TensorElementType::Float16 => Some(ElementType::Float16),
         TensorElementType::Float32 => Some(ElementType::Float32),
         TensorElementType::Int32 => Some(ElementType::Int32),
         TensorElementType::Int64 => Some(ElementType::Int64),

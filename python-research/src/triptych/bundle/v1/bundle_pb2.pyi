@@ -19,6 +19,7 @@ class ElementType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ELEMENT_TYPE_FLOAT32: _ClassVar[ElementType]
     ELEMENT_TYPE_INT32: _ClassVar[ElementType]
     ELEMENT_TYPE_INT64: _ClassVar[ElementType]
+    ELEMENT_TYPE_FLOAT16: _ClassVar[ElementType]
 
 class Pooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,6 +45,7 @@ ELEMENT_TYPE_UNSPECIFIED: ElementType
 ELEMENT_TYPE_FLOAT32: ElementType
 ELEMENT_TYPE_INT32: ElementType
 ELEMENT_TYPE_INT64: ElementType
+ELEMENT_TYPE_FLOAT16: ElementType
 POOLING_UNSPECIFIED: Pooling
 POOLING_MEAN: Pooling
 CHAT_PLACE_UNSPECIFIED: ChatPlace

@@ -74,10 +74,16 @@ pub struct Message {
 }
 
 impl KvCache {
+    /// Bytes of one head's key or value of a token, in float16.
+    #[must_use]
+    pub fn head_bytes(&self) -> usize {
+        self.head_dimensions as usize * 2
+    }
+
     /// Bytes that each token takes in all layers.
     #[must_use]
     pub fn token_bytes(&self) -> usize {
-        self.layers as usize * 2 * self.kv_heads as usize * self.head_dimensions as usize * size_of::<f32>()
+        self.layers as usize * 2 * self.kv_heads as usize * self.head_bytes()
     }
 }
 

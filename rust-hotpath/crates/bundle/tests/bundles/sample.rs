@@ -86,7 +86,7 @@ fn manifest(golden: &Value) -> Value {
             ],
             "outputs": [tensor("hidden_states", "ELEMENT_TYPE_FLOAT32", &["tokens", "2"])],
             "tolerance": {"max_abs_error": 0.05, "min_cosine": 0.99},
-            "operator_sets": [{"domain": "hotpath.kernels", "version": 1}],
+            "operator_sets": [{"domain": "hotpath.kernels", "version": 2}],
         }],
         "tokenizer": {"file": "tokenizer.json", "vocabulary_size": 10, "max_tokens": 8},
         "golden_file": "golden.json",

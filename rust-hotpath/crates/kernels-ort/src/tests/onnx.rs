@@ -1,5 +1,7 @@
 //! As much of ONNX's format as the tests' graphs need. (`ort::editor` knows no foreign operators.)
 
+use crate::VERSION;
+
 /// A message of protobuf.
 #[derive(Default, Clone)]
 pub(super) struct Message(Vec<u8>);
@@ -69,12 +71,13 @@ pub(super) fn node(domain: &str, kind: &str, inputs: &[&str], outputs: &[&str], 
     ends.bytes(4, kind.as_bytes()).messages(5, attributes).bytes(7, domain.as_bytes())
 }
 
-/// A model of ONNX's own operators, and of those of a domain.
+/// A model of ONNX's own operators, and of those of a domain in our version.
 pub(super) fn model(domain: &str, nodes: Vec<Message>, constants: Vec<Message>, ends: [Vec<Message>; 2]) -> Vec<u8> {
     let [inputs, outputs] = ends;
     let graph = Message::default().messages(1, nodes).bytes(2, b"test").messages(5, constants);
     let graph = graph.messages(11, inputs).messages(12, outputs);
+    let of_domain = (domain, VERSION as usize);
     let opsets =
-        [("", 18), (domain, 1)].map(|(name, version)| Message::default().bytes(1, name.as_bytes()).number(2, version));
+        [("", 18), of_domain].map(|(name, version)| Message::default().bytes(1, name.as_bytes()).number(2, version));
     Message::default().number(1, 8).messages(7, [graph]).messages(8, opsets).0
 }

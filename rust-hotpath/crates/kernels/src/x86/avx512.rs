@@ -6,8 +6,6 @@
 
 use std::arch::x86_64::*;
 
-use ::half::f16;
-
 use super::avx2::{self, Eight};
 use crate::{
     BLOCK,
@@ -24,19 +22,14 @@ pub(crate) static KERNELS: Kernels = Kernels {
     name: "avx512_vnni",
     product4,
     product8,
-    full: full::KERNELS,
-    half: half::KERNELS,
+    attention: cached::KERNELS,
     encoder: kernels_of_lanes!(Eight, Sixteen, "avx2,fma,avx512f"),
     ..avx2::KERNELS
 };
 
-mod full {
+mod cached {
     use super::*;
-    of_cache!(f32, Eight, Avx512, "avx2,fma,f16c,avx512f,avx512vl");
-}
-mod half {
-    use super::*;
-    of_cache!(f16, Eight, Avx512, "avx2,fma,f16c,avx512f,avx512vl");
+    of_cache!(Eight, Avx512, "avx2,fma,f16c,avx512f,avx512vl");
 }
 
 /// A register of sixteen numbers.

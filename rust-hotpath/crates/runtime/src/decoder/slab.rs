@@ -9,7 +9,7 @@ use ort::{
     AsPointer,
     memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType},
     sys::ONNXTensorElementDataType,
-    value::{Tensor, Value},
+    value::{DynTensor, Value},
 };
 
 use super::Extent;
@@ -17,9 +17,10 @@ use super::Extent;
 /// Slots begin at multiples of this, so that no page of any common size holds parts of two slots.
 pub(super) const SLOT_ALIGNMENT: usize = 64 * 1024;
 
-const FLOAT: usize = size_of::<f32>();
+/// Bytes of a number, float16.
+pub(super) const NUMBER: usize = 2;
 
-/// Float32 [slots, heads, capacity, dimensions]. A page takes memory from when it is first written until its slot is
+/// Float16 [slots, heads, capacity, dimensions]. A page takes memory from when it is first written until its slot is
 /// released, so slots may have far more capacity in sum than there is memory.
 pub(super) struct Slab {
     /// Known by its address alone: a Rust reference into it would take the right to use their pointers from others.
@@ -42,7 +43,7 @@ impl Slab {
     /// Copies the first tokens of one slot to another one.
     pub(super) fn copy(&mut self, from: usize, to: usize, tokens: usize) {
         assert!(from < self.extent.slots && to < self.extent.slots && tokens <= self.extent.capacity);
-        let (head_bytes, bytes) = (self.extent.head_bytes(), tokens * self.extent.dimensions * FLOAT);
+        let (head_bytes, bytes) = (self.extent.head_bytes(), tokens * self.extent.dimensions * NUMBER);
         for head in 0..self.extent.heads {
             let at = |slot: usize| slot * self.extent.slot_bytes() + head * head_bytes;
             // SAFETY: both slots and the tokens are within the mapping, as was asserted, and `copy` allows the two to be one.
@@ -58,7 +59,7 @@ impl Slab {
     pub(super) fn release(&mut self, slot: usize) {
         assert!(slot < self.extent.slots);
         let bytes = self.extent.slot_bytes();
-        // SAFETY: the mapping is private and anonymous, so the pages read as zeros from now on, which are valid floats.
+        // SAFETY: the mapping is private and anonymous, so the pages read as zeros from now on, which are valid numbers.
         // No Rust reference into them exists; the caller of `view` answers for ONNX Runtime. The
         // range is that of one slot: slot_bytes is a multiple of every common page size, so no page of another one is in it.
         let given = unsafe { self.memory.unchecked_advise_range(UncheckedAdvice::DontNeed, slot * bytes, bytes) };
@@ -70,14 +71,14 @@ impl Slab {
     /// # Safety
     /// The tensor, and whatever it is bound to, must be gone before the slab is. While ONNX Runtime runs with it, no method
     /// of the slab may be called. It must not be read or written from Rust.
-    pub(super) unsafe fn view(&mut self) -> ort::Result<Tensor<f32>> {
+    pub(super) unsafe fn view(&mut self) -> ort::Result<DynTensor> {
         let Extent { slots, heads, capacity, dimensions, .. } = self.extent;
         let shape =
             [slots, heads, capacity, dimensions].map(|size| i64::try_from(size).expect("memory is far smaller"));
         let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let mut value = std::ptr::null_mut();
-        // SAFETY: the pointer and the length are the mapping's, which holds floats: zeros or what ONNX Runtime wrote, aligned to
-        // a page. The shape has four sizes whose product is the number of floats. ONNX Runtime does not own or free this
+        // SAFETY: the pointer and the length are the mapping's, which holds numbers: zeros or what ONNX Runtime wrote, aligned
+        // to a page. The shape has four sizes whose product is how many. ONNX Runtime does not own or free this
         // memory; how long it may use it is this function's contract.
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(
@@ -86,14 +87,14 @@ impl Slab {
                 slots * self.extent.slot_bytes(),
                 shape.as_ptr(),
                 shape.len(),
-                ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
                 &raw mut value,
             )
         };
         // SAFETY: the status is what the call returned, and is used up here.
         unsafe { ort::Error::result_from_status(status) }?;
         let value = NonNull::new(value).expect("ONNX Runtime gives a value where it gives no error");
-        // SAFETY: the value was just made, is a float tensor, and has no other owner. The allocator says where the memory
+        // SAFETY: the value was just made, is a tensor, and has no other owner. The allocator says where the memory
         // is, which is all that it is asked for; a tensor over foreign memory frees nothing.
         Ok(unsafe { Value::from_ptr(value, Some(&Allocator::default())) })
     }
@@ -103,7 +104,7 @@ impl Slab {
 mod tests {
     use super::*;
 
-    const EXTENT: Extent = Extent { slots: 3, layers: 1, heads: 2, capacity: 512, dimensions: 16, vocabulary: 1 };
+    const EXTENT: Extent = Extent { slots: 3, layers: 1, heads: 2, capacity: 1024, dimensions: 16, vocabulary: 1 };
 
     fn slot(slab: &mut Slab, slot: usize) -> &mut [u8] {
         // SAFETY: the slot is within the mapping, and the slab is borrowed for as long as the slice is.
@@ -120,7 +121,7 @@ mod tests {
         slot(&mut slab, 2).fill(2);
         slab.copy(0, 2, 100);
         for head in slot(&mut slab, 2).chunks(EXTENT.head_bytes()) {
-            let (copied, kept) = head.split_at(100 * EXTENT.dimensions * FLOAT);
+            let (copied, kept) = head.split_at(100 * EXTENT.dimensions * NUMBER);
             assert!(copied.iter().all(|byte| *byte == 1) && kept.iter().all(|byte| *byte == 2));
         }
         assert!(slot(&mut slab, 1).iter().all(|byte| *byte == 0));

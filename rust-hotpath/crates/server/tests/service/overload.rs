@@ -77,7 +77,7 @@ async fn generations_are_load_with_all_that_they_may_come_to() {
     let (generating, control) = Generating::controlled(one_row()).await;
     let streams = generating.spawn_two(&control).await; // each of 4 tokens and at most 4 more
     let load = generating.server.watch_load().await.next().await.unwrap().unwrap().models.remove(0);
-    assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (TINY, 64, 64), "whole pages");
+    assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (TINY, 128, 128), "whole pages");
     control.open();
     for stream in streams {
         stream.await.unwrap().unwrap();

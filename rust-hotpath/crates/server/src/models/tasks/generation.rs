@@ -172,7 +172,7 @@ fn cases(source: &BundleGraph) -> Result<&GoldenGenerations, Refused> {
 fn limits(settings: &GenerationSettings, max_queued_tokens: usize, bundle: &Bundle) -> Result<Limits, Refused> {
     let task = bundle.manifest.generation()?;
     let cache = task.kv_cache;
-    let granule = (PAGE_BYTES / (cache.head_dimensions as usize * size_of::<f32>())).max(1);
+    let granule = (PAGE_BYTES / cache.head_bytes()).max(1);
     let cache_tokens = settings.cache_bytes / cache.token_bytes() / granule * granule;
     let limits = Limits {
         batch: settings.max_rows,
