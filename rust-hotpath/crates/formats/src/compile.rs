@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use hotpath_generation::{Format, Grammar, Mask};
+use hotpath_generation::{AHEAD, Ahead, Format, Grammar, Mask};
 use llguidance::{
     Logger, Matcher, ParserFactory, TokenParser,
     api::{GrammarInit, ParserLimits, TopLevelGrammar},
-    toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie},
+    toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenizerEnv},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -62,12 +62,14 @@ impl Source {
 /// Compiles schemas for one vocabulary.
 pub(crate) struct Compiler {
     factory: ParserFactory,
+    tokens: TokEnv,
     stop_ids: Arc<[u32]>,
 }
 
 /// A text that llguidance follows.
 struct Following {
     matcher: Matcher,
+    tokens: TokEnv,
     stop_ids: Arc<[u32]>,
 }
 
@@ -77,13 +79,27 @@ impl Compiler {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn new(tokens: &Tokens) -> Result<Self, String> {
+        Self::with(tokens, Spelling::new)
+    }
+
+    /// One whose texts are chosen token by token, as an oracle.
+    #[cfg(test)]
+    pub(crate) fn without_forcing(tokens: &Tokens) -> Result<Self, String> {
+        Self::with(tokens, |trie| Spelling { trie, spells_all: false })
+    }
+
+    fn with(tokens: &Tokens, spelling: impl FnOnce(TokTrie) -> Spelling) -> Result<Self, String> {
         let end = *tokens.stop_ids.first().ok_or("the model has no stop id, so no text of it ends by itself")?;
         let size = u32::try_from(tokens.bytes.len()).map_err(|error| error.to_string())?;
-        let trie = TokTrie::from(&TokRxInfo::new(size, end), &tokens.bytes);
-        let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
-        let mut factory = ParserFactory::new_simple(&environment).map_err(words)?;
+        let mut bytes = tokens.bytes.clone();
+        for stop in &tokens.stop_ids {
+            bytes.get_mut(*stop as usize).into_iter().for_each(Vec::clear); // they end a text, and spell none
+        }
+        let trie = TokTrie::from(&TokRxInfo::new(size, end), &bytes);
+        let tokens_of: TokEnv = Arc::new(spelling(trie));
+        let mut factory = ParserFactory::new_simple(&tokens_of).map_err(words)?;
         factory.quiet();
-        Ok(Self { factory, stop_ids: tokens.stop_ids.as_slice().into() })
+        Ok(Self { factory, tokens: tokens_of, stop_ids: tokens.stop_ids.as_slice().into() })
     }
 
     /// A parser at the beginning of a text.
@@ -92,8 +108,8 @@ impl Compiler {
     /// Why there is none, in words that continue a sentence.
     pub(crate) fn parser(&self, source: &Source) -> Result<TokenParser, String> {
         let mut schema = source.schema.clone();
-        // The library's own settings: between two tokens of JSON there is one space or nothing, so that no text is spaces
-        // without end; and what is not understood is refused.
+        // The library's own settings: between two tokens of JSON there is nothing, so that no text is spaces without end; and
+        // what is not understood is refused.
         schema["x-guidance"] = json!({"whitespace_flexible": false, "lenient": false});
         let grammar = GrammarInit::Serialized(TopLevelGrammar::from_json_schema(schema));
         let limits = ParserLimits { max_lexer_states: source.states, ..LIMITS };
@@ -109,7 +125,8 @@ impl Compiler {
         let parser = self.parser(source)?;
         let stats = parser.parser.lexer_stats();
         let matcher = Matcher::new(Ok(parser));
-        let format = Format::new(Box::new(Following { matcher, stop_ids: self.stop_ids.clone() }));
+        let following = Following { matcher, tokens: self.tokens.clone(), stop_ids: self.stop_ids.clone() };
+        let format = Format::new(Box::new(following));
         let bytes = 2 * stats.num_bytes + 1024 * stats.num_regexps + 64 * 1024;
         Ok((format.map_err(|invalid| invalid.0)?, bytes))
     }
@@ -119,11 +136,7 @@ impl Compiler {
     }
 }
 
-impl Grammar for Following {
-    fn push(&mut self, token: u32) -> Result<(), String> {
-        self.matcher.consume_token(token).map_err(words)
-    }
-
+impl Following {
     fn mask(&mut self) -> Result<Mask, String> {
         let mask = self.matcher.compute_mask_or_eos().map_err(words)?;
         let mut masks = mask.as_slice().to_vec();
@@ -137,10 +150,69 @@ impl Grammar for Following {
         }
         Ok(masks.into())
     }
+}
+
+impl Grammar for Following {
+    fn push(&mut self, token: u32) -> Result<(), String> {
+        self.matcher.consume_token(token).map_err(words)
+    }
+
+    fn ahead(&mut self) -> Result<Ahead, String> {
+        let mut forced = self.matcher.compute_ff_tokens();
+        forced.truncate(AHEAD);
+        self.matcher.consume_tokens(&forced).map_err(words)?;
+        let mask = self.mask()?;
+        // Bytes of which there is no choice, but with which a longer token may begin.
+        let rest = self.tokens.tokenize_bytes(&self.matcher.compute_ff_bytes());
+        let is_allowed = |token: &u32| mask.get(*token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+        Ok(Ahead { forced, likely: rest.first().copied().filter(is_allowed), mask })
+    }
 
     fn fork(&self) -> Box<dyn Grammar> {
         // Deep: what one text learns of the grammar is locked for no other, and told to none.
-        Box::new(Self { matcher: self.matcher.deep_clone(), stop_ids: self.stop_ids.clone() })
+        let (tokens, stop_ids) = (self.tokens.clone(), self.stop_ids.clone());
+        Box::new(Self { matcher: self.matcher.deep_clone(), tokens, stop_ids })
+    }
+}
+
+/// Most tokens of a spelling. The library has the text's last one spelt along, and takes up to four back from the end.
+const SPELT: usize = 2 * AHEAD;
+
+/// Spells what a text must have by the longest tokens, one after the other. Where the library knows how that is spelt, it leaves
+/// no choice of the tokens whose bytes must all come; those with which a longer one may begin are a choice like any other.
+struct Spelling {
+    trie: TokTrie,
+    /// Whether all of ASCII can be spelt. Where another byte of a text is in no token, that text cannot be, however it is chosen.
+    spells_all: bool,
+}
+
+impl Spelling {
+    fn new(trie: TokTrie) -> Self {
+        let spells_all = (b' '..=b'~').all(|byte| trie.token_id_at_bytes(&[byte]).is_some());
+        Self { trie, spells_all }
+    }
+}
+
+impl TokenizerEnv for Spelling {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, mut bytes: &[u8]) -> Vec<u32> {
+        let mut tokens = Vec::new();
+        while !bytes.is_empty() && tokens.len() < SPELT {
+            let (token, length) = self.trie.prefix_token_id(bytes);
+            if length == 0 {
+                break; // no token has this byte
+            }
+            tokens.push(token);
+            bytes = &bytes[length..];
+        }
+        tokens
+    }
+
+    fn tokenize_is_canonical(&self) -> bool {
+        self.spells_all
     }
 }
 

@@ -1,5 +1,7 @@
 //! What of JSON Schema is taken and what is refused, where, and in which words.
 
+mod ahead;
+
 use std::{sync::OnceLock, thread};
 
 use hotpath_testing::generation_bundle;
@@ -254,7 +256,7 @@ fn a_counted_string_is_followed_to_its_end() {
     let id = |bytes: &[u8]| u32::try_from(tokens.bytes.iter().position(|token| token == bytes).unwrap()).unwrap();
     text.push(id(b"\"")).unwrap();
     for _ in 0..8192 / 4 {
-        text.push(id(b" the")).and_then(|()| text.mask()).unwrap();
+        text.push(id(b" the")).and_then(|()| text.ahead()).unwrap();
     }
     assert!(text.push(id(b" the")).is_err(), "it is full");
 }

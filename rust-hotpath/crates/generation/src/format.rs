@@ -1,9 +1,23 @@
-//! What a continuation's text must parse as: which tokens may come next, so that it does.
+//! What a continuation's text must parse as: which tokens may come next, so that it does, and which must.
 
 use std::{any::Any, fmt, sync::Arc};
 
 /// Which tokens may come next: bit `id % 32` of word `id / 32`.
 pub type Mask = Arc<[u32]>;
+
+/// Most tokens that are known ahead.
+pub const AHEAD: usize = 8;
+
+/// What comes next in a text: as far as its format leaves no choice, and behind that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// Tokens that must come, in order; at most [`AHEAD`]. No stop id is among them.
+    pub forced: Vec<u32>,
+    /// Which tokens may come behind those; where the text is complete, every stop id.
+    pub mask: Mask,
+    /// One of these, where it will hardly be another.
+    pub likely: Option<u32>,
+}
 
 /// A text that must parse, in the making. The seam between the engine and what knows a format.
 pub trait Grammar: fmt::Debug + Send + Sync {
@@ -13,21 +27,21 @@ pub trait Grammar: fmt::Debug + Send + Sync {
     /// Why that is not possible, in words that continue a sentence.
     fn push(&mut self, token: u32) -> Result<(), String>;
 
-    /// Which tokens may come next; where the text is complete, every stop id.
+    /// What comes next. The text is then as if what is forced had been pushed.
     ///
     /// # Errors
     /// Why that cannot be said, in words that continue a sentence.
-    fn mask(&mut self) -> Result<Mask, String>;
+    fn ahead(&mut self) -> Result<Ahead, String>;
 
     /// The same text once more.
     fn fork(&self) -> Box<dyn Grammar>;
 }
 
-/// What a text must parse as, with what it may begin with.
+/// What a text must parse as, with what it begins with.
 #[derive(Clone)]
 pub struct Format {
     beginning: Arc<dyn Grammar>,
-    mask: Mask,
+    ahead: Ahead,
     _reservation: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -42,8 +56,8 @@ impl Format {
     /// # Errors
     /// [`InvalidFormat`] when it is not known how they may begin.
     pub fn new(mut beginning: Box<dyn Grammar>) -> Result<Self, InvalidFormat> {
-        let mask = beginning.mask().map_err(InvalidFormat)?;
-        Ok(Self { beginning: beginning.into(), mask, _reservation: None })
+        let ahead = beginning.ahead().map_err(InvalidFormat)?;
+        Ok(Self { beginning: beginning.into(), ahead, _reservation: None })
     }
 
     /// The same for one request, which keeps `reservation` for as long as it has texts.
@@ -52,16 +66,16 @@ impl Format {
         Self { _reservation: Some(Arc::new(reservation)), ..self.clone() }
     }
 
-    /// An empty text, to be forked.
+    /// A text of what all begin with, to be forked.
     #[must_use]
     pub fn beginning(&self) -> Arc<dyn Grammar> {
         self.beginning.clone()
     }
 
-    /// What a text may begin with.
+    /// What a text begins with.
     #[must_use]
-    pub fn mask(&self) -> Mask {
-        self.mask.clone()
+    pub fn ahead(&self) -> Ahead {
+        self.ahead.clone()
     }
 }
 

@@ -78,10 +78,10 @@ impl Job {
     }
 
     /// At most so many tokens that may come next in a continuation, as far as its reader leaves room for them. What that takes
-    /// of the prompt is made with the first one. A text that must parse has a mask for each token, which is asked one by one.
+    /// of the prompt is made with the first one.
     pub(crate) fn draft(&mut self, choice: usize, most: usize) -> Vec<u32> {
         let most = most.min(self.room().saturating_sub(1));
-        if most == 0 || self.params.format.is_some() {
+        if most == 0 {
             return Vec::new();
         }
         let Self { prompt, params, choices, sequences, drafter, .. } = self;

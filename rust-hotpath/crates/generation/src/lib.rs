@@ -21,7 +21,7 @@ mod state;
 mod work;
 
 pub use engine::{Engine, Settings, Stream};
-pub use format::{Format, Grammar, InvalidFormat, Mask};
+pub use format::{AHEAD, Ahead, Format, Grammar, InvalidFormat, Mask};
 pub use planner::{Class, Limits, Load, Refusal};
 pub use run_loop::{Kind, Observer, Ran};
 pub use sampler::{Choice, InvalidSampling, Logprob, NoChoice, Sampler, Sampling};

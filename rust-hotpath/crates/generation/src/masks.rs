@@ -1,11 +1,14 @@
-//! What may come next in texts that must parse, found out on a thread beside the loop.
+//! What comes next in texts that must parse, found out on a thread beside the loop.
 //!
-//! Once a token is chosen, its format says on that thread what may follow, while the next step runs. So what a format costs
+//! Once a token is chosen, its format says on that thread what follows, while the next step runs: tokens of which there is no
+//! choice, and which ones may come behind them. So what a format costs
 //! is added to no step; a text whose mask is not there when its logits are waits for it, and others go on. Requests are
 //! answered as everything is done: interactive before batch, and keys in turns, so that costly formats are their own
 //! key's matter.
 
 use std::{
+    borrow::Cow,
+    collections::VecDeque,
     io,
     sync::{Arc, Weak},
     thread,
@@ -14,7 +17,7 @@ use std::{
 use hotpath_fairness::{ByClass, Class, Key, Look, Monitor, Queued, fenced};
 
 use crate::{
-    format::{Format, Grammar, Mask},
+    format::{Ahead, Format, Grammar, Mask},
     planner::SequenceId,
     work::Failure,
 };
@@ -34,10 +37,16 @@ pub(crate) struct Constraint {
 
 #[derive(Debug)]
 enum MaskState {
-    /// What may come next.
-    Next { text: Text, mask: Mask },
+    /// What comes next: `forced` tokens, which the text has already, and behind them one of the mask's.
+    Next { text: Text, forced: VecDeque<u32>, mask: Mask, likely: Option<u32> },
     /// That it is being found out.
     Nothing,
+}
+
+impl MaskState {
+    fn next(text: Text, ahead: Ahead) -> Self {
+        Self::Next { text, forced: ahead.forced.into(), mask: ahead.mask, likely: ahead.likely }
+    }
 }
 
 #[derive(Debug)]
@@ -57,9 +66,9 @@ pub(crate) struct MaskRequest {
     asker: Weak<()>,
 }
 
-/// A text, and what may come next in it.
+/// A text, and what comes next in it.
 #[derive(Debug)]
-pub(crate) struct MaskReply(Result<(Box<dyn Grammar>, Mask), Failure>);
+pub(crate) struct MaskReply(Result<(Box<dyn Grammar>, Ahead), Failure>);
 
 /// The thread's queue. Dropping this lets it end what it is at, and end.
 #[derive(Debug)]
@@ -80,20 +89,35 @@ impl Queued for QueuedRequest {
 impl Constraint {
     /// A text that begins, and whose turn its requests use.
     pub(crate) fn new(format: &Format, class: Class, key: Key) -> Self {
-        let (text, mask) = (Text::Begins(format.beginning()), format.mask());
-        Self { state: MaskState::Next { text, mask }, class, key, here: Arc::new(()) }
+        let state = MaskState::next(Text::Begins(format.beginning()), format.ahead());
+        Self { state, class, key, here: Arc::new(()) }
     }
 
     /// Which tokens may come next; `None` as long as that is not known.
-    pub(crate) fn mask(&self) -> Option<&Mask> {
+    pub(crate) fn mask(&self) -> Option<Cow<'_, [u32]>> {
         match &self.state {
-            MaskState::Next { mask, .. } => Some(mask),
+            MaskState::Next { forced, mask, .. } => {
+                Some(forced.front().map_or(Cow::Borrowed(&**mask), |token| Cow::Owned(alone(*token))))
+            }
             MaskState::Nothing => None,
         }
     }
 
-    /// What to ask after a token was chosen.
+    /// At most so many tokens that come next, as far as that is known, and nearly so.
+    pub(crate) fn draft(&self, most: usize) -> Vec<u32> {
+        match &self.state {
+            MaskState::Next { forced, likely, .. } => forced.iter().chain(likely).copied().take(most).collect(),
+            MaskState::Nothing => Vec::new(),
+        }
+    }
+
+    /// What to ask after a token was chosen, unless it is known what comes next.
     pub(crate) fn ask(&mut self, token: u32) -> Option<MaskRequest> {
+        if let MaskState::Next { forced, .. } = &mut self.state
+            && forced.pop_front().is_some()
+        {
+            return None;
+        }
         match std::mem::replace(&mut self.state, MaskState::Nothing) {
             MaskState::Next { text, .. } => {
                 let (class, key, asker) = (self.class, self.key.clone(), Arc::downgrade(&self.here));
@@ -105,8 +129,8 @@ impl Constraint {
 
     /// Takes what came of it.
     pub(crate) fn receive(&mut self, reply: MaskReply) -> Result<(), Failure> {
-        let (text, mask) = reply.0?;
-        self.state = MaskState::Next { text: Text::GoesOn(text), mask };
+        let (text, ahead) = reply.0?;
+        self.state = MaskState::next(Text::GoesOn(text), ahead);
         Ok(())
     }
 }
@@ -119,8 +143,8 @@ impl MaskRequest {
                 Text::GoesOn(text) => text,
             };
             text.push(self.token)?;
-            let mask = text.mask()?;
-            Ok((text, mask))
+            let ahead = text.ahead()?;
+            Ok((text, ahead))
         });
         MaskReply(match outcome {
             Ok(known) => known.map_err(Failure::Format),
@@ -163,6 +187,13 @@ impl Drop for Masks {
     }
 }
 
+/// The mask of one token.
+fn alone(token: u32) -> Vec<u32> {
+    let mut mask = vec![0; token as usize / 32 + 1];
+    mask[token as usize / 32] = 1 << (token % 32);
+    mask
+}
+
 /// Waits for a request; `None` once there will be no more.
 fn next(queue: &Monitor<MaskQueue>) -> Option<QueuedRequest> {
     let look = |queue: &mut MaskQueue, _| queue.next_mut().take(0).pop().map_or(Look::Idle, Look::Found);
@@ -190,13 +221,51 @@ mod tests {
             Ok(())
         }
 
-        fn mask(&mut self) -> Result<Mask, String> {
-            Ok(Arc::from([u32::MAX]))
+        fn ahead(&mut self) -> Result<Ahead, String> {
+            Ok(Ahead { forced: Vec::new(), mask: Arc::from([u32::MAX]), likely: None })
         }
 
         fn fork(&self) -> Box<dyn Grammar> {
             Box::new(self.clone())
         }
+    }
+
+    /// Three tokens must come, and then another one.
+    #[derive(Debug, Clone)]
+    struct Forcing;
+
+    impl Grammar for Forcing {
+        fn push(&mut self, _: u32) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn ahead(&mut self) -> Result<Ahead, String> {
+            Ok(Ahead { forced: vec![3, 70, 5], mask: Arc::from([0b1001]), likely: Some(3) })
+        }
+
+        fn fork(&self) -> Box<dyn Grammar> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn what_must_come_is_not_asked_about() {
+        let format = Format::new(Box::new(Forcing)).unwrap();
+        let mut constraint = Constraint::new(&format, Class::Interactive, "a".into());
+        for (round, token) in [3, 70, 5].into_iter().enumerate() {
+            assert_eq!(constraint.draft(9), [&[3, 70, 5][round..], &[3]].concat());
+            assert_eq!(constraint.draft(1), [token]);
+            let mask = constraint.mask().unwrap();
+            assert_eq!((mask.len(), mask[mask.len() - 1]), (token as usize / 32 + 1, 1 << (token % 32)));
+            assert!(mask[..mask.len() - 1].iter().all(|word| *word == 0));
+            assert!(constraint.ask(token).is_none());
+        }
+        assert_eq!(constraint.draft(9), [3]);
+        assert_eq!(&*constraint.mask().unwrap(), [0b1001]);
+        let reply = constraint.ask(0).unwrap().reply();
+        assert!(constraint.mask().is_none() && constraint.draft(9).is_empty(), "nothing is known");
+        constraint.receive(reply).unwrap();
+        assert_eq!(constraint.draft(9), [3, 70, 5, 3]);
     }
 
     #[test]

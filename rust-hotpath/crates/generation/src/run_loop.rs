@@ -344,7 +344,7 @@ fn read(
     let new = |choice| Sequence::new(&job.params, choice, &job.prompt, vocabulary.clone());
     job.sequences = own(|| Ok((0..job.choices).map(new).collect()))?;
     let ids = (0..job.choices).map(|choice| SequenceId { request: chunk.request, choice });
-    ids.map(|id| advance(shared, masks, job, id, logits)).fold(Ok(()), Result::and)
+    ids.map(|id| advance(shared, masks, job, id, logits).map(drop)).fold(Ok(()), Result::and)
 }
 
 /// Lets a continuation say what comes after its last token, and after those that were drafted as long as it says them too. Gives
@@ -360,7 +360,9 @@ fn verify(
     let vocabulary = logits.len() / (draft.len() + 1);
     let mut accepted = 0;
     for (place, logits) in logits.chunks_exact(vocabulary).enumerate() {
-        advance(shared, masks, job, id, logits)?;
+        if !advance(shared, masks, job, id, logits)? {
+            break; // what comes next is not known yet
+        }
         let sequence = &job.sequences[id.choice];
         let goes_on = draft.get(place) == Some(&sequence.last());
         accepted += usize::from(goes_on);
@@ -372,15 +374,15 @@ fn verify(
     Ok(accepted)
 }
 
-/// Lets a continuation say its next token, if it is known which ones may come.
-fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits: &[f32]) -> Result<(), Failure> {
+/// Lets a continuation say its next token, if it is known which ones may come. Gives whether it is.
+fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits: &[f32]) -> Result<bool, Failure> {
     let said = own(|| {
         let sequence = &mut job.sequences[id.choice];
         Ok(sequence.advance(logits)?.map(|said| (said, sequence.ask())))
     })?;
     let Some((said, request)) = said else {
         plan(shared, |planner, _| planner.wait(id));
-        return Ok(());
+        return Ok(false);
     };
     if let Some(request) = request {
         masks.ask(id, request);
@@ -392,7 +394,7 @@ fn advance(shared: &Shared, masks: &Masks, job: &mut Job, id: SequenceId, logits
         }
     });
     job.tell(Event::Delta(Delta { choice: id.choice, token: said.token, text: said.text, finish: said.finish }));
-    Ok(())
+    Ok(true)
 }
 
 /// Does what concerns one request alone: a panic is its failure, and what that leaves half changed goes with it.

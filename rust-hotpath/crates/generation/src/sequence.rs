@@ -80,8 +80,11 @@ impl Sequence {
         self.said.last().copied().unwrap_or_default()
     }
 
-    /// At most so many tokens that may come after it.
+    /// At most so many tokens that may come after it: those that its format leaves no choice of, or what it drafts itself.
     pub(crate) fn draft(&mut self, most: usize, of_prompt: impl FnOnce() -> Drafter) -> Vec<u32> {
+        if let Some(constraint) = &self.constraint {
+            return constraint.draft(most);
+        }
         let drafter = self.drafter.get_or_insert_with(|| {
             let mut drafter = of_prompt();
             self.said.iter().for_each(|token| drafter.push(*token));
@@ -117,10 +120,10 @@ impl Sequence {
                 self.waiting = Some(logits.to_vec());
                 return Ok(None);
             }
-            Some(Some(mask)) => Some(&**mask),
+            Some(Some(mask)) => Some(mask),
             None => None,
         };
-        let chosen = self.sampler.choose(logits, mask);
+        let chosen = self.sampler.choose(logits, mask.as_deref());
         Ok(Some(self.say(chosen.map_err(|error| Failure::RunFailed(error.to_string()))?)))
     }
 

@@ -211,7 +211,8 @@ pub struct Generation {
 
     /// Most tokens of a stream that are drafted, from what followed the same words earlier in its text, and verified in one run; 0
     /// for none. What is said is the same to the last bit. Where a text repeats itself, as code, quotations and lists do, a stream is
-    /// faster; drafts are made beside three other streams at most, and seldom where they were wrong.
+    /// faster; drafts are made beside three other streams at most, and seldom where they were wrong. Of a text with a format, what is
+    /// drafted are the tokens of which that leaves no choice.
     #[arg(long, env = "HOTPATH_DRAFT_TOKENS", default_value = "8", value_name = "TOKENS")]
     pub draft_tokens: String,
 

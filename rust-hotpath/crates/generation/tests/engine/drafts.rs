@@ -1,15 +1,18 @@
 //! With drafts a continuation says what it says without them, event by event, whatever its settings are.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use hotpath_generation::{Class, Engine, Event, Observer, Ran, Sampling, Stop, Work};
+use hotpath_generation::{AHEAD, Ahead, Class, Engine, Event, Format, Grammar, Observer, Ran, Sampling, Stop, Work};
 use hotpath_testing::tiny_decoder;
 use proptest::prelude::*;
 
-use crate::solo::Model;
+use crate::solo::{Model, Random};
 
 /// Counts tokens that were drafted, and those that were accepted.
 #[derive(Default)]
@@ -27,6 +30,39 @@ impl Observer for Counting {
         assert!(accepted <= drafted && drafted > 0);
         self.0.drafted.fetch_add(drafted, Ordering::Relaxed);
         self.0.accepted.fetch_add(accepted, Ordering::Relaxed);
+    }
+}
+
+/// A format of chance: what was said decides on what must come next, and on what may behind that. Its replies come sooner or
+/// later than its text's next step.
+#[derive(Debug, Clone)]
+struct Chance(u64);
+
+impl Grammar for Chance {
+    fn push(&mut self, token: u32) -> Result<(), String> {
+        self.0 = (self.0 ^ u64::from(token)).wrapping_mul(6_364_136_223_846_793_005).rotate_left(17);
+        Ok(())
+    }
+
+    fn ahead(&mut self) -> Result<Ahead, String> {
+        let mut random = Random(self.0);
+        let until = Instant::now() + Duration::from_micros([0, 100, 1000][random.below(3)]);
+        while Instant::now() < until {
+            std::thread::yield_now();
+        }
+        let mut token = || u32::try_from(2 + random.below(248)).unwrap();
+        let (count, some) = (token() as usize % (2 * AHEAD), [token(), token()]);
+        let forced: Vec<u32> = (0..count.saturating_sub(AHEAD)).map(|_| token()).collect();
+        forced.iter().try_for_each(|token| self.push(*token))?;
+        let mut mask = vec![if random.below(3) == 0 { u32::MAX } else { 0 }; 16];
+        for token in some {
+            mask[token as usize / 32] |= 1 << (token % 32);
+        }
+        Ok(Ahead { forced, mask: mask.into(), likely: (random.below(3) > 0).then_some(some[0]) })
+    }
+
+    fn fork(&self) -> Box<dyn Grammar> {
+        Box::new(self.clone())
     }
 }
 
@@ -90,10 +126,24 @@ fn works() -> impl Strategy<Value = Work> {
 
 #[test]
 fn what_is_said_is_what_would_be_said_without_drafts() {
+    is_the_same_with_drafts(works());
+}
+
+#[test]
+fn what_a_format_leaves_no_choice_of_is_drafted_and_changes_nothing() {
+    let works = (works(), any::<u64>()).prop_map(|(work, chance)| {
+        let format = Format::new(Box::new(Chance(chance))).unwrap();
+        let sampling = Sampling { min_tokens: 0, ..work.sampling };
+        Work { format: Some(format), sampling, ..work }
+    });
+    is_the_same_with_drafts(works);
+}
+
+fn is_the_same_with_drafts(works: impl Strategy<Value = Work>) {
     let model = Model::new(tiny_decoder(), 32, 256);
     let ((plain, none), (drafting, counts)) = (engine(&model, 0), engine(&model, 8));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    proptest!(ProptestConfig::with_cases(150), |(work in works())| {
+    proptest!(ProptestConfig::with_cases(150), |(work in works)| {
         let (expected, found) = runtime.block_on(async { (told(&plain, work.clone()).await, told(&drafting, work).await) });
         // Choices take turns in other ways, and each one says the same.
         let sorted = |mut told: Vec<String>| { told.sort_by_key(|event| event.contains("choice: 1")); told };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_generation::{Class, Engine, Event, Failure, Format, Grammar, Mask, Sampling, Stop, Stream, Work};
+use hotpath_generation::{Ahead, Class, Engine, Event, Failure, Format, Grammar, Sampling, Stop, Stream, Work};
 use hotpath_testing::tiny_decoder;
 
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Every token; more words than any vocabulary here.
-fn everything() -> Mask {
-    vec![u32::MAX; 4096].into()
+fn everything() -> Ahead {
+    Ahead { forced: Vec::new(), mask: vec![u32::MAX; 4096].into(), likely: None }
 }
 
 /// Allows every token, after a while that depends on chance: what is said is what would be said without it.
@@ -31,7 +31,7 @@ impl Grammar for Dawdling {
         Ok(())
     }
 
-    fn mask(&mut self) -> Result<Mask, String> {
+    fn ahead(&mut self) -> Result<Ahead, String> {
         let micros = u64::try_from(Random(self.0).below(3000)).unwrap();
         let until = Instant::now() + Duration::from_micros(micros.saturating_sub(1500));
         while Instant::now() < until {
@@ -91,7 +91,7 @@ impl Grammar for Gated {
         Ok(())
     }
 
-    fn mask(&mut self) -> Result<Mask, String> {
+    fn ahead(&mut self) -> Result<Ahead, String> {
         if self.begun {
             self.gate.pass();
             match self.does {
