@@ -1,6 +1,9 @@
 //! One graph, loaded: the same checks and settings whatever it computes.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use hotpath_bundle::{Bundle, Graph, Refused};
 use ort::{
@@ -9,6 +12,10 @@ use ort::{
 };
 
 use crate::{Library, graph};
+
+/// Whether ONNX Runtime knows the domain of our operators, as it does from the first session on that has them. It looks whether it
+/// does, and then takes note of it: of two sessions that both come first, one fails.
+static DOMAIN_IS_KNOWN: Mutex<bool> = Mutex::new(false);
 
 /// The threads of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +53,28 @@ fn build(
     operators: Option<OperatorDomain>,
 ) -> ort::Result<Session> {
     let mut builder = Session::builder(&library.environment)?;
+    let is_ours = operators.is_some();
     if let Some(operators) = operators {
         builder = builder.with_operators(operators)?;
     }
-    builder
+    let mut builder = builder
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(threads.count)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(!threads.spin.is_zero())?
         .with_config_entry("session.intra_op.spin_duration_us", threads.spin.as_micros().to_string())?
         // Lengths differ with every run, so a pattern never fits and its memory would only grow.
-        .with_memory_pattern(false)?
-        .commit_from_file(bundle.path(&graph.file))
+        .with_memory_pattern(false)?;
+    let mut load = || builder.commit_from_file(bundle.path(&graph.file));
+    if !is_ours {
+        return load();
+    }
+    let mut is_known = DOMAIN_IS_KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *is_known {
+        drop(is_known);
+        return load();
+    }
+    let session = load();
+    *is_known = session.is_ok();
+    session
 }
