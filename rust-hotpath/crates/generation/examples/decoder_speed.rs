@@ -1,7 +1,9 @@
 //! How fast the default decoder runs here, in this process: streams together, a long prompt beside a stream, the second turn of a
 //! conversation, a text that repeats itself.
 //!
-//!     cargo run --release -p hotpath-generation --example decoder_speed [THREADS] [CHUNK_TOKENS] [DRAFT_TOKENS]
+//!     cargo run --release -p hotpath-generation --example decoder_speed [THREADS] [CHUNK_TOKENS] [DRAFT_TOKENS] [TIMES]
+//!
+//! With `TIMES`, of these the long prompt beside a stream alone, so many times.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a program for developers")]
 #![allow(clippy::cast_precision_loss)]
@@ -86,6 +88,23 @@ fn median(gaps: &[Duration]) -> Duration {
     gaps[gaps.len() / 2]
 }
 
+async fn long_prompt_beside_a_stream(engine: &Engine, seed: usize) {
+    let stream = tokio::spawn(hear(submit(engine, prompt(seed, 32), 250)));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let began = Instant::now();
+    let (_, times, _) = hear(submit(engine, prompt(seed + 1, 2000), 1)).await;
+    let (first, (_, all, _)) = (times[0], stream.await.unwrap());
+    let during: Vec<Instant> = all.iter().copied().filter(|time| (began..=first).contains(time)).collect();
+    let (alone, beside) = (gaps(&all.into_iter().filter(|time| *time < began).collect::<Vec<_>>()), gaps(&during));
+    let (longest, usual) = (beside.last().unwrap(), median(&alone));
+    println!(
+        "2000 tokens arrive in {:?}: gaps of {:?}, at most {longest:?}; otherwise {usual:?}: {:.1} times",
+        first - began,
+        median(&beside),
+        longest.as_secs_f64() / usual.as_secs_f64()
+    );
+}
+
 #[tokio::main]
 async fn main() {
     let mut args = env::args().skip(1).map(|arg| arg.parse().unwrap());
@@ -108,6 +127,12 @@ async fn main() {
     let engine = Engine::start(Box::new(session), settings, Arc::new(Silent)).unwrap();
     println!("{threads} threads, at most {chunk_tokens} tokens of prompts in a run");
     hear(submit(&engine, prompt(99, 64), 16)).await;
+    if let Some(times) = args.next() {
+        for time in 0..times {
+            long_prompt_beside_a_stream(&engine, 1000 + 2 * time).await;
+        }
+        return engine.close();
+    }
 
     for streams in [1, 8, 64] {
         let all = join_all((0..streams).map(|seed| hear(submit(&engine, prompt(seed, 32), 100)))).await;
@@ -122,20 +147,7 @@ async fn main() {
     let (_, times, _) = hear(submit(&engine, prompt(200, 400), 1)).await;
     println!("prefill: {:.0} tokens/s", 400.0 / (times[0] - began).as_secs_f64());
 
-    let stream = tokio::spawn(hear(submit(&engine, prompt(300, 32), 250)));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let began = Instant::now();
-    let (_, times, _) = hear(submit(&engine, prompt(301, 2000), 1)).await;
-    let (first, (_, all, _)) = (times[0], stream.await.unwrap());
-    let during: Vec<Instant> = all.iter().copied().filter(|time| (began..=first).contains(time)).collect();
-    let (alone, beside) = (gaps(&all.into_iter().filter(|time| *time < began).collect::<Vec<_>>()), gaps(&during));
-    let (longest, usual) = (beside.last().unwrap(), median(&alone));
-    println!(
-        "2000 tokens arrive in {:?}: gaps of {:?}, at most {longest:?}; otherwise {usual:?}: {:.1} times",
-        first - began,
-        median(&beside),
-        longest.as_secs_f64() / usual.as_secs_f64()
-    );
+    long_prompt_beside_a_stream(&engine, 300).await;
 
     let mut ratios = Vec::new();
     for seed in 400..403 {
