@@ -28,7 +28,7 @@ IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 STACK ?= native
 # How long `make soak` lasts, in seconds.
 SOAK_S ?= 3600
-# Which half `make bench` measures; empty: both.
+# Which part `make bench` measures; empty: all.
 ONLY ?=
 NAME ?=
 GO_MODULE ?=
@@ -122,12 +122,16 @@ soak: build models ## Hostile requests against the real stack, and a bystander b
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
 
 .PHONY: bench
-bench: build models ## Measure, and write docs/benchmarks*.md (20 minutes; ONLY=embeddings or generation)
+bench: build models ## Measure, and write docs/benchmarks*.md (30 minutes; ONLY=embeddings, generation, gateway)
 	$(IN_TESTS) bench $(if $(ONLY),--only $(ONLY))
 
 .PHONY: llama-server
 llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (half an hour)
 	$(IN_TESTS) bench.llama_build
+
+.PHONY: litellm
+litellm: .venv/.installed ## Install the peer of the gateway's benchmarks, LiteLLM's proxy, in a place of its own
+	$(IN_TESTS) bench.litellm_install
 
 # ---- change it
 
@@ -207,5 +211,6 @@ lint-generated: build
 lock: .venv/.installed ## Take newer Python packages into the hashed lock files
 	cd python-research && $(UV_COMPILE) pyproject.toml -o requirements.txt
 	cd tests && $(UV_COMPILE) requirements.in ../python-research/requirements.txt -o requirements.txt
+	cd tests/bench/gateway && $(UV_COMPILE) litellm.in -o litellm.txt
 UV_COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-annotate

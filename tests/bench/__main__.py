@@ -1,6 +1,6 @@
-"""`make bench`: measures, prints and writes docs/benchmarks.md and docs/benchmarks-generation.md.
+"""`make bench`: measures, prints and writes docs/benchmarks.md, docs/benchmarks-generation.md and -gateway.md.
 
-It takes about twenty minutes, and refuses where other work or changes of the tree would show. `--quick` tries every
+It takes about half an hour, and refuses where other work or changes of the tree would show. `--quick` tries every
 part for a moment, for tests: its figures mean nothing, and it wants another folder to write to.
 """
 
@@ -12,6 +12,9 @@ from rich.console import Console
 import bench.embeddings.load
 import bench.embeddings.report
 import bench.embeddings.run
+import bench.gateway.effort
+import bench.gateway.report
+import bench.gateway.run
 import bench.generation.effort
 import bench.generation.report
 import bench.generation.run
@@ -27,6 +30,13 @@ def embeddings(occasion: Occasion, quick: bool, folder: pathlib.Path, console: C
     results = bench.embeddings.run.measure(occasion, effort, console)
     page.show(bench.embeddings.report.rows(results), console)
     bench.embeddings.report.write(results, folder / "benchmarks.md")
+
+
+def gateway(occasion: Occasion, quick: bool, folder: pathlib.Path, console: Console) -> None:
+    effort = bench.gateway.effort.QUICK if quick else bench.gateway.effort.FULL
+    results = bench.gateway.run.measure(occasion, effort, console)
+    page.show(bench.gateway.report.rows(results), console)
+    bench.gateway.report.write(results, folder / "benchmarks-gateway.md")
 
 
 def generation(occasion: Occasion, quick: bool, folder: pathlib.Path, console: Console) -> None:
@@ -46,14 +56,14 @@ def allow_connections(console: Console) -> None:
         )
 
 
-HALVES = {"embeddings": embeddings, "generation": generation}
+PARTS = {"embeddings": embeddings, "generation": generation, "gateway": gateway}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="try every part for a moment")
     parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
-    parser.add_argument("--only", choices=HALVES, help="measure one half")
+    parser.add_argument("--only", choices=PARTS, help="measure one part")
     parser.add_argument("--out", type=pathlib.Path, default=DOCS, help="the folder to write into")
     arguments = parser.parse_args()
     if arguments.quick and arguments.out == DOCS:
@@ -64,7 +74,7 @@ def main() -> None:
         occasion = machine.now(noisy=arguments.noisy or arguments.quick)
     except UnfitError as error:
         parser.exit(1, f"bench: {error}\n")
-    for name, measure in HALVES.items():
+    for name, measure in PARTS.items():
         if arguments.only in (None, name):
             measure(occasion, arguments.quick, arguments.out, console)
     console.print(f"{arguments.out} has the documents, with plots beside them")

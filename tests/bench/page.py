@@ -1,4 +1,4 @@
-"""What the pages of both halves have in common: the table of goals."""
+"""What the pages of all parts have in common: the table of goals."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -18,10 +18,11 @@ from bench import machine
 from bench.embeddings import load, raw
 from repo.tree import ROOT
 
-# What each half shows at least: a row of its table of goals, and its plots.
-HALVES = {
+# What each part shows at least: a row of its table of goals, and its plots.
+PARTS = {
     "embeddings": ("benchmarks", "latency added at 1 client, p99", {"load.svg", "cpu.svg"}),
     "generation": ("benchmarks-generation", "second turn: time to first token", {"chunks.svg", "cpu.svg"}),
+    "gateway": ("benchmarks-gateway", "events of streams/s per core", {"cpu.svg"}),
 }
 # Run what follows with the limit of open files that a shell has on macOS: one may raise it, the other not.
 FEW_FILES = ["bash", "-c", 'ulimit -Sn 256 && exec "$@"', "bash"]
@@ -37,11 +38,11 @@ print(len(load.open_loop(address, [b"GET / HTTP/1.1\\r\\n\\r\\n"], rate_per_s=12
 """
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.timeout(600)
-def test_every_measurement_and_all_plots(half: str, tmp_path: pathlib.Path) -> None:
-    name, row, plots = HALVES[half]
-    command = [*FEW_FILES_FOR_GOOD, sys.executable, "-m", "bench", "--quick", "--only", half, "--out", str(tmp_path)]
+def test_every_measurement_and_all_plots(part: str, tmp_path: pathlib.Path) -> None:
+    name, row, plots = PARTS[part]
+    command = [*FEW_FILES_FOR_GOOD, sys.executable, "-m", "bench", "--quick", "--only", part, "--out", str(tmp_path)]
     printed = subprocess.run(command, cwd=ROOT / "tests", check=True, stdout=subprocess.PIPE, text=True).stdout
     assert "limit of open files" in printed
     assert row in (tmp_path / f"{name}.md").read_text()

@@ -1,0 +1,79 @@
+"""Two tenants of the whole stack: one asks for twenty times what its plan has, the other one for little."""
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Mapping
+
+from bench.gateway import tenants
+from bench.gateway.driver import Load, Outcome
+from bench.gateway.effort import Effort
+from bench.gateway.peers import CHAT, TEXT, WORKS
+from stack.native import NativeStack
+
+FLOOD = 20  # times the plan
+FLOOD_CONNECTIONS = 64
+CHAT_TOKENS = 16
+# Each work's flooding tenant, and the requests a second of its plan.
+FLOODING = {TEXT: ("acme", 10), CHAT: ("tiny", 1)}
+NEIGHBOUR = "globex"
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """One client's requests, alone and beside the flood: medians of the rounds."""
+
+    alone_p50_ms: float
+    alone_p99_ms: float
+    beside_p50_ms: float
+    beside_p99_ms: float
+    ratio: float  # of the p99s, median of the rounds' ratios
+    flood_served_per_s: float
+    flood_refused: float  # share of the flood's requests
+
+
+def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
+    """By work, in turns alone and beside."""
+    plans = {tenant: {"requests_per_minute": 60 * per_s, "request_burst": per_s} for tenant, per_s in FLOODING.values()}
+    stack = NativeStack(folder, gateway=tenants.write(folder, plans))
+    try:
+        where = stack.start()
+        found = {}
+        for work, (path, body) in WORKS.items():
+            seconds = effort.round_s if work == TEXT else effort.long_round_s
+            requests = [body if work == TEXT else {**body, "max_tokens": CHAT_TOKENS, "ignore_eos": True}]
+            tenant, per_s = FLOODING[work]
+            one = Load(where.url + path, where.keys[NEIGHBOUR], requests, connections=1)
+            flood = Load(where.url + path, where.keys[tenant], requests, FLOOD_CONNECTIONS)
+            one.run(seconds / 4)
+            rounds = []
+            for _ in range(effort.rounds):
+                alone = one.run(seconds)
+                # The burst that a plan allows is over when the neighbour comes.
+                flooding = flood.start(1.25 * seconds + 1, rate_per_s=FLOOD * per_s)
+                one.run(seconds / 4)
+                beside = one.run(seconds)
+                rounds.append((alone, beside, flooding.wait()))
+            found[work] = _medians(rounds)
+    finally:
+        stack.stop()
+    return found
+
+
+def _medians(rounds: list[tuple[Outcome, Outcome, Outcome]]) -> Beside:
+    figures = []
+    for alone, beside, flood in rounds:
+        mine, theirs = alone.all_ok(), beside.all_ok()
+        sent = sum(replies.count for replies in flood.statuses.values())
+        figures.append(
+            (
+                mine.p50_ms,
+                mine.p99_ms,
+                theirs.p50_ms,
+                theirs.p99_ms,
+                theirs.p99_ms / mine.p99_ms,
+                flood.ok.count / flood.seconds,
+                1 - flood.ok.count / sent,
+            )
+        )
+    return Beside(*(statistics.median(each) for each in zip(*figures, strict=True)))

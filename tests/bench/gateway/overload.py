@@ -1,0 +1,62 @@
+"""Ten times what the whole stack can do: what it still serves, and how fast it says no to the rest.
+
+Texts are as long as the model takes. Then ten times the capacity is little for driver and gateway, which share the
+processors with inference; with short ones they would be what is measured.
+"""
+
+import dataclasses
+import pathlib
+import random
+import statistics
+
+from bench.embeddings.load import connections_allowed
+from bench.gateway import tenants
+from bench.gateway.driver import Load, Replies
+from bench.gateway.effort import Effort
+from bench.gateway.peers import EMBEDDING_MODEL, TEXT, WORKS
+from stack.native import NativeStack
+
+OVERLOAD = 10
+PEAK_CONNECTIONS = 32
+CONNECTIONS = 2048  # at most: some hundreds wait in queues, the others are told no within milliseconds
+WORDS, TEXTS = 200, 200
+VOCABULARY = "town river house green quiet morning people paper music window garden winter street letter story".split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Overload:
+    """Medians of the rounds."""
+
+    peak_per_s: float  # served to PEAK_CONNECTIONS clients that wait for their replies
+    goodput_per_s: float
+    ratio: float  # of the two, median of the rounds' ratios
+    refused: float  # share of the requests
+    refusal_p50_ms: float
+    refusal_p99_ms: float
+
+
+def measure(folder: pathlib.Path, effort: Effort) -> Overload:
+    """Peak and overload in turns. Of the overload the second half counts: the first one fills the queue."""
+    stack = NativeStack(folder, gateway=tenants.write(folder, {}), hotpath={"model-names": EMBEDDING_MODEL})
+    path, body = WORKS[TEXT]
+    choice = random.Random(1)
+    bodies = [{**body, "input": " ".join(choice.choices(VOCABULARY, k=WORDS))} for _ in range(TEXTS)]
+    seconds = effort.long_round_s
+    try:
+        where = stack.start()
+        url, key = where.url + path, where.keys["acme"]
+        Load(url, key, bodies, PEAK_CONNECTIONS).run(seconds / 4)
+        rounds = []
+        for _ in range(effort.rounds):
+            peak = Load(url, key, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
+            peak_per_s = peak.all_ok().on_time / peak.seconds
+            many = Load(url, key, bodies, min(CONNECTIONS, connections_allowed()))
+            beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
+            no = beyond.statuses.get(503, Replies())
+            sent = max(1, sum(replies.count for replies in beyond.statuses.values()))  # few connections may all wait
+            goodput = beyond.ok.on_time / beyond.seconds
+            ratio = goodput / max(1, peak_per_s)
+            rounds.append((peak_per_s, goodput, ratio, no.count / sent, no.p50_ms, no.p99_ms))
+    finally:
+        stack.stop()
+    return Overload(*(statistics.median(figures) for figures in zip(*rounds, strict=True)))

@@ -1,0 +1,185 @@
+"""Shows what was measured: docs/benchmarks-gateway.md and its plot, from one run's figures alone."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from bench.gateway.effort import Effort
+from bench.gateway.neighbours import CHAT_TOKENS, FLOOD, FLOODING, Beside
+from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, WORDS, Overload
+from bench.gateway.peers import CHAT, GATEWAY, PLAIN, TEXT, Taken
+from bench.gateway.peers import CONNECTIONS as PEER_CONNECTIONS
+from bench.gateway.streams import AT_ONCE, Events
+from bench.litellm_install import VERSION
+from bench.machine import Occasion
+from bench.page import Row, markdown, table
+from plots import GOLD, RUST, save_plot
+
+# The limit of the ratio beside the flood.
+NEIGHBOUR_GOALS = {TEXT: "≤ 1.5", CHAT: "≤ 3"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """One run."""
+
+    occasion: Occasion
+    effort: Effort
+    taken: Mapping[str, Mapping[str, Taken]]  # by work and side
+    events: Sequence[Events]
+    beside: Mapping[str, Beside]  # by work
+    overload: Overload
+
+    @property
+    def has_litellm(self) -> bool:
+        return any(side not in (GATEWAY, PLAIN) for side in self.taken[TEXT])
+
+
+def rows(results: Results) -> list[Row]:
+    """The figures that say whether the design holds."""
+    over = results.overload
+    found = []
+    for work, sides in results.taken.items():
+        for side, taken in sides.items():
+            if side != GATEWAY:
+                goal = "" if side == PLAIN else "≥ 100"
+                found.append(
+                    Row(f"requests/s per core, {work}", side, f"{taken.ratio:.{1 if side == PLAIN else 0}f}", goal)
+                )
+    for events in results.events:
+        goal = "≥ 20,000" if events.pace is AT_ONCE else ""
+        found.append(Row(f"events of streams/s per core, {events.pace.name}", "", f"{events.per_core_s:,.0f}", goal))
+    for work, beside in results.beside.items():
+        what = f"p99 of {work if work == TEXT else 'a short chat'} beside a tenant at {FLOOD} times its plan"
+        found.append(Row(what, "alone", f"{beside.ratio:.2f}", NEIGHBOUR_GOALS[work]))
+    return [
+        *found,
+        Row(f"served at {OVERLOAD} times the load", "peak", f"{over.ratio:.2f}", "≥ 0.9"),
+        Row("refusals there, p99", "", f"{over.refusal_p99_ms:.1f} ms", "≤ 10 ms"),
+    ]
+
+
+def write(results: Results, document: pathlib.Path) -> None:
+    """Write the document, and the plot into the folder beside it that has its name."""
+    plots = document.with_suffix("")
+    save_plot(plots / "cpu.svg", lambda axes: _draw_cpu(axes, results.taken))
+    document.write_text(_markdown(results, plots.name))
+
+
+def _markdown(results: Results, plots: str) -> str:
+    effort, over = results.effort, results.overload
+    return f"""# Benchmarks of the gateway
+
+Written by `make bench`; [embeddings](benchmarks.md) and [generation](benchmarks-generation.md) have pages of their own.
+Ratios are taken within this one run, all sides in turn, and are the medians of {effort.rounds} rounds; absolute numbers
+are this machine's.
+
+{results.occasion.markdown()}
+- Driver: one thread of Go on the same machine, `nullengine load`
+- CPU time is each process's own, with its children, in user and kernel mode: driver and engine are not in it
+{_peer(results)}
+
+{markdown(rows(results))}
+
+## A request
+
+Before an engine that answers at once, over {PEER_CONNECTIONS} connections that each wait for their replies. The gateway
+checks the key and the plan, decodes the request and makes another one of it for the engine's gRPC; a vector is asked
+for in base64, as the official clients do. Go's `httputil.ReverseProxy` hands on what it gets, and knows nothing of it.
+The engine speaks OpenAI's HTTP to the other proxies.
+
+{_requests(results)}
+
+![CPU time by side]({plots}/cpu.svg)
+
+## An event of a stream
+
+Each token is one event, written and flushed by itself.
+
+{_events(results)}
+
+## One tenant beside another
+
+The whole stack, default settings. One tenant sends {FLOOD} times what its plan allows, another one sends a request when
+its last one is answered: {TEXT}, or a chat of {CHAT_TOKENS} tokens. What the plan allows is served beside it, the rest
+is refused with 429.
+
+{_neighbours(results)}
+
+A chat takes so long that a round has some tens of them: their p99 is nearly the slowest.
+
+## Too much
+
+The whole stack, default settings, texts of {WORDS} words. The peak is what {PEAK_CONNECTIONS} clients get that wait for
+their replies: {over.peak_per_s:.0f} a second. At {OVERLOAD} times as many, over up to {CONNECTIONS:,} connections,
+{over.goodput_per_s:.0f} a second are served and {over.refused:.0%} refused with 503, at the median after
+{over.refusal_p50_ms:.1f} ms. Latency counts from when a request is due, the driver's own delays included, while
+inference has all processors.
+"""
+
+
+def _peer(results: Results) -> str:
+    if not results.has_litellm:
+        return "- Peer: LiteLLM's proxy was not there; `make litellm` installs it, and adds the rows against it"
+    return f"""- Peer: LiteLLM's proxy {VERSION}, one worker process with one key, no database, no limits and no
+  logs, with its default server (uvicorn) and its fastest (granian)"""
+
+
+def _requests(results: Results) -> str:
+    lines = [
+        [
+            work,
+            side,
+            f"{each.per_s:,.0f}",
+            f"{each.cpu_us:,.0f}",
+            f"{1e6 / each.cpu_us:,.0f}",
+            f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+            "" if side == GATEWAY else f"{each.ratio:.1f}",
+        ]
+        for work, sides in results.taken.items()
+        for side, each in sides.items()
+    ]
+    header = ("", "side", "requests/s", "CPU µs for one", "requests/s per core", "p50 ms", "p99 ms", "gateway ÷ it")
+    return table(header, lines)
+
+
+def _events(results: Results) -> str:
+    lines = [
+        [each.pace.name, str(each.pace.streams), f"{each.cpu_us:.1f}", f"{each.per_core_s:,.0f}"]
+        for each in results.events
+    ]
+    return table(("tokens come", "streams", "CPU µs for one", "events/s per core"), lines)
+
+
+def _neighbours(results: Results) -> str:
+    lines = [
+        [
+            work if work == TEXT else f"a chat of {CHAT_TOKENS} tokens",
+            f"{FLOODING[work][1]}/s",
+            f"{each.flood_served_per_s:.1f}/s",
+            f"{each.flood_refused:.0%}",
+            f"{each.alone_p50_ms:.1f}",
+            f"{each.alone_p99_ms:.1f}",
+            f"{each.beside_p50_ms:.1f}",
+            f"{each.beside_p99_ms:.1f}",
+            f"{each.ratio:.2f}",
+        ]
+        for work, each in results.beside.items()
+    ]
+    header = ("", "plan of the flood", "served of it", "refused", "alone: p50 ms", "p99 ms", "beside: p50 ms", "p99 ms")
+    return table((*header, "p99 ÷ alone"), lines)
+
+
+def _draw_cpu(axes: Axes, taken: Mapping[str, Mapping[str, Taken]]) -> None:
+    sides = list(taken[TEXT])
+    height = 0.38
+    for offset, (work, color) in enumerate(((TEXT, RUST), (CHAT, GOLD))):
+        values = [taken[work][side].cpu_us for side in sides]
+        axes.barh([at + offset * height for at in range(len(sides))], values, height=height, color=color, label=work)
+    axes.set_yticks([at + height / 2 for at in range(len(sides))], sides)
+    axes.set(xlabel="CPU time for one request, µs", xscale="log")
+    axes.invert_yaxis()
+    axes.legend(loc="lower right", frameon=False)
