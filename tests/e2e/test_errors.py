@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import cases
-from e2e import bundles, replies
+from e2e import bundles, limits, replies
 from e2e.fake_hotpath import FakeHotpath
 from e2e.load import Load
 from e2e.vectors import MODEL, embed
@@ -41,6 +41,31 @@ def test_case_of_a_small_plan(stack: Stack, http: httpx.Client, case: cases.Case
         pass
     replies.check(case, response)
     assert embed(http, "another tenant is not disturbed")
+
+
+@contextmanager
+def small_requests(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(
+        gateway={"tenants-file": limits.plans(folder, acme="{requests_per_minute: 60, tokens_per_request: 5}")}
+    )
+    yield replies.send(native.describe(), case)
+    assert limits.embed(native.describe(), "acme", "one").status_code == 200
+
+
+@contextmanager
+def one_at_once(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    plan = "{requests_per_minute: 600000, concurrent_requests: 1}"
+    stack = start(gateway={"tenants-file": limits.plans(folder, acme=plan)}).describe()
+    with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that it takes a while"] * 30}) as load:
+        load.wait_for(429)
+        refused = wait_until(
+            "a refusal",
+            lambda: refusal if (refusal := replies.send(stack, case)).status_code == 429 else None,
+            STATE_LIMIT_S,
+        )
+        load.wait_for(200)
+    yield refused
+    assert replies.send(stack, case).status_code == 200
 
 
 @contextmanager
@@ -117,7 +142,16 @@ def fake_hotpath(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
 
 CONDITIONS = {
     condition.__name__: condition
-    for condition in (stalled_body, full_queue, short_deadline, hotpath_down, model_not_ready, fake_hotpath)
+    for condition in (
+        small_requests,
+        one_at_once,
+        stalled_body,
+        full_queue,
+        short_deadline,
+        hotpath_down,
+        model_not_ready,
+        fake_hotpath,
+    )
 }
 
 

@@ -20,6 +20,9 @@ import (
 	"triptych.dev/gateway/internal/telemetry"
 )
 
+// lease is for how long a request that runs holds what does not come back by itself, if nobody renews it.
+const lease = 30 * time.Second
+
 // Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those
 // inside are waited for, and what they need ends last.
 func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, logger *slog.Logger) error {
@@ -37,9 +40,10 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 	if err != nil {
 		return err
 	}
+	limiter := quota.NewLimiter(quota.NewMemory(time.Now, lease), time.Now)
 	gateway := server.New(server.Options{
 		Authenticator: directory,
-		Inference:     &inference.Service{Engine: hotpath, Limiter: quota.NewRequests(), Metrics: metrics, Now: time.Now},
+		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics},
 		Engine:        hotpath, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
@@ -61,6 +65,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		handler: gateway.API(), settings: settings, logger: logger}
 	return run(ctx, []component{
 		{stop: hotpath.Close},
+		background(limiter.Watch),
 		background(hotpath.Watch),
 		background(directory.Watch),
 		{start: operations.start, stop: operations.stop},

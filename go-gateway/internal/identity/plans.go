@@ -12,15 +12,25 @@ import (
 	"strconv"
 
 	"github.com/goccy/go-yaml"
+
+	"triptych.dev/gateway/internal/quota"
 )
 
-// Plan is what its tenants may do. Limits on tokens and on concurrent requests will be further fields.
+// Plan is what its tenants may do.
 type Plan struct {
 	Name string
-	// RequestsPerMinute is how fast requests are given back.
-	RequestsPerMinute int
-	// RequestBurst is how many may come at once.
-	RequestBurst int
+	// Weight is how large its tenants' turns are beside others'; 0 counts as 1.
+	Weight int
+	// Tenant is what all keys of a tenant may use together, Key what each of them may.
+	Tenant, Key ClassLimits
+}
+
+// ClassLimits are limits of each class of calls.
+type ClassLimits [Classes]quota.Limits
+
+// Limits are those of a class, of the tenant and of a key.
+func (p Plan) Limits(class Priority) [quota.Scopes]quota.Limits {
+	return [quota.Scopes]quota.Limits{quota.Tenant: p.Tenant[class], quota.Key: p.Key[class]}
 }
 
 // Tenant is somebody with keys and a plan.
@@ -29,18 +39,37 @@ type Tenant struct {
 	Plan Plan
 }
 
-// maxRequests bounds the numbers of a plan: beyond, a limit is no limit.
-const maxRequests = 1_000_000
+// maxWeight is the contract's bound.
+const maxWeight = 16
 
 // tenantsFile is the file as it is written.
 type tenantsFile struct {
-	Plans map[string]struct {
-		RequestsPerMinute number `yaml:"requests_per_minute"`
-		RequestBurst      number `yaml:"request_burst"` // absent: as many as in a minute
-	} `yaml:"plans"`
+	Plans   map[string]writtenPlan `yaml:"plans"`
 	Tenants map[string]struct {
 		Plan string `yaml:"plan"`
 	} `yaml:"tenants"`
+}
+
+// writtenPlan has the limits of its tenants' interactive requests, and the others by name.
+type writtenPlan struct {
+	Weight number         `yaml:"weight"`
+	Limits writtenLimits  `yaml:",inline"`
+	Batch  *writtenLimits `yaml:"batch"`
+	Key    *struct {
+		Limits writtenLimits  `yaml:",inline"`
+		Batch  *writtenLimits `yaml:"batch"`
+	} `yaml:"key"`
+}
+
+// writtenLimits are those of one class. Absent is none.
+type writtenLimits struct {
+	RequestsPerMinute  number `yaml:"requests_per_minute"`
+	RequestBurst       number `yaml:"request_burst"` // absent: as many as in a minute
+	TokensPerMinute    number `yaml:"tokens_per_minute"`
+	TokensPerDay       number `yaml:"tokens_per_day"`
+	ConcurrentRequests number `yaml:"concurrent_requests"`
+	ConcurrentStreams  number `yaml:"concurrent_streams"`
+	TokensPerRequest   number `yaml:"tokens_per_request"`
 }
 
 // number is a number as it is written: the parser would take 1.5 for 1.
@@ -72,12 +101,7 @@ func readTenants(path string) (map[string]Tenant, error) {
 	}
 	plans := map[string]Plan{}
 	for name, written := range named(file.Plans, "plans", fault) {
-		plan := Plan{Name: name, RequestsPerMinute: written.RequestsPerMinute.read("plans."+name+".requests_per_minute", fault)}
-		plan.RequestBurst = plan.RequestsPerMinute
-		if written.RequestBurst != "" {
-			plan.RequestBurst = written.RequestBurst.read("plans."+name+".request_burst", fault)
-		}
-		plans[name] = plan
+		plans[name] = written.read(name, fault)
 	}
 	tenants := map[string]Tenant{}
 	for name, written := range named(file.Tenants, "tenants", fault) {
@@ -107,11 +131,64 @@ func named[Entry any](entries map[string]Entry, field string, fault func(string,
 	}
 }
 
-// read returns a whole number from 1 to maxRequests.
-func (n number) read(at string, fault func(string, ...any)) int {
-	parsed, err := strconv.ParseUint(string(n), 0, 64)
-	if err != nil || parsed < 1 || parsed > maxRequests {
-		fault("%s must be a whole number from 1 to %d, not %s", at, maxRequests, n)
+// read returns the plan of a name.
+func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
+	at := "plans." + name
+	plan := Plan{Name: name, Weight: int(w.Weight.read(at+".weight", maxWeight, fault))}
+	if w.Limits.RequestsPerMinute == "" {
+		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)
 	}
-	return int(parsed)
+	plan.Tenant[Interactive] = w.Limits.read(at, fault)
+	plan.Tenant[Batch] = w.Batch.read(at+".batch", fault)
+	if plan.Tenant[Batch].RequestsPerMinute == 0 { // no class is without a limit of requests
+		plan.Tenant[Batch].RequestsPerMinute = plan.Tenant[Interactive].RequestsPerMinute
+		plan.Tenant[Batch].RequestBurst = plan.Tenant[Interactive].RequestBurst
+	}
+	if w.Key != nil {
+		plan.Key[Interactive] = w.Key.Limits.read(at+".key", fault)
+		plan.Key[Batch] = w.Key.Batch.read(at+".key.batch", fault)
+	}
+	return plan
+}
+
+// read returns limits; of none, none.
+func (w *writtenLimits) read(at string, fault func(string, ...any)) quota.Limits {
+	if w == nil {
+		return quota.Limits{}
+	}
+	if w.RequestBurst != "" && w.RequestsPerMinute == "" {
+		fault("%s.request_burst needs %s.requests_per_minute beside it", at, at)
+	}
+	limits := quota.Limits{
+		RequestsPerMinute:  w.RequestsPerMinute.read(at+".requests_per_minute", quota.MaxRequestsPerMinute, fault),
+		RequestBurst:       w.RequestBurst.read(at+".request_burst", quota.MaxRequestsPerMinute, fault),
+		TokensPerMinute:    w.TokensPerMinute.read(at+".tokens_per_minute", quota.MaxTokensPerMinute, fault),
+		TokensPerDay:       w.TokensPerDay.read(at+".tokens_per_day", quota.MaxTokensPerDay, fault),
+		ConcurrentRequests: w.ConcurrentRequests.read(at+".concurrent_requests", quota.MaxConcurrent, fault),
+		ConcurrentStreams:  w.ConcurrentStreams.read(at+".concurrent_streams", quota.MaxConcurrent, fault),
+		TokensPerRequest:   w.TokensPerRequest.read(at+".tokens_per_request", quota.MaxTokensPerDay, fault),
+	}
+	for field, more := range map[string]int64{"tokens_per_minute": limits.TokensPerMinute, "tokens_per_day": limits.TokensPerDay} {
+		if more > 0 && limits.TokensPerRequest > more {
+			fault("%s.tokens_per_request is %d, more than %s.%s (%d) ever admits", at, limits.TokensPerRequest, at, field, more)
+		}
+	}
+	if limits.ConcurrentRequests > 0 && limits.ConcurrentStreams > limits.ConcurrentRequests {
+		fault("%s.concurrent_streams is %d, more than %s.concurrent_requests (%d) ever admits: a stream is a request too",
+			at, limits.ConcurrentStreams, at, limits.ConcurrentRequests)
+	}
+	return limits
+}
+
+// read returns a whole number from 1 to most; 0 where nothing is written.
+func (n number) read(at string, most int64, fault func(string, ...any)) int64 {
+	if n == "" {
+		return 0
+	}
+	parsed, err := strconv.ParseInt(string(n), 0, 64)
+	if err != nil || parsed < 1 || parsed > most {
+		fault("%s must be a whole number from 1 to %d, not %s", at, most, n)
+		return 0
+	}
+	return parsed
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"triptych.dev/gateway/internal/quota"
 )
 
 func writeFile(t *testing.T, path, content string) {
@@ -22,14 +24,36 @@ plans:
   standard: {requests_per_minute: 600, request_burst: 60}
   tiny:
     requests_per_minute: 20 # and a burst of as many
+  all:
+    weight: 4
+    requests_per_minute: 1
+    tokens_per_minute: 2
+    tokens_per_day: 30_000
+    concurrent_requests: 4
+    concurrent_streams: 3
+    tokens_per_request: 2
+    batch: {requests_per_minute: 5, tokens_per_day: 6}
+    key:
+      tokens_per_minute: 7
+      batch: {concurrent_requests: 8}
 tenants:
   acme: {plan: standard}
   tiny: {plan: tiny}
+  globex: {plan: all}
 `)
 	got, err := readTenants(path)
+	both := func(limits quota.Limits) ClassLimits { return ClassLimits{limits, limits} } // of batch, those of requests
 	want := map[string]Tenant{
-		"acme": {"acme", Plan{"standard", 600, 60}},
-		"tiny": {"tiny", Plan{"tiny", 20, 20}},
+		"acme": {"acme", Plan{Name: "standard", Tenant: both(quota.Limits{RequestsPerMinute: 600, RequestBurst: 60})}},
+		"tiny": {"tiny", Plan{Name: "tiny", Tenant: both(quota.Limits{RequestsPerMinute: 20})}},
+		"globex": {"globex", Plan{
+			Name: "all", Weight: 4,
+			Tenant: ClassLimits{
+				{RequestsPerMinute: 1, TokensPerMinute: 2, TokensPerDay: 30_000, ConcurrentRequests: 4, ConcurrentStreams: 3, TokensPerRequest: 2},
+				{RequestsPerMinute: 5, TokensPerDay: 6},
+			},
+			Key: ClassLimits{{TokensPerMinute: 7}, {ConcurrentRequests: 8}},
+		}},
 	}
 	if err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
@@ -49,6 +73,8 @@ plans:
   d: {requests_per_minute: 1000001}
   E: {requests_per_minute: 1}
   g: {requests_per_minute: 1.5}
+  h: {requests_per_minute: 1, weight: 17, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
+  i: {requests_per_minute: 1, tokens_per_minute: 5, tokens_per_request: 6, key: {batch: {concurrent_requests: 1, concurrent_streams: 2}}}
 tenants:
   acme: {plan: none}
   globex: {}
@@ -57,9 +83,16 @@ tenants:
 			"plans.a.requests_per_minute must be a whole number from 1 to 1000000, not 0",
 			"plans.b.requests_per_minute", "plans.b.request_burst", "plans.c.requests_per_minute",
 			"plans.d.requests_per_minute", `plans: "E"`, "plans.g.requests_per_minute",
+			"plans.h.weight must be a whole number from 1 to 16, not 17",
+			"plans.h.tokens_per_minute must be a whole number from 1 to 100000000, not 100000001",
+			"plans.h.batch.tokens_per_day must be", "plans.h.key.request_burst needs plans.h.key.requests_per_minute beside it",
+			"plans.i.tokens_per_request is 6, more than plans.i.tokens_per_minute (5) ever admits",
+			"plans.i.key.batch.concurrent_streams is 2, more than plans.i.key.batch.concurrent_requests (1) ever admits",
 			`tenants.acme.plan must name one of plans, not "none"`, "tenants.globex.plan", `tenants: ""`,
 		}},
-		{"an unknown field of a plan", "plans:\n  d: {requests_per_minute: 1, tokens_per_minute: 5}", []string{`[2:31] unknown field "tokens_per_minute"`}},
+		{"an unknown field of a plan", "plans:\n  d: {requests_per_minute: 1, tokens_per_hour: 5}", []string{`[2:31] unknown field "tokens_per_hour"`}},
+		{"an unknown field of a key", "plans:\n  d: {requests_per_minute: 1, key: {burst: 5}}", []string{`[2:37] unknown field "burst"`}},
+		{"an unknown field of batch", "plans:\n  d: {requests_per_minute: 1, batch: {key: {}}}", []string{`[2:39] unknown field "key"`}},
 		{"an unknown field", "more: 1", []string{`[1:1] unknown field "more"`}},
 		{"a plan that is a number", "plans: {f: 7}", []string{"[1:12]", "mapping is expected"}},
 		{"a tenant that is a list", "tenants: {tiny: [a]}", []string{"[1:17]", "mapping is expected"}},
@@ -103,7 +136,7 @@ func FuzzReadTenants(f *testing.F) {
 		}
 		tenants, err := readTenants(path)
 		for name, tenant := range tenants {
-			if err == nil && (tenant.Plan.RequestsPerMinute < 1 || tenant.Plan.RequestBurst < 1 || !nameShape.MatchString(name)) {
+			if err == nil && (tenant.Plan.Tenant[Interactive].RequestsPerMinute < 1 || tenant.Plan.Tenant[Batch].RequestsPerMinute < 1 || !nameShape.MatchString(name)) {
 				t.Errorf("%q gave %+v", content, tenant)
 			}
 		}

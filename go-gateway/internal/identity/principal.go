@@ -37,4 +37,5 @@ type Priority int
 const (
 	Interactive Priority = iota // somebody waits
 	Batch                       // nobody does
+	Classes                     // how many there are
 )

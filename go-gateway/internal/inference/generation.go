@@ -17,7 +17,15 @@ import (
 
 // Generation is one or several running calls of Generate, whose choices are numbered through, and what they did so far.
 type Generation struct {
+	// Usage is to be settled, once Events is closed or the Generation is.
 	Usage Usage
+
+	service  *Service
+	ctx      context.Context // of the calls
+	call     Call
+	requests []*inferencev1.GenerateRequest
+	wanted   demand
+	repeated bool
 
 	calls  []*engine.Generation
 	events <-chan *inferencev1.GenerateResponse
@@ -29,18 +37,29 @@ type Generation struct {
 }
 
 // Generate continues prompts, each by a request of its own: of several, all are of one model and have as many choices,
-// and where one fails, all end. The caller Observes each event.
-func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferencev1.GenerateRequest) *Generation {
-	g := &Generation{model: requests[0].GetModel(), start: time.Now()}
-	for _, request := range requests {
-		request.Scheduling = call.scheduling()
-		g.calls = append(g.calls, s.Engine.Generate(call.outgoing(ctx), request))
+// and where one fails, all end. The caller Observes each event, and Settles the Usage. Its error is a *fault.Fault:
+// nothing runs then.
+func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferencev1.GenerateRequest) (*Generation, error) {
+	g := &Generation{
+		service: s, ctx: call.outgoing(ctx), call: call, requests: requests, model: requests[0].GetModel(), start: time.Now(),
+	}
+	if err := g.reserve(); err != nil {
+		return nil, err
+	}
+	g.run()
+	return g, nil
+}
+
+// run makes the calls.
+func (g *Generation) run() {
+	g.calls = nil
+	for _, request := range g.requests {
+		g.calls = append(g.calls, g.service.Engine.Generate(g.ctx, request))
 	}
 	g.events = g.calls[0].Events()
 	if len(g.calls) > 1 {
-		g.events = g.merge(max(1, requests[0].GetChoices()))
+		g.events = g.merge(max(1, g.requests[0].GetChoices()))
 	}
-	return g
 }
 
 // merge hands on the events of all calls as they come.
@@ -89,7 +108,8 @@ func (g *Generation) closeCalls() {
 	closing.Wait()
 }
 
-// Events are what starts the calls and what they say. Closed when all have ended.
+// Events are what starts the calls and what they say. Closed when all have ended: then there may be others, if they are
+// Repeated.
 func (g *Generation) Events() <-chan *inferencev1.GenerateResponse { return g.events }
 
 // Close ends what has not ended, and waits until nothing is left of it.

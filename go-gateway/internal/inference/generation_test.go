@@ -25,9 +25,12 @@ func TestAGenerationIsChargedUnlessWeFailed(t *testing.T) {
 	s := newService(e)
 	generation := func() *Generation {
 		for { // until the connection is there
-			running := s.Generate(t.Context(), Call{Principal: acme}, &inferencev1.GenerateRequest{
+			running, err := s.Generate(t.Context(), Call{Principal: acme}, &inferencev1.GenerateRequest{
 				Model: testkit.ChatModelName, Prompt: &inferencev1.GenerateRequest_Text{Text: "a b"},
 			})
+			if err != nil {
+				t.Fatal(err)
+			}
 			for event := range running.Events() {
 				running.Observe(event)
 			}

@@ -6,10 +6,8 @@ package inference
 
 import (
 	"context"
-	"time"
 
 	"triptych.dev/gateway/internal/engine"
-	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
@@ -22,21 +20,15 @@ type Engine interface {
 	Classify(context.Context, *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error)
 	Tokenize(context.Context, *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error)
 	Generate(context.Context, *inferencev1.GenerateRequest) *engine.Generation
-}
-
-// Limiter counts calls.
-type Limiter interface {
-	Take(tenant string, limit quota.Limit, now time.Time) quota.Decision
-	Refund(tenant string, limit quota.Limit)
+	// Models are what is served.
+	Models() ([]*inferencev1.Model, error)
 }
 
 // Service makes calls. It is safe for concurrent use.
 type Service struct {
 	Engine  Engine
-	Limiter Limiter
+	Limiter *quota.Limiter
 	Metrics *telemetry.Metrics
-	// Now is the clock of rate limits.
-	Now func() time.Time
 }
 
 // Call is whose a call is, and what it carries beside its message. Its deadline and cancellation are its context's.
@@ -45,81 +37,85 @@ type Call struct {
 	// Priority is the class that is asked for; the principal's bounds it.
 	Priority               identity.Priority
 	RequestID, Traceparent string
+	// Stream says that the caller takes the reply as it comes.
+	Stream bool
+	// Decided is told of the limits what is left when the call was admitted or refused; it may be nil.
+	Decided func(RateLimits)
 }
 
-// Reservation is one call that a principal's rate allows.
-type Reservation struct {
-	quota.Decision
-	Limit  quota.Limit
-	tenant string
-}
-
-// Reserve takes one call from a principal's rate. Its error is a *fault.Fault; the Reservation tells of the rate all
-// the same.
-func (s *Service) Reserve(principal identity.Principal) (Reservation, error) {
-	plan := principal.Plan
-	limit := quota.Limit{PerMinute: plan.RequestsPerMinute, Burst: plan.RequestBurst}
-	reserved := Reservation{s.Limiter.Take(principal.Tenant, limit, s.Now()), limit, principal.Tenant}
-	if reserved.Allowed {
-		return reserved, nil
+// metered makes a call whose whole reply comes at once: it reserves what the call may cost at most, and hands what it
+// holds on to the usage, which is to be settled. A call that comes to more than was held for it is made once more if
+// there is as much.
+func metered[Reply any](
+	ctx context.Context, s *Service, call *Call, wanted demand,
+	run func(*inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,
+) (reply Reply, usage Usage, err error) {
+	held, err := s.reserve(ctx, call, wanted)
+	if err != nil {
+		return reply, Usage{}, err
 	}
-	s.Metrics.RateLimited.WithLabelValues(principal.Tenant).Inc()
-	refused := fault.New(fault.RateLimited,
-		"The plan %q allows %d requests per minute, and a burst of %d. Repeat the request in %v.",
-		plan.Name, limit.PerMinute, limit.Burst, quota.RoundUp(reserved.RetryAfter))
-	refused.RetryAfter = reserved.RetryAfter
-	return reserved, refused
-}
-
-// Cancel gives back what was reserved for a call that was not made.
-func (s *Service) Cancel(reserved Reservation) {
-	if reserved.Allowed {
-		s.Limiter.Refund(reserved.tenant, reserved.Limit)
+	defer func() {
+		if usage.held == nil { // also after a panic
+			held.Settle(0)
+		}
+	}()
+	reply, err = run(call.scheduling(held))
+	if tokens, refused := exactCharge(held, err); refused {
+		exact, refusal := s.replace(ctx, call, held, wanted.exactly(tokens))
+		if refusal != nil {
+			return reply, Usage{}, refusal
+		}
+		held = exact
+		reply, err = run(call.scheduling(held))
 	}
+	if err != nil {
+		return reply, Usage{}, err
+	}
+	usage = usageOf(reply)
+	usage.held = held
+	return reply, usage, nil
 }
 
-// Embed turns inputs into vectors.
+// Embed turns inputs into vectors. The usage is to be settled.
 func (s *Service) Embed(
 	ctx context.Context, call Call, request *inferencev1.EmbedRequest,
 ) (*inferencev1.EmbedResponse, Usage, error) {
-	request.Scheduling = call.scheduling()
-	reply, err := s.Engine.Embed(call.outgoing(ctx), request)
-	if err != nil {
-		return nil, Usage{}, err
-	}
-	return reply, usageOf(request.GetModel(), len(request.GetInputs()), reply.GetTokenCounts(), reply.GetTimings()), nil
+	return metered(ctx, s, &call, s.embedDemand(&call, request),
+		func(scheduling *inferencev1.Scheduling) (*inferencev1.EmbedResponse, error) {
+			request.Scheduling = scheduling
+			return s.Engine.Embed(call.outgoing(ctx), request)
+		},
+		func(reply *inferencev1.EmbedResponse) Usage {
+			return usageOf(request.GetModel(), len(request.GetInputs()), reply.GetTokenCounts(), reply.GetTimings())
+		})
 }
 
-// Classify scores texts for a model's labels.
+// Classify scores texts for a model's labels. The usage is to be settled.
 func (s *Service) Classify(
 	ctx context.Context, call Call, request *inferencev1.ClassifyRequest,
 ) (*inferencev1.ClassifyResponse, Usage, error) {
-	request.Scheduling = call.scheduling()
-	reply, err := s.Engine.Classify(call.outgoing(ctx), request)
-	if err != nil {
-		return nil, Usage{}, err
-	}
-	return reply, usageOf(request.GetModel(), len(request.GetTexts()), reply.GetTokenCounts(), reply.GetTimings()), nil
+	return metered(ctx, s, &call, s.classifyDemand(&call, request),
+		func(scheduling *inferencev1.Scheduling) (*inferencev1.ClassifyResponse, error) {
+			request.Scheduling = scheduling
+			return s.Engine.Classify(call.outgoing(ctx), request)
+		},
+		func(reply *inferencev1.ClassifyResponse) Usage {
+			return usageOf(request.GetModel(), len(request.GetTexts()), reply.GetTokenCounts(), reply.GetTimings())
+		})
 }
 
-// Tokenize turns texts into tokens, which is not charged.
+// Tokenize turns texts into tokens, none of which is charged. The usage is to be settled.
 func (s *Service) Tokenize(
 	ctx context.Context, call Call, request *inferencev1.TokenizeRequest,
 ) (*inferencev1.TokenizeResponse, Usage, error) {
-	request.Scheduling = call.scheduling()
-	reply, err := s.Engine.Tokenize(call.outgoing(ctx), request)
-	return reply, Usage{}, err
+	return metered(ctx, s, &call, demand{},
+		func(scheduling *inferencev1.Scheduling) (*inferencev1.TokenizeResponse, error) {
+			request.Scheduling = scheduling
+			return s.Engine.Tokenize(call.outgoing(ctx), request)
+		},
+		func(*inferencev1.TokenizeResponse) Usage { return Usage{} })
 }
 
-// scheduling gives each tenant a turn of its own.
-func (c Call) scheduling() *inferencev1.Scheduling {
-	priority := inferencev1.Priority_PRIORITY_INTERACTIVE
-	if max(c.Priority, c.Principal.Priority) == identity.Batch {
-		priority = inferencev1.Priority_PRIORITY_BATCH
-	}
-	return &inferencev1.Scheduling{FairnessKey: c.Principal.Tenant, Priority: priority}
-}
-
-func (c Call) outgoing(ctx context.Context) context.Context {
+func (c *Call) outgoing(ctx context.Context) context.Context {
 	return engine.Outgoing(ctx, c.RequestID, c.Traceparent)
 }

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"triptych.dev/gateway/internal/engine"
-	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
@@ -35,13 +34,20 @@ func (r *recorder) Embed(ctx context.Context, request *inferencev1.EmbedRequest)
 }
 
 func newService(engine Engine) *Service {
+	now := func() time.Time { return time.Unix(1_800_000_000, 0) }
 	return &Service{
-		Engine: engine, Limiter: quota.NewRequests(), Metrics: telemetry.NewMetrics(),
-		Now: func() time.Time { return time.Unix(1_800_000_000, 0) },
+		Engine: engine, Limiter: quota.NewLimiter(quota.NewMemory(now, time.Minute), now), Metrics: telemetry.NewMetrics(),
 	}
 }
 
-var acme = identity.Principal{Tenant: "acme", Plan: identity.Plan{Name: "small", RequestsPerMinute: 1, RequestBurst: 1}}
+var acme = limited(quota.Limits{})
+
+// limited is a principal whose plan has some limits of each class.
+func limited(limits quota.Limits) identity.Principal {
+	return identity.Principal{Tenant: "acme", KeyID: "key", Plan: identity.Plan{
+		Name: "small", Weight: 3, Tenant: identity.ClassLimits{limits, limits},
+	}}
+}
 
 func embed(t *testing.T, s *Service, call Call) Usage {
 	t.Helper()
@@ -82,7 +88,7 @@ func TestACallCarriesItsPrincipalAndIds(t *testing.T) {
 		principal := acme
 		principal.Priority = c.highest
 		embed(t, s, Call{Principal: principal, Priority: c.asked, RequestID: "id", Traceparent: "trace"})
-		if got := recorder.scheduling; got.GetFairnessKey() != "acme" || got.GetPriority() != c.want {
+		if got := recorder.scheduling; got.GetFairnessKey() != "acme" || got.GetPriority() != c.want || got.GetWeight() != 3 || got.GetMaxCharge() != 0 {
 			t.Errorf("%v of at most %v: got %v", c.asked, c.highest, got)
 		}
 	}
@@ -99,25 +105,4 @@ func TestACallWithInputsIsCharged(t *testing.T) {
 	}
 	s.Settle(acme, usage, nil)
 	s.expect(t, "gateway_generated_tokens_total", `gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 8`)
-}
-
-func TestAReservationIsUsedOrGivenBack(t *testing.T) {
-	s := newService(&recorder{})
-	first, err := s.Reserve(acme)
-	if err != nil || !first.Allowed || first.Limit.Burst != 1 {
-		t.Fatalf("got %+v, %v", first, err)
-	}
-	second, err := s.Reserve(acme)
-	if refused := fault.Of(err); refused.Reason != fault.RateLimited || refused.RetryAfter != time.Minute || second.Allowed {
-		t.Errorf("got %+v, %v", second, err)
-	}
-	s.Cancel(second) // which had nothing
-	s.Cancel(first)
-	if _, err := s.Reserve(acme); err != nil {
-		t.Errorf("after one was given back: %v", err)
-	}
-	if _, err := s.Reserve(acme); err == nil {
-		t.Error("two were given back")
-	}
-	s.expect(t, "", `gateway_rate_limited_total{tenant="acme"} 2`)
 }

@@ -7,6 +7,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
@@ -26,6 +27,8 @@ type Usage struct {
 	Finishes []string
 	// Phases are where the time went.
 	Phases []telemetry.Phase
+
+	held *quota.Held // until it is settled; nil where nothing is
 }
 
 // usageOf is what a call with inputs did.
@@ -41,12 +44,22 @@ func usageOf(model string, inputs int, tokenCounts []uint32, timings *inferencev
 	return usage
 }
 
-// callerEnded are the failures that are the caller's doing: it went away, or did not read what it asked for.
-var callerEnded = map[fault.Reason]bool{fault.Cancelled: true, fault.SlowReader: true}
+// charged are the failures after which what was done so far is charged: the caller went away, did not read what it asked
+// for, or asked for more than there was time for. Where nothing was done, nothing is.
+var charged = map[fault.Reason]bool{fault.Cancelled: true, fault.SlowReader: true, fault.DeadlineExceeded: true}
 
-// Settle counts what a principal's call did, and charges what it used: also where the caller ended it halfway, but not
-// where we failed. A nil failure is none.
+// Settle counts what a principal's call did, and charges what it used: also where it ended halfway by the caller's doing
+// or for lack of time, but not where we failed. What was held beyond that goes back. A nil failure is none.
 func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fault.Fault) {
+	isCharged := failure == nil || charged[failure.Reason]
+	tokens := usage.PromptTokens + usage.CompletionTokens
+	if usage.held != nil {
+		used := int64(0)
+		if isCharged {
+			used = int64(tokens)
+		}
+		usage.held.Settle(used)
+	}
 	if usage.Model == "" {
 		return
 	}
@@ -56,10 +69,10 @@ func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fau
 	for _, reason := range usage.Finishes {
 		s.Metrics.Finishes.WithLabelValues(usage.Model, reason).Inc()
 	}
-	if failure != nil && !callerEnded[failure.Reason] {
+	if !isCharged {
 		return
 	}
-	if tokens := usage.PromptTokens + usage.CompletionTokens; tokens > 0 {
+	if tokens > 0 {
 		s.Metrics.Tokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(tokens))
 	}
 	if usage.Inputs == 0 {

@@ -54,8 +54,10 @@ var table = map[fault.Reason]row{
 	fault.TokenIDOutOfRange:     {http.StatusBadRequest, typeInvalidRequest, "token_id_out_of_range", false},
 	fault.TokenizerMismatch:     {http.StatusBadRequest, typeInvalidRequest, "tokenizer_mismatch", false},
 	fault.DimensionsUnsupported: {http.StatusBadRequest, typeInvalidRequest, "dimensions_unsupported", false},
+	fault.RequestTooLarge:       {http.StatusBadRequest, typeInvalidRequest, "request_too_large", false},
 	fault.ChargeTooHigh:         {http.StatusTooManyRequests, typeRateLimit, "charge_too_high", false},
 	fault.RateLimited:           {http.StatusTooManyRequests, typeRateLimit, "rate_limit_exceeded", true},
+	fault.ConcurrencyLimited:    {http.StatusTooManyRequests, typeRateLimit, "concurrency_limit_exceeded", true},
 	fault.QueueFull:             {http.StatusServiceUnavailable, typeOverloaded, "queue_full", true},
 	fault.DeadlineExceeded:      {http.StatusGatewayTimeout, typeTimeout, "deadline_exceeded", false},
 	fault.HotpathUnavailable:    {http.StatusServiceUnavailable, typeOverloaded, "hotpath_unavailable", true},
@@ -117,6 +119,9 @@ func setRetryHeaders(header http.Header, shape row, after time.Duration) {
 	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable:
 		if after <= 0 {
 			after = minRetryAfter
+		}
+		if after > maxRetryAfter && shape.status == http.StatusTooManyRequests { // the message says how long it takes
+			header.Set("X-Should-Retry", "false")
 		}
 		after = min(after, maxRetryAfter)
 		seconds := math.Ceil(max(after, minRetryAfter).Seconds())

@@ -1,90 +1,177 @@
-// Package quota decides whether a tenant may do something now. Today it counts requests; tokens and concurrency belong
-// here too.
+// Package quota decides whether a tenant and its key may make a request now, and counts what they use: requests and
+// tokens a minute, tokens a day, what runs at once.
 //
-// The algorithm is the generic cell rate algorithm (a token bucket that is stored as one point in time), because one
-// number per tenant is all that several replicas would have to share. It must not depend on HTTP, nor read a clock.
+// A request is reserved with the most that it may cost, run, and settled with what it did cost. All limits of tenant and
+// key are one decision, so that nothing is taken from one of them if another one refuses. Where the numbers are kept is
+// a [Store]'s: this process's memory, or Redis. docs/limits.md has the algorithms and their sources.
+//
+// It must not depend on HTTP, and reads no clock: stores are given one.
 package quota
 
 import (
-	"sync"
+	"context"
+	"iter"
 	"time"
 )
 
-// Limit is a token bucket.
-type Limit struct {
-	// PerMinute is how many requests are given back in a minute.
-	PerMinute int
-	// Burst is how many requests a full bucket holds.
-	Burst int
+// Class is a class of requests. Each has limits and numbers of its own.
+type Class int
+
+// All classes.
+const (
+	Interactive Class = iota // somebody waits
+	Batch                    // nobody does
+)
+
+var classNames = [...]string{"interactive", "batch"}
+
+func (c Class) String() string { return classNames[c] }
+
+// Scope is whose limit it is.
+type Scope int
+
+// All scopes. A request has to keep to the limits of both.
+const (
+	Tenant Scope = iota // all of a tenant's keys together
+	Key                 // one key
+	Scopes              // how many there are
+)
+
+var scopeNames = [...]string{"tenant", "key"}
+
+func (s Scope) String() string { return scopeNames[s] }
+
+// Limits are what one tenant, or one key, may use in one class. 0 is no limit.
+type Limits struct {
+	// RequestsPerMinute is how fast requests are given back, RequestBurst how many a full bucket holds: a minute's worth
+	// if it is 0.
+	RequestsPerMinute, RequestBurst int64
+	// TokensPerMinute is how fast tokens are given back, and how many a full bucket holds.
+	TokensPerMinute int64
+	// TokensPerDay is for a day of UTC.
+	TokensPerDay int64
+	// ConcurrentRequests and ConcurrentStreams are how many run at once; a stream is a request too.
+	ConcurrentRequests, ConcurrentStreams int64
+	// TokensPerRequest is the largest request.
+	TokensPerRequest int64
 }
 
-// Decision is the answer to one request, and what the caller may be told.
-type Decision struct {
-	Allowed bool
-	// Remaining is how many more requests would be allowed now.
-	Remaining int
-	// Reset is when the bucket is full again.
-	Reset time.Duration
-	// RetryAfter is when a request would be allowed; 0 if this one was.
-	RetryAfter time.Duration
-}
+// Bounds of the numbers, within which products of them are exact, in 64 bits and in a Lua script's floating point.
+const (
+	MaxRequestsPerMinute = 1_000_000
+	MaxTokensPerMinute   = 100_000_000
+	MaxTokensPerDay      = 1_000_000_000_000
+	MaxConcurrent        = 1_000_000
+)
 
-// RoundUp rounds a wait up to milliseconds: who waits as long must not come too early.
-func RoundUp(d time.Duration) time.Duration {
-	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
-}
-
-// Requests limits the request rate of each tenant, in this process. It is safe for concurrent use.
-type Requests struct {
-	mu      sync.Mutex
-	full    map[string]time.Time // when a tenant's bucket is full again; an absent one is full
-	sweepAt int                  // number of entries at which full buckets are forgotten
-}
-
-// minSweepSize spares a short map from being swept.
-const minSweepSize = 1024
-
-// NewRequests returns a limiter whose buckets are all full.
-func NewRequests() *Requests {
-	return &Requests{full: map[string]time.Time{}, sweepAt: minSweepSize}
-}
-
-// Take asks for one request of a tenant at a time, which must not go backwards by much. A refused request costs
-// nothing.
-func (q *Requests) Take(tenant string, limit Limit, now time.Time) Decision {
-	interval := time.Minute / time.Duration(limit.PerMinute)
-	capacity := interval * time.Duration(limit.Burst)
-
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	used := max(0, q.full[tenant].Sub(now))
-	if after := used + interval; after > capacity {
-		return Decision{Reset: used, RetryAfter: after - capacity}
+// burst is how many requests a full bucket holds.
+func (l Limits) burst() int64 {
+	if l.RequestBurst > 0 {
+		return l.RequestBurst
 	}
-	used += interval
-	q.full[tenant] = now.Add(used)
-	q.sweep(now)
-	return Decision{Allowed: true, Remaining: int((capacity - used) / interval), Reset: used}
+	return l.RequestsPerMinute
 }
 
-// Refund gives one request back that was taken and could not be served.
-func (q *Requests) Refund(tenant string, limit Limit) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if full, known := q.full[tenant]; known { // a bucket that was swept meanwhile is full
-		q.full[tenant] = full.Add(-time.Minute / time.Duration(limit.PerMinute))
-	}
+// limitsTokens reports whether there is a limit of tokens, whatever its time.
+func (l Limits) limitsTokens() bool {
+	return l.TokensPerMinute > 0 || l.TokensPerDay > 0 || l.TokensPerRequest > 0
 }
 
-// sweep forgets full buckets whenever their number has doubled, so that memory follows the number of active tenants.
-func (q *Requests) sweep(now time.Time) {
-	if len(q.full) < q.sweepAt {
-		return
-	}
-	for tenant, full := range q.full {
-		if !full.After(now) {
-			delete(q.full, tenant)
+// NeedsLease reports whether some limit does not heal by itself: what holds a part of it must be known, so that it comes
+// back if its gateway dies.
+func (l Limits) NeedsLease() bool {
+	return l.TokensPerDay > 0 || l.ConcurrentRequests > 0 || l.ConcurrentStreams > 0
+}
+
+// Request is what a decision is asked for.
+type Request struct {
+	// ID is this request's alone: its lease is known by it.
+	ID string
+	// Tenant and Key name whose request it is.
+	Tenant, Key string
+	Class       Class
+	// Limits are the tenant's and the key's, of this class.
+	Limits [Scopes]Limits
+	// Counted requests take one of the requests a minute.
+	Counted bool
+	// Runs says that it runs, and counts among those that do so at once; Stream, that it is a stream as well.
+	Runs, Stream bool
+	// MaxTokens is the most that it may cost. Fewer are reserved if fewer are left, but not less than MinTokens. 0: it
+	// costs none, and limits of tokens do not matter to it.
+	MinTokens, MaxTokens int64
+}
+
+// limited yields the scopes that have a limit at all: nothing is kept of the others.
+func (r *Request) limited() iter.Seq[Scope] {
+	return func(yield func(Scope) bool) {
+		for scope := range Scopes {
+			if r.Limits[scope] != (Limits{}) && !yield(scope) {
+				return
+			}
 		}
 	}
-	q.sweepAt = max(minSweepSize, 2*len(q.full))
+}
+
+// Largest returns the most tokens that the request may ever cost, and by which limit.
+func (r *Request) Largest() (tokens int64, kind Kind, scope Scope) {
+	tokens, kind = r.Limits[Tenant].largest()
+	if ofKey, its := r.Limits[Key].largest(); ofKey < tokens {
+		return ofKey, its, Key
+	}
+	return tokens, kind, Tenant
+}
+
+// LimitsTokens reports whether some limit of tokens is the request's.
+func (r *Request) LimitsTokens() bool {
+	return r.Limits[Tenant].limitsTokens() || r.Limits[Key].limitsTokens()
+}
+
+// Reservation is what a request has taken. Its store settles it.
+type Reservation struct {
+	Request
+	// Degraded says that it was taken from the local share, which is where it is settled.
+	Degraded bool
+	// Granted is how many tokens it may use.
+	Granted int64
+	// Day is the day of UTC, since 1970, whose budget it is charged to.
+	Day int64
+	// Tokens says of each scope what was taken from its bucket of tokens a minute.
+	Tokens [Scopes]Taken
+}
+
+// Taken is what was taken of a bucket whose part may be returned.
+type Taken struct {
+	// Cost is what was taken, in µs of the bucket's healing.
+	Cost int64
+	// ArrivalTime is the bucket's theoretical arrival time after that, in µs since 1970, and Returned what had been
+	// returned to it by then.
+	ArrivalTime, Returned int64
+}
+
+// Decision is the answer to a Request.
+type Decision struct {
+	// Reservation is what was taken; nothing where it was refused.
+	Reservation Reservation
+	// Refusal says why it was refused; nil if it was not.
+	Refusal *Refusal
+	// States are what is used now, this request included, of tenant and key.
+	States [Scopes]State
+	// Now is the store's time.
+	Now time.Time
+}
+
+// Store keeps what is used. Its methods are safe for concurrent use.
+type Store interface {
+	// Reserve decides, and takes what was asked for if it may be had. What the request had reserved until now, instead of
+	// which it asks, is given back before, whatever is decided; nil if nothing. The error is of the store.
+	Reserve(ctx context.Context, request Request, instead *Reservation) (Decision, error)
+	// Settle returns what a reservation took and did not use, and ends what it holds. It may be more than was granted.
+	// Each reservation is settled once.
+	Settle(reservation Reservation, used int64)
+	// Renew makes what reservations hold last for another lease.
+	Renew(reservations []Reservation)
+	// States are what a request's tenant and key use now.
+	States(ctx context.Context, request Request) ([Scopes]State, time.Time, error)
+	// Lease is for how long a reservation holds what does not heal by itself, unless it is renewed.
+	Lease() time.Duration
 }

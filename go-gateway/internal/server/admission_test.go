@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,8 +32,8 @@ func TestRequestsBeyondATenantsShareAreRefused(t *testing.T) {
 	if refused.status != 503 || refused.err.Code != "queue_full" || refused.header.Get("retry-after") == "" || !strings.Contains(refused.err.Message, "16 requests") {
 		t.Errorf("got %d %s", refused.status, refused.body)
 	}
-	if refused.header.Get(limitHeader) != "" {
-		t.Errorf("a request that costs nothing has the headers %v", refused.header)
+	if got := refused.header.Get("x-ratelimit-remaining-requests"); got != strconv.Itoa(1_000_000-share) {
+		t.Errorf("a request that costs nothing left %s requests", got)
 	}
 	go func() { replies <- g.as("tiny", "/v1/embeddings", oneText) }()
 	g.await("another tenant's request", began)
@@ -97,7 +98,7 @@ func TestABodyOfUnknownLengthTakesBytesAsItGrows(t *testing.T) {
 		t.Errorf("got %d %s", refused.status, refused.body)
 	}
 	// It was charged when it began, and given back.
-	if got := g.as("tiny", "/v1/embeddings", oneText); got.status != http.StatusOK || got.header.Get(remainingHeader) != "19" {
+	if got := g.as("tiny", "/v1/embeddings", oneText); got.status != http.StatusOK || got.header.Get(rateLimitHeaders[1]) != "19" {
 		t.Errorf("got %d %v", got.status, got.header)
 	}
 	g.eventually("no bytes held", func() bool { return g.bodies.Used() == 0 })

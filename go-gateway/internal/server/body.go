@@ -37,7 +37,7 @@ func (s *Server) holdBytes(next handler) handler {
 // hold makes a request hold so many bytes more.
 func (s *Server) hold(ex *exchange, more int64) error {
 	if !s.bodies.TryAcquire(ex.principal.Tenant, more) {
-		return s.noRoom(ex, "bytes of request bodies at once", s.bodies)
+		return noRoom("bytes of request bodies at once", s.bodies)
 	}
 	ex.held += more
 	return nil

@@ -19,6 +19,7 @@ import (
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/testkit"
 )
 
@@ -48,6 +49,29 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 		for range 20 {
 			g.do(http.MethodPost, "/v1/embeddings", oneText, "Authorization", "Bearer "+g.keys["tiny"])
 		}
+		return g
+	},
+	"small_requests": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t, limited(quota.Limits{TokensPerRequest: 5}))
+		g.costing(8)
+		return g
+	},
+	"one_at_once": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t, limited(quota.Limits{ConcurrentRequests: 1}))
+		began, release := g.hotpath.Block()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			// Not of the test's context, which ends before the cleanup.
+			if reply, err := http.Post(g.url+"/v1/embeddings", "application/json", strings.NewReader(oneText)); err == nil {
+				reply.Body.Close()
+			}
+		}()
+		g.await("a request that runs", began)
+		t.Cleanup(func() {
+			close(release)
+			<-done
+		})
 		return g
 	},
 	"stalled_body": func(t *testing.T, _ errorCase) *gateway {
@@ -131,7 +155,7 @@ func TestErrorCases(t *testing.T) {
 			}
 			checkShape(t, c, table[c.Reason], got)
 			checkExpectations(t, c, got)
-			if c.Needs != "hotpath_down" && c.Needs != "short_deadline" {
+			if c.Needs != "hotpath_down" && c.Needs != "short_deadline" && c.Needs != "one_at_once" {
 				g.stillServes()
 			}
 		})

@@ -20,10 +20,9 @@ func (s *Server) shareWithOrigins(api http.Handler) http.Handler {
 		AllowedOrigins: s.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders: []string{"*"}, // those of SDKs are many, and none is of use without a key
-		ExposedHeaders: []string{
+		ExposedHeaders: append([]string{
 			"X-Request-Id", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "Server-Timing", "Openai-Processing-Ms", "Warning",
-			limitHeader, remainingHeader, resetHeader,
-		},
+		}, rateLimitHeaders...),
 		MaxAge: int(preflightAge.Seconds()),
 	}).Handler(api)
 }

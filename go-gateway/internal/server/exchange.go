@@ -30,15 +30,19 @@ type exchange struct {
 	status    int                // of the reply; 0 while there is none
 	failure   *fault.Fault
 
-	held        int64                 // bytes of bodies
-	reservation inference.Reservation // zero while its tenant's rate was not charged
-	drained     bool                  // no more of the body is worth reading
+	held        int64 // bytes of bodies
+	limitsAsked bool  // what its limits say is known
+	drained     bool  // no more of the body is worth reading
 }
 
 // call is the request without HTTP.
 func (ex *exchange) call() inference.Call {
 	return inference.Call{
 		Principal: ex.principal, Priority: identity.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		Decided: func(limits inference.RateLimits) {
+			ex.limitsAsked = true
+			ex.setRateLimits(limits)
+		},
 	}
 }
 

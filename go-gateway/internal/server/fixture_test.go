@@ -36,7 +36,9 @@ const tenantsYAML = `
 plans:
   generous: {requests_per_minute: 1000000}
   tiny: {requests_per_minute: 20}
+  metered: {requests_per_minute: 30, tokens_per_minute: 1000, tokens_per_day: 1500, concurrent_requests: 2, tokens_per_request: 600}
 tenants:
+  metered: {plan: metered}
   acme: {plan: generous}
   tiny: {plan: tiny}
 `
@@ -77,8 +79,10 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	if options.Engine, err = engine.New(engineOptions); err != nil {
 		t.Fatal(err)
 	}
+	now := func() time.Time { return g.clock }
 	options.Inference = &inference.Service{
-		Engine: options.Engine, Limiter: quota.NewRequests(), Metrics: metrics, Now: func() time.Time { return g.clock },
+		Engine: options.Engine, Metrics: metrics,
+		Limiter: quota.NewLimiter(quota.NewMemory(now, time.Minute), now),
 	}
 	g.Server = New(options)
 	metrics.ReportReady(g.Ready)
@@ -104,7 +108,7 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 	if err := os.WriteFile(tenantsPath, []byte(tenantsYAML), 0o600); err != nil {
 		g.Fatal(err)
 	}
-	for _, name := range []string{"acme", "tiny"} {
+	for _, name := range []string{"acme", "tiny", "metered"} {
 		key, err := identity.NewKeysFile(keysPath, time.Now).Create(name)
 		if err != nil {
 			g.Fatal(err)
@@ -116,6 +120,16 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 		g.Fatal(err)
 	}
 	return directory
+}
+
+// limited gives everybody a plan of these limits.
+func limited(limits quota.Limits) change {
+	return func(_ *engine.Options, o *Options) {
+		o.Authenticator = someone{
+			Tenant: "acme", KeyID: "key", Plan: identity.Plan{Name: "metered", Tenant: identity.ClassLimits{limits}},
+			Scopes: []identity.Scope{identity.ScopeInference, identity.ScopeModels},
+		}
+	}
 }
 
 // eventually waits until a condition holds.

@@ -21,13 +21,18 @@ func (s *Server) generation(
 		// Each prompt is a stream to the hot path, of which a connection has so many: it counts as a request.
 		if more := int64(len(request.More)); more > 0 {
 			if !s.slots.TryAcquire(ex.principal.Tenant, more) {
-				return s.noRoom(ex, "requests at once", s.slots)
+				return noRoom("requests at once", s.slots)
 			}
 			defer s.slots.Release(ex.principal.Tenant, more)
 		}
-		running := s.Inference.Generate(ex.request.Context(), ex.call(), request.Calls()...)
-		defer running.Close() // also when the client stops reading: nothing is generated for nobody
+		call := ex.call()
+		call.Stream = request.Stream
+		running, err := s.Inference.Generate(ex.request.Context(), call, request.Calls()...)
+		if err != nil {
+			return request.Explain(err)
+		}
 		ex.usage = &running.Usage
+		defer running.Close() // also when the client stops reading: nothing is generated for nobody
 		if request.Stream {
 			return s.stream(ex, request, running)
 		}
@@ -38,11 +43,13 @@ func (s *Server) generation(
 // collect replies once everything is there.
 func (s *Server) collect(ex *exchange, request *openai.GenerationRequest, running *inference.Generation) error {
 	reply := openai.NewGenerationReply(request)
-	for event := range running.Events() {
-		running.Observe(event)
-		if delta := event.GetDelta(); delta != nil {
-			if err := reply.Add(delta); err != nil {
-				return fault.InternalError(err)
+	for more := true; more; more = running.Repeated() {
+		for event := range running.Events() {
+			running.Observe(event)
+			if delta := event.GetDelta(); delta != nil {
+				if err := reply.Add(delta); err != nil {
+					return fault.InternalError(err)
+				}
 			}
 		}
 	}

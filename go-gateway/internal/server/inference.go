@@ -24,6 +24,7 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 			return err
 		}
 		reply, usage, err := run(ex.request.Context(), ex.call(), request)
+		ex.usage = &usage
 		if err != nil {
 			return request.Explain(err)
 		}
@@ -32,7 +33,6 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 			return fault.InternalError(err)
 		}
 		defer s.buffers.put(body)
-		ex.usage = &usage
 		ex.reply(http.StatusOK, body)
 		return nil
 	}

@@ -1,43 +1,62 @@
 package server
 
 import (
-	"net/http"
 	"strconv"
 
+	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/quota"
 )
 
-// limitRate lets requests through that the tenant's rate allows.
+// limitRate lets requests through whose tenant's and key's rates are not known to be used up. One that is refused before
+// its limits are asked counts as a request too, so that it is not free to be refused; but not where it is for lack of
+// room, which is ours.
 func (s *Server) limitRate(next handler) handler {
-	return func(ex *exchange) (err error) {
-		ex.reservation, err = s.Inference.Reserve(ex.principal)
-		setRateLimitHeaders(ex.header(), ex.reservation)
-		if err != nil {
+	return func(ex *exchange) error {
+		if err := s.Inference.Admit(ex.call()); err != nil {
+			return err
+		}
+		err := next(ex)
+		if err == nil || ex.limitsAsked {
+			return err
+		}
+		if fault.Of(err).Reason == fault.QueueFull {
+			ex.setRateLimits(s.Inference.RateLimits(ex.call()))
+			return err
+		}
+		if refused := s.Inference.Count(ex.request.Context(), ex.call()); refused != nil {
+			return refused
+		}
+		return err
+	}
+}
+
+// countRequest lets requests through that the rate allows, and takes one of it.
+func (s *Server) countRequest(next handler) handler {
+	return func(ex *exchange) error {
+		if err := s.Inference.Count(ex.request.Context(), ex.call()); err != nil {
 			return err
 		}
 		return next(ex)
 	}
 }
 
-// refundRate gives back what a request took of the rate that is refused for lack of room.
-func (s *Server) refundRate(ex *exchange) {
-	s.Inference.Cancel(ex.reservation)
-	for _, name := range []string{limitHeader, remainingHeader, resetHeader} {
-		ex.header().Del(name)
-	}
+// rateLimitHeaders are OpenAI's: limit, what remains of it, and when all of it does again; of requests, then of tokens.
+var rateLimitHeaders = []string{
+	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests",
+	"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens",
 }
 
-// Headers of rate limits, as OpenAI names them.
-const (
-	limitHeader     = "X-Ratelimit-Limit-Requests"
-	remainingHeader = "X-Ratelimit-Remaining-Requests"
-	resetHeader     = "X-Ratelimit-Reset-Requests"
-)
-
-// setRateLimitHeaders uses OpenAI's form of durations, which is Go's.
-func setRateLimitHeaders(header http.Header, reserved inference.Reservation) {
-	header.Set(limitHeader, strconv.Itoa(reserved.Limit.Burst))
-	header.Set(remainingHeader, strconv.Itoa(reserved.Remaining))
-	header.Set(resetHeader, quota.RoundUp(reserved.Reset).String())
+// setRateLimits tells the limits in these headers, in OpenAI's form of durations, which is Go's.
+func (ex *exchange) setRateLimits(limits inference.RateLimits) {
+	for i, status := range []*quota.LimitStatus{limits.Requests, limits.Tokens} {
+		if status == nil {
+			continue
+		}
+		names := rateLimitHeaders[3*i:]
+		header := ex.header()
+		header.Set(names[0], strconv.FormatInt(status.Limit, 10))
+		header.Set(names[1], strconv.FormatInt(status.Remaining, 10))
+		header.Set(names[2], inference.RoundUp(status.Reset).String())
+	}
 }

@@ -66,9 +66,9 @@ func (s *Server) middlewares(r route) []middleware {
 	case r.scope == public:
 		return nil
 	case r.body == noBody:
-		return []middleware{s.authenticate(r.scope), s.limitRate, s.takeSlot}
+		return []middleware{s.authenticate(r.scope), s.takeSlot, s.countRequest}
 	default:
-		return []middleware{s.authenticate(r.scope), s.holdBytes, s.limitRate, s.readBody, s.takeSlot}
+		return []middleware{s.authenticate(r.scope), s.limitRate, s.holdBytes, s.readBody, s.takeSlot}
 	}
 }
 

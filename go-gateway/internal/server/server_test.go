@@ -232,7 +232,7 @@ type someone identity.Principal
 func (s someone) Authenticate(string) (identity.Principal, error) { return identity.Principal(s), nil }
 
 func TestAKeyIsGoodForItsScopesAlone(t *testing.T) {
-	plan := identity.Plan{RequestsPerMinute: 60, RequestBurst: 60}
+	plan := identity.Plan{Tenant: identity.ClassLimits{{RequestsPerMinute: 60}}}
 	g := startGateway(t, func(_ *engine.Options, o *Options) {
 		o.Authenticator = someone{Tenant: "acme", Plan: plan, Scopes: []identity.Scope{identity.ScopeInference}}
 	})
@@ -333,7 +333,7 @@ func TestRateLimitOnEachSideOfTheBoundary(t *testing.T) {
 	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK {
 		t.Errorf("another tenant: got %d", got.status)
 	}
-	if !strings.Contains(g.scrape(), `gateway_rate_limited_total{tenant="tiny"} 2`) {
+	if !strings.Contains(g.scrape(), `gateway_rate_limited_total{limit="requests_per_minute",tenant="tiny"} 2`) {
 		t.Error("the refusals are not counted")
 	}
 }

@@ -17,16 +17,15 @@ const (
 func (s *Server) takeSlot(next handler) handler {
 	return func(ex *exchange) error {
 		if !s.slots.TryAcquire(ex.principal.Tenant, 1) {
-			return s.noRoom(ex, "requests at once", s.slots)
+			return noRoom("requests at once", s.slots)
 		}
 		defer s.slots.Release(ex.principal.Tenant, 1)
 		return next(ex)
 	}
 }
 
-// noRoom refuses a request for lack of what a pool shares. It costs the tenant nothing.
-func (s *Server) noRoom(ex *exchange, what string, pool *admission.Pool) error {
-	s.refundRate(ex)
+// noRoom refuses a request for lack of what a pool shares.
+func noRoom(what string, pool *admission.Pool) error {
 	return fault.New(fault.QueueFull,
 		"The gateway serves %d %s, and a tenant may have four times what is left of them. Repeat the request later.",
 		pool.Total(), what)

@@ -45,6 +45,9 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *infe
 		select {
 		case event, open := <-running.Events():
 			if !open {
+				if running.Repeated() {
+					continue
+				}
 				return nil
 			}
 			running.Observe(event)

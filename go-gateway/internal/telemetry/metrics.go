@@ -39,7 +39,7 @@ type Metrics struct {
 	FirstTokenSeconds *prometheus.HistogramVec
 	// Finishes counts choices that ended, by model and OpenAI's finish_reason.
 	Finishes *prometheus.CounterVec
-	// RateLimited counts requests refused for their rate, by tenant.
+	// RateLimited counts requests refused by a tenant's or a key's limits, by tenant and limit.
 	RateLimited *prometheus.CounterVec
 }
 
@@ -76,8 +76,8 @@ func NewMetrics() *Metrics {
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
 		}, []string{"model", "finish_reason"}),
 		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_rate_limited_total", Help: "Requests refused for their rate.",
-		}, []string{"tenant"}),
+			Name: "gateway_rate_limited_total", Help: "Requests refused by limits.",
+		}, []string{"tenant", "limit"}),
 	}
 	m.registry.MustRegister(
 		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,

@@ -37,7 +37,7 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 	metrics.RequestSeconds.WithLabelValues("/v1/embeddings").Observe(.01)
 	metrics.HotpathSeconds.WithLabelValues("Embed", "OK").Observe(.01)
 	metrics.Tokens.WithLabelValues("acme", "m").Add(5)
-	metrics.RateLimited.WithLabelValues("acme").Inc()
+	metrics.RateLimited.WithLabelValues("acme", "requests_per_minute").Inc()
 	scrape := func() string {
 		reply := httptest.NewRecorder()
 		metrics.Handler().ServeHTTP(reply, httptest.NewRequest("GET", "/metrics", nil))
@@ -50,7 +50,7 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 		`gateway_inflight_requests 0`,
 		`gateway_hotpath_seconds_count{method="Embed",outcome="OK"} 1`,
 		`gateway_tokens_total{model="m",tenant="acme"} 5`,
-		`gateway_rate_limited_total{tenant="acme"} 1`,
+		`gateway_rate_limited_total{limit="requests_per_minute",tenant="acme"} 1`,
 		`gateway_ready 0`,
 		`gateway_build_info{go_version=`,
 		`go_goroutines`,

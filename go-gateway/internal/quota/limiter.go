@@ -1,0 +1,272 @@
+package quota
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxRecent is how many keys' latest decisions are remembered, some 2 KiB each.
+	maxRecent = 16 << 10
+	// maxRefusals is how many refusals of each are.
+	maxRefusals = 16
+	// averaged is how many of the latest durations a mean is of, about.
+	averaged = 8
+)
+
+// Limiter decides by a Store, and remembers what it decided lately: who is over its rate is refused without a question
+// to the store, and is told why. It is safe for concurrent use.
+type Limiter struct {
+	store Store
+	now   func() time.Time
+
+	mu     sync.Mutex
+	recent map[subject]*recent // by key
+	leased map[string]*Held    // what is renewed, by its id
+}
+
+// NewLimiter returns a Limiter with a clock.
+func NewLimiter(store Store, now func() time.Time) *Limiter {
+	return &Limiter{store: store, now: now, recent: map[subject]*recent{}, leased: map[string]*Held{}}
+}
+
+// recent is what was decided lately of one key's requests of one class.
+type recent struct {
+	limits   [Scopes]Limits // that it was decided by
+	decision Decision       // the latest
+	at       time.Time
+
+	refusals []RecordedRefusal // the latest, oldest first
+	meanRun  time.Duration     // how long requests run; 0 = not known
+}
+
+// RecordedRefusal is a refusal and when it was.
+type RecordedRefusal struct {
+	Refusal
+	Time time.Time
+}
+
+// Held is a reservation until it is settled.
+type Held struct {
+	Reservation
+	limiter *Limiter
+	start   time.Time
+	settled atomic.Bool
+}
+
+// Refused returns the decision against one more request of a key, if its rate is known to be used up: a negative cache.
+// It is true of the store too, since no request is ever given back but by time.
+func (l *Limiter) Refused(request Request) (Decision, bool) {
+	if !request.Counted {
+		return Decision{}, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	known := l.recent[request.subject(Key)]
+	if known == nil || known.limits != request.Limits {
+		return Decision{}, false
+	}
+	decision := known.aged(now)
+	rate := Request{Counted: true, Limits: request.Limits}
+	if _, decision.Refusal = rate.decide(decision.States, now); decision.Refusal == nil {
+		return Decision{}, false
+	}
+	known.record(*decision.Refusal, now)
+	return decision, true
+}
+
+// Latest returns the states that a key's latest decision left, as they are by now; false if there was none.
+func (l *Limiter) Latest(request Request) (Decision, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.recent[request.subject(Key)]
+	if known == nil || known.limits != request.Limits {
+		return Decision{}, false
+	}
+	return known.aged(l.now()), true
+}
+
+// aged is the latest decision's states after the time since.
+func (r *recent) aged(now time.Time) Decision {
+	decision := Decision{States: r.decision.States, Now: r.decision.Now.Add(now.Sub(r.at))}
+	for scope := range decision.States {
+		state := &decision.States[scope]
+		since := now.Sub(r.at).Microseconds()
+		state.Requests, state.Tokens = max(0, state.Requests-since), max(0, state.Tokens-since)
+		if decision.Now.UnixMicro()/day != r.decision.Now.UnixMicro()/day {
+			state.DayTokens = 0
+		}
+	}
+	return decision
+}
+
+func (r *recent) record(refusal Refusal, now time.Time) {
+	if len(r.refusals) == maxRefusals {
+		r.refusals = append(r.refusals[:0], r.refusals[1:]...)
+	}
+	r.refusals = append(r.refusals, RecordedRefusal{refusal, now})
+}
+
+// Reserve decides on a request. What it grants is Held until it is settled; nil where it is refused. The error is of the
+// store.
+func (l *Limiter) Reserve(ctx context.Context, request Request) (*Held, Decision, error) {
+	if decision, refused := l.Refused(request); refused {
+		return nil, decision, nil
+	}
+	return l.reserve(ctx, request, nil)
+}
+
+// Replace gives back what is held, and decides on another request instead.
+func (l *Limiter) Replace(ctx context.Context, held *Held, request Request) (*Held, Decision, error) {
+	if held.settled.Swap(true) {
+		return l.reserve(ctx, request, nil)
+	}
+	l.mu.Lock()
+	delete(l.leased, held.ID)
+	l.mu.Unlock()
+	return l.reserve(ctx, request, &held.Reservation)
+}
+
+func (l *Limiter) reserve(ctx context.Context, request Request, instead *Reservation) (*Held, Decision, error) {
+	start := l.now()
+	decision, err := l.store.Reserve(ctx, request, instead)
+	if err != nil {
+		return nil, Decision{}, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.remember(request)
+	known.decision, known.at = decision, start
+	if refusal := decision.Refusal; refusal != nil {
+		known.refuse(refusal, start)
+		return nil, decision, nil
+	}
+	held := &Held{Reservation: decision.Reservation, limiter: l, start: start}
+	if held.leased() {
+		l.leased[held.ID] = held
+	}
+	return held, decision, nil
+}
+
+// refuse takes note of a refusal, and says when what runs at once may have ended.
+func (r *recent) refuse(refusal *Refusal, now time.Time) {
+	if refusal.Kind == ConcurrentRequests || refusal.Kind == ConcurrentStreams {
+		refusal.RetryAfter = r.meanRun / time.Duration(refusal.Limit)
+	}
+	r.record(*refusal, now)
+}
+
+// remember returns what is known of a key, which is little where it was not met lately.
+func (l *Limiter) remember(request Request) *recent {
+	of := request.subject(Key)
+	known := l.recent[of]
+	if known == nil {
+		for other := range l.recent { // any will do: it is a cache
+			if len(l.recent) < maxRecent {
+				break
+			}
+			delete(l.recent, other)
+		}
+		known = &recent{}
+		l.recent[of] = known
+	}
+	known.limits = request.Limits
+	return known
+}
+
+func (r *Reservation) leased() bool {
+	return r.Runs && (r.Limits[Tenant].NeedsLease() || r.Limits[Key].NeedsLease())
+}
+
+// Settle charges so many tokens and gives the rest back. Only the first call counts.
+func (h *Held) Settle(used int64) {
+	if h.settled.Swap(true) {
+		return
+	}
+	l := h.limiter
+	l.mu.Lock()
+	if h.Runs {
+		if known := l.recent[h.subject(Key)]; known != nil {
+			took := max(l.now().Sub(h.start), time.Millisecond)
+			if known.meanRun == 0 {
+				known.meanRun = took
+			}
+			known.meanRun += (took - known.meanRun) / averaged
+		}
+	}
+	delete(l.leased, h.ID)
+	l.mu.Unlock()
+	l.store.Settle(h.Reservation, used)
+}
+
+// Watch renews leases until ctx ends.
+func (l *Limiter) Watch(ctx context.Context) {
+	ticker := time.NewTicker(l.store.Lease() / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			l.renew()
+		}
+	}
+}
+
+// renew holds the lock while the store takes the renewals, so that none comes after its reservation's settlement.
+func (l *Limiter) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	reservations := make([]Reservation, 0, len(l.leased))
+	for _, held := range l.leased {
+		reservations = append(reservations, held.Reservation)
+	}
+	if len(reservations) > 0 {
+		l.store.Renew(reservations)
+	}
+}
+
+// Report is what a tenant may know of its own limits.
+type Report struct {
+	Limits []LimitStatus
+	// Binding is the one that is the nearest to refusing, by the part that is left; nil if there is none.
+	Binding *LimitStatus
+	// Refusals are the latest ones of this key by this gateway, latest first.
+	Refusals []RecordedRefusal
+}
+
+// Report asks the store what is used of a request's limits.
+func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
+	states, now, err := l.store.States(ctx, request)
+	if err != nil {
+		return Report{}, err
+	}
+	var report Report
+	for scope := range request.limited() {
+		for _, kind := range Kinds {
+			if status, limited := Status(kind, scope, request.Limits[scope], states[scope], now); limited {
+				report.Limits = append(report.Limits, status)
+			}
+		}
+	}
+	for i := range report.Limits {
+		status := &report.Limits[i]
+		if status.Kind != TokensPerRequest && (report.Binding == nil || status.part() < report.Binding.part()) {
+			report.Binding = status
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if known := l.recent[request.subject(Key)]; known != nil {
+		for i := range known.refusals {
+			report.Refusals = append(report.Refusals, known.refusals[len(known.refusals)-1-i])
+		}
+	}
+	return report, nil
+}
+
+// part is which part is left.
+func (s LimitStatus) part() float64 { return float64(s.Remaining) / float64(s.Limit) }

@@ -1,0 +1,143 @@
+package quota
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// subject is whose account it is: a tenant's, or one of its keys'.
+type subject struct {
+	scope       Scope
+	tenant, key string // the key is empty for the tenant's own
+	class       Class
+}
+
+func (r *Request) subject(scope Scope) subject {
+	if scope == Tenant {
+		return subject{tenant: r.Tenant, class: r.Class}
+	}
+	return subject{scope, r.Tenant, r.Key, r.Class}
+}
+
+// minSweepSize spares a short map from being swept.
+const minSweepSize = 1024
+
+// Memory is a Store in this process, for a gateway that is alone.
+type Memory struct {
+	now   func() time.Time
+	lease time.Duration
+
+	mu       sync.Mutex
+	accounts map[subject]*account
+	sweepAt  int // number of accounts at which idle ones are forgotten
+}
+
+// NewMemory returns an empty Memory with a clock, which must not go back by much.
+func NewMemory(now func() time.Time, lease time.Duration) *Memory {
+	return &Memory{now: now, lease: lease, accounts: map[subject]*account{}, sweepAt: minSweepSize}
+}
+
+// Lease implements Store.
+func (m *Memory) Lease() time.Duration { return m.lease }
+
+// Reserve implements Store. It never fails.
+func (m *Memory) Reserve(_ context.Context, request Request, instead *Reservation) (Decision, error) {
+	now := m.now()
+	µs := now.UnixMicro()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if instead != nil {
+		m.settle(instead, 0, µs)
+	}
+	decision := Decision{Now: now}
+	var accounts [Scopes]*account
+	for scope := range request.limited() {
+		accounts[scope] = m.account(request.subject(scope), µs)
+		decision.States[scope] = accounts[scope].state(µs)
+	}
+	granted, refusal := request.decide(decision.States, now)
+	if refusal != nil {
+		decision.Refusal = refusal
+		return decision, nil
+	}
+	decision.Reservation = Reservation{Request: request, Granted: granted, Day: µs / day}
+	for scope := range request.limited() {
+		accounts[scope].take(&decision.Reservation, scope, µs, m.lease)
+		decision.States[scope] = accounts[scope].state(µs)
+	}
+	return decision, nil
+}
+
+// Settle implements Store.
+func (m *Memory) Settle(reservation Reservation, used int64) {
+	now := m.now().UnixMicro()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settle(&reservation, used, now)
+}
+
+func (m *Memory) settle(reservation *Reservation, used, now int64) {
+	for scope := range reservation.limited() {
+		m.account(reservation.subject(scope), now).settle(reservation, scope, used, now)
+	}
+}
+
+// Renew implements Store.
+func (m *Memory) Renew(reservations []Reservation) {
+	now := m.now().UnixMicro()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range reservations {
+		for scope := range reservations[i].limited() {
+			if reservations[i].Limits[scope].NeedsLease() {
+				m.account(reservations[i].subject(scope), now).begin(
+					reservations[i].ID, leaseOf(&reservations[i], scope, now, m.lease))
+			}
+		}
+	}
+}
+
+// States implements Store. It never fails.
+func (m *Memory) States(_ context.Context, request Request) (states [Scopes]State, now time.Time, err error) {
+	now = m.now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for scope := range request.limited() {
+		if account, known := m.accounts[request.subject(scope)]; known {
+			states[scope] = account.state(now.UnixMicro())
+		}
+	}
+	return states, now, nil
+}
+
+// account is the one of a subject.
+func (m *Memory) account(of subject, now int64) *account {
+	found, known := m.accounts[of]
+	if !known {
+		m.sweep(now)
+		found = &account{}
+		m.accounts[of] = found
+	}
+	return found
+}
+
+// sweep forgets idle accounts whenever their number has doubled, so that memory follows the number of active ones.
+func (m *Memory) sweep(now int64) {
+	if len(m.accounts) < m.sweepAt {
+		return
+	}
+	for of, account := range m.accounts {
+		if account.expire(now); account.idle(now) {
+			delete(m.accounts, of)
+		}
+	}
+	m.sweepAt = max(minSweepSize, 2*len(m.accounts))
+}
+
+// Accounts is how many are kept.
+func (m *Memory) Accounts() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.accounts)
+}
