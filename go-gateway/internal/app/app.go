@@ -7,6 +7,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -19,9 +20,6 @@ import (
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/telemetry"
 )
-
-// lease is for how long a request that runs holds what does not come back by itself, if nobody renews it.
-const lease = 30 * time.Second
 
 // Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those
 // inside are waited for, and what they need ends last.
@@ -40,11 +38,15 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 	if err != nil {
 		return err
 	}
-	limiter := quota.NewLimiter(quota.NewMemory(time.Now, lease), time.Now)
+	store, err := openQuotaStore(settings, metrics, logger)
+	if err != nil {
+		return errors.Join(err, hotpath.Close())
+	}
+	limiter := quota.NewLimiter(store, time.Now)
 	gateway := server.New(server.Options{
 		Authenticator: directory,
 		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics},
-		Engine:        hotpath, Metrics: metrics, Logger: logger,
+		Engine:        hotpath, LimitsDegraded: store.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat,
@@ -65,6 +67,8 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		handler: gateway.API(), settings: settings, logger: logger}
 	return run(ctx, []component{
 		{stop: hotpath.Close},
+		{stop: store.close},
+		background(store.watch),
 		background(limiter.Watch),
 		background(hotpath.Watch),
 		background(directory.Watch),

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,6 +140,38 @@ func checkAddress(value string) error {
 
 func path(name string, destination *string, defaultValue, meaning, consequence string) setting {
 	return text(name, "path", destination, defaultValue, meaning, consequence)
+}
+
+// optionalPath is a path that may be empty.
+func optionalPath(name string, destination *string, meaning, consequence string) setting {
+	return setting{name, "path", "", meaning, consequence,
+		func(value string) error {
+			*destination = value
+			return nil
+		},
+		func() string { return *destination },
+	}
+}
+
+// redisURL is a URL that may be empty. Its password is neither shown nor quoted.
+func redisURL(name string, destination *string, meaning, consequence string) setting {
+	return setting{name, "URL", "", meaning, consequence,
+		func(value string) error {
+			*destination = value
+			parsed, err := url.Parse(value)
+			if value != "" && (err != nil || !slices.Contains([]string{"redis", "rediss", "unix"}, parsed.Scheme)) {
+				return errors.New("must be as redis://host:6379/0, rediss://host:6379/0 or unix://path")
+			}
+			return nil
+		},
+		func() string {
+			parsed, err := url.Parse(*destination)
+			if err != nil {
+				return "(unreadable)"
+			}
+			return parsed.Redacted()
+		},
+	}
 }
 
 // text is a setting that may be anything but empty.

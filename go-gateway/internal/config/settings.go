@@ -24,6 +24,11 @@ const (
 	defaultKeysFile    = "keys.json"
 	defaultTenantsFile = "tenants.yaml"
 
+	// What a gateway that died held is free again after this; and every third of it, all that runs is renewed.
+	defaultQuotaLease = 30 * time.Second
+	// The fewest that have something to share.
+	defaultRedisGateways = 2
+
 	// Half of what the official SDKs' users wait before they give up, and a hundred times a normal request.
 	defaultRequestTimeout = 30 * time.Second
 	// Some 10 000 tokens of a small model alone, and more than what its context holds with 8 others beside it.
@@ -75,6 +80,13 @@ type Settings struct {
 	KeysFile         string
 	TenantsFile      string
 
+	// RedisURL is where gateways share what is used; empty: this one is alone.
+	RedisURL string
+	// RedisURLFile holds it, for a URL with a password; empty: none.
+	RedisURLFile  string
+	RedisGateways int
+	QuotaLease    time.Duration
+
 	RequestTimeout    time.Duration
 	GenerationTimeout time.Duration
 	StreamHeartbeat   time.Duration
@@ -114,6 +126,14 @@ func (s *Settings) settings() []setting {
 			"Where the hashes of API keys are.", "Read again when it changes. Without it the gateway does not start."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
+		redisURL("redis-url", &s.RedisURL,
+			"The Redis in which gateways share what tenants use, as `redis://host:6379/0`, `rediss://…` or `unix://path`.", "Empty: this gateway counts alone, and several let through several times as much. It needs `maxmemory-policy noeviction`; Redis Cluster is not supported. See [limits](limits.md)."),
+		optionalPath("redis-url-file", &s.RedisURLFile,
+			"A file with the `redis-url`, for one with a password.", "Read at the start. Not both."),
+		number("redis-gateways", &s.RedisGateways, defaultRedisGateways, 1, 1000, "gateways",
+			"How many gateways share the Redis.", "While it is away, each has this part of every limit (at least one of each). Too few let through more then, too many less."),
+		duration("quota-lease", &s.QuotaLease, defaultQuotaLease, time.Second, time.Hour,
+			"For how long a request that runs holds its place among those that run at once, and its part of the day's tokens, unless its gateway renews that, as it does each third of it.", "What a gateway that died held is free after this. Shorter makes more renewals."),
 		duration("request-timeout", &s.RequestTimeout, defaultRequestTimeout, time.Millisecond, day,
 			"Time that a request has in the hot path, unless it generates text.", "Then it is answered with 504, and its work is dropped."),
 		duration("generation-timeout", &s.GenerationTimeout, defaultGenerationTimeout, time.Millisecond, day,
@@ -163,6 +183,9 @@ func (s *Settings) settings() []setting {
 func (s *Settings) check() error {
 	if s.ReadyWindow <= s.CanaryInterval {
 		return fmt.Errorf("ready-window (%v) must be longer than canary-interval (%v)", s.ReadyWindow, s.CanaryInterval)
+	}
+	if s.RedisURL != "" && s.RedisURLFile != "" {
+		return errors.New("redis-url and redis-url-file are two places of one URL: give one of them")
 	}
 	if s.MaxTotalBodyBytes < 2*s.MaxBodyBytes {
 		return fmt.Errorf("max-total-body-bytes (%d) must be at least twice max-body-bytes (%d)", s.MaxTotalBodyBytes, s.MaxBodyBytes)

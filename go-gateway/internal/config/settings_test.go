@@ -43,8 +43,9 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	if fields.NumField() != len(got.settings()) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
+	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile"} // info is slog's zero
 	for i := range fields.NumField() {
-		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && name != "LogLevel" && name != "CORSOrigins" { // info is slog's zero
+		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)
 		}
 	}
@@ -139,5 +140,20 @@ func TestMarkdownHasARowForEverySetting(t *testing.T) {
 		if strings.Count(row, "|") != 6 {
 			t.Errorf("a bar inside a cell breaks the table: %s", row)
 		}
+	}
+}
+
+func TestTheRedisURLIsCheckedAndItsPasswordNotShown(t *testing.T) {
+	for _, bad := range [][]string{
+		{"--redis-url=http://:secret@host"}, {"--redis-url=secret"}, {"--redis-url=redis://:secret@a", "--redis-url-file=b"},
+		{"--redis-gateways=0"}, {"--quota-lease=1ms"},
+	} {
+		if _, err := parse(nil, bad...); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+	got, err := parse(nil, "--redis-url=redis://user:secret@host:6379/1")
+	if err != nil || got.RedisURL != "redis://user:secret@host:6379/1" || got.Values()["redis_url"] != "redis://user:xxxxx@host:6379/1" {
+		t.Errorf("got %q, shown as %q, %v", got.RedisURL, got.Values()["redis_url"], err)
 	}
 }

@@ -73,7 +73,7 @@ func (s *Service) RateLimits(call Call) RateLimits {
 	if !known {
 		return RateLimits{}
 	}
-	return rateLimits(&request, &decision)
+	return rateLimits(&decision)
 }
 
 // Report is what a call's tenant may know of its limits.
@@ -122,28 +122,29 @@ func (c *Call) running(wanted demand) quota.Request {
 // decided tells what was decided, and returns a refusal as a *fault.Fault.
 func (s *Service) decided(call *Call, request *quota.Request, decision *quota.Decision, wanted demand) error {
 	if call.Decided != nil {
-		call.Decided(rateLimits(request, decision))
+		call.Decided(rateLimits(decision))
 	}
 	refusal := decision.Refusal
 	if refusal == nil {
 		return nil
 	}
 	s.Metrics.RateLimited.WithLabelValues(call.Principal.Tenant, refusal.Kind.String()).Inc()
-	return refusalFault(call, request, refusal, wanted)
+	return refusalFault(call, request, decision, wanted)
 }
 
-func rateLimits(request *quota.Request, decision *quota.Decision) (limits RateLimits) {
-	if status, found := request.Binding(decision.States, decision.Now, quota.RequestsPerMinute); found {
+func rateLimits(decision *quota.Decision) (limits RateLimits) {
+	if status, found := decision.Binding(quota.RequestsPerMinute); found {
 		limits.Requests = &status
 	}
-	if status, found := request.Binding(decision.States, decision.Now, quota.TokensPerMinute, quota.TokensPerDay); found {
+	if status, found := decision.Binding(quota.TokensPerMinute, quota.TokensPerDay); found {
 		limits.Tokens = &status
 	}
 	return limits
 }
 
 // refusalFault says which limit refused a call, and when it may be repeated.
-func refusalFault(call *Call, request *quota.Request, refusal *quota.Refusal, wanted demand) *fault.Fault {
+func refusalFault(call *Call, request *quota.Request, decision *quota.Decision, wanted demand) *fault.Fault {
+	refusal := decision.Refusal
 	plan := fmt.Sprintf("The plan %q allows", call.Principal.Plan.Name)
 	if refusal.Scope == quota.Key {
 		plan += " each key"
@@ -151,13 +152,16 @@ func refusalFault(call *Call, request *quota.Request, refusal *quota.Refusal, wa
 	if request.Class == quota.Batch {
 		plan += ", in batch,"
 	}
+	if decision.Reservation.Degraded {
+		plan = "For as long as limits cannot be shared between gateways, each has a part of them. This one allows"
+	}
 	repeat := fmt.Sprintf("Repeat the request in %v.", RoundUp(refusal.RetryAfter))
 	comes := "may come to"
 	if wanted.minTokens == wanted.maxTokens {
 		comes = "comes to"
 	}
 	var refused *fault.Fault
-	switch limits := request.Limits[refusal.Scope]; {
+	switch limits := decision.Limits[refusal.Scope]; {
 	case refusal.TooLarge:
 		return &fault.Fault{
 			Reason: fault.RequestTooLarge, Param: wanted.field, Limit: uint64(refusal.Limit), Actual: uint64(refusal.Tokens),
@@ -165,11 +169,8 @@ func refusalFault(call *Call, request *quota.Request, refusal *quota.Refusal, wa
 				wanted.field, refusal.Tokens, call.Principal.Plan.Name, refusal.Limit, refusal.Kind, refusal.Scope),
 		}
 	case refusal.Kind == quota.RequestsPerMinute:
-		burst := max(limits.RequestBurst, 0)
-		if burst == 0 {
-			burst = limits.RequestsPerMinute
-		}
-		refused = fault.New(fault.RateLimited, "%s %d requests per minute, and a burst of %d. %s", plan, refusal.Limit, burst, repeat)
+		refused = fault.New(fault.RateLimited, "%s %d requests per minute, and a burst of %d. %s",
+			plan, refusal.Limit, limits.Burst(), repeat)
 	case refusal.Kind == quota.TokensPerMinute:
 		refused = fault.New(fault.RateLimited, "%s %d tokens per minute; the request %s %d, and fewer are left. %s",
 			plan, refusal.Limit, comes, refusal.Tokens, repeat)

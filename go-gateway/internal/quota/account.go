@@ -125,14 +125,11 @@ func leaseOf(reservation *Reservation, scope Scope, now int64, lasts time.Durati
 // settle returns what was not used.
 func (a *account) settle(reservation *Reservation, scope Scope, used, now int64) {
 	limits := reservation.Limits[scope]
-	if taken := reservation.Tokens[scope]; taken.Cost > 0 {
-		unused := taken.Cost - tokensCost(used, limits.TokensPerMinute)
-		if unused < 0 {
-			a.tokens = max(a.tokens, now) - unused
-		} else if refund := taken.refund(unused, now, a.returned); refund > 0 {
-			a.tokens = max(now, a.tokens-refund)
-			a.returned += refund
-		}
+	if unused := reservation.Unused(scope, used); unused < 0 {
+		a.tokens = max(a.tokens, now) - unused
+	} else if refund := reservation.Tokens[scope].refund(unused, now, a.returned); refund > 0 {
+		a.tokens = max(now, a.tokens-refund)
+		a.returned += refund
 	}
 	if !reservation.Runs || !limits.NeedsLease() {
 		return

@@ -76,7 +76,7 @@ func (r *Request) decide(states [Scopes]State, now time.Time) (granted int64, re
 		state := states[scope]
 		if r.Counted && limits.RequestsPerMinute > 0 {
 			each := interval(limits.RequestsPerMinute)
-			refused.add(RequestsPerMinute, Scope(scope), state.Requests+each-each*limits.burst())
+			refused.add(RequestsPerMinute, Scope(scope), state.Requests+each-each*limits.Burst())
 		}
 		if r.MaxTokens > 0 && granted < r.MinTokens {
 			// After so long all that it may cost is left, and so what it does cost.

@@ -66,7 +66,7 @@ func (l *Limiter) Refused(request Request) (Decision, bool) {
 	defer l.mu.Unlock()
 	now := l.now()
 	known := l.recent[request.subject(Key)]
-	if known == nil || known.limits != request.Limits {
+	if known == nil || known.limits != request.Limits || known.decision.Limits != request.Limits { // by a share, for a while
 		return Decision{}, false
 	}
 	decision := known.aged(now)
@@ -91,7 +91,7 @@ func (l *Limiter) Latest(request Request) (Decision, bool) {
 
 // aged is the latest decision's states after the time since.
 func (r *recent) aged(now time.Time) Decision {
-	decision := Decision{States: r.decision.States, Now: r.decision.Now.Add(now.Sub(r.at))}
+	decision := Decision{States: r.decision.States, Limits: r.decision.Limits, Now: r.decision.Now.Add(now.Sub(r.at))}
 	for scope := range decision.States {
 		state := &decision.States[scope]
 		since := now.Sub(r.at).Microseconds()
@@ -245,7 +245,7 @@ func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
 		return Report{}, err
 	}
 	var report Report
-	for scope := range request.limited() {
+	for scope := range request.Limited() {
 		for _, kind := range Kinds {
 			if status, limited := Status(kind, scope, request.Limits[scope], states[scope], now); limited {
 				report.Limits = append(report.Limits, status)

@@ -50,9 +50,9 @@ func (m *Memory) Reserve(_ context.Context, request Request, instead *Reservatio
 	if instead != nil {
 		m.settle(instead, 0, µs)
 	}
-	decision := Decision{Now: now}
+	decision := Decision{Now: now, Limits: request.Limits}
 	var accounts [Scopes]*account
-	for scope := range request.limited() {
+	for scope := range request.Limited() {
 		accounts[scope] = m.account(request.subject(scope), µs)
 		decision.States[scope] = accounts[scope].state(µs)
 	}
@@ -61,8 +61,8 @@ func (m *Memory) Reserve(_ context.Context, request Request, instead *Reservatio
 		decision.Refusal = refusal
 		return decision, nil
 	}
-	decision.Reservation = Reservation{Request: request, Granted: granted, Day: µs / day}
-	for scope := range request.limited() {
+	decision.Reservation = Reservation{Request: request, Granted: granted, Day: DayOf(now)}
+	for scope := range request.Limited() {
 		accounts[scope].take(&decision.Reservation, scope, µs, m.lease)
 		decision.States[scope] = accounts[scope].state(µs)
 	}
@@ -78,7 +78,7 @@ func (m *Memory) Settle(reservation Reservation, used int64) {
 }
 
 func (m *Memory) settle(reservation *Reservation, used, now int64) {
-	for scope := range reservation.limited() {
+	for scope := range reservation.Limited() {
 		m.account(reservation.subject(scope), now).settle(reservation, scope, used, now)
 	}
 }
@@ -89,7 +89,7 @@ func (m *Memory) Renew(reservations []Reservation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range reservations {
-		for scope := range reservations[i].limited() {
+		for scope := range reservations[i].Limited() {
 			if reservations[i].Limits[scope].NeedsLease() {
 				m.account(reservations[i].subject(scope), now).begin(
 					reservations[i].ID, leaseOf(&reservations[i], scope, now, m.lease))
@@ -103,7 +103,7 @@ func (m *Memory) States(_ context.Context, request Request) (states [Scopes]Stat
 	now = m.now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for scope := range request.limited() {
+	for scope := range request.Limited() {
 		if account, known := m.accounts[request.subject(scope)]; known {
 			states[scope] = account.state(now.UnixMicro())
 		}

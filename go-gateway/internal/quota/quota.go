@@ -64,8 +64,8 @@ const (
 	MaxConcurrent        = 1_000_000
 )
 
-// burst is how many requests a full bucket holds.
-func (l Limits) burst() int64 {
+// Burst is how many requests a full bucket holds.
+func (l Limits) Burst() int64 {
 	if l.RequestBurst > 0 {
 		return l.RequestBurst
 	}
@@ -101,8 +101,8 @@ type Request struct {
 	MinTokens, MaxTokens int64
 }
 
-// limited yields the scopes that have a limit at all: nothing is kept of the others.
-func (r *Request) limited() iter.Seq[Scope] {
+// Limited yields the scopes that have a limit at all: nothing is kept of the others.
+func (r *Request) Limited() iter.Seq[Scope] {
 	return func(yield func(Scope) bool) {
 		for scope := range Scopes {
 			if r.Limits[scope] != (Limits{}) && !yield(scope) {
@@ -111,6 +111,18 @@ func (r *Request) limited() iter.Seq[Scope] {
 		}
 	}
 }
+
+// HasLimits reports whether there is a limit at all.
+func (r *Request) HasLimits() bool { return r.Limits != [Scopes]Limits{} }
+
+// Explain returns why a request is refused where so much is used; nil if it is not.
+func (r *Request) Explain(states [Scopes]State, now time.Time) *Refusal {
+	_, refusal := r.decide(states, now)
+	return refusal
+}
+
+// DayOf is the day of UTC, since 1970.
+func DayOf(now time.Time) int64 { return now.UnixMicro() / day }
 
 // Largest returns the most tokens that the request may ever cost, and by which limit.
 func (r *Request) Largest() (tokens int64, kind Kind, scope Scope) {
@@ -139,6 +151,16 @@ type Reservation struct {
 	Tokens [Scopes]Taken
 }
 
+// Unused is what a reservation took from a bucket of tokens a minute and did not use, in µs of its healing; below 0 where it
+// used more.
+func (r *Reservation) Unused(scope Scope, used int64) int64 {
+	taken := r.Tokens[scope]
+	if taken.Cost == 0 {
+		return 0
+	}
+	return taken.Cost - tokensCost(used, r.Limits[scope].TokensPerMinute)
+}
+
 // Taken is what was taken of a bucket whose part may be returned.
 type Taken struct {
 	// Cost is what was taken, in µs of the bucket's healing.
@@ -156,6 +178,8 @@ type Decision struct {
 	Refusal *Refusal
 	// States are what is used now, this request included, of tenant and key.
 	States [Scopes]State
+	// Limits are those that decided: the request's, or the local share of them.
+	Limits [Scopes]Limits
 	// Now is the store's time.
 	Now time.Time
 }

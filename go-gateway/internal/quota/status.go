@@ -107,7 +107,7 @@ func Status(kind Kind, scope Scope, limits Limits, state State, now time.Time) (
 	switch kind {
 	case RequestsPerMinute:
 		each := interval(limits.RequestsPerMinute)
-		status.Limit = limits.burst()
+		status.Limit = limits.Burst()
 		status.Remaining, status.Reset = (each*status.Limit-state.Requests)/each, after(state.Requests)
 	case TokensPerMinute:
 		status.Remaining, status.Reset = tokensLeft(state.Tokens, status.Limit), after(state.Tokens)
@@ -127,11 +127,11 @@ func Status(kind Kind, scope Scope, limits Limits, state State, now time.Time) (
 	return status, true
 }
 
-// Binding is the limit of some kinds of which the least is left, of a request's tenant and key; false if there is none.
-func (r *Request) Binding(states [Scopes]State, now time.Time, kinds ...Kind) (binding LimitStatus, found bool) {
-	for scope, limits := range r.Limits {
+// Binding is the limit of some kinds of which the least is left, of tenant and key; false if there is none.
+func (d *Decision) Binding(kinds ...Kind) (binding LimitStatus, found bool) {
+	for scope, limits := range d.Limits {
 		for _, kind := range kinds {
-			status, limited := Status(kind, Scope(scope), limits, states[scope], now)
+			status, limited := Status(kind, Scope(scope), limits, d.States[scope], d.Now)
 			if limited && (!found || status.Remaining < binding.Remaining) {
 				binding, found = status, true
 			}

@@ -28,9 +28,11 @@ type Options struct {
 	Authenticator Authenticator
 	Inference     *inference.Service
 	// Engine is asked for models and readiness alone.
-	Engine  *engine.Engine
-	Metrics *telemetry.Metrics
-	Logger  *slog.Logger
+	Engine *engine.Engine
+	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
+	LimitsDegraded func() bool
+	Metrics        *telemetry.Metrics
+	Logger         *slog.Logger
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int

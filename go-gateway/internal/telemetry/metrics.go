@@ -41,6 +41,8 @@ type Metrics struct {
 	Finishes *prometheus.CounterVec
 	// RateLimited counts requests refused by a tenant's or a key's limits, by tenant and limit.
 	RateLimited *prometheus.CounterVec
+	// DroppedSettlements counts what could not be given back, since Redis was away for too long.
+	DroppedSettlements prometheus.Counter
 }
 
 // NewMetrics returns metrics of a registry of their own.
@@ -78,10 +80,13 @@ func NewMetrics() *Metrics {
 		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_rate_limited_total", Help: "Requests refused by limits.",
 		}, []string{"tenant", "limit"}),
+		DroppedSettlements: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_dropped_settlements_total", Help: "Unused tokens that were not given back, since Redis was away for too long.",
+		}),
 	}
 	m.registry.MustRegister(
 		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
-		m.FirstTokenSeconds, m.Finishes, m.RateLimited,
+		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -95,6 +100,18 @@ func (m *Metrics) ReportReady(ready func() bool) {
 		Name: "gateway_ready", Help: "1 while /readyz says ready.",
 	}, func() float64 {
 		if ready() {
+			return 1
+		}
+		return 0
+	}))
+}
+
+// ReportDegradedLimits adds gateway_limits_degraded, which asks degraded at each scrape.
+func (m *Metrics) ReportDegradedLimits(degraded func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_limits_degraded", Help: "1 while a local share of the limits holds, since Redis is away.",
+	}, func() float64 {
+		if degraded() {
 			return 1
 		}
 		return 0

@@ -1,0 +1,185 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/sha1"
+	_ "embed" // the scripts
+	"encoding/hex"
+	"errors"
+	"strconv"
+
+	"github.com/redis/rueidis"
+
+	"triptych.dev/gateway/internal/quota"
+)
+
+var (
+	//go:embed common.lua
+	commonLua string
+	//go:embed reserve.lua
+	reserveLua string
+	//go:embed settle.lua
+	settleLua string
+	//go:embed renew.lua
+	renewLua string
+
+	reserveScript = newScript(reserveLua)
+	settleScript  = newScript(settleLua)
+	renewScript   = newScript(renewLua)
+)
+
+// script is called by its hash, and sent whole where Redis does not know it.
+type script struct{ text, sha string }
+
+func newScript(text string) *script {
+	text = commonLua + text
+	sum := sha1.Sum([]byte(text))
+	return &script{text, hex.EncodeToString(sum[:])}
+}
+
+func (s *script) command(client rueidis.Client, keys, args []string) rueidis.Completed {
+	return client.B().Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}
+
+func (s *script) whole(client rueidis.Client, keys, args []string) rueidis.Completed {
+	return client.B().Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}
+
+func isUnknown(err error) bool {
+	refused, is := rueidis.IsRedisErr(err)
+	return is && refused.IsNoScript()
+}
+
+// call calls it, after some others in the same round trip.
+func (s *script) call(ctx context.Context, client rueidis.Client, before []job, keys, args []string) rueidis.RedisResult {
+	var result rueidis.RedisResult
+	if len(before) == 0 {
+		result = client.Do(ctx, s.command(client, keys, args))
+	} else {
+		commands := make(rueidis.Commands, 0, len(before)+1)
+		for _, one := range before {
+			commands = append(commands, one.script.command(client, one.keys, one.args))
+		}
+		results := client.DoMulti(ctx, append(commands, s.command(client, keys, args))...)
+		for i, one := range before {
+			if isUnknown(results[i].Error()) {
+				results[i] = client.Do(ctx, one.script.whole(client, one.keys, one.args))
+			}
+			if err := results[i].Error(); err != nil {
+				return results[i]
+			}
+		}
+		result = results[len(before)]
+	}
+	if isUnknown(result.Error()) {
+		result = client.Do(ctx, s.whole(client, keys, args))
+	}
+	return result
+}
+
+// callAll calls jobs in one round trip, and returns those that are to be sent again.
+func callAll(ctx context.Context, client rueidis.Client, jobs []job) (left []job) {
+	commands := make(rueidis.Commands, len(jobs))
+	for i, one := range jobs {
+		commands[i] = one.script.command(client, one.keys, one.args)
+	}
+	for i, result := range client.DoMulti(ctx, commands...) {
+		err := result.Error()
+		if isUnknown(err) {
+			err = client.Do(ctx, jobs[i].script.whole(client, jobs[i].keys, jobs[i].args)).Error()
+		}
+		if err == nil {
+			continue
+		}
+		if refused, is := rueidis.IsRedisErr(err); is && !refused.IsLoading() {
+			continue // it would be refused again
+		}
+		if !errors.Is(err, rueidis.ErrClosing) && jobs[i].script == settleScript {
+			jobs[i].args[2] = "0" // it may have been applied
+		}
+		left = append(left, jobs[i])
+	}
+	return left
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+func flag(is bool) string {
+	if is {
+		return "1"
+	}
+	return "0"
+}
+
+func (s *Store) now() string {
+	if s.options.Now == nil {
+		return ""
+	}
+	return number(s.options.Now().UnixMicro())
+}
+
+// keysOf are a request's in one scope. All of a tenant's share a hash tag.
+func keysOf(request *quota.Request, scope quota.Scope) (hash, leases string) {
+	name := "quota:{" + request.Tenant + "}:" + request.Class.String()
+	if scope == quota.Key {
+		name += ":" + request.Key
+	}
+	return name, name + ":leases"
+}
+
+// leaseOf is a lease's name, and how many of the day's tokens it holds.
+func leaseOf(reservation *quota.Reservation, scope quota.Scope) (member string, tokens int64) {
+	limits := reservation.Limits[scope]
+	if !reservation.Runs || !limits.NeedsLease() {
+		return "", 0
+	}
+	if limits.TokensPerDay > 0 {
+		tokens = reservation.Granted
+	}
+	return reservation.ID + "|" + flag(reservation.Stream) + "|" + number(reservation.Day) + "|" + number(tokens), tokens
+}
+
+func (s *Store) reserveArguments(request *quota.Request, look bool) (keys, args []string) {
+	largest, _, _ := request.Largest()
+	args = append(make([]string, 0, 9+7*quota.Scopes), s.now(), number(s.options.Lease.Microseconds()), flag(look), flag(request.Counted),
+		flag(request.Runs), flag(request.Stream), number(request.MinTokens), number(min(request.MaxTokens, largest)), request.ID)
+	for scope := range request.Limited() {
+		hash, leases := keysOf(request, scope)
+		keys = append(keys, hash, leases)
+		limits := request.Limits[scope]
+		args = append(args, number(limits.RequestsPerMinute), number(limits.Burst()), number(limits.TokensPerMinute),
+			number(limits.TokensPerDay), number(limits.ConcurrentRequests), number(limits.ConcurrentStreams), flag(limits.NeedsLease()))
+	}
+	return keys, args
+}
+
+func (s *Store) settlement(reservation *quota.Reservation, used int64) job {
+	one := job{script: settleScript, args: []string{s.now(), number(s.options.Lease.Microseconds()), "1", number(reservation.Day)}}
+	for scope := range reservation.Limited() {
+		hash, leases := keysOf(&reservation.Request, scope)
+		one.keys = append(one.keys, hash, leases)
+		member, held := leaseOf(reservation, scope)
+		taken := reservation.Tokens[scope]
+		spent := int64(0)
+		if reservation.Limits[scope].TokensPerDay > 0 {
+			spent = used
+		}
+		one.args = append(one.args, number(reservation.Unused(scope, used)), number(taken.ArrivalTime), number(taken.Returned),
+			member, flag(reservation.Stream), number(held), number(spent))
+	}
+	return one
+}
+
+func (s *Store) renewal(reservation *quota.Reservation) job {
+	one := job{script: renewScript, args: []string{s.now(), number(s.options.Lease.Microseconds()), number(reservation.Day)}}
+	for scope := range reservation.Limited() {
+		member, held := leaseOf(reservation, scope)
+		if member == "" {
+			continue
+		}
+		hash, leases := keysOf(&reservation.Request, scope)
+		one.keys = append(one.keys, hash, leases)
+		one.args = append(one.args, member, flag(reservation.Stream), number(held))
+	}
+	return one
+}

@@ -1,0 +1,154 @@
+"""Limits that several gateways share in one Redis, and what becomes of them without it."""
+
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from e2e import limits, metrics
+from e2e.load import Load
+from stack.description import Stack
+from stack.native import NativeStack
+from stack.redis import Redis, redis_server
+from stack.waiting import wait_until
+
+RATE = 20  # requests a second of both gateways together
+MEASURED_S = 20
+AWAY_S = 30
+CLIENTS = 3  # of each gateway
+
+StartNative = Callable[..., NativeStack]
+
+
+@pytest.fixture
+def redis(tmp_path: pathlib.Path) -> Iterator[Redis]:
+    program = redis_server()
+    if program is None:
+        assert "CI" not in os.environ, "there is no redis-server"
+        pytest.skip("LOUD: there is no redis-server: limits in Redis are NOT tested")
+    redis = Redis(program, tmp_path / "redis")
+    redis.start()
+    yield redis
+    redis.signal(signal.SIGCONT)
+    redis.stop()
+
+
+def two(start: StartNative, redis: Redis, folder: pathlib.Path, **plans: str) -> list[NativeStack]:
+    """Two gateways before one hot path."""
+    settings = {"redis-url": redis.url, "tenants-file": limits.plans(folder, **plans), "quota-lease": "3s"}
+    first = start(gateway=settings)
+    return [first, start(gateway=settings, hotpath_address=first.addresses["grpc"])]
+
+
+def degraded(stack: Stack) -> float:
+    return metrics.read(stack.metrics_url)["gateway_limits_degraded"]
+
+
+def test_two_gateways_let_in_what_the_limit_says(
+    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path
+) -> None:
+    plan = f"{{requests_per_minute: {60 * RATE}, request_burst: 20}}"
+    stacks = [native.describe() for native in two(start_native, redis, tmp_path, acme=plan)]
+    started, ended = threading.Event(), threading.Event()
+    let_in: list[float] = []
+
+    def flood(stack: Stack) -> None:
+        with limits.client(stack, "acme") as http:
+            while not ended.is_set():
+                status = http.get("/v1/models").status_code
+                if status == 200:
+                    let_in.append(time.monotonic())
+                else:
+                    assert status == 429
+                    started.set()  # the bucket is empty
+                    time.sleep(0.005)
+
+    threads = [threading.Thread(target=flood, args=[stack]) for stack in stacks for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    assert started.wait(30)
+    begin = time.monotonic()
+    time.sleep(MEASURED_S)
+    end = time.monotonic()
+    ended.set()
+    for thread in threads:
+        thread.join()
+    allowed = (end - begin) * RATE
+    accepted = sum(begin <= moment < end for moment in let_in)
+    print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
+    assert 0.99 * allowed - 1 <= accepted <= allowed + 1
+
+
+def test_what_a_dead_gateway_held_comes_back(start_native: StartNative, redis: Redis, tmp_path: pathlib.Path) -> None:
+    plan = "{requests_per_minute: 60000, concurrent_requests: 1, tokens_per_day: 1000}"
+    first, second = two(start_native, redis, tmp_path, acme=plan)
+    assert first.hotpath is not None
+    assert first.gateway is not None
+    stack = second.describe()
+    first.hotpath.signal(signal.SIGSTOP)
+    try:
+        hanging = threading.Thread(target=ask_and_lose, args=[first.describe()])
+        hanging.start()
+        with limits.client(stack, "acme") as http:
+
+            def running() -> int:
+                rows = http.get("/v1/limits").json()["data"]
+                return sum(int(row["used"]) for row in rows if row["limit"] == "concurrent_requests")
+
+            wait_until("the other gateway's request in the limits", lambda: running() == 1, 30)
+            first.gateway.kill()
+            hanging.join()
+            killed = time.monotonic()
+            wait_until("its lease running out", lambda: running() == 0, 30)
+            assert time.monotonic() - killed < 3 + 2
+    finally:
+        first.hotpath.signal(signal.SIGCONT)
+    with limits.client(stack, "acme") as http:
+        assert http.get("/v1/models").status_code == 200
+        assert limits.tokens_left(http) == 1000
+    wait_until("requests being served", lambda: limits.embed(stack, "acme", "a").status_code == 200, 60)
+
+
+def ask_and_lose(stack: Stack) -> None:
+    with pytest.raises(httpx.TransportError):
+        limits.embed(stack, "acme", "a")
+
+
+@pytest.mark.parametrize("ending", ["hangs", "ends"])
+def test_without_redis_requests_are_served_by_a_share(
+    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path, ending: str
+) -> None:
+    plan = "{requests_per_minute: 4}"
+    stacks = [native.describe() for native in two(start_native, redis, tmp_path, tiny=plan)]
+    with limits.client(stacks[0], "tiny") as http:
+        assert http.get("/v1/models").headers["x-ratelimit-limit-requests"] == "4"
+    assert [degraded(stack) for stack in stacks] == [0, 0]
+    with Load(stacks[0], lambda number: {"input": f"request number {number}"}) as load:
+        load.wait_for(200, 20)
+        if ending == "hangs":
+            redis.signal(signal.SIGSTOP)
+        else:
+            redis.stop()
+        gone = time.monotonic()
+        wait_until("the share in the metrics", lambda: degraded(stacks[0]) == 1, AWAY_S)
+        load.wait_for(200, 50, since=gone)
+        with limits.client(stacks[0], "tiny") as http:  # two of four are this gateway's
+            replies = [http.get("/v1/models") for _ in range(3)]
+            assert [reply.status_code for reply in replies] == [200, 200, 429]
+            assert replies[0].headers["x-ratelimit-limit-requests"] == "2"
+            assert http.get("/v1/limits").json()["degraded"] is True
+        if ending == "hangs":
+            redis.signal(signal.SIGCONT)
+        else:
+            redis.start()
+        wait_until("Redis being used again", lambda: degraded(stacks[0]) == 0, AWAY_S)
+        back = time.monotonic()
+        load.wait_for(200, 50, since=back)
+    assert load.statuses() == {200}
+    longest = max(outcome.ended - outcome.started for outcome in load.outcomes)
+    assert longest < 2, f"a request took {longest:.1f} s"
