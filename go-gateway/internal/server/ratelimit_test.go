@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -179,4 +181,49 @@ func TestARequestWithoutRoomCostsNothing(t *testing.T) {
 	}
 	close(release)
 	<-done
+}
+
+func TestATenantSeesItsOwnLimits(t *testing.T) {
+	g := startGateway(t)
+	g.costing(400)
+	for range 3 {
+		g.as("metered", "/v1/embeddings", textOf(600))
+	}
+	look := func() (report struct {
+		Tenant, Plan string
+		Degraded     bool
+		Data         []map[string]any
+		Refusals     []map[string]any `json:"recent_refusals"`
+	}) {
+		got := g.do(http.MethodGet, "/v1/limits", "", "Authorization", "Bearer "+g.keys["metered"])
+		if got.status != http.StatusOK || limits(got)[1] != "27" {
+			t.Fatalf("got %d %s %v", got.status, got.body, limits(got))
+		}
+		if err := json.Unmarshal(got.body, &report); err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	look() // which is not counted
+	report := look()
+	if report.Tenant != "metered" || report.Plan != "metered" || report.Degraded || len(report.Data) != 6 || len(report.Refusals) != 1 {
+		t.Fatalf("got %+v", report)
+	}
+	for i, want := range []map[string]any{
+		{"limit": "requests_per_minute", "scope": "tenant", "class": "interactive", "max": 30.0, "used": 3.0, "remaining": 27.0, "reset_seconds": 6.0, "binding": false},
+		{"limit": "tokens_per_minute", "scope": "tenant", "class": "interactive", "max": 1000.0, "used": 800.0, "remaining": 200.0, "reset_seconds": 48.0, "binding": true},
+		{"limit": "tokens_per_day", "scope": "tenant", "class": "interactive", "max": 1500.0, "used": 800.0, "remaining": 700.0, "reset_seconds": 57600.0, "binding": false},
+		{"limit": "concurrent_requests", "scope": "tenant", "class": "interactive", "max": 2.0, "used": 0.0, "remaining": 2.0, "reset_seconds": nil, "binding": false},
+	} {
+		if !maps.Equal(report.Data[i], want) {
+			t.Errorf("got %v, want %v", report.Data[i], want)
+		}
+	}
+	want := map[string]any{
+		"created": 1_800_000_000.0, "limit": "tokens_per_minute", "scope": "tenant", "class": "interactive", "max": 1000.0, "tokens": 400.0,
+		"retry_after_seconds": 12.0,
+	}
+	if !maps.Equal(report.Refusals[0], want) {
+		t.Errorf("got %v, want %v", report.Refusals[0], want)
+	}
 }

@@ -20,8 +20,9 @@ type middleware func(next handler) handler
 type bodyPolicy int
 
 const (
-	noBody   bodyPolicy = iota // it is not read
-	jsonBody                   // it is JSON; all of it is in memory before the handler runs
+	noBody     bodyPolicy = iota // it is not read
+	notCounted                   // as noBody; the request does not count among those of its tenant's rate
+	jsonBody                     // it is JSON; all of it is in memory before the handler runs
 )
 
 // public is the scope of routes that need no key. They take no room.
@@ -45,6 +46,7 @@ func (s *Server) API() http.Handler {
 		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, s.tokenize()},
 		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, s.listModels},
 		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, s.getModel},
+		{http.MethodGet, "/v1/limits", identity.ScopeModels, notCounted, s.getLimits},
 		{http.MethodGet, livezRoute, public, noBody, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, s.readyz},
 	}))
@@ -65,6 +67,8 @@ func (s *Server) middlewares(r route) []middleware {
 	switch {
 	case r.scope == public:
 		return nil
+	case r.body == notCounted:
+		return []middleware{s.authenticate(r.scope), s.takeSlot}
 	case r.body == noBody:
 		return []middleware{s.authenticate(r.scope), s.takeSlot, s.countRequest}
 	default:
