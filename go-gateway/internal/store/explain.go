@@ -1,0 +1,63 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// explain says in words what a database's error means for whoever runs the gateway. Errors of the store itself, and those
+// that say enough, stay as they are.
+func (s *Store) explain(err error) error {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if _, said := errors.AsType[ConfigError](err); said {
+		return err
+	}
+	if said, ok := errors.AsType[*sqlite.Error](err); ok {
+		return s.explainSQLite(said.Code(), err)
+	}
+	if said, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return s.explainPostgres(said.Code, err)
+	}
+	return fmt.Errorf("%s: %w", s.place, err)
+}
+
+func (s *Store) explainSQLite(code int, err error) error {
+	switch code & 0xff { // the rest is detail
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%s: the disk is full; nothing was changed: %w", s.place, err)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return configError("%s: the data folder cannot be written: %w", s.place, err)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return fmt.Errorf("%s: another process kept it busy; try again: %w", s.place, err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%s: the database is damaged, or its disk is failing: stop the gateway and run "+
+			"`gateway data check`; `gateway data restore --from FILE` puts a backup back: %w", s.place, err)
+	default:
+		return fmt.Errorf("%s: %w", s.place, err)
+	}
+}
+
+// Codes of PostgreSQL, by their class or whole.
+const (
+	postgresNoPrivilege = "42501"
+	postgresDiskFull    = "53100"
+)
+
+func (s *Store) explainPostgres(code string, err error) error {
+	switch code {
+	case postgresNoPrivilege:
+		return configError("%s: the role may not do that; it must own the schema %s, or be allowed to make it: %w",
+			s.place, postgresSchema, err)
+	case postgresDiskFull:
+		return fmt.Errorf("%s: the disk is full; nothing was changed: %w", s.place, err)
+	default:
+		return fmt.Errorf("%s: %w", s.place, err)
+	}
+}

@@ -1,0 +1,129 @@
+// Package store keeps what must outlast a process: in SQLite inside of a data folder, or in PostgreSQL. It is the only
+// package that knows SQL, and its repositories are the same on both.
+//
+// It must not depend on other packages of the gateway, and it decides nothing: what a key may do is for package identity.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("exists already")
+)
+
+// ConfigError is a fault of settings, of the data folder or of the database that a retry does not mend.
+type ConfigError struct{ error }
+
+// Unwrap returns the cause.
+func (e ConfigError) Unwrap() error { return e.error }
+
+func configError(format string, args ...any) error {
+	return ConfigError{fmt.Errorf(format, args...)}
+}
+
+// Options say where the store is.
+type Options struct {
+	// Data is the folder of SQLite.
+	Data string
+	// DatabaseURL is PostgreSQL's, with a password maybe: it must reach no log. Empty: SQLite.
+	DatabaseURL string
+}
+
+// Postgres reports whether the store is in PostgreSQL.
+func (o Options) Postgres() bool { return o.DatabaseURL != "" }
+
+// Role is what a process opens the store for.
+type Role int
+
+// All roles.
+const (
+	// Reader finds the store as it is, and makes none where there is none.
+	Reader Role = iota
+	// Checker is a reader that takes any schema that a gateway could bring up to date.
+	Checker
+	// Command makes a store where there is none, and works beside a gateway.
+	Command
+	// Gateway is the one process that serves from a data folder. It brings an older schema up to date.
+	Gateway
+	// Migrator brings an older schema up to date, which in a data folder needs that no gateway runs.
+	Migrator
+)
+
+// makes reports whether a store is made where there is none.
+func (r Role) makes() bool { return r != Reader && r != Checker }
+
+// Store is an open store. It may be used by several goroutines at once.
+type Store struct {
+	dialect dialect
+	place   string  // for messages
+	w       *sql.DB // SQLite allows one writer: a single connection
+	r       *sql.DB
+	locks   locks
+	found   int // the schema's version before it was opened
+}
+
+// dialect is what differs between the databases.
+type dialect struct {
+	name string
+	// plain rewrites a migration, which is written for PostgreSQL.
+	plain func(statements string) string
+	// hasVersion asks whether there is a table of versions.
+	hasVersion string
+	// prepare runs first in the transaction that migrates: it keeps other processes from migrating meanwhile.
+	prepare func(ctx context.Context, tx *sql.Tx) error
+}
+
+// openTimeout bounds how long opening waits for locks and for the database.
+const openTimeout = 15 * time.Second
+
+// Open opens the store. Close must be called in the end.
+func Open(ctx context.Context, options Options, role Role) (*Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	open := openSQLite
+	if options.Postgres() {
+		open = openPostgres
+	}
+	s, err := open(ctx, options, role)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Place says where the store is, without a password.
+func (s *Store) Place() string { return s.place }
+
+// Close ends all use of the store, and gives its locks back. Further calls do nothing.
+func (s *Store) Close() error {
+	var err error
+	if s.r != nil {
+		err = s.r.Close()
+	}
+	if s.w != nil && s.w != s.r {
+		err = errors.Join(err, s.w.Close())
+	}
+	err = errors.Join(err, s.locks.close())
+	s.locks = nil
+	return err
+}
+
+// write runs changes in one transaction: all of them last, or none.
+func (s *Store) write(ctx context.Context, changes func(tx *sql.Tx) error) error {
+	tx, err := s.w.BeginTx(ctx, nil)
+	if err != nil {
+		return s.explain(err)
+	}
+	defer tx.Rollback() // after a commit it does nothing
+	if err := changes(tx); err != nil {
+		return s.explain(err)
+	}
+	return s.explain(tx.Commit())
+}

