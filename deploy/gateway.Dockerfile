@@ -13,7 +13,7 @@ RUN --mount=type=cache,target=/cache telemetry=$(go list ./internal/telemetry) &
 COPY deploy/licenses.sh /
 RUN --mount=type=cache,target=/cache /licenses.sh go /licenses
 # A new named volume takes the owner of the folder that it is mounted on.
-RUN install -d -o 65532 -g 65532 /data
+RUN install -d -m 700 -o 65532 -g 65532 /data
 
 FROM scratch
 # Whom to trust when it calls out over TLS.

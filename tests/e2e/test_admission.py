@@ -61,7 +61,7 @@ def test_a_broken_tenants_file_keeps_no_revoked_key_alive(start_native: StartNat
     )
     assert status_of(stack, "acme") == 200
     key_id = stack.keys["acme"].split("_")[1]
-    flags = [f"--keys-file={native.folder / 'keys.json'}", f"--tenants-file={tenants}"]
+    flags = [f"--data={native.data}", f"--tenants-file={tenants}"]
     revoked = subprocess.run(
         [str(GATEWAY), "keys", "revoke", key_id, *flags], capture_output=True, text=True, check=True
     )

@@ -82,7 +82,7 @@ class NativeStack:
         """
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._keys_file = folder / "keys.json"
+        self.data = folder / "data"  # the gateway's
         self.ports = ports or Ports()
         self.ports.check_free()
         self.models = models
@@ -137,7 +137,7 @@ class NativeStack:
             "http-address": self._address("http", self.ports.http).replace(HOST, "localhost"),  # and [::1]
             "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
             "hotpath-addresses": f"unix:{self._socket}" if self._socket else self.addresses["grpc"],
-            "keys-file": str(self._keys_file),
+            "data": str(self.data),
             "tenants-file": str(TENANTS),
             **self.gateway_settings,
         }
@@ -169,7 +169,7 @@ class NativeStack:
         """Make a key for each demo tenant, or take those of the last run in this folder."""
 
         def keys(arguments: list[str]) -> str:
-            command = [*self._program(GATEWAY), "keys", *arguments, f"--keys-file={self._keys_file}"]
+            command = [*self._program(GATEWAY), "keys", *arguments, f"--data={self.data}"]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode:
                 raise StackError(f"`gateway keys {arguments[0]}` ended with {result.returncode}:\n{result.stderr}")

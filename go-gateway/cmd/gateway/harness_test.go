@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,22 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asGateway) != "" {
 		main()
 	}
-	goleak.VerifyTestMain(m)
+	for os.Getenv(createInALoop) != "" {
+		if status := run(context.Background(), os.Args[1:], noEnv, os.Stdout, os.Stderr); status != exitOK {
+			os.Exit(status)
+		}
+	}
+	goleak.VerifyTestMain(stopping{m})
+}
+
+var postgres testkit.SharedPostgres
+
+// stopping are the tests, and the end of what they share.
+type stopping struct{ tests *testing.M }
+
+func (s stopping) Run() int {
+	defer postgres.Close()
+	return s.tests.Run()
 }
 
 // patience bounds waits that end long before on any machine.
@@ -40,16 +56,17 @@ func execute(t *testing.T, arguments ...string) (status int, stdout, stderr stri
 	return status, out.String(), errs.String()
 }
 
-// site is a folder with a tenants file, and a fake hot path.
+// site is a folder with a tenants file, a place for the store, and a fake hot path.
 type site struct {
 	*testing.T
-	keys, tenants string
-	hotpath       *testkit.Hotpath
+	store   []string // flags
+	tenants string
+	hotpath *testkit.Hotpath
 }
 
 func newSite(t *testing.T) *site {
 	folder := t.TempDir()
-	s := &site{t, filepath.Join(folder, "keys.json"), filepath.Join(folder, "tenants.yaml"), testkit.StartHotpath(t, "127.0.0.1:0")}
+	s := &site{t, []string{"--data", filepath.Join(folder, "data")}, filepath.Join(folder, "tenants.yaml"), testkit.StartHotpath(t, "127.0.0.1:0")}
 	tenants := "plans: {p: {requests_per_minute: 1000000}}\ntenants: {acme: {plan: p}}\n"
 	if err := os.WriteFile(s.tenants, []byte(tenants), 0o600); err != nil {
 		t.Fatal(err)
@@ -57,18 +74,39 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
+// inPostgres is a site whose store is a database of its own.
+func inPostgres(t *testing.T) *site {
+	url := postgres.Get(t).NewDatabase(t)
+	s := newSite(t)
+	s.store = []string{"--database-url", url}
+	return s
+}
+
+// data is the folder of the store.
+func (s *site) data() string { return s.store[1] }
+
 // files are the flags that name the site's files.
 func (s *site) files() []string {
-	return []string{"--keys-file", s.keys, "--tenants-file", s.tenants}
+	return append([]string{"--tenants-file", s.tenants}, s.store...)
+}
+
+// keys runs a command on the site's keys, which must succeed, and returns what it prints.
+func (s *site) keys(arguments ...string) string {
+	s.Helper()
+	flags := s.files()
+	if arguments[0] == "list" {
+		flags = s.store
+	}
+	status, stdout, stderr := execute(s.T, slices.Concat([]string{"keys"}, arguments, flags)...)
+	if status != exitOK {
+		s.Fatalf("%q: %d %s", arguments, status, stderr)
+	}
+	return strings.TrimSpace(stdout)
 }
 
 func (s *site) createKey() string {
 	s.Helper()
-	status, key, stderr := execute(s.T, append([]string{"keys", "create", "--tenant", "acme"}, s.files()...)...)
-	if status != exitOK {
-		s.Fatal(stderr)
-	}
-	return strings.TrimSpace(key)
+	return s.keys("create", "--tenant", "acme")
 }
 
 // serveArguments start the gateway on free ports, in front of the fake.

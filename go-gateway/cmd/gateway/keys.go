@@ -3,28 +3,48 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
 )
 
 const (
-	keysFileSetting    = "keys-file"
 	tenantsFileSetting = "tenants-file"
+	// longestLifetime of a key, and longest overlap of two, is so long that a longer one is a slip.
+	longestLifetime = 10 * 365 * 24 * time.Hour
+	defaultOverlap  = 24 * time.Hour
 )
 
+var keysSettings = append([]string{tenantsFileSetting}, storeSettings...)
+
+// withKeys runs a command on the keys of the store, which is made where there is none.
+func (t terminal) withKeys(ctx context.Context, settings *config.Settings, run func(keys *identity.Keys) error) error {
+	s, err := openStore(ctx, settings, store.Command)
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(identity.NewKeys(s, time.Now, t.auditLog())), s.Close())
+}
+
 // createKey prints a new key on stdout: the only time that it can be seen.
-func createKey(_ context.Context, t terminal, arguments []string) error {
+func createKey(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("keys create")
 	name := flags.String("tenant", "", "whose key it is: a `name` of the tenants file")
-	settings, err := t.parse(flags, arguments, keysFileSetting, tenantsFileSetting)
+	lifetime := flags.Duration("expires", 0, "after what `duration` it ends, as 720h; 0: never")
+	settings, err := t.parse(flags, arguments, keysSettings...)
 	if err != nil {
+		return err
+	}
+	if err := checkDuration("expires", *lifetime); err != nil {
 		return err
 	}
 	// Where the tenants file is at hand, a misspelt name is a mistake now and not a refused key later.
@@ -32,17 +52,22 @@ func createKey(_ context.Context, t terminal, arguments []string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usageError{err}
 	}
-	key, err := identity.NewKeysFile(settings.KeysFile, time.Now).Create(*name)
-	if err != nil {
-		return err
+	if err := identity.CheckTenantName(*name); err != nil {
+		return usageError{err}
 	}
-	_, err = fmt.Fprintln(t.stdout, key.Reveal())
-	return err
+	return t.withKeys(ctx, settings, func(keys *identity.Keys) error {
+		key, err := keys.Create(ctx, *name, *lifetime)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(t.stdout, key.Reveal())
+		return err
+	})
 }
 
 // initKeys prints tenants and their first keys on stdout, for stacks that start from nothing.
-func initKeys(_ context.Context, t terminal, arguments []string) error {
-	settings, err := t.parse(newFlags("keys init"), arguments, keysFileSetting, tenantsFileSetting)
+func initKeys(ctx context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("keys init"), arguments, keysSettings...)
 	if err != nil {
 		return err
 	}
@@ -50,61 +75,109 @@ func initKeys(_ context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	keys, err := identity.NewKeysFile(settings.KeysFile, time.Now).CreateFirst(tenants)
-	if err != nil {
-		return err
-	}
-	if len(keys) == 0 {
-		_, err := fmt.Fprintln(t.stdout, "Every tenant has a key. `gateway keys create --tenant NAME` makes another one.")
-		return err
-	}
-	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "TENANT\tKEY, WHICH IS SHOWN ONCE")
-	for _, tenant := range slices.Sorted(maps.Keys(keys)) {
-		fmt.Fprintf(table, "%s\t%s\n", tenant, keys[tenant].Reveal())
-	}
-	return table.Flush()
-}
-
-func listKeys(_ context.Context, t terminal, arguments []string) error {
-	settings, err := t.parse(newFlags("keys list"), arguments, keysFileSetting)
-	if err != nil {
-		return err
-	}
-	records, err := identity.NewKeysFile(settings.KeysFile, time.Now).List()
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tTENANT\tCREATED\tREVOKED")
-	for _, record := range records {
-		revoked := "-"
-		if !record.Revoked.IsZero() {
-			revoked = record.Revoked.Format(time.RFC3339)
+	return t.withKeys(ctx, settings, func(keys *identity.Keys) error {
+		first, err := keys.CreateFirst(ctx, tenants)
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", record.ID, record.Tenant, record.Created.Format(time.RFC3339), revoked)
+		if len(first) == 0 {
+			_, err := fmt.Fprintln(t.stdout, "Every tenant has a key. `gateway keys create --tenant NAME` makes another one.")
+			return err
+		}
+		table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "TENANT\tKEY, WHICH IS SHOWN ONCE")
+		for _, tenant := range slices.Sorted(maps.Keys(first)) {
+			fmt.Fprintf(table, "%s\t%s\n", tenant, first[tenant].Reveal())
+		}
+		return table.Flush()
+	})
+}
+
+func listKeys(ctx context.Context, t terminal, arguments []string) error {
+	flags := newFlags("keys list")
+	tenant := flags.String("tenant", "", "only those of a tenant with this `name`")
+	settings, err := t.parse(flags, arguments, storeSettings...)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(ctx, settings, store.Reader)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	records, err := s.Keys(ctx, *tenant)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tTENANT\tCREATED\tEXPIRES\tREVOKED")
+	for _, record := range records {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", record.ID, record.Tenant, date(record.Created), date(record.Expires), date(record.Revoked))
 	}
 	return table.Flush()
 }
 
-func revokeKey(_ context.Context, t terminal, arguments []string) error {
-	if len(arguments) == 0 || arguments[0] == "" || arguments[0][0] == '-' {
-		return usageError{errors.New("usage: gateway keys revoke ID [FLAGS]")}
-	}
-	settings, err := t.parse(newFlags("keys revoke ID"), arguments[1:], keysFileSetting, tenantsFileSetting)
+// rotateKey prints the key that takes another one's place.
+func rotateKey(ctx context.Context, t terminal, arguments []string) error {
+	flags := newFlags("keys rotate ID")
+	overlap := flags.Duration("overlap", defaultOverlap, "for what `duration` the old key still works; 0: it ends at once")
+	id, settings, err := t.parseKey("rotate", flags, arguments)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(settings.KeysFile); err != nil {
+	if err := checkDuration("overlap", *overlap); err != nil {
 		return err
 	}
-	if err := identity.NewKeysFile(settings.KeysFile, time.Now).Revoke(arguments[0]); err != nil {
+	return t.withKeys(ctx, settings, func(keys *identity.Keys) error {
+		key, err := keys.Rotate(ctx, id, *overlap)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(t.stdout, key.Reveal())
+		return err
+	})
+}
+
+func revokeKey(ctx context.Context, t terminal, arguments []string) error {
+	id, settings, err := t.parseKey("revoke", newFlags("keys revoke ID"), arguments)
+	if err != nil {
 		return err
 	}
-	// The key is revoked all the same; but whoever looks after keys is the one to hear that the other file is broken.
+	err = t.withKeys(ctx, settings, func(keys *identity.Keys) error { return keys.Revoke(ctx, id) })
+	if err != nil {
+		return err
+	}
+	// The key is revoked all the same; but whoever looks after keys is the one to hear that the tenants file is broken.
 	if err := identity.CheckTenants(settings.TenantsFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(t.stderr,
 			"gateway: warning: the key is revoked, but gateways keep the tenants and plans that they had: %v\n", err)
 	}
 	return nil
+}
+
+// parseKey reads an id and then flags. The id may be written as in a key, or be a whole one.
+func (t terminal) parseKey(command string, flags *flag.FlagSet, arguments []string) (string, *config.Settings, error) {
+	help := len(arguments) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, arguments[0])
+	if !help && (len(arguments) == 0 || arguments[0] == "" || strings.HasPrefix(arguments[0], "-")) {
+		return "", nil, usageError{fmt.Errorf("usage: gateway keys %s ID [FLAGS]", command)}
+	}
+	if help {
+		arguments = append([]string{""}, arguments...)
+	}
+	settings, err := t.parse(flags, arguments[1:], keysSettings...)
+	return identity.KeyID(arguments[0]), settings, err
+}
+
+func checkDuration(flag string, value time.Duration) error {
+	if value < 0 || value > longestLifetime {
+		return usageError{fmt.Errorf("--%s: %v must be from 0s to %v", flag, value, longestLifetime)}
+	}
+	return nil
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
 }

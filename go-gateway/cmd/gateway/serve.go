@@ -5,31 +5,65 @@ import (
 	"errors"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"triptych.dev/gateway/internal/app"
+	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
 // serve runs the gateway until ctx ends, then drains it.
 func serve(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("serve")
-	checkOnly := flags.Bool("check-config", false, "check settings and files, and exit: 0, or 64 with every fault")
+	checkOnly := flags.Bool("check-config", false, "check settings and files, and exit: 0, or 64 with every fault; changes nothing")
 	settings, err := t.parse(flags, arguments)
 	if settings == nil {
 		return err
 	}
-	logger := telemetry.NewLogger(t.stderr, settings.LogLevel)
-	directory, filesErr := identity.Open(settings.KeysFile, settings.TenantsFile, logger)
-	if err := errors.Join(err, filesErr); err != nil {
-		return usageError{err}
-	}
 	if *checkOnly {
+		if fault := errors.Join(err, checkStore(ctx, settings), identity.CheckTenants(settings.TenantsFile)); fault != nil {
+			return usageError{fault}
+		}
 		return nil
+	}
+	if err != nil {
+		return usageError{errors.Join(err, identity.CheckTenants(settings.TenantsFile))}
+	}
+	logger := telemetry.NewLogger(t.stderr, settings.LogLevel)
+	keys, err := openStore(ctx, settings, store.Gateway)
+	if err != nil {
+		return withFaults(err, identity.CheckTenants(settings.TenantsFile))
+	}
+	defer keys.Close()
+	directory, err := identity.Open(keys, settings.TenantsFile, time.Now, logger)
+	if err != nil {
+		return usageError{err}
 	}
 	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
 		debug.SetMemoryLimit(memoryLimit(settings, controlGroupMemory(os.DirFS("/"))))
 	}
-	logger.Info("starting", "settings", settings.Values(), "memory_limit", debug.SetMemoryLimit(-1))
+	logger.Info("starting", "settings", settings.Values(), "store", keys.Place(), "memory_limit", debug.SetMemoryLimit(-1))
+	if !directory.HasKeys() {
+		logger.Warn("there is no API key yet, so every request is refused; make one with: gateway keys create --tenant NAME")
+	}
 	return app.Run(ctx, settings, directory, logger)
+}
+
+// withFaults adds what is wrong with the files to why the store cannot be opened.
+func withFaults(err, files error) error {
+	if files != nil {
+		return usageError{errors.Join(err, files)}
+	}
+	return err
+}
+
+// checkStore finds what would keep a gateway from the store, where there is one already.
+func checkStore(ctx context.Context, settings *config.Settings) error {
+	options, err := storeOptions(settings)
+	if err != nil {
+		return err
+	}
+	return store.CheckOptions(ctx, options)
 }

@@ -188,6 +188,22 @@ func text(name, unit string, destination *string, defaultValue, meaning, consequ
 	}
 }
 
+// secret is a text that may be empty, and is never shown.
+func secret(name, unit string, destination *string, meaning, consequence string) setting {
+	return setting{name, unit, "", meaning, consequence,
+		func(value string) error {
+			*destination = value
+			return nil
+		},
+		func() string {
+			if *destination == "" {
+				return ""
+			}
+			return "[redacted]"
+		},
+	}
+}
+
 // choice is a setting of some values, of which the first is the default.
 func choice(name string, destination *string, values []string, meaning, consequence string) setting {
 	allowed := strings.Join(values, " or ")

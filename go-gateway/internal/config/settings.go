@@ -21,7 +21,7 @@ const (
 	defaultMetricsAddress = "127.0.0.1:9464" // the port of Prometheus exporters of OpenTelemetry
 	defaultHotpathAddress = "127.0.0.1:50051"
 
-	defaultKeysFile    = "keys.json"
+	defaultData        = "data"
 	defaultTenantsFile = "tenants.yaml"
 
 	// What a gateway that died held is free again after this; and every third of it, all that runs is renewed.
@@ -77,7 +77,9 @@ type Settings struct {
 	HTTPAddress      string
 	MetricsAddress   string
 	HotpathAddresses []string
-	KeysFile         string
+	Data             string
+	DatabaseURL      string // may hold a password
+	DatabaseURLFile  string
 	TenantsFile      string
 
 	// RedisURL is where gateways share what is used; empty: this one is alone.
@@ -122,8 +124,12 @@ func (s *Settings) settings() []setting {
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
 		list("hotpath-addresses", "host:port or unix:path,…", &s.HotpathAddresses, defaultHotpathAddress, checkSocketOrAddress,
 			"The hot paths, separated by commas; each must be one process, at a port or at a Unix socket (`--grpc-socket`).", "A socket takes less time. They need not serve the same models: a request goes to the one with the least to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
-		path("keys-file", &s.KeysFile, defaultKeysFile,
-			"Where the hashes of API keys are.", "Read again when it changes. Without it the gateway does not start."),
+		path("data", &s.Data, defaultData,
+			"The folder of the embedded database (SQLite), which holds the hashes of API keys.", "Made with mode 0700 where it is missing. On a local file system; one gateway serves from it. Not used with `database-url`."),
+		secret("database-url", "URL", &s.DatabaseURL,
+			"A PostgreSQL database (15 or newer) in place of the embedded one, as `postgres://user:password@host/database`.", "Several gateways share it; its tables are in the schema `triptych`. Other users of the machine see a flag: set the variable, or `database-url-file`. Empty: none."),
+		optionalPath("database-url-file", &s.DatabaseURLFile,
+			"A file that holds what `database-url` would.", "Read when the gateway starts. Empty: none."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		redisURL("redis-url", &s.RedisURL,
@@ -189,6 +195,9 @@ func (s *Settings) check() error {
 	}
 	if s.MaxTotalBodyBytes < 2*s.MaxBodyBytes {
 		return fmt.Errorf("max-total-body-bytes (%d) must be at least twice max-body-bytes (%d)", s.MaxTotalBodyBytes, s.MaxBodyBytes)
+	}
+	if s.DatabaseURL != "" && s.DatabaseURLFile != "" {
+		return errors.New("database-url and database-url-file: set one of them")
 	}
 	return nil
 }

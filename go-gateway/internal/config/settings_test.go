@@ -43,7 +43,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	if fields.NumField() != len(got.settings()) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
-	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile"} // info is slog's zero
+	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile"} // info is slog's zero
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)
@@ -72,7 +72,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 
 func TestAllFaultsAreReportedTogether(t *testing.T) {
 	env := map[string]string{
-		"GATEWAY_REQUEST_TIMEOUT": "soon", "GATEWAY_MAX_BODY_BYTES": "8MiB", "GATEWAY_KEYS_FILE": "", "GATEWAY_IDLE_TIMEOUT": "0s",
+		"GATEWAY_REQUEST_TIMEOUT": "soon", "GATEWAY_MAX_BODY_BYTES": "8MiB", "GATEWAY_DATA": "", "GATEWAY_IDLE_TIMEOUT": "0s",
 		"GATEWAY_MODERATION_MODEL": "",
 	}
 	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:", "--log-level", "loud",
@@ -82,7 +82,7 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, part := range []string{
-		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_KEYS_FILE: must not be empty",
+		`GATEWAY_REQUEST_TIMEOUT: "soon"`, "GATEWAY_MAX_BODY_BYTES", "GATEWAY_DATA: must not be empty",
 		`"app.example" must be * or as`, `"https://b.example/" must be`, `"https://*.*.example" must be`, `"ftp://c.example" must be`, `"" must be`,
 		`"a=c" must be alias=model`, `"=d" must be`, `"e=" must be`, `"f" must be`,
 		`--unknown-fields: "maybe" must be refuse or ignore`, "GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
@@ -100,6 +100,7 @@ func TestRefusals(t *testing.T) {
 		{"--ready-window", "5s", "--canary-interval", "5s"},
 		{"--http-address"},
 		{"--max-total-body-bytes", "16777215"}, // one less than two bodies
+		{"--database-url", "postgres://a/b", "--database-url-file", "f"},
 	} {
 		if got, err := parse(nil, arguments...); err == nil {
 			t.Errorf("%q gave %+v", arguments, got)
@@ -110,16 +111,27 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestASecretIsNotShown(t *testing.T) {
+	got, err := parse(map[string]string{"GATEWAY_DATABASE_URL": "postgres://user:hunter2@host/db"})
+	if err != nil || got.DatabaseURL != "postgres://user:hunter2@host/db" || got.Values()["database_url"] != "[redacted]" {
+		t.Errorf("got %v, %v", got.Values(), err)
+	}
+	_, err = parse(map[string]string{"GATEWAY_DATABASE_URL": "postgres://user:hunter2@host/db"}, "--request-timeout", "soon", "--database-url-file", "f")
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSettingsThatACommandLacksAreUnknown(t *testing.T) {
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	lookup := func(name string) (string, bool) { return "broken", name == "GATEWAY_REQUEST_TIMEOUT" }
-	if _, err := Parse(flags, []string{"--keys-file", "k"}, lookup, "keys-file"); err != nil {
+	if _, err := Parse(flags, []string{"--data", "k"}, lookup, "data"); err != nil {
 		t.Errorf("a variable of another command: %v", err)
 	}
 	flags = flag.NewFlagSet("test", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	if _, err := Parse(flags, []string{"--request-timeout", "1s"}, lookup, "keys-file"); err == nil {
+	if _, err := Parse(flags, []string{"--request-timeout", "1s"}, lookup, "data"); err == nil {
 		t.Error("a flag of another command was accepted")
 	}
 }

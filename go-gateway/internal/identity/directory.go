@@ -4,43 +4,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/store"
 )
 
-// Directory knows all keys and tenants, as their files have them. The files fail on their own: a broken one keeps no
-// change of the other from counting.
+// Directory knows all keys, as the store has them, and all tenants, as their file has them. Both fail on their own: what
+// is wrong with one keeps no change of the other from counting.
 type Directory struct {
-	keys    *source[map[string]KeyRecord] // by id
+	keys    *source[map[string]store.Key] // by id
 	tenants *source[map[string]Tenant]    // by name
+	now     func() time.Time
 }
 
-// Open reads both files. Its error holds every fault of both.
-func Open(keysPath, tenantsPath string, logger *slog.Logger) (*Directory, error) {
+// KeyReader is what a directory needs of a store.
+type KeyReader interface {
+	// Place names the store in the log.
+	Place() string
+	// KeysVersion is another number after each change of a key.
+	KeysVersion(ctx context.Context) (int64, error)
+	// Keys returns all keys, where the tenant is empty.
+	Keys(ctx context.Context, tenant string) ([]store.Key, error)
+}
+
+// keysTimeout is after how long a store that does not answer counts as unavailable.
+const keysTimeout = 5 * time.Second
+
+// Open reads both. Its error holds every fault of both.
+func Open(keys KeyReader, tenantsPath string, now func() time.Time, logger *slog.Logger) (*Directory, error) {
 	d := &Directory{
-		keys:    newSource("keys", keysPath, readKeysByID, logger),
-		tenants: newSource("tenants", tenantsPath, readTenants, logger),
+		keys: &source[map[string]store.Key]{name: "keys", place: keys.Place(), logger: logger,
+			stamp: func() any { return keysStamp(keys) },
+			read:  func() (map[string]store.Key, error) { return readKeys(keys) },
+		},
+		tenants: newFile("tenants", tenantsPath, readTenants, logger),
+		now:     now,
 	}
 	return d, errors.Join(d.keys.open(), d.tenants.open())
 }
 
-func readKeysByID(path string) (map[string]KeyRecord, error) {
-	records, err := readKeys(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; make it with: gateway keys create --tenant NAME", err)
+// keysStamp is nil when the store does not say: then it is read, and tells why.
+func keysStamp(keys KeyReader) any {
+	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+	defer cancel()
+	version, err := keys.KeysVersion(ctx)
+	if err != nil {
+		return nil
 	}
-	keys := make(map[string]KeyRecord, len(records))
-	for _, record := range records {
-		keys[record.ID] = record
-	}
-	return keys, err
+	return version
 }
+
+func readKeys(keys KeyReader) (map[string]store.Key, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+	defer cancel()
+	records, err := keys.Keys(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]store.Key, len(records))
+	for _, record := range records {
+		byID[record.ID] = record
+	}
+	return byID, nil
+}
+
+// HasKeys reports whether there is any key, be it one that has ended.
+func (d *Directory) HasKeys() bool { return len(d.keys.content()) > 0 }
 
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
@@ -82,14 +117,22 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
 	record := d.keys.content()[id]
 	tenant, known := d.tenants.content()[record.Tenant]
-	if !record.matches(key) || !known {
-		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed or revoked.")
+	if !matches(record, key, d.now()) || !known {
+		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed, expired or revoked.")
 	}
 	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: keyScopes, Priority: Interactive}, nil
 }
 
-// Watch takes changes of the files until ctx ends.
+// Watch takes changes until ctx ends. A store that is slow to answer does not hold up the file.
 func (d *Directory) Watch(ctx context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { every(ctx, d.keys.refresh) })
+	both.Go(func() { every(ctx, d.tenants.refresh) })
+	both.Wait()
+}
+
+// every calls refresh at each poll.
+func every(ctx context.Context, refresh func(now time.Time)) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
@@ -97,17 +140,12 @@ func (d *Directory) Watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			d.refresh(now)
+			refresh(now)
 		}
 	}
 }
 
-func (d *Directory) refresh(now time.Time) {
-	d.keys.refresh(now)
-	d.tenants.refresh(now)
-}
-
-// Staleness says of each file, by name, for how long its changes could not be taken.
+// Staleness says of each source, by name, for how long its changes could not be taken.
 func (d *Directory) Staleness(now time.Time) map[string]time.Duration {
 	return map[string]time.Duration{d.keys.name: d.keys.staleness(now), d.tenants.name: d.tenants.staleness(now)}
 }

@@ -13,32 +13,56 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/store"
 )
 
 const plansYAML = "plans: {p: {requests_per_minute: 60}}\ntenants: {acme: {plan: p}, globex: {plan: p}}\n"
 
 type fixture struct {
+	*keysFixture
 	directory *Directory
-	keys      *KeysFile
+	reader    *brittleReader
 	tenants   string
 	log       *bytes.Buffer
-	now       time.Time
 }
 
-// refresh looks at the files one poll later.
+// brittleReader is a store that can be made to fail.
+type brittleReader struct {
+	KeyReader
+	failure error // of what is asked of it
+	asked   int   // how often keys were asked for
+}
+
+func (r *brittleReader) KeysVersion(ctx context.Context) (int64, error) {
+	if r.failure != nil {
+		return 0, r.failure
+	}
+	return r.KeyReader.KeysVersion(ctx)
+}
+
+func (r *brittleReader) Keys(ctx context.Context, tenant string) ([]store.Key, error) {
+	if r.asked++; r.failure != nil {
+		return nil, r.failure
+	}
+	return r.KeyReader.Keys(ctx, tenant)
+}
+
+// refresh looks at the sources one poll later.
 func (f *fixture) refresh() {
 	f.now = f.now.Add(pollInterval)
-	f.directory.refresh(f.now)
+	f.directory.keys.refresh(f.now)
+	f.directory.tenants.refresh(f.now)
 }
 
 func openFixture(t *testing.T) (*fixture, Secret) {
 	t.Helper()
-	f := &fixture{keys: newKeysFile(t), log: &bytes.Buffer{}}
-	f.tenants = filepath.Join(filepath.Dir(f.keys.path), "tenants.yaml")
+	f := &fixture{keysFixture: newKeys(t), log: &bytes.Buffer{}}
+	f.tenants = filepath.Join(t.TempDir(), "tenants.yaml")
 	writeFile(t, f.tenants, plansYAML)
-	key := mustCreate(t, f.keys, "acme")
+	key := f.create("acme")
+	f.reader = &brittleReader{KeyReader: f.store}
 	var err error
-	f.directory, err = Open(f.keys.path, f.tenants, slog.New(slog.NewTextHandler(f.log, nil)))
+	f.directory, err = Open(f.reader, f.tenants, func() time.Time { return f.now }, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +116,7 @@ func TestAKeyOfNoTenantIsRefused(t *testing.T) {
 
 func TestRefreshTakesChanges(t *testing.T) {
 	f, key := openFixture(t)
-	second := mustCreate(t, f.keys, "globex")
+	second := f.create("globex")
 	if got := f.outcome("Bearer " + second.Reveal()); got != "INVALID_API_KEY" {
 		t.Fatalf("before the refresh: %s", got)
 	}
@@ -100,10 +124,7 @@ func TestRefreshTakesChanges(t *testing.T) {
 	if got := f.outcome("Bearer " + second.Reveal()); got != "globex" {
 		t.Errorf("a new key: %s", got)
 	}
-	id, _ := keyID(key)
-	if err := f.keys.Revoke(id); err != nil {
-		t.Fatal(err)
-	}
+	f.revoke(key)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "60", "61", 1))
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
@@ -118,10 +139,10 @@ func TestRefreshTakesChanges(t *testing.T) {
 	}
 }
 
-func TestABrokenFileChangesNothing(t *testing.T) {
+func TestABrokenSourceChangesNothing(t *testing.T) {
 	f, key := openFixture(t)
 	breakages := map[string]func(){
-		"keys":       func() { writeFile(t, f.keys.path, "{") },
+		"keys":       func() { f.reader.failure = errors.New("no connection") },
 		"tenants":    func() { writeFile(t, f.tenants, "plans: 1") },
 		"no tenants": func() { os.Remove(f.tenants) },
 	}
@@ -140,15 +161,12 @@ func TestABrokenFileChangesNothing(t *testing.T) {
 	}
 }
 
-func TestABrokenFileKeepsNoChangeOfTheOtherFromCounting(t *testing.T) {
+func TestABrokenSourceKeepsNoChangeOfTheOtherFromCounting(t *testing.T) {
 	f, key := openFixture(t)
 	writeFile(t, f.tenants, "plans: [")
 	f.refresh()
-	id, _ := keyID(key)
-	if err := f.keys.Revoke(id); err != nil {
-		t.Fatal(err)
-	}
-	fresh := mustCreate(t, f.keys, "globex")
+	f.revoke(key)
+	fresh := f.create("globex")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
 		t.Errorf("a key that was revoked while the tenants file is broken: %s", got)
@@ -156,27 +174,24 @@ func TestABrokenFileKeepsNoChangeOfTheOtherFromCounting(t *testing.T) {
 	if got := f.outcome("Bearer " + fresh.Reveal()); got != "globex" {
 		t.Errorf("a key that was made while the tenants file is broken: %s", got)
 	}
-	writeFile(t, f.keys.path, "{")
+	f.reader.failure = errors.New("no connection")
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "globex", "another", 1))
 	f.refresh()
 	if got := f.outcome("Bearer " + fresh.Reveal()); got != "INVALID_API_KEY" {
-		t.Errorf("a tenant that was removed while the keys file is broken: %s", got)
+		t.Errorf("a tenant that was removed while the store is unavailable: %s", got)
 	}
 }
 
-// When no descriptors are left, a file can be looked at and not be read.
+// Both are tried ever less often, and complained of once a minute.
 func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
-	f, key := openFixture(t)
-	id, _ := keyID(key)
-	if err := f.keys.Revoke(id); err != nil {
-		t.Fatal(err)
-	}
-	readKeysFile, tries, works := f.directory.keys.read, 0, false
-	f.directory.keys.read = func(path string) (map[string]KeyRecord, error) {
+	f, _ := openFixture(t)
+	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
+	readFile, tries, works := f.directory.tenants.read, 0, false
+	f.directory.tenants.read = func() (map[string]Tenant, error) {
 		if tries++; works {
-			return readKeysFile(path)
+			return readFile()
 		}
-		return nil, syscall.EMFILE
+		return nil, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
 	}
 	for range 600 { // five minutes
 		f.refresh()
@@ -187,18 +202,80 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	if lines := strings.Count(f.log.String(), "level=ERROR"); lines < 4 || lines > 6 {
 		t.Errorf("%d lines in five minutes: %s", lines, f.log)
 	}
-	if stale := f.directory.Staleness(f.now); stale["keys"] != 600*pollInterval-pollInterval || stale["tenants"] != 0 {
+	if stale := f.directory.Staleness(f.now); stale["tenants"] != 600*pollInterval-pollInterval || stale["keys"] != 0 {
 		t.Errorf("stale: %v", stale)
 	}
 	works = true
 	for range maxRetryInterval / pollInterval {
 		f.refresh()
 	}
+	if _, known := f.directory.tenants.content()["another"]; !known {
+		t.Error("it is not read")
+	}
+	if stale := f.directory.Staleness(f.now); stale["tenants"] != 0 {
+		t.Errorf("stale: %v", stale)
+	}
+}
+
+func TestAStoreThatIsBackCountsAtTheNextPoll(t *testing.T) {
+	f, key := openFixture(t)
+	f.revoke(key)
+	f.reader.failure, f.reader.asked = errors.New("no connection"), 0
+	for range 600 { // five minutes
+		f.refresh()
+	}
+	if f.reader.asked < 10 || f.reader.asked > 20 {
+		t.Errorf("its keys were asked for %d times in five minutes", f.reader.asked)
+	}
+	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" {
+		t.Errorf("what was last known is not kept: %s", got)
+	}
+	if stale := f.directory.Staleness(f.now); stale["keys"] != 600*pollInterval-pollInterval || stale["tenants"] != 0 {
+		t.Errorf("stale: %v", stale)
+	}
+	if lines := strings.Count(f.log.String(), "level=ERROR"); lines < 4 || lines > 6 || !strings.Contains(f.log.String(), "no connection") {
+		t.Errorf("%d lines in five minutes: %s", lines, f.log)
+	}
+	f.reader.failure = nil
+	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
-		t.Errorf("a revoked key: %s", got)
+		t.Errorf("a key that was revoked meanwhile: %s", got)
 	}
 	if stale := f.directory.Staleness(f.now); stale["keys"] != 0 {
 		t.Errorf("stale: %v", stale)
+	}
+}
+
+func TestKeysAreReadWhenTheyChangedAlone(t *testing.T) {
+	f, _ := openFixture(t)
+	f.reader.asked = 0
+	for range 100 {
+		f.refresh()
+	}
+	if f.reader.asked != 0 {
+		t.Errorf("they were read %d times", f.reader.asked)
+	}
+	f.create("globex")
+	f.refresh()
+	if f.reader.asked != 1 {
+		t.Errorf("they were read %d times", f.reader.asked)
+	}
+}
+
+func TestAKeyExpires(t *testing.T) {
+	f, _ := openFixture(t)
+	key, err := f.keys.Create(t.Context(), "acme", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.refresh()
+	f.now = now.Add(time.Hour - time.Millisecond)
+	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" {
+		t.Errorf("before its end: %s", got)
+	}
+	f.now = now.Add(time.Hour) // nobody looks at the store
+	if got := f.outcome("Bearer " + key.Reveal()); got != "INVALID_API_KEY" {
+		t.Errorf("at its end: %s", got)
 	}
 }
 
@@ -225,7 +302,7 @@ func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
 
 func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
 	f, key := openFixture(t)
-	f.directory.tenants.read = func(string) (map[string]Tenant, error) { panic("a bug") }
+	f.directory.tenants.read = func() (map[string]Tenant, error) { panic("a bug") }
 	writeFile(t, f.tenants, plansYAML+"\n")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
@@ -249,14 +326,11 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 	}
 }
 
-func TestOpenReportsFaultsOfBothFiles(t *testing.T) {
-	folder := t.TempDir()
-	_, err := Open(filepath.Join(folder, "keys.json"), filepath.Join(folder, "tenants.yaml"), slog.Default())
-	if err == nil || !strings.Contains(err.Error(), "keys.json") || !strings.Contains(err.Error(), "tenants.yaml") {
+func TestOpenReportsFaultsOfBoth(t *testing.T) {
+	reader := &brittleReader{KeyReader: newKeys(t).store, failure: errors.New("no connection")}
+	_, err := Open(reader, filepath.Join(t.TempDir(), "tenants.yaml"), time.Now, slog.Default())
+	if err == nil || !strings.Contains(err.Error(), "no connection") || !strings.Contains(err.Error(), "tenants.yaml") {
 		t.Errorf("got %v", err)
-	}
-	if !strings.Contains(err.Error(), "gateway keys create") {
-		t.Errorf("no remedy in: %v", err)
 	}
 }
 
@@ -265,7 +339,7 @@ func TestWatchTakesANewKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { f.directory.Watch(ctx); close(ended) }()
-	key := mustCreate(t, f.keys, "globex")
+	key := f.create("globex")
 	deadline := time.Now().Add(5 * time.Second)
 	for f.outcome("Bearer "+key.Reveal()) != "globex" {
 		if time.Now().After(deadline) {

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"triptych.dev/gateway/internal/store"
 )
 
 // A key looks like trip_<id>_<secret>. The id is public: it names the key in lists and logs. The prefix lets scanners
@@ -26,20 +28,16 @@ var (
 	nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 )
 
-// KeyRecord is what is stored of a key: enough to recognise it, not to use it.
-type KeyRecord struct {
-	ID      string    `json:"id"`
-	SHA256  string    `json:"sha256"` // of the whole key; a fast hash is enough for 256 random bits
-	Tenant  string    `json:"tenant"`
-	Created time.Time `json:"created"`
-	Revoked time.Time `json:"revoked,omitzero"` // zero while the key is good
-}
-
-// newKey makes a key and its record.
-func newKey(tenant string, now time.Time) (Secret, KeyRecord) {
+// newKey makes a key and what is stored of it. A lifetime of 0 has no end.
+func newKey(tenant string, now time.Time, lifetime time.Duration) (Secret, store.Key) {
 	id := randomLetters(keyIDLength, keyIDLetters)
 	key := keyPrefix + id + "_" + randomLetters(secretLength, base62)
-	return Secret(key), KeyRecord{ID: id, SHA256: hashKey(key), Tenant: tenant, Created: now.UTC().Truncate(time.Second)}
+	now = now.UTC().Truncate(time.Millisecond) // as it is stored
+	record := store.Key{ID: id, SHA256: hashKey(key), Tenant: tenant, Created: now}
+	if lifetime > 0 {
+		record.Expires = now.Add(lifetime)
+	}
+	return Secret(key), record
 }
 
 // keyID returns the id inside a key; false if it has not the shape of a key.
@@ -51,24 +49,35 @@ func keyID(key Secret) (string, bool) {
 	return found[1], true
 }
 
-// matches reports, in constant time, whether the record is of this key and the key is good.
-func (r KeyRecord) matches(key Secret) bool {
-	same := subtle.ConstantTimeCompare([]byte(hashKey(key.Reveal())), []byte(r.SHA256)) == 1
-	return same && r.Revoked.IsZero()
+// KeyID returns the public id of what names a key: the id, "trip_" and the id, or a whole key.
+func KeyID(name string) string {
+	if id, ok := keyID(Secret(name)); ok {
+		return id
+	}
+	return strings.TrimPrefix(name, keyPrefix)
 }
 
-func (r KeyRecord) check() error {
-	switch digest, err := hex.DecodeString(r.SHA256); {
-	case len(r.ID) != keyIDLength || strings.Trim(r.ID, keyIDLetters) != "":
-		return fmt.Errorf("key %q: id must be %d of a-z and 0-9", r.ID, keyIDLength)
-	case err != nil || len(digest) != sha256.Size || strings.ToLower(r.SHA256) != r.SHA256:
-		return fmt.Errorf("key %q: sha256 must be %d lower-case hexadecimal digits", r.ID, 2*sha256.Size)
-	case r.Created.IsZero():
-		return fmt.Errorf("key %q: created is missing", r.ID)
-	default:
-		return checkName(r.Tenant, fmt.Sprintf("key %q: tenant", r.ID))
+// checkKeyID refuses what has not the shape of an id. It does not repeat it: it may be a piece of a key.
+func checkKeyID(id string) error {
+	if len(id) != keyIDLength || strings.Trim(id, keyIDLetters) != "" {
+		return fmt.Errorf("the id of a key is %d of a-z and 0-9, as `gateway keys list` shows it", keyIDLength)
 	}
+	return nil
 }
+
+// matches reports, in constant time, whether a record is of this key, and then whether the key is good at a time.
+func matches(record store.Key, key Secret, now time.Time) bool {
+	same := subtle.ConstantTimeCompare([]byte(hashKey(key.Reveal())), []byte(record.SHA256)) == 1
+	return same && !ended(record, now)
+}
+
+// ended reports whether a key is revoked or has expired.
+func ended(record store.Key, now time.Time) bool {
+	return !record.Revoked.IsZero() || !record.Expires.IsZero() && !now.Before(record.Expires)
+}
+
+// CheckTenantName refuses what cannot be a tenant's name.
+func CheckTenantName(name string) error { return checkName(name, "tenant") }
 
 func checkName(name, what string) error {
 	if !nameShape.MatchString(name) {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,9 +11,11 @@ import (
 	"triptych.dev/gateway/internal/quota"
 )
 
+// writeFile puts another file in the place of one, as editors do.
 func writeFile(t *testing.T, path, content string) {
 	t.Helper()
-	if err := replaceFile(path, []byte(content)); err != nil {
+	fresh := path + ".new"
+	if err := errors.Join(os.WriteFile(fresh, []byte(content), 0o600), os.Rename(fresh, path)); err != nil {
 		t.Fatal(err)
 	}
 }

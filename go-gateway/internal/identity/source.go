@@ -12,44 +12,50 @@ import (
 )
 
 const (
-	// pollInterval is how often a file is looked at. Polling works on every file system and through every way of
-	// replacing a file; a key that was made or revoked counts within a second.
+	// pollInterval is how often a source is looked at. Polling works on every file system and through every way of
+	// replacing a file, and on every database; a key that was made or revoked counts within a second.
 	pollInterval = 500 * time.Millisecond
-	// A file that could not be taken is tried again after twice as long each time, since the cause may lie outside of
+	// A source that could not be taken is tried again after twice as long each time, since the cause may lie outside of
 	// it and pass, as a lack of descriptors does; and at once when it changes.
 	maxRetryInterval = 32 * time.Second
-	// repeatLog is how often a file that cannot be taken is complained of. Once is not enough: the line scrolls away,
-	// while every change of the file waits.
+	// repeatLog is how often a source that cannot be taken is complained of. Once is not enough: the line scrolls away,
+	// while every change of it waits.
 	repeatLog = time.Minute
 )
 
-// source is a file and what it said when it was last good. Whatever happens to the file, that stays in force until
-// there is something better.
+// source is a file or a database, and what it said when it was last good. Whatever happens to it, that stays in force
+// until there is something better.
 type source[Content any] struct {
-	name, path string
-	read       func(path string) (Content, error)
-	logger     *slog.Logger
+	name, place string
+	// stamp is comparable, and another one when there may be something new; nil where that cannot be told.
+	stamp  func() any
+	read   func() (Content, error)
+	logger *slog.Logger
 
 	current    atomic.Pointer[Content]
-	staleSince atomic.Pointer[time.Time] // since when the file cannot be taken; nil while it can
+	staleSince atomic.Pointer[time.Time] // since when it cannot be taken; nil while it can
 
 	// Used by open, then by refresh alone.
-	seen     fileStamp // of what is in force
-	failed   fileStamp // of what could not be taken
+	seen     any // the stamp of what is in force
+	failed   any // of what could not be taken
 	wait     time.Duration
 	retryAt  time.Time
 	repeatAt time.Time
 }
 
-func newSource[Content any](name, path string, read func(string) (Content, error), logger *slog.Logger) *source[Content] {
-	return &source[Content]{name: name, path: path, read: read, logger: logger}
+// newFile is a source that is a file.
+func newFile[Content any](name, path string, read func(string) (Content, error), logger *slog.Logger) *source[Content] {
+	return &source[Content]{name: name, place: path, logger: logger,
+		stamp: func() any { return stampOf(path) },
+		read:  func() (Content, error) { return read(path) },
+	}
 }
 
 // content returns what is in force, once open went well.
 func (s *source[Content]) content() Content { return *s.current.Load() }
 
 func (s *source[Content]) open() error {
-	stamp := stampOf(s.path)
+	stamp := s.stamp()
 	err := s.load()
 	if err == nil {
 		s.seen = stamp
@@ -57,22 +63,22 @@ func (s *source[Content]) open() error {
 	return err
 }
 
-// refresh takes the file if it changed, or if it could not be taken before.
+// refresh takes what changed, or could not be taken before.
 func (s *source[Content]) refresh(now time.Time) {
-	stamp, stale := stampOf(s.path), s.staleSince.Load() != nil
-	if (!stale && stamp == s.seen) || (stale && stamp == s.failed && now.Before(s.retryAt)) {
+	stamp, stale := s.stamp(), s.staleSince.Load() != nil
+	if (!stale && stamp == s.seen && stamp != nil) || (stale && stamp == s.failed && now.Before(s.retryAt)) {
 		return
 	}
 	if err := s.load(); err != nil {
 		s.fail(now, stamp, err)
 		return
 	}
-	s.seen = stamp // as it was before the file was read, so that no later change is missed
+	s.seen = stamp // as it was before the reading, so that no later change is missed
 	s.staleSince.Store(nil)
-	s.logger.Info("a file was read again", "source", s.name, "path", s.path)
+	s.logger.Info("a source was read again", "source", s.name, "place", s.place)
 }
 
-func (s *source[Content]) fail(now time.Time, stamp fileStamp, err error) {
+func (s *source[Content]) fail(now time.Time, stamp any, err error) {
 	news := stamp != s.failed
 	if s.staleSince.Load() == nil {
 		s.staleSince.Store(&now)
@@ -85,26 +91,26 @@ func (s *source[Content]) fail(now time.Time, stamp fileStamp, err error) {
 	s.wait = min(2*s.wait, maxRetryInterval)
 	if news || !now.Before(s.repeatAt) {
 		s.repeatAt = now.Add(repeatLog)
-		s.logger.Error("a file cannot be taken: what it said before stays in force, and no change of it counts",
-			"source", s.name, "path", s.path, "stale_seconds", s.staleness(now).Seconds(), "error", err)
+		s.logger.Error("a source cannot be taken: what it said before stays in force, and no change of it counts",
+			"source", s.name, "place", s.place, "stale_seconds", s.staleness(now).Seconds(), "error", err)
 	}
 }
 
-// load takes the file's content. A panic of a parser, which reads what people write, is one more way to be broken.
+// load takes the content. A panic of a parser, which reads what people write, is one more way to be broken.
 func (s *source[Content]) load() (err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
-			err = fmt.Errorf("%s: the parser failed: %v\n%s", s.path, panicked, debug.Stack())
+			err = fmt.Errorf("%s: the parser failed: %v\n%s", s.place, panicked, debug.Stack())
 		}
 	}()
-	content, err := s.read(s.path)
+	content, err := s.read()
 	if err == nil {
 		s.current.Store(&content)
 	}
 	return err
 }
 
-// staleness is for how long the file could not be taken.
+// staleness is for how long it could not be taken.
 func (s *source[Content]) staleness(now time.Time) time.Duration {
 	since := s.staleSince.Load()
 	if since == nil {

@@ -23,6 +23,7 @@ import (
 	"triptych.dev/gateway/internal/openai"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -104,18 +105,24 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 	g.Helper()
 	folder := g.TempDir()
-	keysPath, tenantsPath := filepath.Join(folder, "keys.json"), filepath.Join(folder, "tenants.yaml")
+	tenantsPath := filepath.Join(folder, "tenants.yaml")
 	if err := os.WriteFile(tenantsPath, []byte(tenantsYAML), 0o600); err != nil {
 		g.Fatal(err)
 	}
+	records, err := store.Open(g.Context(), store.Options{Data: filepath.Join(folder, "data")}, store.Gateway)
+	if err != nil {
+		g.Fatal(err)
+	}
+	g.Cleanup(func() { records.Close() })
+	keys := identity.NewKeys(records, time.Now, slog.New(slog.DiscardHandler))
 	for _, name := range []string{"acme", "tiny", "metered"} {
-		key, err := identity.NewKeysFile(keysPath, time.Now).Create(name)
+		key, err := keys.Create(g.Context(), name, 0)
 		if err != nil {
 			g.Fatal(err)
 		}
 		g.keys[name] = key.Reveal()
 	}
-	directory, err := identity.Open(keysPath, tenantsPath, logger)
+	directory, err := identity.Open(records, tenantsPath, time.Now, logger)
 	if err != nil {
 		g.Fatal(err)
 	}

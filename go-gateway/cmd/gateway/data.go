@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"triptych.dev/gateway/internal/store"
+)
+
+func migrateData(ctx context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("data migrate"), arguments, storeSettings...)
+	if err != nil {
+		return err
+	}
+	options, err := storeOptions(settings)
+	if err != nil {
+		return err
+	}
+	from, to, err := store.Migrate(ctx, options)
+	if err != nil {
+		return storeError(err)
+	}
+	if from != to {
+		t.auditLog().Info("audit", "act", "data migrated", "from", from, "to", to)
+	}
+	_, err = fmt.Fprintf(t.stdout, "The schema is version %d; it was %d.\n", to, from)
+	return err
+}
+
+func checkData(ctx context.Context, t terminal, arguments []string) error {
+	settings, err := t.parse(newFlags("data check"), arguments, storeSettings...)
+	if err != nil {
+		return err
+	}
+	s, err := openStore(ctx, settings, store.Reader)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	found, err := s.Check(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.stdout, "good: %s (%s), schema version %d, %d keys\n", found.Place, found.Database, found.Schema, found.Keys)
+	return err
+}
+
+func backupData(ctx context.Context, t terminal, arguments []string) error {
+	flags := newFlags("data backup")
+	to := flags.String("to", "", "a `file`, which must not exist yet")
+	settings, err := t.parse(flags, arguments, storeSettings...)
+	if err != nil {
+		return err
+	}
+	if *to == "" {
+		return usageError{errors.New("usage: gateway data backup --to FILE [FLAGS]")}
+	}
+	s, err := openStore(ctx, settings, store.Reader)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Backup(ctx, *to); err != nil {
+		return storeError(err)
+	}
+	t.auditLog().Info("audit", "act", "data backed up", "to", *to)
+	return nil
+}
+
+func restoreData(ctx context.Context, t terminal, arguments []string) error {
+	flags := newFlags("data restore")
+	from := flags.String("from", "", "a `file` that `gateway data backup` made")
+	settings, err := t.parse(flags, arguments, storeSettings...)
+	if err != nil {
+		return err
+	}
+	if *from == "" {
+		return usageError{errors.New("usage: gateway data restore --from FILE [FLAGS]")}
+	}
+	options, err := storeOptions(settings)
+	if err != nil {
+		return err
+	}
+	schema, err := store.Restore(ctx, options, *from)
+	if err != nil {
+		return storeError(err)
+	}
+	t.auditLog().Info("audit", "act", "data restored", "from", *from, "schema", schema)
+	return nil
+}

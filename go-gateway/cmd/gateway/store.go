@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"triptych.dev/gateway/internal/config"
+	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/telemetry"
+)
+
+// storeSettings say where the store is.
+var storeSettings = []string{"data", "database-url", "database-url-file"}
+
+// storeOptions reads the file of the URL, if there is one.
+func storeOptions(settings *config.Settings) (store.Options, error) {
+	options := store.Options{Data: settings.Data, DatabaseURL: settings.DatabaseURL}
+	if settings.DatabaseURLFile != "" {
+		content, err := os.ReadFile(settings.DatabaseURLFile)
+		if err != nil {
+			return options, usageError{fmt.Errorf("database-url-file: %w", err)}
+		}
+		if options.DatabaseURL = strings.TrimSpace(string(content)); options.DatabaseURL == "" {
+			return options, usageError{fmt.Errorf("database-url-file: %s is empty", settings.DatabaseURLFile)}
+		}
+	}
+	return options, nil
+}
+
+func openStore(ctx context.Context, settings *config.Settings, role store.Role) (*store.Store, error) {
+	options, err := storeOptions(settings)
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(ctx, options, role)
+	return s, storeError(err)
+}
+
+// storeError makes a mistake of whoever started us of what is wrong with the store's settings or place.
+func storeError(err error) error {
+	if _, ours := errors.AsType[store.ConfigError](err); ours {
+		return usageError{err}
+	}
+	return err
+}
+
+// auditLog is where administrative acts of the command line are told of: a line each, without any secret.
+func (t terminal) auditLog() *slog.Logger {
+	return telemetry.NewLogger(t.stderr, slog.LevelInfo).With("by", fmt.Sprintf("command line, user %d", os.Getuid()))
+}
