@@ -1,5 +1,6 @@
 """What operators and clients can see: ids, timings, metrics, logs. And what nobody may see: keys and texts."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -84,6 +85,7 @@ def test_logs_hold_request_ids_and_neither_keys_nor_texts(start_native: Callable
         for secret in (*stack.keys.values(), wrong):
             assert secret not in log, name
             assert secret[-20:] not in log, name
+            assert hashlib.sha256(secret.encode()).hexdigest() not in log, name
     assert "find-me-in-the-log" in logs["gateway"]
 
 

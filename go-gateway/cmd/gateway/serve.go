@@ -37,7 +37,7 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		return withFaults(err, identity.CheckTenants(settings.TenantsFile))
 	}
 	defer keys.Close()
-	directory, err := identity.Open(keys, settings.TenantsFile, time.Now, logger)
+	directory, err := identity.Open(ctx, keys, settings.TenantsFile, time.Now, logger)
 	if err != nil {
 		return usageError{err}
 	}
@@ -45,6 +45,9 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		debug.SetMemoryLimit(memoryLimit(settings, controlGroupMemory(os.DirFS("/"))))
 	}
 	logger.Info("starting", "settings", settings.Values(), "store", keys.Place(), "memory_limit", debug.SetMemoryLimit(-1))
+	if from, to := keys.Migrated(); from != to {
+		logger.Info("audit", "by", "start of the gateway", "act", "data migrated", "from", from, "to", to)
+	}
 	if !directory.HasKeys() {
 		logger.Warn("there is no API key yet, so every request is refused; make one with: gateway keys create --tenant NAME")
 	}

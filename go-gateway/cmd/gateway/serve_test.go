@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -45,9 +47,22 @@ func TestServeAnswersAndStops(t *testing.T) {
 	if status, _, _ := execute(t, "healthcheck", "--metrics-address", operations); status != exitFailed {
 		t.Errorf("healthcheck of nothing: %d", status)
 	}
-	if strings.Contains(g.log.String(), key) {
-		t.Error("the log holds the key")
+	if digest := sha256.Sum256([]byte(key)); strings.Contains(g.log.String(), key) || strings.Contains(g.log.String(), hex.EncodeToString(digest[:])) {
+		t.Error("the log holds the key, or its hash")
 	}
+}
+
+func TestAFreshStartMakesTheStoreAndSaysThatThereIsNoKey(t *testing.T) {
+	site := newSite(t)
+	g := site.serve()
+	api := address(t, g.log, "http")
+	for _, part := range []string{`"act":"data migrated","from":0`, "there is no API key yet"} {
+		if !strings.Contains(g.log.String(), part) {
+			t.Errorf("%q is missing from\n%s", part, g.log)
+		}
+	}
+	key := site.createKey()
+	eventually(t, "the first key", func() bool { return embed(api, key) == http.StatusOK })
 }
 
 func TestKeysChangeWithoutARestart(t *testing.T) {

@@ -37,21 +37,21 @@ type KeyReader interface {
 const keysTimeout = 5 * time.Second
 
 // Open reads both. Its error holds every fault of both.
-func Open(keys KeyReader, tenantsPath string, now func() time.Time, logger *slog.Logger) (*Directory, error) {
+func Open(ctx context.Context, keys KeyReader, tenantsPath string, now func() time.Time, logger *slog.Logger) (*Directory, error) {
 	d := &Directory{
 		keys: &source[map[string]store.Key]{name: "keys", place: keys.Place(), logger: logger,
-			stamp: func() any { return keysStamp(keys) },
-			read:  func() (map[string]store.Key, error) { return readKeys(keys) },
+			stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
+			read:  func(ctx context.Context) (map[string]store.Key, error) { return readKeys(ctx, keys) },
 		},
 		tenants: newFile("tenants", tenantsPath, readTenants, logger),
 		now:     now,
 	}
-	return d, errors.Join(d.keys.open(), d.tenants.open())
+	return d, errors.Join(d.keys.open(ctx), d.tenants.open(ctx))
 }
 
 // keysStamp is nil when the store does not say: then it is read, and tells why.
-func keysStamp(keys KeyReader) any {
-	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+func keysStamp(ctx context.Context, keys KeyReader) any {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	version, err := keys.KeysVersion(ctx)
 	if err != nil {
@@ -60,8 +60,8 @@ func keysStamp(keys KeyReader) any {
 	return version
 }
 
-func readKeys(keys KeyReader) (map[string]store.Key, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+func readKeys(ctx context.Context, keys KeyReader) (map[string]store.Key, error) {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	records, err := keys.Keys(ctx, "")
 	if err != nil {
@@ -132,7 +132,7 @@ func (d *Directory) Watch(ctx context.Context) {
 }
 
 // every calls refresh at each poll.
-func every(ctx context.Context, refresh func(now time.Time)) {
+func every(ctx context.Context, refresh func(ctx context.Context, now time.Time)) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
@@ -140,7 +140,7 @@ func every(ctx context.Context, refresh func(now time.Time)) {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			refresh(now)
+			refresh(ctx, now)
 		}
 	}
 }

@@ -50,8 +50,8 @@ func (r *brittleReader) Keys(ctx context.Context, tenant string) ([]store.Key, e
 // refresh looks at the sources one poll later.
 func (f *fixture) refresh() {
 	f.now = f.now.Add(pollInterval)
-	f.directory.keys.refresh(f.now)
-	f.directory.tenants.refresh(f.now)
+	f.directory.keys.refresh(f.Context(), f.now)
+	f.directory.tenants.refresh(f.Context(), f.now)
 }
 
 func openFixture(t *testing.T) (*fixture, Secret) {
@@ -62,7 +62,7 @@ func openFixture(t *testing.T) (*fixture, Secret) {
 	key := f.create("acme")
 	f.reader = &brittleReader{KeyReader: f.store}
 	var err error
-	f.directory, err = Open(f.reader, f.tenants, func() time.Time { return f.now }, slog.New(slog.NewTextHandler(f.log, nil)))
+	f.directory, err = Open(t.Context(), f.reader, f.tenants, func() time.Time { return f.now }, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,9 +187,9 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	f, _ := openFixture(t)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
 	readFile, tries, works := f.directory.tenants.read, 0, false
-	f.directory.tenants.read = func() (map[string]Tenant, error) {
+	f.directory.tenants.read = func(ctx context.Context) (map[string]Tenant, error) {
 		if tries++; works {
-			return readFile()
+			return readFile(ctx)
 		}
 		return nil, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
 	}
@@ -302,7 +302,7 @@ func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
 
 func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
 	f, key := openFixture(t)
-	f.directory.tenants.read = func() (map[string]Tenant, error) { panic("a bug") }
+	f.directory.tenants.read = func(context.Context) (map[string]Tenant, error) { panic("a bug") }
 	writeFile(t, f.tenants, plansYAML+"\n")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
@@ -328,7 +328,7 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 
 func TestOpenReportsFaultsOfBoth(t *testing.T) {
 	reader := &brittleReader{KeyReader: newKeys(t).store, failure: errors.New("no connection")}
-	_, err := Open(reader, filepath.Join(t.TempDir(), "tenants.yaml"), time.Now, slog.Default())
+	_, err := Open(t.Context(), reader, filepath.Join(t.TempDir(), "tenants.yaml"), time.Now, slog.Default())
 	if err == nil || !strings.Contains(err.Error(), "no connection") || !strings.Contains(err.Error(), "tenants.yaml") {
 		t.Errorf("got %v", err)
 	}
@@ -349,4 +349,24 @@ func TestWatchTakesANewKey(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// A database that hangs must not hold up the end of the gateway, nor be complained of then.
+func TestWatchEndsWhileTheStoreHangs(t *testing.T) {
+	f, _ := openFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{}, 1)
+	f.directory.keys.stamp = func(ctx context.Context) any {
+		asked <- struct{}{}
+		<-ctx.Done()
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() { f.directory.Watch(ctx); close(ended) }()
+	<-asked
+	cancel()
+	<-ended
+	if strings.Contains(f.log.String(), "level=ERROR") {
+		t.Errorf("the log is %s", f.log)
+	}
 }

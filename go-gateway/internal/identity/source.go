@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -28,8 +29,8 @@ const (
 type source[Content any] struct {
 	name, place string
 	// stamp is comparable, and another one when there may be something new; nil where that cannot be told.
-	stamp  func() any
-	read   func() (Content, error)
+	stamp  func(ctx context.Context) any
+	read   func(ctx context.Context) (Content, error)
 	logger *slog.Logger
 
 	current    atomic.Pointer[Content]
@@ -46,17 +47,17 @@ type source[Content any] struct {
 // newFile is a source that is a file.
 func newFile[Content any](name, path string, read func(string) (Content, error), logger *slog.Logger) *source[Content] {
 	return &source[Content]{name: name, place: path, logger: logger,
-		stamp: func() any { return stampOf(path) },
-		read:  func() (Content, error) { return read(path) },
+		stamp: func(context.Context) any { return stampOf(path) },
+		read:  func(context.Context) (Content, error) { return read(path) },
 	}
 }
 
 // content returns what is in force, once open went well.
 func (s *source[Content]) content() Content { return *s.current.Load() }
 
-func (s *source[Content]) open() error {
-	stamp := s.stamp()
-	err := s.load()
+func (s *source[Content]) open(ctx context.Context) error {
+	stamp := s.stamp(ctx)
+	err := s.load(ctx)
 	if err == nil {
 		s.seen = stamp
 	}
@@ -64,12 +65,16 @@ func (s *source[Content]) open() error {
 }
 
 // refresh takes what changed, or could not be taken before.
-func (s *source[Content]) refresh(now time.Time) {
-	stamp, stale := s.stamp(), s.staleSince.Load() != nil
+func (s *source[Content]) refresh(ctx context.Context, now time.Time) {
+	stamp, stale := s.stamp(ctx), s.staleSince.Load() != nil
 	if (!stale && stamp == s.seen && stamp != nil) || (stale && stamp == s.failed && now.Before(s.retryAt)) {
 		return
 	}
-	if err := s.load(); err != nil {
+	err := s.load(ctx)
+	if ctx.Err() != nil {
+		return // it is the gateway that ends
+	}
+	if err != nil {
 		s.fail(now, stamp, err)
 		return
 	}
@@ -97,13 +102,13 @@ func (s *source[Content]) fail(now time.Time, stamp any, err error) {
 }
 
 // load takes the content. A panic of a parser, which reads what people write, is one more way to be broken.
-func (s *source[Content]) load() (err error) {
+func (s *source[Content]) load(ctx context.Context) (err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
 			err = fmt.Errorf("%s: the parser failed: %v\n%s", s.place, panicked, debug.Stack())
 		}
 	}()
-	content, err := s.read()
+	content, err := s.read(ctx)
 	if err == nil {
 		s.current.Store(&content)
 	}

@@ -122,7 +122,7 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 		}
 		g.keys[name] = key.Reveal()
 	}
-	directory, err := identity.Open(records, tenantsPath, time.Now, logger)
+	directory, err := identity.Open(g.Context(), records, tenantsPath, time.Now, logger)
 	if err != nil {
 		g.Fatal(err)
 	}

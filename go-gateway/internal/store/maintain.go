@@ -22,7 +22,8 @@ func Migrate(ctx context.Context, options Options) (from, to int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return s.found, newestSchema, s.Close()
+	from, to = s.Migrated()
+	return from, to, s.Close()
 }
 
 // CheckOptions finds what would keep a gateway from a store, and changes nothing. Where there is none yet, nothing does.

@@ -101,6 +101,9 @@ func Open(ctx context.Context, options Options, role Role) (*Store, error) {
 // Place says where the store is, without a password.
 func (s *Store) Place() string { return s.place }
 
+// Migrated returns the schema's version before the store was opened, and now.
+func (s *Store) Migrated() (from, to int) { return s.found, newestSchema }
+
 // Close ends all use of the store, and gives its locks back. Further calls do nothing.
 func (s *Store) Close() error {
 	var err error
