@@ -81,7 +81,8 @@ def test_two_gateways_let_in_what_the_limit_says(
     allowed = (end - begin) * RATE
     accepted = sum(begin <= moment < end for moment in let_in)
     print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
-    assert 0.99 * allowed - 1 <= accepted <= allowed + 1
+    # A reply comes some time after its decision. To the last request it is the gateway's own tests' to hold.
+    assert 0.99 * allowed - 1 <= accepted <= 1.01 * allowed + 1
 
 
 def test_what_a_dead_gateway_held_comes_back(start_native: StartNative, redis: Redis, tmp_path: pathlib.Path) -> None:
@@ -125,9 +126,9 @@ def test_without_redis_requests_are_served_by_a_share(
 ) -> None:
     plan = "{requests_per_minute: 4}"
     stacks = [native.describe() for native in two(start_native, redis, tmp_path, tiny=plan)]
+    wait_until("both using Redis", lambda: [degraded(stack) for stack in stacks] == [0, 0], AWAY_S)
     with limits.client(stacks[0], "tiny") as http:
         assert http.get("/v1/models").headers["x-ratelimit-limit-requests"] == "4"
-    assert [degraded(stack) for stack in stacks] == [0, 0]
     with Load(stacks[0], lambda number: {"input": f"request number {number}"}) as load:
         load.wait_for(200, 20)
         if ending == "hangs":
@@ -141,7 +142,8 @@ def test_without_redis_requests_are_served_by_a_share(
             replies = [http.get("/v1/models") for _ in range(3)]
             assert [reply.status_code for reply in replies] == [200, 200, 429]
             assert replies[0].headers["x-ratelimit-limit-requests"] == "2"
-            assert http.get("/v1/limits").json()["degraded"] is True
+            told = http.get("/v1/limits").json()
+            assert (told["degraded"], told["data"][0]["max"]) == (True, 2)
         if ending == "hangs":
             redis.signal(signal.SIGCONT)
         else:

@@ -148,16 +148,17 @@ func (f *Failover) Renew(reservations []Reservation) {
 	}
 }
 
-// States implements Store. It never fails.
-func (f *Failover) States(ctx context.Context, request Request) (states [Scopes]State, now time.Time, err error) {
+// Look implements Store. It never fails.
+func (f *Failover) Look(ctx context.Context, request Request) (decision Decision, err error) {
 	answered := f.ask(ctx, func(ctx context.Context) (err error) {
-		states, now, err = f.shared.States(ctx, request)
+		decision, err = f.shared.Look(ctx, request)
 		return err
 	})
 	if answered {
-		return states, now, nil
+		return decision, nil
 	}
-	return f.local.States(ctx, request)
+	request.Limits = f.share(request.Limits)
+	return f.local.Look(ctx, request)
 }
 
 // Watch looks for the shared store while it is away, and runs it, until ctx ends.

@@ -240,14 +240,14 @@ type Report struct {
 
 // Report asks the store what is used of a request's limits.
 func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
-	states, now, err := l.store.States(ctx, request)
+	found, err := l.store.Look(ctx, request)
 	if err != nil {
 		return Report{}, err
 	}
 	var report Report
 	for scope := range request.Limited() {
 		for _, kind := range Kinds {
-			if status, limited := Status(kind, scope, request.Limits[scope], states[scope], now); limited {
+			if status, limited := Status(kind, scope, found.Limits[scope], found.States[scope], found.Now); limited {
 				report.Limits = append(report.Limits, status)
 			}
 		}

@@ -98,17 +98,18 @@ func (m *Memory) Renew(reservations []Reservation) {
 	}
 }
 
-// States implements Store. It never fails.
-func (m *Memory) States(_ context.Context, request Request) (states [Scopes]State, now time.Time, err error) {
-	now = m.now()
+// Look implements Store. It never fails.
+func (m *Memory) Look(_ context.Context, request Request) (Decision, error) {
+	now := m.now()
+	decision := Decision{Limits: request.Limits, Now: now}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for scope := range request.Limited() {
 		if account, known := m.accounts[request.subject(scope)]; known {
-			states[scope] = account.state(now.UnixMicro())
+			decision.States[scope] = account.state(now.UnixMicro())
 		}
 	}
-	return states, now, nil
+	return decision, nil
 }
 
 // account is the one of a subject.

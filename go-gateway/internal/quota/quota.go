@@ -194,8 +194,8 @@ type Store interface {
 	Settle(reservation Reservation, used int64)
 	// Renew makes what reservations hold last for another lease.
 	Renew(reservations []Reservation)
-	// States are what a request's tenant and key use now.
-	States(ctx context.Context, request Request) ([Scopes]State, time.Time, error)
+	// Look says what a request's tenant and key use now, of which limits; it takes nothing.
+	Look(ctx context.Context, request Request) (Decision, error)
 	// Lease is for how long a reservation holds what does not heal by itself, unless it is renewed.
 	Lease() time.Duration
 }

@@ -48,6 +48,10 @@ func textOf(bytes int) string {
 
 func TestEveryReplyTellsTheLimits(t *testing.T) {
 	g := startGateway(t)
+	g.eventually("the models being known", func() bool {
+		_, err := g.Engine.Models()
+		return err == nil
+	})
 	// A request holds what it may cost while it runs: 8 bytes and as many tokens round them.
 	for _, c := range []struct {
 		what, path, body string

@@ -9,7 +9,7 @@ from stack.keys import TENANT_NAMES
 ROOMY = {"requests_per_minute": 600_000}
 
 
-def write(folder: pathlib.Path, plans: Mapping[str, Mapping[str, int]]) -> Mapping[str, str]:
+def write(folder: pathlib.Path, plans: Mapping[str, Mapping[str, object]]) -> Mapping[str, str]:
     """Write a tenants file, and return the gateway's setting for it: `plans` is by tenant, the others' is roomy."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tenants.yaml"

@@ -108,9 +108,9 @@ func (s *subjects) refuse(request quota.Request, kind quota.Kind, scope quota.Sc
 // state is what a request's tenant uses.
 func (s *subjects) state(request quota.Request) quota.State {
 	s.Helper()
-	states, now, err := s.States(context.Background(), request)
-	if err != nil || !now.Equal(s.clock.Now().Truncate(time.Microsecond)) {
-		s.Fatalf("at %v: %v", now, err)
+	found, err := s.Look(context.Background(), request)
+	if err != nil || !found.Now.Equal(s.clock.Now().Truncate(time.Microsecond)) || found.Limits != request.Limits {
+		s.Fatalf("got %+v, %v", found, err)
 	}
-	return states[quota.Tenant]
+	return found.States[quota.Tenant]
 }

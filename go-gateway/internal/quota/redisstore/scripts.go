@@ -50,29 +50,33 @@ func isUnknown(err error) bool {
 	return is && refused.IsNoScript()
 }
 
-// call calls it, after some others in the same round trip.
-func (s *script) call(ctx context.Context, client rueidis.Client, before []job, keys, args []string) rueidis.RedisResult {
-	var result rueidis.RedisResult
-	if len(before) == 0 {
-		result = client.Do(ctx, s.command(client, keys, args))
-	} else {
-		commands := make(rueidis.Commands, 0, len(before)+1)
-		for _, one := range before {
-			commands = append(commands, one.script.command(client, one.keys, one.args))
-		}
-		results := client.DoMulti(ctx, append(commands, s.command(client, keys, args))...)
-		for i, one := range before {
-			if isUnknown(results[i].Error()) {
-				results[i] = client.Do(ctx, one.script.whole(client, one.keys, one.args))
-			}
-			if err := results[i].Error(); err != nil {
-				return results[i]
-			}
-		}
-		result = results[len(before)]
+// call calls it, after another one in the same round trip; nil if there is none.
+func (s *script) call(ctx context.Context, client rueidis.Client, before *job, keys, args []string) rueidis.RedisResult {
+	if before == nil {
+		return s.wholeIfUnknown(ctx, client, client.Do(ctx, s.command(client, keys, args)), keys, args)
 	}
+	results := client.DoMulti(ctx, before.script.command(client, before.keys, before.args), s.command(client, keys, args))
+	if !isUnknown(results[0].Error()) {
+		if results[0].Error() != nil {
+			return results[0]
+		}
+		return s.wholeIfUnknown(ctx, client, results[1], keys, args)
+	}
+	// Redis has started anew, and this one was called without the other: a refusal may have been for that alone.
+	if err := client.Do(ctx, before.script.whole(client, before.keys, before.args)).Error(); err != nil {
+		return rueidis.NewErrorResult(err)
+	}
+	if numbers, err := results[1].AsIntSlice(); err == nil && numbers[0] == 1 {
+		return results[1]
+	}
+	return client.Do(ctx, s.whole(client, keys, args))
+}
+
+func (s *script) wholeIfUnknown(
+	ctx context.Context, client rueidis.Client, result rueidis.RedisResult, keys, args []string,
+) rueidis.RedisResult {
 	if isUnknown(result.Error()) {
-		result = client.Do(ctx, s.whole(client, keys, args))
+		return client.Do(ctx, s.whole(client, keys, args))
 	}
 	return result
 }

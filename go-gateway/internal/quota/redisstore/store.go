@@ -141,9 +141,9 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request, instead *quo
 			Limits: request.Limits, Now: time.Now(), Reservation: quota.Reservation{Request: request, Granted: request.MaxTokens},
 		}, nil
 	}
-	var before []job
+	var before *job
 	if instead != nil {
-		before = append(before, s.settlement(instead, 0))
+		before = new(s.settlement(instead, 0))
 	}
 	numbers, err := reserveScript.call(ctx, client, before, keys, args).AsIntSlice()
 	if err != nil {
@@ -152,22 +152,22 @@ func (s *Store) Reserve(ctx context.Context, request quota.Request, instead *quo
 	return decisionOf(&request, numbers)
 }
 
-// States implements quota.Store.
-func (s *Store) States(ctx context.Context, request quota.Request) (states [quota.Scopes]quota.State, now time.Time, err error) {
+// Look implements quota.Store.
+func (s *Store) Look(ctx context.Context, request quota.Request) (quota.Decision, error) {
 	client, err := s.current()
 	if err != nil {
-		return states, now, err
+		return quota.Decision{}, err
 	}
 	keys, args := s.reserveArguments(&request, true)
 	if len(keys) == 0 {
-		return states, time.Now(), nil
+		return quota.Decision{Limits: request.Limits, Now: time.Now()}, nil
 	}
 	numbers, err := reserveScript.call(ctx, client, nil, keys, args).AsIntSlice()
 	if err != nil {
-		return states, now, err
+		return quota.Decision{}, err
 	}
-	reply, err := replyOf(&request, numbers)
-	return reply.states, reply.now, err
+	read, err := replyOf(&request, numbers)
+	return quota.Decision{Limits: request.Limits, States: read.states, Now: read.now}, err
 }
 
 // Settle implements quota.Store: it is done behind the request's back.

@@ -85,7 +85,9 @@ func TestEveryKeyHasTheTenantsTagAndALife(t *testing.T) {
 			t.Errorf("got %q", key)
 		}
 		lasts, err := s.do(store, "PTTL", key).AsInt64()
-		if err != nil || lasts <= 0 || lasts > 24*time.Hour.Milliseconds()+1 {
+		// What is used of the day is known until it ends.
+		untilMidnight := 24*time.Hour.Milliseconds() - time.Now().UnixMilli()%(24*time.Hour.Milliseconds())
+		if err != nil || lasts < untilMidnight-1000 || lasts > untilMidnight+1000 && lasts > 2*time.Minute.Milliseconds()+1 {
 			t.Errorf("%s lasts %d ms, %v", key, lasts, err)
 		}
 	}
@@ -136,19 +138,24 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	failover, store := watched(t, s)
 	asked := request(1)
 	asked.Limits = [quota.Scopes]quota.Limits{{RequestsPerMinute: 6, ConcurrentRequests: 5, TokensPerDay: 1000}}
-	before, _ := reserve(t, failover, asked)
-	if before.Reservation.Degraded {
-		t.Fatal("Redis was not asked")
-	}
+	before := reserveShared(t, failover, asked)
 	s.signal(syscall.SIGSTOP)
 	first, took := reserve(t, failover, asked)
 	if !first.Reservation.Degraded || first.Refusal != nil || took > 500*time.Millisecond {
 		t.Fatalf("after %v: %+v", took, first)
 	}
 	asked.ID = "second"
-	if _, took := reserve(t, failover, asked); took > 40*time.Millisecond {
-		t.Errorf("it was asked again: %v", took)
+	start := time.Now()
+	const looks = 20
+	for range looks {
+		if _, err := failover.Look(context.Background(), asked); err != nil {
+			t.Fatal(err)
+		}
 	}
+	if took := time.Since(start); took > looks*50*time.Millisecond/2 {
+		t.Errorf("it was asked again each time: %v", took)
+	}
+	reserve(t, failover, asked)
 	asked.ID = "third"
 	// Two of five and three of six are one gateway's.
 	if third, _ := reserve(t, failover, asked); third.Refusal == nil || third.Refusal.Kind != quota.ConcurrentRequests || third.Refusal.Limit != 2 {
@@ -164,13 +171,26 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	s.signal(syscall.SIGCONT)
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
 	store.Flush()
-	states, _, err := store.States(context.Background(), asked)
-	if err != nil || states[quota.Tenant].DayTokens != 10 && states[quota.Tenant].DayTokens != 110 {
-		t.Errorf("got %+v, %v", states, err) // 100 more where the decision that nobody waited for was taken too
+	found, err := store.Look(context.Background(), asked)
+	if used := found.States[quota.Tenant].DayTokens; err != nil || used != 10 && used != 110 {
+		t.Errorf("got %+v, %v", found, err) // 100 more where the decision that nobody waited for was taken too
 	}
-	if after, _ := reserve(t, failover, asked); after.Reservation.Degraded {
-		t.Error("Redis is not asked")
-	}
+	asked.ID = "after"
+	reserveShared(t, failover, asked)
+}
+
+// reserveShared reserves in Redis. A busy machine may take longer for that than Redis is waited for.
+func reserveShared(t *testing.T, failover *quota.Failover, asked quota.Request) quota.Decision {
+	t.Helper()
+	var decision quota.Decision
+	eventually(t, "a decision by Redis", func() bool {
+		decision, _ = reserve(t, failover, asked)
+		if decision.Reservation.Degraded && decision.Refusal == nil {
+			failover.Settle(decision.Reservation, 0)
+		}
+		return !decision.Reservation.Degraded
+	})
+	return decision
 }
 
 func mustRefuse(t *testing.T, store quota.Store, asked quota.Request) quota.Refusal {
@@ -185,7 +205,7 @@ func mustRefuse(t *testing.T, store quota.Store, asked quota.Request) quota.Refu
 func TestARedisThatStartsAnewIsFound(t *testing.T) {
 	s := startServer(t)
 	failover, store := watched(t, s)
-	held, _ := reserve(t, failover, request(1))
+	held := reserveShared(t, failover, request(1))
 	s.stop()
 	if during, _ := reserve(t, failover, request(2)); !during.Reservation.Degraded {
 		t.Error("not degraded")
@@ -194,7 +214,7 @@ func TestARedisThatStartsAnewIsFound(t *testing.T) {
 	s.start() // without scripts and keys
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
 	store.Flush()
-	if after, _ := reserve(t, failover, request(3)); after.Reservation.Degraded || after.Refusal != nil {
+	if after := reserveShared(t, failover, request(3)); after.Refusal != nil {
 		t.Errorf("got %+v", after)
 	}
 }
@@ -253,21 +273,54 @@ func BenchmarkDecisionInRedis(b *testing.B) {
 	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 }
 
+// What a request held is given back before it asks again, also where Redis has forgotten the scripts.
+func TestScriptsThatAreUnknownAreCalledInTheirOrder(t *testing.T) {
+	s := startServer(t)
+	store := open(t, s, nil)
+	asked := request(1)
+	asked.Limits = [quota.Scopes]quota.Limits{{ConcurrentRequests: 1}}
+	first, _ := reserve(t, store, asked)
+	for i := range 3 {
+		if err := s.do(store, "SCRIPT", "FLUSH").Error(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 { // the second one is known
+			if _, err := store.Look(context.Background(), asked); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := store.Reserve(context.Background(), asked, &first.Reservation)
+		if err != nil || next.Refusal != nil {
+			t.Fatalf("got %+v, %v", next, err)
+		}
+		first = next
+	}
+}
+
 // A batch whose answer got lost is sent again, and counts once.
 func TestWhatMayHaveBeenSettledIsNotSettledTwice(t *testing.T) {
 	s := startServer(t)
-	store := open(t, s, nil)
-	decision, _ := reserve(t, store, request(1))
+	store := open(t, s, conformance.NewClock().Now)
+	asked := request(1)
+	asked.Limits = [quota.Scopes]quota.Limits{{TokensPerMinute: 1000, TokensPerDay: 1000}}
+	decision, _ := reserve(t, store, asked)
+	asked.ID = "another"
+	reserve(t, store, asked)
 	client, _ := store.current()
 	settlement := store.settlement(&decision.Reservation, 10)
 	if left := callAll(context.Background(), client, []job{settlement}); len(left) != 0 {
 		t.Fatal("not settled")
 	}
-	before, _, _ := store.States(context.Background(), request(1))
-	settlement.args[2] = "0"
-	callAll(context.Background(), client, []job{settlement})
-	after, _, err := store.States(context.Background(), request(1))
-	if err != nil || before[quota.Tenant].DayTokens != 10 || after[quota.Tenant].DayTokens != 10 || after[quota.Tenant].Streams != 0 {
+	before, _ := store.Look(context.Background(), asked)
+	lost, cancel := context.WithCancel(context.Background())
+	cancel()
+	left := callAll(lost, client, []job{settlement})
+	if len(left) != 1 || left[0].args[2] != "0" {
+		t.Fatalf("left are %+v", left)
+	}
+	callAll(context.Background(), client, left)
+	after, err := store.Look(context.Background(), asked)
+	if used := before.States[quota.Tenant]; err != nil || before.States != after.States || used.DayTokens != 110 || used.Tokens != 6_600_000 {
 		t.Errorf("%+v became %+v, %v", before, after, err)
 	}
 }
