@@ -48,16 +48,20 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """Requests to one route, of one caller."""
+    """Requests to one route, of one caller or of several in turn."""
 
     url: str
-    key: str
+    keys: Sequence[str]
     bodies: Sequence[Mapping[str, Any]]
     connections: int
 
     def run(self, duration_s: float, *, warmup_s: float = 0, rate_per_s: float = 0) -> Outcome:
-        """Send them for a time, of which the warm-up does not count, and wait for all replies."""
+        """Send them for a time, of which the warm-up does not count, and wait for all replies to the one caller."""
         return self.start(duration_s, warmup_s=warmup_s, rate_per_s=rate_per_s).wait()
+
+    def run_all(self, duration_s: float) -> Sequence[Outcome]:
+        """The same with each caller's replies."""
+        return self.start(duration_s).wait_for_all()
 
     def start(self, duration_s: float, *, warmup_s: float = 0, rate_per_s: float = 0) -> "Running":
         """Begin to send, at a rate or else one request after the other on each connection."""
@@ -65,7 +69,6 @@ class Load:
             file.writelines(json.dumps(body) + "\n" for body in self.bodies)
         flags = {
             "url": self.url,
-            "key": self.key,
             "bodies": file.name,
             "connections": self.connections,
             "duration": f"{duration_s}s",
@@ -73,6 +76,7 @@ class Load:
             "rate": rate_per_s,
         }
         command = [str(PROGRAM), "load", *(f"--{name}={value}" for name, value in flags.items())]
+        command += [f"--key={key}" for key in self.keys]
         return Running(command, pathlib.Path(file.name))
 
 
@@ -86,7 +90,12 @@ class Running:
         )
 
     def wait(self) -> Outcome:
-        """Its figures, when it has them. Raises StackError when a request had no reply."""
+        """The one caller's figures, when they are there. Raises StackError when a request had no reply."""
+        (outcome,) = self.wait_for_all()
+        return outcome
+
+    def wait_for_all(self) -> Sequence[Outcome]:
+        """The same of all callers."""
         printed, complaint = self._process.communicate()
         self._bodies.unlink()
         if self._process.returncode:
@@ -94,8 +103,10 @@ class Running:
         told = json.loads(printed)
         if told["failed"]:
             raise StackError(f"{told['failed']} requests had no reply, as in: {told['failure']}")
-        (target,) = told["targets"]
-        return Outcome(told["seconds"], {int(status): Replies(**replies) for status, replies in target.items()})
+        return [
+            Outcome(told["seconds"], {int(status): Replies(**replies) for status, replies in target.items()})
+            for target in told["targets"]
+        ]
 
 
 def cpu_s(pid: int) -> float:

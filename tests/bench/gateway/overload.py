@@ -44,13 +44,13 @@ def measure(folder: pathlib.Path, effort: Effort) -> Overload:
     seconds = effort.long_round_s
     try:
         where = stack.start()
-        url, key = where.url + path, where.keys["acme"]
-        Load(url, key, bodies, PEAK_CONNECTIONS).run(seconds / 4)
+        url, keys = where.url + path, [where.keys["acme"]]
+        Load(url, keys, bodies, PEAK_CONNECTIONS).run(seconds / 4)
         rounds = []
         for _ in range(effort.rounds):
-            peak = Load(url, key, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
+            peak = Load(url, keys, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
             peak_per_s = peak.all_ok().on_time / peak.seconds
-            many = Load(url, key, bodies, min(CONNECTIONS, connections_allowed()))
+            many = Load(url, keys, bodies, min(CONNECTIONS, connections_allowed()))
             beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
             no = beyond.statuses.get(503, Replies())
             sent = max(1, sum(replies.count for replies in beyond.statuses.values()))  # few connections may all wait

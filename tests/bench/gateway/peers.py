@@ -52,7 +52,7 @@ class Side:
         """Requests a second, CPU-µs of each, and latencies."""
         path, body = WORKS[work]
         before = cpu_s(self.pid)
-        outcome = Load(self.url + path, self.key, [body], CONNECTIONS).run(seconds)
+        outcome = Load(self.url + path, [self.key], [body], CONNECTIONS).run(seconds)
         replies = outcome.all_ok()
         cpu_us = 1e6 * (cpu_s(self.pid) - before) / replies.count
         return replies.on_time / outcome.seconds, cpu_us, replies.p50_ms, replies.p99_ms

@@ -11,6 +11,7 @@ from bench.gateway.neighbours import CHAT_TOKENS, FLOOD, FLOODING, Beside
 from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, WORDS, Overload
 from bench.gateway.peers import CHAT, GATEWAY, PLAIN, TEXT, Taken
 from bench.gateway.peers import CONNECTIONS as PEER_CONNECTIONS
+from bench.gateway.policy import LIMITS, Added
 from bench.gateway.streams import AT_ONCE, Events
 from bench.litellm_install import VERSION
 from bench.machine import Occasion
@@ -28,6 +29,7 @@ class Results:
     occasion: Occasion
     effort: Effort
     taken: Mapping[str, Mapping[str, Taken]]  # by work and side
+    policy: Mapping[str, Added]  # by work
     events: Sequence[Events]
     beside: Mapping[str, Beside]  # by work
     overload: Overload
@@ -48,6 +50,13 @@ def rows(results: Results) -> list[Row]:
                 found.append(
                     Row(f"requests/s per core, {work}", side, f"{taken.ratio:.{1 if side == PLAIN else 0}f}", goal)
                 )
+    for work, added in results.policy.items():
+        found.append(
+            Row(f"CPU time of {work}, all limits", "the one that is required", f"{added.cpu_ratio:.2f}", "≤ 1.15")
+        )
+    for work, added in results.policy.items():
+        what = f"latency that limits add to {work}, p99"
+        found.append(Row(what, "the one that is required", f"{1e3 * added.added_p99_ms:.0f} µs", "≤ 150 µs"))
     for events in results.events:
         goal = "≥ 20,000" if events.pace is AT_ONCE else ""
         found.append(Row(f"events of streams/s per core, {events.pace.name}", "", f"{events.per_core_s:,.0f}", goal))
@@ -93,6 +102,15 @@ The engine speaks OpenAI's HTTP to the other proxies.
 {_requests(results)}
 
 ![CPU time by side]({plots}/cpu.svg)
+
+## Limits
+
+The same requests of two tenants of one gateway, whose limits are in its memory. One has every limit there is, for all
+its keys and for each ({len(LIMITS)} each), of which none is reached; the other one the limit of requests that every
+plan has. CPU time is that over {PEER_CONNECTIONS} connections; latency that of one client, who is the one and the other
+in turn. The p99s of two halves of like requests differ too: less than that cannot be told from nothing.
+
+{_policy(results)}
 
 ## An event of a stream
 
@@ -143,6 +161,33 @@ def _requests(results: Results) -> str:
         for side, each in sides.items()
     ]
     header = ("", "side", "requests/s", "CPU µs for one", "requests/s per core", "p50 ms", "p99 ms", "gateway ÷ it")
+    return table(header, lines)
+
+
+def _policy(results: Results) -> str:
+    lines = [
+        [
+            work,
+            f"{each.plain_cpu_us:.0f}",
+            f"{each.limited_cpu_us:.0f}",
+            f"{each.cpu_ratio:.2f}",
+            f"{1e3 * each.plain_p99_ms:.0f}",
+            f"{1e3 * each.added_p50_ms:.0f}",
+            f"{1e3 * each.added_p99_ms:.0f}",
+            f"{1e3 * each.jitter_p99_ms:.0f}",
+        ]
+        for work, each in results.policy.items()
+    ]
+    header = (
+        "",
+        "CPU µs, one limit",
+        "all",
+        "ratio",
+        "p99 µs, one limit",
+        "added p50 µs",
+        "added p99 µs",
+        "of like halves",
+    )
     return table(header, lines)
 
 

@@ -5,7 +5,7 @@ import tempfile
 
 from rich.console import Console
 
-from bench.gateway import neighbours, overload, peers, programs, report, streams
+from bench.gateway import neighbours, overload, peers, policy, programs, report, streams
 from bench.gateway.effort import Effort
 from bench.litellm_install import PROGRAM
 from bench.machine import Occasion
@@ -21,10 +21,12 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
             console.print("[yellow]LiteLLM's proxy is not there: `make litellm` installs it. Its rows are left out.")
         status.update("beside other proxies")
         taken = peers.measure(folder / "peers", effort)
+        status.update("what limits add")
+        added = policy.measure(folder / "policy", effort)
         status.update("events of streams")
         events = streams.measure(folder / "streams", effort)
         status.update("one tenant beside a flood")
         beside = neighbours.measure(folder / "neighbours", effort)
         status.update("ten times too much")
         beyond = overload.measure(folder / "overload", effort)
-    return report.Results(occasion, effort, taken, events, beside, beyond)
+    return report.Results(occasion, effort, taken, added, events, beside, beyond)

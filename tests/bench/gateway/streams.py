@@ -54,7 +54,7 @@ def _measure(pace: Pace, folder: pathlib.Path, effort: Effort) -> Events:
         stop.callback(stack.stop)
         where = stack.start()
         bodies = [{**body, "max_tokens": pace.tokens, "stream": True}]
-        load = Load(where.url + path, where.keys["acme"], bodies, pace.streams)
+        load = Load(where.url + path, [where.keys["acme"]], bodies, pace.streams)
         load.run(effort.round_s / 4)
         found = []
         for _ in range(effort.rounds):
