@@ -13,7 +13,7 @@ import sys
 
 from rich.console import Console
 
-from bench.llama_build import CACHE
+from bench.installed import CACHE, install_once
 from stack.waiting import StackError
 
 REQUIREMENTS = pathlib.Path(__file__).parent / "gateway/litellm.txt"
@@ -26,14 +26,7 @@ COMMAND = (str(PROGRAM), "-c", "from litellm import run_server; run_server()")
 
 
 def main() -> None:
-    console = Console()
-    try:
-        if not PROGRAM.exists():
-            install(console)
-    except StackError as error:
-        console.print(f"[red]{error}", highlight=False)
-        sys.exit(1)
-    console.print(f"{FOLDER} is there: `make bench` compares with it")
+    install_once(FOLDER, PROGRAM, install)
 
 
 def install(console: Console) -> None:

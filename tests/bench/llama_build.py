@@ -18,6 +18,7 @@ import tempfile
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.installed import CACHE, install_once
 from stack.waiting import StackError
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
@@ -37,21 +38,13 @@ OPTIONS = {
 PATCHED = "ggml/src/ggml-cpu/amx/mmq.cpp"
 BROKEN, FIXED = "    _tile_loadconfig(&tc);", '    __asm__ volatile("" : : "m"(tc));\n    _tile_loadconfig(&tc);'
 RECIPE = hashlib.sha256(repr((SHA256, OPTIONS, FIXED)).encode()).hexdigest()
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "triptych"
 PROGRAM = CACHE / f"llama-server-{VERSION}-{RECIPE[:8]}"
 # What Ninja and Make begin a line with: "[12/345] " and "[ 12%] ".
 STEP = re.compile(r"\[ *(\d+)(?:/(\d+)|%)\]")
 
 
 def main() -> None:
-    console = Console()
-    try:
-        if not PROGRAM.exists():
-            build(console)
-    except StackError as error:
-        console.print(f"[red]{error}", highlight=False)
-        sys.exit(1)
-    console.print(f"{PROGRAM} is there: `make bench` compares with it")
+    install_once(PROGRAM, PROGRAM, build)
 
 
 def build(console: Console) -> None:

@@ -47,11 +47,19 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
+class Caller:
+    """Somebody who asks a server, that knows them by a key."""
+
+    url: str
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Load:
     """Requests to one route, of one caller or of several in turn."""
 
-    url: str
-    keys: Sequence[str]
+    callers: Sequence[Caller]
+    path: str
     bodies: Sequence[Mapping[str, Any]]
     connections: int
 
@@ -68,7 +76,6 @@ class Load:
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False) as file:
             file.writelines(json.dumps(body) + "\n" for body in self.bodies)
         flags = {
-            "url": self.url,
             "bodies": file.name,
             "connections": self.connections,
             "duration": f"{duration_s}s",
@@ -76,7 +83,8 @@ class Load:
             "rate": rate_per_s,
         }
         command = [str(PROGRAM), "load", *(f"--{name}={value}" for name, value in flags.items())]
-        command += [f"--key={key}" for key in self.keys]
+        for caller in self.callers:
+            command += [f"--url={caller.url}{self.path}", f"--key={caller.key}"]
         return Running(command, pathlib.Path(file.name))
 
 

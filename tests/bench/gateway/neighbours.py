@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 
 from bench.gateway import tenants
-from bench.gateway.driver import Load, Outcome
+from bench.gateway.driver import Caller, Load, Outcome
 from bench.gateway.effort import Effort
 from bench.gateway.peers import CHAT, TEXT, WORKS
 from stack.native import NativeStack
@@ -43,8 +43,8 @@ def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
             seconds = effort.round_s if work == TEXT else effort.long_round_s
             requests = [body if work == TEXT else {**body, "max_tokens": CHAT_TOKENS, "ignore_eos": True}]
             tenant, per_s = FLOODING[work]
-            one = Load(where.url + path, [where.keys[NEIGHBOUR]], requests, connections=1)
-            flood = Load(where.url + path, [where.keys[tenant]], requests, FLOOD_CONNECTIONS)
+            one = Load([Caller(where.url, where.keys[NEIGHBOUR])], path, requests, connections=1)
+            flood = Load([Caller(where.url, where.keys[tenant])], path, requests, FLOOD_CONNECTIONS)
             one.run(seconds / 4)
             rounds = []
             for _ in range(effort.rounds):

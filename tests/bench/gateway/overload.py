@@ -11,7 +11,7 @@ import statistics
 
 from bench.embeddings.load import connections_allowed
 from bench.gateway import tenants
-from bench.gateway.driver import Load, Replies
+from bench.gateway.driver import Caller, Load, Replies
 from bench.gateway.effort import Effort
 from bench.gateway.peers import EMBEDDING_MODEL, TEXT, WORKS
 from stack.native import NativeStack
@@ -44,13 +44,13 @@ def measure(folder: pathlib.Path, effort: Effort) -> Overload:
     seconds = effort.long_round_s
     try:
         where = stack.start()
-        url, keys = where.url + path, [where.keys["acme"]]
-        Load(url, keys, bodies, PEAK_CONNECTIONS).run(seconds / 4)
+        callers = [Caller(where.url, where.keys["acme"])]
+        Load(callers, path, bodies, PEAK_CONNECTIONS).run(seconds / 4)
         rounds = []
         for _ in range(effort.rounds):
-            peak = Load(url, keys, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
+            peak = Load(callers, path, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
             peak_per_s = peak.all_ok().on_time / peak.seconds
-            many = Load(url, keys, bodies, min(CONNECTIONS, connections_allowed()))
+            many = Load(callers, path, bodies, min(CONNECTIONS, connections_allowed()))
             beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
             no = beyond.statuses.get(503, Replies())
             sent = max(1, sum(replies.count for replies in beyond.statuses.values()))  # few connections may all wait

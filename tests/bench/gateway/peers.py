@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.gateway import tenants
-from bench.gateway.driver import Load, cpu_s
+from bench.gateway.driver import Caller, Load, cpu_s
 from bench.gateway.effort import Effort
 from bench.gateway.litellm_proxy import KEY, SERVERS, LiteLLM
 from bench.gateway.programs import Engine, PlainProxy
@@ -41,18 +41,16 @@ class Taken:
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
-    """A server, with the key that it knows us by."""
+class Side(Caller):
+    """A server's process, with the key that it knows us by."""
 
-    url: str
-    key: str
     pid: int
 
     def measure(self, work: str, seconds: float) -> tuple[float, float, float, float]:
         """Requests a second, CPU-µs of each, and latencies."""
         path, body = WORKS[work]
         before = cpu_s(self.pid)
-        outcome = Load(self.url + path, [self.key], [body], CONNECTIONS).run(seconds)
+        outcome = Load([self], path, [body], CONNECTIONS).run(seconds)
         replies = outcome.all_ok()
         cpu_us = 1e6 * (cpu_s(self.pid) - before) / replies.count
         return replies.on_time / outcome.seconds, cpu_us, replies.p50_ms, replies.p99_ms

@@ -1,7 +1,7 @@
 """What all limits together add to a request, before an engine that does nothing.
 
-Both sides are one gateway at one time: two tenants, of which one has every limit and the other one the only limit that
-a plan must have. No limit is ever reached.
+Two tenants take turns, of which one has every limit and the other one the only limit that a plan must have, in memory.
+No limit is ever reached.
 """
 
 import contextlib
@@ -15,7 +15,9 @@ from bench.gateway.driver import Load
 from bench.gateway.effort import Effort
 from bench.gateway.peers import CONNECTIONS, WORKS, Side
 from bench.gateway.programs import Engine
+from stack.description import Stack
 from stack.native import NativeStack
+from stack.redis import Redis, redis_server
 
 LIMITS = {
     "requests_per_minute": 600_000,
@@ -26,6 +28,8 @@ LIMITS = {
     "tokens_per_request": 1_000_000,
 }
 PLAIN, LIMITED = "acme", "globex"
+# Where the numbers of the limits are kept.
+MEMORY, REDIS = "memory", "Redis"
 PLANS = {LIMITED: {**LIMITS, "weight": 2, "key": LIMITS}}
 
 
@@ -42,27 +46,40 @@ class Added:
     jitter_p99_ms: float  # the same difference between two halves of requests that are alike
 
 
-def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Added]:
-    """By work."""
+def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Mapping[str, Added]]:
+    """By where the numbers are kept, and work. Redis is left out where there is no redis-server."""
     with contextlib.ExitStack() as stop:
         engine = Engine(folder)
         stop.callback(engine.stop)
-        stack = NativeStack(folder, hotpath_address=engine.contract, gateway=tenants.write(folder, PLANS))
-        stop.callback(stack.stop)
-        where = stack.start()
-        sides = [Side(where.url, where.keys[name], where.pids["gateway"]) for name in (PLAIN, LIMITED)]
-        return {work: _measure(work, sides, effort) for work in WORKS}
+
+        def gateway(name: str, **settings: str) -> Stack:
+            plans = tenants.write(folder / name, PLANS)
+            stack = NativeStack(folder / name, hotpath_address=engine.contract, gateway={**plans, **settings})
+            stop.callback(stack.stop)
+            return stack.start()
+
+        in_memory = gateway("in-memory")
+        limited = {MEMORY: side(in_memory, LIMITED)}
+        if program := redis_server():
+            redis = Redis(program, folder / "redis")
+            redis.start()
+            stop.callback(redis.stop)
+            limited[REDIS] = side(gateway("in-redis", **{"redis-url": redis.url}), LIMITED)
+        plain = side(in_memory, PLAIN)
+        return {place: {work: _measure(work, plain, of, effort) for work in WORKS} for place, of in limited.items()}
 
 
-def _measure(work: str, sides: list[Side], effort: Effort) -> Added:
+def side(of: Stack, tenant: str) -> Side:
+    return Side(of.url, of.keys[tenant], of.pids["gateway"])
+
+
+def _measure(work: str, plain: Side, limited: Side, effort: Effort) -> Added:
     path, body = WORKS[work]
-    plain, limited = sides
-    both = Load(plain.url + path, (plain.key, limited.key), [body], 1)
-    same = Load(plain.url + path, (plain.key, plain.key), [body], 1)
-    Load(plain.url + path, (plain.key, limited.key), [body], CONNECTIONS).run_all(effort.round_s / 4)
+    both, same = (Load(callers, path, [body], 1) for callers in ((plain, limited), (plain, plain)))
+    Load((plain, limited), path, [body], CONNECTIONS).run_all(effort.round_s / 4)
     rounds = []
     for _ in range(effort.rounds):
-        cpu = [side.measure(work, effort.round_s)[1] for side in sides]
+        cpu = [each.measure(work, effort.round_s)[1] for each in (plain, limited)]
         without, with_all = (outcome.all_ok() for outcome in both.run_all(effort.round_s))
         one, other = (outcome.all_ok() for outcome in same.run_all(effort.round_s))
         rounds.append(

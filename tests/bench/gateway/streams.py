@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from bench.gateway import tenants
-from bench.gateway.driver import Load, cpu_s
+from bench.gateway.driver import Caller, Load, cpu_s
 from bench.gateway.effort import Effort
 from bench.gateway.peers import CHAT, WORKS
 from bench.gateway.programs import Engine
@@ -54,7 +54,7 @@ def _measure(pace: Pace, folder: pathlib.Path, effort: Effort) -> Events:
         stop.callback(stack.stop)
         where = stack.start()
         bodies = [{**body, "max_tokens": pace.tokens, "stream": True}]
-        load = Load(where.url + path, [where.keys["acme"]], bodies, pace.streams)
+        load = Load([Caller(where.url, where.keys["acme"])], path, bodies, pace.streams)
         load.run(effort.round_s / 4)
         found = []
         for _ in range(effort.rounds):
