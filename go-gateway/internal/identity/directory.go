@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -120,7 +121,7 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	if !matches(record, key, d.now()) || !known {
 		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed, expired or revoked.")
 	}
-	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: keyScopes, Priority: Interactive}, nil
+	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: keyScopes, Priority: quota.Interactive}, nil
 }
 
 // Watch takes changes until ctx ends. A store that is slow to answer does not hold up the file.

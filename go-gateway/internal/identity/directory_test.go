@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -131,7 +132,7 @@ func TestRefreshTakesChanges(t *testing.T) {
 		t.Errorf("a revoked key: %s", got)
 	}
 	principal, err := f.directory.Authenticate("Bearer " + second.Reveal())
-	if err != nil || principal.Plan.Tenant[Interactive].RequestsPerMinute != 61 {
+	if err != nil || principal.Plan.Tenant[quota.Interactive].RequestsPerMinute != 61 {
 		t.Errorf("a changed plan: %+v, %v", principal, err)
 	}
 	if id, _ := keyID(second); principal.KeyID != id || !principal.Has(ScopeInference) || principal.Has("another") {
@@ -321,7 +322,7 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refresh()
-	if got := f.directory.tenants.content()["acme"].Plan.Tenant[Interactive].RequestsPerMinute; got != 99 {
+	if got := f.directory.tenants.content()["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
 		t.Errorf("the plan is %d", got)
 	}
 }

@@ -26,10 +26,10 @@ type Plan struct {
 }
 
 // ClassLimits are limits of each class of calls.
-type ClassLimits [Classes]quota.Limits
+type ClassLimits [quota.Classes]quota.Limits
 
 // Limits are those of a class, of the tenant and of a key.
-func (p Plan) Limits(class Priority) [quota.Scopes]quota.Limits {
+func (p Plan) Limits(class quota.Class) [quota.Scopes]quota.Limits {
 	return [quota.Scopes]quota.Limits{quota.Tenant: p.Tenant[class], quota.Key: p.Key[class]}
 }
 
@@ -138,15 +138,15 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 	if w.Limits.RequestsPerMinute == "" {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)
 	}
-	plan.Tenant[Interactive] = w.Limits.read(at, fault)
-	plan.Tenant[Batch] = w.Batch.read(at+".batch", fault)
-	if plan.Tenant[Batch].RequestsPerMinute == 0 { // no class is without a limit of requests
-		plan.Tenant[Batch].RequestsPerMinute = plan.Tenant[Interactive].RequestsPerMinute
-		plan.Tenant[Batch].RequestBurst = plan.Tenant[Interactive].RequestBurst
+	plan.Tenant[quota.Interactive] = w.Limits.read(at, fault)
+	plan.Tenant[quota.Batch] = w.Batch.read(at+".batch", fault)
+	if plan.Tenant[quota.Batch].RequestsPerMinute == 0 { // no class is without a limit of requests
+		plan.Tenant[quota.Batch].RequestsPerMinute = plan.Tenant[quota.Interactive].RequestsPerMinute
+		plan.Tenant[quota.Batch].RequestBurst = plan.Tenant[quota.Interactive].RequestBurst
 	}
 	if w.Key != nil {
-		plan.Key[Interactive] = w.Key.Limits.read(at+".key", fault)
-		plan.Key[Batch] = w.Key.Batch.read(at+".key.batch", fault)
+		plan.Key[quota.Interactive] = w.Key.Limits.read(at+".key", fault)
+		plan.Key[quota.Batch] = w.Key.Batch.read(at+".key.batch", fault)
 	}
 	return plan
 }

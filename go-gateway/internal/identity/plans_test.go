@@ -139,7 +139,7 @@ func FuzzReadTenants(f *testing.F) {
 		}
 		tenants, err := readTenants(path)
 		for name, tenant := range tenants {
-			if err == nil && (tenant.Plan.Tenant[Interactive].RequestsPerMinute < 1 || tenant.Plan.Tenant[Batch].RequestsPerMinute < 1 || !nameShape.MatchString(name)) {
+			if err == nil && (tenant.Plan.Tenant[quota.Interactive].RequestsPerMinute < 1 || tenant.Plan.Tenant[quota.Batch].RequestsPerMinute < 1 || !nameShape.MatchString(name)) {
 				t.Errorf("%q gave %+v", content, tenant)
 			}
 		}

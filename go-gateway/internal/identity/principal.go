@@ -3,7 +3,11 @@
 // It must not depend on HTTP, and it does not decide whether a caller may do something now: that is package quota.
 package identity
 
-import "slices"
+import (
+	"slices"
+
+	"triptych.dev/gateway/internal/quota"
+)
 
 // Principal is who a call is for.
 type Principal struct {
@@ -15,7 +19,7 @@ type Principal struct {
 	// Scopes are what the principal may do at all.
 	Scopes []Scope
 	// Priority is the highest class that its calls may have.
-	Priority Priority
+	Priority quota.Class
 }
 
 // Scope is a kind of thing to do.
@@ -29,13 +33,3 @@ const (
 
 // Has reports whether the principal may do a kind of thing.
 func (p Principal) Has(scope Scope) bool { return slices.Contains(p.Scopes, scope) }
-
-// Priority is a class of calls: the hot path serves a higher one first.
-type Priority int
-
-// All classes, the highest first.
-const (
-	Interactive Priority = iota // somebody waits
-	Batch                       // nobody does
-	Classes                     // how many there are
-)

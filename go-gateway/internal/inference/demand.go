@@ -24,20 +24,6 @@ func textBound(text string, maxTokens int64) int64 {
 	return bound
 }
 
-// model is what is known of a model; nil if it is not known, which is for the hot path to refuse.
-func (s *Service) model(name string) *inferencev1.Model {
-	models, err := s.Engine.Models()
-	if err != nil {
-		return nil
-	}
-	for _, model := range models {
-		if model.GetName() == name {
-			return model
-		}
-	}
-	return nil
-}
-
 // limitsTokens reports whether it matters what a call costs.
 func (c *Call) limitsTokens() bool {
 	request := c.request()
@@ -49,7 +35,7 @@ func (s *Service) embedDemand(call *Call, request *inferencev1.EmbedRequest) dem
 	if !call.limitsTokens() {
 		return wanted
 	}
-	maxTokens := int64(s.model(request.GetModel()).GetLimits().GetMaxTokens())
+	maxTokens := int64(s.Engine.Model(request.GetModel()).GetLimits().GetMaxTokens())
 	for _, input := range request.GetInputs() {
 		wanted.minTokens++
 		if ids := len(input.GetTokenIds().GetIds()); ids > 0 {

@@ -53,7 +53,7 @@ func (g *Generation) reserve() error {
 	var demands []generateDemand
 	g.wanted = demand{field: "max_tokens"}
 	if g.call.limitsTokens() {
-		model := g.service.model(g.model)
+		model := g.service.Engine.Model(g.model)
 		for _, request := range g.requests {
 			each := generateDemandOf(request, model)
 			demands = append(demands, each)

@@ -20,8 +20,8 @@ type Engine interface {
 	Classify(context.Context, *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error)
 	Tokenize(context.Context, *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error)
 	Generate(context.Context, *inferencev1.GenerateRequest) *engine.Generation
-	// Models are what is served.
-	Models() ([]*inferencev1.Model, error)
+	// Model is what is known of one; nil if it is not known, which is for the hot path to refuse.
+	Model(name string) *inferencev1.Model
 }
 
 // Service makes calls. It is safe for concurrent use.
@@ -35,7 +35,7 @@ type Service struct {
 type Call struct {
 	Principal identity.Principal
 	// Priority is the class that is asked for; the principal's bounds it.
-	Priority               identity.Priority
+	Priority               quota.Class
 	RequestID, Traceparent string
 	// Stream says that the caller takes the reply as it comes.
 	Stream bool

@@ -79,11 +79,11 @@ func TestACallCarriesItsPrincipalAndIds(t *testing.T) {
 	s := newService(recorder)
 	const interactive, batch = inferencev1.Priority_PRIORITY_INTERACTIVE, inferencev1.Priority_PRIORITY_BATCH
 	for _, c := range []struct {
-		asked, highest identity.Priority
+		asked, highest quota.Class
 		want           inferencev1.Priority
 	}{
-		{identity.Interactive, identity.Interactive, interactive}, {identity.Batch, identity.Interactive, batch},
-		{identity.Interactive, identity.Batch, batch}, {identity.Batch, identity.Batch, batch},
+		{quota.Interactive, quota.Interactive, interactive}, {quota.Batch, quota.Interactive, batch},
+		{quota.Interactive, quota.Batch, batch}, {quota.Batch, quota.Batch, batch},
 	} {
 		principal := acme
 		principal.Priority = c.highest

@@ -36,7 +36,7 @@ func (d demand) exactly(tokens uint64) demand {
 func (c *Call) request() quota.Request {
 	class := max(c.Priority, c.Principal.Priority)
 	return quota.Request{
-		Tenant: c.Principal.Tenant, Key: c.Principal.KeyID, Class: quota.Class(class), Limits: c.Principal.Plan.Limits(class),
+		Tenant: c.Principal.Tenant, Key: c.Principal.KeyID, Class: class, Limits: c.Principal.Plan.Limits(class),
 	}
 }
 
@@ -113,7 +113,7 @@ func (c *Call) running(wanted demand) quota.Request {
 	if request.LimitsTokens() {
 		request.MinTokens, request.MaxTokens = wanted.minTokens, wanted.maxTokens
 	}
-	if request.Limits[quota.Tenant].NeedsLease() || request.Limits[quota.Key].NeedsLease() {
+	if request.HasLeases() {
 		request.ID = rand.Text()
 	}
 	return request

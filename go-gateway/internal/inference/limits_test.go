@@ -2,7 +2,6 @@ package inference
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +20,11 @@ type counter struct {
 	failure error
 }
 
-func (c *counter) Models() ([]*inferencev1.Model, error) {
-	return []*inferencev1.Model{testkit.Model()}, nil
+func (c *counter) Model(name string) *inferencev1.Model {
+	if model := testkit.Model(); model.GetName() == name {
+		return model
+	}
+	return nil
 }
 
 func (c *counter) Embed(_ context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
@@ -127,7 +129,7 @@ func (panicking) Embed(context.Context, *inferencev1.EmbedRequest) (*inferencev1
 	panic("nothing works")
 }
 
-func (panicking) Models() ([]*inferencev1.Model, error) { return nil, errors.New("none") }
+func (panicking) Model(string) *inferencev1.Model { return nil }
 
 // A text of 512 bytes may be as many tokens; the hot path knows better, and is asked where it matters.
 func TestACallThatMayBeTooLargeIsCountedFirst(t *testing.T) {

@@ -51,7 +51,7 @@ func RenderLimits(report LimitsReport) ([]byte, error) {
 	reply := limitsReply{
 		Object: "list", Tenant: report.Tenant, Plan: report.Plan, Degraded: report.Degraded, Data: []limitStatus{}, Refusals: []recentRefusal{},
 	}
-	for _, class := range []quota.Class{quota.Interactive, quota.Batch} {
+	for class := range quota.Classes {
 		of := report.Classes[class]
 		for _, status := range of.Limits {
 			row := limitStatus{

@@ -105,7 +105,7 @@ func (a *account) take(reservation *Reservation, scope Scope, now int64, lasts t
 		a.tokens = max(a.tokens, now) + cost
 		reservation.Tokens[scope] = Taken{Cost: cost, ArrivalTime: a.tokens, Returned: a.returned}
 	}
-	if !reservation.Runs || !limits.NeedsLease() {
+	if !reservation.HasLease(scope) {
 		return
 	}
 	if a.day != reservation.Day {
@@ -115,28 +115,24 @@ func (a *account) take(reservation *Reservation, scope Scope, now int64, lasts t
 }
 
 func leaseOf(reservation *Reservation, scope Scope, now int64, lasts time.Duration) lease {
-	held := lease{expiry: now + lasts.Microseconds(), stream: reservation.Stream, day: reservation.Day}
-	if reservation.Limits[scope].TokensPerDay > 0 {
-		held.tokens = reservation.Granted
+	return lease{
+		expiry: now + lasts.Microseconds(), stream: reservation.Stream,
+		day: reservation.Day, tokens: reservation.OfDay(scope, reservation.Granted),
 	}
-	return held
 }
 
 // settle returns what was not used.
 func (a *account) settle(reservation *Reservation, scope Scope, used, now int64) {
-	limits := reservation.Limits[scope]
 	if unused := reservation.Unused(scope, used); unused < 0 {
 		a.tokens = max(a.tokens, now) - unused
 	} else if refund := reservation.Tokens[scope].refund(unused, now, a.returned); refund > 0 {
 		a.tokens = max(now, a.tokens-refund)
 		a.returned += refund
 	}
-	if !reservation.Runs || !limits.NeedsLease() {
+	if !reservation.HasLease(scope) {
 		return
 	}
-	if limits.TokensPerDay == 0 {
-		used = 0 // of a budget that there is not
-	}
+	used = reservation.OfDay(scope, used)
 	if !a.end(reservation.ID, used) { // it expired, and all came back
 		a.addDayTokens(reservation.Day, used)
 	}

@@ -145,7 +145,7 @@ func (l *Limiter) reserve(ctx context.Context, request Request, instead *Reserva
 		return nil, decision, nil
 	}
 	held := &Held{Reservation: decision.Reservation, limiter: l, start: start}
-	if held.leased() {
+	if held.HasLeases() {
 		l.leased[held.ID] = held
 	}
 	return held, decision, nil
@@ -175,10 +175,6 @@ func (l *Limiter) remember(request Request) *recent {
 	}
 	known.limits = request.Limits
 	return known
-}
-
-func (r *Reservation) leased() bool {
-	return r.Runs && (r.Limits[Tenant].NeedsLease() || r.Limits[Key].NeedsLease())
 }
 
 // Settle charges so many tokens and gives the rest back. Only the first call counts.

@@ -90,7 +90,7 @@ func (m *Memory) Renew(reservations []Reservation) {
 	defer m.mu.Unlock()
 	for i := range reservations {
 		for scope := range reservations[i].Limited() {
-			if reservations[i].Limits[scope].NeedsLease() {
+			if reservations[i].HasLease(scope) {
 				m.account(reservations[i].subject(scope), now).begin(
 					reservations[i].ID, leaseOf(&reservations[i], scope, now, m.lease))
 			}
@@ -134,11 +134,4 @@ func (m *Memory) sweep(now int64) {
 		}
 	}
 	m.sweepAt = max(minSweepSize, 2*len(m.accounts))
-}
-
-// Accounts is how many are kept.
-func (m *Memory) Accounts() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.accounts)
 }

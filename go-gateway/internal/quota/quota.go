@@ -14,13 +14,14 @@ import (
 	"time"
 )
 
-// Class is a class of requests. Each has limits and numbers of its own.
+// Class is a class of requests: the hot path serves a higher one first, and each has limits and numbers of its own.
 type Class int
 
-// All classes.
+// All classes, the highest first.
 const (
 	Interactive Class = iota // somebody waits
 	Batch                    // nobody does
+	Classes                  // how many there are
 )
 
 var classNames = [...]string{"interactive", "batch"}
@@ -114,6 +115,20 @@ func (r *Request) Limited() iter.Seq[Scope] {
 
 // HasLimits reports whether there is a limit at all.
 func (r *Request) HasLimits() bool { return r.Limits != [Scopes]Limits{} }
+
+// HasLease reports whether the request holds a lease in a scope while it runs.
+func (r *Request) HasLease(scope Scope) bool { return r.Runs && r.Limits[scope].NeedsLease() }
+
+// HasLeases reports whether it holds one in any.
+func (r *Request) HasLeases() bool { return r.HasLease(Tenant) || r.HasLease(Key) }
+
+// OfDay is what so many tokens take of a scope's budget of a day: all, or nothing where there is none.
+func (r *Request) OfDay(scope Scope, tokens int64) int64 {
+	if r.Limits[scope].TokensPerDay == 0 {
+		return 0
+	}
+	return tokens
+}
 
 // Explain returns why a request is refused where so much is used; nil if it is not.
 func (r *Request) Explain(states [Scopes]State, now time.Time) *Refusal {

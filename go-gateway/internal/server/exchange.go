@@ -10,6 +10,7 @@ import (
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
@@ -38,7 +39,7 @@ type exchange struct {
 // call is the request without HTTP.
 func (ex *exchange) call() inference.Call {
 	return inference.Call{
-		Principal: ex.principal, Priority: identity.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		Principal: ex.principal, Priority: quota.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
 		Decided: func(limits inference.RateLimits) {
 			ex.limitsAsked = true
 			ex.setRateLimits(limits)

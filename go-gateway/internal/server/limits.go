@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 )
@@ -16,13 +15,13 @@ func (s *Server) getLimits(ex *exchange) error {
 		Degraded: s.LimitsDegraded != nil && s.LimitsDegraded(),
 	}
 	call := ex.call()
-	for class := range identity.Classes {
+	for class := range quota.Classes {
 		call.Priority = class
 		of, err := s.Inference.Report(ex.request.Context(), call)
 		if err != nil {
 			return err
 		}
-		report.Classes[quota.Class(class)] = of
+		report.Classes[class] = of
 	}
 	ex.setRateLimits(s.Inference.RateLimits(ex.call()))
 	body, err := openai.RenderLimits(report)

@@ -133,13 +133,10 @@ func keysOf(request *quota.Request, scope quota.Scope) (hash, leases string) {
 
 // leaseOf is a lease's name, and how many of the day's tokens it holds.
 func leaseOf(reservation *quota.Reservation, scope quota.Scope) (member string, tokens int64) {
-	limits := reservation.Limits[scope]
-	if !reservation.Runs || !limits.NeedsLease() {
+	if !reservation.HasLease(scope) {
 		return "", 0
 	}
-	if limits.TokensPerDay > 0 {
-		tokens = reservation.Granted
-	}
+	tokens = reservation.OfDay(scope, reservation.Granted)
 	return reservation.ID + "|" + flag(reservation.Stream) + "|" + number(reservation.Day) + "|" + number(tokens), tokens
 }
 
@@ -164,12 +161,8 @@ func (s *Store) settlement(reservation *quota.Reservation, used int64) job {
 		one.keys = append(one.keys, hash, leases)
 		member, held := leaseOf(reservation, scope)
 		taken := reservation.Tokens[scope]
-		spent := int64(0)
-		if reservation.Limits[scope].TokensPerDay > 0 {
-			spent = used
-		}
 		one.args = append(one.args, number(reservation.Unused(scope, used)), number(taken.ArrivalTime), number(taken.Returned),
-			member, flag(reservation.Stream), number(held), number(spent))
+			member, flag(reservation.Stream), number(held), number(reservation.OfDay(scope, used)))
 	}
 	return one
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/quota/conformance"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,22 +35,10 @@ type server struct {
 	process      *exec.Cmd
 }
 
-// startServer starts the redis-server of TRIPTYCH_REDIS_SERVER, or the one that is installed. Without any the test is
-// skipped; where nothing may be, it fails.
+// startServer starts a redis-server.
 func startServer(t testing.TB, flags ...string) *server {
 	t.Helper()
-	binary := os.Getenv("TRIPTYCH_REDIS_SERVER")
-	if binary == "" {
-		found, err := exec.LookPath("redis-server")
-		if err != nil && os.Getenv("CI") != "" {
-			t.Fatal("there is no redis-server: TRIPTYCH_REDIS_SERVER must name one")
-		}
-		if err != nil {
-			t.Skip("LOUD: there is no redis-server (TRIPTYCH_REDIS_SERVER): limits in Redis are NOT tested")
-		}
-		binary = found
-	}
-	s := &server{TB: t, binary: binary, port: freePort(t), flags: flags}
+	s := &server{TB: t, binary: testkit.RedisServerProgram(t), port: freePort(t), flags: flags}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -140,19 +130,37 @@ func newStore(t testing.TB, url string, now func() time.Time, log *strings.Build
 }
 
 // prompt is a Store whose settlements and renewals are done when they return, as the suite wants it.
-type prompt struct{ *Store }
+type prompt struct {
+	*Store
+	sending sync.Mutex
+}
 
-func (p prompt) Settle(reservation quota.Reservation, used int64) {
+func (p *prompt) Settle(reservation quota.Reservation, used int64) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	p.Store.Settle(reservation, used)
-	p.Flush()
+	p.sendAll(context.Background())
 }
 
-func (p prompt) Renew(reservations []quota.Reservation) {
+func (p *prompt) Renew(reservations []quota.Reservation) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	p.Store.Renew(reservations)
-	p.Flush()
+	p.sendAll(context.Background())
 }
 
-// open returns an empty store.
+// settled waits until Redis has taken all that waits for it: of what comes last, it tells.
+func settled(t testing.TB, store *Store) {
+	t.Helper()
+	last := quota.Request{ID: "last", Tenant: "last", Runs: true, Limits: [quota.Scopes]quota.Limits{{ConcurrentRequests: 1}}}
+	store.Renew([]quota.Reservation{{Request: last}})
+	eventually(t, "the end of the queue", func() bool {
+		found, err := store.Look(context.Background(), last)
+		return err == nil && found.States[quota.Tenant].Running == 1
+	})
+}
+
+// open returns an empty store. Nothing sends what waits for it.
 func open(t testing.TB, s *server, now func() time.Time) *Store {
 	t.Helper()
 	store := newStore(t, s.url(), now, nil)
@@ -163,7 +171,6 @@ func open(t testing.TB, s *server, now func() time.Time) *Store {
 	if err := client.Do(context.Background(), client.B().Flushall().Build()).Error(); err != nil {
 		t.Fatal(err)
 	}
-	run(t, store.Watch)
 	return store
 }
 

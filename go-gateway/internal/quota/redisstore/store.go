@@ -47,11 +47,10 @@ type Store struct {
 	options Options
 	client  rueidis.ClientOption
 
+	queue chan job
+
 	mu        sync.Mutex
 	connected rueidis.Client // nil until it is
-	queue     chan job
-	idle      *sync.Cond // of pending
-	pending   int        // jobs that are not done
 }
 
 // job is one call of a script that nobody waits for.
@@ -62,8 +61,7 @@ type job struct {
 	args []string
 }
 
-// ErrNotConnected says that there is no connection yet.
-var ErrNotConnected = errors.New("there is no connection to Redis yet")
+var errNotConnected = errors.New("there is no connection to Redis yet")
 
 // New returns a Store that Ping connects. Its error is of the URL.
 func New(options Options) (*Store, error) {
@@ -74,9 +72,7 @@ func New(options Options) (*Store, error) {
 	client.DisableCache, client.DisableRetry, client.ForceSingleClient = true, true, true
 	client.ConnWriteTimeout, client.Dialer.Timeout = connectionTimeout, connectionTimeout
 	client.ClientName, client.ClientNoTouch, client.AlwaysRESP2 = "gateway", false, true
-	s := &Store{options: options, client: client, queue: make(chan job, queueLength)}
-	s.idle = sync.NewCond(&s.mu)
-	return s, nil
+	return &Store{options: options, client: client, queue: make(chan job, queueLength)}, nil
 }
 
 // Ping connects if need be, and asks for a sign of life.
@@ -124,7 +120,7 @@ func (s *Store) current() (rueidis.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.connected == nil {
-		return nil, ErrNotConnected
+		return nil, errNotConnected
 	}
 	return s.connected, nil
 }
@@ -185,11 +181,8 @@ func (s *Store) Renew(reservations []quota.Reservation) {
 }
 
 func (s *Store) enqueue(one job) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	select {
 	case s.queue <- one:
-		s.pending++
 	default:
 		if s.options.Dropped != nil {
 			s.options.Dropped()
@@ -204,12 +197,22 @@ func (s *Store) Watch(ctx context.Context) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.Background(), connectionTimeout)
 			defer cancel()
-			for len(s.queue) > 0 && last.Err() == nil {
-				s.send(last, s.batch(<-s.queue))
-			}
+			s.sendAll(last)
 			return
 		case first := <-s.queue:
 			s.send(ctx, s.batch(first))
+		}
+	}
+}
+
+// sendAll sends what waits, until ctx ends.
+func (s *Store) sendAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case first := <-s.queue:
+			s.send(ctx, s.batch(first))
+		default:
+			return
 		}
 	}
 }
@@ -230,20 +233,13 @@ func (s *Store) batch(first job) []job {
 
 // send sends a batch until it has been taken.
 func (s *Store) send(ctx context.Context, batch []job) {
-	defer func() {
-		s.mu.Lock()
-		s.pending -= len(batch)
-		s.mu.Unlock()
-		s.idle.Broadcast()
-	}()
-	left := batch
-	for len(left) > 0 {
+	for {
 		if client, err := s.current(); err == nil {
 			within, cancel := context.WithTimeout(ctx, connectionTimeout)
-			left = callAll(within, client, left)
+			batch = callAll(within, client, batch)
 			cancel()
 		}
-		if len(left) == 0 {
+		if len(batch) == 0 {
 			return
 		}
 		select {
@@ -251,15 +247,6 @@ func (s *Store) send(ctx context.Context, batch []job) {
 			return
 		case <-time.After(retryInterval):
 		}
-	}
-}
-
-// Flush waits until all that is to be settled was sent.
-func (s *Store) Flush() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for s.pending > 0 {
-		s.idle.Wait()
 	}
 }
 

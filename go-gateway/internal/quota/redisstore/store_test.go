@@ -15,7 +15,7 @@ import (
 
 func TestRedisConforms(t *testing.T) {
 	s := startServer(t)
-	conformance.Run(t, func(t testing.TB, now func() time.Time) quota.Store { return prompt{open(t, s, now)} })
+	conformance.Run(t, func(t testing.TB, now func() time.Time) quota.Store { return &prompt{Store: open(t, s, now)} })
 }
 
 // The same requests get the same answers, to the last µs and token.
@@ -24,7 +24,7 @@ func TestRedisAndMemoryDecideAlike(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 10 {
 		clock := conformance.NewClock()
-		redis, memory := prompt{open(t, s, clock.Now)}, quota.NewMemory(clock.Now, conformance.Lease)
+		redis, memory := &prompt{Store: open(t, s, clock.Now)}, quota.NewMemory(clock.Now, conformance.Lease)
 		plan := func() quota.Limits {
 			pick := func(most int64) int64 { return max(0, random.Int64N(most*3/2)-most/2) } // 0 is none
 			return quota.Limits{
@@ -170,7 +170,7 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	failover.Settle(before.Reservation, 10) // which Redis hears of later
 	s.signal(syscall.SIGCONT)
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
-	store.Flush()
+	settled(t, store)
 	found, err := store.Look(context.Background(), asked)
 	if used := found.States[quota.Tenant].DayTokens; err != nil || used != 10 && used != 110 {
 		t.Errorf("got %+v, %v", found, err) // 100 more where the decision that nobody waited for was taken too
@@ -213,7 +213,7 @@ func TestARedisThatStartsAnewIsFound(t *testing.T) {
 	failover.Settle(held.Reservation, 10)
 	s.start() // without scripts and keys
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
-	store.Flush()
+	settled(t, store)
 	if after := reserveShared(t, failover, request(3)); after.Refusal != nil {
 		t.Errorf("got %+v", after)
 	}
@@ -256,6 +256,7 @@ func TestTwoGatewaysShareALimit(t *testing.T) {
 func BenchmarkDecisionInRedis(b *testing.B) {
 	s := startServer(b)
 	store := open(b, s, nil)
+	run(b, store.Watch)
 	limiter := quota.NewLimiter(store, time.Now)
 	var times []time.Duration
 	b.ReportAllocs()
