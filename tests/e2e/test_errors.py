@@ -52,18 +52,24 @@ def small_requests(start: StartNative, case: cases.Case, folder: pathlib.Path) -
     assert limits.embed(native.describe(), "acme", "one").status_code == 200
 
 
+def refused_beside_load(stack: Stack, case: cases.Case, status: int) -> tuple[httpx.Response, Load]:
+    """The case's refusal beside requests that take long, of which some are refused too and some are served."""
+    with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that lists fill the queue"] * 30}) as load:
+        load.wait_for(status)
+        refused = wait_until(
+            "a refusal",
+            lambda: refusal if (refusal := replies.send(stack, case)).status_code == status else None,
+            STATE_LIMIT_S,
+        )
+        load.wait_for(200)
+    return refused, load
+
+
 @contextmanager
 def one_at_once(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
     plan = "{requests_per_minute: 600000, concurrent_requests: 1}"
     stack = start(gateway={"tenants-file": limits.plans(folder, acme=plan)}).describe()
-    with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that it takes a while"] * 30}) as load:
-        load.wait_for(429)
-        refused = wait_until(
-            "a refusal",
-            lambda: refusal if (refusal := replies.send(stack, case)).status_code == 429 else None,
-            STATE_LIMIT_S,
-        )
-        load.wait_for(200)
+    refused, _ = refused_beside_load(stack, case, 429)
     yield refused
     assert replies.send(stack, case).status_code == 200
 
@@ -79,14 +85,7 @@ def stalled_body(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
 def full_queue(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
     native = start(hotpath=SMALL_QUEUE)
     stack = native.describe()
-    with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that lists fill the queue"] * 30}) as load:
-        load.wait_for(503)
-        refused = wait_until(
-            "a refusal",
-            lambda: refusal if (refusal := replies.send(stack, case)).status_code == 503 else None,
-            STATE_LIMIT_S,
-        )
-        load.wait_for(200)
+    refused, load = refused_beside_load(stack, case, 503)
     assert {(outcome.status, outcome.error) for outcome in load.outcomes} == {(200, ""), (503, case.reason.code)}
     yield refused
     assert replies.send(stack, case).status_code == 200

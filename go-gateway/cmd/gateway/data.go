@@ -33,17 +33,14 @@ func checkData(ctx context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	s, err := openStore(ctx, settings, store.Reader)
-	if err != nil {
+	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
+		found, err := s.Check(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(t.stdout, "good: %s (%s), schema version %d, %d keys\n", found.Place, found.Database, found.Schema, found.Keys)
 		return err
-	}
-	defer s.Close()
-	found, err := s.Check(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(t.stdout, "good: %s (%s), schema version %d, %d keys\n", found.Place, found.Database, found.Schema, found.Keys)
-	return err
+	})
 }
 
 func backupData(ctx context.Context, t terminal, arguments []string) error {
@@ -56,16 +53,13 @@ func backupData(ctx context.Context, t terminal, arguments []string) error {
 	if *to == "" {
 		return usageError{errors.New("usage: gateway data backup --to FILE [FLAGS]")}
 	}
-	s, err := openStore(ctx, settings, store.Reader)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := s.Backup(ctx, *to); err != nil {
-		return storeError(err)
-	}
-	t.auditLog().Info("audit", "act", "data backed up", "to", *to)
-	return nil
+	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
+		if err := s.Backup(ctx, *to); err != nil {
+			return storeError(err)
+		}
+		t.auditLog().Info("audit", "act", "data backed up", "to", *to)
+		return nil
+	})
 }
 
 func restoreData(ctx context.Context, t terminal, arguments []string) error {

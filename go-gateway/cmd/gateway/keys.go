@@ -28,11 +28,9 @@ var keysSettings = append([]string{tenantsFileSetting}, storeSettings...)
 
 // withKeys runs a command on the keys of the store, which is made where there is none.
 func (t terminal) withKeys(ctx context.Context, settings *config.Settings, run func(keys *identity.Keys) error) error {
-	s, err := openStore(ctx, settings, store.Command)
-	if err != nil {
-		return err
-	}
-	return errors.Join(run(identity.NewKeys(s, time.Now, t.auditLog())), s.Close())
+	return withStore(ctx, settings, store.Command, func(s *store.Store) error {
+		return run(identity.NewKeys(s, time.Now, t.auditLog()))
+	})
 }
 
 // createKey prints a new key on stdout: the only time that it can be seen.
@@ -100,21 +98,18 @@ func listKeys(ctx context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	s, err := openStore(ctx, settings, store.Reader)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	records, err := s.Keys(ctx, *tenant)
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tTENANT\tCREATED\tEXPIRES\tREVOKED")
-	for _, record := range records {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", record.ID, record.Tenant, date(record.Created), date(record.Expires), date(record.Revoked))
-	}
-	return table.Flush()
+	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
+		records, err := s.Keys(ctx, *tenant)
+		if err != nil {
+			return err
+		}
+		table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "ID\tTENANT\tCREATED\tEXPIRES\tREVOKED")
+		for _, record := range records {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", record.ID, record.Tenant, date(record.Created), date(record.Expires), date(record.Revoked))
+		}
+		return table.Flush()
+	})
 }
 
 // rotateKey prints the key that takes another one's place.

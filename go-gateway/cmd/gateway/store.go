@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/store"
@@ -18,17 +17,11 @@ var storeSettings = []string{"data", "database-url", "database-url-file"}
 
 // storeOptions reads the file of the URL, if there is one.
 func storeOptions(settings *config.Settings) (store.Options, error) {
-	options := store.Options{Data: settings.Data, DatabaseURL: settings.DatabaseURL}
-	if settings.DatabaseURLFile != "" {
-		content, err := os.ReadFile(settings.DatabaseURLFile)
-		if err != nil {
-			return options, usageError{fmt.Errorf("database-url-file: %w", err)}
-		}
-		if options.DatabaseURL = strings.TrimSpace(string(content)); options.DatabaseURL == "" {
-			return options, usageError{fmt.Errorf("database-url-file: %s is empty", settings.DatabaseURLFile)}
-		}
+	databaseURL, err := config.FromFile("database-url", settings.DatabaseURL, settings.DatabaseURLFile)
+	if err != nil {
+		return store.Options{}, usageError{err}
 	}
-	return options, nil
+	return store.Options{Data: settings.Data, DatabaseURL: databaseURL}, nil
 }
 
 func openStore(ctx context.Context, settings *config.Settings, role store.Role) (*store.Store, error) {
@@ -38,6 +31,15 @@ func openStore(ctx context.Context, settings *config.Settings, role store.Role) 
 	}
 	s, err := store.Open(ctx, options, role)
 	return s, storeError(err)
+}
+
+// withStore runs what needs the store.
+func withStore(ctx context.Context, settings *config.Settings, role store.Role, run func(s *store.Store) error) error {
+	s, err := openStore(ctx, settings, role)
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(s), s.Close())
 }
 
 // storeError makes a mistake of whoever started us of what is wrong with the store's settings or place.

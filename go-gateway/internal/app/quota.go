@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 	"time"
 
 	"triptych.dev/gateway/internal/config"
@@ -24,7 +22,7 @@ type quotaStore struct {
 
 // openQuotaStore returns this process's memory, or Redis. One that cannot be reached yet is no reason not to start.
 func openQuotaStore(settings *config.Settings, metrics *telemetry.Metrics, logger *slog.Logger) (*quotaStore, error) {
-	address, name, err := redisURL(settings)
+	address, err := config.FromFile("redis-url", settings.RedisURL, settings.RedisURLFile)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +37,7 @@ func openQuotaStore(settings *config.Settings, metrics *telemetry.Metrics, logge
 		URL: address, Lease: settings.QuotaLease, Logger: logger, Dropped: metrics.DroppedSettlements.Inc,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("redis-url: %w", err)
 	}
 	failover := quota.NewFailover(shared, time.Now, settings.RedisGateways, func(away bool, cause error) {
 		if away {
@@ -50,19 +48,4 @@ func openQuotaStore(settings *config.Settings, metrics *telemetry.Metrics, logge
 	})
 	metrics.ReportDegradedLimits(failover.Away)
 	return &quotaStore{failover, failover.Watch, shared.Close, failover.Away}, nil
-}
-
-// redisURL is the URL, of the setting or of the file, and what it is of.
-func redisURL(settings *config.Settings) (address, name string, err error) {
-	if settings.RedisURLFile == "" {
-		return settings.RedisURL, "redis-url", nil
-	}
-	content, err := os.ReadFile(settings.RedisURLFile)
-	if err != nil {
-		return "", "", fmt.Errorf("redis-url-file: %w", err)
-	}
-	if address = strings.TrimSpace(string(content)); address == "" {
-		return "", "", fmt.Errorf("redis-url-file: %s is empty", settings.RedisURLFile)
-	}
-	return address, "redis-url-file", nil
 }

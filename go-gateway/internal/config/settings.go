@@ -190,16 +190,12 @@ func (s *Settings) check() error {
 	if s.ReadyWindow <= s.CanaryInterval {
 		return fmt.Errorf("ready-window (%v) must be longer than canary-interval (%v)", s.ReadyWindow, s.CanaryInterval)
 	}
-	if s.RedisURL != "" && s.RedisURLFile != "" {
-		return errors.New("redis-url and redis-url-file are two places of one URL: give one of them")
-	}
 	if s.MaxTotalBodyBytes < 2*s.MaxBodyBytes {
 		return fmt.Errorf("max-total-body-bytes (%d) must be at least twice max-body-bytes (%d)", s.MaxTotalBodyBytes, s.MaxBodyBytes)
 	}
-	if s.DatabaseURL != "" && s.DatabaseURLFile != "" {
-		return errors.New("database-url and database-url-file: set one of them")
-	}
-	return nil
+	return errors.Join(
+		checkOnePlace("redis-url", s.RedisURL, s.RedisURLFile), checkOnePlace("database-url", s.DatabaseURL, s.DatabaseURLFile),
+	)
 }
 
 // LookupEnv reads one variable of the environment, as os.LookupEnv does.

@@ -69,13 +69,7 @@ func TestAStreamThatIsCutOffCostsThePromptAndWhatWasSaid(t *testing.T) {
 				e.GenerationTimeout = 200 * time.Millisecond
 			}
 		})
-		g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
-			if err := sendOne(stream); err != nil {
-				return err
-			}
-			<-stream.Context().Done()
-			return stream.Context().Err()
-		})
+		g.hotpath.SetGenerate(sayOneAndHang)
 		sent, events := g.stream("/v1/chat/completions", streamed(oneChat))
 		events.next() // role
 		events.next() // text
@@ -170,13 +164,7 @@ func TestSeveralPromptsShareWhatIsLeft(t *testing.T) {
 
 func TestStreamsAtOnceAreLimited(t *testing.T) {
 	g := startGateway(t, limited(quota.Limits{ConcurrentStreams: 1}))
-	g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
-		if err := sendOne(stream); err != nil {
-			return err
-		}
-		<-stream.Context().Done()
-		return stream.Context().Err()
-	})
+	g.hotpath.SetGenerate(sayOneAndHang)
 	first, events := g.stream("/v1/chat/completions", streamed(oneChat))
 	events.next()
 	second := g.post("/v1/chat/completions", streamed(oneChat))

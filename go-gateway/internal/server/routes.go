@@ -20,9 +20,16 @@ type middleware func(next handler) handler
 type bodyPolicy int
 
 const (
-	noBody     bodyPolicy = iota // it is not read
-	notCounted                   // as noBody; the request does not count among those of its tenant's rate
-	jsonBody                     // it is JSON; all of it is in memory before the handler runs
+	noBody   bodyPolicy = iota // it is not read
+	jsonBody                   // it is JSON; all of it is in memory before the handler runs
+)
+
+// counting is whether a request counts among those of its tenant's rate.
+type counting bool
+
+const (
+	counted    counting = true
+	notCounted counting = false
 )
 
 // public is the scope of routes that need no key. They take no room.
@@ -33,30 +40,31 @@ type route struct {
 	method, pattern string
 	scope           identity.Scope // that a key needs for it
 	body            bodyPolicy
+	counting        counting
 	serve           handler
 }
 
 // API is the public listener's handler.
 func (s *Server) API() http.Handler {
 	return s.shareWithOrigins(s.newRouter([]route{
-		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, s.embeddings()},
-		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, s.generation(s.Decoder.Chat)},
-		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, s.generation(s.Decoder.Completion)},
-		{http.MethodPost, "/v1/moderations", identity.ScopeInference, jsonBody, s.moderations()},
-		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, s.tokenize()},
-		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, s.listModels},
-		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, s.getModel},
-		{http.MethodGet, "/v1/limits", identity.ScopeModels, notCounted, s.getLimits},
-		{http.MethodGet, livezRoute, public, noBody, s.livez},
-		{http.MethodGet, readyzRoute, public, noBody, s.readyz},
+		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, counted, s.embeddings()},
+		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, counted, s.generation(s.Decoder.Chat)},
+		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, counted, s.generation(s.Decoder.Completion)},
+		{http.MethodPost, "/v1/moderations", identity.ScopeInference, jsonBody, counted, s.moderations()},
+		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, counted, s.tokenize()},
+		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, counted, s.listModels},
+		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, counted, s.getModel},
+		{http.MethodGet, "/v1/limits", identity.ScopeModels, noBody, notCounted, s.getLimits},
+		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
+		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyz},
 	}))
 }
 
 // Operations is the handler of the listener for operators.
 func (s *Server) Operations() http.Handler {
 	router := s.newRouter([]route{
-		{http.MethodGet, livezRoute, public, noBody, s.livez},
-		{http.MethodGet, readyzRoute, public, noBody, s.readyzDetailed},
+		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
+		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyzDetailed},
 	})
 	router.mux.Handle("GET /metrics", s.Metrics.Handler())
 	return router
@@ -64,16 +72,21 @@ func (s *Server) Operations() http.Handler {
 
 // middlewares are what a request goes through before its handler, outermost first.
 func (s *Server) middlewares(r route) []middleware {
-	switch {
-	case r.scope == public:
+	if r.scope == public {
 		return nil
-	case r.body == notCounted:
-		return []middleware{s.authenticate(r.scope), s.takeSlot}
-	case r.body == noBody:
-		return []middleware{s.authenticate(r.scope), s.takeSlot, s.countRequest}
-	default:
-		return []middleware{s.authenticate(r.scope), s.limitRate, s.holdBytes, s.readBody, s.takeSlot}
 	}
+	through := []middleware{s.authenticate(r.scope)}
+	if r.body == noBody {
+		through = append(through, s.takeSlot)
+		if r.counting == counted {
+			through = append(through, s.countRequest)
+		}
+		return through
+	}
+	if r.counting == counted {
+		through = append(through, s.limitRate)
+	}
+	return append(through, s.holdBytes, s.readBody, s.takeSlot)
 }
 
 // router answers unknown paths and methods in our own shape too.

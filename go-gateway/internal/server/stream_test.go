@@ -256,15 +256,18 @@ func sendOne(stream testkit.GenerateStream) error {
 	return testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "a", Tokens: []*inferencev1.GeneratedToken{{Id: 7}}})
 }
 
+// sayOneAndHang does so, and then says nothing until nobody listens.
+func sayOneAndHang(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
+	if err := sendOne(stream); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return stream.Context().Err()
+}
+
 func TestWhoLeavesAStreamIsChargedForWhatWasComputed(t *testing.T) {
 	g := startGateway(t)
-	g.hotpath.SetGenerate(func(_ *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
-		if err := sendOne(stream); err != nil {
-			return err
-		}
-		<-stream.Context().Done()
-		return stream.Context().Err()
-	})
+	g.hotpath.SetGenerate(sayOneAndHang)
 	sent, events := g.stream("/v1/chat/completions", streamed(oneChat))
 	events.next() // role
 	events.next() // text

@@ -53,6 +53,17 @@ func (s *Store) readSchema(ctx context.Context, q querier) (version int, err err
 	return version, err
 }
 
+// bringUpToDate migrates an older schema, where the role is to.
+func (s *Store) bringUpToDate(ctx context.Context, role Role, migrate func() error) (err error) {
+	if s.found, err = s.schema(ctx); err != nil || s.found == newestSchema || role == Checker {
+		return err
+	}
+	if err := mayMigrate(s.found, role); err != nil {
+		return err
+	}
+	return migrate()
+}
+
 // mayMigrate refuses to change a schema beneath a gateway that may be running with it.
 func mayMigrate(found int, role Role) error {
 	switch {

@@ -41,12 +41,7 @@ var postgresDialect = dialect{
 	},
 }
 
-// CheckDatabaseURL refuses what is no URL of PostgreSQL. Its error does not repeat the URL, which may hold a password.
-func CheckDatabaseURL(databaseURL string) error {
-	_, _, err := parsePostgres(databaseURL)
-	return err
-}
-
+// parsePostgres refuses what is no URL of PostgreSQL. Its error does not repeat the URL, which may hold a password.
 func parsePostgres(databaseURL string) (*pgx.ConnConfig, string, error) {
 	refused := configError("the database URL must be as postgres://USER:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full " +
 		"(it is not shown, since it may hold a password)")
@@ -84,13 +79,7 @@ func openPostgres(ctx context.Context, options Options, role Role) (_ *Store, er
 	if err := s.checkPostgres(ctx); err != nil {
 		return nil, err
 	}
-	if s.found, err = s.schema(ctx); err != nil || s.found == newestSchema || role == Checker {
-		return s, err
-	}
-	if err := mayMigrate(s.found, role); err != nil {
-		return nil, err
-	}
-	return s, s.migrate(ctx)
+	return s, s.bringUpToDate(ctx, role, func() error { return s.migrate(ctx) })
 }
 
 func openPool(config *pgx.ConnConfig) *sql.DB {

@@ -17,7 +17,7 @@ func TestDatabaseURLsAreRefusedWithoutTheirPassword(t *testing.T) {
 		"host=a user=b password=hunter2", "postgres://user:hunter2@host/db?sslmode=maybe", " postgres://user:hunter2@host/db",
 		"postgres://user:hun ter2@[::1/db", "postgres://user:hunter2@host/db?connect_timeout=hunter2",
 	} {
-		err := CheckDatabaseURL(url)
+		_, _, err := parsePostgres(url)
 		if err == nil {
 			t.Errorf("%q is accepted", url)
 		} else if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "ter2") {

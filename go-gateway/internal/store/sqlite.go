@@ -77,13 +77,7 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 	if err := s.connectSQLite(path); err != nil {
 		return nil, err
 	}
-	if s.found, err = s.schema(ctx); err != nil || s.found == newestSchema || role == Checker {
-		return s, err
-	}
-	if err := mayMigrate(s.found, role); err != nil {
-		return nil, err
-	}
-	return s, s.migrateSQLite(ctx, folder, path, role)
+	return s, s.bringUpToDate(ctx, role, func() error { return s.migrateSQLite(ctx, folder, path, role) })
 }
 
 // connectSQLite opens a connection for writing and some for reading. Journals are written ahead, so that neither waits

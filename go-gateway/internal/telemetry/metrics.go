@@ -96,22 +96,18 @@ func NewMetrics() *Metrics {
 
 // ReportReady adds gateway_ready, which asks ready at each scrape.
 func (m *Metrics) ReportReady(ready func() bool) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_ready", Help: "1 while /readyz says ready.",
-	}, func() float64 {
-		if ready() {
-			return 1
-		}
-		return 0
-	}))
+	m.reportWhether("gateway_ready", "1 while /readyz says ready.", ready)
 }
 
 // ReportDegradedLimits adds gateway_limits_degraded, which asks degraded at each scrape.
 func (m *Metrics) ReportDegradedLimits(degraded func() bool) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gateway_limits_degraded", Help: "1 while a local share of the limits holds, since Redis is away.",
-	}, func() float64 {
-		if degraded() {
+	m.reportWhether("gateway_limits_degraded", "1 while a local share of the limits holds, since Redis is away.", degraded)
+}
+
+// reportWhether adds a gauge that is 1 while something is so, and 0 else.
+func (m *Metrics) reportWhether(name, help string, is func() bool) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+		if is() {
 			return 1
 		}
 		return 0
