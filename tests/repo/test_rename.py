@@ -26,6 +26,7 @@ def renamed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     # What is pinned by its hash needs no second download.
     (root / ".cache").mkdir()
     (root / ".cache/wheels").symlink_to(ROOT / ".cache/wheels")
+    (root / ".venv").symlink_to(sys.prefix)  # where Go's tests look for Redis and PostgreSQL
     return root
 
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"errors"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func embedded(t *testing.T) Options { return places["sqlite"](t) }
@@ -133,5 +135,55 @@ func TestCommitsAreSynced(t *testing.T) {
 	}
 	if _, err := s.r.Exec(`DELETE FROM api_key`); err == nil {
 		t.Error("a reader wrote")
+	}
+}
+
+// SQLite waits for nobody when a database is to get a journal that is written ahead: whoever does that must be alone.
+func TestWhoeverMakesADatabaseWaitsForOthers(t *testing.T) {
+	options := embedded(t)
+	if err := prepareFolder(options.Data, true); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := waitLock(t.Context(), options.Data, databaseLock, syscall.LOCK_SH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", sqliteSource(filepath.Join(options.Data, databaseFile)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		s, err := Open(t.Context(), options, Command)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	if err := errors.Join(tx.Rollback(), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Error(err)
+	}
+	checkJournal(t, open(t, options, Reader))
+}
+
+// checkJournal wants one that is written ahead: then readers do not wait for writers.
+func checkJournal(t *testing.T, s *Store) {
+	t.Helper()
+	var mode string
+	if err := s.r.QueryRow(`PRAGMA journal_mode`).Scan(&mode); err != nil || mode != "wal" {
+		t.Errorf("the journal is %q, %v", mode, err)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -172,6 +173,9 @@ func Restore(ctx context.Context, options Options, from string) (schema int, err
 	if schema, err = lookAt(ctx, fresh, from); err != nil {
 		return 0, err
 	}
+	if err := convert(ctx, fresh); err != nil {
+		return 0, err
+	}
 	settle(ctx, path)
 	// What the old database had in its journal must not be read into the new one.
 	for _, journal := range []string{path + "-wal", path + "-shm", path + "-journal"} {
@@ -183,6 +187,15 @@ func Restore(ctx context.Context, options Options, from string) (schema int, err
 		return 0, err
 	}
 	return schema, syncFolder(folder)
+}
+
+// convert gives a copy of a backup the journal that the gateway's database has: SQLite's backups have another.
+func convert(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", sqliteSource(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeAhead(ctx, db), db.Close())
 }
 
 // settle writes what is in the old database's journal into it, as far as that works: it may be damaged, and is what a

@@ -37,6 +37,7 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatalf("schema %d, %v", schema, err)
 	}
 	s := open(t, options, Reader)
+	checkJournal(t, s)
 	if keys := list(t, s, ""); len(keys) != 1 || keys[0].ID != "aaaaaaaa" {
 		t.Errorf("got %+v", keys)
 	}

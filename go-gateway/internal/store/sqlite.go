@@ -80,10 +80,9 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 	return s, s.bringUpToDate(ctx, role, func() error { return s.migrateSQLite(ctx, folder, path, role) })
 }
 
-// connectSQLite opens a connection for writing and some for reading. Journals are written ahead, so that neither waits
-// for the other.
+// connectSQLite opens a connection for writing and some for reading.
 func (s *Store) connectSQLite(path string) (err error) {
-	s.w, err = sql.Open("sqlite", sqliteSource(path, "journal_mode(wal)", "journal_size_limit(67108864)"))
+	s.w, err = sql.Open("sqlite", sqliteSource(path, "journal_size_limit(67108864)"))
 	if err != nil {
 		return err
 	}
@@ -119,11 +118,27 @@ func (s *Store) migrateSQLite(ctx context.Context, folder, path string, role Rol
 	if err := s.connectSQLite(path); err != nil {
 		return err
 	}
+	if err := writeAhead(ctx, s.w); err != nil {
+		return s.explain(err)
+	}
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
 	if err := syscall.Flock(int(alone.Fd()), syscall.LOCK_SH); err != nil {
 		return fmt.Errorf("share %s: %w", alone.Name(), err)
+	}
+	return nil
+}
+
+// writeAhead gives a database a journal that is written ahead, for good: readers and the writer then do not wait for each
+// other. Nobody else may have the database open, as SQLite fails at once rather than wait for them.
+func writeAhead(ctx context.Context, db *sql.DB) error {
+	var mode string
+	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode = wal`).Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "wal" {
+		return configError("SQLite keeps a journal of kind %q here: the data folder must be on a local file system", mode)
 	}
 	return nil
 }
