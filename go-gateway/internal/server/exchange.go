@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,9 +82,14 @@ func clientGone(cause error) *fault.Fault {
 
 // serverTiming is the header of that name: where the time went, in milliseconds.
 func serverTiming(phases []telemetry.Phase, total time.Duration) string {
-	text := ""
+	text := make([]byte, 0, 128) // as many as there usually are
 	for _, phase := range phases {
-		text += fmt.Sprintf("%s;dur=%.3f, ", phase.Name, telemetry.Milliseconds(phase.Took))
+		text = append(appendTiming(text, phase.Name, phase.Took), ", "...)
 	}
-	return text + fmt.Sprintf("total;dur=%.3f", telemetry.Milliseconds(total))
+	return string(appendTiming(text, "total", total))
+}
+
+func appendTiming(text []byte, name string, took time.Duration) []byte {
+	text = append(append(text, name...), ";dur="...)
+	return strconv.AppendFloat(text, telemetry.Milliseconds(took), 'f', 3, 64)
 }
