@@ -12,6 +12,8 @@ from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, WORD
 from bench.gateway.peers import CHAT, GATEWAY, PLAIN, TEXT, Taken
 from bench.gateway.peers import CONNECTIONS as PEER_CONNECTIONS
 from bench.gateway.policy import LIMITS, MEMORY, REDIS, Added
+from bench.gateway.replicas import ALLOWED_PER_S, GATEWAYS
+from bench.gateway.replicas import FLOOD as SHARED_FLOOD
 from bench.gateway.streams import AT_ONCE, Events
 from bench.litellm_install import VERSION
 from bench.machine import Occasion
@@ -32,6 +34,7 @@ class Results:
     effort: Effort
     taken: Mapping[str, Mapping[str, Taken]]  # by work and side
     policy: Mapping[str, Mapping[str, Added]]  # by where the numbers are kept, and work
+    accepted: float | None  # by gateways that share a limit, ÷ allowed; None: there was no Redis
     events: Sequence[Events]
     beside: Mapping[str, Beside]  # by work
     overload: Overload
@@ -59,6 +62,9 @@ def rows(results: Results) -> list[Row]:
     for place, work, each in added:
         what = f"latency that limits in {place} add to {work}, p99"
         found.append(Row(what, "the one that is required", f"{1e3 * each.added_p99_ms:.0f} µs", LATENCY_GOALS[place]))
+    if results.accepted is not None:
+        what = f"accepted by {GATEWAYS} gateways on one Redis, from an empty bucket"
+        found.append(Row(what, "what the plan allows", f"{results.accepted:.3f}", "0.99 to 1.00"))
     for events in results.events:
         goal = "≥ 20,000" if events.pace is AT_ONCE else ""
         found.append(Row(f"events of streams/s per core, {events.pace.name}", "", f"{events.per_core_s:,.0f}", goal))
@@ -114,7 +120,7 @@ client, who is the one and the other in turn. The p99s of two halves of like req
 be told from nothing.{"" if REDIS in results.policy else " There was no redis-server."}
 
 {_policy(results)}
-
+{_shared(results)}
 ## An event of a stream
 
 Each token is one event, written and flushed by itself.
@@ -193,6 +199,15 @@ def _policy(results: Results) -> str:
         "of like halves",
     )
     return table(header, lines)
+
+
+def _shared(results: Results) -> str:
+    if results.accepted is None:
+        return ""
+    return f"""
+{GATEWAYS} gateways share a limit of {ALLOWED_PER_S} requests a second in one Redis. Of {SHARED_FLOOD} times as many,
+sent to both in turn, they accept {results.accepted:.3f} of what the limit allows, once its burst is used up.
+"""
 
 
 def _events(results: Results) -> str:

@@ -5,7 +5,7 @@ import tempfile
 
 from rich.console import Console
 
-from bench.gateway import neighbours, overload, peers, policy, programs, report, streams
+from bench.gateway import neighbours, overload, peers, policy, programs, replicas, report, streams
 from bench.gateway.effort import Effort
 from bench.litellm_install import PROGRAM
 from bench.machine import Occasion
@@ -23,10 +23,12 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
         taken = peers.measure(folder / "peers", effort)
         status.update("what limits add")
         added = policy.measure(folder / "policy", effort)
+        status.update("two gateways on one Redis")
+        accepted = replicas.measure(folder / "replicas", effort)
         status.update("events of streams")
         events = streams.measure(folder / "streams", effort)
         status.update("one tenant beside a flood")
         beside = neighbours.measure(folder / "neighbours", effort)
         status.update("ten times too much")
         beyond = overload.measure(folder / "overload", effort)
-    return report.Results(occasion, effort, taken, added, events, beside, beyond)
+    return report.Results(occasion, effort, taken, added, accepted, events, beside, beyond)
