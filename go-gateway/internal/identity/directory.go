@@ -13,14 +13,15 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/reread"
 	"triptych.dev/gateway/internal/store"
 )
 
 // Directory knows all keys, as the store has them, and all tenants, as their file has them. Both fail on their own: what
 // is wrong with one keeps no change of the other from counting.
 type Directory struct {
-	keys    *source[map[string]store.Key] // by id
-	tenants *source[map[string]Tenant]    // by name
+	keys    *reread.Source[map[string]store.Key] // by id
+	tenants *reread.Source[map[string]Tenant]    // by name
 	now     func() time.Time
 }
 
@@ -40,14 +41,15 @@ const keysTimeout = 5 * time.Second
 // Open reads both. Its error holds every fault of both.
 func Open(ctx context.Context, keys KeyReader, tenantsPath string, now func() time.Time, logger *slog.Logger) (*Directory, error) {
 	d := &Directory{
-		keys: &source[map[string]store.Key]{name: "keys", place: keys.Place(), logger: logger,
-			stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
-			read:  func(ctx context.Context) (map[string]store.Key, error) { return readKeys(ctx, keys) },
-		},
-		tenants: newFile("tenants", tenantsPath, readTenants, logger),
+		keys: reread.New(reread.Options[map[string]store.Key]{
+			Name: "keys", Place: keys.Place(), Logger: logger,
+			Stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
+			Read:  func(ctx context.Context) (map[string]store.Key, error) { return readKeys(ctx, keys) },
+		}),
+		tenants: reread.NewFile("tenants", tenantsPath, readTenants, logger),
 		now:     now,
 	}
-	return d, errors.Join(d.keys.open(ctx), d.tenants.open(ctx))
+	return d, errors.Join(d.keys.Open(ctx), d.tenants.Open(ctx))
 }
 
 // keysStamp is nil when the store does not say: then it is read, and tells why.
@@ -76,7 +78,7 @@ func readKeys(ctx context.Context, keys KeyReader) (map[string]store.Key, error)
 }
 
 // HasKeys reports whether there is any key, be it one that has ended.
-func (d *Directory) HasKeys() bool { return len(d.keys.content()) > 0 }
+func (d *Directory) HasKeys() bool { return len(d.keys.Content()) > 0 }
 
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
@@ -116,8 +118,8 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	key := Secret(strings.TrimSpace(credentials))
 	id, _ := keyID(key)
 	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
-	record := d.keys.content()[id]
-	tenant, known := d.tenants.content()[record.Tenant]
+	record := d.keys.Content()[id]
+	tenant, known := d.tenants.Content()[record.Tenant]
 	if !matches(record, key, d.now()) || !known {
 		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed, expired or revoked.")
 	}
@@ -127,26 +129,12 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 // Watch takes changes until ctx ends. A store that is slow to answer does not hold up the file.
 func (d *Directory) Watch(ctx context.Context) {
 	var both sync.WaitGroup
-	both.Go(func() { every(ctx, d.keys.refresh) })
-	both.Go(func() { every(ctx, d.tenants.refresh) })
+	both.Go(func() { d.keys.Watch(ctx) })
+	both.Go(func() { d.tenants.Watch(ctx) })
 	both.Wait()
-}
-
-// every calls refresh at each poll.
-func every(ctx context.Context, refresh func(ctx context.Context, now time.Time)) {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			refresh(ctx, now)
-		}
-	}
 }
 
 // Staleness says of each source, by name, for how long its changes could not be taken.
 func (d *Directory) Staleness(now time.Time) map[string]time.Duration {
-	return map[string]time.Duration{d.keys.name: d.keys.staleness(now), d.tenants.name: d.tenants.staleness(now)}
+	return map[string]time.Duration{d.keys.Name: d.keys.Staleness(now), d.tenants.Name: d.tenants.Staleness(now)}
 }

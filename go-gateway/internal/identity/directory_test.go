@@ -14,6 +14,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/reread"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -50,9 +51,9 @@ func (r *brittleReader) Keys(ctx context.Context, tenant string) ([]store.Key, e
 
 // refresh looks at the sources one poll later.
 func (f *fixture) refresh() {
-	f.now = f.now.Add(pollInterval)
-	f.directory.keys.refresh(f.Context(), f.now)
-	f.directory.tenants.refresh(f.Context(), f.now)
+	f.now = f.now.Add(reread.PollInterval)
+	f.directory.keys.Refresh(f.Context(), f.now)
+	f.directory.tenants.Refresh(f.Context(), f.now)
 }
 
 func openFixture(t *testing.T) (*fixture, Secret) {
@@ -187,8 +188,8 @@ func TestABrokenSourceKeepsNoChangeOfTheOtherFromCounting(t *testing.T) {
 func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	f, _ := openFixture(t)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
-	readFile, tries, works := f.directory.tenants.read, 0, false
-	f.directory.tenants.read = func(ctx context.Context) (map[string]Tenant, error) {
+	readFile, tries, works := f.directory.tenants.Read, 0, false
+	f.directory.tenants.Read = func(ctx context.Context) (map[string]Tenant, error) {
 		if tries++; works {
 			return readFile(ctx)
 		}
@@ -203,14 +204,14 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	if lines := strings.Count(f.log.String(), "level=ERROR"); lines < 4 || lines > 6 {
 		t.Errorf("%d lines in five minutes: %s", lines, f.log)
 	}
-	if stale := f.directory.Staleness(f.now); stale["tenants"] != 600*pollInterval-pollInterval || stale["keys"] != 0 {
+	if stale := f.directory.Staleness(f.now); stale["tenants"] != 600*reread.PollInterval-reread.PollInterval || stale["keys"] != 0 {
 		t.Errorf("stale: %v", stale)
 	}
 	works = true
-	for range maxRetryInterval / pollInterval {
+	for range reread.MaxRetryInterval / reread.PollInterval {
 		f.refresh()
 	}
-	if _, known := f.directory.tenants.content()["another"]; !known {
+	if _, known := f.directory.tenants.Content()["another"]; !known {
 		t.Error("it is not read")
 	}
 	if stale := f.directory.Staleness(f.now); stale["tenants"] != 0 {
@@ -231,7 +232,7 @@ func TestAStoreThatIsBackCountsAtTheNextPoll(t *testing.T) {
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" {
 		t.Errorf("what was last known is not kept: %s", got)
 	}
-	if stale := f.directory.Staleness(f.now); stale["keys"] != 600*pollInterval-pollInterval || stale["tenants"] != 0 {
+	if stale := f.directory.Staleness(f.now); stale["keys"] != 600*reread.PollInterval-reread.PollInterval || stale["tenants"] != 0 {
 		t.Errorf("stale: %v", stale)
 	}
 	if lines := strings.Count(f.log.String(), "level=ERROR"); lines < 4 || lines > 6 || !strings.Contains(f.log.String(), "no connection") {
@@ -303,7 +304,7 @@ func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
 
 func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
 	f, key := openFixture(t)
-	f.directory.tenants.read = func(context.Context) (map[string]Tenant, error) { panic("a bug") }
+	f.directory.tenants.Read = func(context.Context) (map[string]Tenant, error) { panic("a bug") }
 	writeFile(t, f.tenants, plansYAML+"\n")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
@@ -322,7 +323,7 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refresh()
-	if got := f.directory.tenants.content()["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
+	if got := f.directory.tenants.Content()["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
 		t.Errorf("the plan is %d", got)
 	}
 }
@@ -346,7 +347,7 @@ func TestWatchTakesANewKey(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the key was not taken in 5 s")
 		}
-		time.Sleep(pollInterval / 10)
+		time.Sleep(reread.PollInterval / 10)
 	}
 	cancel()
 	<-ended
@@ -357,7 +358,7 @@ func TestWatchEndsWhileTheStoreHangs(t *testing.T) {
 	f, _ := openFixture(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	asked := make(chan struct{}, 1)
-	f.directory.keys.stamp = func(ctx context.Context) any {
+	f.directory.keys.Stamp = func(ctx context.Context) any {
 		asked <- struct{}{}
 		<-ctx.Done()
 		return nil
