@@ -9,6 +9,8 @@ from e2e.vectors import MODEL
 from stack.description import Stack
 
 GENEROUS = "{requests_per_minute: 600000}"
+# The scopes of the key that cases call `restricted`.
+RESTRICTIONS = ("endpoint:/v1/embeddings", "endpoint:/v1/models", f"model:{MODEL}", "class:batch")
 TIMEOUT_S = 60
 UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 

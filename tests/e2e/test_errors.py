@@ -44,6 +44,21 @@ def test_case_of_a_small_plan(stack: Stack, http: httpx.Client, case: cases.Case
 
 
 @contextmanager
+def restricted_key(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start()
+    native.keys["restricted"] = native.create_key("acme", *limits.RESTRICTIONS)
+    allowed = {"model": MODEL, "input": "a"}
+
+    def known() -> bool:
+        with limits.client(native.describe(), "restricted") as http:
+            return http.post("/v1/embeddings", json=allowed).status_code == 200
+
+    wait_until("the new key counting", known, STATE_LIMIT_S)
+    yield replies.send(native.describe(), case)
+    assert known()
+
+
+@contextmanager
 def small_requests(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
     native = start(
         gateway={"tenants-file": limits.plans(folder, acme="{requests_per_minute: 60, tokens_per_request: 5}")}
@@ -142,6 +157,7 @@ def fake_hotpath(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
 CONDITIONS = {
     condition.__name__: condition
     for condition in (
+        restricted_key,
         small_requests,
         one_at_once,
         stalled_body,

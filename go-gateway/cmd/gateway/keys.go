@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -14,6 +15,7 @@ import (
 
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -38,12 +40,17 @@ func createKey(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("keys create")
 	name := flags.String("tenant", "", "whose key it is: a `name` of the tenants file")
 	lifetime := flags.Duration("expires", 0, "after what `duration` it ends, as 720h; 0: never")
+	var scopes []string
+	flags.Func("scope", "what it is restricted to, a `scope` each time: endpoint:PATH, model:NAME or class:batch; none: nothing", func(scope string) error {
+		scopes = append(scopes, scope)
+		return nil
+	})
 	settings, err := t.parse(flags, arguments, keysSettings...)
 	if err != nil {
 		return err
 	}
-	if err := checkDuration("expires", *lifetime); err != nil {
-		return err
+	if err := errors.Join(checkDuration("expires", *lifetime), checkScopes(scopes)); err != nil {
+		return usageError{err}
 	}
 	// Where the tenants file is at hand, a misspelt name is a mistake now and not a refused key later.
 	_, err = identity.ReadTenant(settings.TenantsFile, *name)
@@ -54,7 +61,7 @@ func createKey(ctx context.Context, t terminal, arguments []string) error {
 		return usageError{err}
 	}
 	return t.withKeys(ctx, settings, func(keys *identity.Keys) error {
-		key, err := keys.Create(ctx, *name, *lifetime)
+		key, err := keys.Create(ctx, *name, *lifetime, scopes...)
 		if err != nil {
 			return err
 		}
@@ -104,9 +111,10 @@ func listKeys(ctx context.Context, t terminal, arguments []string) error {
 			return err
 		}
 		table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ID\tTENANT\tCREATED\tEXPIRES\tREVOKED")
+		fmt.Fprintln(table, "ID\tTENANT\tCREATED\tEXPIRES\tREVOKED\tSCOPES")
 		for _, record := range records {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", record.ID, record.Tenant, date(record.Created), date(record.Expires), date(record.Revoked))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", record.ID, record.Tenant,
+				date(record.Created), date(record.Expires), date(record.Revoked), cmp.Or(record.Scopes, "-"))
 		}
 		return table.Flush()
 	})
@@ -161,6 +169,22 @@ func (t terminal) parseKey(command string, flags *flag.FlagSet, arguments []stri
 	}
 	settings, err := t.parse(flags, arguments[1:], keysSettings...)
 	return identity.KeyID(arguments[0]), settings, err
+}
+
+// checkScopes refuses a misspelt scope, and an endpoint that there is not: the key would be good for nothing. Which models
+// there are is not known here.
+func checkScopes(scopes []string) error {
+	parsed, err := identity.ParseScopes(scopes)
+	if err != nil {
+		return usageError{err}
+	}
+	known := server.Endpoints()
+	for _, endpoint := range parsed.Endpoints {
+		if !slices.Contains(known, endpoint) {
+			return usageError{fmt.Errorf("scope \"endpoint:%s\": there is no such endpoint; there is %s", endpoint, strings.Join(known, ", "))}
+		}
+	}
+	return nil
 }
 
 func checkDuration(flag string, value time.Duration) error {

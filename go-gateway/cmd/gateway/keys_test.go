@@ -28,11 +28,16 @@ func checkKeysCommands(t *testing.T, site *site) {
 		}
 	}
 	const day = `20\d\d-\S+`
-	list(id + ` +acme +` + day + ` +- +-$`)
+	list(id + ` +acme +` + day + ` +- +- +-$`)
 	rotated := site.keys("rotate", "trip_"+id, "--overlap", "1h")
-	list(id + ` +acme +` + day + ` +` + day + ` +-\n`)
-	list(strings.Split(rotated, "_")[1]+` +acme +`+day+` +- +-(\n|$)`, "--tenant", "acme")
-	list(`REVOKED$`, "--tenant", "nobody")
+	list(id + ` +acme +` + day + ` +` + day + ` +- +-\n`)
+	list(strings.Split(rotated, "_")[1]+` +acme +`+day+` +- +- +-(\n|$)`, "--tenant", "acme")
+	list(`SCOPES$`, "--tenant", "nobody")
+	scoped := site.keys("create", "--tenant", "acme", "--scope", "model:b", "--scope", "endpoint:/v1/embeddings", "--scope=model:a", "--scope=class:batch")
+	const scopes = ` +endpoint:/v1/embeddings model:a model:b class:batch(\n|$)`
+	list(strings.Split(scoped, "_")[1] + ` +acme +` + day + ` +- +-` + scopes)
+	scoped = site.keys("rotate", strings.Split(scoped, "_")[1])
+	list(strings.Split(scoped, "_")[1] + ` +acme +` + day + ` +- +-` + scopes)
 	site.keys("revoke", id)
 	if err := os.WriteFile(site.tenants, []byte("plans: ["), 0o600); err != nil {
 		t.Fatal(err)
@@ -40,7 +45,7 @@ func checkKeysCommands(t *testing.T, site *site) {
 	if status, _, stderr := execute(t, append([]string{"keys", "revoke", id}, site.files()...)...); status != exitOK || !strings.Contains(stderr, "warning") || !strings.Contains(stderr, "tenants.yaml") {
 		t.Errorf("beside a broken tenants file: %d %q", status, stderr)
 	}
-	list(id + ` +acme +` + day + ` +` + day + ` +` + day + `\n`)
+	list(id + ` +acme +` + day + ` +` + day + ` +` + day + ` +-\n`)
 }
 
 func TestEachActOnKeysIsInTheAuditLogWithoutTheKey(t *testing.T) {
@@ -109,6 +114,8 @@ func TestKeysCommandsRefuse(t *testing.T) {
 		{append([]string{"keys", "rotate", "aaaaaaaa"}, site.files()...), exitFailed, "aaaaaaaa"},
 		{append([]string{"keys", "rotate", "aaaaaaaa", "--overlap", "-1s"}, site.files()...), exitUsage, "--overlap: -1s must be from"},
 		{append([]string{"keys", "create", "--tenant", "acme", "--expires", "1000000h"}, site.files()...), exitUsage, "--expires"},
+		{append([]string{"keys", "create", "--tenant", "acme", "--scope", "models:a"}, site.files()...), exitUsage, `"models:a": it must be as`},
+		{append([]string{"keys", "create", "--tenant", "acme", "--scope", "endpoint:/v1/embedding"}, site.files()...), exitUsage, "there is /v1/"},
 		{[]string{"keys", "list", "--database-url", "postgres://a:hunter2@b:c/d"}, exitUsage, "must be as postgres://"},
 		{[]string{"keys", "list", "--database-url-file", nowhere}, exitUsage, "none"},
 		{[]string{"data", "check", "--data", nowhere}, exitUsage, "none"},

@@ -34,7 +34,7 @@ var commands = []command{
 	{"serve", "answer HTTP requests until SIGTERM; --check-config only checks settings and files", serve},
 	{"keys create", "make an API key for --tenant and print it, once", createKey},
 	{"keys init", "make a key for each tenant that never had one, and print them, once", initKeys},
-	{"keys list", "print id, tenant and dates of every key, or of --tenant's", listKeys},
+	{"keys list", "print id, tenant, dates and scopes of every key, or of --tenant's", listKeys},
 	{"keys rotate", "make a key in the place of the one with the id that follows, which ends after --overlap", rotateKey},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
 	{"data migrate", "bring the database's schema up to date; the gateway does so too when it starts", migrateData},

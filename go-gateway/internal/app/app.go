@@ -43,16 +43,16 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		return errors.Join(err, hotpath.Close())
 	}
 	limiter := quota.NewLimiter(store, time.Now)
+	decoder := &openai.Decoder{
+		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
+	}
 	gateway := server.New(server.Options{
 		Authenticator: directory,
-		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics},
+		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
 		Engine:        hotpath, LimitsDegraded: store.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
-		StreamHeartbeat: settings.StreamHeartbeat,
-		Decoder: &openai.Decoder{
-			Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
-		},
+		StreamHeartbeat: settings.StreamHeartbeat, Decoder: decoder,
 		IgnoreUnknownFields: settings.UnknownFields != config.RefuseUnknownFields,
 		CORSOrigins:         settings.CORSOrigins,
 	})

@@ -19,6 +19,7 @@ type Reason string
 const (
 	MissingAPIKey         Reason = "MISSING_API_KEY"
 	InvalidAPIKey         Reason = "INVALID_API_KEY"
+	InsufficientScope     Reason = "INSUFFICIENT_SCOPE"
 	RouteNotFound         Reason = "ROUTE_NOT_FOUND"
 	MethodNotAllowed      Reason = "METHOD_NOT_ALLOWED"
 	BodyTooLarge          Reason = "BODY_TOO_LARGE"

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/reread"
 	"triptych.dev/gateway/internal/store"
 )
@@ -20,9 +19,15 @@ import (
 // Directory knows all keys, as the store has them, and all tenants, as their file has them. Both fail on their own: what
 // is wrong with one keeps no change of the other from counting.
 type Directory struct {
-	keys    *reread.Source[map[string]store.Key] // by id
-	tenants *reread.Source[map[string]Tenant]    // by name
+	keys    *reread.Source[map[string]knownKey] // by id
+	tenants *reread.Source[map[string]Tenant]   // by name
 	now     func() time.Time
+}
+
+// knownKey is a key, and what its scopes mean.
+type knownKey struct {
+	store.Key
+	scopes Scopes
 }
 
 // KeyReader is what a directory needs of a store.
@@ -41,10 +46,10 @@ const keysTimeout = 5 * time.Second
 // Open reads both. Its error holds every fault of both.
 func Open(ctx context.Context, keys KeyReader, tenantsPath string, now func() time.Time, logger *slog.Logger) (*Directory, error) {
 	d := &Directory{
-		keys: reread.New(reread.Options[map[string]store.Key]{
+		keys: reread.New(reread.Options[map[string]knownKey]{
 			Name: "keys", Place: keys.Place(), Logger: logger,
 			Stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
-			Read:  func(ctx context.Context) (map[string]store.Key, error) { return readKeys(ctx, keys) },
+			Read:  func(ctx context.Context) (map[string]knownKey, error) { return readKeys(ctx, keys, logger) },
 		}),
 		tenants: reread.NewFile("tenants", tenantsPath, readTenants, logger),
 		now:     now,
@@ -63,16 +68,23 @@ func keysStamp(ctx context.Context, keys KeyReader) any {
 	return version
 }
 
-func readKeys(ctx context.Context, keys KeyReader) (map[string]store.Key, error) {
+// readKeys leaves out a key whose scopes mean nothing here, as those that a newer gateway wrote may: it must not be good
+// for more than it was made for.
+func readKeys(ctx context.Context, keys KeyReader, logger *slog.Logger) (map[string]knownKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	records, err := keys.Keys(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	byID := make(map[string]store.Key, len(records))
+	byID := make(map[string]knownKey, len(records))
 	for _, record := range records {
-		byID[record.ID] = record
+		scopes, err := splitScopes(record.Scopes)
+		if err != nil {
+			logger.Error("a key is refused for its scopes", "key", record.ID, "error", err)
+			continue
+		}
+		byID[record.ID] = knownKey{record, scopes}
 	}
 	return byID, nil
 }
@@ -105,9 +117,6 @@ func ReadTenant(tenantsPath, name string) (Tenant, error) {
 	return found, nil
 }
 
-// keyScopes are those of every key: whoever has one may do all that there is.
-var keyScopes = []Scope{ScopeInference, ScopeModels}
-
 // Authenticate returns who an Authorization header's value is of. Errors are *fault.Fault.
 func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	scheme, credentials, _ := strings.Cut(authorization, " ")
@@ -120,10 +129,10 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
 	record := d.keys.Content()[id]
 	tenant, known := d.tenants.Content()[record.Tenant]
-	if !matches(record, key, d.now()) || !known {
+	if !matches(record.Key, key, d.now()) || !known {
 		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed, expired or revoked.")
 	}
-	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: keyScopes, Priority: quota.Interactive}, nil
+	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: record.scopes}, nil
 }
 
 // Watch takes changes until ctx ends. A store that is slow to answer does not hold up the file.

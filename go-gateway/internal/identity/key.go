@@ -29,11 +29,11 @@ var (
 )
 
 // newKey makes a key and what is stored of it. A lifetime of 0 has no end.
-func newKey(tenant string, now time.Time, lifetime time.Duration) (Secret, store.Key) {
+func newKey(tenant string, now time.Time, lifetime time.Duration, scopes string) (Secret, store.Key) {
 	id := randomLetters(keyIDLength, keyIDLetters)
 	key := keyPrefix + id + "_" + randomLetters(secretLength, base62)
 	now = now.UTC().Truncate(time.Millisecond) // as it is stored
-	record := store.Key{ID: id, SHA256: hashKey(key), Tenant: tenant, Created: now}
+	record := store.Key{ID: id, SHA256: hashKey(key), Tenant: tenant, Scopes: scopes, Created: now}
 	if lifetime > 0 {
 		record.Expires = now.Add(lifetime)
 	}

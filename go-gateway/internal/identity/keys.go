@@ -25,13 +25,18 @@ func NewKeys(s *store.Store, now func() time.Time, audit *slog.Logger) *Keys {
 // mostTries bounds how often another id is tried where one is taken: of 36^8, two tries that fail are an error elsewhere.
 const mostTries = 3
 
-// Create makes a key for a tenant, which ends after a lifetime unless that is 0. This is the only time that it is seen.
-func (k *Keys) Create(ctx context.Context, tenant string, lifetime time.Duration) (Secret, error) {
+// Create makes a key for a tenant, which ends after a lifetime unless that is 0, and is restricted to scopes where there
+// are some. This is the only time that it is seen.
+func (k *Keys) Create(ctx context.Context, tenant string, lifetime time.Duration, scopes ...string) (Secret, error) {
 	if err := checkName(tenant, "tenant"); err != nil {
 		return "", err
 	}
+	parsed, err := ParseScopes(scopes)
+	if err != nil {
+		return "", err
+	}
 	key, record, err := k.try(func(now time.Time) (Secret, store.Key, error) {
-		key, record := newKey(tenant, now, lifetime)
+		key, record := newKey(tenant, now, lifetime, parsed.String())
 		return key, record, k.store.CreateKey(ctx, record)
 	})
 	if err == nil {
@@ -45,7 +50,7 @@ func (k *Keys) CreateFirst(ctx context.Context, tenants []string) (map[string]Se
 	now := k.now()
 	secrets, records := map[string]Secret{}, make([]store.Key, 0, len(tenants))
 	for _, tenant := range tenants {
-		key, record := newKey(tenant, now, 0)
+		key, record := newKey(tenant, now, 0, "")
 		secrets[record.ID] = key
 		records = append(records, record)
 	}
@@ -62,7 +67,7 @@ func (k *Keys) CreateFirst(ctx context.Context, tenants []string) (map[string]Se
 }
 
 // Rotate makes a key that takes another one's place, which ends after an overlap, or earlier if it did so already. One
-// that had a lifetime gives it to the new key.
+// that had a lifetime gives it to the new key, and its scopes.
 func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Secret, error) {
 	if err := checkKeyID(id); err != nil {
 		return "", err
@@ -83,7 +88,7 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 				lifetime = old.Expires.Sub(old.Created)
 			}
 			tenant = old.Tenant
-			key, record = newKey(tenant, now, lifetime)
+			key, record = newKey(tenant, now, lifetime, old.Scopes)
 			return record, nil
 		})
 		return key, record, err
@@ -123,6 +128,9 @@ func (k *Keys) log(act string, record store.Key, more ...any) {
 	line := []any{"act", act, "tenant", record.Tenant, "key", record.ID}
 	if !record.Expires.IsZero() {
 		line = append(line, "expires", record.Expires.Format(time.RFC3339))
+	}
+	if record.Scopes != "" {
+		line = append(line, "scopes", record.Scopes)
 	}
 	k.audit.Info("audit", append(line, more...)...)
 }

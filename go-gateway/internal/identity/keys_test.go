@@ -101,7 +101,7 @@ func TestKeysDiffer(t *testing.T) {
 	f := newKeys(t)
 	seen := map[Secret]bool{}
 	for range 100 {
-		key, _ := newKey("acme", now, 0)
+		key, _ := newKey("acme", now, 0, "")
 		seen[key] = true
 	}
 	if len(seen) != 100 {
@@ -149,7 +149,7 @@ func TestRevoke(t *testing.T) {
 }
 
 func TestAnIDMayBeWrittenAsInAKey(t *testing.T) {
-	key, record := newKey("acme", now, 0)
+	key, record := newKey("acme", now, 0, "")
 	for _, name := range []string{record.ID, "trip_" + record.ID, key.Reveal()} {
 		if got := KeyID(name); got != record.ID {
 			t.Errorf("%q gave %q", name, got)

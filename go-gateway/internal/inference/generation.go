@@ -43,6 +43,9 @@ func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferenc
 	g := &Generation{
 		service: s, ctx: call.outgoing(ctx), call: call, requests: requests, model: requests[0].GetModel(), start: time.Now(),
 	}
+	if err := s.Permit(call.Principal, g.model); err != nil {
+		return nil, err
+	}
 	if err := g.reserve(); err != nil {
 		return nil, err
 	}
@@ -145,7 +148,7 @@ func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 	done, err := g.sum()
 	if err != nil {
-		return nil, err
+		return nil, withoutOthers(g.call.Principal, g.model, err)
 	}
 	g.Usage.Model = g.model
 	g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(done.GetPromptTokens()), uint64(done.GetCachedTokens())

@@ -6,8 +6,10 @@ package inference
 
 import (
 	"context"
+	"fmt"
 
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
@@ -29,12 +31,38 @@ type Service struct {
 	Engine  Engine
 	Limiter *quota.Limiter
 	Metrics *telemetry.Metrics
+	// Resolve returns the name under which a model is served, for the models that scopes name; nil if there are no other
+	// names. What is called has been resolved.
+	Resolve func(name string) string
+}
+
+// Permit refuses a model that a principal may not use. Its error is a *fault.Fault.
+func (s *Service) Permit(principal identity.Principal, model string) error {
+	resolve := s.Resolve
+	if resolve == nil {
+		resolve = func(name string) string { return name }
+	}
+	if !principal.Scopes.MayUse(model, resolve) {
+		return principal.Scopes.LacksModel(model)
+	}
+	return nil
+}
+
+// withoutOthers takes from an error the names of models that its principal may not see.
+func withoutOthers(principal identity.Principal, model string, err error) error {
+	found := fault.Of(err)
+	if found.Reason != fault.ModelNotFound || len(principal.Scopes.Models) == 0 {
+		return err
+	}
+	hidden := *found
+	hidden.Message = fmt.Sprintf("There is no model %.64q here.", model)
+	return &hidden
 }
 
 // Call is whose a call is, and what it carries beside its message. Its deadline and cancellation are its context's.
 type Call struct {
 	Principal identity.Principal
-	// Priority is the class that is asked for; the principal's bounds it.
+	// Priority is the class that is asked for; the principal's scopes bound it.
 	Priority               quota.Class
 	RequestID, Traceparent string
 	// Stream says that the caller takes the reply as it comes.
@@ -43,13 +71,16 @@ type Call struct {
 	Decided func(RateLimits)
 }
 
-// metered makes a call whose whole reply comes at once: it reserves what the call may cost at most, and hands what it
+// metered makes a call of a model that its principal may use, whose whole reply comes at once: it reserves what the call may cost at most, and hands what it
 // holds on to the usage, which is to be settled. A call that comes to more than was held for it is made once more if
 // there is as much.
 func metered[Reply any](
-	ctx context.Context, s *Service, call *Call, wanted demand,
+	ctx context.Context, s *Service, call *Call, model string, wanted demand,
 	run func(*inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,
 ) (reply Reply, usage Usage, err error) {
+	if err := s.Permit(call.Principal, model); err != nil {
+		return reply, Usage{}, err
+	}
 	held, err := s.reserve(ctx, call, wanted)
 	if err != nil {
 		return reply, Usage{}, err
@@ -69,7 +100,7 @@ func metered[Reply any](
 		reply, err = run(call.scheduling(held))
 	}
 	if err != nil {
-		return reply, Usage{}, err
+		return reply, Usage{}, withoutOthers(call.Principal, model, err)
 	}
 	usage = usageOf(reply)
 	usage.held = held
@@ -80,7 +111,7 @@ func metered[Reply any](
 func (s *Service) Embed(
 	ctx context.Context, call Call, request *inferencev1.EmbedRequest,
 ) (*inferencev1.EmbedResponse, Usage, error) {
-	return metered(ctx, s, &call, s.embedDemand(&call, request),
+	return metered(ctx, s, &call, request.GetModel(), s.embedDemand(&call, request),
 		func(scheduling *inferencev1.Scheduling) (*inferencev1.EmbedResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Embed(call.outgoing(ctx), request)
@@ -94,7 +125,7 @@ func (s *Service) Embed(
 func (s *Service) Classify(
 	ctx context.Context, call Call, request *inferencev1.ClassifyRequest,
 ) (*inferencev1.ClassifyResponse, Usage, error) {
-	return metered(ctx, s, &call, s.classifyDemand(&call, request),
+	return metered(ctx, s, &call, request.GetModel(), s.classifyDemand(&call, request),
 		func(scheduling *inferencev1.Scheduling) (*inferencev1.ClassifyResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Classify(call.outgoing(ctx), request)
@@ -108,7 +139,7 @@ func (s *Service) Classify(
 func (s *Service) Tokenize(
 	ctx context.Context, call Call, request *inferencev1.TokenizeRequest,
 ) (*inferencev1.TokenizeResponse, Usage, error) {
-	return metered(ctx, s, &call, demand{},
+	return metered(ctx, s, &call, request.GetModel(), demand{},
 		func(scheduling *inferencev1.Scheduling) (*inferencev1.TokenizeResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Tokenize(call.outgoing(ctx), request)

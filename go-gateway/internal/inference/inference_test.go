@@ -86,7 +86,7 @@ func TestACallCarriesItsPrincipalAndIds(t *testing.T) {
 		{quota.Interactive, quota.Batch, batch}, {quota.Batch, quota.Batch, batch},
 	} {
 		principal := acme
-		principal.Priority = c.highest
+		principal.Scopes.Class = c.highest
 		embed(t, s, Call{Principal: principal, Priority: c.asked, RequestID: "id", Traceparent: "trace"})
 		if got := recorder.scheduling; got.GetFairnessKey() != "acme" || got.GetPriority() != c.want || got.GetWeight() != 3 || got.GetMaxCharge() != 0 {
 			t.Errorf("%v of at most %v: got %v", c.asked, c.highest, got)

@@ -34,7 +34,7 @@ func (d demand) exactly(tokens uint64) demand {
 
 // request is what a call asks its limiter.
 func (c *Call) request() quota.Request {
-	class := max(c.Priority, c.Principal.Priority)
+	class := max(c.Priority, c.Principal.Scopes.Class)
 	return quota.Request{
 		Tenant: c.Principal.Tenant, Key: c.Principal.KeyID, Class: class, Limits: c.Principal.Plan.Limits(class),
 	}

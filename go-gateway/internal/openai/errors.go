@@ -15,6 +15,7 @@ import (
 // OpenAI's error types.
 const (
 	typeAuthentication = "authentication_error"
+	typePermission     = "permission_error"
 	typeInvalidRequest = "invalid_request_error"
 	typeRateLimit      = "rate_limit_error"
 	typeOverloaded     = "overloaded_error"
@@ -37,6 +38,7 @@ type row struct {
 var table = map[fault.Reason]row{
 	fault.MissingAPIKey:         {http.StatusUnauthorized, typeAuthentication, "missing_api_key", false},
 	fault.InvalidAPIKey:         {http.StatusUnauthorized, typeAuthentication, "invalid_api_key", false},
+	fault.InsufficientScope:     {http.StatusForbidden, typePermission, "insufficient_scope", false},
 	fault.RouteNotFound:         {http.StatusNotFound, typeInvalidRequest, "route_not_found", false},
 	fault.MethodNotAllowed:      {http.StatusMethodNotAllowed, typeInvalidRequest, "method_not_allowed", false},
 	fault.BodyTooLarge:          {http.StatusRequestEntityTooLarge, typeInvalidRequest, "body_too_large", false},
@@ -101,8 +103,11 @@ func RenderError(header http.Header, failure *fault.Fault, requestID string) (st
 		object.Param = nil
 	}
 	setRetryHeaders(header, shape, failure.RetryAfter)
-	if shape.status == http.StatusUnauthorized {
+	switch shape.status {
+	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", "Bearer")
+	case http.StatusForbidden: // RFC 6750, section 3.1
+		header.Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
 	}
 	body, err := json.Marshal(errorBody{object}, jsontext.AllowInvalidUTF8(true))
 	if err != nil {

@@ -43,7 +43,8 @@ type errorCase struct {
 
 // conditions bring about what a case needs.
 var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
-	"": func(t *testing.T, _ errorCase) *gateway { return startGateway(t) },
+	"":               func(t *testing.T, _ errorCase) *gateway { return startGateway(t) },
+	"restricted_key": func(t *testing.T, _ errorCase) *gateway { return startGateway(t) },
 	"tiny_exhausted": func(t *testing.T, _ errorCase) *gateway {
 		g := startGateway(t)
 		for range 20 {

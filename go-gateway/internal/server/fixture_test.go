@@ -44,13 +44,16 @@ tenants:
   tiny: {plan: tiny}
 `
 
+// restrictions are the scopes of the key that is restricted.
+var restrictions = []string{"endpoint:/v1/embeddings", "endpoint:/v1/models", "model:" + testkit.ModelName, "class:batch"}
+
 // gateway is a server on a free port with a fake hot path behind it.
 type gateway struct {
 	testing.TB
 	*Server
 	url     string
 	hotpath *testkit.Hotpath
-	keys    map[string]string // by tenant
+	keys    map[string]string // by tenant; and one of acme that is restricted
 	log     *testkit.Log
 	clock   time.Time // of rate limits; it stands still
 }
@@ -82,7 +85,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	}
 	now := func() time.Time { return g.clock }
 	options.Inference = &inference.Service{
-		Engine: options.Engine, Metrics: metrics,
+		Engine: options.Engine, Metrics: metrics, Resolve: options.Decoder.Resolve,
 		Limiter: quota.NewLimiter(quota.NewMemory(now, time.Minute), now),
 	}
 	g.Server = New(options)
@@ -122,6 +125,11 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 		}
 		g.keys[name] = key.Reveal()
 	}
+	restricted, err := keys.Create(g.Context(), "acme", 0, restrictions...)
+	if err != nil {
+		g.Fatal(err)
+	}
+	g.keys["restricted"] = restricted.Reveal()
 	directory, err := identity.Open(g.Context(), records, tenantsPath, time.Now, logger)
 	if err != nil {
 		g.Fatal(err)
@@ -134,7 +142,6 @@ func limited(limits quota.Limits) change {
 	return func(_ *engine.Options, o *Options) {
 		o.Authenticator = someone{
 			Tenant: "acme", KeyID: "key", Plan: identity.Plan{Name: "metered", Tenant: identity.ClassLimits{limits}},
-			Scopes: []identity.Scope{identity.ScopeInference, identity.ScopeModels},
 		}
 	}
 }

@@ -55,6 +55,22 @@ func TestACompletionIsAnswered(t *testing.T) {
 	}
 }
 
+func TestAKeyContinuesWithItsModelsAlone(t *testing.T) {
+	for scope, want := range map[string]int{"model:" + testkit.ModelName: 403, "model:nothing": 403, "model:" + testkit.ChatModelName: 200, "endpoint:/v1/embeddings": 403} {
+		g := startGateway(t, restricted(scope))
+		for path, body := range map[string]string{"/v1/chat/completions": oneChat, "/v1/completions": oneCompletion} {
+			for _, body := range []string{body, streamed(body)} {
+				if got := g.post(path, body); got.status != want {
+					t.Errorf("%s of a key for %s: got %d %s", path, scope, got.status, got.body)
+				}
+			}
+		}
+		if calls := g.hotpath.Calls(); (len(calls) > 0) != (want == 200) {
+			t.Errorf("%s: the hot path was asked %d times", scope, len(calls))
+		}
+	}
+}
+
 func TestRefusalsOfTheHotpathNameTheRequestsFields(t *testing.T) {
 	g := startGateway(t)
 	for _, c := range []struct{ path, body, code, param string }{

@@ -15,7 +15,7 @@ func (s *Server) getLimits(ex *exchange) error {
 		Degraded: s.LimitsDegraded != nil && s.LimitsDegraded(),
 	}
 	call := ex.call()
-	for class := range quota.Classes {
+	for class := ex.principal.Scopes.Class; class < quota.Classes; class++ { // those that the key's requests may have
 		call.Priority = class
 		of, err := s.Inference.Report(ex.request.Context(), call)
 		if err != nil {

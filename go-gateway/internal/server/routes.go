@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/identity"
 )
 
 // handler serves one request: it replies through the exchange once, or returns an error and does not reply.
@@ -32,32 +31,60 @@ const (
 	notCounted counting = false
 )
 
-// public is the scope of routes that need no key. They take no room.
-const public identity.Scope = ""
+// access is who may ask for a route.
+type access int
+
+const (
+	public access = iota // everybody, without a key. It takes no room
+	keyed                // good keys that are restricted to no other endpoints
+	anyKey               // every good key, since it is about the key itself
+)
 
 // route is one method of one path.
 type route struct {
 	method, pattern string
-	scope           identity.Scope // that a key needs for it
+	access          access
 	body            bodyPolicy
 	counting        counting
 	serve           handler
 }
 
+// endpoint is what a key's scope calls the route: its path as far as that is the same for all requests, so that a list and
+// its entries have one name.
+func (r route) endpoint() string {
+	path, _, _ := strings.Cut(r.pattern, "/{")
+	return path
+}
+
+// Endpoints are what a key can be restricted to.
+func Endpoints() []string {
+	var endpoints []string
+	for _, r := range new(Server).routes() {
+		if r.access == keyed {
+			endpoints = append(endpoints, r.endpoint())
+		}
+	}
+	slices.Sort(endpoints)
+	return slices.Compact(endpoints)
+}
+
 // API is the public listener's handler.
-func (s *Server) API() http.Handler {
-	return s.shareWithOrigins(s.newRouter([]route{
-		{http.MethodPost, "/v1/embeddings", identity.ScopeInference, jsonBody, counted, s.embeddings()},
-		{http.MethodPost, "/v1/chat/completions", identity.ScopeInference, jsonBody, counted, s.generation(s.Decoder.Chat)},
-		{http.MethodPost, "/v1/completions", identity.ScopeInference, jsonBody, counted, s.generation(s.Decoder.Completion)},
-		{http.MethodPost, "/v1/moderations", identity.ScopeInference, jsonBody, counted, s.moderations()},
-		{http.MethodPost, "/v1/tokenize", identity.ScopeInference, jsonBody, counted, s.tokenize()},
-		{http.MethodGet, "/v1/models", identity.ScopeModels, noBody, counted, s.listModels},
-		{http.MethodGet, "/v1/models/{id}", identity.ScopeModels, noBody, counted, s.getModel},
-		{http.MethodGet, "/v1/limits", identity.ScopeModels, noBody, notCounted, s.getLimits},
+func (s *Server) API() http.Handler { return s.shareWithOrigins(s.newRouter(s.routes())) }
+
+// routes are the public listener's.
+func (s *Server) routes() []route {
+	return []route{
+		{http.MethodPost, "/v1/embeddings", keyed, jsonBody, counted, s.embeddings()},
+		{http.MethodPost, "/v1/chat/completions", keyed, jsonBody, counted, s.generation(s.Decoder.Chat)},
+		{http.MethodPost, "/v1/completions", keyed, jsonBody, counted, s.generation(s.Decoder.Completion)},
+		{http.MethodPost, "/v1/moderations", keyed, jsonBody, counted, s.moderations()},
+		{http.MethodPost, "/v1/tokenize", keyed, jsonBody, counted, s.tokenize()},
+		{http.MethodGet, "/v1/models", keyed, noBody, counted, s.listModels},
+		{http.MethodGet, "/v1/models/{id}", keyed, noBody, counted, s.getModel},
+		{http.MethodGet, "/v1/limits", anyKey, noBody, notCounted, s.getLimits},
 		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyz},
-	}))
+	}
 }
 
 // Operations is the handler of the listener for operators.
@@ -72,10 +99,13 @@ func (s *Server) Operations() http.Handler {
 
 // middlewares are what a request goes through before its handler, outermost first.
 func (s *Server) middlewares(r route) []middleware {
-	if r.scope == public {
+	if r.access == public {
 		return nil
 	}
-	through := []middleware{s.authenticate(r.scope)}
+	through := []middleware{s.authenticate}
+	if r.access == keyed {
+		through = append(through, permit(r.endpoint()))
+	}
 	if r.body == noBody {
 		through = append(through, s.takeSlot)
 		if r.counting == counted {

@@ -231,19 +231,6 @@ type someone identity.Principal
 
 func (s someone) Authenticate(string) (identity.Principal, error) { return identity.Principal(s), nil }
 
-func TestAKeyIsGoodForItsScopesAlone(t *testing.T) {
-	plan := identity.Plan{Tenant: identity.ClassLimits{{RequestsPerMinute: 60}}}
-	g := startGateway(t, func(_ *engine.Options, o *Options) {
-		o.Authenticator = someone{Tenant: "acme", Plan: plan, Scopes: []identity.Scope{identity.ScopeInference}}
-	})
-	if got := g.post("/v1/embeddings", oneText); got.status != http.StatusOK {
-		t.Errorf("inference: got %d %s", got.status, got.body)
-	}
-	if got := g.get("/v1/models"); got.status != http.StatusUnauthorized || got.err.Code != "invalid_api_key" || !strings.Contains(got.err.Message, `"models"`) {
-		t.Errorf("models: got %d %s", got.status, got.body)
-	}
-}
-
 func TestOptionsOfNothingIsAnUnknownPath(t *testing.T) {
 	g := startGateway(t)
 	request := httptest.NewRequest(http.MethodOptions, "*", nil)

@@ -12,13 +12,14 @@ import (
 type Key struct {
 	ID, Tenant string
 	SHA256     string // of the whole key, in hexadecimal
+	Scopes     string // what it is restricted to, separated by spaces; empty: nothing
 	Created    time.Time
 	Expires    time.Time // zero: never
 	Revoked    time.Time // zero: it is not
 	ReplacedBy string    // the id of the key that it was rotated to; empty: it was not
 }
 
-const keyColumns = `id, tenant, sha256, created_at, expires_at, revoked_at, replaced_by`
+const keyColumns = `id, tenant, sha256, scopes, created_at, expires_at, revoked_at, replaced_by`
 
 // KeysVersion changes with every change of a key.
 func (s *Store) KeysVersion(ctx context.Context) (version int64, err error) {
@@ -120,8 +121,8 @@ func (s *Store) changeKeys(ctx context.Context, changes func(tx *sql.Tx) error) 
 }
 
 func insertKey(ctx context.Context, tx *sql.Tx, key Key) error {
-	done, err := tx.ExecContext(ctx, `INSERT INTO api_key (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, NULL, NULL) ON CONFLICT (id) DO NOTHING`,
-		key.ID, key.Tenant, key.SHA256, key.Created.UnixMilli(), milliseconds(key.Expires))
+	done, err := tx.ExecContext(ctx, `INSERT INTO api_key (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL) ON CONFLICT (id) DO NOTHING`,
+		key.ID, key.Tenant, key.SHA256, key.Scopes, key.Created.UnixMilli(), milliseconds(key.Expires))
 	if err != nil {
 		return err
 	}
@@ -143,7 +144,7 @@ func scanKey(row interface{ Scan(...any) error }) (key Key, err error) {
 	var created int64
 	var expires, revoked sql.NullInt64
 	var replacedBy sql.NullString
-	err = row.Scan(&key.ID, &key.Tenant, &key.SHA256, &created, &expires, &revoked, &replacedBy)
+	err = row.Scan(&key.ID, &key.Tenant, &key.SHA256, &key.Scopes, &created, &expires, &revoked, &replacedBy)
 	key.Created, key.Expires, key.Revoked, key.ReplacedBy = time.UnixMilli(created).UTC(), timeOf(expires), timeOf(revoked), replacedBy.String
 	return key, err
 }

@@ -55,6 +55,7 @@ func TestKeysAreKept(t *testing.T) {
 		first, second, third := keyOf("bbbbbbbb", "acme"), keyOf("aaaaaaaa", "acme"), keyOf("cccccccc", "globex")
 		first.Created = created.Add(-time.Hour)
 		first.Expires = created.Add(time.Hour)
+		second.Scopes = "endpoint:/v1/models model:a class:batch"
 		create(t, s, third, second, first)
 		s.Close()
 		s = open(t, options, Reader)
