@@ -27,6 +27,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
+		ResolveInterval:   settings.HotpathDNSInterval,
 		Timeout:           settings.RequestTimeout,
 		GenerationTimeout: settings.GenerationTimeout,
 		CanaryInterval:    settings.CanaryInterval,

@@ -81,16 +81,23 @@ func list(
 	}
 }
 
-// checkSocketOrAddress takes "host:port", or the Unix socket of "unix:path".
-func checkSocketOrAddress(value string) error {
+// checkHotpathAddress takes "host:port", the Unix socket of "unix:path", or the name of "dns:///name:port".
+func checkHotpathAddress(value string) error {
 	path, isSocket := strings.CutPrefix(value, "unix:")
+	name, isName := strings.CutPrefix(value, "dns:")
 	switch {
-	case !isSocket:
-		return checkAddress(value)
-	case path == "":
+	case isSocket && path == "":
 		return fmt.Errorf("%q must name a path", value)
-	default:
+	case isSocket:
 		return nil
+	case isName:
+		name = strings.TrimPrefix(name, "///")
+		if host, _, _ := net.SplitHostPort(name); checkAddress(name) != nil || host == "" {
+			return fmt.Errorf("%q must be dns:///name:port", value)
+		}
+		return nil
+	default:
+		return checkAddress(value)
 	}
 }
 

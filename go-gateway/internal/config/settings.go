@@ -21,6 +21,9 @@ const (
 	defaultMetricsAddress = "127.0.0.1:9464" // the port of Prometheus exporters of OpenTelemetry
 	defaultHotpathAddress = "127.0.0.1:50051"
 
+	// As long as the name servers of clusters let an answer live.
+	defaultHotpathDNSInterval = 5 * time.Second
+
 	defaultData        = "data"
 	defaultTenantsFile = "tenants.yaml"
 
@@ -77,10 +80,13 @@ type Settings struct {
 	HTTPAddress      string
 	MetricsAddress   string
 	HotpathAddresses []string
-	Data             string
-	DatabaseURL      string // may hold a password
-	DatabaseURLFile  string
-	TenantsFile      string
+	// HotpathDNSInterval is how often names among them are looked up.
+	HotpathDNSInterval time.Duration
+
+	Data            string
+	DatabaseURL     string // may hold a password
+	DatabaseURLFile string
+	TenantsFile     string
 
 	// RedisURL is where gateways share what is used; empty: this one is alone.
 	RedisURL string
@@ -122,8 +128,10 @@ func (s *Settings) settings() []setting {
 			"Where the API listens.", "`0.0.0.0:8080` makes it reachable from outside; put TLS in front. Port 0 takes a free one."),
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
-		list("hotpath-addresses", "host:port or unix:path,…", &s.HotpathAddresses, defaultHotpathAddress, checkSocketOrAddress,
-			"The hot paths, separated by commas; each must be one process, at a port or at a Unix socket (`--grpc-socket`).", "A socket takes less time. They need not serve the same models: a request goes to the one with the least to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
+		list("hotpath-addresses", "host:port, unix:path or dns:///name:port,…", &s.HotpathAddresses, defaultHotpathAddress, checkHotpathAddress,
+			"The hot paths, separated by commas: each one process, at a port or at a Unix socket (`--grpc-socket`), or with `dns:///` a name of which each address is one.", "A socket takes less time. They need not serve the same models: a request goes to one with little to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
+		duration("hotpath-dns-interval", &s.HotpathDNSInterval, defaultHotpathDNSInterval, 10*time.Millisecond, day,
+			"How often the names of `dns:///` are looked up again; they are also when a connection is lost.", "New addresses get requests from then on; those that are gone get no new ones, and end what they have. While the lookup fails, the last addresses hold."),
 		path("data", &s.Data, defaultData,
 			"The folder of the embedded database (SQLite), which holds the hashes of API keys.", "Made with mode 0700 where it is missing. On a local file system; one gateway serves from it. Not used with `database-url`."),
 		secret("database-url", "URL", &s.DatabaseURL,

@@ -54,18 +54,18 @@ func TestEveryFieldHasASetting(t *testing.T) {
 func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	env := map[string]string{
 		"GATEWAY_HTTP_ADDRESS": "127.0.0.1:1", "GATEWAY_REQUEST_TIMEOUT": "2s", "GATEWAY_LOG_LEVEL": "debug",
-		"GATEWAY_HOTPATH_ADDRESSES": "a:1,[::1]:2", "GATEWAY_PORT": "tcp://10.0.0.1:80",
+		"GATEWAY_HOTPATH_ADDRESSES": "a:1,[::1]:2,dns:///b.example:3,dns:c:4", "GATEWAY_PORT": "tcp://10.0.0.1:80",
 	}
 	got, err := parse(env, "--http-address", "127.0.0.1:2", "-max-body-bytes=2048")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.HTTPAddress != "127.0.0.1:2" || got.RequestTimeout != 2*time.Second || got.MaxBodyBytes != 2048 ||
-		got.LogLevel != slog.LevelDebug || !slices.Equal(got.HotpathAddresses, []string{"a:1", "[::1]:2"}) {
+		got.LogLevel != slog.LevelDebug || !slices.Equal(got.HotpathAddresses, []string{"a:1", "[::1]:2", "dns:///b.example:3", "dns:c:4"}) {
 		t.Errorf("got %+v", got)
 	}
 	values := got.Values()
-	if values["hotpath_addresses"] != "a:1,[::1]:2" || values["request_timeout"] != "2s" || len(values) != len(got.settings()) {
+	if values["hotpath_addresses"] != "a:1,[::1]:2,dns:///b.example:3,dns:c:4" || values["request_timeout"] != "2s" || len(values) != len(got.settings()) {
 		t.Errorf("shown as %v", values)
 	}
 }
@@ -75,7 +75,7 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		"GATEWAY_REQUEST_TIMEOUT": "soon", "GATEWAY_MAX_BODY_BYTES": "8MiB", "GATEWAY_DATA": "", "GATEWAY_IDLE_TIMEOUT": "0s",
 		"GATEWAY_MODERATION_MODEL": "",
 	}
-	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:", "--log-level", "loud",
+	_, err := parse(env, "--http-address", "8080", "--hotpath-addresses", "a:1,b,unix:,dns:///c,dns::1", "--log-level", "loud",
 		"--max-inflight-requests", "0", "--unknown-fields", "maybe", "--model-aliases", "a=b,a=c,=d,e=,f",
 		"--cors-origins", "https://a.example,app.example,https://b.example/,https://*.*.example,ftp://c.example,", "--metrics-address", "a:65536", "--unknown", "x")
 	if err == nil {
@@ -86,7 +86,7 @@ func TestAllFaultsAreReportedTogether(t *testing.T) {
 		`"app.example" must be * or as`, `"https://b.example/" must be`, `"https://*.*.example" must be`, `"ftp://c.example" must be`, `"" must be`,
 		`"a=c" must be alias=model`, `"=d" must be`, `"e=" must be`, `"f" must be`,
 		`--unknown-fields: "maybe" must be refuse or ignore`, "GATEWAY_MODERATION_MODEL: must not be empty", "GATEWAY_IDLE_TIMEOUT: 0s must be from 1ms",
-		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, `"unix:" must name a path`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
+		`--http-address: "8080" must be host:port`, `--hotpath-addresses: "b"`, `"unix:" must name a path`, `"dns:///c" must be dns:///name:port`, `"dns::1" must be`, "--log-level", "--max-inflight-requests", "0 to 65535", "-unknown",
 	} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is missing from:\n%v", part, err)

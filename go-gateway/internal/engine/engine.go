@@ -6,8 +6,9 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,6 +33,8 @@ const (
 	// What a token takes of a reply at most: 3 bytes for its id and 4 for each of its offsets; one more for each stands
 	// for what is round them, which is little unless there are many short texts.
 	maxTokenBytes = 12
+	// As long as name servers of clusters let an answer live.
+	defaultResolveInterval = 5 * time.Second
 	// The usual large reply (a few MB) is sent without waiting for acknowledgements.
 	windowSize = 4 << 20
 )
@@ -41,8 +44,15 @@ const MaxTokenizeBytes = maxReplyBytes / maxTokenBytes
 
 // Options are what an Engine needs.
 type Options struct {
-	// Addresses of the hot paths, host:port. Each is one replica; names are resolved anew for each connection.
+	// Addresses of the hot paths. "host:port" or "unix:path" is one replica; its name is resolved anew for each
+	// connection. "dns:///name:port" is one replica for each address that the name has.
 	Addresses []string
+	// Resolver looks names of several replicas up; nil: the system's.
+	Resolver Resolver
+	// ResolveInterval is how old what it says may be; 0: some seconds.
+	ResolveInterval time.Duration
+	// Random returns a number below n; nil: one of math/rand.
+	Random func(n int) int
 	// Timeout of one call, but for Generate's.
 	Timeout time.Duration
 	// GenerationTimeout of one call of Generate.
@@ -63,45 +73,49 @@ type Options struct {
 // that was lost on the way may be what killed the hot path, and a refusal for a full queue must not come back at once
 // as more load: whether to repeat those is the client's decision, after Retry-After.
 type Engine struct {
-	options  Options
-	replicas []*replica
+	options Options
+	pool    *pool
+	retries retryBudget
 }
 
-// New returns an Engine that connects in the background.
+// New returns an Engine that connects in the background. Names of several replicas are resolved by Watch.
 func New(options Options) (*Engine, error) {
+	if options.Resolver == nil {
+		options.Resolver = net.DefaultResolver
+	}
+	if options.ResolveInterval <= 0 {
+		options.ResolveInterval = defaultResolveInterval
+	}
+	if options.Random == nil {
+		options.Random = rand.IntN
+	}
 	e := &Engine{options: options}
-	for _, address := range options.Addresses {
-		r, err := newReplica(address, &e.options)
-		if err != nil {
-			return nil, errors.Join(err, e.Close())
-		}
-		e.replicas = append(e.replicas, r)
+	var err error
+	if e.pool, err = newPool(&e.options); err != nil {
+		return nil, err
 	}
 	return e, nil
 }
 
 // Close ends all connections and the calls on them.
-func (e *Engine) Close() error {
-	var faults []error
-	for _, r := range e.replicas {
-		faults = append(faults, r.close())
-	}
-	return errors.Join(faults...)
-}
+func (e *Engine) Close() error { return e.pool.close() }
+
+// Watch keeps what is known of the replicas fresh, and tries models that nobody uses, until ctx ends.
+func (e *Engine) Watch(ctx context.Context) { e.pool.watch(ctx) }
 
 // Embed turns inputs into vectors.
 func (e *Engine) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-	return invoke(ctx, e, "Embed", true, inferencev1.InferenceServiceClient.Embed, request)
+	return invoke(ctx, e, "Embed", embedCost(request), true, inferencev1.InferenceServiceClient.Embed, request)
 }
 
 // Classify scores texts for a model's labels.
 func (e *Engine) Classify(ctx context.Context, request *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error) {
-	return invoke(ctx, e, "Classify", true, inferencev1.InferenceServiceClient.Classify, request)
+	return invoke(ctx, e, "Classify", classifyCost(request), true, inferencev1.InferenceServiceClient.Classify, request)
 }
 
 // Tokenize turns texts into tokens, which proves nothing of the model.
 func (e *Engine) Tokenize(ctx context.Context, request *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error) {
-	return invoke(ctx, e, "Tokenize", false, inferencev1.InferenceServiceClient.Tokenize, request)
+	return invoke(ctx, e, "Tokenize", tokenizeCost(request), false, inferencev1.InferenceServiceClient.Tokenize, request)
 }
 
 // Outgoing adds what calls carry besides their message.
@@ -111,10 +125,10 @@ func Outgoing(ctx context.Context, requestID, traceparent string) context.Contex
 
 // invoke makes one call with a deadline. Its error is a *fault.Fault.
 func invoke[Request interface{ GetModel() string }, Reply any](
-	ctx context.Context, e *Engine, method string, proves bool,
+	ctx context.Context, e *Engine, method string, tokens int64, proves bool,
 	call func(inferencev1.InferenceServiceClient, context.Context, Request, ...grpc.CallOption) (*Reply, error), request Request,
 ) (reply *Reply, err error) {
-	failure := e.route(ctx, method, request.GetModel(), e.options.Timeout, func(ctx context.Context, a *attempt) (err error) {
+	failure := e.route(ctx, method, request.GetModel(), tokens, e.options.Timeout, func(ctx context.Context, a *attempt) (err error) {
 		reply, err = call(a.replica.inference, ctx, request)
 		if err == nil && proves {
 			a.replica.readiness.succeeded(request.GetModel(), e.options.Now())

@@ -58,7 +58,7 @@ func newLoggedEngine(t *testing.T, timeout time.Duration, now func() time.Time, 
 
 // check looks at all replicas once, and waits for the canaries.
 func (e *Engine) check(ctx context.Context) {
-	for _, r := range e.replicas {
+	for _, r := range e.pool.replicas() {
 		r.refresh(ctx)
 		r.canaries.Wait()
 		r.logChanges()
@@ -293,7 +293,7 @@ func TestAHotpathThatIsNotReadyIsPassedOver(t *testing.T) {
 	loading.SetModels(model)
 	e := newEngine(t, patience, time.Now, ready.Address, loading.Address)
 	e.check(t.Context())
-	eventually(t, "both connections", func() bool { return e.replicas[0].connected() && e.replicas[1].connected() })
+	eventually(t, "both connections", func() bool { return e.pool.replicas()[0].connected() && e.pool.replicas()[1].connected() })
 	for range 50 {
 		if _, err := e.Embed(t.Context(), request()); err != nil {
 			t.Fatal(err)

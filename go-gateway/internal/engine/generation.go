@@ -33,8 +33,8 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 		defer close(g.events)
 		defer cancel()
 		started := false
-		timeout := e.options.GenerationTimeout
-		failure := e.route(ctx, "Generate", request.GetModel(), timeout, func(ctx context.Context, a *attempt) error {
+		tokens, timeout := e.generationCost(request), e.options.GenerationTimeout
+		failure := e.route(ctx, "Generate", request.GetModel(), tokens, timeout, func(ctx context.Context, a *attempt) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			stream, err := a.replica.inference.Generate(ctx, request)

@@ -59,7 +59,7 @@ func TestReplicasWithDifferentModels(t *testing.T) {
 		return nil, absent
 	})
 	e := newEngine(t, patience, clock.now, left.Address, right.Address)
-	eventually(t, "both connections", func() bool { return e.replicas[0].connected() && e.replicas[1].connected() })
+	eventually(t, "both connections", func() bool { return e.pool.replicas()[0].connected() && e.pool.replicas()[1].connected() })
 
 	for range 20 { // before anything is known of them
 		if _, err := e.Embed(t.Context(), request()); err != nil {

@@ -203,8 +203,8 @@ func TestAGenerationThatBeginsAnewElsewhereStartsOnce(t *testing.T) {
 		return testkit.RefusalWith(14, "MODEL_NOT_READY", "model", "it died", 0)
 	})
 	e := newEngine(t, patience, time.Now, unready.Address, ready.Address)
-	eventually(t, "both connections", func() bool { return e.replicas[0].connected() && e.replicas[1].connected() })
-	e.replicas[1].outstanding.Add(1) // so that the other one is asked first
+	eventually(t, "both connections", func() bool { return e.pool.replicas()[0].connected() && e.pool.replicas()[1].connected() })
+	e.pool.replicas()[1].work.begin(mostTokens) // so that the other one is asked first
 	running := e.Generate(t.Context(), generateRequest())
 	starts := 0
 	for event := range running.Events() {

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -10,24 +9,12 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
-const (
-	// loadInterval is how old what a replica says of its load may be.
-	loadInterval = 250 * time.Millisecond
-	// longestBacklog is far beyond what any request waits for.
-	longestBacklog = time.Hour
-)
-
-// load is what a replica last said of how much its models have to do. The zero value knows nothing.
-type load struct {
-	byModel atomic.Pointer[map[string]*inferencev1.ModelLoad]
-}
-
-// watch keeps it fresh until ctx ends. A hot path that does not tell its load, as one of an earlier version, is like one
-// that has none.
-func (l *load) watch(ctx context.Context, connection grpc.ClientConnInterface) {
+// watchLoad keeps what a replica tells of its load fresh until ctx ends. A hot path that does not tell it, as one of an
+// earlier version, is like one that has nothing to do but for this gateway.
+func (r *replica) watchLoad(ctx context.Context) {
 	for ctx.Err() == nil {
-		l.follow(ctx, connection)
-		l.byModel.Store(nil) // what answers next may be another process
+		r.followLoad(ctx)
+		r.work.forget() // what answers next may be another process
 		select {
 		case <-ctx.Done():
 		case <-time.After(refreshInterval):
@@ -35,9 +22,9 @@ func (l *load) watch(ctx context.Context, connection grpc.ClientConnInterface) {
 	}
 }
 
-// follow takes what one stream tells.
-func (l *load) follow(ctx context.Context, connection grpc.ClientConnInterface) {
-	client := inferencev1.NewModelServiceClient(connection)
+// followLoad takes what one stream tells.
+func (r *replica) followLoad(ctx context.Context) {
+	client := inferencev1.NewModelServiceClient(r.control)
 	stream, err := client.WatchLoad(ctx, &inferencev1.WatchLoadRequest{}, grpc.WaitForReady(true))
 	if err != nil {
 		return
@@ -47,26 +34,17 @@ func (l *load) follow(ctx context.Context, connection grpc.ClientConnInterface) 
 		if err != nil {
 			return
 		}
-		byModel := make(map[string]*inferencev1.ModelLoad, len(reply.GetModels()))
-		for _, model := range reply.GetModels() {
-			byModel[model.GetModel()] = model
-		}
-		l.byModel.Store(&byModel)
+		r.work.tell(tokensOf(reply.GetModels()))
 	}
 }
 
-// backlog is about how long the replica needs for all that it has of a model, in whole intervals: of less it is not known
-// whether it is still there. 0 where nothing is known.
-func (l *load) backlog(model string) time.Duration {
-	byModel := l.byModel.Load()
-	if byModel == nil {
-		return 0
+// tokensOf is how many tokens wait or run, of all models: they share the machine. Models that share a queue count twice,
+// on each replica alike.
+func tokensOf(models []*inferencev1.ModelLoad) (tokens int64) {
+	for _, model := range models {
+		for _, part := range []uint64{model.GetQueuedTokens(), model.GetRunningTokens()} {
+			tokens = min(tokens+int64(min(part, mostTokens)), mostTokens)
+		}
 	}
-	said := (*byModel)[model]
-	tokens, rate := float64(said.GetQueuedTokens())+float64(said.GetRunningTokens()), said.GetTokensPerSecond()
-	if !(rate > 0) { // nor is it a number
-		return 0
-	}
-	seconds := tokens / rate
-	return time.Duration(min(seconds, longestBacklog.Seconds()) * float64(time.Second)).Truncate(loadInterval)
+	return tokens
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,15 +59,6 @@ type ReplicaStatus struct {
 	ListError error
 }
 
-// Watch keeps the lists of models fresh and tries models that nobody uses, until ctx ends.
-func (e *Engine) Watch(ctx context.Context) {
-	var watchers sync.WaitGroup
-	for _, r := range e.replicas {
-		watchers.Go(func() { r.watch(ctx) })
-	}
-	watchers.Wait()
-}
-
 // Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are
 // *fault.Fault.
 func (e *Engine) Models() ([]*inferencev1.Model, error) {
@@ -76,7 +66,7 @@ func (e *Engine) Models() ([]*inferencev1.Model, error) {
 	byName := map[string]*inferencev1.Model{}
 	listed := false
 	var cause error
-	for _, r := range e.replicas {
+	for _, r := range e.pool.replicas() {
 		models, err := r.readiness.current(now, e.options.ReadyWindow)
 		if err != nil {
 			cause = errors.Join(cause, fmt.Errorf("%s: %w", r.address, err))
@@ -88,6 +78,9 @@ func (e *Engine) Models() ([]*inferencev1.Model, error) {
 		}
 	}
 	if !listed {
+		if cause == nil {
+			cause = errNoReplica
+		}
 		return nil, unavailable(cause)
 	}
 	models := make([]*inferencev1.Model, 0, len(byName))
@@ -100,7 +93,7 @@ func (e *Engine) Models() ([]*inferencev1.Model, error) {
 // Model returns one of Models, by its name; nil where it is not known.
 func (e *Engine) Model(name string) (found *inferencev1.Model) {
 	now := e.options.Now()
-	for _, r := range e.replicas {
+	for _, r := range e.pool.replicas() {
 		models, err := r.readiness.current(now, e.options.ReadyWindow)
 		if err != nil {
 			continue
@@ -132,8 +125,9 @@ func isServed(model *inferencev1.Model) bool {
 func (e *Engine) Ready() (bool, []ReplicaStatus) {
 	const failed, waits, works = 0, 1, 2
 	best := map[string]int{}
-	replicas := make([]ReplicaStatus, len(e.replicas))
-	for i, r := range e.replicas {
+	known := e.pool.replicas()
+	replicas := make([]ReplicaStatus, len(known))
+	for i, r := range known {
 		replicas[i] = r.status()
 		for _, model := range replicas[i].Models {
 			state := waits
@@ -268,6 +262,13 @@ func (r *readiness) suitability(model string, since time.Time) int {
 	default:
 		return serves
 	}
+}
+
+// hasServed reports whether there is a model that serves, by its own word.
+func (r *readiness) hasServed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.models, isServed)
 }
 
 // failed notes why a call failed. The model's success is forgotten when the hot path says that the model does not work.

@@ -26,6 +26,9 @@ import (
 // canaryText is what the gateway embeds, continues or classifies when nobody else does.
 const canaryText = "ready?"
 
+// lookTimeout is for how long a process that works may not answer what it has at hand.
+const lookTimeout = 2 * time.Second
+
 // replica is one hot path. Looks and canaries have a connection of their own: on that of the calls they would wait for
 // a stream behind them, and full load would look like a fault.
 type replica struct {
@@ -35,15 +38,16 @@ type replica struct {
 	control   *grpc.ClientConn
 	inference inferencev1.InferenceServiceClient // on calls
 	readiness *readiness
+	work      work
+	pool      *pool
+	ejection  ejection
 
-	load        load
-	outstanding atomic.Int64 // calls
-
+	stop     context.CancelFunc // of watching it; the pool's
 	canaries sync.WaitGroup
 	reported map[string]string // what was last logged of each model; used by logChanges alone
 }
 
-func newReplica(address string, options *Options) (*replica, error) {
+func newReplica(address string, p *pool) (*replica, error) {
 	calls, err := dial(address, grpc.WithStatsHandler(sendTracker{}))
 	if err != nil {
 		return nil, err
@@ -55,7 +59,7 @@ func newReplica(address string, options *Options) (*replica, error) {
 	calls.Connect()
 	control.Connect()
 	return &replica{
-		address: address, options: options, calls: calls, control: control,
+		address: address, options: p.options, pool: p, calls: calls, control: control,
 		inference: inferencev1.NewInferenceServiceClient(calls), readiness: newReadiness(), reported: map[string]string{},
 	}, nil
 }
@@ -113,7 +117,7 @@ func (r *replica) watch(ctx context.Context) {
 	defer watcher.Wait()
 	defer r.canaries.Wait()
 	watcher.Go(func() { r.watchConnection(ctx, connected) })
-	watcher.Go(func() { r.load.watch(ctx, r.control) })
+	watcher.Go(func() { r.watchLoad(ctx) })
 	ticker := time.NewTicker(min(refreshInterval, r.options.CanaryInterval))
 	defer ticker.Stop()
 	for {
@@ -144,13 +148,14 @@ func (r *replica) watchConnection(ctx context.Context, connected chan<- struct{}
 		}
 		if state == connectivity.Ready {
 			r.readiness.lost(errConnectionLost)
+			r.pool.lookAgain() // its address may be another's now
 		}
 	}
 }
 
 // refresh lists the models once, and tries those without a recent success. It does not wait for the outcome.
 func (r *replica) refresh(ctx context.Context) {
-	limited, cancel := context.WithTimeout(ctx, min(r.options.Timeout, r.options.ReadyWindow))
+	limited, cancel := context.WithTimeout(ctx, min(r.options.Timeout, r.options.ReadyWindow, lookTimeout))
 	defer cancel()
 	start := time.Now()
 	reply, err := inferencev1.NewModelServiceClient(r.control).ListModels(limited, &inferencev1.ListModelsRequest{})
@@ -158,18 +163,41 @@ func (r *replica) refresh(ctx context.Context) {
 		return
 	}
 	failure := r.observe(ctx, "ListModels", start, err, r.options.Timeout)
+	since := r.options.Now().Add(-r.options.CanaryInterval)
 	switch {
 	case failure == nil:
 		r.readiness.listed(reply.GetModels(), r.options.Now())
+		if r.pool.onProbation(r) {
+			since = r.options.Now() // each model is to be tried
+			if !r.readiness.hasServed() {
+				r.pool.tried(r, nil) // there is nothing to try it by
+			}
+		}
 	case failure.Reason == fault.HotpathUnavailable: // nobody is there; the next one may be another process
 		r.readiness.lost(failure)
 	default:
 		r.readiness.notListed(failure)
+		if failure.Reason == fault.DeadlineExceeded && !isDescribed(err) {
+			r.pool.eject(r, errHangs)
+		}
 	}
-	for _, model := range r.readiness.startCanaries(r.options.Now().Add(-r.options.CanaryInterval)) {
+	for _, model := range r.readiness.startCanaries(since) {
 		r.canaries.Go(func() {
-			r.readiness.canaryDone(model.GetName(), r.canary(ctx, model), r.options.Now())
+			failure := r.canary(ctx, model)
+			r.readiness.canaryDone(model.GetName(), failure, r.options.Now())
+			r.judge(failure)
 		})
+	}
+}
+
+// judge takes note of a canary. One that succeeds ends an ejection, but does not excuse calls that fail.
+func (r *replica) judge(failure error) {
+	switch {
+	case failure == nil:
+		r.pool.tried(r, nil)
+	case isOwn(fault.Of(failure)):
+		r.pool.failed(r, failure)
+		r.pool.tried(r, failure)
 	}
 }
 

@@ -1,80 +1,34 @@
 package engine
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
 )
 
-// How much is to be said for sending a replica a call for a model, best first.
-const (
-	works         = iota // it did so lately
-	serves               // it says that it serves the model
-	mayServe             // it is connected, and has not said which models it has
-	doesNotServe         // it has the model, which is loading or failed: it can say so itself
-	isLost               // it is not connected, and had the model
-	lacks                // it has not got the model
-	isUnreachable        // it is not connected, and nothing is known of it
-)
+var errNoReplica = errors.New("no hot path is known: no name has been resolved")
 
-// suitability ranks a replica for a model.
-func (r *replica) suitability(model string, since time.Time) int {
-	rank := r.readiness.suitability(model, since)
-	if r.connected() {
-		return rank
-	}
-	if rank <= isLost && rank != mayServe {
-		return isLost
-	}
-	return isUnreachable
-}
-
-// candidates returns the replicas to try for a model, in their order: those with less to do before others that are as
-// suitable, going by what they say, which counts for all gateways, and then by the calls of this one. There is one at least. One that does not serve the model is asked only if none does, for the reason.
-func (e *Engine) candidates(model string) []*replica {
-	type candidate struct {
-		*replica
-		rank        int
-		backlog     time.Duration
-		outstanding int64
-	}
-	since := e.options.Now().Add(-e.options.ReadyWindow)
-	list := make([]candidate, len(e.replicas))
-	for i, j := range rand.Perm(len(list)) { // so that equals take turns
-		r := e.replicas[j]
-		list[i] = candidate{r, r.suitability(model, since), r.load.backlog(model), r.outstanding.Load()}
-	}
-	slices.SortStableFunc(list, func(a, b candidate) int {
-		return cmp.Or(
-			cmp.Compare(a.rank, b.rank), cmp.Compare(a.backlog, b.backlog), cmp.Compare(a.outstanding, b.outstanding),
-		)
-	})
-	best := []*replica{list[0].replica}
-	for _, next := range list[1:] {
-		if next.rank <= mayServe || next.rank == list[0].rank {
-			best = append(best, next.replica)
-		}
-	}
-	return best
-}
-
-// route makes a call to the best replica for a model, and to the next one if that has not begun to work on it.
+// route makes a call of about so many tokens to the best replica for a model, and to the next one if that has not begun
+// to work on it.
 func (e *Engine) route(
-	ctx context.Context, method, model string, timeout time.Duration, call func(context.Context, *attempt) error,
+	ctx context.Context, method, model string, tokens int64, timeout time.Duration, call func(context.Context, *attempt) error,
 ) (failure *fault.Fault) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	e.retries.earn()
+	retry := false
 	for _, r := range e.candidates(model) {
-		a, start := &attempt{replica: r}, time.Now()
-		r.outstanding.Add(1)
-		err := call(context.WithValue(limited, attemptKey{}, a), a)
-		r.outstanding.Add(-1)
-		outcome := r.observe(ctx, method, start, err, timeout)
+		if retry && !e.retries.take(e.options.Now()) {
+			break
+		}
+		if !r.work.begin(tokens) { // it has left just now
+			continue
+		}
+		a := &attempt{replica: r}
+		outcome := e.try(ctx, limited, method, tokens, timeout, a, call)
 		if outcome == nil {
 			return nil
 		}
@@ -85,9 +39,35 @@ func (e *Engine) route(
 		if !a.retryable(outcome) || limited.Err() != nil {
 			break
 		}
+		retry = true
+	}
+	if failure == nil {
+		failure = unavailable(errNoReplica)
 	}
 	if failure.Reason == fault.ModelNotFound {
 		failure.Message = e.noSuchModel(model)
+	}
+	return failure
+}
+
+// try makes a call to one replica, and draws conclusions from how it went. limited is ctx with the call's timeout.
+func (e *Engine) try(
+	ctx, limited context.Context, method string, tokens int64, timeout time.Duration, a *attempt,
+	call func(context.Context, *attempt) error,
+) *fault.Fault {
+	r, start := a.replica, time.Now()
+	defer func() {
+		if r.work.end(tokens) {
+			e.pool.gone(r)
+		}
+	}()
+	err := call(context.WithValue(limited, attemptKey{}, a), a)
+	failure := r.observe(ctx, method, start, err, timeout)
+	switch {
+	case failure == nil:
+		r.ejection.succeeded()
+	case ctx.Err() == nil && !a.answered && isOwn(failure): // a deadline of the caller's own says nothing of the replica
+		e.pool.failed(r, failure)
 	}
 	return failure
 }
@@ -104,17 +84,4 @@ func (e *Engine) noSuchModel(model string) string {
 		names = append(names, found.GetName())
 	}
 	return fmt.Sprintf("There is no model %.64q here; there is %s.", model, fault.Listed(names, len(models)-len(names)))
-}
-
-// retryable reports whether nothing was computed for a call that failed.
-func (a *attempt) retryable(failure *fault.Fault) bool {
-	if a.answered || failure.Reason == fault.Cancelled {
-		return false
-	}
-	switch failure.Reason {
-	case fault.ModelNotReady, fault.ModelNotFound:
-		return true
-	default:
-		return !a.sent.Load()
-	}
 }
