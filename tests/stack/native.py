@@ -204,15 +204,16 @@ class NativeStack:
             if give_up():
                 raise Stopped
             try:
-                return httpx.get(f"http://{self.addresses['http']}/readyz", timeout=5).status_code == 200
+                return httpx.get(f"http://{self.addresses['gateway_metrics']}/readyz", timeout=5).status_code == 200
             except httpx.TransportError:
                 return False
 
         wait_until("the stack being ready", ready, READY_LIMIT_S)
 
     def describe(self) -> Stack:
+        scheme = "https" if "tls-certificate-file" in self.gateway_settings else "http"
         return Stack(
-            url=f"http://{self.addresses['http']}",
+            url=f"{scheme}://{self.addresses['http']}",
             grpc=self.addresses["grpc"],
             metrics_url=f"http://{self.addresses['gateway_metrics']}/metrics",
             hotpath_metrics_url=f"http://{self.addresses.get('hotpath_metrics', '')}/metrics",

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
 
 	"triptych.dev/gateway/internal/app"
+	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
@@ -23,22 +25,23 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		return err
 	}
 	if *checkOnly {
-		if fault := errors.Join(err, checkStore(ctx, settings), identity.CheckTenants(settings.TenantsFile)); fault != nil {
+		if fault := errors.Join(err, checkStore(ctx, settings), checkFiles(settings)); fault != nil {
 			return usageError{fault}
 		}
 		return nil
 	}
 	if err != nil {
-		return usageError{errors.Join(err, identity.CheckTenants(settings.TenantsFile))}
+		return usageError{errors.Join(err, checkFiles(settings))}
 	}
 	logger := telemetry.NewLogger(t.stderr, settings.LogLevel)
 	keys, err := openStore(ctx, settings, store.Gateway)
 	if err != nil {
-		return withFaults(err, identity.CheckTenants(settings.TenantsFile))
+		return withFaults(err, checkFiles(settings))
 	}
 	defer keys.Close()
 	directory, err := identity.Open(ctx, keys, settings.TenantsFile, time.Now, logger)
-	if err != nil {
+	certified, fault := openCertificate(ctx, settings, logger)
+	if err := errors.Join(err, fault); err != nil {
 		return usageError{err}
 	}
 	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
@@ -51,13 +54,30 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if !directory.HasKeys() {
 		logger.Warn("there is no API key yet, so every request is refused; make one with: gateway keys create --tenant NAME")
 	}
-	return app.Run(ctx, settings, directory, logger)
+	return app.Run(ctx, settings, directory, certified, logger)
 }
 
 // withFaults adds what is wrong with the files to why the store cannot be opened.
 func withFaults(err, files error) error {
 	if files != nil {
 		return usageError{errors.Join(err, files)}
+	}
+	return err
+}
+
+// openCertificate returns nil where the API is to be plain HTTP.
+func openCertificate(ctx context.Context, settings *config.Settings, logger *slog.Logger) (*certificate.Certificate, error) {
+	if settings.CertificateFile == "" {
+		return nil, nil
+	}
+	return certificate.Open(ctx, settings.CertificateFile, settings.KeyFile, time.Now, logger)
+}
+
+// checkFiles returns every fault of the files that are read again while the gateway runs.
+func checkFiles(settings *config.Settings) error {
+	err := identity.CheckTenants(settings.TenantsFile)
+	if settings.CertificateFile != "" && settings.KeyFile != "" {
+		err = errors.Join(err, certificate.Check(settings.CertificateFile, settings.KeyFile, time.Now()))
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
@@ -22,8 +23,8 @@ import (
 )
 
 // Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those
-// inside are waited for, and what they need ends last.
-func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, logger *slog.Logger) error {
+// inside are waited for, and what they need ends last. Without a certificate it is plain HTTP.
+func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, certified *certificate.Certificate, logger *slog.Logger) error {
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
@@ -61,11 +62,15 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 	for source := range directory.Staleness(time.Now()) {
 		metrics.ReportStaleness(source, func() time.Duration { return directory.Staleness(time.Now())[source] })
 	}
+	if certified != nil {
+		metrics.ReportStaleness(certificate.Name, func() time.Duration { return certified.Staleness(time.Now()) })
+		metrics.ReportCertificate(certified.End)
+	}
 	apiConnections, operatorConnections := connectionLimits(settings, openFiles())
 	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
 		handler: gateway.Operations(), settings: settings, logger: logger}
 	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
-		handler: gateway.API(), settings: settings, logger: logger}
+		certificate: certified, handler: gateway.API(), settings: settings, logger: logger}
 	return run(ctx, []component{
 		{stop: hotpath.Close},
 		{stop: store.close},
@@ -73,6 +78,7 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		background(limiter.Watch),
 		background(hotpath.Watch),
 		background(directory.Watch),
+		watchCertificate(certified),
 		{start: operations.start, stop: operations.stop},
 		{start: api.start, drain: api.drain, stop: api.stop},
 		{drain: func() error {
@@ -82,4 +88,11 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 			return nil
 		}},
 	})
+}
+
+func watchCertificate(certified *certificate.Certificate) component {
+	if certified == nil {
+		return component{}
+	}
+	return background(certified.Watch)
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"syscall"
 
 	"golang.org/x/net/netutil"
 
+	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 )
 
@@ -24,7 +26,8 @@ const (
 // listener is a component that serves HTTP.
 type listener struct {
 	name, address string
-	connections   int // at once; more have to wait
+	connections   int                      // at once; more have to wait
+	certificate   *certificate.Certificate // nil: plain HTTP
 	handler       http.Handler
 	settings      *config.Settings
 	logger        *slog.Logger
@@ -37,27 +40,42 @@ func (l *listener) start(failures chan<- error) error {
 	if err != nil {
 		return fmt.Errorf("%s listener: %w", l.name, err)
 	}
-	l.logger.Info("listening", "listener", l.name, "address", opened.Addr().String(), "connections", l.connections)
+	l.logger.Info("listening", "listener", l.name, "address", opened.Addr().String(), "connections", l.connections,
+		"tls", l.certificate != nil)
+	l.server = l.newServer()
+	serve := l.server.Serve
+	if l.certificate != nil {
+		l.server.TLSConfig = l.certificate.TLS()
+		serve = func(opened net.Listener) error { return l.server.ServeTLS(opened, "", "") }
+	}
+	go func() {
+		if err := serve(netutil.LimitListener(opened, l.connections)); !errors.Is(err, http.ErrServerClosed) {
+			failures <- fmt.Errorf("%s listener: %w", l.name, err)
+		}
+	}()
+	return nil
+}
+
+func (l *listener) newServer() *http.Server {
 	settings := l.settings
-	l.server = &http.Server{
+	return &http.Server{
 		Handler:           l.handler,
 		ReadHeaderTimeout: settings.HeaderTimeout,
 		// Bounds for what has no own deadline: handlers set the time for a body, for a reply and
-		// for each event of a stream themselves.
+		// for each event of a stream themselves. In HTTP/2 they lift that for writing first.
 		ReadTimeout:    settings.HeaderTimeout + settings.BodyTimeout,
 		WriteTimeout:   settings.HeaderTimeout + settings.BodyTimeout + settings.RequestTimeout + settings.WriteTimeout,
 		IdleTimeout:    settings.IdleTimeout,
 		MaxHeaderBytes: settings.MaxHeaderBytes,
 		// "OPTIONS *" is an unknown path like any other.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(l.logger.Handler(), slog.LevelWarn),
+		ErrorLog:                     connectionLog(l.logger),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: settings.MaxStreams,
+			// For the connection as a whole, whose client reads nothing at all.
+			WriteByteTimeout: settings.WriteTimeout,
+		},
 	}
-	go func() {
-		if err := l.server.Serve(netutil.LimitListener(opened, l.connections)); !errors.Is(err, http.ErrServerClosed) {
-			failures <- fmt.Errorf("%s listener: %w", l.name, err)
-		}
-	}()
-	return nil
 }
 
 // drain stops listening, and waits for accepted requests.

@@ -50,6 +50,8 @@ const (
 	defaultMaxInflight = 1024
 	// Eight for each request in flight: most connections of SDKs are idle.
 	defaultMaxConnections = 8192
+	// What most servers allow, and more than one client of ours has at once.
+	defaultMaxStreams = 250
 	// Headers fit one or two packets.
 	defaultHeaderTimeout = 5 * time.Second
 	// 8 MiB at 5 Mbit/s.
@@ -78,6 +80,8 @@ const RefuseUnknownFields = "refuse"
 // Settings are all of the gateway's.
 type Settings struct {
 	HTTPAddress      string
+	CertificateFile  string // empty: plain HTTP
+	KeyFile          string
 	MetricsAddress   string
 	HotpathAddresses []string
 	// HotpathDNSInterval is how often names among them are looked up.
@@ -107,6 +111,7 @@ type Settings struct {
 	MaxTotalBodyBytes int
 	MaxInflight       int
 	MaxConnections    int
+	MaxStreams        int
 	HeaderTimeout     time.Duration
 	BodyTimeout       time.Duration
 	WriteTimeout      time.Duration
@@ -125,7 +130,11 @@ func (s *Settings) settings() []setting {
 	const second, day = time.Second, 24 * time.Hour
 	return []setting{
 		address("http-address", &s.HTTPAddress, defaultHTTPAddress,
-			"Where the API listens.", "`0.0.0.0:8080` makes it reachable from outside; put TLS in front. Port 0 takes a free one."),
+			"Where the API listens.", "`0.0.0.0:8080` makes it reachable from outside: give it a certificate, or put TLS in front. Port 0 takes a free one."),
+		optionalPath("tls-certificate-file", &s.CertificateFile,
+			"The certificate of the API's listener in PEM, followed by those between it and its root; with `tls-key-file` the API is served by TLS 1.2 or newer, as HTTP/2 where the client can.", "Read again when it changes; while the pair is broken, does not match or has ended, the last good one stays, as the log and `gateway_source_stale_seconds` tell. Empty: plain HTTP."),
+		optionalPath("tls-key-file", &s.KeyFile,
+			"The private key of that certificate, in PEM.", "Read again likewise."),
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
 		list("hotpath-addresses", "host:port, unix:path or dns:///name:port,…", &s.HotpathAddresses, defaultHotpathAddress, checkHotpathAddress,
@@ -170,6 +179,8 @@ func (s *Settings) settings() []setting {
 			"API requests that are served at once, those aside whose body is still to come.", "Beyond, and beyond a tenant's share (four times what is left), requests are answered with 503. An eighth is kept for tenants that have none."),
 		number("max-connections", &s.MaxConnections, defaultMaxConnections, 1, 1<<20, "connections",
 			"Open connections to the API.", "More wait unanswered until one ends. Lowered to what the process may open (`RLIMIT_NOFILE` less 512, or three quarters of it); a line at the start tells."),
+		number("max-connection-requests", &s.MaxStreams, defaultMaxStreams, 1, 1<<16, "requests",
+			"Requests at once on one connection of HTTP/2.", "Clients keep more to themselves until one ends. A proxy that sends everybody's requests over few connections wants more."),
 		duration("header-timeout", &s.HeaderTimeout, defaultHeaderTimeout, time.Millisecond, day,
 			"Time for a request's headers to arrive.", "Then the connection is closed."),
 		duration("body-timeout", &s.BodyTimeout, defaultBodyTimeout, time.Millisecond, day,
@@ -200,6 +211,9 @@ func (s *Settings) check() error {
 	}
 	if s.MaxTotalBodyBytes < 2*s.MaxBodyBytes {
 		return fmt.Errorf("max-total-body-bytes (%d) must be at least twice max-body-bytes (%d)", s.MaxTotalBodyBytes, s.MaxBodyBytes)
+	}
+	if (s.CertificateFile == "") != (s.KeyFile == "") {
+		return errors.New("tls-certificate-file and tls-key-file belong together: give both, or none")
 	}
 	return errors.Join(
 		checkOnePlace("redis-url", s.RedisURL, s.RedisURLFile), checkOnePlace("database-url", s.DatabaseURL, s.DatabaseURLFile),

@@ -43,7 +43,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	if fields.NumField() != len(got.settings()) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
-	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile"} // info is slog's zero
+	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile", "CertificateFile", "KeyFile"} // info is slog's zero
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)

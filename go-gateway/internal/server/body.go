@@ -87,14 +87,14 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 	if err == nil {
 		return body, nil
 	}
-	ex.header().Set("Connection", "close") // the rest of the body may still come
+	ex.hangUp()
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return nil, s.bodyTooLarge(ex)
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fault.New(fault.BodyTimeout, "The body did not arrive within %v.", s.BodyTimeout)
-	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil:
+	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil, ex.multiplexed(): // HTTP/2 has no such encoding
 		return nil, clientGone(err)
 	default:
 		return nil, fault.New(fault.InvalidJSON,
@@ -147,11 +147,11 @@ func (s *Server) drain(ex *exchange) {
 			}
 		}
 	}
-	ex.header().Set("Connection", "close")
+	ex.hangUp()
 }
 
 func (s *Server) bodyTooLarge(ex *exchange) error {
-	ex.header().Set("Connection", "close")
+	ex.hangUp()
 	return fault.New(fault.BodyTooLarge, "The body is larger than the limit of %d bytes.", s.MaxBodyBytes)
 }
 

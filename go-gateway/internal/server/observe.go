@@ -23,6 +23,7 @@ func (s *Server) observe(route string, serve handler) http.Handler {
 			requestID:   requestID(r.Header.Get("X-Request-Id")),
 			traceparent: traceparent(r.Header.Get("Traceparent")),
 		}
+		ex.liftWriteDeadline() // the server's own, which is shorter than a long generation
 		s.Metrics.Inflight.Inc()
 		defer s.Metrics.Inflight.Dec()
 		defer ex.finish()

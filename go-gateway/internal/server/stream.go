@@ -104,6 +104,7 @@ func (w *eventWriter) write(events []byte) error {
 		err = w.controller.Flush()
 	}
 	if err == nil {
+		w.ex.liftWriteDeadline()
 		return nil
 	}
 	w.writeFailed = true

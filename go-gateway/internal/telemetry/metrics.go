@@ -122,6 +122,13 @@ func (m *Metrics) ReportStaleness(source string, stale func() time.Duration) {
 	}, func() float64 { return stale().Seconds() }))
 }
 
+// ReportCertificate adds gateway_certificate_end_timestamp_seconds, which asks at each scrape when the certificate ends.
+func (m *Metrics) ReportCertificate(end func() time.Time) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gateway_certificate_end_timestamp_seconds", Help: "When the certificate in force ends, as Unix time.",
+	}, func() float64 { return float64(end().Unix()) }))
+}
+
 // Handler serves /metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
