@@ -24,6 +24,7 @@ func TestBackupWhileServingAndRestoreWhileStopped(t *testing.T) {
 	site := newSite(t)
 	first := site.createKey()
 	g := site.serve()
+	address(t, g.log, "http") // by then it has the store
 	file := filepath.Join(t.TempDir(), "backup.db")
 	if _, stderr := site.succeed("data", "backup", "--to", file); !strings.Contains(stderr, `"act":"data backed up"`) {
 		t.Errorf("no line of it in the audit log: %s", stderr)
