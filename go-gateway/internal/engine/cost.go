@@ -14,23 +14,24 @@ func costOf(scheduling *inferencev1.Scheduling, estimate func() int64) int64 {
 	return min(max(1, estimate()), mostTokens)
 }
 
-func embedCost(request *inferencev1.EmbedRequest) int64 {
-	return costOf(request.GetScheduling(), func() (tokens int64) {
-		for _, input := range request.GetInputs() {
-			tokens += textTokens(input.GetText()) + int64(len(input.GetTokenIds().GetIds()))
-		}
-		return tokens
-	})
-}
-
-func classifyCost(request *inferencev1.ClassifyRequest) int64 {
-	return costOf(request.GetScheduling(), func() int64 { return textsTokens(request.GetTexts()) })
-}
-
-// tokenizeCost is small beside what an inference of the same texts costs, but not nothing.
-func tokenizeCost(request *inferencev1.TokenizeRequest) int64 {
-	const share = 64
-	return max(1, textsTokens(request.GetTexts())/share)
+// tokensOf is about how many tokens a request is.
+func tokensOf(request any) int64 {
+	switch request := request.(type) {
+	case *inferencev1.EmbedRequest:
+		return costOf(request.GetScheduling(), func() (tokens int64) {
+			for _, input := range request.GetInputs() {
+				tokens += textTokens(input.GetText()) + int64(len(input.GetTokenIds().GetIds()))
+			}
+			return tokens
+		})
+	case *inferencev1.ClassifyRequest:
+		return costOf(request.GetScheduling(), func() int64 { return textsTokens(request.GetTexts()) })
+	case *inferencev1.TokenizeRequest: // small beside what an inference of the same texts costs
+		const share = 64
+		return max(1, textsTokens(request.GetTexts())/share)
+	default:
+		return 1
+	}
 }
 
 func textsTokens(texts []string) (tokens int64) {

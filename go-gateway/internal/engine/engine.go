@@ -105,17 +105,17 @@ func (e *Engine) Watch(ctx context.Context) { e.pool.watch(ctx) }
 
 // Embed turns inputs into vectors.
 func (e *Engine) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
-	return invoke(ctx, e, "Embed", embedCost(request), true, inferencev1.InferenceServiceClient.Embed, request)
+	return invoke(ctx, e, "Embed", true, inferencev1.InferenceServiceClient.Embed, request)
 }
 
 // Classify scores texts for a model's labels.
 func (e *Engine) Classify(ctx context.Context, request *inferencev1.ClassifyRequest) (*inferencev1.ClassifyResponse, error) {
-	return invoke(ctx, e, "Classify", classifyCost(request), true, inferencev1.InferenceServiceClient.Classify, request)
+	return invoke(ctx, e, "Classify", true, inferencev1.InferenceServiceClient.Classify, request)
 }
 
 // Tokenize turns texts into tokens, which proves nothing of the model.
 func (e *Engine) Tokenize(ctx context.Context, request *inferencev1.TokenizeRequest) (*inferencev1.TokenizeResponse, error) {
-	return invoke(ctx, e, "Tokenize", tokenizeCost(request), false, inferencev1.InferenceServiceClient.Tokenize, request)
+	return invoke(ctx, e, "Tokenize", false, inferencev1.InferenceServiceClient.Tokenize, request)
 }
 
 // Outgoing adds what calls carry besides their message.
@@ -125,10 +125,10 @@ func Outgoing(ctx context.Context, requestID, traceparent string) context.Contex
 
 // invoke makes one call with a deadline. Its error is a *fault.Fault.
 func invoke[Request interface{ GetModel() string }, Reply any](
-	ctx context.Context, e *Engine, method string, tokens int64, proves bool,
+	ctx context.Context, e *Engine, method string, proves bool,
 	call func(inferencev1.InferenceServiceClient, context.Context, Request, ...grpc.CallOption) (*Reply, error), request Request,
 ) (reply *Reply, err error) {
-	failure := e.route(ctx, method, request.GetModel(), tokens, e.options.Timeout, func(ctx context.Context, a *attempt) (err error) {
+	failure := e.route(ctx, method, request.GetModel(), tokensOf(request), e.options.Timeout, func(ctx context.Context, a *attempt) (err error) {
 		reply, err = call(a.replica.inference, ctx, request)
 		if err == nil && proves {
 			a.replica.readiness.succeeded(request.GetModel(), e.options.Now())

@@ -34,13 +34,13 @@ func (r *replica) followLoad(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		r.work.tell(tokensOf(reply.GetModels()))
+		r.work.tell(toldTokens(reply.GetModels()))
 	}
 }
 
-// tokensOf is how many tokens wait or run, of all models: they share the machine. Models that share a queue count twice,
+// toldTokens is how many tokens wait or run, of all models: they share the machine. Models that share a queue count twice,
 // on each replica alike.
-func tokensOf(models []*inferencev1.ModelLoad) (tokens int64) {
+func toldTokens(models []*inferencev1.ModelLoad) (tokens int64) {
 	for _, model := range models {
 		for _, part := range []uint64{model.GetQueuedTokens(), model.GetRunningTokens()} {
 			tokens = min(tokens+int64(min(part, mostTokens)), mostTokens)

@@ -217,11 +217,11 @@ func TestTheReplicaWithLessToDo(t *testing.T) {
 
 func TestALoadIsBounded(t *testing.T) {
 	huge := &inferencev1.ModelLoad{QueuedTokens: math.MaxUint64, RunningTokens: math.MaxUint64}
-	if got := tokensOf([]*inferencev1.ModelLoad{huge, huge}); got != mostTokens {
+	if got := toldTokens([]*inferencev1.ModelLoad{huge, huge}); got != mostTokens {
 		t.Errorf("got %d", got)
 	}
 	one := &inferencev1.ModelLoad{QueuedTokens: 3, RunningTokens: 4}
-	if got := tokensOf([]*inferencev1.ModelLoad{one, one}); got != 14 {
+	if got := toldTokens([]*inferencev1.ModelLoad{one, one}); got != 14 {
 		t.Errorf("got %d", got)
 	}
 }

@@ -57,12 +57,13 @@ func TestWhatACallCosts(t *testing.T) {
 	}
 	held := &inferencev1.Scheduling{MaxCharge: 77}
 	for what, c := range map[string]struct{ got, want int64 }{
-		"texts and ids":  {embedCost(&inferencev1.EmbedRequest{Inputs: inputs}), 11 + 3},
-		"what is held":   {embedCost(&inferencev1.EmbedRequest{Inputs: inputs, Scheduling: held}), 77},
-		"nothing":        {embedCost(&inferencev1.EmbedRequest{}), 1},
-		"more than most": {embedCost(&inferencev1.EmbedRequest{Scheduling: &inferencev1.Scheduling{MaxCharge: 1 << 63}}), mostTokens},
-		"classification": {classifyCost(&inferencev1.ClassifyRequest{Texts: []string{"abcd", "abcde"}}), 3},
-		"tokenization":   {tokenizeCost(&inferencev1.TokenizeRequest{Texts: []string{strings.Repeat("a", 4*64*5)}}), 5},
+		"texts and ids":      {tokensOf(&inferencev1.EmbedRequest{Inputs: inputs}), 11 + 3},
+		"what is held":       {tokensOf(&inferencev1.EmbedRequest{Inputs: inputs, Scheduling: held}), 77},
+		"nothing":            {tokensOf(&inferencev1.EmbedRequest{}), 1},
+		"more than most":     {tokensOf(&inferencev1.EmbedRequest{Scheduling: &inferencev1.Scheduling{MaxCharge: 1 << 63}}), mostTokens},
+		"classification":     {tokensOf(&inferencev1.ClassifyRequest{Texts: []string{"abcd", "abcde"}}), 3},
+		"tokenization":       {tokensOf(&inferencev1.TokenizeRequest{Texts: []string{strings.Repeat("a", 4*64*5)}}), 5},
+		"of a later version": {tokensOf("anything"), 1},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %d, want %d", what, c.got, c.want)
