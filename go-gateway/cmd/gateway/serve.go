@@ -44,6 +44,9 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if err := errors.Join(err, fault); err != nil {
 		return usageError{err}
 	}
+	if err := acceptTokens(ctx, settings, directory, logger); err != nil {
+		return usageError{err}
+	}
 	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
 		debug.SetMemoryLimit(memoryLimit(settings, controlGroupMemory(os.DirFS("/"))))
 	}
@@ -51,7 +54,7 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if from, to := keys.Migrated(); from != to {
 		logger.Info("audit", "by", "start of the gateway", "act", "data migrated", "from", from, "to", to)
 	}
-	if !directory.HasKeys() {
+	if !directory.HasKeys() && settings.JWTIssuer == "" {
 		logger.Warn("there is no API key yet, so every request is refused; make one with: gateway keys create --tenant NAME")
 	}
 	return app.Run(ctx, settings, directory, certified, logger)
@@ -75,7 +78,7 @@ func openCertificate(ctx context.Context, settings *config.Settings, logger *slo
 
 // checkFiles returns every fault of the files that are read again while the gateway runs.
 func checkFiles(settings *config.Settings) error {
-	err := identity.CheckTenants(settings.TenantsFile)
+	err := errors.Join(identity.CheckTenants(settings.TenantsFile), checkJWKS(settings))
 	if settings.CertificateFile != "" && settings.KeyFile != "" {
 		err = errors.Join(err, certificate.Check(settings.CertificateFile, settings.KeyFile, time.Now()))
 	}

@@ -151,7 +151,26 @@ func path(name string, destination *string, defaultValue, meaning, consequence s
 
 // optionalPath is a path that may be empty.
 func optionalPath(name string, destination *string, meaning, consequence string) setting {
-	return setting{name, "path", "", meaning, consequence,
+	return optionalText(name, "path", destination, meaning, consequence)
+}
+
+// httpsURL is a URL that may be empty.
+func httpsURL(name string, destination *string, meaning, consequence string) setting {
+	row := optionalText(name, "URL", destination, meaning, consequence)
+	row.parse = func(value string) error {
+		*destination = value
+		parsed, err := url.Parse(value)
+		if value != "" && (err != nil || parsed.Scheme != "https" || parsed.Host == "" || parsed.User != nil) {
+			return errors.New("must be as https://host/path, without a password")
+		}
+		return nil
+	}
+	return row
+}
+
+// optionalText is a text that may be empty.
+func optionalText(name, unit string, destination *string, meaning, consequence string) setting {
+	return setting{name, unit, "", meaning, consequence,
 		func(value string) error {
 			*destination = value
 			return nil

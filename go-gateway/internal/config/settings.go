@@ -27,6 +27,12 @@ const (
 	defaultData        = "data"
 	defaultTenantsFile = "tenants.yaml"
 
+	// How long a key that its issuer removed is good at most.
+	defaultJWKSRefresh = 5 * time.Minute
+	// Clocks that are kept by NTP differ by far less.
+	defaultJWTClockSkew   = 30 * time.Second
+	defaultJWTTenantClaim = "tenant"
+
 	// What a gateway that died held is free again after this; and every third of it, all that runs is renewed.
 	defaultQuotaLease = 30 * time.Second
 	// The fewest that have something to share.
@@ -92,6 +98,17 @@ type Settings struct {
 	DatabaseURLFile string
 	TenantsFile     string
 
+	// JWTIssuer is whose tokens are taken in place of API keys; empty: nobody's.
+	JWTIssuer      string
+	JWTAudience    string
+	JWKSFile       string
+	JWKSURL        string
+	JWKSRefresh    time.Duration
+	JWTClockSkew   time.Duration
+	JWTTenantClaim string
+	JWTPlanClaim   string
+	JWTScopesClaim string
+
 	// RedisURL is where gateways share what is used; empty: this one is alone.
 	RedisURL string
 	// RedisURLFile holds it, for a URL with a password; empty: none.
@@ -149,6 +166,24 @@ func (s *Settings) settings() []setting {
 			"A file that holds what `database-url` would.", "Read when the gateway starts. Empty: none."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
+		optionalText("jwt-issuer", "issuer", &s.JWTIssuer,
+			"Whose JSON Web Tokens are taken in place of API keys: what their `iss` says, letter by letter.", "See [identity](identity.md). Empty: API keys alone are taken."),
+		optionalText("jwt-audience", "audience", &s.JWTAudience,
+			"What must be among the `aud` of a token.", "Without it a token that was made for another service would be good here: it is required beside `jwt-issuer`."),
+		optionalPath("jwks-file", &s.JWKSFile,
+			"A file with the issuer's public keys, as a JSON Web Key Set.", "Read again when it changes. One of this and `jwks-url` is required beside `jwt-issuer`."),
+		httpsURL("jwks-url", &s.JWKSURL,
+			"Where the issuer publishes that set.", "Certificates are checked by the system's authorities (`SSL_CERT_FILE` names others). While it cannot be fetched, the last good set stays in force. Empty: none."),
+		duration("jwks-refresh", &s.JWKSRefresh, defaultJWKSRefresh, time.Second, day,
+			"How often `jwks-url` is fetched.", "A key that its issuer removed is good for as long. A key id that is not known has it fetched too, once in 30 s at most."),
+		duration("jwt-clock-skew", &s.JWTClockSkew, defaultJWTClockSkew, 0, 5*time.Minute,
+			"By how much the issuer's clock may differ.", "A token is taken for so long after its end."),
+		text("jwt-tenant-claim", "claim", &s.JWTTenantClaim, defaultJWTTenantClaim,
+			"The claim with the tenant's name.", "The tenant must be in the tenants file, unless the token names a plan."),
+		optionalText("jwt-plan-claim", "claim", &s.JWTPlanClaim,
+			"The claim with the plan of a tenant that is not in the tenants file, of which up to 4,096 are taken.", "A tenant that is there has the plan that it has there. Empty: tenants must be there."),
+		optionalText("jwt-scopes-claim", "claim", &s.JWTScopesClaim,
+			"The claim with what a token is restricted to, as `endpoint:/v1/embeddings class:batch`, or a list of those.", "A token without this claim is refused. Empty: tokens are not restricted."),
 		redisURL("redis-url", &s.RedisURL,
 			"The Redis in which gateways share what tenants use, as `redis://host:6379/0`, `rediss://…` or `unix://path`.", "Empty: this gateway counts alone, and several let through several times as much. It needs `maxmemory-policy noeviction`; Redis Cluster is not supported. See [limits](limits.md)."),
 		optionalPath("redis-url-file", &s.RedisURLFile,
@@ -216,8 +251,22 @@ func (s *Settings) check() error {
 		return errors.New("tls-certificate-file and tls-key-file belong together: give both, or none")
 	}
 	return errors.Join(
-		checkOnePlace("redis-url", s.RedisURL, s.RedisURLFile), checkOnePlace("database-url", s.DatabaseURL, s.DatabaseURLFile),
+		s.checkTokens(), checkOnePlace("redis-url", s.RedisURL, s.RedisURLFile), checkOnePlace("database-url", s.DatabaseURL, s.DatabaseURLFile),
 	)
+}
+
+// checkTokens finds what an issuer lacks, and what there is without one.
+func (s *Settings) checkTokens() error {
+	switch {
+	case s.JWTIssuer == "" && (s.JWTAudience != "" || s.JWKSFile != "" || s.JWKSURL != ""):
+		return errors.New("jwt-audience, jwks-file and jwks-url mean nothing without jwt-issuer")
+	case s.JWTIssuer != "" && s.JWTAudience == "":
+		return errors.New("jwt-issuer needs jwt-audience beside it: a token that was made for another service must not be good here")
+	case s.JWTIssuer != "" && (s.JWKSFile == "") == (s.JWKSURL == ""):
+		return errors.New("jwt-issuer needs one of jwks-file and jwks-url beside it")
+	default:
+		return nil
+	}
 }
 
 // LookupEnv reads one variable of the environment, as os.LookupEnv does.

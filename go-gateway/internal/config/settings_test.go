@@ -43,7 +43,8 @@ func TestEveryFieldHasASetting(t *testing.T) {
 	if fields.NumField() != len(got.settings()) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
-	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile", "CertificateFile", "KeyFile"} // info is slog's zero
+	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile", "CertificateFile", "KeyFile",
+		"JWTIssuer", "JWTAudience", "JWKSFile", "JWKSURL", "JWTPlanClaim", "JWTScopesClaim"} // info is slog's zero
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)
@@ -101,6 +102,14 @@ func TestRefusals(t *testing.T) {
 		{"--http-address"},
 		{"--max-total-body-bytes", "16777215"}, // one less than two bodies
 		{"--database-url", "postgres://a/b", "--database-url-file", "f"},
+		{"--jwt-issuer", "i", "--jwks-file", "f"},
+		{"--jwt-issuer", "i", "--jwt-audience", "a"},
+		{"--jwt-issuer", "i", "--jwt-audience", "a", "--jwks-file", "f", "--jwks-url", "https://a/b"},
+		{"--jwt-audience", "a"},
+		{"--jwks-file", "f"},
+		{"--jwt-issuer", "i", "--jwt-audience", "a", "--jwks-url", "http://a/b"},
+		{"--jwt-issuer", "i", "--jwt-audience", "a", "--jwks-url", "https://user:password@a/b"},
+		{"--jwt-tenant-claim", ""},
 	} {
 		if got, err := parse(nil, arguments...); err == nil {
 			t.Errorf("%q gave %+v", arguments, got)

@@ -20,8 +20,11 @@ import (
 // is wrong with one keeps no change of the other from counting.
 type Directory struct {
 	keys    *reread.Source[map[string]knownKey] // by id
-	tenants *reread.Source[map[string]Tenant]   // by name
+	tenants *reread.Source[declared]
 	now     func() time.Time
+
+	tokens *tokenReader // nil: none are taken
+	guests guests
 }
 
 // knownKey is a key, and what its scopes mean.
@@ -51,11 +54,14 @@ func Open(ctx context.Context, keys KeyReader, tenantsPath string, now func() ti
 			Stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
 			Read:  func(ctx context.Context) (map[string]knownKey, error) { return readKeys(ctx, keys, logger) },
 		}),
-		tenants: reread.NewFile("tenants", tenantsPath, readTenants, logger),
+		tenants: reread.NewFile("tenants", tenantsPath, readDeclared, logger),
 		now:     now,
 	}
 	return d, errors.Join(d.keys.Open(ctx), d.tenants.Open(ctx))
 }
+
+// AcceptTokens takes tokens in place of keys, too. It is to be called before anything else is.
+func (d *Directory) AcceptTokens(tokens Tokens) { d.tokens = newTokenReader(tokens, d.now) }
 
 // keysStamp is nil when the store does not say: then it is read, and tells why.
 func keysStamp(ctx context.Context, keys KeyReader) any {
@@ -124,26 +130,67 @@ func (d *Directory) Authenticate(authorization string) (Principal, error) {
 		return Principal{}, fault.New(fault.MissingAPIKey,
 			"An API key is required, as in \"Authorization: Bearer %s…\".", keyPrefix)
 	}
-	key := Secret(strings.TrimSpace(credentials))
+	secret := Secret(strings.TrimSpace(credentials))
+	principal, err := d.authenticateKey(secret)
+	if err != nil && d.tokens != nil && !strings.HasPrefix(secret.Reveal(), keyPrefix) {
+		principal, err = d.authenticateToken(secret)
+	}
+	if err != nil {
+		// The same for all, so that whoever guesses learns nothing; the cause, which quotes nothing, is for the log.
+		return Principal{}, &fault.Fault{Reason: fault.InvalidAPIKey, Cause: err,
+			Message: "The API key or token is unknown, malformed, expired or revoked."}
+	}
+	return principal, nil
+}
+
+var errKey = errors.New("the key is unknown, malformed, expired or revoked")
+
+func (d *Directory) authenticateKey(key Secret) (Principal, error) {
 	id, _ := keyID(key)
 	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
 	record := d.keys.Content()[id]
-	tenant, known := d.tenants.Content()[record.Tenant]
+	tenant, known := d.tenants.Content().tenants[record.Tenant]
 	if !matches(record.Key, key, d.now()) || !known {
-		return Principal{}, fault.New(fault.InvalidAPIKey, "The API key is unknown, malformed, expired or revoked.")
+		return Principal{}, errKey
 	}
 	return Principal{Tenant: tenant.Name, KeyID: id, Plan: tenant.Plan, Scopes: record.scopes}, nil
 }
 
-// Watch takes changes until ctx ends. A store that is slow to answer does not hold up the file.
+// authenticateToken gives a tenant of the tenants file the plan that it has there, whatever the token says, and another
+// one the plan that the token names.
+func (d *Directory) authenticateToken(token Secret) (Principal, error) {
+	said, err := d.tokens.read(token)
+	if err != nil {
+		return Principal{}, err
+	}
+	file := d.tenants.Content()
+	plan, isPlan := file.plans[said.plan]
+	if tenant, isTenant := file.tenants[said.tenant]; isTenant {
+		plan = tenant.Plan
+	} else if !isPlan {
+		return Principal{}, errTokenTenant
+	} else if !d.guests.admit(said.tenant) {
+		return Principal{}, errTokenGuests
+	}
+	return Principal{Tenant: said.tenant, KeyID: said.keyID, Plan: plan, Scopes: said.scopes}, nil
+}
+
+// Watch takes changes until ctx ends. What is slow to answer does not hold up the others.
 func (d *Directory) Watch(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() { d.keys.Watch(ctx) })
-	both.Go(func() { d.tenants.Watch(ctx) })
-	both.Wait()
+	var all sync.WaitGroup
+	all.Go(func() { d.keys.Watch(ctx) })
+	all.Go(func() { d.tenants.Watch(ctx) })
+	if d.tokens != nil {
+		all.Go(func() { d.tokens.Keys.Watch(ctx) })
+	}
+	all.Wait()
 }
 
 // Staleness says of each source, by name, for how long its changes could not be taken.
 func (d *Directory) Staleness(now time.Time) map[string]time.Duration {
-	return map[string]time.Duration{d.keys.Name: d.keys.Staleness(now), d.tenants.Name: d.tenants.Staleness(now)}
+	staleness := map[string]time.Duration{d.keys.Name: d.keys.Staleness(now), d.tenants.Name: d.tenants.Staleness(now)}
+	if d.tokens != nil {
+		staleness["jwks"] = d.tokens.Keys.Staleness(now)
+	}
+	return staleness
 }

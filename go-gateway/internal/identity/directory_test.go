@@ -189,11 +189,11 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	f, _ := openFixture(t)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
 	readFile, tries, works := f.directory.tenants.Read, 0, false
-	f.directory.tenants.Read = func(ctx context.Context) (map[string]Tenant, error) {
+	f.directory.tenants.Read = func(ctx context.Context) (declared, error) {
 		if tries++; works {
 			return readFile(ctx)
 		}
-		return nil, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
+		return declared{}, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
 	}
 	for range 600 { // five minutes
 		f.refresh()
@@ -211,7 +211,7 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	for range reread.MaxRetryInterval / reread.PollInterval {
 		f.refresh()
 	}
-	if _, known := f.directory.tenants.Content()["another"]; !known {
+	if _, known := f.directory.tenants.Content().tenants["another"]; !known {
 		t.Error("it is not read")
 	}
 	if stale := f.directory.Staleness(f.now); stale["tenants"] != 0 {
@@ -304,7 +304,7 @@ func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
 
 func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
 	f, key := openFixture(t)
-	f.directory.tenants.Read = func(context.Context) (map[string]Tenant, error) { panic("a bug") }
+	f.directory.tenants.Read = func(context.Context) (declared, error) { panic("a bug") }
 	writeFile(t, f.tenants, plansYAML+"\n")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
@@ -323,7 +323,7 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refresh()
-	if got := f.directory.tenants.Content()["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
+	if got := f.directory.tenants.Content().tenants["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
 		t.Errorf("the plan is %d", got)
 	}
 }

@@ -81,19 +81,31 @@ func (n *number) UnmarshalYAML(text []byte) error {
 	return nil
 }
 
-// readTenants reads a tenants file. A fault of its form is told alone, with its line; those of what it says together.
+// declared is what a tenants file says, by name.
+type declared struct {
+	plans   map[string]Plan
+	tenants map[string]Tenant
+}
+
+// readTenants returns the tenants of a tenants file.
 func readTenants(path string) (map[string]Tenant, error) {
+	found, err := readDeclared(path)
+	return found.tenants, err
+}
+
+// readDeclared reads a tenants file. A fault of its form is told alone, with its line; those of what it says together.
+func readDeclared(path string) (declared, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return declared{}, err
 	}
 	var file tenantsFile
 	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return declared{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: there is more than one YAML document", path)
+		return declared{}, fmt.Errorf("%s: there is more than one YAML document", path)
 	}
 	var faults []error
 	fault := func(format string, args ...any) {
@@ -111,7 +123,7 @@ func readTenants(path string) (map[string]Tenant, error) {
 		}
 		tenants[name] = Tenant{Name: name, Plan: plan}
 	}
-	return tenants, errors.Join(faults...)
+	return declared{plans, tenants}, errors.Join(faults...)
 }
 
 // named yields the entries of a required mapping from names, in the names' order.

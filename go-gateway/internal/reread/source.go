@@ -81,6 +81,12 @@ func (s *Source[Content]) Open(ctx context.Context) error {
 	return err
 }
 
+// Begin puts something in force where Open failed, until there is something better.
+func (s *Source[Content]) Begin(content Content, now time.Time, err error) {
+	s.current.Store(&content)
+	s.fail(now, nil, err)
+}
+
 // Watch takes changes until ctx ends.
 func (s *Source[Content]) Watch(ctx context.Context) {
 	ticker := time.NewTicker(PollInterval)

@@ -105,7 +105,8 @@ func (ex *exchange) attributes(elapsed time.Duration) []slog.Attr {
 	if ex.failure != nil && ex.failure.LogParam() != "" {
 		attributes = append(attributes, slog.String("param", ex.failure.LogParam()))
 	}
-	if ex.failure != nil && ex.failure.Cause != nil && ex.status >= http.StatusInternalServerError {
+	if ex.failure != nil && ex.failure.Cause != nil &&
+		(ex.status >= http.StatusInternalServerError || ex.failure.Reason == fault.InvalidAPIKey) { // why, which is told to nobody else
 		attributes = append(attributes, slog.Any("cause", ex.failure.Cause))
 	}
 	return attributes
