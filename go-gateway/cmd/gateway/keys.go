@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -17,21 +18,17 @@ import (
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
-const (
-	tenantsFileSetting = "tenants-file"
-	// longestLifetime of a key, and longest overlap of two, is so long that a longer one is a slip.
-	longestLifetime = 10 * 365 * 24 * time.Hour
-	defaultOverlap  = 24 * time.Hour
-)
+const tenantsFileSetting = "tenants-file"
 
 var keysSettings = append([]string{tenantsFileSetting}, storeSettings...)
 
 // withKeys runs a command on the keys of the store, which is made where there is none.
 func (t terminal) withKeys(ctx context.Context, settings *config.Settings, run func(keys *identity.Keys) error) error {
 	return withStore(ctx, settings, store.Command, func(s *store.Store) error {
-		return run(identity.NewKeys(s, time.Now, t.auditLog()))
+		return run(identity.NewKeys(s, commandLine(), time.Now, telemetry.NewLogger(t.stderr, slog.LevelInfo)))
 	})
 }
 
@@ -49,7 +46,7 @@ func createKey(ctx context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(checkDuration("expires", *lifetime), checkScopes(scopes)); err != nil {
+	if err := errors.Join(checkDuration("expires", *lifetime), server.CheckScopes(scopes)); err != nil {
 		return usageError{err}
 	}
 	// Where the tenants file is at hand, a misspelt name is a mistake now and not a refused key later.
@@ -123,7 +120,7 @@ func listKeys(ctx context.Context, t terminal, arguments []string) error {
 // rotateKey prints the key that takes another one's place.
 func rotateKey(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("keys rotate ID")
-	overlap := flags.Duration("overlap", defaultOverlap, "for what `duration` the old key still works; 0: it ends at once")
+	overlap := flags.Duration("overlap", identity.DefaultOverlap, "for what `duration` the old key still works; 0: it ends at once")
 	id, settings, err := t.parseKey("rotate", flags, arguments)
 	if err != nil {
 		return err
@@ -171,25 +168,9 @@ func (t terminal) parseKey(command string, flags *flag.FlagSet, arguments []stri
 	return identity.KeyID(arguments[0]), settings, err
 }
 
-// checkScopes refuses a misspelt scope, and an endpoint that there is not: the key would be good for nothing. Which models
-// there are is not known here.
-func checkScopes(scopes []string) error {
-	parsed, err := identity.ParseScopes(scopes)
-	if err != nil {
-		return usageError{err}
-	}
-	known := server.Endpoints()
-	for _, endpoint := range parsed.Endpoints {
-		if !slices.Contains(known, endpoint) {
-			return usageError{fmt.Errorf("scope \"endpoint:%s\": there is no such endpoint; there is %s", endpoint, strings.Join(known, ", "))}
-		}
-	}
-	return nil
-}
-
 func checkDuration(flag string, value time.Duration) error {
-	if value < 0 || value > longestLifetime {
-		return usageError{fmt.Errorf("--%s: %v must be from 0s to %v", flag, value, longestLifetime)}
+	if value < 0 || value > identity.MaxLifetime {
+		return usageError{fmt.Errorf("--%s: %v must be from 0s to %v", flag, value, identity.MaxLifetime)}
 	}
 	return nil
 }

@@ -50,7 +50,10 @@ func storeError(err error) error {
 	return err
 }
 
+// commandLine is who acts here, for audit logs.
+func commandLine() string { return fmt.Sprintf("command line, user %d", os.Getuid()) }
+
 // auditLog is where administrative acts of the command line are told of: a line each, without any secret.
 func (t terminal) auditLog() *slog.Logger {
-	return telemetry.NewLogger(t.stderr, slog.LevelInfo).With("by", fmt.Sprintf("command line, user %d", os.Getuid()))
+	return telemetry.NewLogger(t.stderr, slog.LevelInfo).With("by", commandLine())
 }

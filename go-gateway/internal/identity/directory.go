@@ -98,6 +98,12 @@ func readKeys(ctx context.Context, keys KeyReader, logger *slog.Logger) (map[str
 // HasKeys reports whether there is any key, be it one that has ended.
 func (d *Directory) HasKeys() bool { return len(d.keys.Content()) > 0 }
 
+// Tenant returns the tenant of a name.
+func (d *Directory) Tenant(name string) (tenant Tenant, known bool) {
+	tenant, known = d.tenants.Content().tenants[name]
+	return tenant, known
+}
+
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
 	_, err := readTenants(tenantsPath)

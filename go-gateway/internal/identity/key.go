@@ -57,10 +57,21 @@ func KeyID(name string) string {
 	return strings.TrimPrefix(name, keyPrefix)
 }
 
+// CheckKeyID refuses what cannot be a key's id.
+func CheckKeyID(id string) error { return checkKeyID(id) }
+
+// CheckKeyIDPart refuses what cannot be the beginning of one.
+func CheckKeyIDPart(part string) error {
+	if len(part) > keyIDLength || strings.Trim(part, keyIDLetters) != "" {
+		return refused("the id of a key is %d of a-z and 0-9", keyIDLength)
+	}
+	return nil
+}
+
 // checkKeyID refuses what has not the shape of an id. It does not repeat it: it may be a piece of a key.
 func checkKeyID(id string) error {
 	if len(id) != keyIDLength || strings.Trim(id, keyIDLetters) != "" {
-		return fmt.Errorf("the id of a key is %d of a-z and 0-9, as `gateway keys list` shows it", keyIDLength)
+		return refused("the id of a key is %d of a-z and 0-9, as `gateway keys list` shows it", keyIDLength)
 	}
 	return nil
 }
@@ -81,7 +92,7 @@ func CheckTenantName(name string) error { return checkName(name, "tenant") }
 
 func checkName(name, what string) error {
 	if !nameShape.MatchString(name) {
-		return fmt.Errorf("%s %q: a name is 1 to 64 of a-z, 0-9, '.', '-' and '_', and begins with a letter or digit", what, name)
+		return refused("%s %q: a name is 1 to 64 of a-z, 0-9, '.', '-' and '_', and begins with a letter or digit", what, name)
 	}
 	return nil
 }

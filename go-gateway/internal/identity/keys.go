@@ -5,22 +5,40 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"triptych.dev/gateway/internal/store"
 )
 
-// Keys makes and ends API keys while gateways run. Each act leaves one line in the audit log, without the key.
+const (
+	// MaxLifetime of a key, and longest overlap of two, is so long that a longer one is a slip.
+	MaxLifetime = 10 * 365 * 24 * time.Hour
+	// DefaultOverlap is for how long a key works beside the one that took its place.
+	DefaultOverlap = 24 * time.Hour
+)
+
+// Keys makes and ends API keys while gateways run. Each act leaves one entry in the store's audit log and one line in the
+// process' log, without the key.
 type Keys struct {
 	store *store.Store
+	by    string
 	now   func() time.Time
 	audit *slog.Logger
 }
 
-// NewKeys returns the keys of a store.
-func NewKeys(s *store.Store, now func() time.Time, audit *slog.Logger) *Keys {
-	return &Keys{store: s, now: now, audit: audit}
+// NewKeys returns the keys of a store. by says who acts, for the audit log.
+func NewKeys(s *store.Store, by string, now func() time.Time, audit *slog.Logger) *Keys {
+	return &Keys{store: s, by: by, now: now, audit: audit}
 }
+
+// RefusedError is what the state of keys does not allow. It may be shown to whoever asked.
+type RefusedError struct{ error }
+
+func refused(format string, args ...any) error { return RefusedError{fmt.Errorf(format, args...)} }
+
+// Unwrap returns the cause.
+func (e RefusedError) Unwrap() error { return e.error }
 
 // mostTries bounds how often another id is tried where one is taken: of 36^8, two tries that fail are an error elsewhere.
 const mostTries = 3
@@ -37,10 +55,10 @@ func (k *Keys) Create(ctx context.Context, tenant string, lifetime time.Duration
 	}
 	key, record, err := k.try(func(now time.Time) (Secret, store.Key, error) {
 		key, record := newKey(tenant, now, lifetime, parsed.String())
-		return key, record, k.store.CreateKey(ctx, record)
+		return key, record, k.store.CreateKey(ctx, record, k.act(keyCreated, record))
 	})
 	if err == nil {
-		k.log("key created", record)
+		k.log(k.act(keyCreated, record))
 	}
 	return key, err
 }
@@ -54,14 +72,14 @@ func (k *Keys) CreateFirst(ctx context.Context, tenants []string) (map[string]Se
 		secrets[record.ID] = key
 		records = append(records, record)
 	}
-	created, err := k.store.CreateFirstKeys(ctx, records)
+	created, err := k.store.CreateFirstKeys(ctx, records, func(record store.Key) store.AuditEntry { return k.act(keyCreated, record) })
 	if err != nil {
 		return nil, err
 	}
 	keys := map[string]Secret{}
 	for _, record := range created {
 		keys[record.Tenant] = secrets[record.ID]
-		k.log("key created", record)
+		k.log(k.act(keyCreated, record))
 	}
 	return keys, nil
 }
@@ -72,29 +90,29 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 	if err := checkKeyID(id); err != nil {
 		return "", err
 	}
-	var tenant string
-	key, record, err := k.try(func(now time.Time) (key Secret, record store.Key, err error) {
-		err = k.store.ReplaceKey(ctx, id, now.Add(overlap), func(old store.Key) (store.Key, error) {
+	var act store.AuditEntry
+	key, _, err := k.try(func(now time.Time) (key Secret, record store.Key, err error) {
+		err = k.store.ReplaceKey(ctx, id, now.Add(overlap), func(old store.Key) (store.Key, store.AuditEntry, error) {
 			switch {
 			case !old.Revoked.IsZero():
-				return store.Key{}, fmt.Errorf("the key %q is revoked: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
+				return store.Key{}, act, refused("the key %q is revoked: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
 			case old.ReplacedBy != "":
-				return store.Key{}, fmt.Errorf("the key %q was rotated already: rotate %q, which took its place", id, old.ReplacedBy)
+				return store.Key{}, act, refused("the key %q was rotated already: rotate %q, which took its place", id, old.ReplacedBy)
 			case ended(old, now):
-				return store.Key{}, fmt.Errorf("the key %q has expired: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
+				return store.Key{}, act, refused("the key %q has expired: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
 			}
 			lifetime := time.Duration(0)
 			if !old.Expires.IsZero() {
 				lifetime = old.Expires.Sub(old.Created)
 			}
-			tenant = old.Tenant
-			key, record = newKey(tenant, now, lifetime, old.Scopes)
-			return record, nil
+			key, record = newKey(old.Tenant, now, lifetime, old.Scopes)
+			act = k.act(keyRotated, record, "replaces="+id, "overlap="+overlap.String())
+			return record, act, nil
 		})
 		return key, record, err
 	})
 	if err == nil {
-		k.log("key rotated", record, "replaces", id, "overlap", overlap.String())
+		k.log(act)
 	}
 	return key, err
 }
@@ -104,9 +122,13 @@ func (k *Keys) Revoke(ctx context.Context, id string) error {
 	if err := checkKeyID(id); err != nil {
 		return err
 	}
-	record, changed, err := k.store.RevokeKey(ctx, id, k.now())
+	var act store.AuditEntry
+	_, changed, err := k.store.RevokeKey(ctx, id, k.now(), func(record store.Key) store.AuditEntry {
+		act = k.act(keyRevoked, record)
+		return act
+	})
 	if err == nil && changed {
-		k.log("key revoked", record)
+		k.log(act)
 	}
 	return err
 }
@@ -124,13 +146,33 @@ func (k *Keys) try(create func(now time.Time) (Secret, store.Key, error)) (key S
 	return key, record, nil
 }
 
-func (k *Keys) log(act string, record store.Key, more ...any) {
-	line := []any{"act", act, "tenant", record.Tenant, "key", record.ID}
+// What is done to keys, in the audit log's words.
+const (
+	keyCreated = "key created"
+	keyRotated = "key rotated"
+	keyRevoked = "key revoked"
+)
+
+// act is what the audit log has of an act on a key. more is as in "replaces=ID".
+func (k *Keys) act(act string, record store.Key, more ...string) store.AuditEntry {
+	var details []string
 	if !record.Expires.IsZero() {
-		line = append(line, "expires", record.Expires.Format(time.RFC3339))
+		details = append(details, "expires="+record.Expires.Format(time.RFC3339))
 	}
 	if record.Scopes != "" {
-		line = append(line, "scopes", record.Scopes)
+		details = append(details, "scopes="+record.Scopes)
 	}
-	k.audit.Info("audit", append(line, more...)...)
+	return store.AuditEntry{
+		At: k.now(), By: k.by, Act: act, Tenant: record.Tenant, Key: record.ID, Details: append(details, more...),
+	}
+}
+
+// log writes the line of an act.
+func (k *Keys) log(act store.AuditEntry) {
+	line := []any{"by", act.By, "act", act.Act, "tenant", act.Tenant, "key", act.Key}
+	for _, detail := range act.Details {
+		name, value, _ := strings.Cut(detail, "=")
+		line = append(line, name, value)
+	}
+	k.audit.Info("audit", line...)
 }

@@ -32,7 +32,7 @@ func newKeys(t *testing.T) *keysFixture {
 	}
 	t.Cleanup(func() { s.Close() })
 	f := &keysFixture{T: t, store: s, audit: &bytes.Buffer{}, now: now}
-	f.keys = NewKeys(s, func() time.Time { return f.now }, slog.New(slog.NewTextHandler(f.audit, nil)))
+	f.keys = NewKeys(s, "a test", func() time.Time { return f.now }, slog.New(slog.NewTextHandler(f.audit, nil)))
 	return f
 }
 

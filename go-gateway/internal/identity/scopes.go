@@ -20,8 +20,8 @@ const (
 )
 
 const (
-	// maxScopes of one key or token.
-	maxScopes = 64
+	// MaxScopes of one key or token.
+	MaxScopes = 64
 	// maxScopeBytes is more than any endpoint or model of ours has.
 	maxScopeBytes = 128
 )
@@ -42,8 +42,8 @@ type Scopes struct {
 func ParseScopes(written []string) (Scopes, error) {
 	var scopes Scopes
 	var faults []error
-	if len(written) > maxScopes {
-		return Scopes{}, fmt.Errorf("there are %d scopes; at most %d are taken", len(written), maxScopes)
+	if len(written) > MaxScopes {
+		return Scopes{}, fmt.Errorf("there are %d scopes; at most %d are taken", len(written), MaxScopes)
 	}
 	for _, scope := range written {
 		if err := scopes.add(scope); err != nil {

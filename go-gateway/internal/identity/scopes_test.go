@@ -7,6 +7,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/store"
 )
 
 func same(name string) string { return name }
@@ -47,7 +48,7 @@ func TestMisspeltScopesAreRefusedTogether(t *testing.T) {
 	if err == nil || len(strings.Split(err.Error(), "\n")) != len(bad) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := ParseScopes(make([]string, maxScopes+1)); err == nil || !strings.Contains(err.Error(), "at most 64") {
+	if _, err := ParseScopes(make([]string, MaxScopes+1)); err == nil || !strings.Contains(err.Error(), "at most 64") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -58,7 +59,7 @@ func TestARefusalNamesWhatIsLackingAndWhatThereIs(t *testing.T) {
 	if refusal.Reason != fault.InsufficientScope || refusal.Param != "model" || !strings.Contains(refusal.Message, `"model:b"; it has "model:a".`) {
 		t.Errorf("got %+v", refusal)
 	}
-	for i := range maxScopes {
+	for i := range MaxScopes {
 		scopes.Models = append(scopes.Models, fmt.Sprint(i))
 	}
 	if refusal := fault.Of(scopes.LacksEndpoint("/v1/x")); !strings.Contains(refusal.Message, "and 49 more") || refusal.Param != "" {
@@ -95,7 +96,7 @@ func TestAKeyKeepsItsScopes(t *testing.T) {
 func TestAKeyWhoseScopesMeanNothingIsRefused(t *testing.T) {
 	f, good := openFixture(t)
 	key, record := newKey("acme", now, 0, "model:m colour:blue")
-	if err := f.store.CreateKey(t.Context(), record); err != nil {
+	if err := f.store.CreateKey(t.Context(), record, store.AuditEntry{}); err != nil {
 		t.Fatal(err)
 	}
 	f.refresh()

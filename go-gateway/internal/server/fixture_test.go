@@ -117,7 +117,7 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 		g.Fatal(err)
 	}
 	g.Cleanup(func() { records.Close() })
-	keys := identity.NewKeys(records, time.Now, slog.New(slog.DiscardHandler))
+	keys := identity.NewKeys(records, "a test", time.Now, slog.New(slog.DiscardHandler))
 	for _, name := range []string{"acme", "tiny", "metered"} {
 		key, err := keys.Create(g.Context(), name, 0)
 		if err != nil {

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 )
 
 // handler serves one request: it replies through the exchange once, or returns an error and does not reply.
@@ -66,6 +68,22 @@ func Endpoints() []string {
 	}
 	slices.Sort(endpoints)
 	return slices.Compact(endpoints)
+}
+
+// CheckScopes refuses a misspelt scope, and an endpoint that there is not: the key would be good for nothing. Which models
+// there are is not known here.
+func CheckScopes(scopes []string) error {
+	parsed, err := identity.ParseScopes(scopes)
+	if err != nil {
+		return err
+	}
+	known := Endpoints()
+	for _, endpoint := range parsed.Endpoints {
+		if !slices.Contains(known, endpoint) {
+			return fmt.Errorf("scope \"endpoint:%s\": there is no such endpoint; there is %s", endpoint, strings.Join(known, ", "))
+		}
+	}
+	return nil
 }
 
 // API is the public listener's handler.

@@ -59,7 +59,7 @@ func TestAFullDiskHeals(t *testing.T) {
 	filler := filepath.Join(disk, "filler")
 	acknowledged := 0
 	createNext := func() error {
-		err := s.CreateKey(t.Context(), keyOf(fmt.Sprintf("%08d", acknowledged), "acme"))
+		err := s.CreateKey(t.Context(), keyOf(fmt.Sprintf("%08d", acknowledged), "acme"), AuditEntry{})
 		if err == nil {
 			acknowledged++
 		}

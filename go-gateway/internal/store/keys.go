@@ -29,29 +29,30 @@ func (s *Store) KeysVersion(ctx context.Context) (version int64, err error) {
 
 // Keys returns all keys, oldest first; those of one tenant where it is not empty.
 func (s *Store) Keys(ctx context.Context, tenant string) ([]Key, error) {
-	rows, err := s.r.QueryContext(ctx, `SELECT `+keyColumns+` FROM api_key WHERE tenant = $1 OR $1 = '' ORDER BY created_at, id`, tenant)
-	if err != nil {
-		return nil, s.explain(err)
-	}
-	defer rows.Close()
-	var keys []Key
-	for rows.Next() {
-		key, err := scanKey(rows)
-		if err != nil {
-			return nil, s.explain(err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, s.explain(rows.Err())
+	return query(ctx, s, scanKey, `SELECT `+keyColumns+` FROM api_key WHERE tenant = $1 OR $1 = '' ORDER BY created_at, id`, tenant)
 }
 
-// CreateKey adds a key; ErrExists where its id is taken.
-func (s *Store) CreateKey(ctx context.Context, key Key) error {
-	return s.changeKeys(ctx, func(tx *sql.Tx) error { return insertKey(ctx, tx, key) })
+// KeysPage returns at most so many keys by their ids, in order: those after an id, of a tenant where that is not empty, and
+// whose id begins with a prefix.
+func (s *Store) KeysPage(ctx context.Context, tenant, prefix, after string, most int) ([]Key, error) {
+	return query(ctx, s, scanKey, `SELECT `+keyColumns+` FROM api_key
+		WHERE id > $1 AND (tenant = $2 OR $2 = '') AND substr(id, 1, $3) = $4 ORDER BY id LIMIT $5`,
+		after, tenant, len(prefix), prefix, most)
 }
 
-// CreateFirstKeys adds the keys of tenants that never had one, and returns those.
-func (s *Store) CreateFirstKeys(ctx context.Context, keys []Key) (created []Key, err error) {
+// FindKey returns the key with an id, or ErrNotFound.
+func (s *Store) FindKey(ctx context.Context, id string) (Key, error) {
+	key, err := findKey(ctx, s.r, id)
+	return key, s.explain(err)
+}
+
+// CreateKey adds a key, and the act to the audit log; ErrExists where its id is taken.
+func (s *Store) CreateKey(ctx context.Context, key Key, act AuditEntry) error {
+	return s.changeKeys(ctx, func(tx *sql.Tx) error { return insertKey(ctx, tx, key, act) })
+}
+
+// CreateFirstKeys adds the keys of tenants that never had one, and returns those. actOf says what the audit log has of one.
+func (s *Store) CreateFirstKeys(ctx context.Context, keys []Key, actOf func(Key) AuditEntry) (created []Key, err error) {
 	err = s.changeKeys(ctx, func(tx *sql.Tx) error {
 		for _, key := range keys {
 			var had int
@@ -62,7 +63,7 @@ func (s *Store) CreateFirstKeys(ctx context.Context, keys []Key) (created []Key,
 			if had > 0 {
 				continue
 			}
-			if err := insertKey(ctx, tx, key); err != nil {
+			if err := insertKey(ctx, tx, key, actOf(key)); err != nil {
 				return err
 			}
 			created = append(created, key)
@@ -75,18 +76,19 @@ func (s *Store) CreateFirstKeys(ctx context.Context, keys []Key) (created []Key,
 	return created, nil
 }
 
-// ReplaceKey adds the key that replace makes of the one with an id, which ends at a time at the latest: both, or neither.
-func (s *Store) ReplaceKey(ctx context.Context, id string, end time.Time, replace func(old Key) (Key, error)) error {
+// ReplaceKey adds the key that replace makes of the one with an id, which ends at a time at the latest, and the act to the
+// audit log: all of it, or nothing.
+func (s *Store) ReplaceKey(ctx context.Context, id string, end time.Time, replace func(old Key) (Key, AuditEntry, error)) error {
 	return s.changeKeys(ctx, func(tx *sql.Tx) error {
 		old, err := findKey(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		fresh, err := replace(old)
+		fresh, act, err := replace(old)
 		if err != nil {
 			return err
 		}
-		if err := insertKey(ctx, tx, fresh); err != nil {
+		if err := insertKey(ctx, tx, fresh, act); err != nil {
 			return err
 		}
 		if !old.Expires.IsZero() && old.Expires.Before(end) {
@@ -97,14 +99,19 @@ func (s *Store) ReplaceKey(ctx context.Context, id string, end time.Time, replac
 	})
 }
 
-// RevokeKey ends a key at a time, and returns it as it is then. One that was revoked before keeps its time.
-func (s *Store) RevokeKey(ctx context.Context, id string, at time.Time) (key Key, changed bool, err error) {
+// RevokeKey ends a key at a time, and returns it as it is then. One that was revoked before keeps its time, and the audit
+// log has no second act.
+func (s *Store) RevokeKey(ctx context.Context, id string, at time.Time, actOf func(Key) AuditEntry) (key Key, changed bool, err error) {
 	err = s.changeKeys(ctx, func(tx *sql.Tx) error {
 		if key, err = findKey(ctx, tx, id); err != nil || !key.Revoked.IsZero() {
 			return err
 		}
 		key.Revoked, changed = at, true
-		return one(tx.ExecContext(ctx, `UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, at.UnixMilli()))
+		err := one(tx.ExecContext(ctx, `UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, at.UnixMilli()))
+		if err != nil {
+			return err
+		}
+		return addAudit(ctx, tx, actOf(key))
 	})
 	return key, changed, err
 }
@@ -120,7 +127,7 @@ func (s *Store) changeKeys(ctx context.Context, changes func(tx *sql.Tx) error) 
 	})
 }
 
-func insertKey(ctx context.Context, tx *sql.Tx, key Key) error {
+func insertKey(ctx context.Context, tx *sql.Tx, key Key, act AuditEntry) error {
 	done, err := tx.ExecContext(ctx, `INSERT INTO api_key (`+keyColumns+`) VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL) ON CONFLICT (id) DO NOTHING`,
 		key.ID, key.Tenant, key.SHA256, key.Scopes, key.Created.UnixMilli(), milliseconds(key.Expires))
 	if err != nil {
@@ -129,18 +136,18 @@ func insertKey(ctx context.Context, tx *sql.Tx, key Key) error {
 	if rows, err := done.RowsAffected(); err != nil || rows == 0 {
 		return cmp.Or(err, ErrExists)
 	}
-	return nil
+	return addAudit(ctx, tx, act)
 }
 
-func findKey(ctx context.Context, tx *sql.Tx, id string) (Key, error) {
-	key, err := scanKey(tx.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_key WHERE id = $1`, id))
+func findKey(ctx context.Context, q querier, id string) (Key, error) {
+	key, err := scanKey(q.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_key WHERE id = $1`, id))
 	if err == sql.ErrNoRows {
 		err = fmt.Errorf("there is no key %q: %w", id, ErrNotFound)
 	}
 	return key, err
 }
 
-func scanKey(row interface{ Scan(...any) error }) (key Key, err error) {
+func scanKey(row scanner) (key Key, err error) {
 	var created int64
 	var expires, revoked sql.NullInt64
 	var replacedBy sql.NullString

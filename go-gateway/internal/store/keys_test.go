@@ -16,10 +16,15 @@ func keyOf(id, tenant string) Key {
 	return Key{ID: id, Tenant: tenant, SHA256: strings.Repeat("0", 64), Created: created}
 }
 
+// actOn is what the audit log has of a test's act.
+func actOn(key Key) AuditEntry {
+	return AuditEntry{At: created, By: "a test", Act: "tested", Tenant: key.Tenant, Key: key.ID, Details: []string{"a=b c", "d=e"}}
+}
+
 func create(t *testing.T, s *Store, keys ...Key) {
 	t.Helper()
 	for _, key := range keys {
-		if err := s.CreateKey(t.Context(), key); err != nil {
+		if err := s.CreateKey(t.Context(), key, actOn(key)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,7 +81,7 @@ func TestATakenIDIsRefused(t *testing.T) {
 		s := open(t, options, Command)
 		create(t, s, keyOf("aaaaaaaa", "acme"))
 		moved := changes(t, s, func() {
-			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "globex")); !errors.Is(err, ErrExists) {
+			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "globex"), AuditEntry{}); !errors.Is(err, ErrExists) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -92,20 +97,20 @@ func TestRevoking(t *testing.T) {
 		create(t, s, keyOf("aaaaaaaa", "acme"), keyOf("bbbbbbbb", "acme"))
 		at := created.Add(time.Hour)
 		moved := changes(t, s, func() {
-			if key, changed, err := s.RevokeKey(t.Context(), "aaaaaaaa", at); err != nil || !changed || key.Tenant != "acme" {
+			if key, changed, err := s.RevokeKey(t.Context(), "aaaaaaaa", at, actOn); err != nil || !changed || key.Tenant != "acme" {
 				t.Errorf("got %+v, %v, %v", key, changed, err)
 			}
 		})
 		if moved != 1 {
 			t.Errorf("the counter moved by %d", moved)
 		}
-		if _, changed, err := s.RevokeKey(t.Context(), "aaaaaaaa", at.Add(time.Hour)); err != nil || changed {
+		if _, changed, err := s.RevokeKey(t.Context(), "aaaaaaaa", at.Add(time.Hour), actOn); err != nil || changed {
 			t.Errorf("again: %v, %v", changed, err)
 		}
 		if keys := list(t, s, ""); !keys[0].Revoked.Equal(at) || !keys[1].Revoked.IsZero() {
 			t.Errorf("got %+v", keys)
 		}
-		if _, _, err := s.RevokeKey(t.Context(), "cccccccc", at); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "cccccccc") {
+		if _, _, err := s.RevokeKey(t.Context(), "cccccccc", at, actOn); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "cccccccc") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -119,7 +124,9 @@ func TestReplacing(t *testing.T) {
 		create(t, s, keyOf("aaaaaaaa", "acme"), sooner)
 		end := created.Add(time.Hour)
 		for old, fresh := range map[string]string{"aaaaaaaa": "dddddddd", "bbbbbbbb": "eeeeeeee"} {
-			err := s.ReplaceKey(t.Context(), old, end, func(found Key) (Key, error) { return keyOf(fresh, found.Tenant), nil })
+			err := s.ReplaceKey(t.Context(), old, end, func(found Key) (Key, AuditEntry, error) {
+				return keyOf(fresh, found.Tenant), actOn(found), nil
+			})
 			if err != nil {
 				t.Error(err)
 			}
@@ -130,12 +137,12 @@ func TestReplacing(t *testing.T) {
 		}
 		// The fence: one that was replaced meanwhile is not replaced again, whatever the caller thought.
 		moved := changes(t, s, func() {
-			err := s.ReplaceKey(t.Context(), "aaaaaaaa", end, func(Key) (Key, error) { return keyOf("ffffffff", "acme"), nil })
+			err := s.ReplaceKey(t.Context(), "aaaaaaaa", end, func(Key) (Key, AuditEntry, error) { return keyOf("ffffffff", "acme"), AuditEntry{}, nil })
 			if !errors.Is(err, ErrNotFound) {
 				t.Errorf("got %v", err)
 			}
 			refusal := errors.New("no")
-			if err := s.ReplaceKey(t.Context(), "dddddddd", end, func(Key) (Key, error) { return Key{}, refusal }); !errors.Is(err, refusal) {
+			if err := s.ReplaceKey(t.Context(), "dddddddd", end, func(Key) (Key, AuditEntry, error) { return Key{}, AuditEntry{}, refusal }); !errors.Is(err, refusal) {
 				t.Errorf("got %v", err)
 			}
 			if err := s.ReplaceKey(t.Context(), "zzzzzzzz", end, nil); !errors.Is(err, ErrNotFound) {
@@ -164,7 +171,7 @@ func TestFirstKeysAreMadeOnce(t *testing.T) {
 				defer s.Close()
 				made[i], err = s.CreateFirstKeys(t.Context(), []Key{
 					keyOf(fmt.Sprintf("acme%04d", i), "acme"), keyOf(fmt.Sprintf("glob%04d", i), "globex"),
-				})
+				}, actOn)
 				if err != nil {
 					t.Error(err)
 				}
@@ -188,7 +195,7 @@ func TestTheFenceOfAnUpdate(t *testing.T) {
 			t.Errorf("no row: %v", err)
 		}
 		execute(t, s, `DELETE FROM change_counter`)
-		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme")); err == nil {
+		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{}); err == nil {
 			t.Error("a key was made of which no gateway would hear")
 		}
 	})

@@ -130,3 +130,24 @@ func (s *Store) write(ctx context.Context, changes func(tx *sql.Tx) error) error
 	}
 	return s.explain(tx.Commit())
 }
+
+// scanner is a row that is read.
+type scanner interface{ Scan(into ...any) error }
+
+// query returns what it finds.
+func query[Row any](ctx context.Context, s *Store, scan func(scanner) (Row, error), sql string, args ...any) ([]Row, error) {
+	rows, err := s.r.QueryContext(ctx, sql, args...)
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	defer rows.Close()
+	var found []Row
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		found = append(found, row)
+	}
+	return found, s.explain(rows.Err())
+}

@@ -107,7 +107,7 @@ func TestManyProcessesMakeTheStoreAtOnce(t *testing.T) {
 					return
 				}
 				defer s.Close()
-				if err := s.CreateKey(t.Context(), Key{ID: fmt.Sprintf("key%05d", i), Tenant: "acme", Created: time.Now()}); err != nil {
+				if err := s.CreateKey(t.Context(), Key{ID: fmt.Sprintf("key%05d", i), Tenant: "acme", Created: time.Now()}, AuditEntry{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -160,7 +160,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 func TestAnOlderSchemaIsMigratedByWhoeverMay(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)
-		if err := s.CreateKey(t.Context(), Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()}); err != nil {
+		if err := s.CreateKey(t.Context(), Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()}, AuditEntry{}); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()
@@ -240,7 +240,7 @@ func TestAStoppedTransactionChangesNothing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := s.changeKeys(ctx, func(tx *sql.Tx) error {
 			cancel()
-			return insertKey(t.Context(), tx, Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()})
+			return insertKey(t.Context(), tx, Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()}, AuditEntry{})
 		})
 		if err == nil {
 			t.Error("committed")
