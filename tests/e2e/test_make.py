@@ -79,7 +79,8 @@ def test_run_serves_until_ctrl_c_and_ends_well(tmp_path: pathlib.Path) -> None:
         wait_until("the prompt", lambda: "Ctrl-C stops it" in shown.text or process.poll() is not None, START_LIMIT_S)
         stack = Stack.read(tmp_path / "stack.json")
         assert (tmp_path / "stack.json").stat().st_mode & 0o077 == 0, "keys are for their owner's eyes"
-        assert set(json.loads((tmp_path / "stack.json").read_text())) >= {"url", "grpc", "metrics_url", "keys", "pids"}
+        promised = {"url", "grpc", "metrics_url", "admin_url", "keys", "pids"}
+        assert set(json.loads((tmp_path / "stack.json").read_text())) >= promised
         assert set(stack.keys) == {"acme", "globex", "tiny"}
         with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {stack.keys['acme']}"}) as http:
             assert embed(http, f"{MODEL} is up")

@@ -20,7 +20,13 @@ FINE, POOR, MISSING = "ok", "note", "MISSING"
 GIB = 1 << 30
 LEAST_DISK_GIB = 12  # the tools' own caches included, tests' builds too
 LEAST_MEMORY_GIB = 6  # of which the linker and an export take most
-PORTS = {8080: "PORT", 50051: "GRPC_PORT", 9464: "GATEWAY_METRICS_PORT", 9465: "HOTPATH_METRICS_PORT"}
+PORTS = {
+    8080: "PORT",
+    50051: "GRPC_PORT",
+    9464: "GATEWAY_METRICS_PORT",
+    9465: "HOTPATH_METRICS_PORT",
+    9466: "ADMIN_PORT",
+}
 COMMAND_LIMIT_S = 20
 # As /proc/cpuinfo and ARM call what the models' graphs are chosen by, best first.
 CLASSES = [

@@ -15,7 +15,7 @@ from stack.native import NativeStack, Ports
 from stack.terminal import console, is_terminal, until_told_to_stop
 from stack.waiting import StackError, Stopped
 
-DEFAULT_PORTS = Ports(http=8080, grpc=50051, gateway_metrics=9464, hotpath_metrics=9465)
+DEFAULT_PORTS = Ports(http=8080, grpc=50051, gateway_metrics=9464, hotpath_metrics=9465, admin=9466)
 LOOK_INTERVAL_S = 0.5
 
 
@@ -81,6 +81,8 @@ def tell(stack: Stack) -> None:
     if stack.grpc:
         table.add_row("gRPC", stack.grpc)
     table.add_row("metrics", f"{stack.metrics_url}  {stack.hotpath_metrics_url}")
+    if stack.admin_url:
+        table.add_row("admin", f"{stack.admin_url}  its token is in {stack.admin_token_file}")
     for tenant, key in stack.keys.items():
         table.add_row(f"key of {tenant}", key)
     for service, log in stack.logs.items():

@@ -24,6 +24,8 @@ class Stack:
     keys: dict[str, str]  # tenant → API key
     pids: dict[str, int]  # service → process id; empty where they are not processes of this machine
     logs: dict[str, str]  # service → log file; empty likewise
+    admin_url: str = ""  # of the gateway's admin API, without a path; empty where there is none
+    admin_token_file: str = ""  # holds its credential
 
     def write(self, path: pathlib.Path = STACK_JSON) -> None:
         """Replace the file in one step, readable by its owner alone: it holds keys."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -37,6 +38,7 @@ class Ports:
     http: int = 0
     grpc: int = 0
     gateway_metrics: int = 0
+    admin: int = 0
     hotpath_metrics: int = 0
 
     @staticmethod
@@ -136,6 +138,8 @@ class NativeStack:
         settings = {
             "http-address": self._address("http", self.ports.http).replace(HOST, "localhost"),  # and [::1]
             "metrics-address": self._address("gateway_metrics", self.ports.gateway_metrics),
+            "admin-address": self._address("admin", self.ports.admin),
+            "admin-token-file": str(self._admin_token_file()),
             "hotpath-addresses": f"unix:{self._socket}" if self._socket else self.addresses["grpc"],
             "data": str(self.data),
             "tenants-file": str(TENANTS),
@@ -144,6 +148,7 @@ class NativeStack:
         self.gateway = self._serve("gateway", GATEWAY, settings)
         self.addresses["http"] = self.gateway.address("http")
         self.addresses["gateway_metrics"] = self.gateway.address("metrics")
+        self.addresses["admin"] = self.gateway.address("admin")
         return self.gateway
 
     def processes(self) -> list[Process]:
@@ -220,7 +225,17 @@ class NativeStack:
             keys=self.keys,
             pids={process.name: process.pid for process in self.processes()},
             logs={process.name: str(process.log) for process in self.processes()},
+            admin_url=f"http://{self.addresses['admin']}",
+            admin_token_file=str(self._admin_token_file()),
         )
+
+    def _admin_token_file(self) -> pathlib.Path:
+        """The file with the admin API's credential; made where there is none."""
+        path = self.folder / "admin-token"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32) + "\n")
+        return path.absolute()
 
     def _address(self, listener: str, port: int) -> str:
         """The address to ask for: after a restart the one from before."""

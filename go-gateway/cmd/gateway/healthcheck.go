@@ -18,16 +18,13 @@ func healthcheck(ctx context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	host, port, err := net.SplitHostPort(settings.MetricsAddress)
+	address, err := callable(settings.MetricsAddress)
 	if err != nil {
 		return usageError{err}
 	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "127.0.0.1" // an address to listen on, not to call
-	}
 	ctx, cancel := context.WithTimeout(ctx, healthcheckTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 	if err != nil {
 		return usageError{err}
 	}
@@ -41,4 +38,13 @@ func healthcheck(ctx context.Context, t terminal, arguments []string) error {
 		return fmt.Errorf("not ready: %s", reply.Status)
 	}
 	return nil
+}
+
+// callable is where to call what listens at an address.
+func callable(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), err
 }

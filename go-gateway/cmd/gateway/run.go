@@ -37,6 +37,7 @@ var commands = []command{
 	{"keys list", "print id, tenant, dates and scopes of every key, or of --tenant's", listKeys},
 	{"keys rotate", "make a key in the place of the one with the id that follows, which ends after --overlap", rotateKey},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
+	{"limits explain", "print the limits of --tenant, how much of them is used, and why it was refused lately", explainLimits},
 	{"data migrate", "bring the database's schema up to date; the gateway does so too when it starts", migrateData},
 	{"data check", "look for damage in the database", checkData},
 	{"data backup", "copy the embedded database to the new file --to, also while a gateway runs", backupData},

@@ -39,12 +39,15 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		return withFaults(err, checkFiles(settings))
 	}
 	defer keys.Close()
-	directory, err := identity.Open(ctx, keys, settings.TenantsFile, time.Now, logger)
-	certified, fault := openCertificate(ctx, settings, logger)
-	if err := errors.Join(err, fault); err != nil {
+	opened := app.Opened{Store: keys}
+	var faults [3]error
+	opened.Directory, faults[0] = identity.Open(ctx, keys, settings.TenantsFile, time.Now, logger)
+	opened.Certificate, faults[1] = openCertificate(ctx, settings, logger)
+	opened.AdminToken, faults[2] = openAdminToken(ctx, settings, logger)
+	if err := errors.Join(faults[:]...); err != nil {
 		return usageError{err}
 	}
-	if err := acceptTokens(ctx, settings, directory, logger); err != nil {
+	if err := acceptTokens(ctx, settings, opened.Directory, logger); err != nil {
 		return usageError{err}
 	}
 	if _, chosen := t.lookup("GOMEMLIMIT"); !chosen {
@@ -54,10 +57,10 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	if from, to := keys.Migrated(); from != to {
 		logger.Info("audit", "by", "start of the gateway", "act", "data migrated", "from", from, "to", to)
 	}
-	if !directory.HasKeys() && settings.JWTIssuer == "" {
+	if !opened.Directory.HasKeys() && settings.JWTIssuer == "" {
 		logger.Warn("there is no API key yet, so every request is refused; make one with: gateway keys create --tenant NAME")
 	}
-	return app.Run(ctx, settings, directory, certified, logger)
+	return app.Run(ctx, settings, opened, logger)
 }
 
 // withFaults adds what is wrong with the files to why the store cannot be opened.
@@ -76,11 +79,23 @@ func openCertificate(ctx context.Context, settings *config.Settings, logger *slo
 	return certificate.Open(ctx, settings.CertificateFile, settings.KeyFile, time.Now, logger)
 }
 
+// openAdminToken returns nil where there is to be no admin API.
+func openAdminToken(ctx context.Context, settings *config.Settings, logger *slog.Logger) (*identity.AdminToken, error) {
+	if settings.AdminAddress == "" {
+		return nil, nil
+	}
+	return identity.OpenAdminToken(ctx, settings.AdminTokenFile, logger)
+}
+
 // checkFiles returns every fault of the files that are read again while the gateway runs.
 func checkFiles(settings *config.Settings) error {
 	err := errors.Join(identity.CheckTenants(settings.TenantsFile), checkJWKS(settings))
 	if settings.CertificateFile != "" && settings.KeyFile != "" {
 		err = errors.Join(err, certificate.Check(settings.CertificateFile, settings.KeyFile, time.Now()))
+	}
+	if settings.AdminAddress != "" {
+		_, fault := identity.ReadAdminToken(settings.AdminTokenFile)
+		err = errors.Join(err, fault)
 	}
 	return err
 }

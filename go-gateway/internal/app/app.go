@@ -19,12 +19,24 @@ import (
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/server"
+	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
 )
 
+// Opened is what was opened before the gateway starts, since what is wrong with it is told before that.
+type Opened struct {
+	Directory *identity.Directory
+	Store     *store.Store
+	// Certificate is nil where the API is plain HTTP.
+	Certificate *certificate.Certificate
+	// AdminToken is nil where there is no admin API.
+	AdminToken *identity.AdminToken
+}
+
 // Run serves until ctx ends, and then drains: first nobody new is sent here, then nobody new is let in, then those
-// inside are waited for, and what they need ends last. Without a certificate it is plain HTTP.
-func Run(ctx context.Context, settings *config.Settings, directory *identity.Directory, certified *certificate.Certificate, logger *slog.Logger) error {
+// inside are waited for, and what they need ends last.
+func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *slog.Logger) error {
+	directory, certified := opened.Directory, opened.Certificate
 	metrics := telemetry.NewMetrics()
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
@@ -40,18 +52,18 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 	if err != nil {
 		return err
 	}
-	store, err := openQuotaStore(settings, metrics, logger)
+	quotas, err := openQuotaStore(settings, metrics, logger)
 	if err != nil {
 		return errors.Join(err, hotpath.Close())
 	}
-	limiter := quota.NewLimiter(store, time.Now)
+	limiter := quota.NewLimiter(quotas, time.Now)
 	decoder := &openai.Decoder{
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
 	gateway := server.New(server.Options{
 		Authenticator: directory,
 		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
-		Engine:        hotpath, LimitsDegraded: store.degraded, Metrics: metrics, Logger: logger,
+		Engine:        hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, Decoder: decoder,
@@ -71,15 +83,18 @@ func Run(ctx context.Context, settings *config.Settings, directory *identity.Dir
 		handler: gateway.Operations(), settings: settings, logger: logger}
 	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
 		certificate: certified, handler: gateway.API(), settings: settings, logger: logger}
+	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, logger)
 	return run(ctx, []component{
 		{stop: hotpath.Close},
-		{stop: store.close},
-		background(store.watch),
+		{stop: quotas.close},
+		background(quotas.watch),
 		background(limiter.Watch),
 		background(hotpath.Watch),
 		background(directory.Watch),
 		watchCertificate(certified),
+		adminToken,
 		{start: operations.start, stop: operations.stop},
+		adminAPI,
 		{start: api.start, drain: api.drain, stop: api.stop},
 		{drain: func() error {
 			logger.Info("draining", "delay", settings.DrainDelay.String(), "timeout", settings.DrainTimeout.String())

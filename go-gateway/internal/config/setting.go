@@ -60,6 +60,20 @@ func address(name string, destination *string, defaultValue, meaning, consequenc
 	}
 }
 
+// optionalAddress is an address that may be empty.
+func optionalAddress(name string, destination *string, meaning, consequence string) setting {
+	row := address(name, destination, "", meaning, consequence)
+	check := row.parse
+	row.parse = func(value string) error {
+		if value == "" {
+			*destination = ""
+			return nil
+		}
+		return check(value)
+	}
+	return row
+}
+
 // list is a setting of several values, separated by commas. It may be empty where its default is.
 func list(
 	name, unit string, destination *[]string, defaultValue string, check func(string) error, meaning, consequence string,

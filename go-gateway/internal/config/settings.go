@@ -89,6 +89,8 @@ type Settings struct {
 	CertificateFile  string // empty: plain HTTP
 	KeyFile          string
 	MetricsAddress   string
+	AdminAddress     string // empty: there is no admin API
+	AdminTokenFile   string
 	HotpathAddresses []string
 	// HotpathDNSInterval is how often names among them are looked up.
 	HotpathDNSInterval time.Duration
@@ -154,6 +156,10 @@ func (s *Settings) settings() []setting {
 			"The private key of that certificate, in PEM.", "Read again likewise."),
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
+		optionalAddress("admin-address", &s.AdminAddress,
+			"Where the [admin API](store.md#the-admin-api) listens, as `127.0.0.1:9466`.", "Who has its token makes keys for every tenant, and the token is sent as it is: keep it off the outside. Empty: nowhere."),
+		optionalPath("admin-token-file", &s.AdminTokenFile,
+			"A file that holds the admin API's credential: at least 32 letters, as `openssl rand -hex 32` makes them.", "Read again when it changes. Nobody but its owner may read it, or its group. Required with `admin-address`, and not used without."),
 		list("hotpath-addresses", "host:port, unix:path or dns:///name:port,…", &s.HotpathAddresses, defaultHotpathAddress, checkHotpathAddress,
 			"The hot paths, separated by commas: each one process, at a port or at a Unix socket (`--grpc-socket`), or with `dns:///` a name of which each address is one.", "A socket takes less time. They need not serve the same models: a request goes to one with little to do of those that serve its model, and one that no replica has begun to work on goes to the next."),
 		duration("hotpath-dns-interval", &s.HotpathDNSInterval, defaultHotpathDNSInterval, 10*time.Millisecond, day,
@@ -249,6 +255,9 @@ func (s *Settings) check() error {
 	}
 	if (s.CertificateFile == "") != (s.KeyFile == "") {
 		return errors.New("tls-certificate-file and tls-key-file belong together: give both, or none")
+	}
+	if s.AdminAddress != "" && s.AdminTokenFile == "" {
+		return errors.New("admin-address needs admin-token-file: the admin API is never without a credential")
 	}
 	return errors.Join(
 		s.checkTokens(), checkOnePlace("redis-url", s.RedisURL, s.RedisURLFile), checkOnePlace("database-url", s.DatabaseURL, s.DatabaseURLFile),

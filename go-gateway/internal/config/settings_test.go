@@ -44,7 +44,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
 	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile", "CertificateFile", "KeyFile",
-		"JWTIssuer", "JWTAudience", "JWKSFile", "JWKSURL", "JWTPlanClaim", "JWTScopesClaim"} // info is slog's zero
+		"AdminAddress", "AdminTokenFile", "JWTIssuer", "JWTAudience", "JWKSFile", "JWKSURL", "JWTPlanClaim", "JWTScopesClaim"} // info is slog's zero
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)
@@ -110,6 +110,8 @@ func TestRefusals(t *testing.T) {
 		{"--jwt-issuer", "i", "--jwt-audience", "a", "--jwks-url", "http://a/b"},
 		{"--jwt-issuer", "i", "--jwt-audience", "a", "--jwks-url", "https://user:password@a/b"},
 		{"--jwt-tenant-claim", ""},
+		{"--admin-address", "127.0.0.1:0"},
+		{"--admin-address", "here", "--admin-token-file", "f"},
 	} {
 		if got, err := parse(nil, arguments...); err == nil {
 			t.Errorf("%q gave %+v", arguments, got)

@@ -8,7 +8,7 @@ import (
 	"triptych.dev/gateway/internal/quota"
 )
 
-// LimitsReport is what GET /v1/limits tells: a tenant's own limits, of each class.
+// LimitsReport is what GET /v1/limits tells, and the admin API: a tenant's limits, of each class.
 type LimitsReport struct {
 	Tenant, Plan string
 	Classes      map[quota.Class]quota.Report
@@ -16,16 +16,18 @@ type LimitsReport struct {
 	Degraded bool
 }
 
-type limitsReply struct {
-	Object   string          `json:"object"`
-	Tenant   string          `json:"tenant"`
-	Plan     string          `json:"plan"`
-	Degraded bool            `json:"degraded"`
-	Data     []limitStatus   `json:"data"`
-	Refusals []recentRefusal `json:"recent_refusals"`
+// LimitsReply is the JSON of a LimitsReport.
+type LimitsReply struct {
+	Object   string       `json:"object"`
+	Tenant   string       `json:"tenant"`
+	Plan     string       `json:"plan"`
+	Degraded bool         `json:"degraded"`
+	Data     []LimitRow   `json:"data"`
+	Refusals []RefusalRow `json:"recent_refusals"`
 }
 
-type limitStatus struct {
+// LimitRow is one limit, and how much of it is used.
+type LimitRow struct {
 	Limit     string   `json:"limit"`
 	Scope     string   `json:"scope"`
 	Class     string   `json:"class"`
@@ -36,8 +38,10 @@ type limitStatus struct {
 	Binding   bool     `json:"binding"`
 }
 
-type recentRefusal struct {
+// RefusalRow is a refusal, and when it was.
+type RefusalRow struct {
 	Created    float64  `json:"created"`
+	Key        string   `json:"key"` // whose request it was
 	Limit      string   `json:"limit"`
 	Scope      string   `json:"scope"`
 	Class      string   `json:"class"`
@@ -47,14 +51,17 @@ type recentRefusal struct {
 }
 
 // RenderLimits returns the reply to GET /v1/limits.
-func RenderLimits(report LimitsReport) ([]byte, error) {
-	reply := limitsReply{
-		Object: "list", Tenant: report.Tenant, Plan: report.Plan, Degraded: report.Degraded, Data: []limitStatus{}, Refusals: []recentRefusal{},
+func RenderLimits(report LimitsReport) ([]byte, error) { return json.Marshal(report.Reply()) }
+
+// Reply is the report as JSON has it.
+func (report LimitsReport) Reply() LimitsReply {
+	reply := LimitsReply{
+		Object: "list", Tenant: report.Tenant, Plan: report.Plan, Degraded: report.Degraded, Data: []LimitRow{}, Refusals: []RefusalRow{},
 	}
 	for class := range quota.Classes {
 		of := report.Classes[class]
 		for _, status := range of.Limits {
-			row := limitStatus{
+			row := LimitRow{
 				Limit: status.Kind.String(), Scope: status.Scope.String(), Class: class.String(),
 				Max: status.Limit, Used: status.Used(), Remaining: status.Remaining, Binding: of.Binding != nil && status == *of.Binding,
 			}
@@ -64,9 +71,9 @@ func RenderLimits(report LimitsReport) ([]byte, error) {
 			reply.Data = append(reply.Data, row)
 		}
 		for _, recorded := range of.Refusals {
-			row := recentRefusal{
-				Created: float64(recorded.Time.UnixMilli()) / 1000,
-				Limit:   recorded.Kind.String(), Scope: recorded.Scope.String(), Class: class.String(), Max: recorded.Limit,
+			row := RefusalRow{
+				Created: float64(recorded.Time.UnixMilli()) / 1000, Key: recorded.Key,
+				Limit: recorded.Kind.String(), Scope: recorded.Scope.String(), Class: class.String(), Max: recorded.Limit,
 			}
 			if recorded.Tokens > 0 {
 				row.Tokens = &recorded.Tokens
@@ -77,5 +84,5 @@ func RenderLimits(report LimitsReport) ([]byte, error) {
 			reply.Refusals = append(reply.Refusals, row)
 		}
 	}
-	return json.Marshal(reply)
+	return reply
 }

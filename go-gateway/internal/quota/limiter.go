@@ -2,6 +2,7 @@ package quota
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,10 +43,11 @@ type recent struct {
 	meanRun  time.Duration     // how long requests run; 0 = not known
 }
 
-// RecordedRefusal is a refusal and when it was.
+// RecordedRefusal is a refusal, when it was, and of which key's request.
 type RecordedRefusal struct {
 	Refusal
 	Time time.Time
+	Key  string
 }
 
 // Held is a reservation until it is settled.
@@ -74,7 +76,7 @@ func (l *Limiter) Refused(request Request) (Decision, bool) {
 	if _, decision.Refusal = rate.decide(decision.States, now); decision.Refusal == nil {
 		return Decision{}, false
 	}
-	known.record(*decision.Refusal, now)
+	known.record(*decision.Refusal, now, request.Key)
 	return decision, true
 }
 
@@ -103,11 +105,11 @@ func (r *recent) aged(now time.Time) Decision {
 	return decision
 }
 
-func (r *recent) record(refusal Refusal, now time.Time) {
+func (r *recent) record(refusal Refusal, now time.Time, key string) {
 	if len(r.refusals) == maxRefusals {
 		r.refusals = append(r.refusals[:0], r.refusals[1:]...)
 	}
-	r.refusals = append(r.refusals, RecordedRefusal{refusal, now})
+	r.refusals = append(r.refusals, RecordedRefusal{refusal, now, key})
 }
 
 // Reserve decides on a request. What it grants is Held until it is settled; nil where it is refused. The error is of the
@@ -141,7 +143,7 @@ func (l *Limiter) reserve(ctx context.Context, request Request, instead *Reserva
 	known := l.remember(request)
 	known.decision, known.at = decision, start
 	if refusal := decision.Refusal; refusal != nil {
-		known.refuse(refusal, start)
+		known.refuse(refusal, start, request.Key)
 		return nil, decision, nil
 	}
 	held := &Held{Reservation: decision.Reservation, limiter: l, start: start}
@@ -152,11 +154,11 @@ func (l *Limiter) reserve(ctx context.Context, request Request, instead *Reserva
 }
 
 // refuse takes note of a refusal, and says when what runs at once may have ended.
-func (r *recent) refuse(refusal *Refusal, now time.Time) {
+func (r *recent) refuse(refusal *Refusal, now time.Time, key string) {
 	if refusal.Kind == ConcurrentRequests || refusal.Kind == ConcurrentStreams {
 		refusal.RetryAfter = r.meanRun / time.Duration(refusal.Limit)
 	}
-	r.record(*refusal, now)
+	r.record(*refusal, now, key)
 }
 
 // remember returns what is known of a key, which is little where it was not met lately.
@@ -230,11 +232,11 @@ type Report struct {
 	Limits []LimitStatus
 	// Binding is the one that is the nearest to refusing, by the part that is left; nil if there is none.
 	Binding *LimitStatus
-	// Refusals are the latest ones of this key by this gateway, latest first.
+	// Refusals are the latest ones by this gateway, latest first: of the key, or of all keys where the request has none.
 	Refusals []RecordedRefusal
 }
 
-// Report asks the store what is used of a request's limits.
+// Report asks the store what is used of a request's limits. One without a key is about its tenant alone.
 func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
 	found, err := l.store.Look(ctx, request)
 	if err != nil {
@@ -254,14 +256,29 @@ func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
 			report.Binding = status
 		}
 	}
+	report.Refusals = l.refusals(request)
+	return report, nil
+}
+
+// refusals are the latest ones of a request's key, or of all of its tenant's keys, latest first.
+func (l *Limiter) refusals(request Request) []RecordedRefusal {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if known := l.recent[request.subject(Key)]; known != nil {
-		for i := range known.refusals {
-			report.Refusals = append(report.Refusals, known.refusals[len(known.refusals)-1-i])
+	var found []RecordedRefusal
+	if request.Key != "" {
+		if known := l.recent[request.subject(Key)]; known != nil {
+			found = slices.Clone(known.refusals)
+		}
+	} else {
+		for of, known := range l.recent {
+			if of.tenant == request.Tenant && of.class == request.Class {
+				found = append(found, known.refusals...)
+			}
 		}
 	}
-	return report, nil
+	l.mu.Unlock()
+	slices.Reverse(found) // oldest first until here
+	slices.SortStableFunc(found, func(a, b RecordedRefusal) int { return b.Time.Compare(a.Time) })
+	return found[:min(len(found), maxRefusals)]
 }
 
 // part is which part is left.

@@ -3,6 +3,7 @@ package quota
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -152,5 +153,53 @@ func TestADaysTokensAreForgottenAtMidnight(t *testing.T) {
 	now = now.Add(24 * time.Hour)
 	if decision, known := l.Latest(request); !known || decision.States[Tenant].DayTokens != 0 {
 		t.Errorf("got %+v", decision)
+	}
+}
+
+func TestRefusalsOfAllKeysOfATenant(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	limiter := NewLimiter(NewMemory(func() time.Time { return now }, time.Minute), func() time.Time { return now })
+	ask := func(tenant, key string, class Class) {
+		request := Request{
+			Tenant: tenant, Key: key, Class: class, Counted: true,
+			Limits: [Scopes]Limits{Tenant: {RequestsPerMinute: 1}},
+		}
+		if _, _, err := limiter.Reserve(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Millisecond)
+	}
+	keys := func(tenant, key string) (keys []string) {
+		report, err := limiter.Report(t.Context(), Request{Tenant: tenant, Key: key})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, refusal := range report.Refusals {
+			keys = append(keys, refusal.Key)
+		}
+		return keys
+	}
+	for _, key := range []string{"a", "b", "a", "c", "b"} { // the first one is let in
+		ask("acme", key, Interactive)
+	}
+	ask("globex", "d", Interactive)
+	ask("acme", "e", Batch)
+	ask("acme", "e", Batch)
+	for _, c := range []struct {
+		tenant, key string
+		want        []string
+	}{
+		{"acme", "", []string{"b", "c", "a", "b"}}, {"acme", "b", []string{"b", "b"}}, {"globex", "", nil}, {"acme", "d", nil},
+	} {
+		if got := keys(c.tenant, c.key); !slices.Equal(got, c.want) {
+			t.Errorf("%s %q: got %q, want %q", c.tenant, c.key, got, c.want)
+		}
+	}
+	for range 20 {
+		ask("acme", "a", Interactive)
+		ask("acme", "b", Interactive)
+	}
+	if got := keys("acme", ""); len(got) != 16 || got[0] != "b" || got[1] != "a" {
+		t.Errorf("got %q", got)
 	}
 }

@@ -225,7 +225,7 @@ func TestATenantSeesItsOwnLimits(t *testing.T) {
 	}
 	want := map[string]any{
 		"created": 1_800_000_000.0, "limit": "tokens_per_minute", "scope": "tenant", "class": "interactive", "max": 1000.0, "tokens": 400.0,
-		"retry_after_seconds": 12.0,
+		"retry_after_seconds": 12.0, "key": strings.Split(g.keys["metered"], "_")[1],
 	}
 	if !maps.Equal(report.Refusals[0], want) {
 		t.Errorf("got %v, want %v", report.Refusals[0], want)

@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"triptych.dev/gateway/internal/adminapi"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/strictjson"
+)
+
+// Room of the admin API, beside the API's: it answers while that is full.
+const (
+	maxAdminBody     = 16 << 10 // bytes
+	maxAdminInflight = 32
+	// adminTimeout is what a store that does not answer keeps one of them for.
+	adminTimeout = 10 * time.Second
+)
+
+// AdminStore keeps keys and the audit log.
+type AdminStore interface {
+	FindKey(ctx context.Context, id string) (store.Key, error)
+	KeysPage(ctx context.Context, tenant, prefix, after string, most int) ([]store.Key, error)
+	AuditLog(ctx context.Context, before int64, most int) ([]store.AuditEntry, error)
+}
+
+// AdminOptions are what the admin API needs beside the API's options.
+type AdminOptions struct {
+	Token *identity.AdminToken
+	Store AdminStore
+	// Keys returns what makes and ends keys in somebody's name.
+	Keys func(by string) *identity.Keys
+	// Tenant returns the tenant of a name.
+	Tenant func(name string) (tenant identity.Tenant, known bool)
+}
+
+// admin serves the admin API, in room of its own.
+type admin struct {
+	*Server
+	AdminOptions
+}
+
+// Admin is the handler of the admin API's listener.
+func (s *Server) Admin(options AdminOptions) http.Handler {
+	own := s.Options
+	own.MaxBodyBytes, own.MaxBodiesBytes, own.MaxInflight = maxAdminBody, maxAdminInflight*(maxAdminBody+requestBytes), maxAdminInflight
+	own.IgnoreUnknownFields = false
+	a := &admin{New(own), options}
+	const key = adminapi.KeysPath + "/{id}"
+	return a.newRouter([]route{
+		{method: http.MethodPost, pattern: adminapi.KeysPath, serve: a.asked(a.createKey, a.holdBytes, a.readBody, a.takeSlot)},
+		{method: http.MethodGet, pattern: adminapi.KeysPath, serve: a.asked(a.listKeys, a.takeSlot)},
+		{method: http.MethodGet, pattern: key, serve: a.asked(a.getKey, a.takeSlot)},
+		{method: http.MethodPost, pattern: key + "/rotate", serve: a.asked(a.rotateKey, a.holdBytes, a.readBody, a.takeSlot)},
+		{method: http.MethodPost, pattern: key + "/revoke", serve: a.asked(a.revokeKey, a.takeSlot)},
+		{method: http.MethodGet, pattern: adminapi.LimitsPath, serve: a.asked(a.tenantLimits, a.takeSlot)},
+		{method: http.MethodGet, pattern: adminapi.AuditPath, serve: a.asked(a.auditLog, a.takeSlot)},
+	})
+}
+
+// adminHandler serves one request within a time, and returns what the reply tells.
+type adminHandler func(ctx context.Context, ex *exchange) (reply any, err error)
+
+// asked lets requests with the token through, and what else there is before the handler.
+func (a *admin) asked(answer adminHandler, through ...middleware) handler {
+	serve := func(ex *exchange) error {
+		ctx, cancel := context.WithTimeout(ex.request.Context(), adminTimeout)
+		defer cancel()
+		reply, err := answer(ctx, ex)
+		if err != nil {
+			return err
+		}
+		body, err := json.Marshal(reply)
+		if err != nil {
+			return fault.InternalError(err)
+		}
+		ex.header().Set("Cache-Control", "no-store") // it may hold a key
+		ex.reply(http.StatusOK, body)
+		return nil
+	}
+	for _, wrap := range slices.Backward(through) {
+		serve = wrap(serve)
+	}
+	return func(ex *exchange) error {
+		if err := a.Token.Authenticate(ex.request.Header.Get("Authorization")); err != nil {
+			return err
+		}
+		return serve(ex)
+	}
+}
+
+// query returns the parameters of a request's URL, each of which is one of those that there are, once.
+func query(ex *exchange, names ...string) (map[string]string, error) {
+	sent, err := url.ParseQuery(ex.request.URL.RawQuery)
+	if err != nil {
+		return nil, fault.New(fault.InvalidValue, "The URL's query is malformed.")
+	}
+	values := map[string]string{}
+	for name, all := range sent {
+		if !slices.Contains(names, name) {
+			shown := strictjson.Clip(name)
+			return nil, strictjson.Quoting(shown, fault.InField(fault.UnsupportedParameter, shown,
+				"The URL's parameter %q is not known here; there are %s.", shown, fault.Listed(names, 0)))
+		}
+		if len(all) > 1 {
+			return nil, fault.InField(fault.InvalidValue, name, "The URL's parameter %q is there %d times.", name, len(all))
+		}
+		values[name] = all[0]
+	}
+	return values, nil
+}
+
+// pageSize is how many entries a page is to have.
+func pageSize(limit string) (int, error) {
+	if limit == "" {
+		return adminapi.DefaultPage, nil
+	}
+	size, err := strconv.Atoi(limit)
+	if err != nil || size < 1 || size > adminapi.MaxPage {
+		return 0, fault.InField(fault.InvalidValue, "limit", "limit must be a whole number from 1 to %d, not %.64q.", adminapi.MaxPage, limit)
+	}
+	return size, nil
+}
+
+// pageOf renders at most so many of rows, of which there is one more if there are more.
+func pageOf[Row, Entry any](rows []Row, size int, render func(Row) Entry) adminapi.Page[Entry] {
+	page := adminapi.Page[Entry]{Object: "list", Data: []Entry{}, HasMore: len(rows) > size}
+	for _, row := range rows[:min(size, len(rows))] {
+		page.Data = append(page.Data, render(row))
+	}
+	return page
+}
+
+// tenant returns the tenant of a name.
+func (a *admin) tenant(name string) (identity.Tenant, error) {
+	if name == "" {
+		return identity.Tenant{}, fault.InField(fault.MissingField, "tenant", "tenant is required: the name of one.")
+	}
+	tenant, known := a.Tenant(name)
+	if !known {
+		return identity.Tenant{}, fault.InField(fault.InvalidValue, "tenant", "There is no tenant %.64q here.", name)
+	}
+	return tenant, nil
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"triptych.dev/gateway/internal/adminapi"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/strictjson"
+)
+
+// createKey serves POST /admin/v1/keys.
+func (a *admin) createKey(ctx context.Context, ex *exchange) (any, error) {
+	var name *string
+	var lifetime time.Duration
+	var scopes []string
+	err := strictjson.Decode(ex.body, strictjson.Fields{
+		"tenant":           strictjson.String(&name),
+		"lifetime_seconds": seconds(1, &lifetime),
+		"scopes":           scopesOf(&scopes),
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if name == nil {
+		return nil, strictjson.Missing("tenant")
+	}
+	tenant, err := a.tenant(*name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := a.actor(ex).Create(ctx, tenant.Name, lifetime, scopes...)
+	return a.shown(ctx, key, err)
+}
+
+// rotateKey serves POST /admin/v1/keys/{id}/rotate. Its body may be empty.
+func (a *admin) rotateKey(ctx context.Context, ex *exchange) (any, error) {
+	overlap := identity.DefaultOverlap
+	if len(ex.body) > 0 {
+		if err := strictjson.Decode(ex.body, strictjson.Fields{"overlap_seconds": seconds(0, &overlap)}, nil); err != nil {
+			return nil, err
+		}
+	}
+	key, err := a.actor(ex).Rotate(ctx, ex.request.PathValue("id"), overlap)
+	return a.shown(ctx, key, err)
+}
+
+// revokeKey serves POST /admin/v1/keys/{id}/revoke.
+func (a *admin) revokeKey(ctx context.Context, ex *exchange) (any, error) {
+	if err := a.actor(ex).Revoke(ctx, ex.request.PathValue("id")); err != nil {
+		return nil, keyFault(err)
+	}
+	return a.getKey(ctx, ex)
+}
+
+// getKey serves GET /admin/v1/keys/{id}.
+func (a *admin) getKey(ctx context.Context, ex *exchange) (any, error) {
+	id := ex.request.PathValue("id")
+	if err := identity.CheckKeyID(id); err != nil {
+		return nil, keyFault(err)
+	}
+	record, err := a.Store.FindKey(ctx, id)
+	if err != nil {
+		return nil, keyFault(err)
+	}
+	return keyOf(record), nil
+}
+
+// listKeys serves GET /admin/v1/keys.
+func (a *admin) listKeys(ctx context.Context, ex *exchange) (any, error) {
+	asked, err := query(ex, "tenant", "prefix", "after", "limit")
+	if err != nil {
+		return nil, err
+	}
+	size, err := pageSize(asked["limit"])
+	if err != nil {
+		return nil, err
+	}
+	for name, check := range map[string]func(string) error{
+		"tenant": identity.CheckTenantName, "prefix": identity.CheckKeyIDPart, "after": identity.CheckKeyIDPart,
+	} {
+		if err := check(asked[name]); err != nil && asked[name] != "" {
+			return nil, fault.InField(fault.InvalidValue, name, "%s: %v.", name, err)
+		}
+	}
+	records, err := a.Store.KeysPage(ctx, asked["tenant"], asked["prefix"], asked["after"], size+1)
+	if err != nil {
+		return nil, fault.InternalError(err)
+	}
+	return pageOf(records, size, keyOf), nil
+}
+
+// actor makes and ends keys in the name of who asks.
+func (a *admin) actor(ex *exchange) *identity.Keys { return a.Keys("admin, " + ex.request.RemoteAddr) }
+
+// shown is a new key, this once.
+func (a *admin) shown(ctx context.Context, key identity.Secret, err error) (any, error) {
+	if err != nil {
+		return nil, keyFault(err)
+	}
+	record, err := a.Store.FindKey(ctx, identity.KeyID(key.Reveal()))
+	if err != nil {
+		return nil, fault.InternalError(err)
+	}
+	shown := keyOf(record)
+	shown.Key = key.Reveal()
+	return shown, nil
+}
+
+// keyFault says why there is no such key, or why what was asked cannot be done to it.
+func keyFault(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.InField(fault.InvalidValue, "id", "There is no key with this id; GET %s lists them.", adminapi.KeysPath)
+	}
+	if said, ok := errors.AsType[identity.RefusedError](err); ok {
+		return fault.InField(fault.InvalidValue, "id", "%s.", capitalised(said.Error()))
+	}
+	return fault.InternalError(err)
+}
+
+func capitalised(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + strings.TrimSuffix(text[size:], ".")
+}
+
+// seconds reads a time of so many seconds at least, and at most what a key may live.
+func seconds(least int64, destination *time.Duration) strictjson.Field {
+	return strictjson.Whole(least, int64(identity.MaxLifetime/time.Second), func(value int64) {
+		*destination = time.Duration(value) * time.Second
+	})
+}
+
+// scopesOf reads a list of scopes.
+func scopesOf(destination *[]string) strictjson.Field {
+	return func(decoder *strictjson.Decoder, name string) error {
+		err := strictjson.List(decoder, name, "a list of scopes", identity.MaxScopes, func(i int) error {
+			scope, err := strictjson.ReadString(decoder, name, "a string", i)
+			*destination = append(*destination, scope)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := CheckScopes(*destination); err != nil {
+			return fault.InField(fault.InvalidValue, name, "%s: %v.", name, err)
+		}
+		return nil
+	}
+}
+
+func keyOf(record store.Key) adminapi.Key {
+	return adminapi.Key{
+		Object: "api_key", ID: record.ID, Tenant: record.Tenant, Created: record.Created.Unix(), Scopes: strings.Fields(record.Scopes),
+		Expires: unixOf(record.Expires), Revoked: unixOf(record.Revoked), ReplacedBy: record.ReplacedBy,
+	}
+}
+
+func unixOf(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.Unix())
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
+)
+
+const adminToken = "0123456789abcdef0123456789abcdef"
+
+// startAdmin serves the admin API of a gateway of few requests at once, and returns it as it is asked with the token.
+func startAdmin(t *testing.T) (g, admin *gateway) {
+	g = startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight = 1 })
+	folder := t.TempDir()
+	path := filepath.Join(folder, "token")
+	if err := os.WriteFile(path, []byte(adminToken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	token, err := identity.OpenAdminToken(t.Context(), path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := store.Open(t.Context(), store.Options{Data: filepath.Join(folder, "data")}, store.Gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { records.Close() })
+	handler := g.Admin(AdminOptions{
+		Token: token, Store: records, Tenant: g.Authenticator.(*identity.Directory).Tenant,
+		Keys: func(by string) *identity.Keys { return identity.NewKeys(records, by, time.Now, g.Logger) },
+	})
+	admin = &gateway{TB: t, Server: g.Server, url: startHandler(t, handler), keys: map[string]string{"acme": adminToken}, log: g.log}
+	return g, admin
+}
+
+func TestEveryRouteOfTheAdminAPINeedsItsToken(t *testing.T) {
+	g, admin := startAdmin(t)
+	for _, route := range []string{
+		"POST /admin/v1/keys", "GET /admin/v1/keys", "GET /admin/v1/keys/aaaaaaaa", "POST /admin/v1/keys/aaaaaaaa/rotate",
+		"POST /admin/v1/keys/aaaaaaaa/revoke", "GET /admin/v1/limits", "GET /admin/v1/audit",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		if got := admin.do(method, path, ""); got.status != 401 || got.err.Code != "missing_api_key" {
+			t.Errorf("%s: got %d %s", route, got.status, got.body)
+		}
+		if got := admin.do(method, path, "", "Authorization", "Bearer "+g.keys["acme"]); got.status != 401 || got.err.Code != "invalid_api_key" {
+			t.Errorf("%s with a tenant's key: got %d %s", route, got.status, got.body)
+		}
+		if got := g.do(method, path, "", "Authorization", "Bearer "+adminToken); got.status != 404 {
+			t.Errorf("%s of the API: got %d %s", route, got.status, got.body)
+		}
+	}
+	if got := g.do("GET", "/v1/models", "", "Authorization", "Bearer "+adminToken); got.status != 401 {
+		t.Errorf("the token opens the API: %d %s", got.status, got.body)
+	}
+}
+
+func TestTheAdminAPIAnswersWhileTheAPIIsFull(t *testing.T) {
+	g, admin := startAdmin(t)
+	began, release := g.hotpath.Block()
+	done := make(chan reply)
+	go func() { done <- g.post("/v1/embeddings", oneText) }()
+	g.await("a request that runs", began)
+	if got := g.get("/v1/models"); got.status != http.StatusServiceUnavailable {
+		t.Errorf("the API: got %d %s", got.status, got.body)
+	}
+	if got := admin.get("/admin/v1/limits?tenant=acme"); got.status != http.StatusOK {
+		t.Errorf("the admin API: got %d %s", got.status, got.body)
+	}
+	close(release)
+	if got := <-done; got.status != http.StatusOK {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+}
+
+func TestAKeyIsShownOnceAndNeverLogged(t *testing.T) {
+	_, admin := startAdmin(t)
+	var made struct{ ID, Key string }
+	got := admin.post("/admin/v1/keys", `{"tenant":"acme"}`)
+	if err := json.Unmarshal(got.body, &made); err != nil || made.Key == "" || got.header.Get("cache-control") != "no-store" {
+		t.Fatalf("got %d %s, %v", got.status, got.body, err)
+	}
+	secret := strings.Split(made.Key, "_")[2]
+	for _, path := range []string{"/admin/v1/keys", "/admin/v1/keys/" + made.ID, "/admin/v1/audit"} {
+		if got := admin.get(path); got.status != http.StatusOK || !strings.Contains(string(got.body), made.ID) || strings.Contains(string(got.body), secret) {
+			t.Errorf("%s: got %d %s", path, got.status, got.body)
+		}
+	}
+	if log := admin.log.String(); strings.Contains(log, secret) || strings.Contains(log, adminToken) || !strings.Contains(log, `"message":"audit","by":"admin, 127.0.0.1:`) {
+		t.Errorf("the log is\n%s", log)
+	}
+}
+
+func TestLimitsOfAnyTenant(t *testing.T) {
+	g, admin := startAdmin(t)
+	for range 21 {
+		g.do("GET", "/v1/models", "", "Authorization", "Bearer "+g.keys["tiny"])
+	}
+	var report struct {
+		Tenant, Plan string
+		Refusals     []struct{ Limit, Key string } `json:"recent_refusals"`
+	}
+	got := admin.get("/admin/v1/limits?tenant=tiny")
+	if err := json.Unmarshal(got.body, &report); err != nil || report.Tenant != "tiny" || len(report.Refusals) != 1 ||
+		report.Refusals[0].Limit != "requests_per_minute" || report.Refusals[0].Key != strings.Split(g.keys["tiny"], "_")[1] {
+		t.Errorf("got %d %s, %v", got.status, got.body, err)
+	}
+	if got := admin.get("/admin/v1/limits?tenant=acme"); !strings.Contains(string(got.body), `"recent_refusals":[]`) {
+		t.Errorf("of another tenant: got %s", got.body)
+	}
+}
