@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -123,48 +124,46 @@ func TestTheLinkersVersionIsTold(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestConnectionsBeyondTheLimitWait(t *testing.T) {
+func TestConnectionsBeyondAnAddresssShareAreClosed(t *testing.T) {
+	const most, share = 10, 7 // 8 are not kept for guarantees, and the seventh connection is no more than four times the 2 that are left
 	site := newSite(t)
 	site.createKey()
-	g := site.serve("--max-connections", "2")
+	g := site.serve("--max-connections", strconv.Itoa(most))
 	api, operations := address(t, g.log, "http"), address(t, g.log, "metrics")
-	ask := func() net.Conn {
+	ask := func() (net.Conn, error) {
 		connection, err := net.Dial("tcp", api)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { connection.Close() })
-		fmt.Fprint(connection, "GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
-		return connection
-	}
-	answers := make(chan int, 3)
-	read := func(connection net.Conn) {
-		if got, err := http.ReadResponse(bufio.NewReader(connection), nil); err == nil {
-			_, _ = io.Copy(io.Discard, got.Body)
-			answers <- got.StatusCode
+		if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
 		}
+		fmt.Fprint(connection, "GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
+		got, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, got.Body)
+		}
+		return connection, err
 	}
-	first, second := ask(), ask()
-	read(first)
-	read(second)
-	<-answers
-	<-answers
-	go read(ask())
+	var open []net.Conn
+	for range share {
+		connection, err := ask()
+		if err != nil {
+			t.Fatalf("connection %d: %v", len(open)+1, err)
+		}
+		open = append(open, connection)
+	}
+	var slow net.Error
+	if _, err := ask(); err == nil || errors.As(err, &slow) && slow.Timeout() {
+		t.Errorf("one more gets %v", err)
+	}
 	if got := get(operations, "/livez"); got != http.StatusOK {
 		t.Errorf("the operators' listener: %d", got)
 	}
-	select {
-	case got := <-answers:
-		t.Errorf("a third connection of two got %d", got)
-	case <-time.After(100 * time.Millisecond):
+	if text := getText(operations, "/metrics"); !strings.Contains(text, `gateway_refused_connections_total{listener="http"} 1`) {
+		t.Error("the metrics do not tell of it")
 	}
-	first.Close()
-	select {
-	case got := <-answers:
-		if got != http.StatusOK {
-			t.Errorf("got %d", got)
-		}
-	case <-time.After(patience):
-		t.Error("a connection that waited was not served when another one ended")
-	}
+	open[0].Close()
+	eventually(t, "the place of one that ended", func() bool { _, err := ask(); return err == nil })
 }

@@ -78,10 +78,17 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		metrics.ReportStaleness(certificate.Name, func() time.Duration { return certified.Staleness(time.Now()) })
 		metrics.ReportCertificate(certified.End)
 	}
-	apiConnections, operatorConnections := connectionLimits(settings, openFiles())
+	files := openFiles()
+	apiConnections, operatorConnections := connectionLimits(settings, files)
+	if apiConnections < settings.MaxConnections {
+		logger.Warn("fewer connections than max-connections says, for lack of files that the process may open: raise the hard limit (ulimit -Hn, LimitNOFILE=, nofile)",
+			"connections", apiConnections, "max_connections", settings.MaxConnections, "files", files, "files_wanted", settings.MaxConnections+reservedFiles)
+	}
 	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
+		refused: metrics.RefusedConnections.WithLabelValues("metrics").Inc,
 		handler: gateway.Operations(), settings: settings, logger: logger}
 	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
+		refused:     metrics.RefusedConnections.WithLabelValues("http").Inc,
 		certificate: certified, handler: gateway.API(), settings: settings, logger: logger}
 	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, logger)
 	return run(ctx, []component{

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"syscall"
 
-	"golang.org/x/net/netutil"
-
 	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 )
@@ -26,8 +24,9 @@ const (
 // listener is a component that serves HTTP.
 type listener struct {
 	name, address string
-	connections   int                      // at once; more have to wait
+	connections   int                      // at once; more are refused
 	certificate   *certificate.Certificate // nil: plain HTTP
+	refused       func()                   // is told of each
 	handler       http.Handler
 	settings      *config.Settings
 	logger        *slog.Logger
@@ -49,7 +48,7 @@ func (l *listener) start(failures chan<- error) error {
 		serve = func(opened net.Listener) error { return l.server.ServeTLS(opened, "", "") }
 	}
 	go func() {
-		if err := serve(netutil.LimitListener(opened, l.connections)); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(share(opened, l.connections, l.refused)); !errors.Is(err, http.ErrServerClosed) {
 			failures <- fmt.Errorf("%s listener: %w", l.name, err)
 		}
 	}()

@@ -219,7 +219,7 @@ func (s *Settings) settings() []setting {
 		number("max-inflight-requests", &s.MaxInflight, defaultMaxInflight, 1, 1<<20, "requests",
 			"API requests that are served at once, those aside whose body is still to come.", "Beyond, and beyond a tenant's share (four times what is left), requests are answered with 503. An eighth is kept for tenants that have none."),
 		number("max-connections", &s.MaxConnections, defaultMaxConnections, 1, 1<<20, "connections",
-			"Open connections to the API.", "More wait unanswered until one ends. Lowered to what the process may open (`RLIMIT_NOFILE` less 512, or three quarters of it); a line at the start tells."),
+			"Open connections to the API.", "Beyond, and beyond an address's share (four times what is left; of IPv6 each /64 is one address), new ones are closed at once, as `gateway_refused_connections_total` counts. So one proxy in front gets 70 % of them. Lowered to what the process may open (`RLIMIT_NOFILE` less 512, or three quarters of it); a line at the start tells."),
 		number("max-connection-requests", &s.MaxStreams, defaultMaxStreams, 1, 1<<16, "requests",
 			"Requests at once on one connection of HTTP/2.", "Clients keep more to themselves until one ends. A proxy that sends everybody's requests over few connections wants more."),
 		duration("header-timeout", &s.HeaderTimeout, defaultHeaderTimeout, time.Millisecond, day,

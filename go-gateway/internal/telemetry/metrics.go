@@ -41,6 +41,8 @@ type Metrics struct {
 	Finishes *prometheus.CounterVec
 	// RateLimited counts requests refused by a tenant's or a key's limits, by tenant and limit.
 	RateLimited *prometheus.CounterVec
+	// RefusedConnections counts connections that there was no room for, by listener.
+	RefusedConnections *prometheus.CounterVec
 	// DroppedSettlements counts what could not be given back, since Redis was away for too long.
 	DroppedSettlements prometheus.Counter
 }
@@ -80,13 +82,16 @@ func NewMetrics() *Metrics {
 		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_rate_limited_total", Help: "Requests refused by limits.",
 		}, []string{"tenant", "limit"}),
+		RefusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_refused_connections_total", Help: "Connections that were closed at once, since there were enough, or of their address.",
+		}, []string{"listener"}),
 		DroppedSettlements: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_dropped_settlements_total", Help: "Unused tokens that were not given back, since Redis was away for too long.",
 		}),
 	}
 	m.registry.MustRegister(
 		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
-		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.DroppedSettlements,
+		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
