@@ -64,6 +64,17 @@ func (p *Pool) Release(key string, amount int64) {
 	}
 }
 
+// Ahead returns which part of all that is held is served before what a key asks for next, where keys take turns: of all
+// keys' together as much as the key has itself, and 1 at most.
+func (p *Pool) Ahead(key string) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used == 0 {
+		return 0
+	}
+	return min(1, float64(p.held[key])*float64(len(p.held))/float64(p.used))
+}
+
 // Used returns how much all keys hold together.
 func (p *Pool) Used() int64 {
 	p.mu.Lock()

@@ -141,3 +141,20 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("%d is still used by %v", p.Used(), p.held)
 	}
 }
+
+func TestWhatIsAheadOfAKey(t *testing.T) {
+	p := NewPool(1000, 1)
+	if got := p.Ahead("a"); got != 0 {
+		t.Errorf("of nothing, %v is ahead", got)
+	}
+	for key, held := range map[string]int64{"flood": 98, "light": 2} {
+		if !p.TryAcquire(key, held) {
+			t.Fatal(key)
+		}
+	}
+	for key, want := range map[string]float64{"flood": 1, "light": 0.04, "new": 0} {
+		if got := p.Ahead(key); got != want {
+			t.Errorf("%s: %v is ahead, want %v", key, got, want)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 func (r *replica) watchLoad(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.followLoad(ctx)
+		r.backlogs.forget()
 		r.work.forget() // what answers next may be another process
 		select {
 		case <-ctx.Done():
@@ -35,6 +36,7 @@ func (r *replica) followLoad(ctx context.Context) {
 			return
 		}
 		r.work.tell(toldTokens(reply.GetModels()))
+		r.backlogs.tell(reply.GetModels())
 	}
 }
 

@@ -39,6 +39,7 @@ type replica struct {
 	inference inferencev1.InferenceServiceClient // on calls
 	readiness *readiness
 	work      work
+	backlogs  backlogs
 	pool      *pool
 	ejection  ejection
 

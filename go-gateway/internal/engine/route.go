@@ -18,6 +18,10 @@ func (e *Engine) route(
 ) (failure *fault.Fault) {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if isOfCaller(ctx, limited) { // for the message
+		own, _ := ctx.Deadline()
+		timeout = time.Until(own).Round(time.Millisecond)
+	}
 	e.retries.earn()
 	retry := false
 	for _, r := range e.candidates(model) {
@@ -66,10 +70,18 @@ func (e *Engine) try(
 	switch {
 	case failure == nil:
 		r.ejection.succeeded()
-	case ctx.Err() == nil && !a.answered && isOwn(failure): // a deadline of the caller's own says nothing of the replica
+	case failure.Reason == fault.DeadlineExceeded && isOfCaller(ctx, limited): // it says nothing of the replica
+	case ctx.Err() == nil && !a.answered && isOwn(failure):
 		e.pool.failed(r, failure)
 	}
 	return failure
+}
+
+// isOfCaller reports whether the deadline of a call is its caller's own.
+func isOfCaller(ctx, limited context.Context) bool {
+	own, has := ctx.Deadline()
+	until, _ := limited.Deadline()
+	return has && own.Equal(until)
 }
 
 // noSuchModel says what there is in place of a model.

@@ -21,6 +21,8 @@ type Plan struct {
 	Name string
 	// Weight is how large its tenants' turns are beside others'; 0 counts as 1.
 	Weight int
+	// MaxSeconds is how long a request may take; 0: as long as the gateway's settings let it.
+	MaxSeconds int
 	// Tenant is what all keys of a tenant may use together, Key what each of them may.
 	Tenant, Key ClassLimits
 }
@@ -39,8 +41,10 @@ type Tenant struct {
 	Plan Plan
 }
 
-// maxWeight is the contract's bound.
-const maxWeight = 16
+const (
+	maxWeight     = 16     // the contract's bound
+	maxMaxSeconds = 86_400 // a day
+)
 
 // tenantsFile is the file as it is written.
 type tenantsFile struct {
@@ -52,10 +56,11 @@ type tenantsFile struct {
 
 // writtenPlan has the limits of its tenants' interactive requests, and the others by name.
 type writtenPlan struct {
-	Weight number         `yaml:"weight"`
-	Limits writtenLimits  `yaml:",inline"`
-	Batch  *writtenLimits `yaml:"batch"`
-	Key    *struct {
+	Weight     number         `yaml:"weight"`
+	MaxSeconds number         `yaml:"max_seconds"`
+	Limits     writtenLimits  `yaml:",inline"`
+	Batch      *writtenLimits `yaml:"batch"`
+	Key        *struct {
 		Limits writtenLimits  `yaml:",inline"`
 		Batch  *writtenLimits `yaml:"batch"`
 	} `yaml:"key"`
@@ -146,7 +151,10 @@ func named[Entry any](entries map[string]Entry, field string, fault func(string,
 // read returns the plan of a name.
 func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 	at := "plans." + name
-	plan := Plan{Name: name, Weight: int(w.Weight.read(at+".weight", maxWeight, fault))}
+	plan := Plan{
+		Name: name, Weight: int(w.Weight.read(at+".weight", maxWeight, fault)),
+		MaxSeconds: int(w.MaxSeconds.read(at+".max_seconds", maxMaxSeconds, fault)),
+	}
 	if w.Limits.RequestsPerMinute == "" {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)
 	}

@@ -29,6 +29,7 @@ plans:
     requests_per_minute: 20 # and a burst of as many
   all:
     weight: 4
+    max_seconds: 90
     requests_per_minute: 1
     tokens_per_minute: 2
     tokens_per_day: 30_000
@@ -50,7 +51,7 @@ tenants:
 		"acme": {"acme", Plan{Name: "standard", Tenant: both(quota.Limits{RequestsPerMinute: 600, RequestBurst: 60})}},
 		"tiny": {"tiny", Plan{Name: "tiny", Tenant: both(quota.Limits{RequestsPerMinute: 20})}},
 		"globex": {"globex", Plan{
-			Name: "all", Weight: 4,
+			Name: "all", Weight: 4, MaxSeconds: 90,
 			Tenant: ClassLimits{
 				{RequestsPerMinute: 1, TokensPerMinute: 2, TokensPerDay: 30_000, ConcurrentRequests: 4, ConcurrentStreams: 3, TokensPerRequest: 2},
 				{RequestsPerMinute: 5, TokensPerDay: 6},
@@ -76,7 +77,7 @@ plans:
   d: {requests_per_minute: 1000001}
   E: {requests_per_minute: 1}
   g: {requests_per_minute: 1.5}
-  h: {requests_per_minute: 1, weight: 17, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
+  h: {requests_per_minute: 1, weight: 17, max_seconds: 86401, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
   i: {requests_per_minute: 1, tokens_per_minute: 5, tokens_per_request: 6, key: {batch: {concurrent_requests: 1, concurrent_streams: 2}}}
 tenants:
   acme: {plan: none}
@@ -87,6 +88,7 @@ tenants:
 			"plans.b.requests_per_minute", "plans.b.request_burst", "plans.c.requests_per_minute",
 			"plans.d.requests_per_minute", `plans: "E"`, "plans.g.requests_per_minute",
 			"plans.h.weight must be a whole number from 1 to 16, not 17",
+			"plans.h.max_seconds must be a whole number from 1 to 86400, not 86401",
 			"plans.h.tokens_per_minute must be a whole number from 1 to 100000000, not 100000001",
 			"plans.h.batch.tokens_per_day must be", "plans.h.key.request_burst needs plans.h.key.requests_per_minute beside it",
 			"plans.i.tokens_per_request is 6, more than plans.i.tokens_per_minute (5) ever admits",

@@ -7,6 +7,7 @@ package inference
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
@@ -24,6 +25,8 @@ type Engine interface {
 	Generate(context.Context, *inferencev1.GenerateRequest) *engine.Generation
 	// Model is what is known of one; nil if it is not known, which is for the hot path to refuse.
 	Model(name string) *inferencev1.Model
+	// Backlog is about how long a model needs for all that it has to do; 0 where that is not known.
+	Backlog(model string) time.Duration
 }
 
 // Service makes calls. It is safe for concurrent use.
@@ -65,6 +68,8 @@ type Call struct {
 	// Priority is the class that is asked for; the principal's scopes bound it.
 	Priority               quota.Class
 	RequestID, Traceparent string
+	// Ahead is the part of what a model has to do that is done before this call, from 0 to 1, as calls take turns.
+	Ahead float64
 	// Stream says that the caller takes the reply as it comes.
 	Stream bool
 	// Decided is told of the limits what is left when the call was admitted or refused; it may be nil.
@@ -79,6 +84,9 @@ func metered[Reply any](
 	run func(*inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,
 ) (reply Reply, usage Usage, err error) {
 	if err := s.Permit(call.Principal, model); err != nil {
+		return reply, Usage{}, err
+	}
+	if err := s.inTime(ctx, call, model); err != nil {
 		return reply, Usage{}, err
 	}
 	held, err := s.reserve(ctx, call, wanted)

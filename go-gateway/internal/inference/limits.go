@@ -91,7 +91,7 @@ func (s *Service) reserve(ctx context.Context, call *Call, wanted demand) (*quot
 	request.Counted = true
 	held, decision, err := s.Limiter.Reserve(ctx, request)
 	if err != nil {
-		return nil, fault.InternalError(err)
+		return nil, notReserved(ctx, err)
 	}
 	return held, s.decided(call, &request, &decision, wanted)
 }
@@ -101,7 +101,7 @@ func (s *Service) replace(ctx context.Context, call *Call, held *quota.Held, exa
 	request := call.running(exact)
 	held, decision, err := s.Limiter.Replace(ctx, held, request)
 	if err != nil {
-		return nil, fault.InternalError(err)
+		return nil, notReserved(ctx, err)
 	}
 	return held, s.decided(call, &request, &decision, exact)
 }

@@ -18,7 +18,10 @@ type counter struct {
 	tokens  uint32   // that each request comes to
 	charges []uint64 // max_charge of each call
 	failure error
+	backlog time.Duration
 }
+
+func (c *counter) Backlog(string) time.Duration { return c.backlog }
 
 func (c *counter) Model(name string) *inferencev1.Model {
 	if model := testkit.Model(); model.GetName() == name {
@@ -129,6 +132,7 @@ func (panicking) Embed(context.Context, *inferencev1.EmbedRequest) (*inferencev1
 	panic("nothing works")
 }
 
+func (panicking) Backlog(string) time.Duration    { return 0 }
 func (panicking) Model(string) *inferencev1.Model { return nil }
 
 // A text of 512 bytes may be as many tokens; the hot path knows better, and is asked where it matters.

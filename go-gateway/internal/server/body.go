@@ -75,6 +75,10 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 		return nil, s.bodyTooLarge(ex)
 	}
 	deadline := time.Now().Add(s.BodyTimeout)
+	own, hasOwn := r.Context().Deadline()
+	if hasOwn && own.Before(deadline) {
+		deadline = own
+	}
 	if err := http.NewResponseController(ex.writer).SetReadDeadline(deadline); err != nil {
 		return nil, fault.InternalError(fmt.Errorf("body deadline: %w", err))
 	}
@@ -92,6 +96,8 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 		return nil, s.bodyTooLarge(ex)
 	}
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && deadline.Equal(own):
+		return nil, ex.timeOver()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fault.New(fault.BodyTimeout, "The body did not arrive within %v.", s.BodyTimeout)
 	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil, ex.multiplexed(): // HTTP/2 has no such encoding

@@ -30,15 +30,20 @@ type exchange struct {
 	status    int                // of the reply; 0 while there is none
 	failure   *fault.Fault
 
-	held        int64 // bytes of bodies
-	limitsAsked bool  // what its limits say is known
-	drained     bool  // no more of the body is worth reading
+	timeout     time.Duration // of the request's own; 0: none
+	held        int64         // bytes of bodies
+	limitsAsked bool          // what its limits say is known
+	drained     bool          // no more of the body is worth reading
 }
 
 // call is the request without HTTP.
 func (ex *exchange) call() inference.Call {
+	ahead := 0.0
+	if ex.timeout > 0 {
+		ahead = ex.server.slots.Ahead(ex.principal.Tenant)
+	}
 	return inference.Call{
-		Principal: ex.principal, Priority: quota.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		Ahead: ahead, Principal: ex.principal, Priority: quota.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
 		Decided: func(limits inference.RateLimits) {
 			ex.limitsAsked = true
 			ex.setRateLimits(limits)

@@ -129,12 +129,12 @@ func (s *Server) middlewares(r route) []middleware {
 		if r.counting == counted {
 			through = append(through, s.countRequest)
 		}
-		return through
+		return append(through, s.setDeadline)
 	}
 	if r.counting == counted {
 		through = append(through, s.limitRate)
 	}
-	return append(through, s.holdBytes, s.readBody, s.takeSlot)
+	return append(through, s.setDeadline, s.holdBytes, s.readBody, s.takeSlot)
 }
 
 // router answers unknown paths and methods in our own shape too.
