@@ -28,6 +28,8 @@ IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 STACK ?= native
 # How long `make soak` lasts, in seconds.
 SOAK_S ?= 3600
+# How long `make fuzz` tries each target.
+FUZZTIME ?= 10s
 # Which part `make bench` measures; empty: all.
 ONLY ?=
 NAME ?=
@@ -117,6 +119,10 @@ e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
 .PHONY: soak
 soak: build models ## Hostile requests against the real stack, and a bystander beside them (SOAK_S=3600)
 	$(IN_TESTS) soak --seconds $(SOAK_S)
+
+.PHONY: fuzz
+fuzz: .venv/.installed ## Look for bytes that break what reads them, in the gateway (FUZZTIME=10s each)
+	$(IN_TESTS) repo.fuzz $(FUZZTIME)
 
 .PHONY: lint
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
