@@ -71,6 +71,16 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		CORSOrigins:         settings.CORSOrigins,
 	})
 	metrics.ReportReady(gateway.Ready)
+	metrics.ReportReplicas(func() (replicas []telemetry.Replica) {
+		for _, status := range hotpath.Replicas() {
+			replicas = append(replicas, telemetry.Replica{
+				Address: status.Address, Connected: status.Connected, Ejected: status.Ejected,
+				Calls: status.Calls, Tokens: status.Tokens, Load: status.Load,
+				Retries: status.Retries, Ejections: status.Ejections,
+			})
+		}
+		return replicas
+	})
 	for source := range directory.Staleness(time.Now()) {
 		metrics.ReportStaleness(source, func() time.Duration { return directory.Staleness(time.Now())[source] })
 	}

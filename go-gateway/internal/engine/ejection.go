@@ -29,6 +29,7 @@ var errHangs = errors.New("the hot path does not answer")
 type ejection struct {
 	failures atomic.Int64 // calls in a row
 	out      atomic.Bool
+	count    atomic.Uint64 // since the gateway knows it
 
 	// The pool's lock guards these.
 	until    time.Time // its time is over
@@ -36,13 +37,13 @@ type ejection struct {
 	returned time.Time // from the last one
 }
 
-// isOwn reports whether a failure is the replica's own: not what a client asked for, nor its lack of room, which it
-// says itself.
+// isOwn reports whether a failure is the replica's own: not what a client asked for, nor its lack of room or its end,
+// which it says itself.
 func isOwn(failure *fault.Fault) bool {
 	switch failure.Reason {
-	case fault.HotpathUnavailable, fault.Internal:
+	case fault.Internal:
 		return true
-	case fault.DeadlineExceeded:
+	case fault.HotpathUnavailable, fault.DeadlineExceeded:
 		return !isDescribed(failure.Cause)
 	default:
 		return false
@@ -94,6 +95,7 @@ func (p *pool) eject(r *replica, cause error) {
 	if now.Sub(j.returned) > longestEjection {
 		j.times = 0
 	}
+	j.count.Add(1)
 	j.out.Store(true)
 	p.keepOut(r, now, cause)
 }

@@ -69,9 +69,9 @@ type Options struct {
 // Engine calls the hot paths. It is safe for concurrent use.
 //
 // It repeats nothing that a hot path may have begun to compute. A call that none has seen (no connection, GOAWAY,
-// refused stream), or that was refused because this replica does not serve the model now, goes to the next one. A call
-// that was lost on the way may be what killed the hot path, and a refusal for a full queue must not come back at once
-// as more load: whether to repeat those is the client's decision, after Retry-After.
+// refused stream), or that was refused because this replica does not serve the model now or is about to end, goes to the
+// next one. A call that was lost on the way may be what killed the hot path, and a refusal for a full queue must not come
+// back at once as more load: whether to repeat those is the client's decision, after Retry-After.
 type Engine struct {
 	options Options
 	pool    *pool
@@ -128,7 +128,8 @@ func invoke[Request interface{ GetModel() string }, Reply any](
 	ctx context.Context, e *Engine, method string, proves bool,
 	call func(inferencev1.InferenceServiceClient, context.Context, Request, ...grpc.CallOption) (*Reply, error), request Request,
 ) (reply *Reply, err error) {
-	failure := e.route(ctx, method, request.GetModel(), tokensOf(request), e.options.Timeout, func(ctx context.Context, a *attempt) (err error) {
+	t := task{method: method, model: request.GetModel(), tokens: tokensOf(request), timeout: e.options.Timeout}
+	failure := e.route(ctx, t, func(ctx context.Context, a *attempt) (err error) {
 		reply, err = call(a.replica.inference, ctx, request)
 		if err == nil && proves {
 			a.replica.readiness.succeeded(request.GetModel(), e.options.Now())

@@ -33,8 +33,11 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 		defer close(g.events)
 		defer cancel()
 		started := false
-		tokens, timeout := e.generationCost(request), e.options.GenerationTimeout
-		failure := e.route(ctx, "Generate", request.GetModel(), tokens, timeout, func(ctx context.Context, a *attempt) error {
+		t := task{
+			method: "Generate", model: request.GetModel(), tokens: e.generationCost(request),
+			timeout: e.options.GenerationTimeout, home: homeOf(ctx, request),
+		}
+		failure := e.route(ctx, t, func(ctx context.Context, a *attempt) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			stream, err := a.replica.inference.Generate(ctx, request)

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 
 	"google.golang.org/grpc"
@@ -32,9 +34,13 @@ func (r *replica) followLoad(ctx context.Context) {
 	}
 	for {
 		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) { // the end of what has no end
+			r.draining.Store(true)
+		}
 		if err != nil {
 			return
 		}
+		r.draining.Store(false) // nothing is told while it does
 		r.work.tell(toldTokens(reply.GetModels()))
 		r.backlogs.tell(reply.GetModels())
 	}

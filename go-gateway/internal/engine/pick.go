@@ -11,7 +11,7 @@ const (
 	works         = iota // it did so lately
 	serves               // it says that it serves the model
 	mayServe             // it is connected, and has not said which models it has
-	doesNotServe         // it has the model, which is loading or failed: it can say so itself
+	doesNotServe         // it has the model, which is loading or failed, or it is about to end: it can say so itself
 	isLost               // it is not connected, and had the model
 	lacks                // it has not got the model
 	isUnreachable        // it is not connected, and nothing is known of it
@@ -44,7 +44,9 @@ type candidate struct {
 // equally so the less loaded of two taken at random. The very least loaded would get the calls of all gateways at once,
 // until it has told them that it is so no longer. One that does not serve the model is asked only if none does, for
 // the reason. There is none only where there are no replicas.
-func (e *Engine) candidates(model string) []*replica {
+//
+// A call that has a home goes there first, if that is among the most suitable.
+func (e *Engine) candidates(model string, home uint64) []*replica {
 	replicas := e.pool.replicas()
 	if len(replicas) == 0 {
 		return nil
@@ -63,6 +65,11 @@ func (e *Engine) candidates(model string) []*replica {
 		}
 		equals := list[:end:end]
 		list = list[end:]
+		if home != 0 && len(best) == 0 && len(equals) > 1 && equals[0].usable() {
+			i := homeFor(home, equals)
+			best = append(best, equals[i].replica)
+			equals = slices.Delete(equals, i, i+1)
+		}
 		for len(equals) > 0 && len(best) < maxAttempts {
 			i := e.lessLoaded(equals)
 			best = append(best, equals[i].replica)
@@ -91,6 +98,9 @@ func (e *Engine) lessLoaded(list []candidate) int {
 func (r *replica) suitability(model string, since time.Time) int {
 	rank := r.readiness.suitability(model, since)
 	if r.connected() {
+		if rank <= mayServe && r.draining.Load() {
+			return doesNotServe
+		}
 		return rank
 	}
 	if rank <= isLost && rank != mayServe {

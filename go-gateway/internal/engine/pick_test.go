@@ -41,7 +41,7 @@ func fleet(t *testing.T, now func() time.Time, n int) (*Engine, []*testkit.Hotpa
 
 // order is the candidates' places among all replicas.
 func order(e *Engine) (places []int) {
-	for _, r := range e.candidates(testkit.ModelName) {
+	for _, r := range e.candidates(testkit.ModelName, 0) {
 		places = append(places, slices.Index(e.pool.replicas(), r))
 	}
 	return places

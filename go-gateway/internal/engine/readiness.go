@@ -57,6 +57,14 @@ type ReplicaStatus struct {
 	ListAge time.Duration
 	// ListError is why the last listing failed; nil if it did not.
 	ListError error
+
+	// Ejected: it gets no calls that another one can take, since it failed at them.
+	Ejected bool
+	// Calls and Tokens are what this gateway has outstanding there, and Load what there is to do of all gateways, in tokens.
+	Calls, Tokens, Load int64
+	// Retries are calls that it got since another one had not begun them, and Ejections how often it was ejected; both since
+	// the gateway knows it.
+	Retries, Ejections uint64
 }
 
 // Models returns what is served, as of about a second ago: the models of all replicas, each once. Errors are
@@ -150,10 +158,19 @@ func (e *Engine) Ready() (bool, []ReplicaStatus) {
 	return ready, replicas
 }
 
+// Replicas is what is known of each.
+func (e *Engine) Replicas() []ReplicaStatus {
+	_, replicas := e.Ready()
+	return replicas
+}
+
 func (r *replica) status() ReplicaStatus {
 	now := r.options.Now()
 	status := r.readiness.status(now, r.options.ReadyWindow)
 	status.Address, status.Connected = r.address, r.connected()
+	status.Ejected, status.Ejections, status.Retries = r.ejection.out.Load(), r.ejection.count.Load(), r.retries.Load()
+	status.Calls, status.Tokens = r.work.outstanding()
+	status.Load = r.work.load()
 	return status
 }
 

@@ -42,6 +42,8 @@ type replica struct {
 	backlogs  backlogs
 	pool      *pool
 	ejection  ejection
+	draining  atomic.Bool   // it says so, until there is a new connection
+	retries   atomic.Uint64 // calls that another replica had not begun
 
 	stop     context.CancelFunc // of watching it; the pool's
 	canaries sync.WaitGroup
@@ -139,6 +141,7 @@ func (r *replica) watchConnection(ctx context.Context, connected chan<- struct{}
 	for {
 		state := r.control.GetState()
 		if state == connectivity.Ready {
+			r.draining.Store(false)
 			select {
 			case connected <- struct{}{}:
 			default: // a look is due already
@@ -260,6 +263,8 @@ type attempt struct {
 	sent atomic.Bool
 	// answered: the replica has begun to answer.
 	answered bool
+	// took is how long it was until its end.
+	took time.Duration
 }
 
 type attemptKey struct{}

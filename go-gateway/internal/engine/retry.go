@@ -47,15 +47,26 @@ func (b *retryBudget) take(now time.Time) bool {
 	return true
 }
 
+// drainRefusal is within what time a hot path that drains refuses a call that it has not begun. One that it has begun
+// comes to the same end when the drain has taken too long, which is far more than that.
+const drainRefusal = time.Second
+
 // retryable reports whether nothing was computed for a call that failed.
 func (a *attempt) retryable(failure *fault.Fault) bool {
 	if a.answered || failure.Reason == fault.Cancelled {
 		return false
 	}
-	switch failure.Reason {
-	case fault.ModelNotReady, fault.ModelNotFound:
+	switch {
+	case failure.Reason == fault.ModelNotReady, failure.Reason == fault.ModelNotFound:
 		return true
+	case isDraining(failure):
+		return a.took < drainRefusal
 	default:
 		return !a.sent.Load()
 	}
+}
+
+// isDraining reports whether the hot path says that it is going.
+func isDraining(failure *fault.Fault) bool {
+	return failure.Reason == fault.HotpathUnavailable && isDescribed(failure.Cause)
 }

@@ -11,32 +11,41 @@ import (
 
 var errNoReplica = errors.New("no hot path is known: no name has been resolved")
 
-// route makes a call of about so many tokens to the best replica for a model, and to the next one if that has not begun
-// to work on it.
-func (e *Engine) route(
-	ctx context.Context, method, model string, tokens int64, timeout time.Duration, call func(context.Context, *attempt) error,
-) (failure *fault.Fault) {
-	limited, cancel := context.WithTimeout(ctx, timeout)
+// task is what a call is, its message aside.
+type task struct {
+	method, model string
+	tokens        int64 // about so many
+	timeout       time.Duration
+	home          uint64 // calls with the same one belong on one replica; 0: it may go anywhere
+}
+
+// route makes a call to the best replica for it, and to the next one if that has not begun to work on it.
+func (e *Engine) route(ctx context.Context, t task, call func(context.Context, *attempt) error) (failure *fault.Fault) {
+	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	if isOfCaller(ctx, limited) { // for the message
 		own, _ := ctx.Deadline()
-		timeout = time.Until(own).Round(time.Millisecond)
+		t.timeout = time.Until(own).Round(time.Millisecond)
 	}
 	e.retries.earn()
 	retry := false
-	for _, r := range e.candidates(model) {
+	for _, r := range e.candidates(t.model, t.home) {
 		if retry && !e.retries.take(e.options.Now()) {
+			e.options.Metrics.RefusedRetries.Inc()
 			break
 		}
-		if !r.work.begin(tokens) { // it has left just now
+		if !r.work.begin(t.tokens) { // it has left just now
 			continue
 		}
+		if retry {
+			r.retries.Add(1)
+		}
 		a := &attempt{replica: r}
-		outcome := e.try(ctx, limited, method, tokens, timeout, a, call)
+		outcome := e.try(ctx, limited, t, a, call)
 		if outcome == nil {
 			return nil
 		}
-		r.readiness.failed(model, outcome)
+		r.readiness.failed(t.model, outcome)
 		if failure == nil || a.sent.Load() { // what a replica says tells more than that one is not there
 			failure = outcome
 		}
@@ -49,27 +58,29 @@ func (e *Engine) route(
 		failure = unavailable(errNoReplica)
 	}
 	if failure.Reason == fault.ModelNotFound {
-		failure.Message = e.noSuchModel(model)
+		failure.Message = e.noSuchModel(t.model)
 	}
 	return failure
 }
 
 // try makes a call to one replica, and draws conclusions from how it went. limited is ctx with the call's timeout.
 func (e *Engine) try(
-	ctx, limited context.Context, method string, tokens int64, timeout time.Duration, a *attempt,
-	call func(context.Context, *attempt) error,
+	ctx, limited context.Context, t task, a *attempt, call func(context.Context, *attempt) error,
 ) *fault.Fault {
-	r, start := a.replica, time.Now()
+	r, start, began := a.replica, time.Now(), e.options.Now()
 	defer func() {
-		if r.work.end(tokens) {
+		if r.work.end(t.tokens) {
 			e.pool.gone(r)
 		}
 	}()
 	err := call(context.WithValue(limited, attemptKey{}, a), a)
-	failure := r.observe(ctx, method, start, err, timeout)
+	a.took = e.options.Now().Sub(began)
+	failure := r.observe(ctx, t.method, start, err, t.timeout)
 	switch {
 	case failure == nil:
 		r.ejection.succeeded()
+	case isDraining(failure):
+		r.draining.Store(true)
 	case failure.Reason == fault.DeadlineExceeded && isOfCaller(ctx, limited): // it says nothing of the replica
 	case ctx.Err() == nil && !a.answered && isOwn(failure):
 		e.pool.failed(r, failure)

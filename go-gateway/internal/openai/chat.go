@@ -20,6 +20,7 @@ func (d *Decoder) Chat(body []byte, ignored *strictjson.Names) (*GenerationReque
 		conversation messages
 		logprobs     bool
 		topLogprobs  uint32
+		cacheKey     *string
 	)
 	g := newGeneration()
 	err := strictjson.Decode(body, g.fields(strictjson.Fields{
@@ -37,7 +38,7 @@ func (d *Decoder) Chat(body []byte, ignored *strictjson.Names) (*GenerationReque
 		// Known, so that null counts as absent.
 		"audio": strictjson.Unsupported, "prediction": strictjson.Unsupported, "web_search_options": strictjson.Unsupported,
 		"moderation": strictjson.Unsupported, "prompt_cache_options": strictjson.Unsupported,
-	}, chatHints()), ignored)
+	}, chatHints(&cacheKey)), ignored)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +54,9 @@ func (d *Decoder) Chat(body []byte, ignored *strictjson.Names) (*GenerationReque
 	}
 	if logprobs {
 		request.Generate.TopLogprobs = &topLogprobs
+	}
+	if cacheKey != nil {
+		request.CacheKey = *cacheKey
 	}
 	request.Generate.Prompt = &inferencev1.GenerateRequest_Conversation{
 		Conversation: &inferencev1.Conversation{Messages: conversation.list},

@@ -22,6 +22,8 @@ type GenerationRequest struct {
 	More []*inferencev1.GenerateRequest
 	// Dialect says which of the two it is, and so what the reply looks like.
 	Dialect *Dialect
+	// CacheKey marks requests that begin alike; empty: none was given.
+	CacheKey string
 	// Stream asks for server-sent events.
 	Stream bool
 	// IncludeUsage asks for a last chunk with the counts.

@@ -109,6 +109,19 @@ func TestDecodeChatStreams(t *testing.T) {
 	}
 }
 
+func TestACacheKeyIsNotTheHotPaths(t *testing.T) {
+	for more, want := range map[string]string{
+		`,"prompt_cache_key":"k"`: "k", `,"prompt_cache_key":null`: "", `,"prompt_cache_key":""`: "", ``: "",
+	} {
+		got, err := plain.Chat([]byte(hello+more+"}"), nil)
+		if err != nil || got.CacheKey != want {
+			t.Errorf("%s: got %+v, %v", more, got, err)
+			continue
+		}
+		checkGenerate(t, got, "{"+helloContract+"}")
+	}
+}
+
 func TestDecodeChatMessages(t *testing.T) {
 	body := `{"model":"m","messages":[
 		{"role":"system","content":"a"},{"content":"b","role":"developer"},

@@ -7,13 +7,14 @@ import (
 )
 
 // chatHints are fields of a chat that are about how it is served, filed or billed elsewhere, and ask for no other answer.
-// Many clients send them by themselves, so they are taken and change nothing; README.md lists them.
-func chatHints() strictjson.Fields {
+// Many clients send them by themselves, so they are taken and change nothing, but that calls with the same
+// prompt_cache_key go to the same hot path; README.md lists them.
+func chatHints(promptCacheKey **string) strictjson.Fields {
 	var text *string
 	var flag bool
 	return strictjson.Fields{
 		"metadata":               labels,
-		"prompt_cache_key":       strictjson.String(&text),
+		"prompt_cache_key":       strictjson.String(promptCacheKey),
 		"prompt_cache_retention": strictjson.String(&text),
 		"reasoning_effort":       strictjson.String(&text),
 		"safety_identifier":      strictjson.String(&text),

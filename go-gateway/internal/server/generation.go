@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 
+	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
@@ -27,7 +28,7 @@ func (s *Server) generation(
 		}
 		call := ex.call()
 		call.Stream = request.Stream
-		running, err := s.Inference.Generate(ex.request.Context(), call, request.Calls()...)
+		running, err := s.Inference.Generate(engine.WithCacheKey(ex.request.Context(), request.CacheKey), call, request.Calls()...)
 		if err != nil {
 			return request.Explain(err)
 		}

@@ -169,6 +169,18 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 		!told.Replicas[0].Connected || !slices.Equal(told.Replicas[0].Models, []modelReadiness{model}) {
 		t.Errorf("operators are told %d %+v", status, told)
 	}
+	began, release := g.hotpath.Block()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		g.post("/v1/embeddings", `{"model":"all-minilm-l6-v2","input":"a text"}`)
+	}()
+	g.await("the call", began)
+	if _, told := inFull(); told.Replicas[0].Calls != 1 || told.Replicas[0].Tokens == 0 || told.Replicas[0].Load == 0 || told.Replicas[0].Ejected {
+		t.Errorf("of a replica with a call operators are told %+v", told.Replicas[0])
+	}
+	close(release)
+	g.await("its answer", answered)
 	g.hotpath.Stop()
 	g.eventually("not ready", func() bool { return status() == http.StatusServiceUnavailable })
 	if got := g.get("/livez"); got.status != http.StatusOK {

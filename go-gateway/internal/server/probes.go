@@ -28,6 +28,10 @@ type replicaReadiness struct {
 	Connected      bool             `json:"connected"`
 	ListAgeSeconds float64          `json:"list_age_seconds"`
 	ListError      string           `json:"list_error,omitzero"`
+	Ejected        bool             `json:"ejected"`            // it failed, and gets no requests that others can take
+	Calls          int64            `json:"outstanding_calls"`  // of this gateway
+	Tokens         int64            `json:"outstanding_tokens"` // of this gateway
+	Load           int64            `json:"load_tokens"`        // of all gateways, as far as is known
 	Models         []modelReadiness `json:"models"`
 }
 
@@ -59,6 +63,7 @@ func (s *Server) readyzDetailed(ex *exchange) error {
 	for i, status := range statuses {
 		replica := replicaReadiness{
 			Address: status.Address, Connected: status.Connected, ListAgeSeconds: status.ListAge.Seconds(),
+			Ejected: status.Ejected, Calls: status.Calls, Tokens: status.Tokens, Load: status.Load,
 			Models: make([]modelReadiness, len(status.Models)),
 		}
 		if status.ListError != nil {

@@ -43,6 +43,8 @@ type Metrics struct {
 	RateLimited *prometheus.CounterVec
 	// RefusedConnections counts connections that there was no room for, by listener.
 	RefusedConnections *prometheus.CounterVec
+	// RefusedRetries counts calls that were not made again elsewhere, though they could have been: too many were.
+	RefusedRetries prometheus.Counter
 	// DroppedSettlements counts what could not be given back, since Redis was away for too long.
 	DroppedSettlements prometheus.Counter
 }
@@ -85,13 +87,16 @@ func NewMetrics() *Metrics {
 		RefusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_refused_connections_total", Help: "Connections that were closed at once, since there were enough, or of their address.",
 		}, []string{"listener"}),
+		RefusedRetries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_refused_retries_total", Help: "Calls that were not made again at another hot path, since too many were.",
+		}),
 		DroppedSettlements: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_dropped_settlements_total", Help: "Unused tokens that were not given back, since Redis was away for too long.",
 		}),
 	}
 	m.registry.MustRegister(
 		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
-		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.DroppedSettlements,
+		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.RefusedRetries, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -111,12 +116,7 @@ func (m *Metrics) ReportDegradedLimits(degraded func() bool) {
 
 // reportWhether adds a gauge that is 1 while something is so, and 0 else.
 func (m *Metrics) reportWhether(name, help string, is func() bool) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
-		if is() {
-			return 1
-		}
-		return 0
-	}))
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return oneIf(is()) }))
 }
 
 // ReportStaleness adds gateway_source_stale_seconds of one source, which is asked at each scrape.

@@ -57,7 +57,8 @@ type Hotpath struct {
 
 	Address string
 	server  *grpc.Server
-	stopped chan struct{} // closed by GracefulStop
+	stopped chan struct{} // closed by Drain
+	drain   sync.Once
 
 	mu       sync.Mutex
 	embed    EmbedFunc
@@ -96,9 +97,12 @@ func StartHotpath(t testing.TB, address string, options ...grpc.ServerOption) *H
 // Stop ends the fake at once, and all calls in it: a crash.
 func (h *Hotpath) Stop() { h.server.Stop() }
 
+// Drain has the fake take no new work, and finish what it has: the first part of SIGTERM, which may take long.
+func (h *Hotpath) Drain() { h.drain.Do(func() { close(h.stopped) }) }
+
 // GracefulStop ends the fake when its calls are done: SIGTERM.
 func (h *Hotpath) GracefulStop() {
-	close(h.stopped)
+	h.Drain()
 	h.server.GracefulStop()
 }
 
@@ -197,6 +201,11 @@ func (h *Hotpath) WatchLoad(_ *inferencev1.WatchLoadRequest, stream grpc.ServerS
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for {
+		select {
+		case <-h.stopped: // before anything is told
+			return nil
+		default:
+		}
 		h.mu.Lock()
 		reply := &inferencev1.WatchLoadResponse{Models: h.load}
 		h.mu.Unlock()
@@ -215,6 +224,11 @@ func (h *Hotpath) WatchLoad(_ *inferencev1.WatchLoadRequest, stream grpc.ServerS
 
 // Embed implements the contract.
 func (h *Hotpath) Embed(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+	select {
+	case <-h.stopped:
+		return nil, Refusal(fault.HotpathUnavailable, "", "the hot path is shutting down")
+	default:
+	}
 	carried, _ := metadata.FromIncomingContext(ctx)
 	h.mu.Lock()
 	h.calls = append(h.calls, Call{Metadata: carried, Embed: request})
