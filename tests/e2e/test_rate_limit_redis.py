@@ -5,7 +5,7 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import pytest
@@ -49,15 +49,12 @@ def degraded(stack: Stack) -> float:
     return metrics.read(stack.metrics_url)["gateway_limits_degraded"]
 
 
-def test_two_gateways_let_in_what_the_limit_says(
-    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path
-) -> None:
-    plan = f"{{requests_per_minute: {60 * RATE}, request_burst: 20}}"
-    stacks = [native.describe() for native in two(start_native, redis, tmp_path, acme=plan)]
+def flood(stacks: Sequence[Stack]) -> tuple[int, float]:
+    """What gateways let in of too much, from an empty bucket, and what the limit allows in that time."""
     started, ended = threading.Event(), threading.Event()
     let_in: list[float] = []
 
-    def flood(stack: Stack) -> None:
+    def ask(stack: Stack) -> None:
         with limits.client(stack, "acme") as http:
             while not ended.is_set():
                 status = http.get("/v1/models").status_code
@@ -68,7 +65,7 @@ def test_two_gateways_let_in_what_the_limit_says(
                     started.set()  # the bucket is empty
                     time.sleep(0.005)
 
-    threads = [threading.Thread(target=flood, args=[stack]) for stack in stacks for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=ask, args=[stack]) for stack in stacks for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
     assert started.wait(30)
@@ -78,9 +75,29 @@ def test_two_gateways_let_in_what_the_limit_says(
     ended.set()
     for thread in threads:
         thread.join()
-    allowed = (end - begin) * RATE
-    accepted = sum(begin <= moment < end for moment in let_in)
-    print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
+    return sum(begin <= moment < end for moment in let_in), (end - begin) * RATE
+
+
+def times_away(stacks: Sequence[Stack]) -> int:
+    """How often a gateway took Redis for away."""
+    return sum(
+        pathlib.Path(stack.logs["gateway"]).read_text().count("Redis did not answer in time") for stack in stacks
+    )
+
+
+def test_two_gateways_let_in_what_the_limit_says(
+    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path
+) -> None:
+    plan = f"{{requests_per_minute: {60 * RATE}, request_burst: 20}}"
+    stacks = [native.describe() for native in two(start_native, redis, tmp_path, acme=plan)]
+    for _ in range(3):
+        before = times_away(stacks)
+        accepted, allowed = flood(stacks)
+        print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
+        if times_away(stacks) == before:  # on a busy machine Redis may stand still for as long as is waited for it
+            break
+    else:
+        pytest.fail("Redis was taken for away each time")
     # A reply comes some time after its decision. To the last request it is the gateway's own tests' to hold.
     assert 0.99 * allowed - 1 <= accepted <= 1.01 * allowed + 1
 
