@@ -167,3 +167,30 @@ func TestConnectionsBeyondAnAddresssShareAreClosed(t *testing.T) {
 	open[0].Close()
 	eventually(t, "the place of one that ended", func() bool { _, err := ask(); return err == nil })
 }
+
+func TestEachListenerOutlivesMoreConnectionsThanItHasRoomFor(t *testing.T) {
+	const flood = 200 // more than operators have room for, too
+	site := newSite(t)
+	site.createKey()
+	g := site.serve(append(site.adminFlags(), "--max-connections", "64")...)
+	operations := address(t, g.log, "metrics")
+	for _, listener := range []string{"http", "admin", "metrics"} {
+		var open []net.Conn
+		for range flood {
+			connection, err := net.Dial("tcp", address(t, g.log, listener))
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, connection)
+		}
+		for _, connection := range open {
+			connection.Close()
+		}
+		eventually(t, "the metrics tell of the "+listener+" listener's refusals", func() bool {
+			return strings.Contains(getText(operations, "/metrics"), fmt.Sprintf("gateway_refused_connections_total{listener=%q}", listener))
+		})
+	}
+	if got := get(address(t, g.log, "http"), "/livez"); got != http.StatusOK {
+		t.Errorf("afterwards: %d", got)
+	}
+}

@@ -18,7 +18,7 @@ func adminComponents(
 		return component{}, component{}
 	}
 	metrics.ReportStaleness("admin token", func() time.Duration { return opened.AdminToken.Staleness(time.Now()) })
-	listener := &listener{name: "admin", address: settings.AdminAddress, connections: connections, settings: settings, logger: logger,
+	listener := &listener{name: "admin", address: settings.AdminAddress, connections: connections, metrics: metrics, settings: settings, logger: logger,
 		handler: gateway.Admin(server.AdminOptions{
 			Token: opened.AdminToken, Store: opened.Store, Tenant: opened.Directory.Tenant,
 			Keys: func(by string) *identity.Keys { return identity.NewKeys(opened.Store, by, time.Now, logger) },

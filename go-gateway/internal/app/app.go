@@ -95,11 +95,9 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 			"connections", apiConnections, "max_connections", settings.MaxConnections, "files", files, "files_wanted", settings.MaxConnections+reservedFiles)
 	}
 	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
-		refused: metrics.RefusedConnections.WithLabelValues("metrics").Inc,
-		handler: gateway.Operations(), settings: settings, logger: logger}
+		handler: gateway.Operations(), metrics: metrics, settings: settings, logger: logger}
 	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
-		refused:     metrics.RefusedConnections.WithLabelValues("http").Inc,
-		certificate: certified, handler: gateway.API(), settings: settings, logger: logger}
+		certificate: certified, handler: gateway.API(), metrics: metrics, settings: settings, logger: logger}
 	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, logger)
 	return run(ctx, []component{
 		{stop: hotpath.Close},

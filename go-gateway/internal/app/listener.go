@@ -12,6 +12,7 @@ import (
 
 	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 const (
@@ -26,8 +27,8 @@ type listener struct {
 	name, address string
 	connections   int                      // at once; more are refused
 	certificate   *certificate.Certificate // nil: plain HTTP
-	refused       func()                   // is told of each
 	handler       http.Handler
+	metrics       *telemetry.Metrics
 	settings      *config.Settings
 	logger        *slog.Logger
 
@@ -47,8 +48,9 @@ func (l *listener) start(failures chan<- error) error {
 		l.server.TLSConfig = l.certificate.TLS()
 		serve = func(opened net.Listener) error { return l.server.ServeTLS(opened, "", "") }
 	}
+	shared := share(opened, l.connections, l.metrics.RefusedConnections.WithLabelValues(l.name).Inc)
 	go func() {
-		if err := serve(share(opened, l.connections, l.refused)); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(shared); !errors.Is(err, http.ErrServerClosed) {
 			failures <- fmt.Errorf("%s listener: %w", l.name, err)
 		}
 	}()
