@@ -57,9 +57,6 @@ func KeyID(name string) string {
 	return strings.TrimPrefix(name, keyPrefix)
 }
 
-// CheckKeyID refuses what cannot be a key's id.
-func CheckKeyID(id string) error { return checkKeyID(id) }
-
 // CheckKeyIDPart refuses what cannot be the beginning of one.
 func CheckKeyIDPart(part string) error {
 	if len(part) > keyIDLength || strings.Trim(part, keyIDLetters) != "" {
@@ -68,8 +65,8 @@ func CheckKeyIDPart(part string) error {
 	return nil
 }
 
-// checkKeyID refuses what has not the shape of an id. It does not repeat it: it may be a piece of a key.
-func checkKeyID(id string) error {
+// CheckKeyID refuses what has not the shape of an id. It does not repeat it: it may be a piece of a key.
+func CheckKeyID(id string) error {
 	if len(id) != keyIDLength || strings.Trim(id, keyIDLetters) != "" {
 		return refused("the id of a key is %d of a-z and 0-9, as `gateway keys list` shows it", keyIDLength)
 	}

@@ -87,7 +87,7 @@ func (k *Keys) CreateFirst(ctx context.Context, tenants []string) (map[string]Se
 // Rotate makes a key that takes another one's place, which ends after an overlap, or earlier if it did so already. One
 // that had a lifetime gives it to the new key, and its scopes.
 func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Secret, error) {
-	if err := checkKeyID(id); err != nil {
+	if err := CheckKeyID(id); err != nil {
 		return "", err
 	}
 	var act store.AuditEntry
@@ -119,7 +119,7 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 
 // Revoke ends a key. Its record stays, with the time. To revoke it again changes nothing.
 func (k *Keys) Revoke(ctx context.Context, id string) error {
-	if err := checkKeyID(id); err != nil {
+	if err := CheckKeyID(id); err != nil {
 		return err
 	}
 	var act store.AuditEntry

@@ -42,8 +42,9 @@ type Tenant struct {
 }
 
 const (
-	maxWeight     = 16     // the contract's bound
-	maxMaxSeconds = 86_400 // a day
+	maxWeight = 16 // the contract's bound
+	// MaxRequestSeconds is the longest time that a plan or a client may give a request: more than anything here takes.
+	MaxRequestSeconds = 86_400
 )
 
 // tenantsFile is the file as it is written.
@@ -153,7 +154,7 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 	at := "plans." + name
 	plan := Plan{
 		Name: name, Weight: int(w.Weight.read(at+".weight", maxWeight, fault)),
-		MaxSeconds: int(w.MaxSeconds.read(at+".max_seconds", maxMaxSeconds, fault)),
+		MaxSeconds: int(w.MaxSeconds.read(at+".max_seconds", MaxRequestSeconds, fault)),
 	}
 	if w.Limits.RequestsPerMinute == "" {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)

@@ -76,9 +76,9 @@ type Call struct {
 	Decided func(RateLimits)
 }
 
-// metered makes a call of a model that its principal may use, whose whole reply comes at once: it reserves what the call may cost at most, and hands what it
-// holds on to the usage, which is to be settled. A call that comes to more than was held for it is made once more if
-// there is as much.
+// metered makes a call of a model that its principal may use, whose whole reply comes at once: it reserves what the call
+// may cost at most, and hands what it holds on to the usage, which is to be settled. A call that comes to more than was
+// held for it is made once more if there is as much.
 func metered[Reply any](
 	ctx context.Context, s *Service, call *Call, model string, wanted demand,
 	run func(*inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 )
 
 func FuzzRequestTimeout(f *testing.F) {
@@ -20,7 +21,7 @@ func FuzzRequestTimeout(f *testing.F) {
 			}
 			return
 		}
-		if timeout < time.Millisecond || timeout > maxTimeoutSeconds*time.Second {
+		if timeout < time.Millisecond || timeout > identity.MaxRequestSeconds*time.Second {
 			t.Fatalf("%q gave %v", sent, timeout)
 		}
 	})
