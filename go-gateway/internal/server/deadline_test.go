@@ -54,6 +54,7 @@ func TestATimeoutThatIsNoneIsRefused(t *testing.T) {
 			t.Errorf("%.20q: %d %s", sent, got.status, got.body)
 		}
 	}
+	g.eventually("ready", g.Ready) // models are listed by then
 	if got := g.get("/v1/models"); got.status != http.StatusOK {
 		t.Errorf("without: %d", got.status)
 	}

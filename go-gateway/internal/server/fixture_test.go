@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +155,15 @@ func (g *gateway) eventually(what string, condition func() bool) {
 			g.Fatalf("not within %v: %s", patience, what)
 		}
 	}
+}
+
+// awaitConnections waits until calls go to every hot path. What is known of one comes over a connection of its own, which
+// may be there before.
+func (g *gateway) awaitConnections() {
+	g.Helper()
+	g.eventually("a connection to each hot path", func() bool {
+		return !slices.ContainsFunc(g.Engine.Replicas(), func(r engine.ReplicaStatus) bool { return !r.Connected })
+	})
 }
 
 // reply is an HTTP reply that was read to its end.

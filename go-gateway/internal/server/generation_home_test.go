@@ -14,6 +14,7 @@ func TestChatsWithOneCacheKeyGoToOneHotPath(t *testing.T) {
 	other.SetModels(testkit.Model(), testkit.ChatModel())
 	g := startGateway(t, func(e *engine.Options, _ *Options) { e.Addresses = append(e.Addresses, other.Address) })
 	g.hotpath.SetModels(testkit.Model(), testkit.ChatModel())
+	g.awaitConnections()
 	g.eventually("both prove that they work", func() bool {
 		proven := 0
 		for _, replica := range g.Engine.Replicas() {

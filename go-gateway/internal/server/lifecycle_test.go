@@ -149,6 +149,7 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 	g := startGateway(t)
 	status := func() int { return g.get("/readyz").status }
 	g.eventually("ready", func() bool { return status() == http.StatusOK })
+	g.awaitConnections()
 	if got := g.get("/readyz"); string(got.body) != `{"ready":true}` {
 		t.Errorf("anybody is told %s", got.body)
 	}
