@@ -31,7 +31,7 @@ func (s *Store) explain(err error) error {
 func (s *Store) explainSQLite(code int, err error) error {
 	switch code & 0xff { // the rest is detail
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%s: the disk is full; nothing was changed: %w", s.place, err)
+		return fmt.Errorf("%s: %w; nothing was changed: %w", s.place, ErrFull, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 		return configError("%s: the data folder cannot be written: %w", s.place, err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
@@ -56,7 +56,7 @@ func (s *Store) explainPostgres(code string, err error) error {
 		return configError("%s: the role may not do that; it must own the schema %s, or be allowed to make it: %w",
 			s.place, postgresSchema, err)
 	case postgresDiskFull:
-		return fmt.Errorf("%s: the disk is full; nothing was changed: %w", s.place, err)
+		return fmt.Errorf("%s: %w; nothing was changed: %w", s.place, ErrFull, err)
 	default:
 		return fmt.Errorf("%s: %w", s.place, err)
 	}

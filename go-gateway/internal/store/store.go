@@ -16,6 +16,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrExists   = errors.New("exists already")
+	ErrFull     = errors.New("the disk is full")
 )
 
 // ConfigError is a fault of settings, of the data folder or of the database that a retry does not mend.
