@@ -69,6 +69,9 @@ var table = map[fault.Reason]row{
 	fault.Internal:              {http.StatusInternalServerError, typeServer, "internal_error", true},
 }
 
+// Retryable reports whether a later attempt of what was refused for a reason may succeed.
+func Retryable(reason fault.Reason) bool { return table[reason].retry }
+
 // Bounds of what we ask a client to wait. The official SDKs ignore more than a minute and take fractions from
 // retry-after-ms alone.
 const (

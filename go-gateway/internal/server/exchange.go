@@ -26,6 +26,8 @@ type exchange struct {
 	// Filled in as they become known.
 	body      []byte             // of a route with one
 	principal identity.Principal // zero while nobody is known
+	class     quota.Class        // the highest that its calls may have
+	detached  bool               // no client waits: see Execute
 	usage     *inference.Usage   // what the hot path does for it
 	status    int                // of the reply; 0 while there is none
 	failure   *fault.Fault
@@ -43,7 +45,7 @@ func (ex *exchange) call() inference.Call {
 		ahead = ex.server.slots.Ahead(ex.principal.Tenant)
 	}
 	return inference.Call{
-		Ahead: ahead, Principal: ex.principal, Priority: quota.Interactive, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		Ahead: ahead, Principal: ex.principal, Priority: ex.class, RequestID: ex.requestID, Traceparent: ex.traceparent,
 		Decided: func(limits inference.RateLimits) {
 			ex.limitsAsked = true
 			ex.setRateLimits(limits)

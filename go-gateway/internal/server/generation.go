@@ -19,8 +19,11 @@ func (s *Server) generation(
 		if err != nil {
 			return err
 		}
+		if request.Stream && ex.detached {
+			return fault.InField(fault.UnsupportedParameter, "stream", "`stream` must be absent or false: nobody reads this reply as it comes.")
+		}
 		// Each prompt is a stream to the hot path, of which a connection has so many: it counts as a request.
-		if more := int64(len(request.More)); more > 0 {
+		if more := int64(len(request.More)); more > 0 && !ex.detached {
 			if !s.slots.TryAcquire(ex.principal.Tenant, more) {
 				return noRoom("requests at once", s.slots)
 			}

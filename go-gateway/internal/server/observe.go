@@ -27,16 +27,21 @@ func (s *Server) observe(route string, serve handler) http.Handler {
 		s.Metrics.Inflight.Inc()
 		defer s.Metrics.Inflight.Dec()
 		defer ex.finish()
-		defer ex.recoverPanic()
-		err := serve(ex)
-		if err == nil && ex.status == 0 {
-			err = errors.New("the handler gave neither a reply nor an error")
-		}
-		if err != nil {
-			s.drain(ex)
-			ex.fail(err)
-		}
+		ex.run(serve)
 	})
+}
+
+// run lets a handler reply, and replies for it if it fails or panics.
+func (ex *exchange) run(serve handler) {
+	defer ex.recoverPanic()
+	err := serve(ex)
+	if err == nil && ex.status == 0 {
+		err = errors.New("the handler gave neither a reply nor an error")
+	}
+	if err != nil {
+		ex.server.drain(ex)
+		ex.fail(err)
+	}
 }
 
 // recoverPanic makes a panic this request's error, and nobody else's.
@@ -69,6 +74,11 @@ func (ex *exchange) finish() {
 	metrics := ex.server.Metrics
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
 	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
+	ex.settle(elapsed)
+}
+
+// settle charges and logs the request.
+func (ex *exchange) settle(elapsed time.Duration) {
 	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 }
@@ -78,9 +88,9 @@ func (ex *exchange) level() slog.Level {
 	switch {
 	case ex.failure != nil && ex.failure.Reason == fault.Internal:
 		return slog.LevelError
-	case ex.failure != nil && ex.status >= http.StatusInternalServerError:
+	case ex.failure != nil && ex.status >= http.StatusInternalServerError && !ex.detached:
 		return slog.LevelWarn
-	case ex.route == livezRoute || ex.route == readyzRoute:
+	case ex.route == livezRoute || ex.route == readyzRoute || ex.detached:
 		return slog.LevelDebug
 	default:
 		return slog.LevelInfo

@@ -62,16 +62,19 @@ type Server struct {
 	bodies   *admission.Pool // bytes of request bodies
 	drains   *admission.Pool // of refused bodies that are read to their end
 	buffers  bufferPool
+	calls    map[string]handler // what Execute runs, by path
 }
 
 // New returns a Server that is ready as soon as the engine is.
 func New(options Options) *Server {
-	return &Server{
+	s := &Server{
 		Options: options,
 		slots:   admission.NewPool(int64(options.MaxInflight), oneSlot),
 		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
 		drains:  admission.NewPool(maxDrains, oneSlot),
 	}
+	s.calls = s.modelCalls()
+	return s
 }
 
 // Drain makes /readyz say no and asks clients to close their connections; requests are still served.
