@@ -27,6 +27,9 @@ var postgresDialect = dialect{
 	name:       "PostgreSQL",
 	plain:      func(statements string) string { return statements },
 	hasVersion: `SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = '` + postgresSchema + `' AND tablename = 'schema_version'`,
+	now:        `(extract(epoch FROM statement_timestamp()) * 1000)::bigint`,
+	skipLocked: ` FOR UPDATE SKIP LOCKED`,
+	notify:     `SELECT pg_notify($1, $2)`,
 	prepare: func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
 			return err

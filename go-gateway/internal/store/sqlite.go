@@ -21,6 +21,7 @@ var sqliteDialect = dialect{
 	name:       "SQLite",
 	plain:      func(statements string) string { return strings.ReplaceAll(statements, ` COLLATE "C"`, "") }, // its own order
 	hasVersion: `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'`,
+	now:        `CAST(unixepoch('subsec') * 1000 AS INTEGER)`,
 	prepare:    func(context.Context, *sql.Tx) error { return nil }, // whoever migrates holds the database's lock
 }
 
@@ -77,7 +78,11 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 	if err := s.connectSQLite(path); err != nil {
 		return nil, err
 	}
-	return s, s.bringUpToDate(ctx, role, func() error { return s.migrateSQLite(ctx, folder, path, role) })
+	err = s.bringUpToDate(ctx, role, func() error { return s.migrateSQLite(ctx, folder, path, role) })
+	if err == nil && role == Gateway {
+		err = s.resetLeases(ctx)
+	}
+	return s, err
 }
 
 // connectSQLite opens a connection for writing and some for reading.

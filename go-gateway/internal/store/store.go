@@ -68,6 +68,8 @@ type Store struct {
 	r       *sql.DB
 	locks   locks
 	found   int // the schema's version before it was opened
+	turns   turns
+	wakes   wakes
 }
 
 // dialect is what differs between the databases.
@@ -77,6 +79,12 @@ type dialect struct {
 	plain func(statements string) string
 	// hasVersion asks whether there is a table of versions.
 	hasVersion string
+	// now is the database's clock in milliseconds. It stays the same within a statement, so that an index serves.
+	now string
+	// skipLocked ends a query for rows to change, and leaves those out that another transaction changes.
+	skipLocked string
+	// notify tells other processes something on a channel; empty: it cannot.
+	notify string
 	// prepare runs first in the transaction that migrates: it keeps other processes from migrating meanwhile.
 	prepare func(ctx context.Context, tx *sql.Tx) error
 }
@@ -96,6 +104,7 @@ func Open(ctx context.Context, options Options, role Role) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.turns.last, s.wakes.calls = map[string]string{}, map[*func()]struct{}{}
 	return s, nil
 }
 
@@ -129,7 +138,11 @@ func (s *Store) write(ctx context.Context, changes func(tx *sql.Tx) error) error
 	if err := changes(tx); err != nil {
 		return s.explain(err)
 	}
-	return s.explain(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return s.explain(err)
+	}
+	s.wakes.all()
+	return nil
 }
 
 // scanner is a row that is read.

@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 }
 
 // places make an empty store's options, on each database.
-var places = map[string]func(t *testing.T) Options{
-	"sqlite":   func(t *testing.T) Options { return Options{Data: filepath.Join(t.TempDir(), "data")} },
-	"postgres": func(t *testing.T) Options { return Options{DatabaseURL: postgres.Get(t).NewDatabase(t)} },
+var places = map[string]func(t testing.TB) Options{
+	"sqlite":   func(t testing.TB) Options { return Options{Data: filepath.Join(t.TempDir(), "data")} },
+	"postgres": func(t testing.TB) Options { return Options{DatabaseURL: postgres.Get(t).NewDatabase(t)} },
 }
 
 // everywhere runs a test on each database.

@@ -1,0 +1,213 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrLost means that a job is no longer its caller's: its lease ran out and was given to another, or it has ended.
+// Nothing was written.
+var ErrLost = errors.New("the job's lease was lost")
+
+// States of a job.
+const (
+	JobReady  = "ready"  // to be claimed
+	JobLeased = "leased" // somebody has it, until its lease runs out
+	JobLater  = "later"  // waits for its time
+	JobDone   = "done"
+	JobDead   = "dead" // was given up, and waits for somebody to look at it
+)
+
+const (
+	// maxLease bounds leases, and so how far a lease's end can be if no clock was set back.
+	maxLease = 10 * time.Minute
+	// maxJobError bounds what is kept of an error.
+	maxJobError = 2000
+)
+
+// Job is a piece of work. Of a new one ID, Queue, Tenant, Kind, Args, Priority and Due count.
+type Job struct {
+	ID, Queue, Tenant string
+	Kind, Args        string // what to do: the store reads neither
+	Priority          int    // smaller ones first
+	Attempt           int    // how often it was claimed: the fence, by which nothing is decided
+	Deaths, Errors    int    // how many claims ended with their lease, and how many with an error
+	Due               time.Time
+	Created           time.Time
+	Error             string // the last one
+	State             string
+}
+
+const jobColumns = `id, queue, tenant, kind, args, priority, attempt, deaths, errors, due_at, created_at, error, state`
+
+// AddJobs adds jobs: all of them, or none. One whose id is there already stays as it is.
+func (s *Store) AddJobs(ctx context.Context, jobs ...Job) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return s.addJobs(ctx, tx, jobs...) })
+}
+
+// addJobs is AddJobs in a transaction of whoever adds jobs with something else.
+func (s *Store) addJobs(ctx context.Context, tx *sql.Tx, jobs ...Job) error {
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO job (id, queue, tenant, kind, args, priority, state, created_at, due_at)
+		SELECT $1, $2, $3, $4, $5, $6, CASE WHEN $7 > clock.now THEN 'later' ELSE 'ready' END, clock.now,
+			CASE WHEN $7 > clock.now THEN $7 ELSE clock.now END
+		FROM (SELECT `+s.dialect.now+` AS now) AS clock WHERE true ON CONFLICT (id) DO NOTHING`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	var queues []string
+	for _, job := range jobs {
+		if job.ID == "" || job.Queue == "" {
+			return fmt.Errorf("a job of kind %q has no id or no queue", job.Kind)
+		}
+		_, err := insert.ExecContext(ctx, job.ID, job.Queue, job.Tenant, job.Kind, job.Args, job.Priority, milliseconds(job.Due).Int64)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(queues, job.Queue) {
+			queues = append(queues, job.Queue)
+		}
+	}
+	return s.notifyJobs(ctx, tx, queues)
+}
+
+// ClaimJobs leases at most so many ready jobs of a queue: those of the first priority, and of each tenant in turn, its
+// oldest. Turns go on from claim to claim, so that no tenant waits for the backlog of another.
+func (s *Store) ClaimJobs(ctx context.Context, queue, owner string, most int, lease time.Duration) ([]Job, error) {
+	if lease <= 0 || lease > maxLease {
+		return nil, fmt.Errorf("a lease of %v is not within %v", lease, maxLease)
+	}
+	var some bool // a look first: it takes no lock, and is all that an idle queue costs
+	err := s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM job WHERE queue = $1 AND state = 'ready')`, queue).Scan(&some)
+	if err != nil || !some {
+		return nil, s.explain(err)
+	}
+	last := s.turns.of(queue)
+	var jobs []Job
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		for len(jobs) < most {
+			job, err := s.claimJob(ctx, tx, queue, owner, last, lease)
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			jobs, last = append(jobs, job), job.Tenant
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.turns.set(queue, last)
+	return jobs, nil
+}
+
+// claimJob leases the first job of the tenant after the last one, or else the first of all.
+func (s *Store) claimJob(ctx context.Context, tx *sql.Tx, queue, owner, last string, lease time.Duration) (Job, error) {
+	return scanJob(tx.QueryRowContext(ctx, s.claimStatement(), queue, last, owner, lease.Milliseconds()))
+}
+
+func (s *Store) claimStatement() string {
+	const ready = `SELECT id FROM job WHERE queue = $1 AND state = 'ready'`
+	next := ready + ` AND tenant > $2 AND priority = (SELECT priority FROM job WHERE queue = $1 AND state = 'ready' ORDER BY priority LIMIT 1)
+		ORDER BY tenant, id LIMIT 1` + s.dialect.skipLocked
+	first := ready + ` ORDER BY priority, tenant, id LIMIT 1` + s.dialect.skipLocked
+	return `UPDATE job SET state = 'leased', owner = $3, attempt = attempt + 1, due_at = ` + s.dialect.now + ` + $4
+		WHERE id = coalesce((` + next + `), (` + first + `)) RETURNING ` + jobColumns
+}
+
+// RenewJobs gives leases their full time again, and returns the ids of those that were lost.
+func (s *Store) RenewJobs(ctx context.Context, jobs []Job, lease time.Duration) (lost []string, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		for _, job := range jobs {
+			err := changeHeld(ctx, tx, job, `due_at = `+s.dialect.now+` + $3`, lease.Milliseconds())
+			if errors.Is(err, ErrLost) {
+				lost = append(lost, job.ID)
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lost, nil
+}
+
+// FinishJob ends a job. ErrLost: it is no longer the caller's.
+func (s *Store) FinishJob(ctx context.Context, job Job) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return s.finishJob(ctx, tx, job) })
+}
+
+// finishJob is FinishJob in the transaction that writes what the job was for: both last, or neither.
+func (s *Store) finishJob(ctx context.Context, tx *sql.Tx, job Job) error {
+	return changeHeld(ctx, tx, job, `state = 'done', owner = '', ended_at = `+s.dialect.now)
+}
+
+// RetryJob puts a job off. An error that counts is added to the job's errors.
+func (s *Store) RetryJob(ctx context.Context, job Job, after time.Duration, cause string, counts bool) error {
+	add := 0
+	if counts {
+		add = 1
+	}
+	return s.write(ctx, func(tx *sql.Tx) error {
+		return changeHeld(ctx, tx, job, `state = 'later', owner = '', due_at = `+s.dialect.now+` + $3, error = $4, errors = errors + $5`,
+			after.Milliseconds(), jobError(cause), add)
+	})
+}
+
+// BuryJob gives a job up: nobody claims it until it is replayed.
+func (s *Store) BuryJob(ctx context.Context, job Job, cause string) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		return changeHeld(ctx, tx, job, `state = 'dead', owner = '', ended_at = `+s.dialect.now+`, error = $3, errors = errors + 1`, jobError(cause))
+	})
+}
+
+// ReleaseJobs gives jobs back that were not worked on to an end, and counts nothing against them. Those that are no longer
+// the caller's are left as they are.
+func (s *Store) ReleaseJobs(ctx context.Context, jobs []Job) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		for _, job := range jobs {
+			if err := changeHeld(ctx, tx, job, `state = 'ready', owner = ''`); err != nil && !errors.Is(err, ErrLost) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// changeHeld changes a job that its caller has, and is the only one that does. Arguments begin with $3.
+func changeHeld(ctx context.Context, tx *sql.Tx, job Job, changes string, args ...any) error {
+	done, err := tx.ExecContext(ctx, `UPDATE job SET `+changes+` WHERE id = $1 AND attempt = $2 AND state = 'leased'`, // the fence
+		append([]any{job.ID, job.Attempt}, args...)...)
+	if err != nil {
+		return err
+	}
+	rows, err := done.RowsAffected()
+	if err == nil && rows != 1 {
+		err = ErrLost
+	}
+	return err
+}
+
+// jobError is an error's text as both databases take it.
+func jobError(text string) string {
+	text = strings.ReplaceAll(text, "\x00", "")
+	return strings.ToValidUTF8(text[:min(len(text), maxJobError)], "")
+}
+
+func scanJob(row scanner) (job Job, err error) {
+	var due, created int64
+	err = row.Scan(&job.ID, &job.Queue, &job.Tenant, &job.Kind, &job.Args, &job.Priority, &job.Attempt, &job.Deaths, &job.Errors,
+		&due, &created, &job.Error, &job.State)
+	job.Due, job.Created = time.UnixMilli(due).UTC(), time.UnixMilli(created).UTC()
+	return job, err
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// jobsAtOnce bounds what one statement changes, and so how long others wait for it.
+const jobsAtOnce = 500
+
+// SweepJobs makes ready what is due in any queue, and returns how many that were: jobs whose time has come, and those
+// whose lease has run out, since whoever had them died or hangs. Any process may do so at any time.
+//
+// A lease whose end is too far is one from before the clock was set back. It counts as run out.
+func (s *Store) SweepJobs(ctx context.Context) (int, error) {
+	expired := `state = 'leased' AND (due_at <= ` + s.dialect.now + ` OR due_at > ` + s.dialect.now + fmt.Sprintf(` + %d)`, maxLease.Milliseconds())
+	waited := `state = 'later' AND due_at <= ` + s.dialect.now
+	var some bool // a look first, as for claims
+	err := s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM job WHERE `+expired+`) OR EXISTS (SELECT 1 FROM job WHERE `+waited+`)`).Scan(&some)
+	if err != nil || !some {
+		return 0, s.explain(err)
+	}
+	swept := 0
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		for deaths, due := range []string{waited, expired} {
+			done, err := tx.ExecContext(ctx, `UPDATE job SET state = 'ready', owner = '', deaths = deaths + $1 WHERE id IN (
+				SELECT id FROM job WHERE `+due+` ORDER BY due_at LIMIT $2`+s.dialect.skipLocked+`)`, deaths, jobsAtOnce)
+			if err != nil {
+				return err
+			}
+			rows, err := done.RowsAffected()
+			if err != nil {
+				return err
+			}
+			swept += int(rows)
+		}
+		return nil
+	})
+	return swept, err
+}
+
+// resetLeases makes all leased jobs ready: whoever had them died, since nobody else serves from the data folder.
+func (s *Store) resetLeases(ctx context.Context) error {
+	_, err := s.w.ExecContext(ctx, `UPDATE job SET state = 'ready', owner = '', deaths = deaths + 1 WHERE state = 'leased'`)
+	return s.explain(err)
+}
+
+// PruneJobs removes jobs that ended in a state, done or dead, so long ago, and returns how many of them: a bounded number.
+func (s *Store) PruneJobs(ctx context.Context, state string, age time.Duration) (int, error) {
+	if state != JobDone && state != JobDead {
+		return 0, fmt.Errorf("a job that is %s has not ended", state)
+	}
+	var pruned int64
+	err := s.write(ctx, func(tx *sql.Tx) error { // the state is no argument, so that its index serves
+		done, err := tx.ExecContext(ctx, `DELETE FROM job WHERE id IN (
+			SELECT id FROM job WHERE state = '`+state+`' AND ended_at < `+s.dialect.now+` - $1 LIMIT $2`+s.dialect.skipLocked+`)`,
+			age.Milliseconds(), jobsAtOnce)
+		if err == nil {
+			pruned, err = done.RowsAffected()
+		}
+		return err
+	})
+	return int(pruned), err
+}
+
+// CountJobs returns how many jobs of a queue are in each state but done.
+func (s *Store) CountJobs(ctx context.Context, queue string) (map[string]int, error) {
+	counts := map[string]int{}
+	for _, state := range []string{JobReady, JobLeased, JobLater, JobDead} {
+		var n int
+		err := s.r.QueryRowContext(ctx, `SELECT count(*) FROM job WHERE state = '`+state+`' AND queue = $1`, queue).Scan(&n)
+		if err != nil {
+			return nil, s.explain(err)
+		}
+		counts[state] = n
+	}
+	return counts, nil
+}
+
+// DeadJobs returns at most so many jobs that were given up, of a tenant, or of all where it is empty, newest first: those
+// before an id, or from the newest where it is empty.
+func (s *Store) DeadJobs(ctx context.Context, tenant, before string, most int) ([]Job, error) {
+	return query(ctx, s, scanJob, `SELECT `+jobColumns+` FROM job
+		WHERE state = 'dead' AND (tenant = $1 OR $1 = '') AND (id < $2 OR $2 = '') ORDER BY id DESC LIMIT $3`, tenant, before, most)
+}
+
+// FindJob returns a job of a tenant, or of any where it is empty, or ErrNotFound.
+func (s *Store) FindJob(ctx context.Context, tenant, id string) (Job, error) {
+	job, err := scanJob(s.r.QueryRowContext(ctx, `SELECT `+jobColumns+` FROM job WHERE id = $1 AND (tenant = $2 OR $2 = '')`, id, tenant))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("there is no job %q: %w", id, ErrNotFound)
+	}
+	return job, s.explain(err)
+}
+
+// ReplayJob makes a dead job ready, as if it were new, or returns ErrNotFound.
+func (s *Store) ReplayJob(ctx context.Context, tenant, id string) error {
+	return s.changeDead(ctx, `UPDATE job SET state = 'ready', errors = 0, deaths = 0, ended_at = NULL, due_at = `+s.dialect.now, tenant, id)
+}
+
+// DropJob removes a dead job, or returns ErrNotFound.
+func (s *Store) DropJob(ctx context.Context, tenant, id string) error {
+	return s.changeDead(ctx, `DELETE FROM job`, tenant, id)
+}
+
+func (s *Store) changeDead(ctx context.Context, change, tenant, id string) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, change+` WHERE id = $1 AND (tenant = $2 OR $2 = '') AND state = 'dead'`, id, tenant)
+		if err != nil {
+			return err
+		}
+		rows, err := done.RowsAffected()
+		if err == nil && rows != 1 {
+			err = fmt.Errorf("there is no dead job %q: %w", id, ErrNotFound)
+		}
+		return err
+	})
+}
