@@ -38,6 +38,9 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 	metrics.HotpathSeconds.WithLabelValues("Embed", "OK").Observe(.01)
 	metrics.Tokens.WithLabelValues("acme", "m").Add(5)
 	metrics.RateLimited.WithLabelValues("acme", "requests_per_minute").Inc()
+	jobs := metrics.ReportJobs()
+	jobs.Counted("batches", map[string]int{"ready": 3, "dead": 0})
+	jobs.Ended("batches", "done", time.Second)
 	scrape := func() string {
 		reply := httptest.NewRecorder()
 		metrics.Handler().ServeHTTP(reply, httptest.NewRequest("GET", "/metrics", nil))
@@ -51,6 +54,9 @@ func TestMetricsAreServedUnderTheirNames(t *testing.T) {
 		`gateway_hotpath_seconds_count{method="Embed",outcome="OK"} 1`,
 		`gateway_tokens_total{model="m",tenant="acme"} 5`,
 		`gateway_rate_limited_total{limit="requests_per_minute",tenant="acme"} 1`,
+		`gateway_jobs{queue="batches",state="ready"} 3`,
+		`gateway_ended_jobs_total{outcome="done",queue="batches"} 1`,
+		`gateway_job_seconds_count{queue="batches"} 1`,
 		`gateway_ready 0`,
 		`gateway_build_info{go_version=`,
 		`go_goroutines`,
