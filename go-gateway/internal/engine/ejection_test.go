@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -214,6 +215,38 @@ func TestTheLastReplicasAreNotEjected(t *testing.T) {
 		if _, err := e.Embed(t.Context(), request()); err != nil {
 			t.Errorf("of %d: %v", n, err)
 		}
+	}
+}
+
+// lost is a connection for calls of which nobody knows yet that it is dead.
+type lost struct {
+	inferencev1.InferenceServiceClient
+}
+
+func (lost) Embed(context.Context, *inferencev1.EmbedRequest, ...grpc.CallOption) (*inferencev1.EmbedResponse, error) {
+	return nil, status.Error(codes.DeadlineExceeded, "no answer")
+}
+
+// TestAReplicaWhoseCallsAreLostIsNotBack: its looks have another connection, which works.
+func TestAReplicaWhoseCallsAreLostIsNotBack(t *testing.T) {
+	clock := &clock{}
+	e, _ := fleet(t, clock.now, 2)
+	r := e.pool.replicas()[0]
+	works := r.inference
+	r.inference = lost{works}
+	for range failuresToEject {
+		embedAt(t, e, 0)
+	}
+	for range 3 {
+		clock.advance(longestEjection)
+		if e.check(t.Context()); !slices.Equal(ejected(e), []bool{true, false}) {
+			t.Fatalf("ejected: %v", ejected(e))
+		}
+	}
+	r.inference = works
+	clock.advance(longestEjection)
+	if e.check(t.Context()); ejected(e)[0] {
+		t.Error("not back though its calls arrive again")
 	}
 }
 

@@ -30,7 +30,7 @@ const canaryText = "ready?"
 const lookTimeout = 2 * time.Second
 
 // replica is one hot path. Looks and canaries have a connection of their own: on that of the calls they would wait for
-// a stream behind them, and full load would look like a fault.
+// a stream behind them, and full load would look like a fault. The canary of one that is ejected goes the way of the calls.
 type replica struct {
 	address   string
 	options   *Options
@@ -210,6 +210,10 @@ func (r *replica) canary(ctx context.Context, model *inferencev1.Model) error {
 	limited, cancel := context.WithTimeout(ctx, r.options.ReadyWindow)
 	defer cancel()
 	client := inferencev1.NewInferenceServiceClient(r.control)
+	if r.ejection.out.Load() {
+		// It has to prove itself where the calls would go: that connection may be dead, and nobody notice while none does.
+		client = r.inference
+	}
 	// No tenant has the empty name, so the canary has a turn of its own.
 	scheduling := &inferencev1.Scheduling{Priority: inferencev1.Priority_PRIORITY_INTERACTIVE}
 	start, method := time.Now(), ""
