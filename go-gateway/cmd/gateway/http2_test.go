@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"io"
+	"net/http"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +25,9 @@ type frames struct {
 	*http2.Framer
 	connection *tls.Conn
 	address    string
-	next       uint32 // stream
+	next       uint32        // stream
+	buffered   *bufio.Writer // nil: each frame is sent at once
+	block      []byte        // of the headers of a request
 }
 
 // frames connects, and lets the gateway send as much as it likes.
@@ -37,7 +43,7 @@ func (c *certified) frames(address string) *frames {
 	if err := connection.SetDeadline(time.Now().Add(patience)); err != nil {
 		c.Fatal(err)
 	}
-	f := &frames{c.T, http2.NewFramer(connection, connection), connection, address, 1}
+	f := &frames{c.T, http2.NewFramer(connection, connection), connection, address, 1, nil, nil}
 	const much = 1 << 30
 	_, err = io.WriteString(connection, http2.ClientPreface)
 	f.must(err)
@@ -45,6 +51,14 @@ func (c *certified) frames(address string) *frames {
 	f.must(f.WriteWindowUpdate(0, much))
 	return f
 }
+
+// buffer has frames sent many at a time, until flush.
+func (f *frames) buffer() {
+	f.buffered = bufio.NewWriterSize(f.connection, 1<<16)
+	f.Framer = http2.NewFramer(f.buffered, f.connection)
+}
+
+func (f *frames) flush() error { return f.buffered.Flush() }
 
 func (f *frames) must(err error) {
 	f.Helper()
@@ -55,17 +69,20 @@ func (f *frames) must(err error) {
 
 // head begins a request for embeddings, and returns its stream. The error is the connection's.
 func (f *frames) head(key string) (stream uint32, err error) {
-	var block bytes.Buffer
-	encoder := hpack.NewEncoder(&block)
-	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "https"}, {":authority", f.address}, {":path", "/v1/embeddings"},
-		{"authorization", "Bearer " + key},
-	} {
-		f.must(encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+	if f.block == nil { // it is good again: what it names is in the static table
+		var block bytes.Buffer
+		encoder := hpack.NewEncoder(&block)
+		for _, field := range [][2]string{
+			{":method", "POST"}, {":scheme", "https"}, {":authority", f.address}, {":path", "/v1/embeddings"},
+			{"authorization", "Bearer " + key},
+		} {
+			f.must(encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+		}
+		f.block = block.Bytes()
 	}
 	stream = f.next
 	f.next += 2
-	return stream, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true})
+	return stream, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.block, EndHeaders: true})
 }
 
 // inflight returns the gauge of requests that are being served.
@@ -125,4 +142,40 @@ func TestRequestsThatAreTakenBackAtOnceLeaveNothing(t *testing.T) {
 	}
 	f.connection.Close()
 	eventually(t, "no request in flight", func() bool { return inflight(operations) == "0" })
+}
+
+// TestStoppingLosesNoRequestOfConnectionsThatAreKept has clients that leave when the gateway says that it is not ready; in
+// HTTP/2 all of them share one connection.
+func TestStoppingLosesNoRequestOfConnectionsThatAreKept(t *testing.T) {
+	for protocol := 1; protocol <= 2; protocol++ {
+		site := newCertified(t)
+		g := site.serve("--drain-delay", "1s")
+		api, operations := address(t, g.log, "http"), address(t, g.log, "metrics")
+		kept := client(t, protocol, site.pair)
+		eventually(t, "ready", func() bool { return get(operations, "/readyz") == http.StatusOK })
+		var clients sync.WaitGroup
+		var answered atomic.Int64
+		var leave atomic.Bool
+		for range 8 {
+			clients.Go(func() {
+				for !leave.Load() {
+					if _, err := embedBy(kept, api, site.key); err != nil {
+						t.Errorf("HTTP/%d: %v", protocol, err)
+					}
+					answered.Add(1)
+				}
+			})
+		}
+		eventually(t, "load", func() bool { return answered.Load() > 100 })
+		g.stop()
+		eventually(t, "not ready", func() bool { return get(operations, "/readyz") != http.StatusOK })
+		told := answered.Load()
+		eventually(t, "replies while it drains", func() bool { return answered.Load() > told+20 })
+		leave.Store(true)
+		clients.Wait()
+		kept.CloseIdleConnections()
+		if status := g.exit(); status != exitOK {
+			t.Errorf("HTTP/%d: exit status %d", protocol, status)
+		}
+	}
 }

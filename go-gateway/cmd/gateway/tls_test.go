@@ -30,7 +30,11 @@ func newCertified(t *testing.T) *certified {
 
 func (c *certified) serve(extra ...string) *served {
 	c.Helper()
-	return c.site.serve(append([]string{"--tls-certificate-file", c.pair.Path, "--tls-key-file", c.pair.KeyPath}, extra...)...)
+	return c.site.serve(c.flags(extra...)...)
+}
+
+func (c *certified) flags(extra ...string) []string {
+	return append([]string{"--tls-certificate-file", c.pair.Path, "--tls-key-file", c.pair.KeyPath}, extra...)
 }
 
 // replace puts another pair in the place of the served one: the certificate first, so that for a while they do not match.
