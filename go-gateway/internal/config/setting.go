@@ -95,26 +95,6 @@ func list(
 	}
 }
 
-// checkHotpathAddress takes "host:port", the Unix socket of "unix:path", or the name of "dns:///name:port".
-func checkHotpathAddress(value string) error {
-	path, isSocket := strings.CutPrefix(value, "unix:")
-	name, isName := strings.CutPrefix(value, "dns:")
-	switch {
-	case isSocket && path == "":
-		return fmt.Errorf("%q must name a path", value)
-	case isSocket:
-		return nil
-	case isName:
-		name = strings.TrimPrefix(name, "///")
-		if host, _, _ := net.SplitHostPort(name); checkAddress(name) != nil || host == "" {
-			return fmt.Errorf("%q must be dns:///name:port", value)
-		}
-		return nil
-	default:
-		return checkAddress(value)
-	}
-}
-
 // aliases is a setting that may be empty.
 func aliases(name string, destination *map[string]string, meaning, consequence string) setting {
 	written := ""

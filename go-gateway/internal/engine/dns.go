@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"time"
+
+	"triptych.dev/gateway/internal/config"
 )
 
 const (
@@ -28,15 +29,11 @@ type name struct {
 	failed bool          // the last time
 }
 
-// parseName reads "dns:///host:port" or "dns:host:port"; nil if an address is of one replica.
+// parseName reads "dns:///host:port"; nil if an address is of one replica.
 func parseName(address string) (*name, error) {
-	rest, isName := strings.CutPrefix(address, "dns:")
-	if !isName {
-		return nil, nil
-	}
-	host, port, err := net.SplitHostPort(strings.TrimPrefix(rest, "///"))
-	if err != nil || host == "" || port == "" {
-		return nil, fmt.Errorf("%q must be dns:///name:port", address)
+	host, port, err := config.HotpathName(address)
+	if err != nil || host == "" {
+		return nil, err
 	}
 	return &name{written: address, host: host, port: port, again: make(chan struct{}, 1)}, nil
 }

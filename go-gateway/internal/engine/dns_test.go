@@ -240,18 +240,18 @@ func TestWhenReplicasLeaveNoMoreAreEjectedThanMayBe(t *testing.T) {
 	}
 }
 
-func TestAddressesThatAreNames(t *testing.T) {
+func TestAddresses(t *testing.T) {
 	for _, address := range []string{"dns:///a.example:1", "dns:a.example:1"} {
 		if n, err := parseName(address); err != nil || n.host != "a.example" || n.port != "1" {
 			t.Errorf("%s: %+v, %v", address, n, err)
 		}
 	}
-	for _, address := range []string{"dns:", "dns:///a", "dns:///:1", "dns:///a:"} {
+	for _, address := range []string{"dns:", "dns:///a", "dns:///:1", "dns:///a:", "dns:///a:http", "dns:///a:65536", "dns://server/a:1", "a", "a:http", "unix:"} {
 		if _, err := New(Options{Addresses: []string{address}}); err == nil || !strings.Contains(err.Error(), address) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	for _, address := range []string{"a:1", "unix:/dns:a"} {
+	for _, address := range []string{"a:1", "[::1]:1", "unix:/dns:a"} {
 		if n, err := parseName(address); n != nil || err != nil {
 			t.Errorf("%s: %+v, %v", address, n, err)
 		}
