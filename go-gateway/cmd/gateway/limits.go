@@ -36,22 +36,26 @@ func askAdmin(settings *config.Settings) (*adminapi.Client, error) {
 // explainLimits prints what a tenant may use, what it does use, and why it was refused lately.
 func explainLimits(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("limits explain")
-	tenant := flags.String("tenant", "", "whose limits: a `name` of the tenants file")
-	key := flags.String("key", "", "those of the key with this `id` too")
+	tenant := flags.String("tenant", "", "whose limits: a `name` of the tenants file, or one that tokens name")
+	key := flags.String("key", "", "those of the key with this `id` too, or of the subject, as refusals have it")
+	subject := flags.String("subject", "", "those of whoever has tokens of this `sub` too")
 	asJSON := flags.Bool("json", false, "print the reply of the admin API, for programs")
 	settings, err := t.parse(flags, arguments, adminSettings...)
 	if err != nil {
 		return err
 	}
-	if *tenant == "" {
-		return usageError{errors.New("--tenant: whose limits? a name of the tenants file")}
+	switch {
+	case *tenant == "":
+		return usageError{errors.New("--tenant: whose limits? a name of the tenants file, or one that tokens name")}
+	case *key != "" && *subject != "":
+		return usageError{errors.New("--key and --subject are two callers: give one of them")}
 	}
 	client, err := askAdmin(settings)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	limits, reply, err := client.Limits(ctx, *tenant, identity.KeyID(*key))
+	limits, reply, err := client.Limits(ctx, *tenant, identity.KeyID(*key), *subject)
 	if err != nil {
 		return err
 	}

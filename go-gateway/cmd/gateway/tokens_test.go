@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"triptych.dev/gateway/internal/adminapi"
 )
 
 // issuer makes tokens, and publishes its key in a file.
@@ -118,6 +121,76 @@ func TestTokensAreTakenWhileTheirKeyIsPublished(t *testing.T) {
 	for _, why := range []string{"the token has expired", "the token is of another issuer", "the token is for another audience", "more than 8192 bytes"} {
 		if !strings.Contains(told, why) {
 			t.Errorf("the log does not say why: %s", why)
+		}
+	}
+}
+
+func TestLimitsOfWhoeverHasTokensAreExplained(t *testing.T) {
+	const most = 2
+	site, issuer := newSite(t), newIssuer(t)
+	tenants := "plans: {p: {requests_per_minute: 1000, key: {requests_per_minute: 2}}}\ntenants: {acme: {plan: p}}\n"
+	if err := os.WriteFile(site.tenants, []byte(tenants), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := site.adminFlags()
+	g := site.serve(append(issuer.flags("--jwt-plan-claim", "plan"), flags...)...)
+	api := address(t, g.log, "http")
+	eventually(t, "ready", func() bool { return get(api, "/readyz") == http.StatusOK })
+	explain := func(arguments ...string) (status int, told adminapi.Limits, stderr string) {
+		arguments = append([]string{"limits", "explain", "--json", "--admin-address", address(t, g.log, "admin"), flags[2], flags[3]}, arguments...)
+		status, stdout, stderr := execute(t, arguments...)
+		if status == exitOK {
+			if err := json.Unmarshal([]byte(stdout), &told); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return status, told, stderr
+	}
+	usedBy := func(told adminapi.Limits) int64 {
+		for _, row := range told.Data {
+			if row.Scope == "key" && row.Class == "interactive" {
+				return row.Used
+			}
+		}
+		return -1
+	}
+
+	for _, tenant := range []string{"acme", "guest"} { // the second one is in tokens alone
+		token := issuer.sign(jwt.MapClaims{"sub": "a user/of " + tenant, "tenant": tenant, "plan": "p"})
+		for range most {
+			if got := embed(api, token); got != http.StatusOK {
+				t.Fatalf("%s: got %d", tenant, got)
+			}
+		}
+		if got := embed(api, token); got != http.StatusTooManyRequests {
+			t.Errorf("%s: one more gets %d", tenant, got)
+		}
+		status, told, stderr := explain("--tenant", tenant, "--subject", "a user/of "+tenant)
+		if status != exitOK || told.Tenant != tenant || told.Plan != "p" || usedBy(told) != most || len(told.Refusals) != 1 {
+			t.Fatalf("%s: %d %+v %s", tenant, status, told, stderr)
+		}
+		id := told.Refusals[0].Key
+		if status, again, stderr := explain("--tenant", tenant, "--key", id); status != exitOK || usedBy(again) != most {
+			t.Errorf("%s: %s: %d %+v %s", tenant, id, status, again, stderr)
+		}
+		if _, told, _ := explain("--tenant", tenant, "--subject", "another"); usedBy(told) != 0 || len(told.Refusals) != 0 {
+			t.Errorf("%s: another subject: %+v", tenant, told)
+		}
+	}
+	if strings.Contains(g.log.String(), "a user") {
+		t.Error("a subject is logged")
+	}
+	for _, c := range []struct {
+		arguments []string
+		status    int
+		says      string
+	}{
+		{[]string{"--tenant", "acme", "--subject", "a", "--key", "b"}, exitUsage, "--key and --subject"},
+		{[]string{"--tenant", "stranger", "--subject", "a"}, exitFailed, "no tenant"},
+		{[]string{"--tenant", "acme", "--key", "jwt_0123"}, exitFailed, "no key with this id"},
+	} {
+		if status, _, stderr := explain(c.arguments...); status != c.status || !strings.Contains(stderr, c.says) {
+			t.Errorf("%q: %d %s", c.arguments, status, stderr)
 		}
 	}
 }

@@ -34,11 +34,15 @@ func NewClient(address, token string) *Client {
 // Close ends the client's connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Limits returns the limits of a tenant, and of one of its keys unless that is empty; and the reply as it came.
-func (c *Client) Limits(ctx context.Context, tenant, key string) (limits Limits, reply []byte, err error) {
+// Limits returns the limits of a tenant, and of one of its keys, or of whoever has tokens of a subject, unless that is
+// empty; and the reply as it came.
+func (c *Client) Limits(ctx context.Context, tenant, key, subject string) (limits Limits, reply []byte, err error) {
 	query := url.Values{"tenant": {tenant}}
 	if key != "" {
 		query.Set("key", key)
+	}
+	if subject != "" {
+		query.Set("subject", subject)
 	}
 	reply, err = c.get(ctx, LimitsPath, query)
 	if err == nil {

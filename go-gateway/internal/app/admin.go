@@ -20,7 +20,8 @@ func adminComponents(
 	metrics.ReportStaleness("admin token", func() time.Duration { return opened.AdminToken.Staleness(time.Now()) })
 	listener := &listener{name: "admin", address: settings.AdminAddress, connections: connections, metrics: metrics, settings: settings, logger: logger,
 		handler: gateway.Admin(server.AdminOptions{
-			Token: opened.AdminToken, Store: opened.Store, Tenant: opened.Directory.Tenant,
+			Token: opened.AdminToken, Store: opened.Store,
+			Tenant: opened.Directory.Tenant, Guest: opened.Directory.Guest, SubjectID: opened.Directory.SubjectID,
 			Keys: func(by string) *identity.Keys { return identity.NewKeys(opened.Store, by, time.Now, logger) },
 		})}
 	return background(opened.AdminToken.Watch), component{start: listener.start, stop: listener.stop}

@@ -104,6 +104,25 @@ func (d *Directory) Tenant(name string) (tenant Tenant, known bool) {
 	return tenant, known
 }
 
+// Guest returns a tenant that is not in the tenants file, with the plan that the latest of its tokens named here.
+func (d *Directory) Guest(name string) (tenant Tenant, known bool) {
+	file := d.tenants.Content()
+	if _, isTenant := file.tenants[name]; isTenant {
+		return Tenant{}, false
+	}
+	named, admitted := d.guests.plan(name)
+	plan, isPlan := file.plans[named]
+	return Tenant{Name: name, Plan: plan}, admitted && isPlan
+}
+
+// SubjectID returns the public id of whoever has tokens of a subject; false where no tokens are taken.
+func (d *Directory) SubjectID(subject string) (id string, taken bool) {
+	if d.tokens == nil {
+		return "", false
+	}
+	return subjectID(d.tokens.Issuer, subject), true
+}
+
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
 	_, err := readTenants(tenantsPath)
@@ -175,7 +194,7 @@ func (d *Directory) authenticateToken(token Secret) (Principal, error) {
 		plan = tenant.Plan
 	} else if !isPlan {
 		return Principal{}, errTokenTenant
-	} else if !d.guests.admit(said.tenant) {
+	} else if !d.guests.admit(said.tenant, said.plan) {
 		return Principal{}, errTokenGuests
 	}
 	return Principal{Tenant: said.tenant, KeyID: said.keyID, Plan: plan, Scopes: said.scopes}, nil

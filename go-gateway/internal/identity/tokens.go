@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -167,6 +168,11 @@ func subjectID(issuer, subject string) string {
 	digest := sha256.Sum256([]byte(issuer + "\x00" + subject))
 	return tokenPrefix + hex.EncodeToString(digest[:tokenIDBytes])
 }
+
+var subjectShape = regexp.MustCompile(fmt.Sprintf("^%s[0-9a-f]{%d}$", tokenPrefix, 2*tokenIDBytes))
+
+// IsSubjectID reports whether an id has the shape of a subject's, which no key's has.
+func IsSubjectID(id string) bool { return subjectShape.MatchString(id) }
 
 // scopesOf reads a claim of scopes: text with spaces in it, as OAuth writes it (RFC 8693, section 4.2), or a list. Words
 // without a colon are others' ("openid"), and pass; what looks like ours and is not is a mistake that must not widen what

@@ -329,17 +329,20 @@ func TestGuestsAreBounded(t *testing.T) {
 	for i := range 4 {
 		all.Go(func() {
 			for j := range maxGuests {
-				g.admit(fmt.Sprint(i%2, j))
+				g.admit(fmt.Sprint(i%2, j), "plan")
 			}
 		})
 	}
 	all.Wait()
-	if len(g.names) != maxGuests || g.admit("one more") {
-		t.Errorf("%d guests", len(g.names))
+	if len(g.plans) != maxGuests || g.admit("one more", "plan") {
+		t.Errorf("%d guests", len(g.plans))
 	}
-	for name := range g.names {
-		if !g.admit(name) {
-			t.Error("one that was admitted is refused")
+	for name := range maps.Clone(g.plans) {
+		if plan, _ := g.plan(name); plan != "plan" || !g.admit(name, "other") {
+			t.Errorf("one that was admitted, with the plan %q, is refused", plan)
+		}
+		if plan, admitted := g.plan(name); !admitted || plan != "other" {
+			t.Errorf("its latest plan is %q", plan)
 		}
 	}
 }

@@ -38,8 +38,10 @@ type AdminOptions struct {
 	Store AdminStore
 	// Keys returns what makes and ends keys in somebody's name.
 	Keys func(by string) *identity.Keys
-	// Tenant returns the tenant of a name.
-	Tenant func(name string) (tenant identity.Tenant, known bool)
+	// Tenant returns the tenant of a name, and Guest one that only tokens name.
+	Tenant, Guest func(name string) (tenant identity.Tenant, known bool)
+	// SubjectID returns the id of whoever has tokens of a subject; false where no tokens are taken.
+	SubjectID func(subject string) (id string, taken bool)
 }
 
 // admin serves the admin API, in room of its own.

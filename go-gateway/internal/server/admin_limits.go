@@ -11,24 +11,46 @@ import (
 	"triptych.dev/gateway/internal/store"
 )
 
-// tenantLimits serves GET /admin/v1/limits: what GET /v1/limits tells a key, of any; or of a tenant alone.
+// tenantLimits serves GET /admin/v1/limits: what GET /v1/limits tells a key or the owner of a token, of any; or of a tenant
+// alone.
 func (a *admin) tenantLimits(ctx context.Context, ex *exchange) (any, error) {
-	asked, err := query(ex, "tenant", "key")
+	asked, err := query(ex, "tenant", "key", "subject")
 	if err != nil {
 		return nil, err
 	}
-	tenant, err := a.tenant(asked["tenant"])
-	if err != nil {
+	tenant, known := a.Guest(asked["tenant"])
+	if !known {
+		if tenant, err = a.tenant(asked["tenant"]); err != nil {
+			return nil, err
+		}
+	}
+	of := identity.Principal{Tenant: tenant.Name, Plan: tenant.Plan}
+	if of.KeyID, err = a.callerOf(ctx, of.Tenant, asked["key"], asked["subject"]); err != nil {
 		return nil, err
 	}
-	of := identity.Principal{Tenant: tenant.Name, KeyID: asked["key"], Plan: tenant.Plan}
 	if of.KeyID == "" {
 		of.Plan.Key = identity.ClassLimits{}
-	} else if err := a.isKeyOf(ctx, of.Tenant, of.KeyID); err != nil {
-		return nil, err
 	}
 	report, err := a.limitsOf(ctx, of)
 	return report.Reply(), err
+}
+
+// callerOf returns the id of a tenant's key, or of whoever has tokens of a subject; empty where neither is asked for. Who
+// has tokens is written down nowhere: of a subject that never came, nothing is used.
+func (a *admin) callerOf(ctx context.Context, tenant, key, subject string) (id string, err error) {
+	ofSubject, taken := a.SubjectID(subject)
+	switch {
+	case key != "" && subject != "":
+		return "", fault.InField(fault.InvalidValue, "subject", "key and subject are two callers: give one of them.")
+	case subject != "" && !taken:
+		return "", fault.InField(fault.InvalidValue, "subject", "No tokens are taken here: the setting jwt-issuer is empty.")
+	case subject != "":
+		return ofSubject, nil
+	case key == "", taken && identity.IsSubjectID(key):
+		return key, nil
+	default:
+		return key, a.isKeyOf(ctx, tenant, key)
+	}
 }
 
 // isKeyOf refuses a key that is not a tenant's.

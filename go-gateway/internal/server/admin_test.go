@@ -34,8 +34,9 @@ func startAdmin(t *testing.T) (g, admin *gateway) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { records.Close() })
+	directory := g.Authenticator.(*identity.Directory)
 	handler := g.Admin(AdminOptions{
-		Token: token, Store: records, Tenant: g.Authenticator.(*identity.Directory).Tenant,
+		Token: token, Store: records, Tenant: directory.Tenant, Guest: directory.Guest, SubjectID: directory.SubjectID,
 		Keys: func(by string) *identity.Keys { return identity.NewKeys(records, by, time.Now, g.Logger) },
 	})
 	admin = &gateway{TB: t, Server: g.Server, url: startHandler(t, handler), keys: map[string]string{"acme": adminToken}, log: g.log}
@@ -61,6 +62,18 @@ func TestEveryRouteOfTheAdminAPINeedsItsToken(t *testing.T) {
 	}
 	if got := g.do("GET", "/v1/models", "", "Authorization", "Bearer "+adminToken); got.status != 401 {
 		t.Errorf("the token opens the API: %d %s", got.status, got.body)
+	}
+}
+
+func TestLimitsOfOneCallerAtATime(t *testing.T) {
+	_, admin := startAdmin(t) // which takes no tokens
+	for query, param := range map[string]string{
+		"tenant=acme&subject=a&key=aaaaaaaa": "subject", "tenant=acme&subject=a": "subject",
+		"tenant=acme&key=jwt_0123456789abcdef01234567": "key", "subject=a": "tenant",
+	} {
+		if got := admin.get("/admin/v1/limits?" + query); got.status != http.StatusBadRequest || got.err.Param == nil || *got.err.Param != param {
+			t.Errorf("%s: got %d %s", query, got.status, got.body)
+		}
 	}
 }
 
