@@ -1,5 +1,6 @@
 """Limits that several gateways share in one Redis, and what becomes of them without it."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -18,7 +19,7 @@ from stack.redis import Redis, redis_server
 from stack.waiting import wait_until
 
 RATE = 20  # requests a second of both gateways together
-MEASURED_S = 20
+MEASURED_S = 12
 AWAY_S = 30
 CLIENTS = 3  # of each gateway
 
@@ -85,21 +86,42 @@ def times_away(stacks: Sequence[Stack]) -> int:
     )
 
 
+@pytest.mark.parametrize("stalls", [0, 6])
 def test_two_gateways_let_in_what_the_limit_says(
-    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path
+    start_native: StartNative, redis: Redis, tmp_path: pathlib.Path, stalls: int
 ) -> None:
     plan = f"{{requests_per_minute: {60 * RATE}, request_burst: 20}}"
     stacks = [native.describe() for native in two(start_native, redis, tmp_path, acme=plan)]
-    for _ in range(3):
-        before = times_away(stacks)
+    before = times_away(stacks)
+    with stalling(redis, stalls):
         accepted, allowed = flood(stacks)
-        print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
-        if times_away(stacks) == before:  # on a busy machine Redis may stand still for as long as is waited for it
-            break
-    else:
-        pytest.fail("Redis was taken for away each time")
+    print(f"accepted {accepted} of {allowed:.1f}: {accepted / allowed:.4f}")
+    away = times_away(stacks) - before
+    assert away > 0 or not stalls
     # A reply comes some time after its decision. To the last request it is the gateway's own tests' to hold.
-    assert 0.99 * allowed - 1 <= accepted <= 1.01 * allowed + 1
+    assert accepted <= 1.01 * allowed + 1
+    # On a busy machine Redis may stand still by itself. What a decision took that came too late is lost.
+    assert accepted >= (0.99 - 0.02 * away) * allowed - 1
+
+
+@contextlib.contextmanager
+def stalling(redis: Redis, times: int) -> Iterator[None]:
+    """Have Redis stand still so often, each time for longer than gateways wait for it."""
+    ended = threading.Event()
+
+    def stall() -> None:
+        for _ in range(times):
+            if ended.wait(MEASURED_S / (times + 1)):
+                return
+            redis.signal(signal.SIGSTOP)
+            ended.wait(0.12)
+            redis.signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
 
 
 def test_what_a_dead_gateway_held_comes_back(start_native: StartNative, redis: Redis, tmp_path: pathlib.Path) -> None:
@@ -128,7 +150,7 @@ def test_what_a_dead_gateway_held_comes_back(start_native: StartNative, redis: R
         first.hotpath.signal(signal.SIGCONT)
     with limits.client(stack, "acme") as http:
         assert http.get("/v1/models").status_code == 200
-        assert limits.tokens_left(http) == 1000
+        wait_until("its tokens being back", lambda: limits.tokens_left(http) == 1000, AWAY_S)
     wait_until("requests being served", lambda: limits.embed(stack, "acme", "a").status_code == 200, 60)
 
 
@@ -155,9 +177,9 @@ def test_without_redis_requests_are_served_by_a_share(
         gone = time.monotonic()
         wait_until("the share in the metrics", lambda: degraded(stacks[0]) == 1, AWAY_S)
         load.wait_for(200, 50, since=gone)
-        with limits.client(stacks[0], "tiny") as http:  # two of four are this gateway's
+        with limits.client(stacks[0], "tiny") as http:  # two of four are this gateway's, of which some is used
             replies = [http.get("/v1/models") for _ in range(3)]
-            assert [reply.status_code for reply in replies] == [200, 200, 429]
+            assert [replies[0].status_code, replies[-1].status_code] == [200, 429]
             assert replies[0].headers["x-ratelimit-limit-requests"] == "2"
             told = http.get("/v1/limits").json()
             assert (told["degraded"], told["data"][0]["max"]) == (True, 2)

@@ -18,6 +18,10 @@ type account struct {
 	leases  map[string]lease
 	streams int64
 	expiry  int64 // before which no lease expires
+
+	// Of a share alone: what its shared account has been told, and what this gateway runs beside the leases.
+	told    told
+	besides *seen
 }
 
 // lease is what one running reservation holds.
@@ -35,6 +39,10 @@ func (a *account) state(now int64) State {
 	}
 	if a.day == now/day {
 		state.DayTokens = a.dayTokens
+	}
+	if a.besides != nil {
+		state.Running += a.besides.running
+		state.Streams += a.besides.streams
 	}
 	return state
 }

@@ -2,6 +2,10 @@ package quota
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,6 +15,11 @@ const (
 	decisionTimeout = 50 * time.Millisecond
 	// probeInterval is how often a store that is away is asked for.
 	probeInterval = 200 * time.Millisecond
+	// chargeTimeout is how long it may take to be told of some charges, of which chargesAtOnce go together.
+	chargeTimeout = time.Second
+	chargesAtOnce = 128
+	// maxSeen is how many accounts' latest states are remembered, some 200 bytes each.
+	maxSeen = 32 << 10
 )
 
 // Shared is a Store that several gateways share, and that may be away.
@@ -18,30 +27,40 @@ type Shared interface {
 	Store
 	// Ping succeeds if the store can decide.
 	Ping(ctx context.Context) error
+	// Charge tells what gateways let in by themselves, and returns the states after that. After an error some of it may
+	// count already; it is told again.
+	Charge(ctx context.Context, charges []Charge) ([]State, error)
 	// Watch does what the store has to do in the background.
 	Watch(ctx context.Context)
 }
 
-// Failover is a Store that decides by a shared one; and while that is away, by a local share of every limit. It is safe
-// for concurrent use.
+// Failover is a Store that decides by a shared one; and while that is away, by a local share of every limit, which begins
+// with what was last seen there, and of which the shared one is told once it is back. It is safe for concurrent use.
 type Failover struct {
 	shared   Shared
-	local    *Memory
+	now      func() time.Time
 	gateways int64
 	report   func(away bool, cause error)
 
 	away    atomic.Bool
 	changed chan struct{} // that it went away
+
+	mu    sync.Mutex
+	local *share // nil unless it is away
+	seen  map[subject]*seen
+	owed  []Charge // what the shared store is to be told, oldest first
+	name  string   // of this gateway, in the charges' IDs
+	ids   int64    // how many there were
 }
 
 // NewFailover returns a Failover whose local share is one of so many gateways'. It is away until Watch has found it.
 // Report is told of each change.
 func NewFailover(shared Shared, now func() time.Time, gateways int, report func(away bool, cause error)) *Failover {
 	f := &Failover{
-		shared: shared, local: NewMemory(now, shared.Lease()), gateways: int64(gateways), report: report, changed: make(chan struct{}, 1),
+		shared: shared, now: now, gateways: int64(gateways), report: report,
+		changed: make(chan struct{}, 1), seen: map[subject]*seen{}, name: rand.Text(),
 	}
-	f.away.Store(true)
-	f.changed <- struct{}{}
+	f.begin()
 	return f
 }
 
@@ -67,83 +86,169 @@ func (f *Failover) ask(ctx context.Context, question func(context.Context) error
 }
 
 func (f *Failover) leave(cause error) {
-	if f.away.CompareAndSwap(false, true) {
+	f.mu.Lock()
+	left := f.begin()
+	f.mu.Unlock()
+	if left {
 		f.report(true, cause)
-		f.changed <- struct{}{} // it is read whenever away is set back
+	}
+}
+
+// begin makes a local share decide; false if one does.
+func (f *Failover) begin() bool {
+	if f.local != nil {
+		return false
+	}
+	f.local = newShare(f.now, f.shared.Lease(), f.gateways, f.account)
+	f.away.Store(true)
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// account is what is known of one.
+func (f *Failover) account(of subject) *seen {
+	known := f.seen[of]
+	if known == nil {
+		f.forget()
+		known = &seen{}
+		f.seen[of] = known
+	}
+	return known
+}
+
+// forget makes room for one more account, if one of which nothing runs here is soon found.
+func (f *Failover) forget() {
+	tries := 16
+	for of, known := range f.seen {
+		if len(f.seen) < maxSeen || tries == 0 {
+			return
+		}
+		tries--
+		if known.running == 0 {
+			delete(f.seen, of)
+		}
+	}
+}
+
+// learn remembers what a decision of the shared store tells.
+func (f *Failover) learn(request *Request, decision *Decision) {
+	now := f.now().UnixMicro()
+	for scope := range request.Limited() {
+		known := f.account(request.subject(scope))
+		known.limits = request.Limits[scope]
+		known.learn(decision.States[scope], now, DayOf(decision.Now))
+	}
+}
+
+func (s *seen) learn(state State, now, day int64) {
+	s.requests, s.tokens, s.day, s.dayTokens = now+state.Requests, now+state.Tokens, day, state.DayTokens
+}
+
+// runs counts what a reservation that is not of this share runs here.
+func (f *Failover) runs(reservation *Reservation, more int64) {
+	for scope := range reservation.Limited() {
+		if !reservation.HasLease(scope) {
+			continue
+		}
+		known := f.account(reservation.subject(scope))
+		known.running += more
+		if reservation.Stream {
+			known.streams += more
+		}
 	}
 }
 
 // Reserve implements Store. It never fails.
 func (f *Failover) Reserve(ctx context.Context, request Request, instead *Reservation) (decision Decision, err error) {
 	if instead != nil && instead.Degraded {
-		f.local.Settle(*instead, 0)
+		f.Settle(*instead, 0)
 		instead = nil
 	}
 	answered := f.ask(ctx, func(ctx context.Context) (err error) {
 		decision, err = f.shared.Reserve(ctx, request, instead)
 		return err
 	})
-	if answered {
-		return decision, nil
+	if !answered {
+		if instead != nil {
+			f.Settle(*instead, 0)
+		}
+		return f.reserveLocally(ctx, request)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.learn(&request, &decision)
 	if instead != nil {
-		f.shared.Settle(*instead, 0)
+		f.runs(instead, -1)
 	}
-	return f.reserveLocally(ctx, request)
+	if decision.Refusal == nil {
+		f.runs(&decision.Reservation, 1)
+	}
+	return decision, nil
 }
 
-// reserveLocally decides by the local share.
-func (f *Failover) reserveLocally(ctx context.Context, request Request) (Decision, error) {
-	largest, _, _ := request.Largest()
-	wanted := request.MinTokens
-	request.Limits = f.share(request.Limits)
-	decision, err := f.local.Reserve(ctx, request, nil)
-	decision.Reservation.Degraded = true
-	// What is more than the share only has to wait until the store is back.
-	if refusal := decision.Refusal; refusal != nil && refusal.TooLarge && wanted <= largest {
-		refusal.TooLarge, refusal.RetryAfter = false, time.Minute
-	}
+// errMeanwhile is the cause where a share ended between a question and its decision.
+var errMeanwhile = errors.New("it came back while a request was decided on without it")
+
+func (f *Failover) reserveLocally(ctx context.Context, request Request) (decision Decision, err error) {
+	f.locally(func(local *share) {
+		for scope := range request.Limited() {
+			f.account(request.subject(scope)).limits = request.Limits[scope]
+		}
+		decision, err = local.reserve(ctx, request)
+	})
 	return decision, err
 }
 
-// share is this gateway's part of limits, at least one of each.
-func (f *Failover) share(of [Scopes]Limits) [Scopes]Limits {
-	part := func(limit int64) int64 {
-		if limit == 0 {
-			return 0
-		}
-		return max(1, limit/f.gateways)
+// locally decides something by the local share.
+func (f *Failover) locally(decide func(*share)) {
+	f.mu.Lock()
+	left := f.begin()
+	decide(f.local)
+	f.mu.Unlock()
+	if left {
+		f.report(true, errMeanwhile)
 	}
-	for scope := range of {
-		l := &of[scope]
-		l.RequestBurst = part(l.Burst())
-		l.RequestsPerMinute, l.TokensPerMinute, l.TokensPerDay = part(l.RequestsPerMinute), part(l.TokensPerMinute), part(l.TokensPerDay)
-		l.ConcurrentRequests, l.ConcurrentStreams = part(l.ConcurrentRequests), part(l.ConcurrentStreams)
-	}
-	return of
 }
 
-// Settle implements Store: by the store that the reservation is of.
+// Settle implements Store: by the share that the reservation is of, while it lasts, or by the shared store.
 func (f *Failover) Settle(reservation Reservation, used int64) {
-	if reservation.Degraded {
+	f.mu.Lock()
+	if reservation.share != nil && reservation.share == f.local {
 		f.local.Settle(reservation, used)
+		f.mu.Unlock()
 		return
 	}
-	f.shared.Settle(reservation, used)
+	f.runs(&reservation, -1)
+	f.mu.Unlock()
+	f.shared.Settle(f.adopted(reservation), used)
 }
 
-// Renew implements Store.
+// adopted is a reservation as the shared store takes it: what a share let in has been charged to the buckets, and heals.
+func (f *Failover) adopted(reservation Reservation) Reservation {
+	if reservation.Degraded {
+		reservation.Tokens = [Scopes]Taken{}
+	}
+	return reservation
+}
+
+// Renew implements Store. What a share let in that has ended gets its leases in the shared store.
 func (f *Failover) Renew(reservations []Reservation) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var shared, local []Reservation
 	for _, reservation := range reservations {
-		if reservation.Degraded {
+		if reservation.share != nil && reservation.share == f.local {
 			local = append(local, reservation)
 		} else {
-			shared = append(shared, reservation)
+			shared = append(shared, f.adopted(reservation))
 		}
 	}
-	f.local.Renew(local)
-	if !f.Away() { // else renewals would only pile up
+	if f.local != nil { // else renewals would only pile up
+		f.local.Renew(local)
+	} else {
 		f.shared.Renew(shared)
 	}
 }
@@ -154,11 +259,17 @@ func (f *Failover) Look(ctx context.Context, request Request) (decision Decision
 		decision, err = f.shared.Look(ctx, request)
 		return err
 	})
-	if answered {
-		return decision, nil
+	if !answered {
+		f.locally(func(local *share) {
+			request.Limits = local.parts(request.Limits)
+			decision, err = local.Look(ctx, request)
+		})
+		return decision, err
 	}
-	request.Limits = f.share(request.Limits)
-	return f.local.Look(ctx, request)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.learn(&request, &decision)
+	return decision, nil
 }
 
 // Watch looks for the shared store while it is away, and runs it, until ctx ends.
@@ -169,35 +280,75 @@ func (f *Failover) Watch(ctx context.Context) {
 		f.shared.Watch(ctx)
 	}()
 	defer func() { <-ended }()
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-f.changed:
+		case <-ticker.C:
 		}
-		if !f.find(ctx) {
-			return
+		if f.away.Load() {
+			f.find(ctx)
+		} else {
+			f.pay(ctx)
 		}
-		f.away.Store(false)
-		f.report(false, nil)
 	}
 }
 
-// find waits until the shared store answers as fast as decisions need it; false if ctx ended before.
-func (f *Failover) find(ctx context.Context) bool {
-	ticker := time.NewTicker(probeInterval)
-	defer ticker.Stop()
+// find has the shared store decide again, if it answers as fast as decisions need it, and knows what was let in.
+func (f *Failover) find(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
+	if f.shared.Ping(limited) != nil || !f.pay(ctx) {
+		return
+	}
+	if f.bill(false); !f.pay(ctx) {
+		return
+	}
+	f.bill(true)
+	f.report(false, nil)
+	f.pay(ctx) // what was let in since the last bill, a few milliseconds' worth
+}
+
+// bill adds what the share has let in to what is owed, and ends the share or does not.
+func (f *Failover) bill(last bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, charge := range f.local.owed() {
+		f.ids++
+		charge.ID = f.name + strconv.FormatInt(f.ids, 10)
+		f.owed = append(f.owed, charge)
+	}
+	if last {
+		f.local.leave(f.account)
+		f.local = nil
+		f.away.Store(false)
+	}
+}
+
+// pay tells the shared store what is owed, until there is nothing left; false if it did not take it.
+func (f *Failover) pay(ctx context.Context) bool {
 	for {
-		limited, cancel := context.WithTimeout(ctx, decisionTimeout)
-		err := f.shared.Ping(limited)
-		cancel()
-		if err == nil {
+		f.mu.Lock()
+		charges := f.owed[:min(len(f.owed), chargesAtOnce)]
+		f.mu.Unlock()
+		if len(charges) == 0 {
 			return true
 		}
-		select {
-		case <-ctx.Done():
+		limited, cancel := context.WithTimeout(ctx, chargeTimeout)
+		states, err := f.shared.Charge(limited, charges)
+		cancel()
+		if err != nil {
 			return false
-		case <-ticker.C:
 		}
+		f.mu.Lock()
+		now := f.now()
+		for i := range charges {
+			f.account(charges[i].subject()).learn(states[i], now.UnixMicro(), DayOf(now))
+		}
+		f.owed = f.owed[len(charges):]
+		f.mu.Unlock()
 	}
 }

@@ -27,6 +27,7 @@ const minSweepSize = 1024
 type Memory struct {
 	now   func() time.Time
 	lease time.Duration
+	start func(subject) *account // what an account begins as
 
 	mu       sync.Mutex
 	accounts map[subject]*account
@@ -35,7 +36,9 @@ type Memory struct {
 
 // NewMemory returns an empty Memory with a clock, which must not go back by much.
 func NewMemory(now func() time.Time, lease time.Duration) *Memory {
-	return &Memory{now: now, lease: lease, accounts: map[subject]*account{}, sweepAt: minSweepSize}
+	return &Memory{
+		now: now, lease: lease, start: func(subject) *account { return &account{} }, accounts: map[subject]*account{}, sweepAt: minSweepSize,
+	}
 }
 
 // Lease implements Store.
@@ -105,9 +108,12 @@ func (m *Memory) Look(_ context.Context, request Request) (Decision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for scope := range request.Limited() {
-		if account, known := m.accounts[request.subject(scope)]; known {
-			decision.States[scope] = account.state(now.UnixMicro())
+		of := request.subject(scope)
+		account, known := m.accounts[of]
+		if !known {
+			account = m.start(of) // and is forgotten
 		}
+		decision.States[scope] = account.state(now.UnixMicro())
 	}
 	return decision, nil
 }
@@ -117,7 +123,7 @@ func (m *Memory) account(of subject, now int64) *account {
 	found, known := m.accounts[of]
 	if !known {
 		m.sweep(now)
-		found = &account{}
+		found = m.start(of)
 		m.accounts[of] = found
 	}
 	return found

@@ -156,8 +156,9 @@ func (r *Request) LimitsTokens() bool {
 // Reservation is what a request has taken. Its store settles it.
 type Reservation struct {
 	Request
-	// Degraded says that it was taken from the local share, which is where it is settled.
+	// Degraded says that it was taken from the local share, and share from which one.
 	Degraded bool
+	share    *share
 	// Granted is how many tokens it may use.
 	Granted int64
 	// Day is the day of UTC, since 1970, whose budget it is charged to.

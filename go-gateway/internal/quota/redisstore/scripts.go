@@ -22,10 +22,13 @@ var (
 	settleLua string
 	//go:embed renew.lua
 	renewLua string
+	//go:embed charge.lua
+	chargeLua string
 
 	reserveScript = newScript(reserveLua)
 	settleScript  = newScript(settleLua)
 	renewScript   = newScript(renewLua)
+	chargeScript  = newScript(chargeLua)
 )
 
 // script is called by its hash, and sent whole where Redis does not know it.
@@ -165,6 +168,18 @@ func (s *Store) settlement(reservation *quota.Reservation, used int64) job {
 			member, flag(reservation.Stream), number(held), number(reservation.OfDay(scope, used)))
 	}
 	return one
+}
+
+func (s *Store) chargeArguments(charge *quota.Charge) (keys, args []string) {
+	request, scope := quota.Request{Tenant: charge.Tenant, Key: charge.Key, Class: charge.Class}, quota.Tenant
+	if charge.Key != "" {
+		scope = quota.Key
+	}
+	hash, leases := keysOf(&request, scope)
+	return []string{hash, leases, hash + ":charge:" + charge.ID}, []string{
+		s.now(), number(s.options.Lease.Microseconds()),
+		number(charge.Requests), number(charge.Tokens), number(charge.Day), number(charge.DayTokens),
+	}
 }
 
 func (s *Store) renewal(reservation *quota.Reservation) job {

@@ -180,6 +180,32 @@ func (s *Store) Renew(reservations []quota.Reservation) {
 	}
 }
 
+// Charge implements quota.Shared, in one round trip.
+func (s *Store) Charge(ctx context.Context, charges []quota.Charge) ([]quota.State, error) {
+	client, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	commands := make(rueidis.Commands, len(charges))
+	for i := range charges {
+		keys, args := s.chargeArguments(&charges[i])
+		commands[i] = chargeScript.command(client, keys, args)
+	}
+	states := make([]quota.State, len(charges))
+	for i, result := range client.DoMulti(ctx, commands...) {
+		keys, args := s.chargeArguments(&charges[i])
+		used, err := chargeScript.wholeIfUnknown(ctx, client, result, keys, args).AsIntSlice()
+		if err != nil {
+			return nil, err
+		}
+		if len(used) != 3 {
+			return nil, fmt.Errorf("the script of charges returned %d numbers", len(used))
+		}
+		states[i] = quota.State{Requests: used[0], Tokens: used[1], DayTokens: used[2]}
+	}
+	return states, nil
+}
+
 func (s *Store) enqueue(one job) {
 	select {
 	case s.queue <- one:

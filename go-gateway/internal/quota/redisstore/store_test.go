@@ -172,7 +172,7 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
 	settled(t, store)
 	found, err := store.Look(context.Background(), asked)
-	if used := found.States[quota.Tenant].DayTokens; err != nil || used != 10 && used != 110 {
+	if used := found.States[quota.Tenant].DayTokens; err != nil || used != 20 && used != 120 {
 		t.Errorf("got %+v, %v", found, err) // 100 more where the decision that nobody waited for was taken too
 	}
 	asked.ID = "after"
@@ -338,5 +338,42 @@ func TestTheQueueIsBounded(t *testing.T) {
 	}
 	if dropped != 3 {
 		t.Errorf("%d were dropped", dropped)
+	}
+}
+
+// What is told twice counts once, also where Redis has forgotten the script; and of a day that is over nothing is kept.
+func TestAChargeCountsOnce(t *testing.T) {
+	s := startServer(t)
+	clock := conformance.NewClock()
+	store := open(t, s, clock.Now)
+	asked := request(1)
+	day := quota.DayOf(clock.Now())
+	charges := []quota.Charge{
+		{ID: "one", Tenant: "acme", Requests: 2_000_000, Tokens: 3_000_000, Day: day, DayTokens: 40},
+		{ID: "one", Tenant: "acme", Key: "key", Requests: 5_000_000},
+		{ID: "late", Tenant: "acme", Tokens: 1_000_000, Day: day - 1, DayTokens: 500},
+	}
+	want := []quota.State{
+		{Requests: 2_000_000, Tokens: 3_000_000, DayTokens: 40}, {Requests: 5_000_000}, {Requests: 2_000_000, Tokens: 4_000_000, DayTokens: 40},
+	}
+	states, err := store.Charge(context.Background(), charges)
+	if err != nil || !slices.Equal(states, want) {
+		t.Errorf("got %+v, %v", states, err)
+	}
+	if err := s.do(store, "SCRIPT", "FLUSH").Error(); err != nil {
+		t.Fatal(err)
+	}
+	want[0] = want[2]
+	if states, err = store.Charge(context.Background(), charges); err != nil || !slices.Equal(states, want) {
+		t.Errorf("then %+v, %v", states, err)
+	}
+	found, err := store.Look(context.Background(), asked)
+	if err != nil || found.States != [quota.Scopes]quota.State{want[2], want[1]} {
+		t.Errorf("then %+v, %v", found.States, err)
+	}
+	lost, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := store.Charge(lost, charges); err == nil {
+		t.Error("no error")
 	}
 }
