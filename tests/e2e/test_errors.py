@@ -1,5 +1,6 @@
 """The table of bad requests, end to end; after each the service is as it was."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ PLAIN = [case for case in OVER_HTTP if not case.needs]
 STATE_LIMIT_S = 60
 # One worker, and room for less than one of the load's requests: while that waits, nothing else gets in.
 SMALL_QUEUE = {"workers": "1", "max-queue-tokens": "100"}
+# Where no hot path is: files need none.
+NOBODY = "127.0.0.1:1"
 
 StartNative = Callable[..., NativeStack]
 
@@ -65,6 +68,34 @@ def small_requests(start: StartNative, case: cases.Case, folder: pathlib.Path) -
     )
     yield replies.send(native.describe(), case)
     assert limits.embed(native.describe(), "acme", "one").status_code == 200
+
+
+@contextmanager
+def full_share(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    plan = limits.plans(folder, acme="{requests_per_minute: 600000, stored_bytes: 4}")
+    yield replies.send(start(hotpath_address=NOBODY, gateway={"tenants-file": plan}, wait=False).describe(), case)
+
+
+@contextmanager
+def full_disk(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    yield replies.send(
+        start(hotpath_address=NOBODY, gateway={"min-free-bytes": str(2**50)}, wait=False).describe(), case
+    )
+
+
+@contextmanager
+def no_files(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    yield replies.send(start(hotpath_address=NOBODY, gateway={"blobs": "off"}, wait=False).describe(), case)
+
+
+@contextmanager
+def a_file(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath_address=NOBODY, wait=False).describe()
+    with limits.client(stack, "acme") as http:
+        made = http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a", b"12345")})
+    asked = {**case.http, "path": case.http["path"].replace("FILE", made.json()["id"])}
+    yield replies.send(stack, dataclasses.replace(case, http=asked))
 
 
 def refused_beside_load(stack: Stack, case: cases.Case, status: int) -> tuple[httpx.Response, Load]:
@@ -160,6 +191,10 @@ CONDITIONS = {
         restricted_key,
         small_requests,
         one_at_once,
+        full_share,
+        full_disk,
+        no_files,
+        a_file,
         stalled_body,
         full_queue,
         short_deadline,

@@ -23,6 +23,9 @@ PARSERS = {
     "internal/server: requestID": "FuzzIdentity",
     "internal/server: traceparent": "FuzzIdentity",
     "internal/server: checkBodyHeaders": "FuzzBodyHeaders",
+    "internal/server: uploadForm.receive": "FuzzUploadForm",
+    "internal/server: exchange.contentRange": "FuzzContentRange",
+    "internal/files: lineChecker.Write": "FuzzLines",
 }
 # Headers that are read, by what reads them; of Expect only whether it is there.
 HEADERS = {
@@ -32,6 +35,9 @@ HEADERS = {
     "Content-Type": "checkBodyHeaders",
     "Content-Encoding": "checkBodyHeaders",
     "timeoutHeader": "requestTimeout",
+    "Range": "exchange.contentRange",
+    "If-Range": "exchange.contentRange",
+    "Content-Transfer-Encoding": "uploadForm.receive",
     "Expect": None,
 }
 

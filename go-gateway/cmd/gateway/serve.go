@@ -40,10 +40,11 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 	}
 	defer keys.Close()
 	opened := app.Opened{Store: keys}
-	var faults [3]error
+	var faults [4]error
 	opened.Directory, faults[0] = identity.Open(ctx, keys, settings.TenantsFile, time.Now, logger)
 	opened.Certificate, faults[1] = openCertificate(ctx, settings, logger)
 	opened.AdminToken, faults[2] = openAdminToken(ctx, settings, logger)
+	opened.Blobs, faults[3] = openBlobs(settings)
 	if err := errors.Join(faults[:]...); err != nil {
 		return usageError{err}
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
+	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
@@ -14,6 +16,42 @@ import (
 
 // storeSettings say where the store is.
 var storeSettings = []string{"data", "database-url", "database-url-file"}
+
+// blobsPath is where the contents of files are; empty where there are no files. The data folder's own is the gateway's
+// alone, as that folder is.
+func blobsPath(settings *config.Settings, options store.Options) (path string, alone bool) {
+	switch {
+	case settings.Blobs == config.BlobsOff:
+		return "", false
+	case settings.Blobs != "":
+		return settings.Blobs, false
+	case options.Postgres():
+		return "", false
+	default:
+		return filepath.Join(settings.Data, "blobs"), true
+	}
+}
+
+// openBlobs opens the folder of files' contents for the gateway; nil where there are no files. What an earlier process left
+// half-written goes, where no other process can be writing.
+func openBlobs(settings *config.Settings) (*blob.Folder, error) {
+	options, err := storeOptions(settings)
+	if err != nil {
+		return nil, err
+	}
+	path, alone := blobsPath(settings, options)
+	if path == "" {
+		return nil, nil
+	}
+	folder, err := blob.OpenFolder(path)
+	if err == nil && alone {
+		err = folder.DropTemporaries()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blobs: %w", err)
+	}
+	return folder, nil
+}
 
 // storeOptions reads the file of the URL, if there is one.
 func storeOptions(settings *config.Settings) (store.Options, error) {

@@ -11,9 +11,11 @@ import (
 	"log/slog"
 	"time"
 
+	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
@@ -27,6 +29,8 @@ import (
 type Opened struct {
 	Directory *identity.Directory
 	Store     *store.Store
+	// Blobs is nil where there are no files.
+	Blobs *blob.Folder
 	// Certificate is nil where the API is plain HTTP.
 	Certificate *certificate.Certificate
 	// AdminToken is nil where there is no admin API.
@@ -60,10 +64,11 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	decoder := &openai.Decoder{
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
+	kept := keepFiles(settings, opened, logger)
 	gateway := server.New(server.Options{
-		Authenticator: directory,
-		Inference:     &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
-		Engine:        hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
+		Authenticator: directory, Files: kept, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
+		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
+		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, Decoder: decoder,
@@ -88,11 +93,11 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		metrics.ReportStaleness(certificate.Name, func() time.Duration { return certified.Staleness(time.Now()) })
 		metrics.ReportCertificate(certified.End)
 	}
-	files := openFiles()
-	apiConnections, operatorConnections := connectionLimits(settings, files)
+	openable := openFiles()
+	apiConnections, operatorConnections := connectionLimits(settings, openable)
 	if apiConnections < settings.MaxConnections {
 		logger.Warn("fewer connections than max-connections says, for lack of files that the process may open: raise the hard limit (ulimit -Hn, LimitNOFILE=, nofile)",
-			"connections", apiConnections, "max_connections", settings.MaxConnections, "files", files, "files_wanted", settings.MaxConnections+reservedFiles)
+			"connections", apiConnections, "max_connections", settings.MaxConnections, "files", openable, "files_wanted", settings.MaxConnections+reservedFiles)
 	}
 	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
 		handler: gateway.Operations(), metrics: metrics, settings: settings, logger: logger}
@@ -107,6 +112,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		background(hotpath.Watch),
 		background(directory.Watch),
 		watchCertificate(certified),
+		watchFiles(kept),
 		adminToken,
 		{start: operations.start, stop: operations.stop},
 		adminAPI,
@@ -125,4 +131,22 @@ func watchCertificate(certified *certificate.Certificate) component {
 		return component{}
 	}
 	return background(certified.Watch)
+}
+
+// keepFiles returns nil where there are no files.
+func keepFiles(settings *config.Settings, opened Opened, logger *slog.Logger) *files.Files {
+	if opened.Blobs == nil {
+		return nil
+	}
+	return files.New(files.Options{
+		Store: opened.Store, Blobs: opened.Blobs, MaxBytes: int64(settings.MaxFileBytes), MinFree: int64(settings.MinFreeBytes),
+		MaxUploads: settings.MaxUploads, Now: time.Now, Logger: logger,
+	})
+}
+
+func watchFiles(kept *files.Files) component {
+	if kept == nil {
+		return component{}
+	}
+	return background(kept.Watch)
 }

@@ -24,8 +24,17 @@ const (
 	// As long as the name servers of clusters let an answer live.
 	defaultHotpathDNSInterval = 5 * time.Second
 
-	defaultData        = "data"
-	defaultTenantsFile = "tenants.yaml"
+	defaultData = "data"
+	// OpenAI's bound.
+	defaultMaxFileBytes = 512 << 20
+	// As the store's journal may grow to a quarter of it, and what runs must still be written down.
+	defaultMinFreeBytes = 256 << 20
+	// Each has a file open, and a buffer and a line in memory.
+	defaultMaxUploads = 32
+	// As proxies have it; and what a poor mobile connection has.
+	defaultTransferStall   = 30 * time.Second
+	defaultMinTransferRate = 8 << 10
+	defaultTenantsFile     = "tenants.yaml"
 
 	// How long a key that its issuer removed is good at most.
 	defaultJWKSRefresh = 5 * time.Minute
@@ -83,6 +92,9 @@ const (
 // RefuseUnknownFields is a value of [Settings].UnknownFields; the other one is to ignore them.
 const RefuseUnknownFields = "refuse"
 
+// BlobsOff is a value of [Settings].Blobs.
+const BlobsOff = "off"
+
 // Settings are all of the gateway's.
 type Settings struct {
 	HTTPAddress      string
@@ -99,6 +111,14 @@ type Settings struct {
 	DatabaseURL     string // may hold a password
 	DatabaseURLFile string
 	TenantsFile     string
+
+	// Blobs is the folder of files' contents; empty: the default place, if there is one; BlobsOff: there are no files.
+	Blobs           string
+	MaxFileBytes    int
+	MinFreeBytes    int
+	MaxUploads      int
+	TransferStall   time.Duration
+	MinTransferRate int
 
 	// JWTIssuer is whose tokens are taken in place of API keys; empty: nobody's.
 	JWTIssuer      string
@@ -170,6 +190,18 @@ func (s *Settings) settings() []setting {
 			"A PostgreSQL database (15 or newer) in place of the embedded one, as `postgres://user:password@host/database`.", "Several gateways share it; its tables are in the schema `triptych`. Other users of the machine see a flag: set the variable, or `database-url-file`. Empty: none."),
 		optionalPath("database-url-file", &s.DatabaseURLFile,
 			"A file that holds what `database-url` would.", "Read when the gateway starts. Empty: none."),
+		optionalPath("blobs", &s.Blobs,
+			"The folder of the contents of files (`/v1/files`); `"+BlobsOff+"`: there are no files.", "Empty: the folder `blobs` inside of `data`; with `database-url` there are then no files, since all gateways must have one folder: name one that all of them mount. See [files](files.md)."),
+		number("max-file-bytes", &s.MaxFileBytes, defaultMaxFileBytes, 1<<10, 1<<40, "bytes",
+			"Largest file that is uploaded.", "A larger one is answered with 413. Files are never whole in memory."),
+		number("min-free-bytes", &s.MinFreeBytes, defaultMinFreeBytes, 0, 1<<50, "bytes",
+			"What uploads leave free on the file system of `blobs`.", "Beyond, they are answered with 507, and all else goes on."),
+		number("max-uploads", &s.MaxUploads, defaultMaxUploads, 1, 1<<16, "uploads",
+			"Uploads at once.", "Beyond, and beyond a tenant's share (four times what is left), they are answered with 503."),
+		duration("transfer-stall-timeout", &s.TransferStall, defaultTransferStall, time.Millisecond, day,
+			"How long an upload or a download of a file may stand still.", "Then the upload is answered with 408, and nothing of it is kept; a download is cut off."),
+		number("min-transfer-rate", &s.MinTransferRate, defaultMinTransferRate, 1, 1<<30, "bytes/s",
+			"What an upload or a download of a file has at least, on average, beyond `transfer-stall-timeout`.", "A slower one ends as one that stands still."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		optionalText("jwt-issuer", "issuer", &s.JWTIssuer,

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,8 @@ type Plan struct {
 	Weight int
 	// MaxSeconds is how long a request may take; 0: as long as the gateway's settings let it.
 	MaxSeconds int
+	// StoredBytes and StoredFiles are what the tenant's files may come to.
+	StoredBytes, StoredFiles int64
 	// Tenant is what all keys of a tenant may use together, Key what each of them may.
 	Tenant, Key ClassLimits
 }
@@ -45,6 +48,10 @@ const (
 	maxWeight = 16 // the contract's bound
 	// MaxRequestSeconds is the longest time that a plan or a client may give a request: more than anything here takes.
 	MaxRequestSeconds = 86_400
+	// Of files: some fifty of the largest that are run as a batch, with what comes out of them; and bounds that keep
+	// numbers and lists sound.
+	defaultStoredBytes, maxStoredBytes = 20 << 30, 1 << 50
+	defaultStoredFiles, maxStoredFiles = 10_000, 1_000_000
 )
 
 // tenantsFile is the file as it is written.
@@ -57,11 +64,13 @@ type tenantsFile struct {
 
 // writtenPlan has the limits of its tenants' interactive requests, and the others by name.
 type writtenPlan struct {
-	Weight     number         `yaml:"weight"`
-	MaxSeconds number         `yaml:"max_seconds"`
-	Limits     writtenLimits  `yaml:",inline"`
-	Batch      *writtenLimits `yaml:"batch"`
-	Key        *struct {
+	Weight      number         `yaml:"weight"`
+	MaxSeconds  number         `yaml:"max_seconds"`
+	StoredBytes number         `yaml:"stored_bytes"`
+	StoredFiles number         `yaml:"stored_files"`
+	Limits      writtenLimits  `yaml:",inline"`
+	Batch       *writtenLimits `yaml:"batch"`
+	Key         *struct {
 		Limits writtenLimits  `yaml:",inline"`
 		Batch  *writtenLimits `yaml:"batch"`
 	} `yaml:"key"`
@@ -154,7 +163,9 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 	at := "plans." + name
 	plan := Plan{
 		Name: name, Weight: int(w.Weight.read(at+".weight", maxWeight, fault)),
-		MaxSeconds: int(w.MaxSeconds.read(at+".max_seconds", MaxRequestSeconds, fault)),
+		MaxSeconds:  int(w.MaxSeconds.read(at+".max_seconds", MaxRequestSeconds, fault)),
+		StoredBytes: cmp.Or(w.StoredBytes.read(at+".stored_bytes", maxStoredBytes, fault), defaultStoredBytes),
+		StoredFiles: cmp.Or(w.StoredFiles.read(at+".stored_files", maxStoredFiles, fault), defaultStoredFiles),
 	}
 	if w.Limits.RequestsPerMinute == "" {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)

@@ -30,6 +30,8 @@ plans:
   all:
     weight: 4
     max_seconds: 90
+    stored_bytes: 5_000
+    stored_files: 6
     requests_per_minute: 1
     tokens_per_minute: 2
     tokens_per_day: 30_000
@@ -48,10 +50,10 @@ tenants:
 	got, err := readTenants(path)
 	both := func(limits quota.Limits) ClassLimits { return ClassLimits{limits, limits} } // of batch, those of requests
 	want := map[string]Tenant{
-		"acme": {"acme", Plan{Name: "standard", Tenant: both(quota.Limits{RequestsPerMinute: 600, RequestBurst: 60})}},
-		"tiny": {"tiny", Plan{Name: "tiny", Tenant: both(quota.Limits{RequestsPerMinute: 20})}},
+		"acme": {"acme", Plan{Name: "standard", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: both(quota.Limits{RequestsPerMinute: 600, RequestBurst: 60})}},
+		"tiny": {"tiny", Plan{Name: "tiny", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: both(quota.Limits{RequestsPerMinute: 20})}},
 		"globex": {"globex", Plan{
-			Name: "all", Weight: 4, MaxSeconds: 90,
+			Name: "all", Weight: 4, MaxSeconds: 90, StoredBytes: 5000, StoredFiles: 6,
 			Tenant: ClassLimits{
 				{RequestsPerMinute: 1, TokensPerMinute: 2, TokensPerDay: 30_000, ConcurrentRequests: 4, ConcurrentStreams: 3, TokensPerRequest: 2},
 				{RequestsPerMinute: 5, TokensPerDay: 6},
@@ -77,7 +79,7 @@ plans:
   d: {requests_per_minute: 1000001}
   E: {requests_per_minute: 1}
   g: {requests_per_minute: 1.5}
-  h: {requests_per_minute: 1, weight: 17, max_seconds: 86401, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
+  h: {requests_per_minute: 1, weight: 17, max_seconds: 86401, stored_bytes: 0, stored_files: 1000001, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
   i: {requests_per_minute: 1, tokens_per_minute: 5, tokens_per_request: 6, key: {batch: {concurrent_requests: 1, concurrent_streams: 2}}}
 tenants:
   acme: {plan: none}
@@ -89,6 +91,8 @@ tenants:
 			"plans.d.requests_per_minute", `plans: "E"`, "plans.g.requests_per_minute",
 			"plans.h.weight must be a whole number from 1 to 16, not 17",
 			"plans.h.max_seconds must be a whole number from 1 to 86400, not 86401",
+			"plans.h.stored_bytes must be a whole number from 1 to 1125899906842624, not 0",
+			"plans.h.stored_files must be a whole number from 1 to 1000000, not 1000001",
 			"plans.h.tokens_per_minute must be a whole number from 1 to 100000000, not 100000001",
 			"plans.h.batch.tokens_per_day must be", "plans.h.key.request_burst needs plans.h.key.requests_per_minute beside it",
 			"plans.i.tokens_per_request is 6, more than plans.i.tokens_per_minute (5) ever admits",

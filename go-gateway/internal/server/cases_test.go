@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"regexp"
@@ -18,6 +19,7 @@ import (
 
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/testkit"
@@ -81,6 +83,22 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 	"full_queue": func(t *testing.T, _ errorCase) *gateway {
 		g := startGateway(t)
 		g.hotpath.SetEmbed(answer(testkit.RefusalWith(codes.Unavailable, "QUEUE_FULL", "", "the queue holds 1000 tokens, as many as it may", 3*time.Second)))
+		return g
+	},
+	"full_share": func(t *testing.T, _ errorCase) *gateway {
+		return startGateway(t, func(_ *engine.Options, o *Options) {
+			o.Authenticator = someone{Tenant: "acme", Plan: identity.Plan{StoredBytes: 4, Tenant: identity.ClassLimits{{RequestsPerMinute: 100}}}}
+		})
+	},
+	"full_disk": func(t *testing.T, _ errorCase) *gateway {
+		return startGateway(t, func(_ *engine.Options, o *Options) { o.Files.MinFree = math.MaxInt64 })
+	},
+	"no_files": func(t *testing.T, _ errorCase) *gateway {
+		return startGateway(t, func(_ *engine.Options, o *Options) { o.Files = nil })
+	},
+	"a_file": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		c.HTTP.Path = strings.Replace(c.HTTP.Path, "FILE", g.uploaded("acme", field{"purpose", "", "user_data"}, field{"file", "a", "12345"}).ID, 1)
 		return g
 	},
 	"short_deadline": func(t *testing.T, _ errorCase) *gateway {

@@ -18,7 +18,7 @@ func (s *Server) shareWithOrigins(api http.Handler) http.Handler {
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins: s.CORSOrigins,
-		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
 		AllowedHeaders: []string{"*"}, // those of SDKs are many, and none is of use without a key
 		ExposedHeaders: append([]string{
 			"X-Request-Id", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "Server-Timing", "Openai-Processing-Ms", "Warning",

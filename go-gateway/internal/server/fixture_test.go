@@ -18,7 +18,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
@@ -54,6 +56,8 @@ type gateway struct {
 	*Server
 	url     string
 	hotpath *testkit.Hotpath
+	records *store.Store
+	blobs   string            // the folder of files' contents
 	keys    map[string]string // by tenant; and one of acme that is restricted
 	log     *testkit.Log
 	clock   time.Time // of rate limits; it stands still
@@ -75,8 +79,10 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	options := Options{
 		Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
 		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
+		TransferStall: patience, MinTransferRate: 1,
 		StreamHeartbeat: time.Minute, Decoder: &openai.Decoder{ModerationModel: testkit.ModerationModelName, MaxTokenizeBytes: engine.MaxTokenizeBytes},
 	}
+	options.Files = g.keepFiles(logger)
 	for _, alter := range changes {
 		alter(&engineOptions, &options)
 	}
@@ -106,6 +112,16 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	return g
 }
 
+// keepFiles in a folder of the test's own; a file has 4 MiB at most.
+func (g *gateway) keepFiles(logger *slog.Logger) *files.Files {
+	g.Helper()
+	folder, err := blob.OpenFolder(g.blobs)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return files.New(files.Options{Store: g.records, Blobs: folder, MaxBytes: 4 << 20, MaxUploads: 8, Now: time.Now, Logger: logger})
+}
+
 func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 	g.Helper()
 	folder := g.TempDir()
@@ -118,6 +134,7 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 		g.Fatal(err)
 	}
 	g.Cleanup(func() { records.Close() })
+	g.records, g.blobs = records, filepath.Join(folder, "blobs")
 	keys := identity.NewKeys(records, "a test", time.Now, slog.New(slog.DiscardHandler))
 	for _, name := range []string{"acme", "tiny", "metered"} {
 		key, err := keys.Create(g.Context(), name, 0)

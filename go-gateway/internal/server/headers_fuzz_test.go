@@ -2,11 +2,13 @@ package server
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
 )
 
 func FuzzRequestTimeout(f *testing.F) {
@@ -53,6 +55,30 @@ func FuzzBodyHeaders(f *testing.F) {
 		}
 		if err == nil && encoding != "" && encoding != "identity" {
 			t.Fatalf("a body with the encoding %q is taken as it is", encoding)
+		}
+	})
+}
+
+// FuzzContentRange holds that what a client asks for of a file is a part of it.
+func FuzzContentRange(f *testing.F) {
+	for _, seed := range []string{"bytes=0-", "bytes=-1", "bytes=2-1", "bytes=-0", "bytes=999999999999999999-", "bytes=0-1,2-3", "bytes=-"} {
+		f.Add(seed, "", int64(3))
+	}
+	f.Fuzz(func(t *testing.T, asked, condition string, size int64) {
+		size = max(0, size)
+		request := httptest.NewRequest(http.MethodGet, filesRoute, nil)
+		request.Header.Set("Range", asked)
+		request.Header.Set("If-Range", condition)
+		ex := &exchange{request: request, writer: httptest.NewRecorder()}
+		first, length, err := ex.contentRange(store.File{Bytes: size})
+		if err != nil {
+			if fault.Of(err).Reason != fault.RangeNotSatisfiable {
+				t.Fatalf("%q of %d: %v", asked, size, err)
+			}
+			return
+		}
+		if first < 0 || length < 0 || length > size-first || (length == 0) != (size == 0) {
+			t.Fatalf("%q of %d: %d bytes from %d", asked, size, length, first)
 		}
 	})
 }

@@ -21,8 +21,9 @@ type middleware func(next handler) handler
 type bodyPolicy int
 
 const (
-	noBody   bodyPolicy = iota // it is not read
-	jsonBody                   // it is JSON; all of it is in memory before the handler runs
+	noBody     bodyPolicy = iota // it is not read
+	jsonBody                     // it is JSON; all of it is in memory before the handler runs
+	streamBody                   // the handler reads it, as it comes; it takes no slot meanwhile
 )
 
 // counting is whether a request counts among those of its tenant's rate.
@@ -99,6 +100,11 @@ func (s *Server) routes() []route {
 		{http.MethodPost, "/v1/tokenize", keyed, jsonBody, counted, s.tokenize()},
 		{http.MethodGet, "/v1/models", keyed, noBody, counted, s.listModels},
 		{http.MethodGet, "/v1/models/{id}", keyed, noBody, counted, s.getModel},
+		{http.MethodPost, filesRoute, keyed, streamBody, counted, s.withFiles(s.uploadFile)},
+		{http.MethodGet, filesRoute, keyed, noBody, counted, s.withFiles(s.listFiles)},
+		{http.MethodGet, filesRoute + "/{id}", keyed, noBody, counted, s.withFiles(s.getFile)},
+		{http.MethodDelete, filesRoute + "/{id}", keyed, noBody, counted, s.withFiles(s.deleteFile)},
+		{http.MethodGet, filesRoute + "/{id}/content", keyed, noBody, counted, s.withFiles(s.getFileContent)},
 		{http.MethodGet, "/v1/limits", anyKey, noBody, notCounted, s.getLimits},
 		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyz},
@@ -124,7 +130,13 @@ func (s *Server) middlewares(r route) []middleware {
 	if r.access == keyed {
 		through = append(through, permit(r.endpoint()))
 	}
-	if r.body == noBody {
+	switch r.body {
+	case streamBody:
+		if r.counting == counted {
+			through = append(through, s.countRequest)
+		}
+		return through
+	case noBody:
 		through = append(through, s.takeSlot)
 		if r.counting == counted {
 			through = append(through, s.countRequest)

@@ -12,6 +12,7 @@ import (
 
 	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
@@ -29,6 +30,8 @@ type Options struct {
 	Inference     *inference.Service
 	// Engine is asked for models and readiness alone.
 	Engine *engine.Engine
+	// Files are nil where there are none.
+	Files *files.Files
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
 	LimitsDegraded func() bool
 	Metrics        *telemetry.Metrics
@@ -42,6 +45,10 @@ type Options struct {
 	MaxBodiesBytes int
 	// BodyTimeout is the time for a body to arrive.
 	BodyTimeout time.Duration
+	// TransferStall is how long an upload or a download may stand still.
+	TransferStall time.Duration
+	// MinTransferRate is how many bytes a second an upload or a download has at least, on average.
+	MinTransferRate int
 	// WriteTimeout is the time for a client to take its reply, or one event of a stream.
 	WriteTimeout time.Duration
 	// StreamHeartbeat is how long a stream may be silent.

@@ -1,0 +1,71 @@
+package openai
+
+import (
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"triptych.dev/gateway/internal/store"
+)
+
+// file is OpenAI's file object. What there is of a file is complete and checked: its status says no more.
+type file struct {
+	ID            string  `json:"id"`
+	Object        string  `json:"object"`
+	Bytes         int64   `json:"bytes"`
+	CreatedAt     int64   `json:"created_at"` // Unix seconds
+	ExpiresAt     *int64  `json:"expires_at"` // null: never
+	Filename      string  `json:"filename"`
+	Purpose       string  `json:"purpose"`
+	Status        string  `json:"status"`
+	StatusDetails *string `json:"status_details"`
+}
+
+type fileList struct {
+	Object  string  `json:"object"`
+	Data    []file  `json:"data"`
+	FirstID *string `json:"first_id"`
+	LastID  *string `json:"last_id"`
+	HasMore bool    `json:"has_more"`
+}
+
+type deletedFile struct {
+	ID      string `json:"id"`
+	Object  string `json:"object"`
+	Deleted bool   `json:"deleted"`
+}
+
+// RenderFile returns the reply to POST /v1/files and GET /v1/files/{id}.
+func RenderFile(stored store.File) ([]byte, error) { return json.Marshal(fileObject(stored)) }
+
+// RenderFiles returns the reply to GET /v1/files.
+func RenderFiles(stored []store.File, more bool) ([]byte, error) {
+	list := fileList{Object: "list", Data: make([]file, len(stored)), HasMore: more}
+	for i, one := range stored {
+		list.Data[i] = fileObject(one)
+	}
+	if last := len(stored) - 1; last >= 0 {
+		list.FirstID, list.LastID = &stored[0].ID, &stored[last].ID
+	}
+	return json.Marshal(list)
+}
+
+// RenderDeletedFile returns the reply to DELETE /v1/files/{id}.
+func RenderDeletedFile(id string) ([]byte, error) {
+	return json.Marshal(deletedFile{ID: id, Object: "file", Deleted: true})
+}
+
+func fileObject(stored store.File) file {
+	return file{
+		ID: stored.ID, Object: "file", Bytes: stored.Bytes, CreatedAt: stored.Created.Unix(), ExpiresAt: unixSeconds(stored.Expires),
+		Filename: stored.Name, Purpose: stored.Purpose, Status: "processed",
+	}
+}
+
+// unixSeconds is null for the zero time.
+func unixSeconds(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	return new(t.Unix())
+}

@@ -1,0 +1,135 @@
+package server
+
+import (
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/store"
+)
+
+const (
+	filesRoute = "/v1/files"
+	// maxFilesPage is OpenAI's, and its default.
+	maxFilesPage = 10_000
+)
+
+// fileID is what ids of files look like: no other text reaches the database.
+var fileID = regexp.MustCompile(`^file-[0-9a-f]{32}$`)
+
+// withFiles refuses requests where there are no files.
+func (s *Server) withFiles(next handler) handler {
+	return func(ex *exchange) error {
+		if s.Files == nil {
+			return fault.New(fault.NotEnabled, "This gateway keeps no files: its setting `blobs` names no folder for them.")
+		}
+		return next(ex)
+	}
+}
+
+// uploadFile serves POST /v1/files.
+func (s *Server) uploadFile(ex *exchange) (err error) {
+	body := s.newUploadBody(ex)
+	defer func() {
+		if err != nil {
+			body.drain()
+		}
+	}()
+	form, err := newUploadForm(ex, body)
+	if err != nil {
+		return err
+	}
+	upload, err := s.Files.Begin(ex.request.Context(), ex.principal, ex.request.ContentLength)
+	if err != nil {
+		return err
+	}
+	defer upload.Close()
+	about, err := form.receive(ex.request.Context(), upload)
+	if err != nil {
+		return err
+	}
+	if err := body.end(); err != nil {
+		return err
+	}
+	stored, err := upload.Finish(ex.request.Context(), about)
+	if err != nil {
+		return err
+	}
+	return ex.replyWith(openai.RenderFile(stored))
+}
+
+// listFiles serves GET /v1/files.
+func (s *Server) listFiles(ex *exchange) error {
+	asked, err := query(ex, "limit", "after", "order", "purpose")
+	if err != nil {
+		return err
+	}
+	page := store.FilesPage{Purpose: asked["purpose"], After: asked["after"], Ascending: asked["order"] == "asc", Most: maxFilesPage}
+	if limit, said := asked["limit"]; said {
+		page.Most, err = strconv.Atoi(limit)
+		if err != nil || page.Most < 1 || page.Most > maxFilesPage {
+			return fault.InField(fault.InvalidValue, "limit", "limit must be a whole number from 1 to %d, not %.64q.", maxFilesPage, limit)
+		}
+	}
+	if order, said := asked["order"]; said && order != "asc" && order != "desc" {
+		return fault.InField(fault.InvalidValue, "order", "order must be \"asc\" or \"desc\", by the time of creation, not %.64q.", order)
+	}
+	if _, said := asked["after"]; said && !fileID.MatchString(page.After) {
+		return fault.InField(fault.InvalidValue, "after", "after must be the id of a file, not %.64q.", page.After)
+	}
+	known := []string{files.Batch, files.BatchOutput, files.UserData}
+	if _, said := asked["purpose"]; said && !slices.Contains(known, page.Purpose) {
+		return fault.InField(fault.InvalidValue, "purpose", "purpose must be one of %s, not %.64q.", fault.Listed(known, 0), page.Purpose)
+	}
+	list, more, err := s.Files.Page(ex.request.Context(), ex.principal.Tenant, page)
+	if err != nil {
+		return err
+	}
+	return ex.replyWith(openai.RenderFiles(list, more))
+}
+
+// getFile serves GET /v1/files/{id}.
+func (s *Server) getFile(ex *exchange) error {
+	id, err := ex.fileID()
+	if err != nil {
+		return err
+	}
+	stored, err := s.Files.Find(ex.request.Context(), ex.principal.Tenant, id)
+	if err != nil {
+		return err
+	}
+	return ex.replyWith(openai.RenderFile(stored))
+}
+
+// deleteFile serves DELETE /v1/files/{id}.
+func (s *Server) deleteFile(ex *exchange) error {
+	id, err := ex.fileID()
+	if err != nil {
+		return err
+	}
+	if err := s.Files.Delete(ex.request.Context(), ex.principal.Tenant, id); err != nil {
+		return err
+	}
+	return ex.replyWith(openai.RenderDeletedFile(id))
+}
+
+// fileID is the id in the path.
+func (ex *exchange) fileID() (string, error) {
+	id := ex.request.PathValue("id")
+	if !fileID.MatchString(id) {
+		return "", files.NotFound(id)
+	}
+	return id, nil
+}
+
+func (ex *exchange) replyWith(body []byte, err error) error {
+	if err != nil {
+		return fault.InternalError(err)
+	}
+	ex.reply(http.StatusOK, body)
+	return nil
+}
