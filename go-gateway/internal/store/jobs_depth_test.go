@@ -52,36 +52,45 @@ func TestAClaimReadsWhatIsReadyAlone(t *testing.T) {
 	})
 }
 
-// BenchmarkClaim claims and finishes jobs, with 400,000 done and 50,000 that wait beside them.
-func BenchmarkClaim(b *testing.B) {
+// BenchmarkJobs adds jobs, then claims and finishes them one by one: alone, and with 400,000 done and 50,000 that wait beside them.
+func BenchmarkJobs(b *testing.B) {
 	for name, place := range places {
-		b.Run(name, func(b *testing.B) {
-			s, err := Open(b.Context(), place(b), Command)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer s.Close()
-			fillJobs(b, s, 400_000, 50_000)
-			var jobs []Job
-			for i := range b.N {
-				jobs = append(jobs, Job{ID: fmt.Sprintf("job%08d", i), Queue: "q", Tenant: fmt.Sprint("tenant", i%7)})
-			}
-			if err := s.AddJobs(b.Context(), jobs...); err != nil {
-				b.Fatal(err)
-			}
-			b.ResetTimer()
-			for range b.N {
-				claimed, err := s.ClaimJobs(b.Context(), "q", "me", 1, time.Minute)
-				if err != nil || len(claimed) != 1 {
-					b.Fatal(claimed, err)
-				}
-				if err := s.FinishJob(b.Context(), claimed[0]); err != nil {
+		for beside, n := range map[string]int{"alone": 0, "deep": 50_000} {
+			b.Run(name+"/"+beside, func(b *testing.B) {
+				s, err := Open(b.Context(), place(b), Command)
+				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := s.SweepJobs(b.Context()); err != nil {
-					b.Fatal(err)
+				defer s.Close()
+				if n > 0 {
+					fillJobs(b, s, 8*n, n)
 				}
-			}
-		})
+				b.ResetTimer()
+				for i := range b.N {
+					if err := s.AddJobs(b.Context(), jobOf(fmt.Sprintf("%08d", i), fmt.Sprint("tenant", i%7))); err != nil {
+						b.Fatal(err)
+					}
+				}
+				added := b.Elapsed()
+				b.ReportMetric(float64(b.N)/added.Seconds(), "added/s")
+				for range b.N {
+					claimed, err := s.ClaimJobs(b.Context(), "q", "me", 1, time.Minute)
+					if err != nil || len(claimed) != 1 {
+						b.Fatal(claimed, err)
+					}
+					if err := s.FinishJob(b.Context(), claimed[0]); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.N)/(b.Elapsed()-added).Seconds(), "claimed+finished/s")
+				ended := b.Elapsed()
+				for range 50 {
+					if _, err := s.SweepJobs(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64((b.Elapsed()-ended).Microseconds())/50, "µs/sweep")
+			})
+		}
 	}
 }

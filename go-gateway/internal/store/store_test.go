@@ -21,6 +21,10 @@ import (
 var postgres testkit.SharedPostgres
 
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_RUN_AS_WORKER") != "" {
+		AsWorker()
+		return
+	}
 	status := m.Run()
 	postgres.Close()
 	os.Exit(status)

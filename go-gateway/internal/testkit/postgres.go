@@ -31,7 +31,13 @@ type Postgres struct {
 	port        int
 	as          *syscall.Credential // PostgreSQL refuses to run as root
 	databases   atomic.Int64
+
+	alive *os.File  // is open as long as this process lives
+	guard *exec.Cmd // stops the server when that is over
 }
+
+// guardScript waits until nobody has the other end of its input, which is so, too, when the tests are killed.
+const guardScript = `cat; "$0" stop --wait --pgdata "$1/data" --mode immediate; rm -rf "$1"`
 
 // SharedPostgres is a server that the tests of a package share. Its Close must be called when they have ended.
 type SharedPostgres struct {
@@ -104,6 +110,9 @@ func newPostgres(bin string) (_ *Postgres, err error) {
 			return nil, err
 		}
 	}
+	if err := p.startGuard(); err != nil {
+		return nil, err
+	}
 	password := filepath.Join(p.folder, "password")
 	if err := os.WriteFile(password, []byte(PostgresPassword), 0o644); err != nil {
 		return nil, err
@@ -124,12 +133,33 @@ func newPostgres(bin string) (_ *Postgres, err error) {
 
 func (p *Postgres) data() string { return filepath.Join(p.folder, "data") }
 
-// command runs one of PostgreSQL's programs to its end.
-func (p *Postgres) command(name string, arguments ...string) error {
-	command := exec.Command(filepath.Join(p.bin, name), arguments...)
+// startGuard starts what stops the server and removes its folder once this process has ended, however it ends.
+func (p *Postgres) startGuard() error {
+	waits, alive, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer waits.Close()
+	p.alive = alive
+	p.guard = p.prepare("sh", "-c", guardScript, filepath.Join(p.bin, "pg_ctl"), p.folder)
+	p.guard.Dir = os.TempDir()         // the folder goes
+	p.guard.SysProcAttr.Setpgid = true // Ctrl-C is not for it
+	p.guard.Stdin = waits
+	return p.guard.Start()
+}
+
+// prepare returns a command that runs as the server's user.
+func (p *Postgres) prepare(program string, arguments ...string) *exec.Cmd {
+	command := exec.Command(program, arguments...)
 	command.Dir = p.folder
 	command.Env = append(os.Environ(), "LC_ALL=C", "HOME="+p.folder)
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
+	return command
+}
+
+// command runs one of PostgreSQL's programs to its end.
+func (p *Postgres) command(name string, arguments ...string) error {
+	command := p.prepare(filepath.Join(p.bin, name), arguments...)
 	log, err := os.CreateTemp(p.folder, name+"-*.log") // no pipe: the server would hold it open
 	if err != nil {
 		return err
@@ -166,7 +196,10 @@ func (p *Postgres) Stop(t testing.TB) {
 }
 
 func (p *Postgres) remove() {
-	_ = p.command("pg_ctl", "stop", "--wait", "--pgdata", p.data(), "--mode", "immediate") // it may be stopped already
+	if p.guard != nil && p.guard.Process != nil {
+		_ = p.alive.Close()
+		_ = p.guard.Wait() // the server may be stopped already
+	}
 	_ = os.RemoveAll(p.folder)
 }
 
