@@ -54,6 +54,7 @@ type Page[Entry any] struct {
 
 // Limits are those of one tenant, or of one of its keys too, as GET /v1/limits tells a key its own.
 type (
-	Limits   = openai.LimitsReply
-	LimitRow = openai.LimitRow
+	Limits     = openai.LimitsReply
+	LimitRow   = openai.LimitRow
+	RefusalRow = openai.RefusalRow
 )

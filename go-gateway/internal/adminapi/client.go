@@ -51,6 +51,23 @@ func (c *Client) Limits(ctx context.Context, tenant, key, subject string) (limit
 	return limits, reply, err
 }
 
+// Overview returns how the gateway is.
+func (c *Client) Overview(ctx context.Context) (overview Overview, err error) {
+	reply, err := c.get(ctx, OverviewPath, nil)
+	if err == nil {
+		err = json.Unmarshal(reply, &overview)
+	}
+	return overview, err
+}
+
+// RefusedError is what a gateway says to a question that it does not answer.
+type RefusedError struct {
+	Status  int
+	Message string
+}
+
+func (e RefusedError) Error() string { return e.Message }
+
 // get returns the reply to a question, or the gateway's own words for why there is none.
 func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	at := url.URL{Scheme: "http", Host: c.address, Path: path, RawQuery: query.Encode()}
@@ -80,7 +97,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &said) != nil || said.Error.Message == "" {
-		return nil, fmt.Errorf("what answers at %s is no admin API of a gateway: %s", c.address, reply.Status)
+		said.Error.Message = fmt.Sprintf("what answers at %s is no admin API of a gateway: %s", c.address, reply.Status)
 	}
-	return nil, errors.New(said.Error.Message)
+	return nil, RefusedError{Status: reply.StatusCode, Message: said.Error.Message}
 }

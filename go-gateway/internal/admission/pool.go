@@ -4,7 +4,10 @@
 // depend on HTTP or on what is shared.
 package admission
 
-import "sync"
+import (
+	"maps"
+	"sync"
+)
 
 const (
 	// A key may hold at most so many times what is left: a dynamic threshold (Choudhury and Hahne, 1998), as the hot
@@ -80,6 +83,13 @@ func (p *Pool) Used() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.used
+}
+
+// Held returns how much each key holds, of those that hold something.
+func (p *Pool) Held() map[string]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.held)
 }
 
 // Total returns how much there is.

@@ -99,11 +99,11 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		logger.Warn("fewer connections than max-connections says, for lack of files that the process may open: raise the hard limit (ulimit -Hn, LimitNOFILE=, nofile)",
 			"connections", apiConnections, "max_connections", settings.MaxConnections, "files", openable, "files_wanted", settings.MaxConnections+reservedFiles)
 	}
-	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: operatorConnections,
+	operations := &listener{name: "metrics", address: settings.MetricsAddress, connections: connectionPool(operatorConnections),
 		handler: gateway.Operations(), metrics: metrics, settings: settings, logger: logger}
-	api := &listener{name: "http", address: settings.HTTPAddress, connections: apiConnections,
+	api := &listener{name: "http", address: settings.HTTPAddress, connections: connectionPool(apiConnections),
 		certificate: certified, handler: gateway.API(), metrics: metrics, settings: settings, logger: logger}
-	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, logger)
+	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, []*listener{api, operations}, logger)
 	return run(ctx, []component{
 		{stop: hotpath.Close},
 		{stop: quotas.close},

@@ -23,8 +23,11 @@ type shared struct {
 	refused func()
 }
 
-func share(listener net.Listener, most int, refused func()) net.Listener {
-	return &shared{listener, admission.NewPool(int64(most), oneConnection), refused}
+// connectionPool is room for so many connections.
+func connectionPool(most int) *admission.Pool { return admission.NewPool(int64(most), oneConnection) }
+
+func share(listener net.Listener, pool *admission.Pool, refused func()) net.Listener {
+	return &shared{listener, pool, refused}
 }
 
 // Accept returns the next connection that there is room for.

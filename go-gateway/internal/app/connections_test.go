@@ -63,7 +63,7 @@ func TestNoAddressTakesAllConnections(t *testing.T) {
 	const most = 80
 	refused := 0
 	from := peers{make(chan *peer, 1000)}
-	listener := share(from, most, func() { refused++ })
+	listener := share(from, connectionPool(most), func() { refused++ })
 	connect := func(address string, times int) (let []net.Conn) {
 		sent := make([]*peer, times)
 		for i := range sent {
@@ -113,7 +113,7 @@ func TestAConnectionWithoutRoomIsClosedAtOnce(t *testing.T) {
 	}
 	defer opened.Close()
 	refused := make(chan struct{}, 1)
-	listener := share(opened, 1, func() { refused <- struct{}{} })
+	listener := share(opened, connectionPool(1), func() { refused <- struct{}{} })
 	accepted := make(chan net.Conn, 2)
 	go func() {
 		for {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"syscall"
 
+	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/telemetry"
@@ -25,7 +26,7 @@ const (
 // listener is a component that serves HTTP.
 type listener struct {
 	name, address string
-	connections   int                      // at once; more are refused
+	connections   *admission.Pool          // at once; more are refused
 	certificate   *certificate.Certificate // nil: plain HTTP
 	handler       http.Handler
 	metrics       *telemetry.Metrics
@@ -40,7 +41,7 @@ func (l *listener) start(failures chan<- error) error {
 	if err != nil {
 		return fmt.Errorf("%s listener: %w", l.name, err)
 	}
-	l.logger.Info("listening", "listener", l.name, "address", opened.Addr().String(), "connections", l.connections,
+	l.logger.Info("listening", "listener", l.name, "address", opened.Addr().String(), "connections", l.connections.Total(),
 		"tls", l.certificate != nil)
 	l.server = l.newServer()
 	serve := l.server.Serve

@@ -15,17 +15,31 @@ const (
 	longestBacklog = time.Hour
 )
 
+// ModelLoad is what a replica last said that it has to do of a model, of all gateways; zero while it says nothing.
+type ModelLoad struct {
+	QueuedTokens, RunningTokens uint64
+	// TokensPerSecond are how many it does, as its latest runs were measured.
+	TokensPerSecond float64
+}
+
 // backlogs are about how long a replica needs for all that it has of each model, by what it last said. The zero value
 // knows of none.
 type backlogs struct {
-	byModel atomic.Pointer[map[string]time.Duration]
+	byModel atomic.Pointer[map[string]backlog]
+}
+
+// backlog is that of one model, and what was said.
+type backlog struct {
+	takes time.Duration
+	said  ModelLoad
 }
 
 // tell takes note of what the replica says.
 func (b *backlogs) tell(models []*inferencev1.ModelLoad) {
-	byModel := make(map[string]time.Duration, len(models))
+	byModel := make(map[string]backlog, len(models))
 	for _, model := range models {
-		byModel[model.GetModel()] = backlogOf(model)
+		said := ModelLoad{model.GetQueuedTokens(), model.GetRunningTokens(), model.GetTokensPerSecond()}
+		byModel[model.GetModel()] = backlog{backlogOf(model), said}
 	}
 	b.byModel.Store(&byModel)
 }
@@ -34,10 +48,15 @@ func (b *backlogs) tell(models []*inferencev1.ModelLoad) {
 func (b *backlogs) forget() { b.byModel.Store(nil) }
 
 // of returns that of a model; 0 where it is not known.
-func (b *backlogs) of(model string) time.Duration {
+func (b *backlogs) of(model string) time.Duration { return b.known(model).takes }
+
+// said returns what was said of a model.
+func (b *backlogs) said(model string) ModelLoad { return b.known(model).said }
+
+func (b *backlogs) known(model string) backlog {
 	byModel := b.byModel.Load()
 	if byModel == nil {
-		return 0
+		return backlog{}
 	}
 	return (*byModel)[model]
 }

@@ -45,6 +45,8 @@ type ModelStatus struct {
 	Proven bool
 	// Cause is why not, as far as it is known; for operators.
 	Cause string
+	// Load is what the replica says of it.
+	Load ModelLoad
 }
 
 // ReplicaStatus is one hot path as the gateway sees it.
@@ -60,6 +62,8 @@ type ReplicaStatus struct {
 
 	// Ejected: it gets no calls that another one can take, since it failed at them.
 	Ejected bool
+	// Draining: it says that it is about to end.
+	Draining bool
 	// Calls and Tokens are what this gateway has outstanding there, and Load what there is to do of all gateways, in tokens.
 	Calls, Tokens, Load int64
 	// Retries are calls that it got since another one had not begun them, and Ejections how often it was ejected; both since
@@ -170,7 +174,10 @@ func (r *replica) status() ReplicaStatus {
 	status.Address, status.Connected = r.address, r.connected()
 	status.Ejected, status.Ejections, status.Retries = r.ejection.out.Load(), r.ejection.count.Load(), r.retries.Load()
 	status.Calls, status.Tokens = r.work.outstanding()
-	status.Load = r.work.load()
+	status.Load, status.Draining = r.work.load(), r.draining.Load()
+	for i := range status.Models {
+		status.Models[i].Load = r.backlogs.said(status.Models[i].Name)
+	}
 	return status
 }
 

@@ -85,6 +85,19 @@ func (s *Service) Report(ctx context.Context, call Call) (quota.Report, error) {
 	return report, nil
 }
 
+// Use is what a call's limits are and what is used of them, without refusals; nothing is asked where there are none.
+func (s *Service) Use(ctx context.Context, call Call) (quota.Report, error) {
+	request := call.request()
+	if !request.HasLimits() {
+		return quota.Report{}, nil
+	}
+	report, err := s.Limiter.Use(ctx, request)
+	if err != nil {
+		return quota.Report{}, fault.InternalError(err)
+	}
+	return report, nil
+}
+
 // reserve takes what a call may cost at most. Its error is a *fault.Fault.
 func (s *Service) reserve(ctx context.Context, call *Call, wanted demand) (*quota.Held, error) {
 	request := call.running(wanted)

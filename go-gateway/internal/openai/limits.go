@@ -61,14 +61,7 @@ func (report LimitsReport) Reply() LimitsReply {
 	for class := range quota.Classes {
 		of := report.Classes[class]
 		for _, status := range of.Limits {
-			row := LimitRow{
-				Limit: status.Kind.String(), Scope: status.Scope.String(), Class: class.String(),
-				Max: status.Limit, Used: status.Used(), Remaining: status.Remaining, Binding: of.Binding != nil && status == *of.Binding,
-			}
-			if status.Kind != quota.ConcurrentRequests && status.Kind != quota.ConcurrentStreams {
-				row.Reset = new(status.Reset.Seconds())
-			}
-			reply.Data = append(reply.Data, row)
+			reply.Data = append(reply.Data, RenderLimit(class, status, of.Binding != nil && status == *of.Binding))
 		}
 		for _, recorded := range of.Refusals {
 			row := RefusalRow{
@@ -85,4 +78,16 @@ func (report LimitsReport) Reply() LimitsReply {
 		}
 	}
 	return reply
+}
+
+// RenderLimit is one limit as JSON has it.
+func RenderLimit(class quota.Class, status quota.LimitStatus, binding bool) LimitRow {
+	row := LimitRow{
+		Limit: status.Kind.String(), Scope: status.Scope.String(), Class: class.String(),
+		Max: status.Limit, Used: status.Used(), Remaining: status.Remaining, Binding: binding,
+	}
+	if status.Kind != quota.ConcurrentRequests && status.Kind != quota.ConcurrentStreams {
+		row.Reset = new(status.Reset.Seconds())
+	}
+	return row
 }

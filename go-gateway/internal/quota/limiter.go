@@ -238,6 +238,15 @@ type Report struct {
 
 // Report asks the store what is used of a request's limits. One without a key is about its tenant alone.
 func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
+	report, err := l.Use(ctx, request)
+	if err == nil {
+		report.Refusals = l.refusals(request)
+	}
+	return report, err
+}
+
+// Use is Report without refusals, which are searched for among those of all keys.
+func (l *Limiter) Use(ctx context.Context, request Request) (Report, error) {
 	found, err := l.store.Look(ctx, request)
 	if err != nil {
 		return Report{}, err
@@ -256,7 +265,6 @@ func (l *Limiter) Report(ctx context.Context, request Request) (Report, error) {
 			report.Binding = status
 		}
 	}
-	report.Refusals = l.refusals(request)
 	return report, nil
 }
 

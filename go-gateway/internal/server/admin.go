@@ -42,12 +42,22 @@ type AdminOptions struct {
 	Tenant, Guest func(name string) (tenant identity.Tenant, known bool)
 	// SubjectID returns the id of whoever has tokens of a subject; false where no tokens are taken.
 	SubjectID func(subject string) (id string, taken bool)
+
+	// Started is when the gateway began, and Now the time.
+	Started time.Time
+	Now     func() time.Time
+	// Stale says of each source for how long its changes could not be taken.
+	Stale func(now time.Time) map[string]time.Duration
+	// Connections are how many each listener has.
+	Connections func() []adminapi.Connection
 }
 
 // admin serves the admin API, in room of its own.
 type admin struct {
 	*Server
 	AdminOptions
+	api       *Server // whose requests are not the admin API's
+	overviews overviews
 }
 
 // Admin is the handler of the admin API's listener.
@@ -55,7 +65,7 @@ func (s *Server) Admin(options AdminOptions) http.Handler {
 	own := s.Options
 	own.MaxBodyBytes, own.MaxBodiesBytes, own.MaxInflight = maxAdminBody, maxAdminInflight*(maxAdminBody+requestBytes), maxAdminInflight
 	own.IgnoreUnknownFields = false
-	a := &admin{New(own), options}
+	a := &admin{Server: New(own), AdminOptions: options, api: s}
 	const key = adminapi.KeysPath + "/{id}"
 	return a.newRouter([]route{
 		{method: http.MethodPost, pattern: adminapi.KeysPath, serve: a.asked(a.createKey, a.holdBytes, a.readBody, a.takeSlot)},
@@ -64,6 +74,7 @@ func (s *Server) Admin(options AdminOptions) http.Handler {
 		{method: http.MethodPost, pattern: key + "/rotate", serve: a.asked(a.rotateKey, a.holdBytes, a.readBody, a.takeSlot)},
 		{method: http.MethodPost, pattern: key + "/revoke", serve: a.asked(a.revokeKey, a.takeSlot)},
 		{method: http.MethodGet, pattern: adminapi.LimitsPath, serve: a.asked(a.tenantLimits, a.takeSlot)},
+		{method: http.MethodGet, pattern: adminapi.OverviewPath, serve: a.asked(a.overview, a.takeSlot)},
 		{method: http.MethodGet, pattern: adminapi.AuditPath, serve: a.asked(a.auditLog, a.takeSlot)},
 	})
 }

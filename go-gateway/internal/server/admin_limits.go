@@ -90,7 +90,7 @@ func (a *admin) auditLog(ctx context.Context, ex *exchange) (any, error) {
 	}
 	return pageOf(entries, size, func(entry store.AuditEntry) adminapi.AuditEntry {
 		return adminapi.AuditEntry{
-			Object: "audit_entry", ID: entry.ID, Created: float64(entry.At.UnixMilli()) / 1000, By: entry.By, Act: entry.Act,
+			Object: "audit_entry", ID: entry.ID, Created: unixSeconds(entry.At), By: entry.By, Act: entry.Act,
 			Tenant: entry.Tenant, Key: entry.Key, Details: entry.Details,
 		}
 	}), nil

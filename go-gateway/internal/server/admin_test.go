@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
@@ -18,7 +19,7 @@ import (
 const adminToken = "0123456789abcdef0123456789abcdef"
 
 // startAdmin serves the admin API of a gateway of few requests at once, and returns it as it is asked with the token.
-func startAdmin(t *testing.T) (g, admin *gateway) {
+func startAdmin(t *testing.T, changes ...func(*AdminOptions)) (g, admin *gateway) {
 	g = startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight = 1 })
 	folder := t.TempDir()
 	path := filepath.Join(folder, "token")
@@ -35,11 +36,21 @@ func startAdmin(t *testing.T) (g, admin *gateway) {
 	}
 	t.Cleanup(func() { records.Close() })
 	directory := g.Authenticator.(*identity.Directory)
-	handler := g.Admin(AdminOptions{
+	options := AdminOptions{
 		Token: token, Store: records, Tenant: directory.Tenant, Guest: directory.Guest, SubjectID: directory.SubjectID,
-		Keys: func(by string) *identity.Keys { return identity.NewKeys(records, by, time.Now, g.Logger) },
-	})
-	admin = &gateway{TB: t, Server: g.Server, url: startHandler(t, handler), keys: map[string]string{"acme": adminToken}, log: g.log}
+		Keys:    func(by string) *identity.Keys { return identity.NewKeys(records, by, time.Now, g.Logger) },
+		Started: time.Now().Add(-time.Minute), Now: time.Now,
+		Stale: func(time.Time) map[string]time.Duration {
+			return map[string]time.Duration{"keys": 2 * time.Second, "tenants": 0}
+		},
+		Connections: func() []adminapi.Connection {
+			return []adminapi.Connection{{Listener: "http", Share: adminapi.Share{Used: 3, Max: 7}}}
+		},
+	}
+	for _, alter := range changes {
+		alter(&options)
+	}
+	admin = &gateway{TB: t, Server: g.Server, url: startHandler(t, g.Admin(options)), keys: map[string]string{"acme": adminToken}, log: g.log}
 	return g, admin
 }
 
@@ -47,7 +58,7 @@ func TestEveryRouteOfTheAdminAPINeedsItsToken(t *testing.T) {
 	g, admin := startAdmin(t)
 	for _, route := range []string{
 		"POST /admin/v1/keys", "GET /admin/v1/keys", "GET /admin/v1/keys/aaaaaaaa", "POST /admin/v1/keys/aaaaaaaa/rotate",
-		"POST /admin/v1/keys/aaaaaaaa/revoke", "GET /admin/v1/limits", "GET /admin/v1/audit",
+		"POST /admin/v1/keys/aaaaaaaa/revoke", "GET /admin/v1/limits", "GET /admin/v1/overview", "GET /admin/v1/audit",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		if got := admin.do(method, path, ""); got.status != 401 || got.err.Code != "missing_api_key" {

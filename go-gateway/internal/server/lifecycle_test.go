@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/engine"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
@@ -165,9 +166,9 @@ func TestReadyzFollowsTheHotpathAndDraining(t *testing.T) {
 		}
 		return got.status, told
 	}
-	model := modelReadiness{ID: testkit.ModelName, State: "ready", Proven: true}
+	model := adminapi.Model{ID: testkit.ModelName, State: "ready", Proven: true}
 	if status, told := inFull(); status != http.StatusOK || !told.Ready || told.Draining || len(told.Replicas) != 1 || told.Replicas[0].Address != g.hotpath.Address ||
-		!told.Replicas[0].Connected || !slices.Equal(told.Replicas[0].Models, []modelReadiness{model}) {
+		!told.Replicas[0].Connected || !slices.Equal(told.Replicas[0].Models, []adminapi.Model{model}) {
 		t.Errorf("operators are told %d %+v", status, told)
 	}
 	began, release := g.hotpath.Block()

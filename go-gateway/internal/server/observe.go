@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/telemetry"
@@ -77,20 +78,23 @@ func (ex *exchange) finish() {
 	ex.settle(elapsed)
 }
 
-// settle charges and logs the request.
+// settle charges the request, counts it as its tenant's, and logs it.
 func (ex *exchange) settle(elapsed time.Duration) {
+	if tenant := ex.principal.Tenant; tenant != "" {
+		ex.server.Metrics.TenantRequests.WithLabelValues(tenant).Inc()
+	}
 	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 }
 
-// level puts what an operator should look at above the rest, and probes below it.
+// level puts what an operator should look at above the rest, and below it what machines ask each second.
 func (ex *exchange) level() slog.Level {
 	switch {
 	case ex.failure != nil && ex.failure.Reason == fault.Internal:
 		return slog.LevelError
 	case ex.failure != nil && ex.status >= http.StatusInternalServerError && !ex.detached:
 		return slog.LevelWarn
-	case ex.route == livezRoute || ex.route == readyzRoute || ex.detached:
+	case ex.route == livezRoute || ex.route == readyzRoute || ex.route == adminapi.OverviewPath || ex.detached:
 		return slog.LevelDebug
 	default:
 		return slog.LevelInfo

@@ -2,11 +2,14 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 
 	"github.com/go-json-experiment/json"
 
+	"triptych.dev/gateway/internal/adminapi"
+	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 )
 
@@ -20,26 +23,7 @@ const (
 type readiness struct {
 	Ready    bool               `json:"ready"`
 	Draining bool               `json:"draining"`
-	Replicas []replicaReadiness `json:"replicas"`
-}
-
-type replicaReadiness struct {
-	Address        string           `json:"address"`
-	Connected      bool             `json:"connected"`
-	ListAgeSeconds float64          `json:"list_age_seconds"`
-	ListError      string           `json:"list_error,omitzero"`
-	Ejected        bool             `json:"ejected"`            // it failed, and gets no requests that others can take
-	Calls          int64            `json:"outstanding_calls"`  // of this gateway
-	Tokens         int64            `json:"outstanding_tokens"` // of this gateway
-	Load           int64            `json:"load_tokens"`        // of all gateways, as far as is known
-	Models         []modelReadiness `json:"models"`
-}
-
-type modelReadiness struct {
-	ID     string `json:"id"`
-	State  string `json:"state"`
-	Proven bool   `json:"proven"` // an inference succeeded lately
-	Cause  string `json:"cause,omitzero"`
+	Replicas []adminapi.Replica `json:"replicas"`
 }
 
 // livez serves GET /livez: the process answers.
@@ -58,29 +42,46 @@ func (s *Server) readyz(ex *exchange) error {
 // readyzDetailed serves GET /readyz to operators, with the reason.
 func (s *Server) readyzDetailed(ex *exchange) error {
 	ready, statuses := s.Engine.Ready()
-	body := readiness{Draining: s.draining.Load(), Replicas: make([]replicaReadiness, len(statuses))}
+	body := readiness{Draining: s.draining.Load(), Replicas: renderReplicas(statuses)}
 	body.Ready = ready && !body.Draining
-	for i, status := range statuses {
-		replica := replicaReadiness{
-			Address: status.Address, Connected: status.Connected, ListAgeSeconds: status.ListAge.Seconds(),
-			Ejected: status.Ejected, Calls: status.Calls, Tokens: status.Tokens, Load: status.Load,
-			Models: make([]modelReadiness, len(status.Models)),
-		}
-		if status.ListError != nil {
-			replica.ListError = status.ListError.Error()
-		}
-		for j, model := range status.Models {
-			state := strings.ToLower(strings.TrimPrefix(model.State.String(), "MODEL_STATE_"))
-			replica.Models[j] = modelReadiness{ID: model.Name, State: state, Proven: model.Proven, Cause: model.Cause}
-		}
-		body.Replicas[i] = replica
-	}
 	reply, err := json.Marshal(body)
 	if err != nil {
 		return fault.InternalError(err)
 	}
 	ex.reply(readyStatus(body.Ready), reply)
 	return nil
+}
+
+// renderReplicas is what operators are told of hot paths.
+func renderReplicas(statuses []engine.ReplicaStatus) []adminapi.Replica {
+	replicas := make([]adminapi.Replica, len(statuses))
+	for i, status := range statuses {
+		replica := adminapi.Replica{
+			Address: status.Address, Connected: status.Connected, ListAgeSeconds: status.ListAge.Seconds(),
+			Ejected: status.Ejected, Draining: status.Draining, Calls: status.Calls, Tokens: status.Tokens, Load: status.Load,
+			Models: make([]adminapi.Model, len(status.Models)),
+		}
+		if status.ListError != nil {
+			replica.ListError = status.ListError.Error()
+		}
+		for j, model := range status.Models {
+			replica.Models[j] = adminapi.Model{
+				ID: model.Name, State: strings.ToLower(strings.TrimPrefix(model.State.String(), "MODEL_STATE_")),
+				Proven: model.Proven, Cause: model.Cause,
+				Queued: model.Load.QueuedTokens, Running: model.Load.RunningTokens, TokensPerSecond: finite(model.Load.TokensPerSecond),
+			}
+		}
+		replicas[i] = replica
+	}
+	return replicas
+}
+
+// finite is a number that JSON has.
+func finite(number float64) float64 {
+	if math.IsNaN(number) || math.IsInf(number, 0) {
+		return 0
+	}
+	return number
 }
 
 func readyStatus(ready bool) int {

@@ -1,10 +1,7 @@
 package telemetry
 
 import (
-	"cmp"
 	"net/http"
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +19,10 @@ type Metrics struct {
 
 	// Requests counts answered requests by route, status and reason ("OK" or one of docs/errors.md).
 	Requests *prometheus.CounterVec
+	// TenantRequests counts requests that ended, by tenant, those that no client waits for too.
+	TenantRequests *prometheus.CounterVec
+	// Streams is the number of streams that are being written, by tenant.
+	Streams *prometheus.GaugeVec
 	// RequestSeconds is the time from a request's headers to its reply, by route.
 	RequestSeconds *prometheus.HistogramVec
 	// Inflight is the number of requests that are being served.
@@ -56,6 +57,12 @@ func NewMetrics() *Metrics {
 		Requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Answered requests.",
 		}, []string{"route", "status", "reason"}),
+		TenantRequests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_tenant_requests_total", Help: "Requests of tenants that ended, refused ones and those that no client waits for too.",
+		}, []string{"tenant"}),
+		Streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "gateway_streams", Help: "Streams that are being written.",
+		}, []string{"tenant"}),
 		RequestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_request_seconds", Help: "Time from a request's headers to its reply.", Buckets: durationBuckets,
 		}, []string{"route"}),
@@ -95,7 +102,7 @@ func NewMetrics() *Metrics {
 		}),
 	}
 	m.registry.MustRegister(
-		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
+		m.Requests, m.TenantRequests, m.Streams, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
 		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.RefusedRetries, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
@@ -137,27 +144,4 @@ func (m *Metrics) ReportCertificate(end func() time.Time) {
 // Handler serves /metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
-}
-
-// Set by the linker where the build has no version control to ask, as in an image.
-var version, revision string
-
-// buildInfo is always 1; its labels say what is running.
-func buildInfo() prometheus.Collector {
-	version, revision := version, revision
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = cmp.Or(version, info.Main.Version)
-		for _, setting := range info.Settings {
-			if setting.Key == "vcs.revision" {
-				revision = cmp.Or(revision, setting.Value)
-			}
-		}
-	}
-	version, revision = cmp.Or(version, "unknown"), cmp.Or(revision, "unknown")
-	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "gateway_build_info", Help: "Always 1; the labels say what is running.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
-	})
-	gauge.Set(1)
-	return gauge
 }
