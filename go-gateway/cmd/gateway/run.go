@@ -38,6 +38,7 @@ var commands = []command{
 	{"keys rotate", "make a key in the place of the one with the id that follows, which ends after --overlap", rotateKey},
 	{"keys revoke", "end the key with the id that follows", revokeKey},
 	{"limits explain", "print the limits of --tenant, how much of them is used, and why it was refused lately", explainLimits},
+	{"top", "show a running gateway, live: rates, limits that bind, hot paths; --once prints it as plain tables", showTop},
 	{"data migrate", "bring the database's schema up to date; the gateway does so too when it starts", migrateData},
 	{"data check", "look for damage in the database", checkData},
 	{"data backup", "copy the embedded database to the new file --to, also while a gateway runs", backupData},

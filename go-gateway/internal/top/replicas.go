@@ -1,0 +1,188 @@
+package top
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"triptych.dev/gateway/internal/adminapi"
+)
+
+// Columns of the table of hot paths, at whose ends numbers stand, counted from its right edge.
+const (
+	drainsEnd  = 1
+	speedEnd   = drainsEnd + 8
+	loadEnd    = speedEnd + 8
+	runningEnd = loadEnd + 8
+	queuedEnd  = runningEnd + 9
+	callsEnd   = queuedEnd + 8
+	stateWidth = 10
+	// widest is the table: beyond that, numbers would be far from what they are of.
+	widest = 110
+)
+
+// modelsShown is which models of each hot path there is room for.
+type modelsShown int
+
+const (
+	noModels modelsShown = iota
+	troubled             // those that do not work
+	allModels
+)
+
+func (m modelsShown) shows(model adminapi.Model) bool {
+	_, of := modelState(model)
+	return m == allModels || m == troubled && of != good
+}
+
+// drawReplicas has each hot path with as many of its models as there is room for before a row, those in trouble first; it
+// returns the row after that.
+func drawReplicas(g *grid, replicas []adminapi.Replica, y, end int) int {
+	right := min(g.width, widest)
+	state := right - callsEnd - 6 - stateWidth
+	g.put(1, y, plain, "HOT PATH")
+	g.put(state, y, plain, "STATE")
+	for _, heading := range []struct {
+		end  int
+		name string
+	}{{callsEnd, "CALLS"}, {queuedEnd, "QUEUED"}, {runningEnd, "RUNNING"}, {loadEnd, "LOAD"}, {speedEnd, "TOK/S"}, {drainsEnd, "DRAINS"}} {
+		g.putRight(right-heading.end, y, plain, heading.name)
+	}
+	drawHeading(g, y)
+	y++
+	if len(replicas) == 0 {
+		g.put(1, y, bad, "there is none")
+		return y + 1
+	}
+	replicas = slices.Clone(replicas)
+	slices.SortStableFunc(replicas, func(a, b adminapi.Replica) int {
+		_, ofA := replicaState(a)
+		_, ofB := replicaState(b)
+		return cmp.Compare(trouble(ofB), trouble(ofA))
+	})
+	shown := modelsFor(replicas, end-y)
+	end = max(end, y+2)
+	for i, replica := range replicas {
+		if left := len(replicas) - i; shown == noModels && left > 1 && y == end-1 {
+			g.put(1, y, dim, fmt.Sprintf("and %d more", left))
+			return y + 1
+		}
+		drawReplica(g, replica, y, state, right)
+		y++
+		for _, model := range replica.Models {
+			if shown.shows(model) {
+				drawModel(g, model, y, state, right)
+				y++
+			}
+		}
+	}
+	return y
+}
+
+// modelsFor is which models there is room for in so many rows.
+func modelsFor(replicas []adminapi.Replica, room int) modelsShown {
+	for _, shown := range []modelsShown{allModels, troubled} {
+		rows := len(replicas)
+		for _, replica := range replicas {
+			for _, model := range replica.Models {
+				if shown.shows(model) {
+					rows++
+				}
+			}
+		}
+		if rows <= room {
+			return shown
+		}
+	}
+	return noModels
+}
+
+func drawReplica(g *grid, replica adminapi.Replica, y, state, right int) {
+	word, of := replicaState(replica)
+	g.put(1, y, bold, clip(clean(replica.Address), state-2))
+	g.put(state, y, of|bold, clip(word, stateWidth))
+	if replica.ListError != "" && len(replica.Models) == 0 { // there is room for why
+		x := state + stateWidth + 1
+		g.put(x, y, dim, clip(clean(replica.ListError), g.width-x-1))
+		return
+	}
+	var queued, running uint64
+	for _, model := range replica.Models {
+		queued, running = queued+model.Queued, running+model.Running
+	}
+	drawNumbers(g, y, right, bold, map[int]string{
+		callsEnd: count(replica.Calls), queuedEnd: count(queued), runningEnd: count(running), loadEnd: count(replica.Load),
+	})
+}
+
+func drawModel(g *grid, model adminapi.Model, y, state, right int) {
+	word, of := modelState(model)
+	g.put(3, y, plain, clip(clean(model.ID), state-4))
+	g.put(state, y, of, clip(clean(word), stateWidth))
+	if of != good && model.Cause != "" {
+		x := state + stateWidth + 1
+		g.put(x, y, dim, clip(clean(model.Cause), g.width-x-1))
+		return
+	}
+	speed, drains, has := "–", "–", float64(model.Queued)+float64(model.Running)
+	if model.TokensPerSecond > 0 {
+		speed = short(model.TokensPerSecond)
+		if has > 0 {
+			drains = length(fromSeconds(has / model.TokensPerSecond))
+		}
+	}
+	drawNumbers(g, y, right, plain, map[int]string{
+		queuedEnd: count(model.Queued), runningEnd: count(model.Running), speedEnd: speed, drainsEnd: drains,
+	})
+}
+
+// drawNumbers has numbers by where they end; what is nothing is not worth a look.
+func drawNumbers(g *grid, y, right int, of style, numbers map[int]string) {
+	for end, number := range numbers {
+		look := of
+		if number == "0" || number == "–" {
+			look = dim
+		}
+		g.putRight(right-end, y, look, number)
+	}
+}
+
+// replicaState is a hot path's state in a word.
+func replicaState(replica adminapi.Replica) (word string, of style) {
+	switch {
+	case !replica.Connected:
+		return "away", bad
+	case replica.Ejected:
+		return "ejected", bad
+	case replica.Draining:
+		return "draining", warn
+	case replica.ListError != "":
+		return "silent", warn
+	}
+	for _, model := range replica.Models {
+		if _, of := modelState(model); of != good {
+			return "in part", warn
+		}
+	}
+	if len(replica.Models) == 0 {
+		return "no models", warn
+	}
+	return "ready", good
+}
+
+// modelState is a model's state in a word.
+func modelState(model adminapi.Model) (word string, of style) {
+	switch {
+	case model.State == "failed":
+		return model.State, bad
+	case model.State != "ready":
+		return model.State, warn
+	case !model.Proven:
+		return "unproven", warn
+	default:
+		return model.State, good
+	}
+}
+
+// trouble orders colours by how much they matter.
+func trouble(of style) int { return slices.Index([]style{good, warn, bad}, of) }
