@@ -29,7 +29,9 @@ func migrateData(ctx context.Context, t terminal, arguments []string) error {
 }
 
 func checkData(ctx context.Context, t terminal, arguments []string) error {
-	settings, err := t.parse(newFlags("data check"), arguments, storeSettings...)
+	flags := newFlags("data check")
+	whole := flags.Bool("hashes", false, "read the contents of all files, too")
+	settings, err := t.parse(flags, arguments, dataSettings...)
 	if err != nil {
 		return err
 	}
@@ -39,14 +41,14 @@ func checkData(ctx context.Context, t terminal, arguments []string) error {
 			return err
 		}
 		_, err = fmt.Fprintf(t.stdout, "good: %s (%s), schema version %d, %d keys\n", found.Place, found.Database, found.Schema, found.Keys)
-		return err
+		return errors.Join(err, checkContents(ctx, t, s, settings, *whole))
 	})
 }
 
 func backupData(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("data backup")
-	to := flags.String("to", "", "a `file`, which must not exist yet")
-	settings, err := t.parse(flags, arguments, storeSettings...)
+	to := flags.String("to", "", "a `file`, which must not exist yet; the contents of files go to the folder file.blobs")
+	settings, err := t.parse(flags, arguments, dataSettings...)
 	if err != nil {
 		return err
 	}
@@ -54,10 +56,18 @@ func backupData(ctx context.Context, t terminal, arguments []string) error {
 		return usageError{errors.New("usage: gateway data backup --to FILE [FLAGS]")}
 	}
 	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
-		if err := s.Backup(ctx, *to); err != nil {
+		blobs, err := existingBlobs(settings)
+		if err != nil {
+			return err
+		}
+		contents, err := backUp(ctx, s, blobs, *to)
+		if err != nil {
 			return storeError(err)
 		}
-		t.auditLog().Info("audit", "act", "data backed up", "to", *to)
+		t.auditLog().Info("audit", "act", "data backed up", "to", *to, "contents", contents.Count-contents.Lost)
+		if err := contents.Err(); err != nil {
+			return fmt.Errorf("the backup is made, and lacks what was lost before: %w", err)
+		}
 		return nil
 	})
 }
@@ -65,7 +75,7 @@ func backupData(ctx context.Context, t terminal, arguments []string) error {
 func restoreData(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("data restore")
 	from := flags.String("from", "", "a `file` that `gateway data backup` made")
-	settings, err := t.parse(flags, arguments, storeSettings...)
+	settings, err := t.parse(flags, arguments, dataSettings...)
 	if err != nil {
 		return err
 	}
@@ -74,6 +84,9 @@ func restoreData(ctx context.Context, t terminal, arguments []string) error {
 	}
 	options, err := storeOptions(settings)
 	if err != nil {
+		return err
+	}
+	if err := restoreContents(ctx, settings, options, *from); err != nil {
 		return err
 	}
 	schema, err := store.Restore(ctx, options, *from)

@@ -73,6 +73,23 @@ func (f *Folder) Sweep(ctx context.Context, now time.Time, part Part, referenced
 	return deleted, err
 }
 
+// Each visits all blobs, in no order. It returns the first error of a visit.
+func (f *Folder) Each(ctx context.Context, visit func(ID) error) error {
+	root := filepath.Join(f.path, blobsFolder)
+	return each(ctx, root, func(prefix fs.DirEntry) error {
+		if !prefix.IsDir() {
+			return nil
+		}
+		return each(ctx, filepath.Join(root, prefix.Name()), func(entry fs.DirEntry) error {
+			id, err := ParseID(prefix.Name() + entry.Name())
+			if err != nil {
+				return nil // not ours
+			}
+			return visit(id)
+		})
+	})
+}
+
 // sweepTemporaries deletes those that were last written before a time; with the zero time, all.
 func (f *Folder) sweepTemporaries(ctx context.Context, before time.Time) error {
 	return each(ctx, f.temporaries(), func(entry fs.DirEntry) error {

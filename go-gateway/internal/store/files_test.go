@@ -206,3 +206,21 @@ func TestBlobsThatRowsName(t *testing.T) {
 		}
 	})
 }
+
+func TestCheckFindsAWrongCount(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		addOne(t, s, "acme", fileOf(1))
+		addOne(t, s, "globex", fileOf(2))
+		if err := s.DeleteFile(t.Context(), "globex", fileOf(2).ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		execute(t, s, `UPDATE file_usage SET bytes = bytes + 1 WHERE tenant = 'acme'`)
+		if _, err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "of 1 tenants") {
+			t.Errorf("got %v", err)
+		}
+	})
+}

@@ -68,9 +68,24 @@ func (s *Store) Check(ctx context.Context) (Health, error) {
 	if h.Schema, err = s.schema(ctx); err != nil {
 		return h, err
 	}
+	if err := s.checkFileUsage(ctx); err != nil {
+		return h, err
+	}
 	keys, err := s.Keys(ctx, "")
 	h.Keys = len(keys)
 	return h, err
+}
+
+// checkFileUsage compares what is counted of files with their rows.
+func (s *Store) checkFileUsage(ctx context.Context) error {
+	var wrong int
+	err := s.r.QueryRowContext(ctx, `SELECT count(*) FROM file_usage AS counted
+		LEFT JOIN (SELECT tenant, count(*) AS files, sum(bytes) AS bytes FROM file GROUP BY tenant) AS found ON found.tenant = counted.tenant
+		WHERE counted.files <> coalesce(found.files, 0) OR counted.bytes <> coalesce(found.bytes, 0)`).Scan(&wrong)
+	if err == nil && wrong > 0 {
+		err = fmt.Errorf("%s is damaged: of %d tenants the files are not as many, or not as large, as is counted", s.place, wrong)
+	}
+	return s.explain(err)
 }
 
 func (s *Store) checkSQLite(ctx context.Context) error {
@@ -106,7 +121,13 @@ func (s *Store) lines(ctx context.Context, query string) (lines []string, err er
 }
 
 // Backup writes a copy of a SQLite database to a new file, as of one moment, while gateways and commands go on.
-func (s *Store) Backup(ctx context.Context, to string) (err error) {
+func (s *Store) Backup(ctx context.Context, to string) error {
+	return s.BackupWith(ctx, to, func(*Store) error { return nil })
+}
+
+// BackupWith is Backup with something beside the database, which the rows of the copy name: keep must have it before the
+// copy gets its name. Where keep fails, there is no backup.
+func (s *Store) BackupWith(ctx context.Context, to string, keep func(copied *Store) error) (err error) {
 	if s.dialect.name == postgresDialect.name {
 		return ErrPostgresTools
 	}
@@ -133,10 +154,23 @@ func (s *Store) Backup(ctx context.Context, to string) (err error) {
 	if err := file.Sync(); err != nil {
 		return err
 	}
+	if err := s.showCopy(partial, keep); err != nil {
+		return err
+	}
 	if err := os.Rename(partial, to); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(to))
+}
+
+// showCopy lets keep read a copy.
+func (s *Store) showCopy(path string, keep func(copied *Store) error) (err error) {
+	copied := &Store{dialect: sqliteDialect, place: path}
+	if copied.r, err = openImmutable(path); err != nil {
+		return err
+	}
+	copied.w = copied.r
+	return errors.Join(keep(copied), copied.Close())
 }
 
 // Restore puts a backup in the place of a data folder's database while no gateway runs, after a look at it. It returns
