@@ -54,6 +54,16 @@ def test_embeddings(stack: Stack, client: openai.OpenAI) -> None:
     assert told["requestId"]
 
 
+def test_files(stack: Stack) -> None:
+    told = end(start(stack, "files.mjs"))
+    assert told["made"]["filename"] == "requests.jsonl"
+    assert told["found"] == told["made"]
+    assert told["listed"]
+    assert told["same"]
+    assert told["deleted"]
+    assert told["error"] == {"status": 404, "code": "file_not_found", "param": "file_id"}
+
+
 def test_chat(stack: Stack, client: openai.OpenAI) -> None:
     told = end(start(stack, "chat.mjs", chats.MODEL))
     answer = client.chat.completions.create(
