@@ -17,6 +17,7 @@ from triptych.bundle.v1 import bundle_pb2
 from triptych.inference.v1 import inference_pb2 as pb
 from triptych.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
+from e2e import batches
 from e2e.chats import MODEL, Messages, body, chat, events, finish_reasons, golden, say, stream, text
 from stack.description import Stack
 
@@ -302,3 +303,18 @@ def test_several_prompts_are_each_as_alone(client: openai.OpenAI) -> None:
         for choice in chunk.choices:
             streamed[choice.index] += choice.text
     assert streamed == texts
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Say yes."}]}),
+        ("/v1/completions", {"prompt": ["One, two,", "A, B,"]}),
+    ],
+)
+def test_chats_and_completions_run_in_batches(client: openai.OpenAI, endpoint: str, asked: dict[str, Any]) -> None:
+    body = {**asked, "model": MODEL, "max_tokens": 4}
+    batch = batches.ended(client, batches.submit(client, [batches.request("a", body, endpoint)], endpoint))
+    (reply,) = batches.content(client, batch.output_file_id)
+    assert all(choice["finish_reason"] == "length" for choice in reply["response"]["body"]["choices"])
+    assert batch.usage.output_tokens == reply["response"]["body"]["usage"]["completion_tokens"] > 0

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
+import openai
 import pytest
 
 import cases
-from e2e import bundles, limits, replies
+from e2e import batches, bundles, limits, replies
 from e2e.fake_hotpath import FakeHotpath
 from e2e.load import Load
 from e2e.vectors import MODEL, embed
@@ -95,6 +96,30 @@ def a_file(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterat
     with limits.client(stack, "acme") as http:
         made = http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a", b"12345")})
     asked = {**case.http, "path": case.http["path"].replace("FILE", made.json()["id"])}
+    yield replies.send(stack, dataclasses.replace(case, http=asked))
+
+
+def batch_client(stack: Stack) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.keys["acme"], max_retries=0)
+
+
+@contextmanager
+def few_enqueued_tokens(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    plan = limits.plans(folder, acme="{requests_per_minute: 600000, batch: {enqueued_tokens: 4}}")
+    stack = start(hotpath_address=NOBODY, gateway={"tenants-file": plan}, wait=False).describe()
+    with batch_client(stack) as client:
+        asked = {**case.http["json"], "input_file_id": batches.upload(client, [batches.embed(0)])}
+    yield replies.send(stack, dataclasses.replace(case, http={**case.http, "json": asked}))
+
+
+@contextmanager
+def an_ended_batch(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath_address=NOBODY, wait=False).describe()
+    with batch_client(stack) as client:  # of a line that needs no model, since it is none
+        batch = batches.ended(client, batches.submit(client, [{"custom_id": "a"}]))
+    asked = {**case.http, "path": case.http["path"].replace("BATCH", batch.id)}
     yield replies.send(stack, dataclasses.replace(case, http=asked))
 
 
@@ -195,6 +220,8 @@ CONDITIONS = {
         full_disk,
         no_files,
         a_file,
+        few_enqueued_tokens,
+        an_ended_batch,
         stalled_body,
         full_queue,
         short_deadline,

@@ -12,6 +12,7 @@ PARSERS = {
     "internal/openai: Decoder.Completion": "FuzzDecodeGeneration",
     "internal/openai: Decoder.Moderation": "FuzzDecodeModeration",
     "internal/openai: Decoder.Tokenize": "FuzzDecodeTokenize",
+    "internal/openai: Decoder.Batch": "FuzzDecodeBatch",
     "internal/openai: Chunks.AppendDelta": "FuzzStreamsAreEventsOfJSON",
     "internal/identity: readTenants": "FuzzReadTenants",
     "internal/identity: splitScopes": "FuzzScopes",
@@ -26,6 +27,7 @@ PARSERS = {
     "internal/server: uploadForm.receive": "FuzzUploadForm",
     "internal/server: exchange.contentRange": "FuzzContentRange",
     "internal/files: lineChecker.Write": "FuzzLines",
+    "internal/batch: parseLine": "FuzzLine",
 }
 # Headers that are read, by what reads them; of Expect only whether it is there.
 HEADERS = {

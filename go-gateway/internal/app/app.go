@@ -65,8 +65,9 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
 	kept := keepFiles(settings, opened, logger)
+	batches := keepBatches(settings, opened, kept, logger)
 	gateway := server.New(server.Options{
-		Authenticator: directory, Files: kept, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
+		Authenticator: directory, Files: kept, Batches: batches, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
 		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
@@ -113,6 +114,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		background(directory.Watch),
 		watchCertificate(certified),
 		watchFiles(kept),
+		runBatches(batches, gateway),
 		adminToken,
 		{start: operations.start, stop: operations.stop},
 		adminAPI,

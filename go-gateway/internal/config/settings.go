@@ -29,6 +29,9 @@ const (
 	defaultMaxFileBytes = 512 << 20
 	// As the store's journal may grow to a quarter of it, and what runs must still be written down.
 	defaultMinFreeBytes = 256 << 20
+	// So many keep a hot path busy, while one segment ends and another one begins.
+	defaultBatchSegments = 2
+	defaultBatchLines    = 16
 	// Each has a file open, and a buffer and a line in memory.
 	defaultMaxUploads = 32
 	// As proxies have it; and what a poor mobile connection has.
@@ -119,6 +122,8 @@ type Settings struct {
 	MaxUploads      int
 	TransferStall   time.Duration
 	MinTransferRate int
+	BatchSegments   int
+	BatchLines      int
 
 	// JWTIssuer is whose tokens are taken in place of API keys; empty: nobody's.
 	JWTIssuer      string
@@ -202,6 +207,10 @@ func (s *Settings) settings() []setting {
 			"How long an upload or a download of a file may stand still.", "Then the upload is answered with 408, and nothing of it is kept; a download is cut off."),
 		number("min-transfer-rate", &s.MinTransferRate, defaultMinTransferRate, 1, 1<<30, "bytes/s",
 			"What an upload or a download of a file has at least, on average, beyond `transfer-stall-timeout`.", "A slower one ends as one that stands still."),
+		number("batch-segments", &s.BatchSegments, defaultBatchSegments, 1, 256, "segments",
+			"Segments of all batches (`/v1/batches`) that this gateway runs at once.", "Each has up to 1 MiB of lines in memory. See [jobs](jobs.md)."),
+		number("batch-lines", &s.BatchLines, defaultBatchLines, 1, 1024, "requests",
+			"Lines of a segment that are served at once.", "They run behind what is interactive, and count as no HTTP requests. Each has its reply in memory."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		optionalText("jwt-issuer", "issuer", &s.JWTIssuer,

@@ -123,6 +123,16 @@ func (d *Directory) SubjectID(subject string) (id string, taken bool) {
 	return subjectID(d.tokens.Issuer, subject), true
 }
 
+// PlanOf returns a tenant's plan as it is now: the one of the tenants file; for a tenant that is not there, the one of a name.
+func (d *Directory) PlanOf(tenant, otherwise string) (plan Plan, known bool) {
+	file := d.tenants.Content()
+	if found, known := file.tenants[tenant]; known {
+		return found.Plan, true
+	}
+	plan, known = file.plans[otherwise]
+	return plan, known
+}
+
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
 	_, err := readTenants(tenantsPath)

@@ -26,6 +26,8 @@ type Plan struct {
 	MaxSeconds int
 	// StoredBytes and StoredFiles are what the tenant's files may come to.
 	StoredBytes, StoredFiles int64
+	// EnqueuedTokens are what the tenant's batches that have not ended may come to, a byte for a token; 0: no limit.
+	EnqueuedTokens int64
 	// Tenant is what all keys of a tenant may use together, Key what each of them may.
 	Tenant, Key ClassLimits
 }
@@ -64,16 +66,22 @@ type tenantsFile struct {
 
 // writtenPlan has the limits of its tenants' interactive requests, and the others by name.
 type writtenPlan struct {
-	Weight      number         `yaml:"weight"`
-	MaxSeconds  number         `yaml:"max_seconds"`
-	StoredBytes number         `yaml:"stored_bytes"`
-	StoredFiles number         `yaml:"stored_files"`
-	Limits      writtenLimits  `yaml:",inline"`
-	Batch       *writtenLimits `yaml:"batch"`
+	Weight      number        `yaml:"weight"`
+	MaxSeconds  number        `yaml:"max_seconds"`
+	StoredBytes number        `yaml:"stored_bytes"`
+	StoredFiles number        `yaml:"stored_files"`
+	Limits      writtenLimits `yaml:",inline"`
+	Batch       *writtenBatch `yaml:"batch"`
 	Key         *struct {
 		Limits writtenLimits  `yaml:",inline"`
 		Batch  *writtenLimits `yaml:"batch"`
 	} `yaml:"key"`
+}
+
+// writtenBatch has the limits of a tenant's requests of the class batch, and that of what waits to be one.
+type writtenBatch struct {
+	Limits         writtenLimits `yaml:",inline"`
+	EnqueuedTokens number        `yaml:"enqueued_tokens"`
 }
 
 // writtenLimits are those of one class. Absent is none.
@@ -171,7 +179,10 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)
 	}
 	plan.Tenant[quota.Interactive] = w.Limits.read(at, fault)
-	plan.Tenant[quota.Batch] = w.Batch.read(at+".batch", fault)
+	if w.Batch != nil {
+		plan.Tenant[quota.Batch] = w.Batch.Limits.read(at+".batch", fault)
+		plan.EnqueuedTokens = w.Batch.EnqueuedTokens.read(at+".batch.enqueued_tokens", quota.MaxTokensPerDay, fault)
+	}
 	if plan.Tenant[quota.Batch].RequestsPerMinute == 0 { // no class is without a limit of requests
 		plan.Tenant[quota.Batch].RequestsPerMinute = plan.Tenant[quota.Interactive].RequestsPerMinute
 		plan.Tenant[quota.Batch].RequestBurst = plan.Tenant[quota.Interactive].RequestBurst

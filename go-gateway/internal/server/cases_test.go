@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -99,6 +100,21 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 	"a_file": func(t *testing.T, c errorCase) *gateway {
 		g := startGateway(t)
 		c.HTTP.Path = strings.Replace(c.HTTP.Path, "FILE", g.uploaded("acme", field{"purpose", "", "user_data"}, field{"file", "a", "12345"}).ID, 1)
+		return g
+	},
+	"few_enqueued_tokens": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t, func(_ *engine.Options, o *Options) {
+			o.Authenticator = someone{Tenant: "acme", Plan: identity.Plan{Name: "few", EnqueuedTokens: 4, Tenant: identity.ClassLimits{{RequestsPerMinute: 100}}}}
+		})
+		c.HTTP.JSON = bytes.Replace(c.HTTP.JSON, []byte("FILE"), []byte(g.requests("acme", 1)), 1)
+		return g
+	},
+	"an_ended_batch": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		c.HTTP.Path = strings.Replace(c.HTTP.Path, "BATCH", g.batch("acme").ID, 1)
+		if _, err := g.records.ExpireBatches(t.Context(), time.Now().AddDate(1, 0, 0), 10); err != nil {
+			t.Fatal(err)
+		}
 		return g
 	},
 	"short_deadline": func(t *testing.T, _ errorCase) *gateway {

@@ -83,6 +83,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 		StreamHeartbeat: time.Minute, Decoder: &openai.Decoder{ModerationModel: testkit.ModerationModelName, MaxTokenizeBytes: engine.MaxTokenizeBytes},
 	}
 	options.Files = g.keepFiles(logger)
+	options.Batches = g.keepBatches(options.Files, logger)
 	for _, alter := range changes {
 		alter(&engineOptions, &options)
 	}

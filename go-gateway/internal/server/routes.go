@@ -21,9 +21,10 @@ type middleware func(next handler) handler
 type bodyPolicy int
 
 const (
-	noBody     bodyPolicy = iota // it is not read
-	jsonBody                     // it is JSON; all of it is in memory before the handler runs
-	streamBody                   // the handler reads it, as it comes; it takes no slot meanwhile
+	noBody       bodyPolicy = iota // it is not read
+	jsonBody                       // it is JSON; all of it is in memory before the handler runs
+	resourceBody                   // it is JSON as well, about what is kept here: no model is called
+	streamBody                     // the handler reads it, as it comes; it takes no slot meanwhile
 )
 
 // counting is whether a request counts among those of its tenant's rate.
@@ -105,6 +106,10 @@ func (s *Server) routes() []route {
 		{http.MethodGet, filesRoute + "/{id}", keyed, noBody, counted, s.withFiles(s.getFile)},
 		{http.MethodDelete, filesRoute + "/{id}", keyed, noBody, counted, s.withFiles(s.deleteFile)},
 		{http.MethodGet, filesRoute + "/{id}/content", keyed, noBody, counted, s.withFiles(s.getFileContent)},
+		{http.MethodPost, batchesRoute, keyed, resourceBody, counted, s.withBatches(s.createBatch)},
+		{http.MethodGet, batchesRoute, keyed, noBody, counted, s.withBatches(s.listBatches)},
+		{http.MethodGet, batchesRoute + "/{id}", keyed, noBody, counted, s.withBatches(s.getBatch)},
+		{http.MethodPost, batchesRoute + "/{id}/cancel", keyed, noBody, counted, s.withBatches(s.cancelBatch)},
 		{http.MethodGet, "/v1/limits", anyKey, noBody, notCounted, s.getLimits},
 		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyz},
@@ -142,6 +147,11 @@ func (s *Server) middlewares(r route) []middleware {
 			through = append(through, s.countRequest)
 		}
 		return append(through, s.setDeadline)
+	case resourceBody:
+		if r.counting == counted {
+			through = append(through, s.countRequest)
+		}
+		return append(through, s.setDeadline, s.holdBytes, s.readBody, s.takeSlot)
 	}
 	if r.counting == counted {
 		through = append(through, s.limitRate)

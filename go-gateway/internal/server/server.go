@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/admission"
+	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
@@ -32,6 +33,8 @@ type Options struct {
 	Engine *engine.Engine
 	// Files are nil where there are none.
 	Files *files.Files
+	// Batches are nil where there are none.
+	Batches *batch.Batches
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
 	LimitsDegraded func() bool
 	Metrics        *telemetry.Metrics

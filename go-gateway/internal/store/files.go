@@ -134,7 +134,9 @@ func (s *Store) ExpireFiles(ctx context.Context, now time.Time, most int) (delet
 
 // BlobReferenced reports whether a row of any tenant names a blob. Every table that does must be asked here.
 func (s *Store) BlobReferenced(ctx context.Context, sha256 string) (referenced bool, err error) {
-	err = s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM file WHERE sha256 = $1)`, sha256).Scan(&referenced)
+	err = s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM file WHERE sha256 = $1)
+		OR EXISTS (SELECT 1 FROM batch WHERE sha256 = $1 AND ended_at IS NULL)
+		OR EXISTS (SELECT 1 FROM segment WHERE output = $1 AND output <> '') OR EXISTS (SELECT 1 FROM segment WHERE errors = $1 AND errors <> '')`, sha256).Scan(&referenced)
 	return referenced, s.explain(err)
 }
 
@@ -150,7 +152,10 @@ func (s *Store) BlobsPage(ctx context.Context, after string, most int) ([]BlobRo
 	return query(ctx, s, func(row scanner) (blob BlobRow, err error) {
 		err = row.Scan(&blob.SHA256, &blob.Bytes)
 		return blob, err
-	}, `SELECT sha256, max(bytes) FROM file WHERE sha256 > $1 GROUP BY sha256 ORDER BY sha256 LIMIT $2`, after, most)
+	}, `SELECT sha256, max(bytes) FROM (SELECT sha256, bytes FROM file WHERE sha256 > $1
+		UNION ALL SELECT sha256, bytes FROM batch WHERE sha256 > $1 AND ended_at IS NULL
+		UNION ALL SELECT output, output_bytes FROM segment WHERE output > $1 AND output <> ''
+		UNION ALL SELECT errors, errors_bytes FROM segment WHERE errors > $1 AND errors <> '') AS named GROUP BY sha256 ORDER BY sha256 LIMIT $2`, after, most)
 }
 
 func noFile(id string, err error) error {

@@ -150,18 +150,26 @@ type scanner interface{ Scan(into ...any) error }
 
 // query returns what it finds.
 func query[Row any](ctx context.Context, s *Store, scan func(scanner) (Row, error), sql string, args ...any) ([]Row, error) {
-	rows, err := s.r.QueryContext(ctx, sql, args...)
+	found, err := txQuery(ctx, s.r, scan, sql, args...)
+	return found, s.explain(err)
+}
+
+// txQuery is query in a transaction.
+func txQuery[Row any](ctx context.Context, q interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}, scan func(scanner) (Row, error), sql string, args ...any) ([]Row, error) {
+	rows, err := q.QueryContext(ctx, sql, args...)
 	if err != nil {
-		return nil, s.explain(err)
+		return nil, err
 	}
 	defer rows.Close()
 	var found []Row
 	for rows.Next() {
 		row, err := scan(rows)
 		if err != nil {
-			return nil, s.explain(err)
+			return nil, err
 		}
 		found = append(found, row)
 	}
-	return found, s.explain(rows.Err())
+	return found, rows.Err()
 }

@@ -1,0 +1,309 @@
+package batch
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"triptych.dev/gateway/internal/blob"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/queue"
+	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/workpool"
+)
+
+const (
+	// A line that there is no room for is repeated about so long by its worker. After that the whole segment is put off.
+	lineAttempts          = 10
+	linePause, lineLonger = 250 * time.Millisecond, 10 * time.Second
+	longestWait           = time.Minute // that a worker waits for a limit; a longer one is for the queue
+	putOff, longestPutOff = 5 * time.Second, 10 * time.Minute
+	// A line that fails on our side, or is not done in time, is repeated so often before that is its result.
+	failureAttempts = 3
+)
+
+// worker does the jobs of batches.
+type worker struct {
+	*Batches
+	execute Execute
+}
+
+// handle does a job. One that cannot be done now is put off, until its batch's window ends.
+func (w *worker) handle(ctx context.Context, job store.Job) error {
+	var err error
+	switch job.Kind {
+	case store.SegmentJob:
+		err = w.segment(ctx, job)
+	case store.FinalizeJob:
+		err = w.finalize(ctx, job)
+	default:
+		return queue.Permanent(fmt.Errorf("unknown kind %q", job.Kind))
+	}
+	if errors.Is(err, store.ErrNotFound) { // the batch has been forgotten
+		return w.Store.FinishJob(ctx, job)
+	}
+	return err
+}
+
+// segment runs the lines of one.
+func (w *worker) segment(ctx context.Context, job store.Job) error {
+	id, n, err := store.ParseSegmentJob(job.Args)
+	if err != nil {
+		return queue.Permanent(err)
+	}
+	batch, err := w.Store.FindBatch(ctx, job.Tenant, id)
+	if err != nil {
+		return err
+	}
+	segment, err := w.Store.FindSegment(ctx, job.Tenant, id, n)
+	if err != nil {
+		return err
+	}
+	if segment.State != store.SegmentPending {
+		return w.Store.FinishJob(ctx, job)
+	}
+	owner, err := w.principal(&batch)
+	if err != nil {
+		return queue.Postpone(err, longestPutOff) // the tenant may come back before the window ends
+	}
+	text, err := w.read(&batch, &segment)
+	if err != nil {
+		return err
+	}
+	if job.Deaths >= maxDeaths && segment.Lines > 1 {
+		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, halve(segment, text), w.Now())
+	}
+	run := &segmentRun{worker: w, batch: &batch, segment: segment, owner: owner, text: text, job: job, began: time.Now()}
+	return run.run(ctx)
+}
+
+// read returns a segment's bytes.
+func (w *worker) read(batch *store.Batch, segment *store.Segment) ([]byte, error) {
+	hash, err := blob.ParseID(batch.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	content, err := w.Files.Blobs.Open(hash)
+	if err != nil {
+		return nil, err
+	}
+	defer content.Close()
+	text := make([]byte, segment.Length)
+	_, err = content.ReadAt(text, segment.At)
+	return text, err
+}
+
+// halve divides a segment into two that wait.
+func halve(segment store.Segment, text []byte) []store.Segment {
+	first := segment
+	first.Lines, first.Length = 0, 0
+	for first.Lines < segment.Lines/2 {
+		_, taken := cutLine(text[first.Length:])
+		first.Lines++
+		first.Length += int64(taken)
+	}
+	return []store.Segment{first, after(segment, first.Lines, first.Length)}
+}
+
+// after is what is left of a segment behind so many lines and bytes.
+func after(segment store.Segment, lines, length int64) store.Segment {
+	segment.N, segment.At = segment.N+lines, segment.At+length
+	segment.Lines, segment.Length = segment.Lines-lines, segment.Length-length
+	return segment
+}
+
+// segmentRun is a segment while it is run.
+type segmentRun struct {
+	*worker
+	batch   *store.Batch
+	segment store.Segment
+	owner   identity.Principal
+	text    []byte
+	job     store.Job
+	began   time.Time
+
+	output  *io.PipeWriter // to the blob of replies
+	errors  bytes.Buffer   // of refusals: they are short
+	length  int64          // of the lines that have a result
+	wrote   bool           // to output
+	results store.SegmentResult
+}
+
+// noRoom is why a line was not served, and will be later.
+type noRoom struct{ *fault.Fault }
+
+// tooSlow is why a line was not served in time, which may be for its own length, or for all that goes before it.
+type tooSlow struct{ *fault.Fault }
+
+// lineOf is a line of a segment.
+type lineOf struct {
+	index int64 // in the batch
+	text  []byte
+	taken int64 // with its end
+}
+
+// result is what came of a line.
+type result struct {
+	id, requestID, customID string
+	reply                   Reply
+	wrong                   string // the line was not served for this reason
+	code                    string
+}
+
+// run runs lines until all have, or the time of a segment is over: the others then are a segment of their own. What came of
+// lines goes into blobs as it comes.
+func (r *segmentRun) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	reader, writer := io.Pipe()
+	r.output = writer
+	type written struct {
+		draft *blob.Draft
+		err   error
+	}
+	output := make(chan written, 1)
+	go func() {
+		draft, err := r.Files.Blobs.Write(ctx, reader, maxResultBytes)
+		reader.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // so that no writer waits for ever
+		output <- written{draft, err}
+	}()
+	progress, err := workpool.Run(ctx, workpool.Options{
+		Workers: r.Lines,
+		Retry:   workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
+	}, r.lines, r.serve, r.take)
+	writer.CloseWithError(err) // nil: its end
+	kept := <-output
+	if kept.draft != nil {
+		defer kept.draft.Discard()
+	}
+	if err != nil {
+		return r.putOff(ctx, err)
+	}
+	if err := cmp.Or(kept.err, r.keep(ctx, kept.draft)); err != nil {
+		return r.putOff(ctx, err)
+	}
+	var rest []store.Segment
+	if lines := int64(progress.Done); lines < r.segment.Lines {
+		rest = append(rest, after(r.segment, lines, r.length))
+	}
+	r.segment.Lines, r.segment.Length, r.segment.Result = int64(progress.Done), r.length, r.results
+	return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, true, rest, r.Now())
+}
+
+// keep keeps the blobs, before their names are written down.
+func (r *segmentRun) keep(ctx context.Context, output *blob.Draft) error {
+	if r.wrote && output != nil {
+		if err := output.Keep(); err != nil {
+			return err
+		}
+		r.results.Output, r.results.OutputBytes = output.ID.String(), output.Size
+	}
+	if r.errors.Len() > 0 {
+		hash, size, err := r.Files.Blobs.Put(ctx, &r.errors, maxResultBytes)
+		if err != nil {
+			return err
+		}
+		r.results.Errors, r.results.ErrorsBytes = hash.String(), size
+	}
+	return nil
+}
+
+// lines are the source of the pool. It ends early when the segment has taken its time.
+func (r *segmentRun) lines(_ context.Context, yield func(lineOf) bool) error {
+	rest := r.text
+	for i := range r.segment.Lines {
+		if i > 0 && time.Since(r.began) > r.segmentTime {
+			return nil
+		}
+		text, taken := cutLine(rest)
+		rest = rest[taken:]
+		if !yield(lineOf{r.segment.N + i, text, int64(taken)}) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// serve is the work of the pool.
+func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
+	id := files.NewID("", time.Now())
+	found, wrong := parseLine(line.text, r.batch.Endpoint)
+	served := result{id: "batch_req_" + id, requestID: id, customID: found.CustomID}
+	switch {
+	case wrong != "":
+		served.code, served.wrong = "invalid_line", fmt.Sprintf("Line %d: %s", line.index+1, wrong)
+		return served, nil
+	case slices.Contains(r.segment.Duplicates, line.index):
+		served.code, served.wrong = "duplicate_custom_id", fmt.Sprintf("Line %d: an earlier line has the custom_id %q.", line.index+1, found.CustomID)
+		return served, nil
+	case r.job.Deaths >= maxDeaths: // and it is alone
+		served.code, served.wrong = "not_survived", fmt.Sprintf("Line %d: the gateway has ended %d times while it served this request, which is not tried again.", line.index+1, r.job.Deaths)
+		return served, nil
+	}
+	for attempt := 1; ; attempt++ {
+		served.reply = r.execute(ctx, Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body})
+		failure := served.reply.Failure
+		switch {
+		case ctx.Err() != nil:
+			return result{}, context.Cause(ctx)
+		case served.reply.NoRoom:
+			return result{}, noRoom{failure}
+		case failure != nil && failure.Reason == fault.DeadlineExceeded && r.job.Errors < failureAttempts:
+			return result{}, tooSlow{failure}
+		case failure != nil && failure.Reason == fault.Internal && attempt < failureAttempts:
+			continue
+		}
+		return served, nil
+	}
+}
+
+// again says whether the worker waits and serves a line again.
+func (r *segmentRun) again(err error) (time.Duration, bool) {
+	if refused, is := errors.AsType[noRoom](err); is {
+		return refused.RetryAfter, refused.RetryAfter <= longestWait
+	}
+	return 0, false
+}
+
+// putOff says what becomes of a segment that could not be run to its end. Only what may be a line's own fault is counted.
+func (r *segmentRun) putOff(ctx context.Context, err error) error {
+	if _, is := errors.AsType[tooSlow](err); is || ctx.Err() != nil {
+		return err
+	}
+	after := putOff
+	if refused, is := errors.AsType[noRoom](err); is {
+		after = min(max(after, refused.RetryAfter), longestPutOff)
+	}
+	return queue.Postpone(err, after)
+}
+
+// take is the sink of the pool: it writes down what came of a line.
+func (r *segmentRun) take(line workpool.Result[lineOf, result]) error {
+	if line.Err != nil {
+		return line.Err
+	}
+	r.length += line.Item.taken
+	served := line.Value
+	text, err := render(served)
+	if err != nil {
+		return err
+	}
+	if served.wrong != "" || served.reply.Failure != nil {
+		r.results.Failed++
+		r.errors.Write(text)
+		return nil
+	}
+	r.results.Tokens.Input += served.reply.Tokens.Input
+	r.results.Tokens.Cached += served.reply.Tokens.Cached
+	r.results.Tokens.Output += served.reply.Tokens.Output
+	r.wrote = true
+	_, err = r.output.Write(text)
+	return err
+}
