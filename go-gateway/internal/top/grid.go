@@ -163,3 +163,22 @@ func clip(text string, width int) string {
 		return string(runes[:width-1]) + "…"
 	}
 }
+
+// maxLines is how many lines a text may take.
+const maxLines = 2
+
+// wrap breaks a text between words, into few lines.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch longer := line + " " + word; {
+		case line == "":
+			line = word
+		case columns(longer) <= width || len(lines) == maxLines-1:
+			line = longer
+		default:
+			lines, line = append(lines, clip(line, width)), word
+		}
+	}
+	return append(lines, clip(line, width))
+}

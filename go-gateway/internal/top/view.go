@@ -77,11 +77,13 @@ func stateOf(overview *adminapi.Overview) (word string, of style) {
 	}
 }
 
-// drawNotes says what is wrong with the gateway as a whole, a line each, and returns the row after that.
+// drawNotes says what is wrong with the gateway as a whole, and returns the row after that.
 func drawNotes(g *grid, p *Picture, y int) int {
 	note := func(of style, text string) {
-		g.put(1, y, of, clip(clean(text), g.width-2))
-		y++
+		for _, line := range wrap(clean(text), g.width-2) {
+			g.put(1, y, of, line)
+			y++
+		}
 	}
 	if p.Fault != "" {
 		note(bad, p.Fault)

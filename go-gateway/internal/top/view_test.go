@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func isAsBefore(t *testing.T, path, got string) {
 
 func TestDraw(t *testing.T) {
 	away := evening()
-	away.Fault, away.Age = "no gateway answers at the admin address 127.0.0.1:9466: connection refused", 42*time.Second
+	away.Fault, away.Age = "no gateway answers at the admin address 127.0.0.1:9466: dial tcp 127.0.0.1:9466: connect: connection refused", 42*time.Second
 	away.Now.Degraded, away.Now.Ready = true, false
 	away.Now.Stale = map[string]float64{"keys": 75, "tenants": 3}
 	asked := evening()
@@ -161,6 +162,9 @@ func TestNumbersAreShort(t *testing.T) {
 		if full, rest := bar(part, 4); full+rest != want {
 			t.Errorf("%v: got %q", part, full+rest)
 		}
+	}
+	if got := wrap("one two three four five", 8); !slices.Equal(got, []string{"one two", "three f…"}) {
+		t.Errorf("got %q", got)
 	}
 	if got := curve([]float64{9, 0, 1, 2, 8}, 4); got != "▁▂▃█" {
 		t.Errorf("got %q", got)
