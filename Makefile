@@ -202,7 +202,7 @@ lint-proto: .venv/.installed
 lint-python: .venv/.installed
 	cd python-research && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	cd tests && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/ruff check --config tests/pyproject.toml proto && $(BIN)/ruff format --check --config tests/pyproject.toml proto
+	$(BIN)/ruff check --config tests/pyproject.toml proto docs/examples && $(BIN)/ruff format --check --config tests/pyproject.toml proto docs/examples
 
 lint-go:
 	cd go-gateway && test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go tool staticcheck ./...
