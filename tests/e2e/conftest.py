@@ -1,5 +1,6 @@
 """Clients of the shared stack, as customers have them."""
 
+import signal
 from collections.abc import Iterator
 
 import grpc
@@ -36,3 +37,14 @@ def channel(stack: Stack) -> Iterator[grpc.Channel]:
     options = [("grpc.max_receive_message_length", MESSAGE_LIMIT)]
     with grpc.insecure_channel(stack.grpc, options=options) as channel:
         yield channel
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a test starts can be ended by Ctrl-C.
+
+    A shell lets what it starts in the background ignore that, and all that comes of it; a handler undoes it.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -22,16 +22,12 @@ ENDLESS = {"stream": True, "ignore_eos": True, "max_tokens": 6000}
 LIMIT_S = 15
 INTERRUPTED = -signal.SIGINT
 
-pytestmark = pytest.mark.usefixtures("curl")
+pytestmark = pytest.mark.usefixtures("curl", "interruptible")
 
 
 @pytest.fixture(scope="module")
-def curl() -> Iterator[None]:
+def curl() -> None:
     programs.need("curl", "plain streams are")
-    # A shell lets what it starts in the background ignore Ctrl-C, and all that comes of it; a handler undoes that.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import openai
+import pytest
 
 from stack.description import ROOT, Stack
 from stack.waiting import wait_until
@@ -19,6 +20,7 @@ EMPTY = 7
 LIMIT_S = 100
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_file_is_embedded_in_one_batch_whatever_ends_the_program(
     stack: Stack, client: openai.OpenAI, tmp_path: pathlib.Path
 ) -> None:
