@@ -70,6 +70,7 @@ def flood(stacks: Sequence[Stack]) -> tuple[int, float]:
     for thread in threads:
         thread.start()
     assert started.wait(30)
+    time.sleep(1)  # until the last replies of the burst are here
     begin = time.monotonic()
     time.sleep(MEASURED_S)
     end = time.monotonic()
@@ -99,7 +100,7 @@ def test_two_gateways_let_in_what_the_limit_says(
     away = times_away(stacks) - before
     assert away > 0 or not stalls
     # A reply comes some time after its decision. To the last request it is the gateway's own tests' to hold.
-    assert accepted <= 1.01 * allowed + 1
+    assert accepted <= 1.02 * allowed + 1
     # On a busy machine Redis may stand still by itself. What a decision took that came too late is lost.
     assert accepted >= (0.99 - 0.02 * away) * allowed - 1
 
