@@ -37,48 +37,41 @@ func (f *Folder) Sweep(ctx context.Context, now time.Time, part Part, referenced
 	before := now.Add(-Grace)
 	err := f.sweepTemporaries(ctx, before)
 	deleted := 0
-	root := filepath.Join(f.path, blobsFolder)
-	err = errors.Join(err, each(ctx, root, func(prefix fs.DirEntry) error {
-		if first, err := hex.DecodeString(prefix.Name()); err != nil || len(first) != 1 || !part.has(ID{first[0]}) {
-			return nil // not ours, or not now
-		}
-		return each(ctx, filepath.Join(root, prefix.Name()), func(entry fs.DirEntry) error {
-			id, err := ParseID(prefix.Name() + entry.Name())
-			if err != nil {
-				return nil // not ours
-			}
-			if old, err := olderThan(f.blob(id), before); err != nil || !old {
-				return err
-			}
-			if used, err := referenced(ctx, id); err != nil || used {
-				return err
-			}
-			err = f.locked(syscall.LOCK_EX|syscall.LOCK_NB, func() error {
-				old, err := olderThan(f.blob(id), before) // again: it may have been put meanwhile
-				if err != nil || !old {
-					return err
-				}
-				if err := os.Remove(f.blob(id)); err != nil {
-					return err
-				}
-				deleted++
-				return nil
-			})
-			if errors.Is(err, syscall.EWOULDBLOCK) { // something is put just now, or a backup is made: the next sweep does it
-				return nil
-			}
+	err = errors.Join(err, f.walk(ctx, part, func(id ID) error {
+		if old, err := olderThan(f.blob(id), before); err != nil || !old {
 			return err
+		}
+		if used, err := referenced(ctx, id); err != nil || used {
+			return err
+		}
+		err := f.locked(syscall.LOCK_EX|syscall.LOCK_NB, func() error {
+			old, err := olderThan(f.blob(id), before) // again: it may have been put meanwhile
+			if err != nil || !old {
+				return err
+			}
+			if err := os.Remove(f.blob(id)); err != nil {
+				return err
+			}
+			deleted++
+			return nil
 		})
+		if errors.Is(err, syscall.EWOULDBLOCK) { // something is put just now, or a backup is made: the next sweep does it
+			return nil
+		}
+		return err
 	}))
 	return deleted, err
 }
 
 // Each visits all blobs, in no order. It returns the first error of a visit.
-func (f *Folder) Each(ctx context.Context, visit func(ID) error) error {
+func (f *Folder) Each(ctx context.Context, visit func(ID) error) error { return f.walk(ctx, All, visit) }
+
+// walk visits a part's blobs, in no order, and returns the first error of a visit.
+func (f *Folder) walk(ctx context.Context, part Part, visit func(ID) error) error {
 	root := filepath.Join(f.path, blobsFolder)
 	return each(ctx, root, func(prefix fs.DirEntry) error {
-		if !prefix.IsDir() {
-			return nil
+		if first, err := hex.DecodeString(prefix.Name()); err != nil || len(first) != 1 || !part.has(ID{first[0]}) {
+			return nil // not ours, or not now
 		}
 		return each(ctx, filepath.Join(root, prefix.Name()), func(entry fs.DirEntry) error {
 			id, err := ParseID(prefix.Name() + entry.Name())

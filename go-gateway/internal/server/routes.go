@@ -135,28 +135,21 @@ func (s *Server) middlewares(r route) []middleware {
 	if r.access == keyed {
 		through = append(through, permit(r.endpoint()))
 	}
+	var counts []middleware
+	if r.counting == counted {
+		counts = []middleware{s.countRequest}
+		if r.body == jsonBody {
+			counts = []middleware{s.limitRate}
+		}
+	}
 	switch r.body {
 	case streamBody:
-		if r.counting == counted {
-			through = append(through, s.countRequest)
-		}
-		return through
+		return slices.Concat(through, counts)
 	case noBody:
-		through = append(through, s.takeSlot)
-		if r.counting == counted {
-			through = append(through, s.countRequest)
-		}
-		return append(through, s.setDeadline)
-	case resourceBody:
-		if r.counting == counted {
-			through = append(through, s.countRequest)
-		}
-		return append(through, s.setDeadline, s.holdBytes, s.readBody, s.takeSlot)
+		return slices.Concat(through, []middleware{s.takeSlot}, counts, []middleware{s.setDeadline})
+	default:
+		return slices.Concat(through, counts, []middleware{s.setDeadline, s.holdBytes, s.readBody, s.takeSlot})
 	}
-	if r.counting == counted {
-		through = append(through, s.limitRate)
-	}
-	return append(through, s.setDeadline, s.holdBytes, s.readBody, s.takeSlot)
 }
 
 // router answers unknown paths and methods in our own shape too.

@@ -170,16 +170,16 @@ func (s *Store) settlement(reservation *quota.Reservation, used int64) job {
 	return one
 }
 
-func (s *Store) chargeArguments(charge *quota.Charge) (keys, args []string) {
+func (s *Store) charge(charge *quota.Charge) job {
 	request, scope := quota.Request{Tenant: charge.Tenant, Key: charge.Key, Class: charge.Class}, quota.Tenant
 	if charge.Key != "" {
 		scope = quota.Key
 	}
 	hash, leases := keysOf(&request, scope)
-	return []string{hash, leases, hash + ":charge:" + charge.ID}, []string{
+	return job{chargeScript, []string{hash, leases, hash + ":charge:" + charge.ID}, []string{
 		s.now(), number(s.options.Lease.Microseconds()),
 		number(charge.Requests), number(charge.Tokens), number(charge.Day), number(charge.DayTokens),
-	}
+	}}
 }
 
 func (s *Store) renewal(reservation *quota.Reservation) job {

@@ -186,15 +186,14 @@ func (s *Store) Charge(ctx context.Context, charges []quota.Charge) ([]quota.Sta
 	if err != nil {
 		return nil, err
 	}
-	commands := make(rueidis.Commands, len(charges))
+	jobs, commands := make([]job, len(charges)), make(rueidis.Commands, len(charges))
 	for i := range charges {
-		keys, args := s.chargeArguments(&charges[i])
-		commands[i] = chargeScript.command(client, keys, args)
+		jobs[i] = s.charge(&charges[i])
+		commands[i] = chargeScript.command(client, jobs[i].keys, jobs[i].args)
 	}
 	states := make([]quota.State, len(charges))
 	for i, result := range client.DoMulti(ctx, commands...) {
-		keys, args := s.chargeArguments(&charges[i])
-		used, err := chargeScript.wholeIfUnknown(ctx, client, result, keys, args).AsIntSlice()
+		used, err := chargeScript.wholeIfUnknown(ctx, client, result, jobs[i].keys, jobs[i].args).AsIntSlice()
 		if err != nil {
 			return nil, err
 		}
