@@ -342,7 +342,7 @@ func TestALineThatKillsFailsAlone(t *testing.T) {
 
 func TestWhatIsNotRunInTimeIsSaid(t *testing.T) {
 	f := newFixture(t)
-	batch := f.mustSubmit(1100)
+	batch := f.mustSubmit(2000) // of four segments: when so many lines are served, the last one has not begun
 	var served atomic.Int64
 	f.watch(func(ctx context.Context, request Request) Reply {
 		if served.Add(1) == 600 {
@@ -358,7 +358,7 @@ func TestWhatIsNotRunInTimeIsSaid(t *testing.T) {
 		return good(ctx, request)
 	})
 	batch = f.ended(batch.ID)
-	output, errs := f.once(1100, batch)
+	output, errs := f.once(2000, batch)
 	if batch.State != store.BatchExpired || len(output) == 0 || len(errs) == 0 {
 		t.Fatalf("%+v: %d, %d", batch, len(output), len(errs))
 	}
