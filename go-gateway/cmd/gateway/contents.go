@@ -18,11 +18,7 @@ var dataSettings = append([]string{"blobs"}, storeSettings...)
 
 // existingBlobs opens the folder of files' contents; nil where there is none, which is not made.
 func existingBlobs(settings *config.Settings) (*blob.Folder, error) {
-	options, err := storeOptions(settings)
-	if err != nil {
-		return nil, err
-	}
-	path, _ := blobsPath(settings, options)
+	path, _ := blobsPath(settings)
 	return existingFolder(path)
 }
 
@@ -65,7 +61,7 @@ func restoreContents(ctx context.Context, settings *config.Settings, options sto
 	if err != nil || kept == nil {
 		return err
 	}
-	path, _ := blobsPath(settings, options)
+	path, _ := blobsPath(settings)
 	if path == "" || options.Postgres() {
 		return nil
 	}

@@ -19,13 +19,13 @@ var storeSettings = []string{"data", "database-url", "database-url-file"}
 
 // blobsPath is where the contents of files are; empty where there are no files. The data folder's own is the gateway's
 // alone, as that folder is.
-func blobsPath(settings *config.Settings, options store.Options) (path string, alone bool) {
+func blobsPath(settings *config.Settings) (path string, alone bool) {
 	switch {
 	case settings.Blobs == config.BlobsOff:
 		return "", false
 	case settings.Blobs != "":
 		return settings.Blobs, false
-	case options.Postgres():
+	case settings.DatabaseURL != "" || settings.DatabaseURLFile != "":
 		return "", false
 	default:
 		return filepath.Join(settings.Data, "blobs"), true
@@ -35,11 +35,7 @@ func blobsPath(settings *config.Settings, options store.Options) (path string, a
 // openBlobs opens the folder of files' contents for the gateway; nil where there are no files. What an earlier process left
 // half-written goes, where no other process can be writing.
 func openBlobs(settings *config.Settings) (*blob.Folder, error) {
-	options, err := storeOptions(settings)
-	if err != nil {
-		return nil, err
-	}
-	path, alone := blobsPath(settings, options)
+	path, alone := blobsPath(settings)
 	if path == "" {
 		return nil, nil
 	}

@@ -14,11 +14,7 @@ import (
 	"triptych.dev/gateway/internal/store"
 )
 
-const (
-	maxLines     = 50_000
-	maxLineBytes = 1 << 20
-	readBuffer   = 64 << 10
-)
+const readBuffer = 64 << 10
 
 // Asked is what a tenant says of a batch.
 type Asked struct {
@@ -33,7 +29,7 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 	}
 	file, content, err := b.Files.Open(ctx, owner.Tenant, asked.File)
 	if err != nil {
-		return store.Batch{}, inFile(err)
+		return store.Batch{}, inFile(err, asked.File)
 	}
 	defer content.Close()
 	if file.Purpose != files.Batch {
@@ -61,12 +57,11 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 }
 
 // inFile names the field by which the request has the file.
-func inFile(err error) error {
-	found := *fault.Of(err)
-	if found.Reason == fault.FileNotFound {
-		found.Param = "input_file_id"
+func inFile(err error, id string) error {
+	if fault.Of(err).Reason == fault.FileNotFound {
+		return files.NotFoundBy("input_file_id", id)
 	}
-	return &found
+	return err
 }
 
 // limited says which limit another batch would exceed.
@@ -111,8 +106,8 @@ func cut(ctx context.Context, content io.Reader, endpoint string) (cuts, error) 
 			break
 		}
 		index, length := plan.lines, int64(len(text))
-		if plan.lines++; plan.lines > maxLines {
-			return cuts{}, fault.InField(fault.InvalidValue, "input_file_id", "The file has more than %d lines.", maxLines)
+		if plan.lines++; plan.lines > files.MaxLines {
+			return cuts{}, fault.InField(fault.InvalidValue, "input_file_id", "The file has more than %d lines.", files.MaxLines)
 		}
 		if segment.Lines > 0 && (segment.Lines >= segmentLines || segment.Length+length > segmentBytes) {
 			plan.segments = append(plan.segments, segment)
@@ -126,7 +121,8 @@ func cut(ctx context.Context, content io.Reader, endpoint string) (cuts, error) 
 		if wrong != "" {
 			continue
 		}
-		hash := [16]byte(firstBytes(sha256.Sum256([]byte(found.CustomID))))
+		sum := sha256.Sum256([]byte(found.CustomID))
+		hash := [16]byte(sum[:16])
 		if _, twice := seen[hash]; twice {
 			segment.Duplicates = append(segment.Duplicates, index)
 		}
@@ -144,15 +140,13 @@ func cut(ctx context.Context, content io.Reader, endpoint string) (cuts, error) 
 	return plan, nil
 }
 
-func firstBytes(hash [32]byte) []byte { return hash[:16] }
-
 // readLine appends a line with its end to text; nothing at the end of the file.
 func readLine(reader *bufio.Reader, text []byte) ([]byte, error) {
 	for {
 		part, err := reader.ReadSlice('\n')
 		text = append(text, part...)
-		if len(text) > maxLineBytes+1 {
-			return nil, fault.InField(fault.InvalidValue, "input_file_id", "A line of the file is longer than %d bytes.", maxLineBytes)
+		if len(text) > files.MaxLineBytes+1 {
+			return nil, fault.InField(fault.InvalidValue, "input_file_id", "A line of the file is longer than %d bytes.", files.MaxLineBytes)
 		}
 		if !errors.Is(err, bufio.ErrBufferFull) {
 			return text, err

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"triptych.dev/gateway/internal/fault"
+
+	"triptych.dev/gateway/internal/files"
 )
 
 const endpoint = "/v1/embeddings"
@@ -76,9 +78,9 @@ func TestAFileIsCutIntoSegments(t *testing.T) {
 
 func TestWhatIsNoBatchIsRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                "no line",
-		strings.Repeat("\n", maxLines+1):  "more than 50000 lines",
-		strings.Repeat("x", 2<<20) + "\n": "longer than 1048576 bytes",
+		"":                                     "no line",
+		strings.Repeat("\n", files.MaxLines+1): "more than 50000 lines",
+		strings.Repeat("x", 2<<20) + "\n":      "longer than 1048576 bytes",
 	} {
 		_, err := cut(t.Context(), strings.NewReader(text), endpoint)
 		if found := fault.Of(err); err == nil || found.Param != "input_file_id" || !strings.Contains(found.Message, want) {

@@ -64,7 +64,9 @@ func (f *Folder) Sweep(ctx context.Context, now time.Time, part Part, referenced
 }
 
 // Each visits all blobs, in no order. It returns the first error of a visit.
-func (f *Folder) Each(ctx context.Context, visit func(ID) error) error { return f.walk(ctx, All, visit) }
+func (f *Folder) Each(ctx context.Context, visit func(ID) error) error {
+	return f.walk(ctx, All, visit)
+}
 
 // walk visits a part's blobs, in no order, and returns the first error of a visit.
 func (f *Folder) walk(ctx context.Context, part Part, visit func(ID) error) error {

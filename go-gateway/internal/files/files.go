@@ -113,8 +113,11 @@ func explain(err error, id string) error {
 }
 
 // NotFound says that a tenant has no such file.
-func NotFound(id string) error {
-	return fault.InField(fault.FileNotFound, "file_id", "There is no file %.100q; GET /v1/files lists them.", id)
+func NotFound(id string) error { return NotFoundBy("file_id", id) }
+
+// NotFoundBy is NotFound of an id that is in a field.
+func NotFoundBy(field, id string) error {
+	return fault.InField(fault.FileNotFound, field, "There is no file %.100q; GET /v1/files lists them.", id)
 }
 
 func diskFull(cause error) error {

@@ -10,10 +10,10 @@ import (
 	"triptych.dev/gateway/internal/fault"
 )
 
-// Bounds of files of requests. The first and the last are OpenAI's.
+// Bounds of files of requests. MaxLines and the last are OpenAI's.
 const (
-	maxLines      = 50_000
-	maxLineBytes  = 1 << 20
+	MaxLines      = 50_000
+	MaxLineBytes  = 1 << 20
 	maxLineDepth  = 64
 	maxBatchBytes = 200 << 20
 )
@@ -32,8 +32,8 @@ func (c *lineChecker) Write(p []byte) (int, error) {
 	for len(p) > 0 && c.fault == nil {
 		part, rest, complete := bytes.Cut(p, []byte{'\n'})
 		p = rest
-		if len(c.line)+len(part) > maxLineBytes {
-			c.refuse("line %d is longer than %d bytes", c.count+1, maxLineBytes)
+		if len(c.line)+len(part) > MaxLineBytes {
+			c.refuse("line %d is longer than %d bytes", c.count+1, MaxLineBytes)
 			break
 		}
 		if len(c.line) > 0 || !complete { // else it is looked at where it is
@@ -63,8 +63,8 @@ func (c *lineChecker) end() error {
 func (c *lineChecker) check(line []byte) {
 	c.count++
 	switch {
-	case c.count > maxLines:
-		c.refuse("it has more than %d lines", maxLines)
+	case c.count > MaxLines:
+		c.refuse("it has more than %d lines", MaxLines)
 	case !utf8.Valid(line):
 		c.refuse("line %d is not UTF-8", c.count)
 	case len(bytes.TrimSpace(line)) == 0:

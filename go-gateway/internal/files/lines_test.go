@@ -20,7 +20,7 @@ func checked(text string, piece int) error {
 
 func TestLines(t *testing.T) {
 	deep := strings.Repeat(`{"a":`, maxLineDepth-1) + "[]" + strings.Repeat("}", maxLineDepth-1)
-	long := `{"a":"` + strings.Repeat("x", maxLineBytes-len(`{"a":""}`)) + `"}`
+	long := `{"a":"` + strings.Repeat("x", MaxLineBytes-len(`{"a":""}`)) + `"}`
 	for name, test := range map[string]struct{ text, want string }{
 		"one":                   {`{}`, ""},
 		"ended":                 {"{}\n{}\n", ""},
@@ -28,14 +28,14 @@ func TestLines(t *testing.T) {
 		"deep":                  {deep, ""},
 		"brackets in a text":    {`{"a":"` + strings.Repeat("{[", 100) + `\""}`, ""},
 		"long":                  {long + "\n{}", ""},
-		"as many as may be":     {strings.Repeat("{}\n", maxLines), ""},
+		"as many as may be":     {strings.Repeat("{}\n", MaxLines), ""},
 		"nothing":               {"", "it has no line"},
 		"an empty line":         {"{}\n\n{}", "line 2 is empty"},
 		"a blank line":          {"{}\n{}\n \r\n", "line 3 is empty"},
 		"too deep":              {"{}\n" + `{"a":` + deep + "}", "line 2 is nested deeper than 64"},
 		"too long":              {"{}\n" + long + " \n", "line 2 is longer than 1048576 bytes"},
-		"too long, and not one": {"{}\n" + strings.Repeat("[", 2*maxLineBytes), "line 2 is longer"},
-		"too many":              {strings.Repeat("{}\n", maxLines+1), "more than 50000 lines"},
+		"too long, and not one": {"{}\n" + strings.Repeat("[", 2*MaxLineBytes), "line 2 is longer"},
+		"too many":              {strings.Repeat("{}\n", MaxLines+1), "more than 50000 lines"},
 		"no object":             {"{}\n[]\n", "line 2 is not one JSON object"},
 		"two":                   {"{}{}\n", "line 1 is not one JSON object"},
 		"torn":                  {`{"a":1`, "line 1 is not one JSON object"},

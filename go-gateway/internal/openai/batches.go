@@ -128,27 +128,12 @@ type batchUsage struct {
 	TotalTokens int64 `json:"total_tokens"`
 }
 
-type batchList struct {
-	Object  string        `json:"object"`
-	Data    []batchObject `json:"data"`
-	FirstID *string       `json:"first_id"`
-	LastID  *string       `json:"last_id"`
-	HasMore bool          `json:"has_more"`
-}
-
 // RenderBatch returns the reply about one batch.
 func RenderBatch(stored store.Batch) ([]byte, error) { return json.Marshal(batchOf(stored)) }
 
 // RenderBatches returns the reply to GET /v1/batches.
 func RenderBatches(stored []store.Batch, more bool) ([]byte, error) {
-	list := batchList{Object: "list", Data: make([]batchObject, len(stored)), HasMore: more}
-	for i, one := range stored {
-		list.Data[i] = batchOf(one)
-	}
-	if last := len(stored) - 1; last >= 0 {
-		list.FirstID, list.LastID = &stored[0].ID, &stored[last].ID
-	}
-	return json.Marshal(list)
+	return renderPage(stored, more, func(one store.Batch) (string, batchObject) { return one.ID, batchOf(one) })
 }
 
 func batchOf(stored store.Batch) batchObject {

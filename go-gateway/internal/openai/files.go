@@ -21,14 +21,6 @@ type file struct {
 	StatusDetails *string `json:"status_details"`
 }
 
-type fileList struct {
-	Object  string  `json:"object"`
-	Data    []file  `json:"data"`
-	FirstID *string `json:"first_id"`
-	LastID  *string `json:"last_id"`
-	HasMore bool    `json:"has_more"`
-}
-
 type deletedFile struct {
 	ID      string `json:"id"`
 	Object  string `json:"object"`
@@ -40,14 +32,7 @@ func RenderFile(stored store.File) ([]byte, error) { return json.Marshal(fileObj
 
 // RenderFiles returns the reply to GET /v1/files.
 func RenderFiles(stored []store.File, more bool) ([]byte, error) {
-	list := fileList{Object: "list", Data: make([]file, len(stored)), HasMore: more}
-	for i, one := range stored {
-		list.Data[i] = fileObject(one)
-	}
-	if last := len(stored) - 1; last >= 0 {
-		list.FirstID, list.LastID = &stored[0].ID, &stored[last].ID
-	}
-	return json.Marshal(list)
+	return renderPage(stored, more, func(one store.File) (string, file) { return one.ID, fileObject(one) })
 }
 
 // RenderDeletedFile returns the reply to DELETE /v1/files/{id}.

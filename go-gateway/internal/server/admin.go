@@ -3,9 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -14,7 +12,6 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
-	"triptych.dev/gateway/internal/strictjson"
 )
 
 // Room of the admin API, beside the API's: it answers while that is full.
@@ -110,37 +107,12 @@ func (a *admin) asked(answer adminHandler, through ...middleware) handler {
 	}
 }
 
-// query returns the parameters of a request's URL, each of which is one of those that there are, once.
-func query(ex *exchange, names ...string) (map[string]string, error) {
-	sent, err := url.ParseQuery(ex.request.URL.RawQuery)
-	if err != nil {
-		return nil, fault.New(fault.InvalidValue, "The URL's query is malformed.")
-	}
-	values := map[string]string{}
-	for name, all := range sent {
-		if !slices.Contains(names, name) {
-			shown := strictjson.Clip(name)
-			return nil, strictjson.Quoting(shown, fault.InField(fault.UnsupportedParameter, shown,
-				"The URL's parameter %q is not known here; there are %s.", shown, fault.Listed(names, 0)))
-		}
-		if len(all) > 1 {
-			return nil, fault.InField(fault.InvalidValue, name, "The URL's parameter %q is there %d times.", name, len(all))
-		}
-		values[name] = all[0]
-	}
-	return values, nil
-}
-
 // pageSize is how many entries a page is to have.
 func pageSize(limit string) (int, error) {
 	if limit == "" {
 		return adminapi.DefaultPage, nil
 	}
-	size, err := strconv.Atoi(limit)
-	if err != nil || size < 1 || size > adminapi.MaxPage {
-		return 0, fault.InField(fault.InvalidValue, "limit", "limit must be a whole number from 1 to %d, not %.64q.", adminapi.MaxPage, limit)
-	}
-	return size, nil
+	return parseLimit(limit, adminapi.MaxPage)
 }
 
 // pageOf renders at most so many of rows, of which there is one more if there are more.

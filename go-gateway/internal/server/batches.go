@@ -4,10 +4,10 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 
 	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/openai"
 )
 
@@ -41,7 +41,7 @@ func (s *Server) createBatch(ex *exchange) error {
 			fault.Listed(slices.Sorted(maps.Keys(s.calls)), 0), asked.Endpoint)
 	}
 	if !fileID.MatchString(asked.File) {
-		return fault.InField(fault.FileNotFound, "input_file_id", "There is no file %.100q; GET /v1/files lists them.", asked.File)
+		return files.NotFoundBy("input_file_id", asked.File)
 	}
 	created, err := s.Batches.Create(ex.request.Context(), ex.principal, asked)
 	if err != nil {
@@ -58,9 +58,8 @@ func (s *Server) listBatches(ex *exchange) error {
 	}
 	most := defaultBatchesPage
 	if limit, said := asked["limit"]; said {
-		most, err = strconv.Atoi(limit)
-		if err != nil || most < 1 || most > maxBatchesPage {
-			return fault.InField(fault.InvalidValue, "limit", "limit must be a whole number from 1 to %d, not %.64q.", maxBatchesPage, limit)
+		if most, err = parseLimit(limit, maxBatchesPage); err != nil {
+			return err
 		}
 	}
 	after, said := asked["after"]

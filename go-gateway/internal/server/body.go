@@ -100,12 +100,17 @@ func (s *Server) receive(ex *exchange) ([]byte, error) {
 		return nil, ex.timeOver()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, fault.New(fault.BodyTimeout, "The body did not arrive within %v.", s.BodyTimeout)
-	case errors.Is(err, io.ErrUnexpectedEOF), r.Context().Err() != nil, ex.multiplexed(): // HTTP/2 has no such encoding
-		return nil, clientGone(err)
 	default:
-		return nil, fault.New(fault.InvalidJSON,
-			"The body could not be read to its end: its transfer encoding is broken.")
+		return nil, ex.torn(err, fault.InvalidJSON)
 	}
+}
+
+// torn is the fault of a body that does not come to its end: its client went away, or else it is wrong for a reason.
+func (ex *exchange) torn(err error, wrong fault.Reason) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || ex.request.Context().Err() != nil || ex.multiplexed() { // HTTP/2 has no such encoding
+		return clientGone(err)
+	}
+	return fault.New(wrong, "The body could not be read to its end: its transfer encoding is broken.")
 }
 
 // readAll reads a body into memory that is held: of the announced length, or growing as it comes.
@@ -163,9 +168,8 @@ func (s *Server) bodyTooLarge(ex *exchange) error {
 
 // checkBodyHeaders refuses what would only fail as broken JSON. No Content-Type counts as JSON.
 func checkBodyHeaders(header http.Header) error {
-	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return fault.New(fault.InvalidValue,
-			"Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
+	if err := checkEncoding(header); err != nil {
+		return err
 	}
 	sent := header.Get("Content-Type")
 	if sent == "" {
@@ -173,6 +177,13 @@ func checkBodyHeaders(header http.Header) error {
 	}
 	if kind, _, err := mime.ParseMediaType(sent); err != nil || kind != "application/json" {
 		return fault.New(fault.InvalidValue, "Content-Type must be application/json, not %.100q.", sent)
+	}
+	return nil
+}
+
+func checkEncoding(header http.Header) error {
+	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return fault.New(fault.InvalidValue, "Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
@@ -70,9 +69,8 @@ func (s *Server) listFiles(ex *exchange) error {
 	}
 	page := store.FilesPage{Purpose: asked["purpose"], After: asked["after"], Ascending: asked["order"] == "asc", Most: maxFilesPage}
 	if limit, said := asked["limit"]; said {
-		page.Most, err = strconv.Atoi(limit)
-		if err != nil || page.Most < 1 || page.Most > maxFilesPage {
-			return fault.InField(fault.InvalidValue, "limit", "limit must be a whole number from 1 to %d, not %.64q.", maxFilesPage, limit)
+		if page.Most, err = parseLimit(limit, maxFilesPage); err != nil {
+			return err
 		}
 	}
 	if order, said := asked["order"]; said && order != "asc" && order != "desc" {

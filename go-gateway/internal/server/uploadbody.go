@@ -57,14 +57,10 @@ func (b *uploadBody) explain(err error) error {
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
 		return fault.InField(fault.BodyTooLarge, "file", "The body is larger than a file may be (%d bytes), with the form around it.", server.Files.MaxBytes)
 	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fault.New(fault.BodyTimeout, "The upload stood still for %v, or had less than %d bytes a second.", server.TransferStall, server.MinTransferRate)
-	case errors.Is(err, io.ErrUnexpectedEOF), b.ex.request.Context().Err() != nil, b.ex.multiplexed():
-		return clientGone(err)
-	default:
-		return fault.New(fault.InvalidValue, "The body could not be read to its end: its transfer encoding is broken.")
 	}
+	return b.ex.torn(err, fault.InvalidValue)
 }
 
 // end reads what is behind the form, so that the connection is of further use.

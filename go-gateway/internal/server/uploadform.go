@@ -53,8 +53,8 @@ func (r *boundedReader) Read(p []byte) (int, error) {
 
 func newUploadForm(ex *exchange, body io.Reader) (*uploadForm, error) {
 	header := ex.request.Header
-	if encoding := header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return nil, fault.New(fault.InvalidValue, "Content-Encoding must be absent, not %.100q: bodies are taken uncompressed.", encoding)
+	if err := checkEncoding(header); err != nil {
+		return nil, err
 	}
 	kind, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
 	boundary := parameters["boundary"]
