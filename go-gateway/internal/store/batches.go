@@ -67,13 +67,17 @@ func (e ErrBatchLimit) Error() string {
 const batchColumns = `id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state, lines, pending, enqueued, done, failed,
 	input_tokens, cached_tokens, output_tokens, output, errors, error, created_at, expires_at, expired_at, cancelling_at, finalizing_at, ended_at`
 
-// AddBatch adds a batch with its segments and their jobs, or returns ErrBatchLimit.
+// AddBatch adds a batch with its segments and their jobs, or returns ErrBatchLimit; ErrNotFound where its file is gone.
 func (s *Store) AddBatch(ctx context.Context, tenant string, batch Batch, segments []Segment, most BatchLimits) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO batch_limit (tenant, created) VALUES ($1, 1)
 			ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1`, tenant) // others of the tenant wait here
 		if err != nil {
 			return err
+		}
+		// Who deletes the file waits until the batch names its content too: no sweep comes in between.
+		if err := one(tx.ExecContext(ctx, `UPDATE file SET name = name WHERE tenant = $1 AND id = $2`, tenant, batch.File)); err != nil {
+			return noFile(batch.File, err)
 		}
 		var used BatchLimits
 		err = tx.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(enqueued), 0) FROM batch WHERE tenant = $1 AND ended_at IS NULL`, tenant).

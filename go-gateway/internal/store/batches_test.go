@@ -17,15 +17,27 @@ func batchOf(id, tenant string, segments int) (Batch, []Segment) {
 		list = append(list, Segment{N: 10 * i, Lines: 10, At: 100 * i, Length: 100, Duplicates: []int64{10*i + 3}})
 	}
 	return Batch{
-		ID: id, Tenant: tenant, Key: "key", Scopes: "class:batch", File: "file-1", SHA256: hashOf("input"), Bytes: int64(100 * segments),
+		ID: id, Tenant: tenant, Key: "key", Scopes: "class:batch", File: inputOf(tenant), SHA256: hashOf("input"), Bytes: int64(100 * segments),
 		Endpoint: "/v1/embeddings", Model: "m", Lines: int64(10 * segments), Enqueued: int64(100 * segments), Created: created, Expires: created.Add(time.Hour),
 	}, list
 }
 
 func hashOf(text string) string { return strings.Repeat(fmt.Sprintf("%02x", len(text)), 32) }
 
+// addInput adds the file that batches of batchOf have, where it is not there.
+func addInput(t *testing.T, s *Store, tenant string) {
+	t.Helper()
+	input := File{ID: inputOf(tenant), Purpose: "batch", Name: "in.jsonl", Bytes: 1, SHA256: hashOf("input"), Created: created}
+	if err := s.AddFile(t.Context(), tenant, input, FileUsage{}); err != nil && !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
+}
+
+func inputOf(tenant string) string { return "file-" + tenant }
+
 func addBatch(t *testing.T, s *Store, id, tenant string, segments int) {
 	t.Helper()
+	addInput(t, s, tenant)
 	batch, list := batchOf(id, tenant, segments)
 	if err := s.AddBatch(t.Context(), tenant, batch, list, BatchLimits{}); err != nil {
 		t.Fatal(err)
@@ -74,6 +86,9 @@ func TestABatchComesToItsEnd(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)
 		addBatch(t, s, "batch_1", "acme", 3)
+		if err := s.DeleteFile(t.Context(), "acme", inputOf("acme")); err != nil { // which the batch does not mind
+			t.Fatal(err)
+		}
 		jobs := claimBatch(t, s, 10)
 		if len(jobs) != 3 || jobs[0].Kind != SegmentJob {
 			t.Fatalf("%+v", jobs)
@@ -233,6 +248,7 @@ func TestASegmentThatKillsIsHalved(t *testing.T) {
 func TestBatchesKeepToTheirTenantsLimits(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)
+		addInput(t, s, "acme")
 		var group sync.WaitGroup
 		refused := make(chan error, 8)
 		for i := range 8 { // at once
@@ -255,6 +271,27 @@ func TestBatchesKeepToTheirTenantsLimits(t *testing.T) {
 			t.Errorf("%+v", full)
 		}
 		addBatch(t, s, "batch_a", "globex", 1)
+	})
+}
+
+// Between a look at the file and the batch, it may be deleted, and then its content swept.
+func TestABatchOfAFileThatIsGoneIsNotAdded(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		addInput(t, s, "acme")
+		batch, list := batchOf("batch_1", "acme", 1)
+		if err := s.DeleteFile(t.Context(), "acme", batch.File); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{}); !errors.Is(err, ErrNotFound) {
+			t.Errorf("added: %v", err)
+		}
+		if page, err := s.BatchesPage(t.Context(), "acme", "", 10); err != nil || len(page) != 0 {
+			t.Errorf("%+v, %v", page, err)
+		}
+		if jobs := claimBatch(t, s, 1); len(jobs) != 0 {
+			t.Errorf("%+v", jobs)
+		}
 	})
 }
 
