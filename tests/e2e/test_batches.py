@@ -8,6 +8,7 @@ from collections.abc import Callable
 import openai
 import pytest
 
+from e2e import metrics
 from e2e.batches import EMBEDDINGS, LIMIT_S, MODEL, completed, content, embed, ended, request, submit
 from stack.description import Stack
 from stack.native import NativeStack
@@ -41,11 +42,16 @@ def test_a_batch_is_what_its_requests_are(client: openai.OpenAI) -> None:
     assert refused[3]["response"]["body"]["error"]["param"] == "stream"
 
 
-def test_moderations_run_in_batches(client: openai.OpenAI) -> None:
+def test_moderations_run_in_batches(client: openai.OpenAI, stack: Stack) -> None:
     lines = [request(str(n), {"input": "a quiet afternoon"}, "/v1/moderations") for n in range(3)]
     batch = ended(client, submit(client, lines, "/v1/moderations"))
     replies = content(client, batch.output_file_id)
     assert [reply["response"]["body"]["results"][0]["flagged"] for reply in replies] == [False] * 3
+
+    def jobs_ended() -> bool:
+        return metrics.read(stack.metrics_url)["gateway_ended_jobs_total"] >= 2  # a segment, and what joins
+
+    wait_until("the jobs in the metrics", jobs_ended, LIMIT_S)
 
 
 def test_requests_go_on_beside_a_batch_and_what_is_finished_when_it_is_cancelled_is_kept(

@@ -65,7 +65,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
 	kept := keepFiles(settings, opened, logger)
-	batches := keepBatches(settings, opened, kept, logger)
+	batches := keepBatches(settings, opened, kept, metrics, logger)
 	gateway := server.New(server.Options{
 		Authenticator: directory, Files: kept, Batches: batches, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},

@@ -52,9 +52,10 @@ type Options struct {
 	// Segments are how many of all batches run at once, Lines how many lines of each.
 	Segments, Lines int
 	// Drain is how long segments may go on once Watch is to end.
-	Drain  time.Duration
-	Now    func() time.Time
-	Logger *slog.Logger
+	Drain    time.Duration
+	Now      func() time.Time
+	Observer queue.Observer // of the jobs; may be nil
+	Logger   *slog.Logger
 }
 
 // Batches are all tenants'. It is safe for concurrent use.
@@ -95,18 +96,7 @@ func NotFound(id string) error {
 	return fault.InField(fault.BatchNotFound, "batch_id", "There is no batch %.100q; GET /v1/batches lists them.", id)
 }
 
-func explain(err error, id string) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, store.ErrNotFound):
-		return NotFound(id)
-	case errors.Is(err, store.ErrFull):
-		return &fault.Fault{Reason: fault.StorageFull, Cause: err, Message: "The gateway's disk has no room for batches now."}
-	default:
-		return fault.InternalError(err)
-	}
-}
+func explain(err error, id string) error { return files.Explain(err, NotFound(id)) }
 
 // Request is a line that is to be served, in the class batch.
 type Request struct {
@@ -137,7 +127,7 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 		b.watchTime(ctx)
 	}()
 	err := queue.Run(ctx, queue.Options{
-		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Drain: b.Drain, Log: b.Logger,
+		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
 		// Nothing buries a job, which its batch would wait for: the handler gives up its lines, or the batch, instead.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
 	})

@@ -387,6 +387,11 @@ func TestABatchKeepsToItsTenantsLimit(t *testing.T) {
 	if _, err := f.Create(t.Context(), acme, Asked{File: "file-none", Endpoint: endpoint}); fault.Of(err).Param != "input_file_id" {
 		t.Error(err)
 	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := f.Find(gone, "acme", "batch_none"); fault.Of(err).Reason != fault.Cancelled {
+		t.Error(err)
+	}
 	if _, err := f.Cancel(t.Context(), "globex", "batch_none"); fault.Of(err).Reason != fault.BatchNotFound {
 		t.Error(err)
 	}

@@ -51,7 +51,7 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 		return store.Batch{}, limited(owner.Plan, full, plan.bytes)
 	}
 	if err != nil {
-		return store.Batch{}, explain(err, batch.ID)
+		return store.Batch{}, files.Explain(err, files.NotFoundBy("input_file_id", asked.File))
 	}
 	return b.Find(ctx, owner.Tenant, batch.ID)
 }

@@ -96,13 +96,15 @@ func share(plan identity.Plan) store.FileUsage {
 	return store.FileUsage{Files: plan.StoredFiles, Bytes: plan.StoredBytes}
 }
 
-// explain says what an error of the store means for a user.
-func explain(err error, id string) error {
+func explain(err error, id string) error { return Explain(err, NotFound(id)) }
+
+// Explain says what an error of the store, or of the blobs, means for a user who asked for something that may not be there.
+func Explain(err, notFound error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrNotFound):
-		return NotFound(id)
+		return notFound
 	case errors.Is(err, store.ErrFull), errors.Is(err, blob.ErrFull):
 		return diskFull(err)
 	case errors.Is(err, context.Canceled):
