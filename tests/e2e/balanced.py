@@ -6,11 +6,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 import httpx
 
-from e2e.load import TIMEOUT_S, WAIT_LIMIT_S, Outcome
+from e2e.load import TIMEOUT_S, WAIT_LIMIT_S, Clients, Outcome
 from stack.description import Stack
 from stack.waiting import wait_until
 
@@ -27,13 +26,13 @@ class Client:
     body: dict[str, object]  # a stream where it says so
 
 
-class Balanced:
+class Balanced(Clients):
     """Entered as a context, it has clients send requests until it is left, to those gateways in turn that are ready."""
 
     def __init__(self, stacks: Sequence[Stack], clients: Sequence[Client]) -> None:
+        super().__init__()
         self._stacks = stacks
         self._ready = [True] * len(stacks)
-        self._over = threading.Event()
         self._outcomes: list[tuple[int, Outcome]] = []  # with the gateway
         self._threads = [threading.Thread(target=self._check, args=[number]) for number in range(len(stacks))]
         self._threads += [threading.Thread(target=self._ask, args=[client]) for client in clients]
@@ -79,18 +78,6 @@ class Balanced:
             self._outcomes.append((number, ask(connections[number], client)))
         for connection in connections:
             connection.close()
-
-    def __enter__(self) -> "Balanced":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def ask(http: httpx.Client, client: Client) -> Outcome:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 import httpx
 
@@ -32,14 +33,34 @@ class Outcome:
     body: str = ""
 
 
-class Load:
+class Clients:
+    """Threads that run from when the context is entered until it is left, which sets `_over` and waits for them."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Load(Clients):
     """Entered as a context, it sends requests until it is left. Each client sends its next when it has an answer."""
 
     def __init__(self, stack: Stack, body: Callable[[int], dict[str, object]] | None = None) -> None:
         """`body` makes the body of the n-th request of a client."""
+        super().__init__()
         self._stack = stack
         self._body = body or (lambda number: {"input": f"request number {number}"})
-        self._stop = threading.Event()
         self._outcomes: list[Outcome] = []
         self._threads = [threading.Thread(target=self._client) for _ in range(CLIENTS)]
 
@@ -61,7 +82,7 @@ class Load:
     def _client(self) -> None:
         headers = {"authorization": f"Bearer {self._stack.keys['acme']}"}
         number = 0
-        while not self._stop.is_set():
+        while not self._over.is_set():
             # A connection for each request: an idle one that the server closes while the client writes to it is a race
             # of HTTP itself, and no lost request.
             with httpx.Client(base_url=self._stack.url, headers=headers, timeout=TIMEOUT_S) as client:
@@ -69,7 +90,7 @@ class Load:
             self._outcomes.append(outcome)
             number += 1
             if outcome.status != 200:
-                self._stop.wait(0.05)  # a polite client; without it refusals alone would keep the machine busy
+                self._over.wait(0.05)  # a polite client; without it refusals alone would keep the machine busy
 
     def _ask(self, client: httpx.Client, number: int) -> Outcome:
         body = {"model": MODEL, "encoding_format": "base64", **self._body(number)}
@@ -80,18 +101,6 @@ class Load:
             return Outcome(started, time.monotonic(), None, f"{type(error).__name__}: {error}")
         code = "" if reply.status_code == 200 else reply.json()["error"]["code"]
         return Outcome(started, time.monotonic(), reply.status_code, code, reply.headers, reply.text)
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def check_refusals(outcomes: list[Outcome]) -> None:
