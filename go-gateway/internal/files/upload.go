@@ -2,9 +2,6 @@ package files
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -126,13 +123,7 @@ func (u *Upload) Finish(ctx context.Context, about About) (store.File, error) {
 }
 
 // NewID returns an id that nobody can guess, and that is greater than those of earlier milliseconds: a UUID of version 7.
-func NewID(prefix string, now time.Time) string {
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:], uint64(now.UnixMilli())<<16)
-	rand.Read(id[6:]) // never fails
-	id[6], id[8] = 0x70|id[6]&0x0f, 0x80|id[8]&0x3f
-	return prefix + hex.EncodeToString(id[:])
-}
+func NewID(prefix string, now time.Time) string { return store.NewID(prefix, now) }
 
 func (f *Files) tooLarge() error {
 	return &fault.Fault{Reason: fault.BodyTooLarge, Param: "file", Limit: uint64(f.MaxBytes), Message: fmt.Sprintf("The file is larger than the limit of %d bytes.", f.MaxBytes)}

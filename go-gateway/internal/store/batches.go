@@ -167,8 +167,8 @@ func (s *Store) ExpireBatches(ctx context.Context, now time.Time, most int) (exp
 	return expired, err
 }
 
-// FinishBatch ends a batch, of which the segments' results are in files by then, and the job that put them together: all of
-// it, or nothing. Nil files are none. It returns ErrLost where the job is no longer the caller's.
+// FinishBatch ends a batch, of which the segments' results are in files by then, and the job that put them together, and has
+// its tenant's webhooks told: all of it, or nothing. Nil files are none. It returns ErrLost where the job is no longer the caller's.
 func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, errs *File, now time.Time) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		for _, file := range []*File{output, errs} {
@@ -186,6 +186,9 @@ func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, e
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM segment WHERE batch = $1`, batch.ID); err != nil {
+			return err
+		}
+		if err := s.addEvent(ctx, tx, batch.Tenant, "batch."+batch.State, batch.ID, now); err != nil {
 			return err
 		}
 		return s.finishJob(ctx, tx, job)

@@ -154,21 +154,23 @@ func (s *Store) finishJob(ctx context.Context, tx *sql.Tx, job Job) error {
 
 // RetryJob puts a job off. An error that counts is added to the job's errors.
 func (s *Store) RetryJob(ctx context.Context, job Job, after time.Duration, cause string, counts bool) error {
-	add := 0
-	if counts {
-		add = 1
-	}
-	return s.write(ctx, func(tx *sql.Tx) error {
-		return changeHeld(ctx, tx, job, `state = 'later', owner = '', due_at = `+s.dialect.now+` + $3, error = $4, errors = errors + $5`,
-			after.Milliseconds(), jobError(cause), add)
-	})
+	return s.write(ctx, func(tx *sql.Tx) error { return s.retryJob(ctx, tx, job, after, cause, counts) })
+}
+
+// retryJob is RetryJob in a transaction that writes why.
+func (s *Store) retryJob(ctx context.Context, tx *sql.Tx, job Job, after time.Duration, cause string, counts bool) error {
+	return changeHeld(ctx, tx, job, `state = 'later', owner = '', due_at = `+s.dialect.now+` + $3, error = $4, errors = errors + $5`,
+		after.Milliseconds(), jobError(cause), asNumber(counts))
 }
 
 // BuryJob gives a job up: nobody claims it until it is replayed.
 func (s *Store) BuryJob(ctx context.Context, job Job, cause string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		return changeHeld(ctx, tx, job, `state = 'dead', owner = '', ended_at = `+s.dialect.now+`, error = $3, errors = errors + 1`, jobError(cause))
-	})
+	return s.write(ctx, func(tx *sql.Tx) error { return s.buryJob(ctx, tx, job, cause) })
+}
+
+// buryJob is BuryJob in a transaction that writes why.
+func (s *Store) buryJob(ctx context.Context, tx *sql.Tx, job Job, cause string) error {
+	return changeHeld(ctx, tx, job, `state = 'dead', owner = '', ended_at = `+s.dialect.now+`, error = $3, errors = errors + 1`, jobError(cause))
 }
 
 // ReleaseJobs gives jobs back that were not worked on to an end, and counts nothing against them. Those that are no longer

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// WebhookQueue is the queue of deliveries' jobs. The id of a job is that of its delivery, and its args are the webhook.
+const WebhookQueue = "webhooks"
+
+const deliveryJob = "delivery"
+
+// Types of events.
+const (
+	EventBatchCompleted = "batch.completed"
+	EventBatchFailed    = "batch.failed"
+	EventBatchExpired   = "batch.expired"
+	EventBatchCancelled = "batch.cancelled"
+	// EventTest is what a tenant has sent to try a webhook: it goes to that one, whatever its list says.
+	EventTest = "webhook.test"
+)
+
+// EventTypes are those that a webhook may list. What has an end adds its own here, and calls addEvent in the transaction
+// that ends it.
+var EventTypes = []string{EventBatchCompleted, EventBatchFailed, EventBatchExpired, EventBatchCancelled}
+
+// addEvent tells a tenant that something has ended: each of its webhooks that are enabled and list the type gets a delivery
+// and its job, in the transaction of the end itself. So nothing has ended that is not told, and nothing is told that has not.
+// Where there is no such webhook, nothing is written.
+func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, tenant, kind, object string, now time.Time) error {
+	if !slices.Contains(EventTypes, kind) {
+		return fmt.Errorf("%q is no type of events", kind)
+	}
+	hooks, err := txQuery(ctx, tx, scanWebhook, `SELECT `+webhookColumns+` FROM webhook WHERE tenant = $1 AND enabled = 1 ORDER BY id`, tenant)
+	if err != nil {
+		return err
+	}
+	event := NewID("evt_", now)
+	for _, hook := range hooks {
+		if slices.Contains(hook.Events, kind) {
+			if _, err := s.addDelivery(ctx, tx, hook, event, kind, object, now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addDelivery has a webhook told of an event.
+func (s *Store) addDelivery(ctx context.Context, tx *sql.Tx, hook Webhook, event, kind, object string, now time.Time) (id string, err error) {
+	id = NewID("msg_", now)
+	_, err = tx.ExecContext(ctx, `INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending')`,
+		id, hook.Tenant, hook.ID, event, kind, object, now.UnixMilli())
+	if err != nil {
+		return "", err
+	}
+	return id, s.addJobs(ctx, tx, deliveryJobOf(hook.Tenant, hook.ID, id))
+}
+
+func deliveryJobOf(tenant, hook, id string) Job {
+	return Job{ID: id, Queue: WebhookQueue, Tenant: tenant, Kind: deliveryJob, Args: hook}
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ErrWebhookLimit means that a tenant has as many webhooks as it may.
+var ErrWebhookLimit = errors.New("the tenant has as many webhooks as it may")
+
+// Webhook is what is stored of a tenant's webhook.
+type Webhook struct {
+	ID, Tenant  string
+	URL         string
+	Events      []string // types
+	Description string
+	Enabled     bool
+	DisabledFor string // why it was disabled, where its tenant has not done so
+	Secret      string
+	OldSecret   string // signs too until OldUntil; empty: there is none
+	OldUntil    time.Time
+	Created     time.Time
+}
+
+const webhookColumns = `id, tenant, url, events, description, enabled, disabled_for, secret, old_secret, old_until, created_at`
+
+func scanWebhook(row scanner) (hook Webhook, err error) {
+	var events string
+	var enabled, created int64
+	var until sql.NullInt64
+	err = row.Scan(&hook.ID, &hook.Tenant, &hook.URL, &events, &hook.Description, &enabled, &hook.DisabledFor, &hook.Secret, &hook.OldSecret, &until, &created)
+	hook.Events, hook.Enabled = strings.Fields(events), enabled == 1
+	hook.OldUntil, hook.Created = timeOf(until), time.UnixMilli(created).UTC()
+	return hook, err
+}
+
+// AddWebhook adds a webhook, or returns ErrWebhookLimit where its tenant has most of them.
+func (s *Store) AddWebhook(ctx context.Context, tenant string, hook Webhook, most int) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO webhook_limit (tenant, created) VALUES ($1, 1)
+			ON CONFLICT (tenant) DO UPDATE SET created = webhook_limit.created + 1`, tenant) // others of the tenant wait here
+		if err != nil {
+			return err
+		}
+		var used int
+		if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM webhook WHERE tenant = $1`, tenant).Scan(&used); err != nil {
+			return err
+		}
+		if used >= most {
+			return ErrWebhookLimit
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO webhook (`+webhookColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			hook.ID, tenant, hook.URL, strings.Join(hook.Events, " "), hook.Description, asNumber(hook.Enabled), hook.DisabledFor,
+			hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil), hook.Created.UnixMilli())
+		return err
+	})
+}
+
+// Webhooks returns all webhooks of a tenant, newest first.
+func (s *Store) Webhooks(ctx context.Context, tenant string) ([]Webhook, error) {
+	return query(ctx, s, scanWebhook, `SELECT `+webhookColumns+` FROM webhook WHERE tenant = $1 ORDER BY id DESC`, tenant)
+}
+
+// FindWebhook returns a tenant's webhook, or ErrNotFound.
+func (s *Store) FindWebhook(ctx context.Context, tenant, id string) (Webhook, error) {
+	hook, err := findWebhook(ctx, s.r, tenant, id)
+	return hook, s.explain(err)
+}
+
+func findWebhook(ctx context.Context, q querier, tenant, id string) (Webhook, error) {
+	hook, err := scanWebhook(q.QueryRowContext(ctx, `SELECT `+webhookColumns+` FROM webhook WHERE tenant = $1 AND id = $2`, tenant, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("there is no webhook %.100q: %w", id, ErrNotFound)
+	}
+	return hook, err
+}
+
+// ChangeWebhook has change make another one of a tenant's webhook, which nobody else changes meanwhile, and returns it.
+func (s *Store) ChangeWebhook(ctx context.Context, tenant, id string, change func(hook *Webhook) error) (hook Webhook, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		// Others that change it wait here. Where it is not there, it is not found below.
+		if _, err := tx.ExecContext(ctx, `UPDATE webhook SET url = url WHERE tenant = $1 AND id = $2`, tenant, id); err != nil {
+			return err
+		}
+		if hook, err = findWebhook(ctx, tx, tenant, id); err != nil {
+			return err
+		}
+		if err := change(&hook); err != nil {
+			return err
+		}
+		return one(tx.ExecContext(ctx, `UPDATE webhook SET url = $3, events = $4, description = $5, enabled = $6, disabled_for = $7,
+			secret = $8, old_secret = $9, old_until = $10 WHERE tenant = $1 AND id = $2`, tenant, id, hook.URL, strings.Join(hook.Events, " "),
+			hook.Description, asNumber(hook.Enabled), hook.DisabledFor, hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil)))
+	})
+	return hook, err
+}
+
+// DeleteWebhook deletes a tenant's webhook, or returns ErrNotFound. Its deliveries are dropped as they come to their turn, or
+// to their age.
+func (s *Store) DeleteWebhook(ctx context.Context, tenant, id string) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		return one(tx.ExecContext(ctx, `DELETE FROM webhook WHERE tenant = $1 AND id = $2`, tenant, id))
+	})
+}
+
+func asNumber(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
