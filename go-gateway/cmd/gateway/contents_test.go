@@ -12,8 +12,14 @@ import (
 // uploadFile uploads a file of its own and returns its id.
 func uploadFile(t *testing.T, api, key, content string) string {
 	t.Helper()
-	form := "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b\r\n" +
-		"Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n" + content + "\r\n--b--\r\n"
+	return uploadAs(t, api, key, "user_data", "a", content)
+}
+
+// uploadAs uploads a file for a purpose.
+func uploadAs(t *testing.T, api, key, purpose, name, content string) string {
+	t.Helper()
+	form := "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n--b\r\n" +
+		"Content-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n" + content + "\r\n--b--\r\n"
 	_, body := fileRequest(t, http.MethodPost, api, "/v1/files", key, form)
 	_, after, _ := strings.Cut(body, `"id":"`)
 	id, _, found := strings.Cut(after, `"`)
@@ -25,12 +31,22 @@ func uploadFile(t *testing.T, api, key, content string) string {
 
 func fileRequest(t *testing.T, method, api, path, key, body string) (status int, reply string) {
 	t.Helper()
+	return send(t, method, api, path, key, "multipart/form-data; boundary=b", body)
+}
+
+func sendJSON(t *testing.T, method, api, path, key, body string) (status int, reply string) {
+	t.Helper()
+	return send(t, method, api, path, key, "application/json", body)
+}
+
+func send(t *testing.T, method, api, path, key, kind, body string) (status int, reply string) {
+	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, "http://"+api+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
-	request.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+	request.Header.Set("Content-Type", kind)
 	sent, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func checkData(ctx context.Context, t terminal, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
+	return withStore(ctx, settings, store.Inspector, func(s *store.Store) error {
 		found, err := s.Check(ctx)
 		if err != nil {
 			return err
@@ -55,7 +55,7 @@ func backupData(ctx context.Context, t terminal, arguments []string) error {
 	if *to == "" {
 		return usageError{errors.New("usage: gateway data backup --to FILE [FLAGS]")}
 	}
-	return withStore(ctx, settings, store.Reader, func(s *store.Store) error {
+	return withStore(ctx, settings, store.Inspector, func(s *store.Store) error {
 		blobs, err := existingBlobs(settings)
 		if err != nil {
 			return err

@@ -43,6 +43,7 @@ var commands = []command{
 	{"data check", "look for damage in the database", checkData},
 	{"data backup", "copy the embedded database to the new file --to, also while a gateway runs", backupData},
 	{"data restore", "put the backup --from in the place of the embedded database, while no gateway runs", restoreData},
+	{"data copy", "copy the embedded database to the empty PostgreSQL database --to, while no gateway runs", copyData},
 	{"healthcheck", "exit 0 if the gateway at --metrics-address is ready", healthcheck},
 	{"config-docs", "print the table of settings in Markdown", configDocs},
 }

@@ -44,3 +44,15 @@ func (s *Store) SetSkew(ctx context.Context, ms int64) error {
 	_, err := s.w.ExecContext(ctx, `UPDATE skew SET ms = $1`, ms)
 	return err
 }
+
+// CopyAndTell is Copy that tells a test of each step: how many rows were copied, and then, by -1, that all were.
+func CopyAndTell(ctx context.Context, options Options, to string, tell func(done int64)) error {
+	_, err := Copy(ctx, options, CopyOptions{
+		To: to, Check: func(*Store) error { return nil },
+		Progress: func(_ string, done, _ int64) { tell(done) }, copied: func() { tell(-1) },
+	})
+	return err
+}
+
+// FillJobs adds jobs that are done, and one that waits.
+func FillJobs(t testing.TB, s *Store, n int) { fillJobs(t, s, n, 0) }

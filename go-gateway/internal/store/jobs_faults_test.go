@@ -26,7 +26,7 @@ func TestKilledWorkersLoseAndRepeatNothing(t *testing.T) {
 		const jobs, kills = 300, 5
 		random := randomness(t)
 		s := newJobs(t, options, jobs)
-		told := task{options, 800 * time.Millisecond, 20 * time.Millisecond}
+		told := task{Store: options, Lease: 800 * time.Millisecond, Think: 20 * time.Millisecond}
 		var running []*process
 		for range processes(options) {
 			running = append(running, start(t, told))
@@ -49,14 +49,14 @@ func TestZombiesAreRefused(t *testing.T) {
 	store.Everywhere(t, func(t *testing.T, options store.Options) {
 		const jobs, lease = 40, 300 * time.Millisecond
 		s := newJobs(t, options, jobs)
-		zombie := start(t, task{options, lease, 150 * time.Millisecond})
+		zombie := start(t, task{Store: options, Lease: lease, Think: 150 * time.Millisecond})
 		held := func() int {
 			return s.Count(t, `SELECT count(*) FROM job WHERE state = 'leased' AND owner = $1`, zombie.owner())
 		}
 		eventually(t, "it has jobs", func() bool { return held() >= 3 })
 		zombie.signal(syscall.SIGSTOP)
 		if options.Postgres() { // another takes over
-			start(t, task{options, lease, 10 * time.Millisecond})
+			start(t, task{Store: options, Lease: lease, Think: 10 * time.Millisecond})
 			eventually(t, "the zombie has none", func() bool { return held() == 0 })
 			zombie.signal(syscall.SIGCONT)
 			eventually(t, "it is refused", func() bool { return strings.Contains(zombie.said.String(), "refused") })
@@ -71,7 +71,7 @@ func TestZombiesAreRefused(t *testing.T) {
 // recoveryOf kills a process that has jobs, and returns how long after a moment all of them are claimed again.
 func recoveryOf(t *testing.T, s *store.Store, options store.Options, lease time.Duration) time.Duration {
 	t.Helper()
-	told := task{options, lease, 0}
+	told := task{Store: options, Lease: lease, Think: 0}
 	first := start(t, told)
 	eventually(t, "it has all jobs", func() bool { return s.Count(t, `SELECT count(*) FROM job WHERE state = 'leased'`) == 4 })
 	var since time.Time
@@ -111,7 +111,7 @@ func TestAServerThatCrashesLosesAndRepeatsNothing(t *testing.T) {
 	server := testkit.StartPostgres(t)
 	options := store.Options{DatabaseURL: server.NewDatabase(t)}
 	s := newJobs(t, options, jobs)
-	told := task{options, 800 * time.Millisecond, 20 * time.Millisecond}
+	told := task{Store: options, Lease: 800 * time.Millisecond, Think: 20 * time.Millisecond}
 	start(t, told)
 	start(t, told)
 	for range 2 {
@@ -132,7 +132,7 @@ func TestAClockThatJumpsLosesAndRepeatsNothing(t *testing.T) {
 	store.Everywhere(t, func(t *testing.T, options store.Options) {
 		const jobs = 80
 		s := newJobs(t, options, jobs)
-		start(t, task{options, 500 * time.Millisecond, 100 * time.Millisecond})
+		start(t, task{Store: options, Lease: 500 * time.Millisecond, Think: 100 * time.Millisecond})
 		for _, hours := range []int64{1, 0, -1} {
 			before := effects(t, s)
 			eventually(t, "jobs are done", func() bool { return effects(t, s) > before+10 })

@@ -17,7 +17,7 @@ func TestAnIdleQueueRests(t *testing.T) {
 	store.Everywhere(t, func(t *testing.T, options store.Options) {
 		const watched = 2 * time.Second
 		newJobs(t, options, 0)
-		worker := start(t, task{options, time.Second, time.Millisecond})
+		worker := start(t, task{Store: options, Lease: time.Second, Think: time.Millisecond})
 		time.Sleep(300 * time.Millisecond) // its start is no rest
 		journal := filepath.Join(options.Data, "gateway.db-wal")
 		written := func() (time.Time, int64) {

@@ -28,6 +28,9 @@ type task struct {
 	Store store.Options
 	Lease time.Duration
 	Think time.Duration // how long work on a job takes on average; 0: for ever
+
+	CopyTo string // a database: the process copies instead
+	HangAt int64  // a number of rows that are copied; -1: all
 }
 
 // work is a worker process: four workers that think, and then write their effect. It ends when it is told to.
@@ -40,6 +43,10 @@ func work() {
 	}
 	var told task
 	must(json.Unmarshal([]byte(os.Getenv("TEST_RUN_AS_WORKER")), &told))
+	if told.CopyTo != "" {
+		must(copyStore(told))
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s, err := store.Open(ctx, told.Store, store.Gateway)

@@ -198,6 +198,9 @@ func Restore(ctx context.Context, options Options, from string) (schema int, err
 		return 0, err
 	}
 	defer alone.Close()
+	if err := checkCopied(folder); err != nil {
+		return 0, err
+	}
 	path := filepath.Join(folder, databaseFile)
 	fresh := path + ".restored"
 	defer os.Remove(fresh) // gone already when all went well

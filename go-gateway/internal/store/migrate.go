@@ -67,9 +67,9 @@ func (s *Store) bringUpToDate(ctx context.Context, role Role, migrate func() err
 // mayMigrate refuses to change a schema beneath a gateway that may be running with it.
 func mayMigrate(found int, role Role) error {
 	switch {
-	case found == 0 && role == Reader:
+	case found == 0 && !role.makes():
 		return configError("the database is empty; `gateway keys create --tenant NAME` makes its tables")
-	case found > 0 && (role == Reader || role == Command):
+	case found > 0 && (!role.makes() || role == Command):
 		return configError("the database's schema is version %d and this program needs %d: stop the gateway and run "+
 			"`gateway data migrate`, or start this version of it, which does so itself", found, newestSchema)
 	default:

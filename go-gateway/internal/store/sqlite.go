@@ -68,6 +68,11 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 		return nil, err
 	}
 	s.locks = append(s.locks, shared)
+	if role != Inspector {
+		if err := checkCopied(folder); err != nil {
+			return nil, err
+		}
+	}
 	if role.makes() {
 		file, err := openPlain(path, os.O_CREATE|os.O_RDWR)
 		if err != nil {

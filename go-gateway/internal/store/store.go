@@ -49,6 +49,8 @@ const (
 	Reader Role = iota
 	// Checker is a reader that takes any schema that a gateway could bring up to date.
 	Checker
+	// Inspector is a reader that takes a data folder, too, whose database was copied elsewhere.
+	Inspector
 	// Command makes a store where there is none, and works beside a gateway.
 	Command
 	// Gateway is the one process that serves from a data folder. It brings an older schema up to date.
@@ -58,7 +60,7 @@ const (
 )
 
 // makes reports whether a store is made where there is none.
-func (r Role) makes() bool { return r != Reader && r != Checker }
+func (r Role) makes() bool { return r != Reader && r != Checker && r != Inspector }
 
 // Store is an open store. It may be used by several goroutines at once.
 type Store struct {

@@ -138,9 +138,9 @@ func count(t *testing.T, db *sql.DB, query string, arguments ...any) (n int) {
 	return n
 }
 
-func execute(t *testing.T, s *Store, statement string) {
+func execute(t *testing.T, s *Store, statement string, args ...any) {
 	t.Helper()
-	if _, err := s.w.Exec(statement); err != nil {
+	if _, err := s.w.Exec(statement, args...); err != nil {
 		t.Fatal(err)
 	}
 }
