@@ -13,6 +13,7 @@ import (
 
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/certificate"
+	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/files"
@@ -65,7 +66,8 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
 	kept := keepFiles(settings, opened, logger)
-	batches := keepBatches(settings, opened, kept, metrics, logger)
+	charges := charge.New(opened.Store, limiter, logger)
+	batches := keepBatches(settings, opened, kept, charges, metrics, logger)
 	gateway := server.New(server.Options{
 		Authenticator: directory, Files: kept, Batches: batches, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
@@ -114,6 +116,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		background(directory.Watch),
 		watchCertificate(certified),
 		watchFiles(kept),
+		watchCharges(opened.Store, charges),
 		runBatches(batches, gateway),
 		adminToken,
 		{start: operations.start, stop: operations.stop},
@@ -133,6 +136,14 @@ func watchCertificate(certified *certificate.Certificate) component {
 		return component{}
 	}
 	return background(certified.Watch)
+}
+
+// watchCharges has what was charged before known where there is a store.
+func watchCharges(kept *store.Store, charges *charge.Book) component {
+	if kept == nil {
+		return component{}
+	}
+	return background(charges.Watch)
 }
 
 // keepFiles returns nil where there are no files.

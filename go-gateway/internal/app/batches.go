@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/batch"
+	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/quota"
@@ -18,12 +19,12 @@ import (
 const batchDrain = 10 * time.Second
 
 // keepBatches returns nil where there are no files.
-func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, metrics *telemetry.Metrics, logger *slog.Logger) *batch.Batches {
+func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, metrics *telemetry.Metrics, logger *slog.Logger) *batch.Batches {
 	if kept == nil {
 		return nil
 	}
 	return batch.New(batch.Options{
-		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Segments: settings.BatchSegments, Lines: settings.BatchLines,
+		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Segments: settings.BatchSegments, Lines: settings.BatchLines,
 		Drain: batchDrain, Now: time.Now, Observer: metrics.ReportJobs(), Logger: logger,
 	})
 }
@@ -36,7 +37,7 @@ func runBatches(batches *batch.Batches, gateway *server.Server) component {
 	return background(func(ctx context.Context) {
 		batches.Watch(ctx, func(ctx context.Context, request batch.Request) batch.Reply {
 			executed := gateway.Execute(ctx, server.Execution{
-				Principal: request.Principal, Class: quota.Batch, RequestID: request.ID, Endpoint: request.Endpoint, Body: request.Body,
+				Principal: request.Principal, Class: quota.Batch, RequestID: request.ID, Endpoint: request.Endpoint, Body: request.Body, Pending: request.Pending,
 			})
 			usage := executed.Usage
 			return batch.Reply{

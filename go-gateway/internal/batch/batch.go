@@ -15,10 +15,12 @@ import (
 	"strings"
 	"time"
 
+	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/queue"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -49,6 +51,8 @@ type Options struct {
 	Files *files.Files
 	// PlanOf returns a tenant's plan as it is now, by what its plan was when it created a batch.
 	PlanOf func(tenant, was string) (identity.Plan, bool)
+	// Charges has each segment charged once.
+	Charges *charge.Book
 	// Segments are how many of all batches run at once, Lines how many lines of each.
 	Segments, Lines int
 	// Drain is how long segments may go on once Watch is to end.
@@ -62,10 +66,11 @@ type Options struct {
 type Batches struct {
 	Options
 	segmentTime time.Duration
+	lease       time.Duration // of the jobs
 }
 
 // New returns the batches of a store. They make progress while Watch runs.
-func New(options Options) *Batches { return &Batches{options, segmentTime} }
+func New(options Options) *Batches { return &Batches{options, segmentTime, queue.DefaultLease} }
 
 // Find returns a tenant's batch.
 func (b *Batches) Find(ctx context.Context, tenant, id string) (store.Batch, error) {
@@ -103,6 +108,8 @@ type Request struct {
 	Principal    identity.Principal
 	ID, Endpoint string
 	Body         []byte
+	// Pending is charged what it uses of the day, with all of its segment.
+	Pending *quota.Pending
 }
 
 // Reply is what a client would have had for it.
@@ -127,7 +134,7 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 		b.watchTime(ctx)
 	}()
 	err := queue.Run(ctx, queue.Options{
-		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
+		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Lease: b.lease, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
 		// Nothing buries a job, which its batch would wait for: the handler gives up its lines, or the batch, instead.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
 	})

@@ -17,15 +17,24 @@ import (
 	"go.uber.org/goleak"
 
 	"triptych.dev/gateway/internal/blob"
+	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 )
 
 func TestMain(m *testing.M) {
 	// The connections of databases that were just closed end a moment later.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
+	if os.Getenv(asWorker) != "" {
+		work()
+		return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"), goleak.Cleanup(func(status int) {
+		postgres.Close()
+		os.Exit(status)
+	}))
 }
 
 const patience = 20 * time.Second
@@ -38,28 +47,40 @@ type fixture struct {
 	*Batches
 	folder string
 	late   atomic.Int64 // by how much the clock is ahead
+	shared bool         // among gateways, of which none may remove what another one may be writing
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{T: t, folder: t.TempDir()}
-	kept, err := store.Open(t.Context(), store.Options{Data: filepath.Join(f.folder, "data")}, store.Gateway)
+	f.open(store.Options{Data: filepath.Join(f.folder, "data")}, store.Gateway)
+	return f
+}
+
+// open opens the batches of a store, which is closed with the test.
+func (f *fixture) open(options store.Options, role store.Role) {
+	f.Helper()
+	kept, err := store.Open(f.Context(), options, role)
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
-	t.Cleanup(func() { kept.Close() })
+	f.Cleanup(func() { kept.Close() })
 	blobs, err := blob.OpenFolder(filepath.Join(f.folder, "blobs"))
 	if err != nil {
-		t.Fatal(err)
+		f.Fatal(err)
 	}
 	now := func() time.Time { return time.Now().Add(time.Duration(f.late.Load())) }
+	f.Batches = batchesOf(kept, blobs, now, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now))
+}
+
+func batchesOf(kept *store.Store, blobs *blob.Folder, now func() time.Time, limiter *quota.Limiter) *Batches {
 	logger := slog.New(slog.DiscardHandler)
-	f.Batches = New(Options{
+	return New(Options{
 		Store: kept, Segments: 2, Lines: 4, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
-		Files:  files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
-		PlanOf: func(string, string) (identity.Plan, bool) { return acme.Plan, true },
+		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
+		Charges: charge.New(kept, limiter, logger),
+		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },
 	})
-	return f
 }
 
 // submit creates a batch of so many lines.
@@ -178,7 +199,7 @@ func (f *fixture) once(count int, batch store.Batch) (output, errs []written) {
 			f.Errorf("%s came out before %s", before, after)
 		}
 	}
-	if entries, err := os.ReadDir(filepath.Join(f.folder, "blobs/tmp")); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(filepath.Join(f.folder, "blobs/tmp")); err != nil || len(entries) > 0 && !f.shared {
 		f.Errorf("temporaries are left: %v, %v", entries, err)
 	}
 	return output, errs

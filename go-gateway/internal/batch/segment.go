@@ -15,6 +15,7 @@ import (
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/queue"
+	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/workpool"
 )
@@ -81,7 +82,13 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, halve(segment, text), w.Now())
 	}
 	run := &segmentRun{worker: w, batch: &batch, segment: segment, owner: owner, text: text, job: job, began: time.Now()}
-	return run.run(ctx)
+	run.pending = w.Charges.Begin(store.SegmentCharge(id, n), owner, quota.Batch)
+	if err := run.run(ctx); err != nil {
+		run.pending.Release() // where it was finished and that is not known, it is charged all the same
+		return err
+	}
+	w.Charges.Done(run.pending)
+	return nil
 }
 
 // read returns a segment's bytes.
@@ -128,6 +135,7 @@ type segmentRun struct {
 	text    []byte
 	job     store.Job
 	began   time.Time
+	pending *quota.Pending // what the lines use
 
 	output  *io.PipeWriter // to the blob of replies
 	errors  bytes.Buffer   // of refusals: they are short
@@ -248,7 +256,7 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		return served, nil
 	}
 	for attempt := 1; ; attempt++ {
-		served.reply = r.execute(ctx, Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body})
+		served.reply = r.execute(ctx, Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
 		failure := served.reply.Failure
 		switch {
 		case ctx.Err() != nil:

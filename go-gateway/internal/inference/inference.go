@@ -70,6 +70,8 @@ type Call struct {
 	RequestID, Traceparent string
 	// Ahead is the part of what a model has to do that is done before this call, from 0 to 1, as calls take turns.
 	Ahead float64
+	// Pending is charged what the call uses of the day, where the call is a part of durable work; nil: the call is.
+	Pending *quota.Pending
 	// Stream says that the caller takes the reply as it comes.
 	Stream bool
 	// Decided is told of the limits what is left when the call was admitted or refused; it may be nil.

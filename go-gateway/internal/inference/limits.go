@@ -36,7 +36,7 @@ func (d demand) exactly(tokens uint64) demand {
 func (c *Call) request() quota.Request {
 	class := max(c.Priority, c.Principal.Scopes.Class)
 	return quota.Request{
-		Tenant: c.Principal.Tenant, Key: c.Principal.KeyID, Class: class, Limits: c.Principal.Plan.Limits(class),
+		Tenant: c.Principal.Tenant, Key: c.Principal.KeyID, Class: class, Limits: c.Principal.Plan.Limits(class), Pending: c.Pending,
 	}
 }
 

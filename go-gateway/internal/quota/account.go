@@ -17,7 +17,8 @@ type account struct {
 
 	leases  map[string]lease
 	streams int64
-	expiry  int64 // before which no lease expires
+	holds   map[string]hold // by charge
+	expiry  int64           // before which no lease and no hold expires
 
 	// Of a share alone: what its shared account has been told, and what this gateway runs beside the leases.
 	told    told
@@ -30,6 +31,9 @@ type lease struct {
 	stream      bool
 	day, tokens int64
 }
+
+// hold is what is used of a day and charged later.
+type hold struct{ expiry, day, tokens int64 }
 
 // state is what is used now.
 func (a *account) state(now int64) State {
@@ -49,7 +53,7 @@ func (a *account) state(now int64) State {
 
 // expire ends leases that were not renewed: their gateway is gone.
 func (a *account) expire(now int64) {
-	if now < a.expiry || len(a.leases) == 0 {
+	if now < a.expiry || len(a.leases)+len(a.holds) == 0 {
 		return
 	}
 	a.expiry = math.MaxInt64
@@ -60,6 +64,55 @@ func (a *account) expire(now int64) {
 		}
 		a.expiry = min(a.expiry, held.expiry)
 	}
+	for id, held := range a.holds {
+		if held.expiry <= now {
+			a.release(id)
+			continue
+		}
+		a.expiry = min(a.expiry, held.expiry)
+	}
+}
+
+// hold has so many tokens of a day count as used, if there are not more of that day already.
+func (a *account) hold(id string, held hold) {
+	if before := a.holds[id]; before.day == held.day {
+		held.tokens = max(held.tokens, before.tokens)
+	}
+	a.release(id)
+	if a.day < held.day {
+		a.day, a.dayTokens = held.day, 0
+	}
+	a.addDayTokens(held.day, held.tokens)
+	a.expireAt(held.expiry)
+	if a.holds == nil {
+		a.holds = map[string]hold{}
+	}
+	a.holds[id] = held
+}
+
+// release gives back what is held.
+func (a *account) release(id string) {
+	held := a.holds[id]
+	delete(a.holds, id)
+	a.addDayTokens(held.day, -held.tokens)
+}
+
+// expireAt says when the next lease or hold expires, of which this is one more.
+func (a *account) expireAt(expiry int64) {
+	if len(a.leases)+len(a.holds) == 0 {
+		a.expiry = expiry
+	}
+	a.expiry = min(a.expiry, expiry)
+}
+
+// charge counts what was used.
+func (a *account) charge(charge *Charge, now int64) {
+	a.requests, a.tokens = max(a.requests, now)+charge.Requests, max(a.tokens, now)+charge.Tokens
+	of := min(charge.Day, now/day)
+	if a.day < of && charge.DayTokens > 0 {
+		a.day, a.dayTokens = of, 0
+	}
+	a.addDayTokens(of, charge.DayTokens)
 }
 
 // end ends a lease that used so many of its tokens; false if there is none.
@@ -94,11 +147,8 @@ func (a *account) begin(id string, held lease) {
 		}
 		a.addDayTokens(held.day, held.tokens)
 	}
-	if len(a.leases) == 0 {
-		a.expiry = held.expiry
-	}
+	a.expireAt(held.expiry)
 	a.leases[id] = held
-	a.expiry = min(a.expiry, held.expiry)
 }
 
 // take takes what a request was granted.
@@ -140,7 +190,7 @@ func (a *account) settle(reservation *Reservation, scope Scope, used, now int64)
 	if !reservation.HasLease(scope) {
 		return
 	}
-	used = reservation.OfDay(scope, used)
+	used = reservation.SpentOfDay(scope, used)
 	if !a.end(reservation.ID, used) { // it expired, and all came back
 		a.addDayTokens(reservation.Day, used)
 	}
@@ -148,6 +198,6 @@ func (a *account) settle(reservation *Reservation, scope Scope, used, now int64)
 
 // idle reports whether nothing is kept that an empty account has not.
 func (a *account) idle(now int64) bool {
-	return a.requests <= now && a.tokens <= now && a.touched+minute <= now && len(a.leases) == 0 &&
+	return a.requests <= now && a.tokens <= now && a.touched+minute <= now && len(a.leases)+len(a.holds) == 0 &&
 		(a.dayTokens == 0 || a.day != now/day)
 }

@@ -27,9 +27,6 @@ type Shared interface {
 	Store
 	// Ping succeeds if the store can decide.
 	Ping(ctx context.Context) error
-	// Charge tells what gateways let in by themselves, and returns the states after that. After an error some of it may
-	// count already; it is told again.
-	Charge(ctx context.Context, charges []Charge) ([]State, error)
 	// Watch does what the store has to do in the background.
 	Watch(ctx context.Context)
 }
@@ -253,6 +250,46 @@ func (f *Failover) Renew(reservations []Reservation) {
 	}
 }
 
+// Hold implements Store. What is held when the shared store goes away counts in the share too, where it may have been seen
+// before: the share is the smaller for it.
+func (f *Failover) Hold(holds []Hold) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.local != nil {
+		f.local.Hold(holds)
+	} else {
+		f.shared.Hold(holds)
+	}
+}
+
+// errAway is the cause where a charge has to wait.
+var errAway = errors.New("the shared store is away")
+
+// Charge implements Store. It fails while the shared store is away: until then what is charged is held.
+func (f *Failover) Charge(ctx context.Context, charges []Charge) ([]State, error) {
+	if f.away.Load() {
+		return nil, errAway
+	}
+	return f.tell(ctx, charges)
+}
+
+// tell tells the shared store, and learns what it knows by then.
+func (f *Failover) tell(ctx context.Context, charges []Charge) ([]State, error) {
+	limited, cancel := context.WithTimeout(ctx, chargeTimeout)
+	defer cancel()
+	states, err := f.shared.Charge(limited, charges)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.now()
+	for i := range charges {
+		f.account(charges[i].subject()).learn(states[i], now.UnixMicro(), DayOf(now))
+	}
+	return states, nil
+}
+
 // Look implements Store. It never fails.
 func (f *Failover) Look(ctx context.Context, request Request) (decision Decision, err error) {
 	answered := f.ask(ctx, func(ctx context.Context) (err error) {
@@ -337,17 +374,10 @@ func (f *Failover) pay(ctx context.Context) bool {
 		if len(charges) == 0 {
 			return true
 		}
-		limited, cancel := context.WithTimeout(ctx, chargeTimeout)
-		states, err := f.shared.Charge(limited, charges)
-		cancel()
-		if err != nil {
+		if _, err := f.tell(ctx, charges); err != nil {
 			return false
 		}
 		f.mu.Lock()
-		now := f.now()
-		for i := range charges {
-			f.account(charges[i].subject()).learn(states[i], now.UnixMicro(), DayOf(now))
-		}
 		f.owed = f.owed[len(charges):]
 		f.mu.Unlock()
 	}

@@ -14,7 +14,6 @@ type stalling struct {
 	*Memory
 	away bool
 	lost bool // it does what it is told, and the answer gets lost
-	paid map[string]State
 }
 
 var errStalled = errors.New("stalled")
@@ -44,31 +43,15 @@ func (s *stalling) Look(ctx context.Context, request Request) (Decision, error) 
 	return s.Memory.Look(ctx, request)
 }
 
-func (s *stalling) Charge(_ context.Context, charges []Charge) (states []State, err error) {
+func (s *stalling) Charge(ctx context.Context, charges []Charge) ([]State, error) {
 	if err := s.ask(); err != nil {
 		return nil, err
 	}
-	now := s.now().UnixMicro()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range charges {
-		state, twice := s.paid[c.ID]
-		if !twice {
-			a := s.account(c.subject(), now)
-			a.requests, a.tokens = max(a.requests, now)+c.Requests, max(a.tokens, now)+c.Tokens
-			if a.day < c.Day {
-				a.day, a.dayTokens = c.Day, 0
-			}
-			a.addDayTokens(c.Day, c.DayTokens)
-			state = a.state(now)
-			s.paid[c.ID] = state
-		}
-		states = append(states, state)
-	}
+	states, err := s.Memory.Charge(ctx, charges)
 	if s.lost {
 		return nil, errStalled
 	}
-	return states, nil
+	return states, err
 }
 
 // fleet is some gateways that share a store, which stalls, for all at once or for each by itself.
@@ -86,9 +69,9 @@ const gateways = 3
 func newFleet(t testing.TB, seed uint64) *fleet {
 	f := &fleet{TB: t, random: rand.New(rand.NewPCG(seed, 0)), now: time.Unix(1_800_000_000, 0), cutOff: make([]time.Duration, gateways)}
 	clock := func() time.Time { return f.now }
-	store, paid := NewMemory(clock, time.Minute), map[string]State{}
+	store := NewMemory(clock, time.Minute)
 	for range gateways {
-		way := &stalling{Memory: store, paid: paid}
+		way := &stalling{Memory: store}
 		gateway := NewFailover(way, clock, gateways, func(bool, error) {})
 		gateway.find(context.Background())
 		f.ways, f.gateways = append(f.ways, way), append(f.gateways, gateway)

@@ -26,11 +26,13 @@ type Limiter struct {
 	mu     sync.Mutex
 	recent map[subject]*recent // by key
 	leased map[string]*Held    // what is renewed, by its id
+	// pending is renewed too: as many as there are segments of batches that run here, or wait to be charged.
+	pending map[string]*Pending
 }
 
 // NewLimiter returns a Limiter with a clock.
 func NewLimiter(store Store, now func() time.Time) *Limiter {
-	return &Limiter{store: store, now: now, recent: map[subject]*recent{}, leased: map[string]*Held{}}
+	return &Limiter{store: store, now: now, recent: map[subject]*recent{}, leased: map[string]*Held{}, pending: map[string]*Pending{}}
 }
 
 // recent is what was decided lately of one key's requests of one class.
@@ -197,6 +199,9 @@ func (h *Held) Settle(used int64) {
 	}
 	delete(l.leased, h.ID)
 	l.mu.Unlock()
+	if h.Pending != nil {
+		h.Pending.add(h.Day, used) // before: so the tenant never seems to have more left
+	}
 	l.store.Settle(h.Reservation, used)
 }
 
@@ -224,6 +229,11 @@ func (l *Limiter) renew() {
 	}
 	if len(reservations) > 0 {
 		l.store.Renew(reservations)
+	}
+	for _, pending := range l.pending {
+		pending.mu.Lock()
+		pending.tell()
+		pending.mu.Unlock()
 	}
 }
 

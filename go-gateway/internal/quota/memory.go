@@ -32,12 +32,22 @@ type Memory struct {
 	mu       sync.Mutex
 	accounts map[subject]*account
 	sweepAt  int // number of accounts at which idle ones are forgotten
+	// charged are the charges that were told on a day: those of others change nothing any more.
+	charged   map[chargeOf]struct{}
+	chargedOn int64
+}
+
+// chargeOf is one subject's charge.
+type chargeOf struct {
+	subject
+	id string
 }
 
 // NewMemory returns an empty Memory with a clock, which must not go back by much.
 func NewMemory(now func() time.Time, lease time.Duration) *Memory {
 	return &Memory{
 		now: now, lease: lease, start: func(subject) *account { return &account{} }, accounts: map[subject]*account{}, sweepAt: minSweepSize,
+		charged: map[chargeOf]struct{}{},
 	}
 }
 
@@ -99,6 +109,51 @@ func (m *Memory) Renew(reservations []Reservation) {
 			}
 		}
 	}
+}
+
+// Hold implements Store.
+func (m *Memory) Hold(holds []Hold) {
+	now := m.now().UnixMicro()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range holds {
+		for scope := range Scopes {
+			of := holds[i].subject(scope)
+			if _, charged := m.charged[chargeOf{of, holds[i].ID}]; !holds[i].Holds(scope) || charged {
+				continue
+			}
+			account := m.account(of, now)
+			if holds[i].Over {
+				account.release(holds[i].ID)
+			} else {
+				account.hold(holds[i].ID, hold{now + m.lease.Microseconds(), holds[i].Day, holds[i].Tokens})
+			}
+		}
+	}
+}
+
+// Charge implements Store. It never fails.
+func (m *Memory) Charge(_ context.Context, charges []Charge) ([]State, error) {
+	now := m.now()
+	µs, today := now.UnixMicro(), DayOf(now)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.chargedOn < today {
+		clear(m.charged)
+		m.chargedOn = today
+	}
+	states := make([]State, len(charges))
+	for i := range charges {
+		of := chargeOf{charges[i].subject(), charges[i].ID}
+		account := m.account(of.subject, µs)
+		account.release(of.id)
+		if _, charged := m.charged[of]; !charged {
+			m.charged[of] = struct{}{}
+			account.charge(&charges[i], µs)
+		}
+		states[i] = account.state(µs)
+	}
+	return states, nil
 }
 
 // Look implements Store. It never fails.

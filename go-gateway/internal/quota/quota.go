@@ -28,6 +28,14 @@ var classNames = [...]string{"interactive", "batch"}
 
 func (c Class) String() string { return classNames[c] }
 
+// ClassOf is the class of a name; Batch where there is none of it, which may do the least.
+func ClassOf(name string) Class {
+	if name == Interactive.String() {
+		return Interactive
+	}
+	return Batch
+}
+
 // Scope is whose limit it is.
 type Scope int
 
@@ -100,6 +108,8 @@ type Request struct {
 	// MaxTokens is the most that it may cost. Fewer are reserved if fewer are left, but not less than MinTokens. 0: it
 	// costs none, and limits of tokens do not matter to it.
 	MinTokens, MaxTokens int64
+	// Pending, where it is not nil, is charged what the request uses of the day, once it is told: its settlement is not.
+	Pending *Pending
 }
 
 // Limited yields the scopes that have a limit at all: nothing is kept of the others.
@@ -128,6 +138,14 @@ func (r *Request) OfDay(scope Scope, tokens int64) int64 {
 		return 0
 	}
 	return tokens
+}
+
+// SpentOfDay is what a settlement charges to a scope's budget of a day.
+func (r *Reservation) SpentOfDay(scope Scope, used int64) int64 {
+	if r.Pending != nil {
+		return 0
+	}
+	return r.OfDay(scope, used)
 }
 
 // Explain returns why a request is refused where so much is used; nil if it is not.
@@ -210,6 +228,11 @@ type Store interface {
 	Settle(reservation Reservation, used int64)
 	// Renew makes what reservations hold last for another lease.
 	Renew(reservations []Reservation)
+	// Hold has tokens of the day count as used, by what is to be charged for them later, for another lease.
+	Hold(holds []Hold)
+	// Charge counts what was used, each charge once, however often it is told, and returns the states after that. It ends
+	// what was held for it. After an error some of it may count already; it is told again.
+	Charge(ctx context.Context, charges []Charge) ([]State, error)
 	// Look says what a request's tenant and key use now, of which limits; it takes nothing.
 	Look(ctx context.Context, request Request) (Decision, error)
 	// Lease is for how long a reservation holds what does not heal by itself, unless it is renewed.

@@ -71,25 +71,6 @@ func (s *share) reserve(ctx context.Context, request Request) (Decision, error) 
 	return decision, err
 }
 
-// Charge is what a gateway let one subject have by its share. A shared store counts it once, however often it comes.
-type Charge struct {
-	ID string
-	// Tenant and Key name the account, the tenant's own where there is no key.
-	Tenant, Key string
-	Class       Class
-	// Requests and Tokens are in how many µs the buckets have given back what was taken of them.
-	Requests, Tokens int64
-	// DayTokens were used of a day, since 1970.
-	Day, DayTokens int64
-}
-
-func (c *Charge) subject() subject {
-	if c.Key == "" {
-		return subject{tenant: c.Tenant, class: c.Class}
-	}
-	return subject{Key, c.Tenant, c.Key, c.Class}
-}
-
 // owed returns what was let in since it was last asked for, without IDs. What runs is charged to the day once it has ended.
 func (s *share) owed() []Charge {
 	now := s.now().UnixMicro()
@@ -128,6 +109,11 @@ type told struct {
 func (a *account) owed(now int64, s *share) Charge {
 	dayTokens := a.dayTokens
 	for _, held := range a.leases {
+		if held.day == a.day {
+			dayTokens -= held.tokens
+		}
+	}
+	for _, held := range a.holds { // is charged by itself
 		if held.day == a.day {
 			dayTokens -= held.tokens
 		}

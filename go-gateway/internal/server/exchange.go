@@ -27,6 +27,7 @@ type exchange struct {
 	body      []byte             // of a route with one
 	principal identity.Principal // zero while nobody is known
 	class     quota.Class        // the highest that its calls may have
+	pending   *quota.Pending     // of the durable work that its calls are a part of; may be nil
 	detached  bool               // no client waits: see Execute
 	usage     *inference.Usage   // what the hot path does for it
 	status    int                // of the reply; 0 while there is none
@@ -45,7 +46,7 @@ func (ex *exchange) call() inference.Call {
 		ahead = ex.server.slots.Ahead(ex.principal.Tenant)
 	}
 	return inference.Call{
-		Ahead: ahead, Principal: ex.principal, Priority: ex.class, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		Ahead: ahead, Principal: ex.principal, Priority: ex.class, Pending: ex.pending, RequestID: ex.requestID, Traceparent: ex.traceparent,
 		Decided: func(limits inference.RateLimits) {
 			ex.limitsAsked = true
 			ex.setRateLimits(limits)

@@ -22,6 +22,8 @@ type Execution struct {
 	// Endpoint is the path of a route that calls a model.
 	Endpoint string
 	Body     []byte
+	// Pending is charged for it; nil: it is charged when it is settled.
+	Pending *quota.Pending
 }
 
 // Executed is what a client would have been replied, and what it used.
@@ -47,7 +49,7 @@ func (s *Server) Execute(ctx context.Context, execution Execution) Executed {
 	ex := &exchange{
 		server: s, writer: &reply, request: request.WithContext(ctx), start: time.Now(), route: execution.Endpoint,
 		usage: &inference.Usage{}, requestID: execution.RequestID, traceparent: traceparent(""), body: execution.Body, principal: execution.Principal,
-		class: execution.Class, detached: true,
+		class: execution.Class, pending: execution.Pending, detached: true,
 	}
 	ex.run(s.call(execution.Endpoint))
 	ex.settle(time.Since(ex.start))

@@ -24,6 +24,9 @@ const (
 	SegmentSkipped = "skipped" // the batch was cancelled or has expired before
 )
 
+// batchClass is the class of a batch's requests.
+const batchClass = "batch"
+
 // Segment is a part of a batch: lines that are run together.
 type Segment struct {
 	N, Lines   int64 // the index of the first line, and how many there are
@@ -60,7 +63,10 @@ func (s *Store) SegmentsPage(ctx context.Context, tenant, batch string, from int
 		WHERE batch = (SELECT id FROM batch WHERE tenant = $1 AND id = $2) AND n >= $3 ORDER BY n LIMIT $4`, tenant, batch, from, most)
 }
 
-// FinishSegment writes what came of a segment, adds it to its batch, and ends its job: all of it, or nothing. The segment
+// SegmentCharge is the id of the charge for a segment.
+func SegmentCharge(batch string, n int64) string { return fmt.Sprintf("%s/%d", batch, n) }
+
+// FinishSegment writes what came of a segment and its charge, adds it to its batch, and ends its job: all of it, or nothing. The segment
 // may have shrunk; rest are then its other lines, which wait again. Without a result it is rest that takes its place. When
 // none of the batch's segments waits any more, the job is added that puts the results together.
 //
@@ -72,11 +78,11 @@ func (s *Store) FinishSegment(ctx context.Context, job Job, tenant, batch string
 			done, enqueued = 0, 0
 		}
 		// The batch first, as whoever cancels it does: so nobody waits for the other.
-		var state string
+		var state, key string
 		err := tx.QueryRowContext(ctx, `UPDATE batch SET done = done + $3, failed = failed + $4, input_tokens = input_tokens + $5,
 			cached_tokens = cached_tokens + $6, output_tokens = output_tokens + $7, pending = pending + $8, enqueued = enqueued - $9,
-			version = version + 1 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL RETURNING pending, state`,
-			tenant, batch, done, r.Failed, r.Tokens.Input, r.Tokens.Cached, r.Tokens.Output, pending, enqueued).Scan(&pending, &state)
+			version = version + 1 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL RETURNING pending, state, key_id`,
+			tenant, batch, done, r.Failed, r.Tokens.Input, r.Tokens.Cached, r.Tokens.Output, pending, enqueued).Scan(&pending, &state, &key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrLost
 		}
@@ -87,6 +93,10 @@ func (s *Store) FinishSegment(ctx context.Context, job Job, tenant, batch string
 			return err
 		}
 		if err := writeSegment(ctx, tx, batch, segment, hasResult, job.Attempt); err != nil {
+			return err
+		}
+		charge := Charge{ID: SegmentCharge(batch, segment.N), Tenant: tenant, Key: key, Class: batchClass, Tokens: r.Tokens.Input + r.Tokens.Output}
+		if err := s.addCharge(ctx, tx, charge); err != nil {
 			return err
 		}
 		if err := s.addSegments(ctx, tx, tenant, batch, rest...); err != nil {

@@ -28,6 +28,10 @@ func Run(t *testing.T, of Open) {
 		"more than the plan ever admits":                  tooLarge,
 		"more than was granted":                           overrun,
 		"requests that are not counted":                   uncounted,
+		"what is charged later is held until then":        pendingCharge,
+		"what is held expires with its gateway":           expiredHold,
+		"a charge counts once":                            chargedOnce,
+		"a charge of another day":                         chargeOfADay,
 	} {
 		t.Run(name, func(t *testing.T) { test(open(t, of)) })
 	}

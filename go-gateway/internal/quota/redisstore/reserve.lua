@@ -22,7 +22,7 @@ for i = 1, #KEYS / 2 do
   a.running = 0
   if a.leased then
     a.changed = expire(a, now)
-    a.running = redis.call('ZCOUNT', a.leases, '(' .. text(now), '+inf')
+    a.running = max(0, redis.call('ZCOUNT', a.leases, '(' .. text(now), '+inf') - a.h)
   end
   used(a)
   if a.tpm > 0 then granted = min(granted, floor(max(0, MINUTE - a.tokens) * a.tpm / MINUTE)) end

@@ -22,12 +22,15 @@ var (
 	settleLua string
 	//go:embed renew.lua
 	renewLua string
+	//go:embed hold.lua
+	holdLua string
 	//go:embed charge.lua
 	chargeLua string
 
 	reserveScript = newScript(reserveLua)
 	settleScript  = newScript(settleLua)
 	renewScript   = newScript(renewLua)
+	holdScript    = newScript(holdLua)
 	chargeScript  = newScript(chargeLua)
 )
 
@@ -165,7 +168,7 @@ func (s *Store) settlement(reservation *quota.Reservation, used int64) job {
 		member, held := leaseOf(reservation, scope)
 		taken := reservation.Tokens[scope]
 		one.args = append(one.args, number(reservation.Unused(scope, used)), number(taken.ArrivalTime), number(taken.Returned),
-			member, flag(reservation.Stream), number(held), number(reservation.OfDay(scope, used)))
+			member, flag(reservation.Stream), number(held), number(reservation.SpentOfDay(scope, used)))
 	}
 	return one
 }
@@ -178,7 +181,17 @@ func (s *Store) charge(charge *quota.Charge) job {
 	hash, leases := keysOf(&request, scope)
 	return job{chargeScript, []string{hash, leases, hash + ":charge:" + charge.ID}, []string{
 		s.now(), number(s.options.Lease.Microseconds()),
-		number(charge.Requests), number(charge.Tokens), number(charge.Day), number(charge.DayTokens),
+		number(charge.Requests), number(charge.Tokens), number(charge.Day), number(charge.DayTokens), holdName(charge.ID),
+	}}
+}
+
+// holdName is the lease of a hold, which no request's id begins like.
+func holdName(charge string) string { return "hold|" + charge }
+
+func (s *Store) hold(hold *quota.Hold, scope quota.Scope) job {
+	hash, leases := keysOf(&hold.Request, scope)
+	return job{holdScript, []string{hash, leases, hash + ":charge:" + hold.ID}, []string{
+		s.now(), number(s.options.Lease.Microseconds()), holdName(hold.ID), flag(hold.Over), number(hold.Day), number(hold.Tokens),
 	}}
 }
 

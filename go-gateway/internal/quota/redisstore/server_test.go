@@ -149,6 +149,13 @@ func (p *prompt) Renew(reservations []quota.Reservation) {
 	p.sendAll(context.Background())
 }
 
+func (p *prompt) Hold(holds []quota.Hold) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.Store.Hold(holds)
+	p.sendAll(context.Background())
+}
+
 // settled waits until Redis has taken all that waits for it: of what comes last, it tells.
 func settled(t testing.TB, store *Store) {
 	t.Helper()

@@ -180,7 +180,18 @@ func (s *Store) Renew(reservations []quota.Reservation) {
 	}
 }
 
-// Charge implements quota.Shared, in one round trip.
+// Hold implements quota.Store.
+func (s *Store) Hold(holds []quota.Hold) {
+	for i := range holds {
+		for scope := range quota.Scopes {
+			if holds[i].Holds(scope) {
+				s.enqueue(s.hold(&holds[i], scope))
+			}
+		}
+	}
+}
+
+// Charge implements quota.Store, in one round trip.
 func (s *Store) Charge(ctx context.Context, charges []quota.Charge) ([]quota.State, error) {
 	client, err := s.current()
 	if err != nil {

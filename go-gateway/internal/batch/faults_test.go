@@ -1,0 +1,160 @@
+package batch
+
+import (
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"triptych.dev/gateway/internal/store"
+)
+
+// everywhere runs a test with a store and limits of one process, and with those that several share.
+func everywhere(t *testing.T, test func(f *fixture, told task, random *rand.Rand)) {
+	for name, place := range map[string]func(f *fixture) task{
+		"SQLite and memory": func(f *fixture) task {
+			return task{Store: store.Options{Data: filepath.Join(f.folder, "data")}}
+		},
+		"PostgreSQL and Redis": func(f *fixture) task {
+			return task{Store: store.Options{DatabaseURL: postgres.Get(f.T).NewDatabase(f.T)}, Redis: startRedis(f.T)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			f := &fixture{T: t, folder: t.TempDir()}
+			told := place(f)
+			told.Blobs, told.Lease, told.Think = filepath.Join(f.folder, "blobs"), 800*time.Millisecond, 2*time.Millisecond
+			f.shared = told.Store.Postgres()
+			f.open(told.Store, store.Command)
+			seed := rand.Uint64()
+			if wanted := os.Getenv("TEST_SEED"); wanted != "" {
+				var err error
+				if seed, err = strconv.ParseUint(wanted, 10, 64); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("TEST_SEED=%d", seed)
+			test(f, told, rand.New(rand.NewPCG(seed, 0)))
+		})
+	}
+}
+
+// workers are as many as may serve from a store.
+func (t task) workers(f *fixture) (running []*process) {
+	running = append(running, start(f.T, t))
+	if t.Store.Postgres() {
+		running = append(running, start(f.T, t))
+	}
+	return running
+}
+
+// chargedOnce holds that a batch, which has ended, was charged what came out of it: to tenant and key, and by all gateways.
+func (f *fixture) chargedOnce(batch store.Batch, running []*process) {
+	f.Helper()
+	used := batch.Tokens.Input + batch.Tokens.Output
+	var expected int64
+	for range batch.Done {
+		expected += costOf([]byte(`{"model":"m","input":"x"}`))
+	}
+	if used != expected {
+		f.Errorf("the batch says %d tokens, and its lines %d", used, expected)
+	}
+	for _, p := range running {
+		var tenant, key int64
+		eventually(f.T, fmt.Sprintf("%d tokens are charged", used), func() bool {
+			tenant, key = p.charged()
+			return tenant == used && key == used
+		})
+		time.Sleep(quotaLease) // whatever was told late is here by then
+		if tenant, key = p.charged(); tenant != used || key != used {
+			f.Errorf("%d and %d were charged for %d tokens", tenant, key, used)
+		}
+	}
+}
+
+// Gateways are killed at any moment: each line comes out once, and is charged once.
+func TestKilledGatewaysLoseNothingAndChargeOnce(t *testing.T) {
+	everywhere(t, func(f *fixture, told task, random *rand.Rand) {
+		const lines, kills = 1600, 5
+		batch := f.mustSubmit(lines)
+		running := told.workers(f)
+		for range kills {
+			before := f.done(batch.ID) // so that a slow start is no kill of somebody who has nothing
+			eventually(f.T, "lines are done", func() bool { return f.done(batch.ID) > before })
+			time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
+			i := random.IntN(len(running))
+			running[i].kill()
+			running[i] = start(f.T, told)
+		}
+		f.Logf("after %d kills %d of %d lines are done", kills, f.done(batch.ID), lines)
+		batch = f.ended(batch.ID)
+		f.once(lines, batch)
+		f.chargedOnce(batch, running)
+	})
+}
+
+func (f *fixture) done(id string) int64 {
+	f.Helper()
+	batch, err := f.Find(f.Context(), "acme", id)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return batch.Done
+}
+
+// transactions counts those under way in PostgreSQL.
+func transactions(t *testing.T, options store.Options) (count int) {
+	t.Helper()
+	if !options.Postgres() {
+		return 0
+	}
+	db, err := sql.Open("pgx", options.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	err = db.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+		AND xact_start IS NOT NULL`).Scan(&count)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
+// A gateway that stands still for longer than a lease, while another one does its work, is refused when it goes on.
+func TestAZombiesSegmentsAreRefused(t *testing.T) {
+	everywhere(t, func(f *fixture, told task, _ *rand.Rand) {
+		const lines = 1000
+		batch := f.mustSubmit(lines)
+		told.Lease = 300 * time.Millisecond
+		zombie := start(f.T, told)
+		running := []*process{zombie}
+		eventually(f.T, "lines are done", func() bool { return f.done(batch.ID) > 0 })
+		eventually(f.T, "it stands still in no transaction, for which others would wait longer", func() bool {
+			zombie.signal(syscall.SIGSTOP)
+			if transactions(f.T, told.Store) == 0 {
+				return true
+			}
+			zombie.signal(syscall.SIGCONT)
+			return false
+		})
+		time.Sleep(2 * told.Lease)
+		if told.Store.Postgres() {
+			running = append(running, start(f.T, told))
+			batch = f.ended(batch.ID)
+		}
+		zombie.signal(syscall.SIGCONT)
+		batch = f.ended(batch.ID)
+		f.once(lines, batch)
+		f.chargedOnce(batch, running)
+		if told.Store.Postgres() {
+			eventually(f.T, "the zombie is refused", func() bool { return strings.Contains(zombie.said.String(), "refused") })
+		}
+	})
+}
