@@ -16,7 +16,7 @@ ERRORS_MD = HERE.parents[1] / "docs/errors.md"
 # Statuses that the official SDKs repeat by themselves, unless told not to.
 REPEATED_STATUSES = {408, 409, 429} | set(range(500, 600))
 # Statuses that say when to come back, unless repeating cannot mend it.
-BUSY_STATUSES = {429, 503}
+BUSY_STATUSES = {409, 429, 503}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import http.client
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 
@@ -30,8 +32,9 @@ def send(stack: Stack, case: cases.Case) -> httpx.Response:
     )
 
 
-def send_half(stack: Stack, case: cases.Case) -> httpx.Response:
-    """Send the headers and half of the body, and nothing more; return the reply."""
+@contextmanager
+def half_sent(stack: Stack, case: cases.Case) -> Iterator[socket.socket]:
+    """A connection on which the headers and half of the body were sent, and nothing more."""
     assert case.http is not None
     body = case.body() or b""
     request = httpx.Request(
@@ -41,6 +44,12 @@ def send_half(stack: Stack, case: cases.Case) -> httpx.Response:
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
     with socket.create_connection(stack.address, timeout=60) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body[: len(body) // 2])
+        yield connection
+
+
+def send_half(stack: Stack, case: cases.Case) -> httpx.Response:
+    """Send the headers and half of the body, and nothing more; return the reply."""
+    with half_sent(stack, case) as connection:
         reply = http.client.HTTPResponse(connection)
         reply.begin()
         return httpx.Response(reply.status, headers=reply.getheaders(), content=reply.read())

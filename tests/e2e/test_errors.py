@@ -123,6 +123,30 @@ def an_ended_batch(start: StartNative, case: cases.Case, folder: pathlib.Path) -
     yield replies.send(stack, dataclasses.replace(case, http=asked))
 
 
+@contextmanager
+def a_used_key(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath_address=NOBODY, wait=False).describe()
+    with batch_client(stack) as client:
+        asked = {**case.http["json"], "input_file_id": batches.upload(client, [batches.embed(0)])}
+    first = {name: value for name, value in asked.items() if name != "metadata"}
+    assert replies.send(stack, dataclasses.replace(case, http={**case.http, "json": first})).status_code == 200
+    yield replies.send(stack, dataclasses.replace(case, http={**case.http, "json": asked}))
+
+
+@contextmanager
+def a_key_in_flight(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath_address=NOBODY, wait=False).describe()
+    with replies.half_sent(stack, case):
+
+        def refusal() -> httpx.Response | None:
+            response = replies.send(stack, case)
+            return response if response.status_code == 409 else None
+
+        yield wait_until("the first request under way", refusal, STATE_LIMIT_S)
+
+
 def refused_beside_load(stack: Stack, case: cases.Case, status: int) -> tuple[httpx.Response, Load]:
     """The case's refusal beside requests that take long, of which some are refused too and some are served."""
     with Load(stack, lambda _: {"input": ["a text of some ten tokens, so that lists fill the queue"] * 30}) as load:
@@ -222,6 +246,8 @@ CONDITIONS = {
         a_file,
         few_enqueued_tokens,
         an_ended_batch,
+        a_used_key,
+        a_key_in_flight,
         stalled_body,
         full_queue,
         short_deadline,

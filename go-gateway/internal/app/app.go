@@ -69,7 +69,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	charges := charge.New(opened.Store, limiter, logger)
 	batches := keepBatches(settings, opened, kept, charges, metrics, logger)
 	gateway := server.New(server.Options{
-		Authenticator: directory, Files: kept, Batches: batches, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
+		Authenticator: directory, Files: kept, Batches: batches, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
 		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
@@ -117,6 +117,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		watchCertificate(certified),
 		watchFiles(kept),
 		watchCharges(opened.Store, charges),
+		forgetAnswers(opened.Store, logger),
 		runBatches(batches, gateway),
 		adminToken,
 		{start: operations.start, stop: operations.stop},

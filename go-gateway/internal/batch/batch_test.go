@@ -98,11 +98,11 @@ func (f *fixture) submit(lines int) (store.Batch, error) {
 	if err := upload.Write(f.Context(), strings.NewReader(text.String()), files.Batch); err != nil {
 		f.Fatal(err)
 	}
-	file, err := upload.Finish(f.Context(), files.About{Purpose: files.Batch, Name: "in.jsonl"})
+	file, err := upload.Finish(f.Context(), files.About{Purpose: files.Batch, Name: "in.jsonl"}, func(store.File) (*store.Answer, error) { return nil, nil })
 	if err != nil {
 		f.Fatal(err)
 	}
-	return f.Create(f.Context(), acme, Asked{File: file.ID, Endpoint: endpoint})
+	return f.Create(f.Context(), acme, Asked{File: file.ID, Endpoint: endpoint}, withoutKey)
 }
 
 func (f *fixture) mustSubmit(lines int) store.Batch {
@@ -204,6 +204,9 @@ func (f *fixture) once(count int, batch store.Batch) (output, errs []written) {
 	}
 	return output, errs
 }
+
+// withoutKey keeps no answer.
+func withoutKey(store.Batch) (*store.Answer, error) { return nil, nil }
 
 func good(context.Context, Request) Reply {
 	return Reply{Status: 200, Body: []byte(`{"object":"list"}`), Tokens: store.BatchTokens{Input: 3}}
@@ -402,10 +405,10 @@ func TestABatchKeepsToItsTenantsLimit(t *testing.T) {
 	if restricted.Scopes, err = identity.ParseScopes([]string{"endpoint:/v1/batches"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Create(t.Context(), restricted, Asked{Endpoint: endpoint}); fault.Of(err).Reason != fault.InsufficientScope {
+	if _, err := f.Create(t.Context(), restricted, Asked{Endpoint: endpoint}, withoutKey); fault.Of(err).Reason != fault.InsufficientScope {
 		t.Error(err)
 	}
-	if _, err := f.Create(t.Context(), acme, Asked{File: "file-none", Endpoint: endpoint}); fault.Of(err).Param != "input_file_id" {
+	if _, err := f.Create(t.Context(), acme, Asked{File: "file-none", Endpoint: endpoint}, withoutKey); fault.Of(err).Param != "input_file_id" {
 		t.Error(err)
 	}
 	gone, leave := context.WithCancel(t.Context())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
@@ -23,7 +24,7 @@ type Asked struct {
 }
 
 // Create adds a batch, of which the endpoint is known to be one.
-func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked Asked) (store.Batch, error) {
+func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked Asked, answering store.Answering[store.Batch]) (store.Batch, error) {
 	if !owner.Scopes.MayAsk(asked.Endpoint) {
 		return store.Batch{}, owner.Scopes.LacksEndpoint(asked.Endpoint)
 	}
@@ -39,21 +40,25 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 	if err != nil {
 		return store.Batch{}, err
 	}
-	now := b.Now().UTC()
+	now := b.Now().UTC().Truncate(time.Millisecond)
 	batch := store.Batch{
 		ID: files.NewID("batch_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
 		File: file.ID, SHA256: file.SHA256, Bytes: file.Bytes, Endpoint: asked.Endpoint, Model: plan.model, Metadata: asked.Metadata,
-		Lines: plan.lines, Enqueued: plan.bytes, Created: now, Expires: now.Add(lifetime),
+		State: store.BatchInProgress, Lines: plan.lines, Pending: int64(len(plan.segments)), Enqueued: plan.bytes, Created: now, Expires: now.Add(lifetime),
+	}
+	answer, err := answering(batch)
+	if err != nil {
+		return store.Batch{}, err
 	}
 	most := store.BatchLimits{Batches: maxOpen, Enqueued: owner.Plan.EnqueuedTokens}
-	err = b.Store.AddBatch(ctx, owner.Tenant, batch, plan.segments, most)
+	err = b.Store.AddBatch(ctx, owner.Tenant, batch, plan.segments, most, answer)
 	if full, is := errors.AsType[store.ErrBatchLimit](err); is {
 		return store.Batch{}, limited(owner.Plan, full, plan.bytes)
 	}
 	if err != nil {
 		return store.Batch{}, files.Explain(err, files.NotFoundBy("input_file_id", asked.File))
 	}
-	return b.Find(ctx, owner.Tenant, batch.ID)
+	return batch, nil
 }
 
 // inFile names the field by which the request has the file.

@@ -99,10 +99,12 @@ func share(plan identity.Plan) store.FileUsage {
 func explain(err error, id string) error { return Explain(err, NotFound(id)) }
 
 // Explain says what an error of the store, or of the blobs, means for a user who asked for something that may not be there.
+// store.ErrAnswered stays as it is: what is answered then is for whoever has the request.
 func Explain(err, notFound error) error {
+	_, answered := errors.AsType[store.ErrAnswered](err)
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, answered:
+		return err
 	case errors.Is(err, store.ErrNotFound):
 		return notFound
 	case errors.Is(err, store.ErrFull), errors.Is(err, blob.ErrFull):

@@ -56,7 +56,7 @@ func (k *keeper) upload(content io.Reader, about About) (store.File, error) {
 	if err := upload.Write(k.Context(), content, about.Purpose); err != nil {
 		return store.File{}, err
 	}
-	return upload.Finish(k.Context(), about)
+	return upload.Finish(k.Context(), about, withoutKey)
 }
 
 func (k *keeper) blobs() int {
@@ -167,7 +167,7 @@ func TestAnUploadThatIsNotFinishedLeavesNothing(t *testing.T) {
 	if err := upload.Write(t.Context(), strings.NewReader("a"), ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err = upload.Finish(t.Context(), About{Purpose: Batch, Name: "a.jsonl"})
+	_, err = upload.Finish(t.Context(), About{Purpose: Batch, Name: "a.jsonl"}, withoutKey)
 	k.checkReason(err, fault.InvalidValue)
 	upload.Close()
 	torn := errors.New("torn")
@@ -194,3 +194,6 @@ func TestIDsAreInTheOrderOfTime(t *testing.T) {
 		last = id
 	}
 }
+
+// withoutKey keeps no answer.
+func withoutKey(store.File) (*store.Answer, error) { return nil, nil }

@@ -94,8 +94,11 @@ func (u *Upload) Write(ctx context.Context, content io.Reader, purpose string) (
 	return err
 }
 
+// SHA256 is the hash of what was written, in hexadecimal.
+func (u *Upload) SHA256() string { return u.draft.ID.String() }
+
 // Finish makes a file of what was written, which lasts when Finish returns without an error.
-func (u *Upload) Finish(ctx context.Context, about About) (store.File, error) {
+func (u *Upload) Finish(ctx context.Context, about About, answering store.Answering[store.File]) (store.File, error) {
 	if about.Purpose == Batch {
 		if u.draft.Size > maxBatchBytes {
 			return store.File{}, batchTooLarge()
@@ -112,10 +115,14 @@ func (u *Upload) Finish(ctx context.Context, about About) (store.File, error) {
 	if about.Lifetime > 0 {
 		file.Expires = file.Created.Add(about.Lifetime)
 	}
+	answer, err := answering(file)
+	if err != nil {
+		return store.File{}, err
+	}
 	if err := u.draft.Keep(); err != nil {
 		return store.File{}, explain(err, "")
 	}
-	err := u.files.Store.AddFile(ctx, u.owner.Tenant, file, share(u.owner.Plan))
+	err = u.files.Store.AddFile(ctx, u.owner.Tenant, file, share(u.owner.Plan), answer)
 	if full, is := errors.AsType[store.ErrShare](err); is { // by others that were uploaded meanwhile
 		return store.File{}, shareUsed(u.owner.Plan, full.Used, file.Bytes)
 	}

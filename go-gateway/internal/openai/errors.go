@@ -54,6 +54,8 @@ var table = map[fault.Reason]row{
 	fault.RangeNotSatisfiable:   {http.StatusRequestedRangeNotSatisfiable, typeInvalidRequest, "range_not_satisfiable", false},
 	fault.BatchNotFound:         {http.StatusNotFound, typeInvalidRequest, "batch_not_found", false},
 	fault.BatchEnded:            {http.StatusConflict, typeInvalidRequest, "batch_ended", false},
+	fault.IdempotencyKeyReused:  {http.StatusConflict, typeInvalidRequest, "idempotency_key_reused", false},
+	fault.IdempotencyInFlight:   {http.StatusConflict, typeInvalidRequest, "idempotency_in_flight", true},
 	fault.EmptyInput:            {http.StatusBadRequest, typeInvalidRequest, "empty_input", false},
 	fault.InputTooLong:          {http.StatusBadRequest, typeInvalidRequest, "context_length_exceeded", false},
 	fault.TooManyInputs:         {http.StatusBadRequest, typeInvalidRequest, "too_many_inputs", false},
@@ -132,7 +134,7 @@ func setRetryHeaders(header http.Header, shape row, after time.Duration) {
 	switch {
 	case !shape.retry && sdkRepeats(shape.status):
 		header.Set("X-Should-Retry", "false")
-	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable:
+	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable, shape.status == http.StatusConflict:
 		if after <= 0 {
 			after = minRetryAfter
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 
@@ -9,6 +10,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/store"
 )
 
 const (
@@ -43,11 +45,14 @@ func (s *Server) createBatch(ex *exchange) error {
 	if !fileID.MatchString(asked.File) {
 		return files.NotFoundBy("input_file_id", asked.File)
 	}
-	created, err := s.Batches.Create(ex.request.Context(), ex.principal, asked)
-	if err != nil {
-		return err
-	}
-	return ex.replyWith(openai.RenderBatch(created))
+	return createFromJSON(ex, http.StatusOK, renderedBatch, func(answering store.Answering[store.Batch]) (store.Batch, error) {
+		return s.Batches.Create(ex.request.Context(), ex.principal, asked, answering)
+	})
+}
+
+func renderedBatch(batch store.Batch) (created, error) {
+	body, err := openai.RenderBatch(batch)
+	return created{batch.ID, body}, err
 }
 
 // listBatches serves GET /v1/batches.

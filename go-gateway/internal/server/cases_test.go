@@ -117,6 +117,43 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 		}
 		return g
 	},
+	"a_used_key": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		body := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/embeddings","completion_window":"24h"}`, g.requests("acme", 1))
+		if got := g.post(batchesRoute, body, "Idempotency-Key", "a key"); got.status != http.StatusOK {
+			t.Fatalf("%d %s", got.status, got.body)
+		}
+		c.HTTP.JSON = bytes.Replace(c.HTTP.JSON, []byte("FILE"), []byte(g.requests("acme", 1)), 1)
+		return g
+	},
+	"a_key_in_flight": func(t *testing.T, _ errorCase) *gateway {
+		g := startGateway(t)
+		reader, writer := io.Pipe()
+		request, err := http.NewRequest(http.MethodPost, g.url+filesRoute, reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Authorization": "Bearer " + g.keys["acme"], "Idempotency-Key": "a key", "Content-Type": "multipart/form-data; boundary=x"} {
+			request.Header.Set(name, value)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if reply, err := http.DefaultClient.Do(request); err == nil {
+				reply.Body.Close()
+			}
+		}()
+		t.Cleanup(func() {
+			writer.Close()
+			<-done
+		})
+		g.eventually("the key is in flight", func() bool {
+			g.creating.mu.Lock()
+			defer g.creating.mu.Unlock()
+			return len(g.creating.keys) == 1
+		})
+		return g
+	},
 	"short_deadline": func(t *testing.T, _ errorCase) *gateway {
 		g := startGateway(t, func(e *engine.Options, _ *Options) { e.Timeout = 50 * time.Millisecond })
 		g.hotpath.SetEmbed(hang)
@@ -281,7 +318,7 @@ func checkShape(t *testing.T, c errorCase, row testkit.ErrorRow, got reply) {
 	wait, waitMillis := got.header.Get("retry-after"), got.header.Get("retry-after-ms")
 	seconds, _ := strconv.Atoi(wait)
 	millis, _ := strconv.Atoi(waitMillis)
-	if limited := (got.status == 429 || got.status == 503) && row.Retry == "yes"; limited != (seconds >= 1 && seconds <= 60 && millis > 0) || (!limited && wait+waitMillis != "") {
+	if limited := (got.status == 409 || got.status == 429 || got.status == 503) && row.Retry == "yes"; limited != (seconds >= 1 && seconds <= 60 && millis > 0) || (!limited && wait+waitMillis != "") {
 		t.Errorf("retry-after %q, retry-after-ms %q", wait, waitMillis)
 	}
 	repeats := got.status == 408 || got.status == 409 || got.status == 429 || got.status >= 500

@@ -42,23 +42,46 @@ func (s *Server) uploadFile(ex *exchange) (err error) {
 	if err != nil {
 		return err
 	}
-	upload, err := s.Files.Begin(ex.request.Context(), ex.principal, ex.request.ContentLength)
+	creation, err := newCreation(ex, http.StatusOK)
 	if err != nil {
 		return err
+	}
+	defer creation.close()
+	owner := ex.principal
+	if creation.before != nil { // nothing more is to be stored
+		owner.Plan.StoredFiles, owner.Plan.StoredBytes = 0, 0
+	}
+	upload, err := s.Files.Begin(ex.request.Context(), owner, ex.request.ContentLength)
+	if err != nil {
+		return creation.refused(err)
 	}
 	defer upload.Close()
 	about, err := form.receive(ex.request.Context(), upload)
 	if err != nil {
-		return err
+		return creation.refused(err)
 	}
 	if err := body.end(); err != nil {
 		return err
 	}
-	stored, err := upload.Finish(ex.request.Context(), about)
-	if err != nil {
-		return err
+	return create(creation, uploadFields(about, upload.SHA256()), renderedFile, func(answering store.Answering[store.File]) (store.File, error) {
+		return upload.Finish(ex.request.Context(), about, answering)
+	})
+}
+
+// uploadFields are compared rather than the bytes that were sent: a form has other boundaries each time.
+func uploadFields(about files.About, sha256 string) comparedFields {
+	fields := comparedFields{}
+	for name, value := range map[string]string{
+		"file": sha256, "filename": about.Name, "purpose": about.Purpose, "expires_after": about.Lifetime.String(),
+	} {
+		fields.add(name, []byte(value))
 	}
-	return ex.replyWith(openai.RenderFile(stored))
+	return fields
+}
+
+func renderedFile(file store.File) (created, error) {
+	body, err := openai.RenderFile(file)
+	return created{file.ID, body}, err
 }
 
 // listFiles serves GET /v1/files.

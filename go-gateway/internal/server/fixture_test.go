@@ -82,6 +82,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 		TransferStall: patience, MinTransferRate: 1,
 		StreamHeartbeat: time.Minute, Decoder: &openai.Decoder{ModerationModel: testkit.ModerationModelName, MaxTokenizeBytes: engine.MaxTokenizeBytes},
 	}
+	options.Answers = g.records
 	options.Files = g.keepFiles(logger)
 	options.Batches = g.keepBatches(options.Files, logger)
 	for _, alter := range changes {

@@ -29,6 +29,24 @@ func FuzzRequestTimeout(f *testing.F) {
 	})
 }
 
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, seed := range []string{"", "a", "6f1c2c34-5e0b-4c39-9c3f-0a9c1d6c1b11", " ", "\t", "ключ", "a\r\nb"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, sent string) {
+		key, err := idempotencyKey(http.Header{idempotencyHeader: {sent}})
+		if err != nil {
+			if fault.Of(err).Reason != fault.InvalidValue || key != "" {
+				t.Fatalf("%q: %q, %v", sent, key, err)
+			}
+			return
+		}
+		if key != sent || len(key) < 1 || len(key) > 255 {
+			t.Fatalf("%q gave %q", sent, key)
+		}
+	})
+}
+
 // FuzzIdentity holds that what becomes an id, in a header, a log and a call, has its shape, whatever was sent.
 func FuzzIdentity(f *testing.F) {
 	f.Add("", "")

@@ -35,6 +35,8 @@ type Options struct {
 	Files *files.Files
 	// Batches are nil where there are none.
 	Batches *batch.Batches
+	// Answers are what creations were answered, for those who repeat them.
+	Answers Answers
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
 	LimitsDegraded func() bool
 	Metrics        *telemetry.Metrics
@@ -72,6 +74,7 @@ type Server struct {
 	bodies   *admission.Pool // bytes of request bodies
 	drains   *admission.Pool // of refused bodies that are read to their end
 	buffers  bufferPool
+	creating keysInFlight
 	calls    map[string]handler // what Execute runs, by path
 }
 

@@ -67,9 +67,13 @@ func (e ErrBatchLimit) Error() string {
 const batchColumns = `id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state, lines, pending, enqueued, done, failed,
 	input_tokens, cached_tokens, output_tokens, output, errors, error, created_at, expires_at, expired_at, cancelling_at, finalizing_at, ended_at`
 
-// AddBatch adds a batch with its segments and their jobs, or returns ErrBatchLimit; ErrNotFound where its file is gone.
-func (s *Store) AddBatch(ctx context.Context, tenant string, batch Batch, segments []Segment, most BatchLimits) error {
+// AddBatch adds a batch with its segments and their jobs, or returns ErrBatchLimit; ErrNotFound where its file is gone, and
+// ErrAnswered where the answer's key was used before.
+func (s *Store) AddBatch(ctx context.Context, tenant string, batch Batch, segments []Segment, most BatchLimits, answer *Answer) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
+		if err := s.keepAnswer(ctx, tx, tenant, answer); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO batch_limit (tenant, created) VALUES ($1, 1)
 			ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1`, tenant) // others of the tenant wait here
 		if err != nil {

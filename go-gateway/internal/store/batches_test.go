@@ -28,7 +28,7 @@ func hashOf(text string) string { return strings.Repeat(fmt.Sprintf("%02x", len(
 func addInput(t *testing.T, s *Store, tenant string) {
 	t.Helper()
 	input := File{ID: inputOf(tenant), Purpose: "batch", Name: "in.jsonl", Bytes: 1, SHA256: hashOf("input"), Created: created}
-	if err := s.AddFile(t.Context(), tenant, input, FileUsage{}); err != nil && !errors.Is(err, ErrExists) {
+	if err := s.AddFile(t.Context(), tenant, input, FileUsage{}, nil); err != nil && !errors.Is(err, ErrExists) {
 		t.Fatal(err)
 	}
 }
@@ -39,7 +39,7 @@ func addBatch(t *testing.T, s *Store, id, tenant string, segments int) {
 	t.Helper()
 	addInput(t, s, tenant)
 	batch, list := batchOf(id, tenant, segments)
-	if err := s.AddBatch(t.Context(), tenant, batch, list, BatchLimits{}); err != nil {
+	if err := s.AddBatch(t.Context(), tenant, batch, list, BatchLimits{}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -254,7 +254,7 @@ func TestBatchesKeepToTheirTenantsLimits(t *testing.T) {
 		for i := range 8 { // at once
 			group.Go(func() {
 				batch, list := batchOf(fmt.Sprintf("batch_%d", i), "acme", 1)
-				if err := s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{Enqueued: 350}); err != nil {
+				if err := s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{Enqueued: 350}, nil); err != nil {
 					refused <- err
 				}
 			})
@@ -267,7 +267,7 @@ func TestBatchesKeepToTheirTenantsLimits(t *testing.T) {
 			t.Errorf("%+v", full)
 		}
 		batch, list := batchOf("batch_9", "acme", 1)
-		if full, is := errors.AsType[ErrBatchLimit](s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{Batches: 3})); !is || full.Used.Batches != 3 {
+		if full, is := errors.AsType[ErrBatchLimit](s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{Batches: 3}, nil)); !is || full.Used.Batches != 3 {
 			t.Errorf("%+v", full)
 		}
 		addBatch(t, s, "batch_a", "globex", 1)
@@ -283,7 +283,7 @@ func TestABatchOfAFileThatIsGoneIsNotAdded(t *testing.T) {
 		if err := s.DeleteFile(t.Context(), "acme", batch.File); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{}); !errors.Is(err, ErrNotFound) {
+		if err := s.AddBatch(t.Context(), "acme", batch, list, BatchLimits{}, nil); !errors.Is(err, ErrNotFound) {
 			t.Errorf("added: %v", err)
 		}
 		if page, err := s.BatchesPage(t.Context(), "acme", "", 10); err != nil || len(page) != 0 {

@@ -32,9 +32,14 @@ func (e ErrShare) Error() string {
 const fileColumns = `id, tenant, purpose, name, bytes, sha256, created_at, expires_at`
 
 // AddFile adds a file of which the blob is there. It returns ErrShare where the tenant would have more than most, of which
-// 0 is no bound, and ErrExists where the id is taken.
-func (s *Store) AddFile(ctx context.Context, tenant string, file File, most FileUsage) error {
-	return s.write(ctx, func(tx *sql.Tx) error { return addFile(ctx, tx, tenant, file, most) })
+// 0 is no bound, ErrExists where the id is taken, and ErrAnswered where the answer's key was used before.
+func (s *Store) AddFile(ctx context.Context, tenant string, file File, most FileUsage, answer *Answer) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		if err := s.keepAnswer(ctx, tx, tenant, answer); err != nil {
+			return err
+		}
+		return addFile(ctx, tx, tenant, file, most)
+	})
 }
 
 // addFile is AddFile within a transaction that does more.

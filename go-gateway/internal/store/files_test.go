@@ -22,7 +22,7 @@ func fileOf(n int) File {
 
 func addOne(t *testing.T, s *Store, tenant string, file File) {
 	t.Helper()
-	if err := s.AddFile(t.Context(), tenant, file, FileUsage{}); err != nil {
+	if err := s.AddFile(t.Context(), tenant, file, FileUsage{}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -46,7 +46,7 @@ func TestAFileIsReadAsItWasAdded(t *testing.T) {
 		file := fileOf(1)
 		file.Expires = noon.Add(time.Hour)
 		addOne(t, s, "acme", file)
-		if err := s.AddFile(t.Context(), "acme", file, FileUsage{}); !errors.Is(err, ErrExists) {
+		if err := s.AddFile(t.Context(), "acme", file, FileUsage{}, nil); !errors.Is(err, ErrExists) {
 			t.Errorf("twice: %v", err)
 		}
 		file.Tenant = "acme"
@@ -79,7 +79,7 @@ func TestATenantHasNothingOfAnothersFiles(t *testing.T) {
 		if found, err := s.FilesPage(t.Context(), "globex", FilesPage{Most: 10}, noon); err != nil || len(found) != 0 {
 			t.Errorf("listed: %v, %v", found, err)
 		}
-		if err := s.AddFile(t.Context(), "globex", file, FileUsage{}); !errors.Is(err, ErrExists) {
+		if err := s.AddFile(t.Context(), "globex", file, FileUsage{}, nil); !errors.Is(err, ErrExists) {
 			t.Errorf("replaced: %v", err)
 		}
 		addOne(t, s, "globex", fileOf(2))
@@ -136,7 +136,7 @@ func TestNoTwoFilesTogetherExceedAShare(t *testing.T) {
 				group.Go(func() {
 					file := fileOf(n)
 					file.ID += name
-					err := s.AddFile(t.Context(), name, file, most)
+					err := s.AddFile(t.Context(), name, file, most, nil)
 					if full, is := errors.AsType[ErrShare](err); is && full.Most == most && full.Used == (FileUsage{3, 30}) {
 						refused.Add(1)
 					} else if err != nil {

@@ -71,7 +71,7 @@ func TestZombiesAreRefused(t *testing.T) {
 // recoveryOf kills a process that has jobs, and returns how long after a moment all of them are claimed again.
 func recoveryOf(t *testing.T, s *store.Store, options store.Options, lease time.Duration) time.Duration {
 	t.Helper()
-	told := task{Store: options, Lease: lease, Think: 0}
+	told := task{Store: options, Lease: lease}
 	first := start(t, told)
 	eventually(t, "it has all jobs", func() bool { return s.Count(t, `SELECT count(*) FROM job WHERE state = 'leased'`) == 4 })
 	var since time.Time

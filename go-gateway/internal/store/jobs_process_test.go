@@ -28,6 +28,8 @@ type task struct {
 	Store store.Options
 	Lease time.Duration
 	Think time.Duration // how long work on a job takes on average; 0: for ever
+	// Create is how many files it creates, each under a key, in place of working.
+	Create int
 
 	CopyTo string // a database: the process copies instead
 	HangAt int64  // a number of rows that are copied; -1: all
@@ -53,6 +55,11 @@ func work() {
 	must(err)
 	s.FollowSkew()
 	fmt.Println("open")
+	if told.Create > 0 {
+		must(createUnderKeys(ctx, s, told.Create))
+		must(s.Close())
+		return
+	}
 	must(queue.Run(ctx, queue.Options{
 		Store: s, Queue: "q", Workers: 4, Lease: told.Lease, MaxDeaths: -1, Owner: fmt.Sprint(os.Getpid()),
 		RetryBase: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond, MaxErrors: 1000,
