@@ -393,6 +393,71 @@ func TestWhatIsNotRunInTimeIsSaid(t *testing.T) {
 	}
 }
 
+// Cancelling has effect within a moment, also where lines wait for a limit or take long. What is finished is kept.
+func TestACancelledBatchStopsWithinAMoment(t *testing.T) {
+	f := newFixture(t)
+	batch := f.mustSubmit(600)
+	var calls atomic.Int64
+	waits := make(chan struct{}, 600)
+	f.watch(func(ctx context.Context, request Request) Reply {
+		switch n := calls.Add(1); {
+		case n <= 50:
+			return good(ctx, request)
+		case n%2 == 0:
+			waits <- struct{}{}
+			return refused(fault.RateLimited, time.Minute, true)
+		}
+		waits <- struct{}{}
+		<-ctx.Done() // as what takes long
+		return refused(fault.Cancelled, 0, false)
+	})
+	for range 8 { // all workers
+		<-waits
+	}
+	began := time.Now()
+	if _, err := f.Cancel(t.Context(), "acme", batch.ID); err != nil {
+		t.Fatal(err)
+	}
+	batch = f.ended(batch.ID)
+	if took := time.Since(began); took > 5*time.Second { // less than anything above waits
+		t.Errorf("it took %v", took)
+	}
+	output, errs := f.once(600, batch)
+	if batch.State != store.BatchCancelled || len(output) != 50 || batch.Failed != 0 {
+		t.Errorf("%+v: %d, %d", batch, len(output), len(errs))
+	}
+	for _, line := range errs {
+		if line.Error == nil || line.Error.Code != "batch_cancelled" {
+			t.Errorf("%+v", line)
+		}
+	}
+}
+
+// A segment that was claimed before, and comes again after its batch was cancelled, is not run.
+func TestASegmentOfACancelledBatchIsNotRunAgain(t *testing.T) {
+	f := newFixture(t)
+	batch := f.mustSubmit(600)
+	jobs, err := f.Store.ClaimJobs(t.Context(), store.BatchQueue, "a gateway that ends", 1, time.Minute)
+	if err != nil || len(jobs) != 1 {
+		t.Fatal(jobs, err)
+	}
+	found, err := f.Cancel(t.Context(), "acme", batch.ID)
+	if err != nil || found.State != store.BatchCancelling || found.Pending != 1 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	if err := f.Store.ReleaseJobs(t.Context(), jobs); err != nil {
+		t.Fatal(err)
+	}
+	f.watch(func(ctx context.Context, request Request) Reply {
+		t.Error("it was run")
+		return good(ctx, request)
+	})
+	batch = f.ended(batch.ID)
+	if _, errs := f.once(600, batch); len(errs) != 600 || batch.State != store.BatchCancelled || batch.Failed+batch.Done != 0 {
+		t.Errorf("%+v: %d", batch, len(errs))
+	}
+}
+
 func TestABatchKeepsToItsTenantsLimit(t *testing.T) {
 	f := newFixture(t)
 	f.mustSubmit(1500)

@@ -113,12 +113,26 @@ func (w *worker) writeOutput(ctx context.Context, batch *store.Batch, to io.Writ
 	return w.eachSegment(ctx, batch, func(segment *store.Segment) error { return w.copyBlob(to, segment.Result.Output) })
 }
 
+// notRun is why lines of a batch are not run any more.
+type notRun struct{ code, text string }
+
+func (n notRun) Error() string { return n.text }
+
+func whyNotRun(batch *store.Batch) notRun {
+	if !batch.Expired.IsZero() {
+		return notRun{"batch_expired", "The batch's completion window ended before this request was run."}
+	}
+	return notRun{"batch_cancelled", "The batch was cancelled before this request was run."}
+}
+
+// result is what came of a line that was not run.
+func (n notRun) result(customID string) result {
+	return result{id: "batch_req_" + files.NewID("", time.Now()), customID: customID, wrong: n.text, code: n.code}
+}
+
 // writeErrors also names the lines that were not run.
 func (w *worker) writeErrors(ctx context.Context, batch *store.Batch, to io.Writer) error {
-	code, why := "batch_cancelled", "The batch was cancelled before this request was run."
-	if !batch.Expired.IsZero() {
-		code, why = "batch_expired", "The batch's completion window ended before this request was run."
-	}
+	why := whyNotRun(batch)
 	return w.eachSegment(ctx, batch, func(segment *store.Segment) error {
 		if segment.State == store.SegmentDone {
 			return w.copyBlob(to, segment.Result.Errors)
@@ -131,7 +145,7 @@ func (w *worker) writeErrors(ctx context.Context, batch *store.Batch, to io.Writ
 			line, taken := cutLine(text)
 			text = text[taken:]
 			found, _ := parseLine(line, batch.Endpoint)
-			rendered, err := render(result{id: "batch_req_" + files.NewID("", time.Now()), customID: found.CustomID, wrong: why, code: code})
+			rendered, err := render(why.result(found.CustomID))
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"triptych.dev/gateway/internal/blob"
@@ -26,6 +27,8 @@ const (
 	linePause, lineLonger = 250 * time.Millisecond, 10 * time.Second
 	longestWait           = time.Minute // that a worker waits for a limit; a longer one is for the queue
 	putOff, longestPutOff = 5 * time.Second, 10 * time.Minute
+	// lookEvery is how soon a segment that runs finds out that its batch was cancelled or has expired.
+	lookEvery = 500 * time.Millisecond
 	// A line that fails on our side, or is not done in time, is repeated so often before that is its result.
 	failureAttempts = 3
 )
@@ -70,6 +73,9 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 	if segment.State != store.SegmentPending {
 		return w.Store.FinishJob(ctx, job)
 	}
+	if batch.State != store.BatchInProgress { // it was claimed before, and nothing came of that
+		return w.skip(ctx, job, id, segment)
+	}
 	owner, err := w.principal(&batch)
 	if err != nil {
 		return queue.Postpone(err, longestPutOff) // the tenant may come back before the window ends
@@ -89,6 +95,11 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 	}
 	w.Charges.Done(run.pending)
 	return nil
+}
+
+// skip has a segment of a batch that is in progress no more wait no more.
+func (w *worker) skip(ctx context.Context, job store.Job, batch string, segment store.Segment) error {
+	return w.Store.FinishSegment(ctx, job, job.Tenant, batch, segment, false, []store.Segment{segment}, w.Now())
 }
 
 // read returns a segment's bytes.
@@ -182,10 +193,7 @@ func (r *segmentRun) run(ctx context.Context) error {
 		reader.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // so that no writer waits for ever
 		output <- written{draft, err}
 	}()
-	progress, err := workpool.Run(ctx, workpool.Options{
-		Workers: r.Lines,
-		Retry:   workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
-	}, r.lines, r.serve, r.take)
+	progress, err := r.runLines(ctx)
 	writer.CloseWithError(err) // nil: its end
 	kept := <-output
 	if kept.draft != nil {
@@ -197,12 +205,50 @@ func (r *segmentRun) run(ctx context.Context) error {
 	if err := cmp.Or(kept.err, r.keep(ctx, kept.draft)); err != nil {
 		return r.putOff(ctx, err)
 	}
+	if progress.Done == 0 {
+		return r.skip(ctx, r.job, r.batch.ID, r.segment)
+	}
 	var rest []store.Segment
 	if lines := int64(progress.Done); lines < r.segment.Lines {
 		rest = append(rest, after(r.segment, lines, r.length))
 	}
 	r.segment.Lines, r.segment.Length, r.segment.Result = int64(progress.Done), r.length, r.results
 	return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, true, rest, r.Now())
+}
+
+// runLines runs lines until all have, the time of a segment is over, or the batch is in progress no more.
+func (r *segmentRun) runLines(ctx context.Context) (workpool.Progress, error) {
+	running, stop := context.WithCancelCause(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { r.look(running, stop) })
+	progress, err := workpool.Run(running, workpool.Options{
+		Workers: r.Lines,
+		Retry:   workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
+	}, r.lines, r.serve, func(line workpool.Result[lineOf, result]) error { return r.take(running, line) })
+	stop(nil)
+	looking.Wait()
+	if _, stopped := errors.AsType[notRun](err); stopped && ctx.Err() == nil {
+		err = nil
+	}
+	return progress, err
+}
+
+// look stops what runs once the batch is in progress no more.
+func (r *segmentRun) look(ctx context.Context, stop context.CancelCauseFunc) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		batch, err := r.Store.FindBatch(ctx, r.job.Tenant, r.batch.ID)
+		if err == nil && batch.State != store.BatchInProgress {
+			stop(whyNotRun(&batch))
+			return
+		}
+	}
 }
 
 // keep keeps the blobs, before their names are written down.
@@ -259,13 +305,15 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		served.reply = r.execute(ctx, Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
 		failure := served.reply.Failure
 		switch {
+		case failure == nil: // also if nobody waits for it any more
+			return served, nil
 		case ctx.Err() != nil:
 			return result{}, context.Cause(ctx)
 		case served.reply.NoRoom:
 			return result{}, noRoom{failure}
-		case failure != nil && failure.Reason == fault.DeadlineExceeded && r.job.Errors < failureAttempts:
+		case failure.Reason == fault.DeadlineExceeded && r.job.Errors < failureAttempts:
 			return result{}, tooSlow{failure}
-		case failure != nil && failure.Reason == fault.Internal && attempt < failureAttempts:
+		case failure.Reason == fault.Internal && attempt < failureAttempts:
 			continue
 		}
 		return served, nil
@@ -293,18 +341,26 @@ func (r *segmentRun) putOff(ctx context.Context, err error) error {
 }
 
 // take is the sink of the pool: it writes down what came of a line.
-func (r *segmentRun) take(line workpool.Result[lineOf, result]) error {
+func (r *segmentRun) take(running context.Context, line workpool.Result[lineOf, result]) error {
+	served := line.Value
 	if line.Err != nil {
-		return line.Err
+		why, stopped := errors.AsType[notRun](context.Cause(running))
+		if !stopped {
+			return line.Err
+		}
+		found, _ := parseLine(line.Item.text, r.batch.Endpoint)
+		served = why.result(found.CustomID)
+		r.results.Skipped++
 	}
 	r.length += line.Item.taken
-	served := line.Value
 	text, err := render(served)
 	if err != nil {
 		return err
 	}
 	if served.wrong != "" || served.reply.Failure != nil {
-		r.results.Failed++
+		if line.Err == nil {
+			r.results.Failed++
+		}
 		r.errors.Write(text)
 		return nil
 	}

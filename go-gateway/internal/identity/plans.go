@@ -48,6 +48,9 @@ type Tenant struct {
 
 const (
 	maxWeight = 16 // the contract's bound
+	// batchRequests is how many times the plan's rate of requests that of batch is, where a plan does not say: a batch has a
+	// request for each of up to 50,000 lines, and gives way to whoever waits.
+	batchRequests = 10
 	// MaxRequestSeconds is the longest time that a plan or a client may give a request: more than anything here takes.
 	MaxRequestSeconds = 86_400
 	// Of files: some fifty of the largest that are run as a batch, with what comes out of them; and bounds that keep
@@ -183,9 +186,10 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 		plan.Tenant[quota.Batch] = w.Batch.Limits.read(at+".batch", fault)
 		plan.EnqueuedTokens = w.Batch.EnqueuedTokens.read(at+".batch.enqueued_tokens", quota.MaxTokensPerDay, fault)
 	}
-	if plan.Tenant[quota.Batch].RequestsPerMinute == 0 { // no class is without a limit of requests
-		plan.Tenant[quota.Batch].RequestsPerMinute = plan.Tenant[quota.Interactive].RequestsPerMinute
-		plan.Tenant[quota.Batch].RequestBurst = plan.Tenant[quota.Interactive].RequestBurst
+	if batch := &plan.Tenant[quota.Batch]; batch.RequestsPerMinute == 0 { // no class is without a limit of requests
+		interactive := plan.Tenant[quota.Interactive]
+		batch.RequestsPerMinute = min(batchRequests*interactive.RequestsPerMinute, quota.MaxRequestsPerMinute)
+		batch.RequestBurst = min(batchRequests*interactive.RequestBurst, quota.MaxRequestsPerMinute)
 	}
 	if w.Key != nil {
 		plan.Key[quota.Interactive] = w.Key.Limits.read(at+".key", fault)

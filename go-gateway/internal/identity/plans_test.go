@@ -27,6 +27,7 @@ plans:
   standard: {requests_per_minute: 600, request_burst: 60}
   tiny:
     requests_per_minute: 20 # and a burst of as many
+  large: {requests_per_minute: 200_000}
   all:
     weight: 4
     max_seconds: 90
@@ -45,13 +46,17 @@ plans:
 tenants:
   acme: {plan: standard}
   tiny: {plan: tiny}
+  initech: {plan: large}
   globex: {plan: all}
 `)
 	got, err := readTenants(path)
-	both := func(limits quota.Limits) ClassLimits { return ClassLimits{limits, limits} } // of batch, those of requests
+	of := func(rate, burst, batch int64) ClassLimits { // of batch there are more requests, up to what a limit may be
+		return ClassLimits{{RequestsPerMinute: rate, RequestBurst: burst}, {RequestsPerMinute: batch, RequestBurst: 10 * burst}}
+	}
 	want := map[string]Tenant{
-		"acme": {"acme", Plan{Name: "standard", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: both(quota.Limits{RequestsPerMinute: 600, RequestBurst: 60})}},
-		"tiny": {"tiny", Plan{Name: "tiny", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: both(quota.Limits{RequestsPerMinute: 20})}},
+		"acme":    {"acme", Plan{Name: "standard", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: of(600, 60, 6000)}},
+		"tiny":    {"tiny", Plan{Name: "tiny", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: of(20, 0, 200)}},
+		"initech": {"initech", Plan{Name: "large", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: of(200_000, 0, 1_000_000)}},
 		"globex": {"globex", Plan{
 			Name: "all", Weight: 4, MaxSeconds: 90, StoredBytes: 5000, StoredFiles: 6,
 			Tenant: ClassLimits{

@@ -42,6 +42,7 @@ type SegmentResult struct {
 	Output, Errors           string
 	OutputBytes, ErrorsBytes int64
 	Failed                   int64 // lines
+	Skipped                  int64 // lines that were not run, since the batch was cancelled or had expired; known of one that is finished
 	Tokens                   BatchTokens
 }
 
@@ -73,7 +74,8 @@ func SegmentCharge(batch string, n int64) string { return fmt.Sprintf("%s/%d", b
 // It returns ErrLost where the job is no longer the caller's.
 func (s *Store) FinishSegment(ctx context.Context, job Job, tenant, batch string, segment Segment, hasResult bool, rest []Segment, now time.Time) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
-		r, done, pending, enqueued := segment.Result, segment.Lines-segment.Result.Failed, len(rest)-1, segment.Length
+		r := segment.Result
+		done, pending, enqueued := segment.Lines-r.Failed-r.Skipped, len(rest)-1, segment.Length
 		if !hasResult {
 			done, enqueued = 0, 0
 		}
@@ -173,26 +175,14 @@ func (s *Store) skipSegments(ctx context.Context, tx *sql.Tx, tenant, batch stri
 	if err != nil {
 		return err
 	}
-	waiting, err := txQuery(ctx, tx, scanSegment, `SELECT `+segmentColumns+` FROM segment WHERE batch = $1 AND state = 'pending' ORDER BY n`, batch)
+	_, err = tx.ExecContext(ctx, `UPDATE segment SET state = 'skipped' WHERE batch = $1 AND state = 'pending' AND batch || ' ' || n NOT IN (
+		SELECT args FROM job WHERE id > $2 AND id < $3 AND kind = 'segment' AND state = 'leased')`, batch, batch+"/", batch+"0")
 	if err != nil {
 		return err
 	}
-	pending := 0
-	for _, segment := range waiting {
-		var running int
-		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM job WHERE id = $1 AND state = 'leased'`, segmentJobID(batch, segment)).Scan(&running)
-		if err != nil {
-			return err
-		}
-		if pending += running; running > 0 {
-			continue
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE segment SET state = 'skipped' WHERE batch = $1 AND n = $2`, batch, segment.N)
-		if err != nil {
-			return err
-		}
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE batch SET pending = $3 WHERE tenant = $1 AND id = $2`, tenant, batch, pending)
+	var pending int
+	err = tx.QueryRowContext(ctx, `UPDATE batch SET pending = (SELECT count(*) FROM segment WHERE batch = $2 AND state = 'pending')
+		WHERE tenant = $1 AND id = $2 RETURNING pending`, tenant, batch).Scan(&pending)
 	if err != nil || pending > 0 {
 		return err
 	}
