@@ -21,7 +21,7 @@ func (s *Server) shareWithOrigins(api http.Handler) http.Handler {
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodDelete},
 		AllowedHeaders: []string{"*"}, // those of SDKs are many, and none is of use without a key
 		ExposedHeaders: append([]string{
-			"X-Request-Id", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "Server-Timing", "Openai-Processing-Ms", "Warning", "Location", replayedHeader,
+			"X-Request-Id", "Retry-After", "Retry-After-Ms", "X-Should-Retry", "Server-Timing", "Openai-Processing-Ms", "Warning", "Location", replayedHeader, revisionHeader,
 		}, rateLimitHeaders...),
 		MaxAge: int(preflightAge.Seconds()),
 	}).Handler(api)

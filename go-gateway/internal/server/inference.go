@@ -11,6 +11,10 @@ import (
 	"triptych.dev/gateway/internal/strictjson"
 )
 
+// revisionHeader says which revision of the model made the reply. What GET /v1/models says is a second old: whoever keeps
+// vectors has to know it of each.
+const revisionHeader = "X-Model-Revision"
+
 // unary serves calls whose whole reply comes at once.
 func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 	s *Server,
@@ -33,6 +37,9 @@ func unary[Request interface{ Explain(error) *fault.Fault }, Reply any](
 			return fault.InternalError(err)
 		}
 		defer s.buffers.put(body)
+		if told, ok := any(reply).(interface{ GetRevision() string }); ok {
+			ex.header().Set(revisionHeader, told.GetRevision())
+		}
 		ex.reply(http.StatusOK, body)
 		return nil
 	}

@@ -153,7 +153,7 @@ func TestEveryReplyHasItsHeaders(t *testing.T) {
 	ok := g.post("/v1/embeddings", oneText)
 	timing := regexp.MustCompile(`^tokenize;dur=0\.100, queue;dur=0\.200, inference;dur=3\.000, total;dur=[0-9.]+$`)
 	if !timing.MatchString(ok.header.Get("server-timing")) || ok.header.Get("openai-processing-ms") == "" ||
-		ok.header.Get("content-type") != "application/json" {
+		ok.header.Get("content-type") != "application/json" || ok.header.Get("x-model-revision") != testkit.ModelRevision {
 		t.Errorf("got %v", ok.header)
 	}
 	for _, got := range []reply{
