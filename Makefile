@@ -20,6 +20,8 @@ export no_proxy := $(NO_PROXY)
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 GATEWAY := go-gateway/bin/gateway
+# The gateway, and commands that are modules of their own because of what they bring along.
+GO_MODULES := $(patsubst %/go.mod,%,$(wildcard go-gateway/go.mod go-gateway/cmd/*/go.mod))
 HOTPATH := rust-hotpath/target/release/hotpath
 # Our own operators, as Python loads them.
 KERNELS := rust-hotpath/target/release/libhotpath_kernels_ort.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
@@ -66,9 +68,9 @@ down: ## Stop the containers; the volumes stay, and with them keys and models
 # ---- prove it
 
 .PHONY: test
-test: build models ## Every test: unit tests of three languages, contract, repository, end to end
+test: build embed models ## Every test: unit tests of three languages, contract, repository, end to end
 	cd python-research && $(BIN)/python -m pytest
-	cd go-gateway && go test -race ./...
+	for module in $(GO_MODULES); do (cd $$module && go test -race ./...); done
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
 
@@ -113,7 +115,7 @@ test-walkthroughs: build models ## What documents tell you to change, done to co
 	$(IN_TESTS) pytest walkthroughs
 
 .PHONY: e2e
-e2e: build models ## The end-to-end tests alone (STACK=native|compose|url)
+e2e: build embed models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: soak
@@ -182,6 +184,10 @@ build: .venv/.installed ## Build the gateway and the hot path
 	cd go-gateway && go build -trimpath -o bin/gateway ./cmd/gateway
 	cd rust-hotpath && cargo build --release --locked
 
+.PHONY: embed
+embed: ## Build the pipeline that embeds files: go-gateway/bin/embed (docs/pipelines.md)
+	cd go-gateway/cmd/embed && go build -o ../../bin/embed .
+
 # `make build` builds it too. Alone it takes half a minute.
 $(KERNELS): $(shell find rust-hotpath/crates/kernels*/src -name '*.rs') rust-hotpath/Cargo.lock
 	cd rust-hotpath && cargo build --release --locked --package hotpath-kernels-ort
@@ -205,7 +211,9 @@ lint-python: .venv/.installed
 	$(BIN)/ruff check --config tests/pyproject.toml proto docs/examples && $(BIN)/ruff format --check --config tests/pyproject.toml proto docs/examples
 
 lint-go:
-	cd go-gateway && test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go tool staticcheck ./...
+	for module in $(GO_MODULES); do \
+	  (cd $$module && test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go tool staticcheck ./...); \
+	done
 
 lint-rust:
 	cd rust-hotpath && cargo fmt --check && cargo clippy --locked --workspace --all-targets --quiet -- -D warnings

@@ -29,6 +29,8 @@ PARSERS = {
     "internal/server: exchange.contentRange": "FuzzContentRange",
     "internal/files: lineChecker.Write": "FuzzLines",
     "internal/batch: parseLine": "FuzzLine",
+    "cmd/embed/internal/records: jsonl.each": "FuzzJSONL",
+    "cmd/embed/internal/vectors: Store.follow": "FuzzLog",
 }
 # Headers that are read, by what reads them; of Expect only whether it is there.
 HEADERS = {

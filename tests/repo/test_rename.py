@@ -63,6 +63,8 @@ def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
 @pytest.mark.timeout(600)
 def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
     subprocess.run(["go", "test", "./..."], cwd=renamed / "go-gateway", check=True)
+    # Another module. With the race detector, what it depends on has been compiled already.
+    subprocess.run(["go", "test", "-race", "-run=TestEvery", "./..."], cwd=renamed / "go-gateway/cmd/embed", check=True)
 
 
 @pytest.mark.timeout(600)
