@@ -13,7 +13,7 @@ import (
 // explain says in words what a database's error means for whoever runs the gateway. Errors of the store itself, and those
 // that say enough, stay as they are.
 func (s *Store) explain(err error) error {
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrLost) || errors.Is(err, ErrEnded) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrLost) || errors.Is(err, ErrEnded) || errors.Is(err, ErrNeeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if _, said := errors.AsType[ConfigError](err); said {

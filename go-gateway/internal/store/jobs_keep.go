@@ -98,24 +98,32 @@ func (s *Store) FindJob(ctx context.Context, tenant, id string) (Job, error) {
 
 // ReplayJob makes a dead job ready, as if it were new, or returns ErrNotFound.
 func (s *Store) ReplayJob(ctx context.Context, tenant, id string) error {
-	return s.changeDead(ctx, `UPDATE job SET state = 'ready', errors = 0, deaths = 0, ended_at = NULL, due_at = `+s.dialect.now, tenant, id)
+	return s.write(ctx, func(tx *sql.Tx) error { return s.replayJob(ctx, tx, tenant, id) })
+}
+
+// replayJob is ReplayJob in a transaction. What the job is for waits again, too.
+func (s *Store) replayJob(ctx context.Context, tx *sql.Tx, tenant, id string) error {
+	err := changeDead(ctx, tx, `UPDATE job SET state = 'ready', errors = 0, deaths = 0, ended_at = NULL, due_at = `+s.dialect.now, tenant, id)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE delivery SET state = 'pending', next_at = NULL, ended_at = NULL WHERE id = $1 AND state = 'dead'`, id)
+	return err
 }
 
 // DropJob removes a dead job, or returns ErrNotFound.
 func (s *Store) DropJob(ctx context.Context, tenant, id string) error {
-	return s.changeDead(ctx, `DELETE FROM job`, tenant, id)
+	return s.write(ctx, func(tx *sql.Tx) error { return changeDead(ctx, tx, `DELETE FROM job`, tenant, id) })
 }
 
-func (s *Store) changeDead(ctx context.Context, change, tenant, id string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, change+` WHERE id = $1 AND (tenant = $2 OR $2 = '') AND state = 'dead'`, id, tenant)
-		if err != nil {
-			return err
-		}
-		rows, err := done.RowsAffected()
-		if err == nil && rows != 1 {
-			err = fmt.Errorf("there is no dead job %q: %w", id, ErrNotFound)
-		}
+func changeDead(ctx context.Context, tx *sql.Tx, change, tenant, id string) error {
+	done, err := tx.ExecContext(ctx, change+` WHERE id = $1 AND (tenant = $2 OR $2 = '') AND state = 'dead'`, id, tenant)
+	if err != nil {
 		return err
-	})
+	}
+	rows, err := done.RowsAffected()
+	if err == nil && rows != 1 {
+		err = fmt.Errorf("there is no dead job %q: %w", id, ErrNotFound)
+	}
+	return err
 }
