@@ -124,6 +124,19 @@ def an_ended_batch(start: StartNative, case: cases.Case, folder: pathlib.Path) -
 
 
 @contextmanager
+def an_ended_job(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath_address=NOBODY, gateway={"job-window": "1s"}, wait=False).describe()
+    with limits.client(stack, "acme") as http:
+        made = http.post(
+            "/v1/jobs", json={"endpoint": "/v1/embeddings", "body": {"model": MODEL, "input": "a"}}
+        ).json()["id"]
+        assert http.get(f"/v1/jobs/{made}", params={"wait": 50}).json()["status"] == "expired"
+    asked = {**case.http, "path": case.http["path"].replace("JOB", made)}
+    yield replies.send(stack, dataclasses.replace(case, http=asked))
+
+
+@contextmanager
 def a_used_key(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
     assert case.http is not None
     stack = start(hotpath_address=NOBODY, wait=False).describe()
@@ -246,6 +259,7 @@ CONDITIONS = {
         a_file,
         few_enqueued_tokens,
         an_ended_batch,
+        an_ended_job,
         a_used_key,
         a_key_in_flight,
         stalled_body,

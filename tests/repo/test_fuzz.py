@@ -13,6 +13,7 @@ PARSERS = {
     "internal/openai: Decoder.Moderation": "FuzzDecodeModeration",
     "internal/openai: Decoder.Tokenize": "FuzzDecodeTokenize",
     "internal/openai: Decoder.Batch": "FuzzDecodeBatch",
+    "internal/openai: Decoder.Job": "FuzzDecodeJob",
     "internal/openai: Chunks.AppendDelta": "FuzzStreamsAreEventsOfJSON",
     "internal/identity: readTenants": "FuzzReadTenants",
     "internal/identity: splitScopes": "FuzzScopes",

@@ -67,9 +67,11 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	}
 	kept := keepFiles(settings, opened, logger)
 	charges := charge.New(opened.Store, limiter, logger)
-	batches := keepBatches(settings, opened, kept, charges, metrics, logger)
+	observer := metrics.ReportJobs()
+	batches := keepBatches(settings, opened, kept, charges, observer, logger)
+	async := keepJobs(settings, opened, kept, charges, observer, logger)
 	gateway := server.New(server.Options{
-		Authenticator: directory, Files: kept, Batches: batches, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
+		Authenticator: directory, Files: kept, Batches: batches, Jobs: async, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
 		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
@@ -119,6 +121,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		watchCharges(opened.Store, charges),
 		forgetAnswers(opened.Store, logger),
 		runBatches(batches, gateway),
+		runJobs(async, gateway),
 		adminToken,
 		{start: operations.start, stop: operations.stop},
 		adminAPI,

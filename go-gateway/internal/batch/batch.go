@@ -10,9 +10,7 @@ package batch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"triptych.dev/gateway/internal/charge"
@@ -164,12 +162,7 @@ func (b *Batches) watchTime(ctx context.Context) {
 	}
 }
 
-// principal is whom a batch's lines are served for: its tenant by its plan of now, and what the key was restricted to.
+// principal is whom a batch's lines are served for.
 func (b *Batches) principal(batch *store.Batch) (identity.Principal, error) {
-	plan, known := b.PlanOf(batch.Tenant, batch.Plan)
-	if !known {
-		return identity.Principal{}, fmt.Errorf("there is no tenant %q any more, nor the plan %q", batch.Tenant, batch.Plan)
-	}
-	scopes, err := identity.ParseScopes(strings.Fields(batch.Scopes))
-	return identity.Principal{Tenant: batch.Tenant, KeyID: batch.Key, Plan: plan, Scopes: scopes}, err
+	return Owner(b.PlanOf, batch.Tenant, batch.Key, batch.Plan, batch.Scopes)
 }

@@ -132,7 +132,7 @@ func cut(ctx context.Context, content io.Reader, endpoint string) (cuts, error) 
 			segment.Duplicates = append(segment.Duplicates, index)
 		}
 		seen[hash] = struct{}{}
-		if model := modelOf(found.Body); index == 0 {
+		if model := ModelOf(found.Body); index == 0 {
 			plan.model = model
 		} else if model != plan.model {
 			plan.model = ""

@@ -65,8 +65,8 @@ func stringOf(value jsontext.Value) (text string, isString bool) {
 	return text, json.Unmarshal(value, &text) == nil
 }
 
-// modelOf is the model that a request names; empty if it names none.
-func modelOf(body jsontext.Value) string {
+// ModelOf is the model that a request names; empty if it names none.
+func ModelOf(body jsontext.Value) string {
 	var named struct {
 		Model string `json:"model"`
 	}

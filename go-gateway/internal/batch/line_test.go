@@ -107,6 +107,6 @@ func FuzzLine(f *testing.F) {
 		if err != nil || bytes.Count(out, []byte{'\n'}) != 1 || !json.Valid(out) {
 			t.Fatalf("%q came out as %q, %v", text, out, err)
 		}
-		_ = modelOf(found.Body)
+		_ = ModelOf(found.Body)
 	})
 }

@@ -333,11 +333,8 @@ func (r *segmentRun) putOff(ctx context.Context, err error) error {
 	if _, is := errors.AsType[tooSlow](err); is || ctx.Err() != nil {
 		return err
 	}
-	after := putOff
-	if refused, is := errors.AsType[noRoom](err); is {
-		after = min(max(after, refused.RetryAfter), longestPutOff)
-	}
-	return queue.Postpone(err, after)
+	refused, _ := errors.AsType[noRoom](err)
+	return queue.Postpone(err, PutOff(refused.Fault))
 }
 
 // take is the sink of the pool: it writes down what came of a line.

@@ -32,6 +32,12 @@ const (
 	// So many keep a hot path busy, while one segment ends and another one begins.
 	defaultBatchSegments = 2
 	defaultBatchLines    = 16
+	// As many as the lines of a segment.
+	defaultJobWorkers = 16
+	// Each is a row of the database and a file; OpenAI's window of batches.
+	defaultMaxOpenJobs = 10_000
+	defaultJobWindow   = 24 * time.Hour
+	defaultJobKept     = 24 * time.Hour
 	// Each has a file open, and a buffer and a line in memory.
 	defaultMaxUploads = 32
 	// As proxies have it; and what a poor mobile connection has.
@@ -124,6 +130,10 @@ type Settings struct {
 	MinTransferRate int
 	BatchSegments   int
 	BatchLines      int
+	JobWorkers      int
+	MaxOpenJobs     int
+	JobWindow       time.Duration
+	JobKept         time.Duration
 
 	// JWTIssuer is whose tokens are taken in place of API keys; empty: nobody's.
 	JWTIssuer      string
@@ -211,6 +221,14 @@ func (s *Settings) settings() []setting {
 			"Segments of all batches (`/v1/batches`) that this gateway runs at once.", "Each has up to 1 MiB of lines in memory. See [jobs](jobs.md)."),
 		number("batch-lines", &s.BatchLines, defaultBatchLines, 1, 1024, "requests",
 			"Lines of a segment that are served at once.", "They run behind what is interactive, and count as no HTTP requests. Each has its reply in memory."),
+		number("job-workers", &s.JobWorkers, defaultJobWorkers, 1, 1024, "requests",
+			"Jobs (`/v1/jobs`) that this gateway runs at once.", "They run behind what is interactive, and count as no HTTP requests. Each has its request and its reply in memory."),
+		number("max-open-jobs", &s.MaxOpenJobs, defaultMaxOpenJobs, 1, 10_000_000, "jobs",
+			"Jobs of a tenant that have not ended.", "Beyond, creating one is answered with 429."),
+		duration("job-window", &s.JobWindow, defaultJobWindow, time.Second, 30*day,
+			"How long a job may wait to be run.", "Then it ends as `expired`."),
+		duration("job-kept", &s.JobKept, defaultJobKept, time.Second, 30*day,
+			"For how long a job can be looked at after its end.", "Then it is forgotten, with its reply."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		optionalText("jwt-issuer", "issuer", &s.JWTIssuer,

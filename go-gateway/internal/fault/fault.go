@@ -35,6 +35,8 @@ const (
 	RangeNotSatisfiable   Reason = "RANGE_NOT_SATISFIABLE"
 	BatchNotFound         Reason = "BATCH_NOT_FOUND"
 	BatchEnded            Reason = "BATCH_ENDED"
+	JobNotFound           Reason = "JOB_NOT_FOUND"
+	JobEnded              Reason = "JOB_ENDED"
 	IdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"
 	IdempotencyInFlight   Reason = "IDEMPOTENCY_IN_FLIGHT"
 	EmptyInput            Reason = "EMPTY_INPUT"

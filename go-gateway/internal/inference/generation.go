@@ -46,6 +46,9 @@ func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferenc
 	if err := s.Permit(call.Principal, g.model); err != nil {
 		return nil, err
 	}
+	if call.CheckOnly {
+		return nil, ErrChecked
+	}
 	if err := s.inTime(ctx, &call, g.model); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ package inference
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,6 +29,9 @@ type Engine interface {
 	// Backlog is about how long a model needs for all that it has to do; 0 where that is not known.
 	Backlog(model string) time.Duration
 }
+
+// ErrChecked is the end of a call that was to be checked alone.
+var ErrChecked = errors.New("the call is good as far as can be told before it is made")
 
 // Service makes calls. It is safe for concurrent use.
 type Service struct {
@@ -72,6 +76,8 @@ type Call struct {
 	Ahead float64
 	// Pending is charged what the call uses of the day, where the call is a part of durable work; nil: the call is.
 	Pending *quota.Pending
+	// CheckOnly has the call refused with ErrChecked once nothing else can refuse it before the model is asked.
+	CheckOnly bool
 	// Stream says that the caller takes the reply as it comes.
 	Stream bool
 	// Decided is told of the limits what is left when the call was admitted or refused; it may be nil.
@@ -87,6 +93,9 @@ func metered[Reply any](
 ) (reply Reply, usage Usage, err error) {
 	if err := s.Permit(call.Principal, model); err != nil {
 		return reply, Usage{}, err
+	}
+	if call.CheckOnly {
+		return reply, Usage{}, ErrChecked
 	}
 	if err := s.inTime(ctx, call, model); err != nil {
 		return reply, Usage{}, err

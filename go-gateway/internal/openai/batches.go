@@ -158,11 +158,14 @@ func batchOf(stored store.Batch) batchObject {
 	if stored.Error != "" {
 		object.Errors = &batchErrors{"list", []batchError{{Code: "internal_error", Message: stored.Error}}}
 	}
-	usage := &object.Usage
-	usage.InputTokens, usage.OutputTokens = stored.Tokens.Input, stored.Tokens.Output
-	usage.InputTokensDetails.CachedTokens = stored.Tokens.Cached
-	usage.TotalTokens = usage.InputTokens + usage.OutputTokens
+	object.Usage = usageOfBatch(stored.Tokens)
 	return object
+}
+
+func usageOfBatch(tokens store.BatchTokens) batchUsage {
+	usage := batchUsage{InputTokens: tokens.Input, OutputTokens: tokens.Output, TotalTokens: tokens.Input + tokens.Output}
+	usage.InputTokensDetails.CachedTokens = tokens.Cached
+	return usage
 }
 
 func orNull(text string) *string {

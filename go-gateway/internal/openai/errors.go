@@ -54,6 +54,8 @@ var table = map[fault.Reason]row{
 	fault.RangeNotSatisfiable:   {http.StatusRequestedRangeNotSatisfiable, typeInvalidRequest, "range_not_satisfiable", false},
 	fault.BatchNotFound:         {http.StatusNotFound, typeInvalidRequest, "batch_not_found", false},
 	fault.BatchEnded:            {http.StatusConflict, typeInvalidRequest, "batch_ended", false},
+	fault.JobNotFound:           {http.StatusNotFound, typeInvalidRequest, "job_not_found", false},
+	fault.JobEnded:              {http.StatusConflict, typeInvalidRequest, "job_ended", false},
 	fault.IdempotencyKeyReused:  {http.StatusConflict, typeInvalidRequest, "idempotency_key_reused", false},
 	fault.IdempotencyInFlight:   {http.StatusConflict, typeInvalidRequest, "idempotency_in_flight", true},
 	fault.EmptyInput:            {http.StatusBadRequest, typeInvalidRequest, "empty_input", false},

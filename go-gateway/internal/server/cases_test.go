@@ -117,6 +117,15 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 		}
 		return g
 	},
+	"an_ended_job": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		id := g.job("acme").ID
+		if _, err := g.records.ExpireAsyncJobs(t.Context(), time.Now().AddDate(1, 0, 0), time.Now().AddDate(1, 0, 0), 10); err != nil {
+			t.Fatal(err)
+		}
+		c.HTTP.Path = strings.Replace(c.HTTP.Path, "JOB", id, 1)
+		return g
+	},
 	"a_used_key": func(t *testing.T, c errorCase) *gateway {
 		g := startGateway(t)
 		body := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/embeddings","completion_window":"24h"}`, g.requests("acme", 1))

@@ -29,6 +29,7 @@ type exchange struct {
 	class     quota.Class        // the highest that its calls may have
 	pending   *quota.Pending     // of the durable work that its calls are a part of; may be nil
 	detached  bool               // no client waits: see Execute
+	checking  bool               // nothing is run: see Server.check
 	usage     *inference.Usage   // what the hot path does for it
 	status    int                // of the reply; 0 while there is none
 	failure   *fault.Fault
@@ -46,7 +47,8 @@ func (ex *exchange) call() inference.Call {
 		ahead = ex.server.slots.Ahead(ex.principal.Tenant)
 	}
 	return inference.Call{
-		Ahead: ahead, Principal: ex.principal, Priority: ex.class, Pending: ex.pending, RequestID: ex.requestID, Traceparent: ex.traceparent,
+		CheckOnly: ex.checking,
+		Ahead:     ahead, Principal: ex.principal, Priority: ex.class, Pending: ex.pending, RequestID: ex.requestID, Traceparent: ex.traceparent,
 		Decided: func(limits inference.RateLimits) {
 			ex.limitsAsked = true
 			ex.setRateLimits(limits)

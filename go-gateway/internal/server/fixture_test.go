@@ -85,6 +85,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	options.Answers = g.records
 	options.Files = g.keepFiles(logger)
 	options.Batches = g.keepBatches(options.Files, logger)
+	options.Jobs = g.keepJobs(options.Files, logger)
 	for _, alter := range changes {
 		alter(&engineOptions, &options)
 	}

@@ -25,6 +25,12 @@ func TestExecuteGenerates(t *testing.T) {
 		if used := executed.Usage.PromptTokens + executed.Usage.CompletionTokens; used == 0 || used != decoded.Usage.TotalTokens {
 			t.Errorf("%d tokens, where the reply has %d", used, decoded.Usage.TotalTokens)
 		}
+		if got := g.post(jobsRoute, `{"endpoint":"`+endpoint+`","body":`+streamed(body)+`}`); got.status != http.StatusBadRequest || *got.err.Param != "body.stream" {
+			t.Errorf("a job with a stream: %d %s", got.status, got.body)
+		}
+		if got := g.post(jobsRoute, `{"endpoint":"`+endpoint+`","body":`+body+`}`); got.status != http.StatusAccepted {
+			t.Errorf("a job: %d %s", got.status, got.body)
+		}
 		executed = g.execute("acme", endpoint, streamed(body))
 		if executed.Failure == nil || executed.Failure.Reason != fault.UnsupportedParameter || executed.Failure.Param != "stream" {
 			t.Errorf("a stream: %d %s", executed.Status, executed.Body)

@@ -25,6 +25,7 @@ const (
 	jsonBody                       // it is JSON; all of it is in memory before the handler runs
 	resourceBody                   // it is JSON as well, about what is kept here: no model is called
 	streamBody                     // the handler reads it, as it comes; it takes no slot meanwhile
+	waitingBody                    // it is not read, and the handler may wait; it takes a slot itself
 )
 
 // counting is whether a request counts among those of its tenant's rate.
@@ -110,6 +111,10 @@ func (s *Server) routes() []route {
 		{http.MethodGet, batchesRoute, keyed, noBody, counted, s.withBatches(s.listBatches)},
 		{http.MethodGet, batchesRoute + "/{id}", keyed, noBody, counted, s.withBatches(s.getBatch)},
 		{http.MethodPost, batchesRoute + "/{id}/cancel", keyed, noBody, counted, s.withBatches(s.cancelBatch)},
+		{http.MethodPost, jobsRoute, keyed, resourceBody, counted, s.withJobs(s.createJob)},
+		{http.MethodGet, jobsRoute, keyed, noBody, counted, s.withJobs(s.listJobs)},
+		{http.MethodGet, jobsRoute + "/{id}", keyed, waitingBody, counted, s.withJobs(s.getJob)},
+		{http.MethodPost, jobsRoute + "/{id}/cancel", keyed, noBody, counted, s.withJobs(s.cancelJob)},
 		{http.MethodGet, "/v1/limits", anyKey, noBody, notCounted, s.getLimits},
 		{http.MethodGet, livezRoute, public, noBody, notCounted, s.livez},
 		{http.MethodGet, readyzRoute, public, noBody, notCounted, s.readyz},
@@ -145,6 +150,8 @@ func (s *Server) middlewares(r route) []middleware {
 	switch r.body {
 	case streamBody:
 		return slices.Concat(through, counts)
+	case waitingBody:
+		return slices.Concat(through, counts, []middleware{s.setDeadline})
 	case noBody:
 		return slices.Concat(through, []middleware{s.takeSlot}, counts, []middleware{s.setDeadline})
 	default:

@@ -6,6 +6,7 @@
 package server
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/jobs"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/telemetry"
 )
@@ -35,6 +37,8 @@ type Options struct {
 	Files *files.Files
 	// Batches are nil where there are none.
 	Batches *batch.Batches
+	// Jobs are nil where there are none.
+	Jobs *jobs.Jobs
 	// Answers are what creations were answered, for those who repeat them.
 	Answers Answers
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
@@ -70,6 +74,9 @@ type Options struct {
 type Server struct {
 	Options
 	draining atomic.Bool
+	drained  context.Context // ends as soon as it drains
+	endWaits context.CancelFunc
+	waits    *admission.Pool // of requests that wait for a job's end
 	slots    *admission.Pool // of API requests that are being served
 	bodies   *admission.Pool // bytes of request bodies
 	drains   *admission.Pool // of refused bodies that are read to their end
@@ -82,16 +89,22 @@ type Server struct {
 func New(options Options) *Server {
 	s := &Server{
 		Options: options,
+		waits:   admission.NewPool(maxWaits, oneSlot),
 		slots:   admission.NewPool(int64(options.MaxInflight), oneSlot),
 		bodies:  admission.NewPool(int64(options.MaxBodiesBytes), guaranteedBytes),
 		drains:  admission.NewPool(maxDrains, oneSlot),
 	}
+	s.drained, s.endWaits = context.WithCancel(context.Background())
 	s.calls = s.modelCalls()
 	return s
 }
 
-// Drain makes /readyz say no and asks clients to close their connections; requests are still served.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes /readyz say no and asks clients to close their connections; requests are still served, but who waits for a job
+// is told what it is now.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.endWaits()
+}
 
 // Ready reports what /readyz says.
 func (s *Server) Ready() bool {

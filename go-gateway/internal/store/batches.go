@@ -54,14 +54,17 @@ type Batch struct {
 // BatchTokens are what lines used.
 type BatchTokens struct{ Input, Cached, Output int64 }
 
-// BatchLimits are what a tenant's batches that have not ended may come to. 0 is no bound.
-type BatchLimits struct{ Batches, Enqueued int64 }
+// BatchLimits are what a tenant's batches and jobs that have not ended may come to. 0 is no bound.
+type BatchLimits struct {
+	Batches, Jobs int64
+	Enqueued      int64 // bytes of lines and of jobs' bodies together
+}
 
-// ErrBatchLimit means that a tenant's batches would come to more than they may. Its text is for logs.
+// ErrBatchLimit means that a tenant's batches and jobs would come to more than they may. Its text is for logs.
 type ErrBatchLimit struct{ Used, Most BatchLimits }
 
 func (e ErrBatchLimit) Error() string {
-	return fmt.Sprintf("the tenant has %d batches of %d bytes of lines, and may have %d of %d", e.Used.Batches, e.Used.Enqueued, e.Most.Batches, e.Most.Enqueued)
+	return fmt.Sprintf("the tenant has %+v in batches and jobs, and may have %+v", e.Used, e.Most)
 }
 
 const batchColumns = `id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state, lines, pending, enqueued, done, failed,
@@ -74,20 +77,13 @@ func (s *Store) AddBatch(ctx context.Context, tenant string, batch Batch, segmen
 		if err := s.keepAnswer(ctx, tx, tenant, answer); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO batch_limit (tenant, created) VALUES ($1, 1)
-			ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1`, tenant) // others of the tenant wait here
+		used, err := lockEnqueued(ctx, tx, tenant) // others of the tenant wait here
 		if err != nil {
 			return err
 		}
 		// Who deletes the file waits until the batch names its content too: no sweep comes in between.
 		if err := one(tx.ExecContext(ctx, `UPDATE file SET name = name WHERE tenant = $1 AND id = $2`, tenant, batch.File)); err != nil {
 			return noFile(batch.File, err)
-		}
-		var used BatchLimits
-		err = tx.QueryRowContext(ctx, `SELECT count(*), coalesce(sum(enqueued), 0) FROM batch WHERE tenant = $1 AND ended_at IS NULL`, tenant).
-			Scan(&used.Batches, &used.Enqueued)
-		if err != nil {
-			return err
 		}
 		if (most.Batches > 0 && used.Batches >= most.Batches) || (most.Enqueued > 0 && used.Enqueued+batch.Enqueued > most.Enqueued) {
 			return ErrBatchLimit{used, most}

@@ -19,13 +19,20 @@ const (
 	EventBatchFailed    = "batch.failed"
 	EventBatchExpired   = "batch.expired"
 	EventBatchCancelled = "batch.cancelled"
+	EventJobCompleted   = "job.completed"
+	EventJobFailed      = "job.failed"
+	EventJobExpired     = "job.expired"
+	EventJobCancelled   = "job.cancelled"
 	// EventTest is what a tenant has sent to try a webhook: it goes to that one, whatever its list says.
 	EventTest = "webhook.test"
 )
 
 // EventTypes are those that a webhook may list. What has an end adds its own here, and calls addEvent in the transaction
 // that ends it.
-var EventTypes = []string{EventBatchCompleted, EventBatchFailed, EventBatchExpired, EventBatchCancelled}
+var EventTypes = []string{
+	EventBatchCompleted, EventBatchFailed, EventBatchExpired, EventBatchCancelled,
+	EventJobCompleted, EventJobFailed, EventJobExpired, EventJobCancelled,
+}
 
 // addEvent tells a tenant that something has ended: each of its webhooks that are enabled and list the type gets a delivery
 // and its job, in the transaction of the end itself. So nothing has ended that is not told, and nothing is told that has not.

@@ -96,7 +96,7 @@ func (s *Store) FindJob(ctx context.Context, tenant, id string) (Job, error) {
 	return job, s.explain(err)
 }
 
-// ReplayJob makes a dead job ready, as if it were new, or returns ErrNotFound.
+// ReplayJob makes a dead job ready, as if it were new, or returns ErrNotFound. An async job that had failed so is open again.
 func (s *Store) ReplayJob(ctx context.Context, tenant, id string) error {
 	return s.write(ctx, func(tx *sql.Tx) error { return s.replayJob(ctx, tx, tenant, id) })
 }
@@ -108,7 +108,10 @@ func (s *Store) replayJob(ctx context.Context, tx *sql.Tx, tenant, id string) er
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE delivery SET state = 'pending', next_at = NULL, ended_at = NULL WHERE id = $1 AND state = 'dead'`, id)
-	return err
+	if err != nil {
+		return err
+	}
+	return s.reviveAsync(ctx, tx, id)
 }
 
 // DropJob removes a dead job, or returns ErrNotFound.

@@ -13,6 +13,9 @@ import (
 // jobChannel is what PostgreSQL tells of new jobs on, with their queue's name.
 const jobChannel = "triptych_job"
 
+// endedChannel is what PostgreSQL tells of async jobs that have ended on, with their ids.
+const endedChannel = "triptych_ended_job"
+
 // listenAgain is how long a broken connection for notifications rests. Polling goes on meanwhile.
 const listenAgain = time.Second
 
@@ -60,8 +63,42 @@ func (s *Store) WatchJobs(ctx context.Context, queue string, wake func()) {
 		delete(s.wakes.calls, &wake)
 		s.wakes.Unlock()
 	}()
+	s.listenOn(ctx, jobChannel, wake, func(told string) { // and for what was told before
+		if told == queue {
+			wake()
+		}
+	})
+}
+
+// notifyJobs tells other processes of new jobs, once their transaction is committed.
+func (s *Store) notifyJobs(ctx context.Context, tx *sql.Tx, queues []string) error {
+	for _, queue := range queues {
+		if err := s.notify(ctx, tx, jobChannel, queue); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// notify tells other processes something on a channel, once the transaction is committed, where the database can.
+func (s *Store) notify(ctx context.Context, tx *sql.Tx, channel, told string) error {
+	if s.dialect.notify == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, s.dialect.notify, channel, told)
+	return err
+}
+
+// WatchEnded calls ended with the id of each async job that any process ends, until ctx ends, where the database can tell: in
+// SQLite it tells nothing. It may miss some, so callers look by themselves too. ended must not wait.
+func (s *Store) WatchEnded(ctx context.Context, ended func(id string)) {
+	s.listenOn(ctx, endedChannel, func() {}, ended)
+}
+
+// listenOn calls told with what other processes tell on a channel, and begun whenever it begins to, until ctx ends.
+func (s *Store) listenOn(ctx context.Context, channel string, begun func(), told func(payload string)) {
 	for s.dialect.notify != "" && ctx.Err() == nil {
-		_ = s.listen(ctx, queue, wake) // whatever broke it, polling finds out too and tells
+		_ = s.listen(ctx, channel, begun, told) // whatever broke it, polling finds out too and tells
 		select {
 		case <-ctx.Done():
 		case <-time.After(listenAgain):
@@ -70,21 +107,8 @@ func (s *Store) WatchJobs(ctx context.Context, queue string, wake func()) {
 	<-ctx.Done()
 }
 
-// notifyJobs tells other processes of new jobs, once their transaction is committed.
-func (s *Store) notifyJobs(ctx context.Context, tx *sql.Tx, queues []string) error {
-	if s.dialect.notify == "" {
-		return nil
-	}
-	for _, queue := range queues {
-		if _, err := tx.ExecContext(ctx, s.dialect.notify, jobChannel, queue); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // listen takes a connection for itself, and waits on it for what other processes tell.
-func (s *Store) listen(ctx context.Context, queue string, wake func()) error {
+func (s *Store) listen(ctx context.Context, channel string, begun func(), told func(payload string)) error {
 	connection, err := s.r.Conn(ctx)
 	if err != nil {
 		return err
@@ -95,20 +119,18 @@ func (s *Store) listen(ctx context.Context, queue string, wake func()) error {
 		if !ours {
 			return errors.New("no connection of pgx")
 		}
-		if _, err := postgres.Conn().Exec(ctx, "LISTEN "+jobChannel); err != nil {
+		if _, err := postgres.Conn().Exec(ctx, "LISTEN "+channel); err != nil {
 			return err
 		}
-		wake() // for what was told before
+		begun()
 		for {
-			told, err := postgres.Conn().WaitForNotification(ctx)
+			notification, err := postgres.Conn().WaitForNotification(ctx)
 			if err != nil {
 				closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), listenAgain)
 				defer cancel()
 				return errors.Join(err, postgres.Conn().Close(closing)) // nobody else may have it: it listens for ever
 			}
-			if told.Payload == queue {
-				wake()
-			}
+			told(notification.Payload)
 		}
 	})
 }

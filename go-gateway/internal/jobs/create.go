@@ -1,0 +1,58 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/store"
+)
+
+// Asked is what a tenant says of a job.
+type Asked struct {
+	Endpoint string
+	Body     []byte // JSON: what is sent to the endpoint
+	Model    string // that it names; empty: none
+	Metadata string // JSON; empty: none
+}
+
+// Create adds a job of which the request is known to be good, as far as that can be told before it is run.
+func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked, answering store.Answering[store.AsyncJob]) (store.AsyncJob, error) {
+	now := j.Now().UTC().Truncate(time.Millisecond)
+	job := store.AsyncJob{
+		ID: files.NewID("job_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
+		Endpoint: asked.Endpoint, Model: asked.Model, Metadata: asked.Metadata, BodyBytes: int64(len(asked.Body)), State: store.AsyncQueued,
+		Created: now, Expires: now.Add(j.Window),
+	}
+	answer, err := answering(job)
+	if err != nil {
+		return store.AsyncJob{}, err
+	}
+	if job.Body, err = j.Files.Put(ctx, asked.Body); err != nil {
+		return store.AsyncJob{}, err
+	}
+	most := store.BatchLimits{Jobs: int64(j.MaxOpen), Enqueued: owner.Plan.EnqueuedTokens}
+	err = j.Store.AddAsyncJob(ctx, owner.Tenant, job, most, answer)
+	if full, is := errors.AsType[store.ErrBatchLimit](err); is {
+		return store.AsyncJob{}, limited(owner.Plan, full, job.BodyBytes)
+	}
+	return job, explain(err, job.ID)
+}
+
+// limited says which limit another job would exceed.
+func limited(plan identity.Plan, full store.ErrBatchLimit, bytes int64) error {
+	refused := &fault.Fault{Reason: fault.BatchLimited}
+	if full.Most.Jobs > 0 && full.Used.Jobs >= full.Most.Jobs {
+		refused.Limit, refused.Actual = uint64(full.Most.Jobs), uint64(full.Used.Jobs)
+		refused.Message = fmt.Sprintf("The tenant has %d jobs that have not ended, and may have %d. Repeat the request once some have.", full.Used.Jobs, full.Most.Jobs)
+		return refused
+	}
+	refused.Limit, refused.Actual = uint64(full.Most.Enqueued), uint64(full.Used.Enqueued+bytes)
+	refused.Message = fmt.Sprintf("The plan %q allows %d tokens in batches and jobs that have not ended (enqueued_tokens); this one may come to %d, a byte for a token, and there are %d. Repeat the request once some have ended.",
+		plan.Name, full.Most.Enqueued, bytes, full.Used.Enqueued)
+	return refused
+}

@@ -1,0 +1,157 @@
+// Package jobs runs single requests later: each is kept, run as a line of a batch is, and its reply kept for a time.
+//
+// A job is a job of the lease queue with a row of its own. What came of it is written in the transaction that ends it: so it is
+// run at least once, and has one result. docs/jobs.md tells what is durable when.
+//
+// How a request is served is for whoever calls Watch; the package must not depend on HTTP.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"triptych.dev/gateway/internal/batch"
+	"triptych.dev/gateway/internal/charge"
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/queue"
+	"triptych.dev/gateway/internal/store"
+)
+
+const (
+	watchInterval = time.Second
+	watchAtOnce   = 100
+)
+
+// Options are what jobs need.
+type Options struct {
+	Store *store.Store
+	Files *files.Files
+	// PlanOf returns a tenant's plan as it is now, by what its plan was when it created a job.
+	PlanOf func(tenant, was string) (identity.Plan, bool)
+	// Charges has each job charged once.
+	Charges *charge.Book
+	// Workers are how many jobs run at once.
+	Workers int
+	// MaxOpen is how many jobs of a tenant may not have ended.
+	MaxOpen int
+	// Window is how long a job may wait, and Kept for how long it can be looked at after its end.
+	Window, Kept time.Duration
+	// Drain is how long jobs may go on once Watch is to end.
+	Drain    time.Duration
+	Now      func() time.Time
+	Observer queue.Observer // may be nil
+	Logger   *slog.Logger
+}
+
+// Jobs are all tenants'. It is safe for concurrent use.
+type Jobs struct {
+	Options
+	waiters   waiters
+	lookAgain time.Duration
+	lease     time.Duration
+
+	// alone is held by a job that is given up if its worker dies once more, and shared by all others.
+	alone sync.RWMutex
+
+	mu      sync.Mutex
+	running map[string]context.CancelCauseFunc // at most as many as there are workers
+}
+
+// New returns the jobs of a store. They are run while Watch does.
+func New(options Options) *Jobs {
+	return &Jobs{Options: options, lookAgain: lookAgain, lease: queue.DefaultLease, running: map[string]context.CancelCauseFunc{}}
+}
+
+// Find returns a tenant's job.
+func (j *Jobs) Find(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
+	job, err := j.Store.FindAsyncJob(ctx, tenant, id, j.Now())
+	return job, explain(err, id)
+}
+
+// Reply returns the body of what a job was replied; nil where it has no reply.
+func (j *Jobs) Reply(job *store.AsyncJob) ([]byte, error) {
+	if job.Result.Body == "" {
+		return nil, nil
+	}
+	body, err := j.Files.Read(job.Result.Body)
+	if err != nil {
+		return nil, fault.InternalError(err)
+	}
+	return body, nil
+}
+
+// Page returns a tenant's jobs after one, newest first, and whether more follow.
+func (j *Jobs) Page(ctx context.Context, tenant, after string, most int) (list []store.AsyncJob, more bool, err error) {
+	list, err = j.Store.AsyncJobsPage(ctx, tenant, after, most+1, j.Now())
+	if more = len(list) > most; more {
+		list = list[:most]
+	}
+	return list, more, explain(err, after)
+}
+
+// Cancel ends a tenant's job. One that runs is stopped: here at once, in another gateway when that renews its lease.
+func (j *Jobs) Cancel(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
+	now := j.Now()
+	job, err := j.Store.CancelAsyncJob(ctx, tenant, id, now, now.Add(j.Kept))
+	if errors.Is(err, store.ErrEnded) {
+		return store.AsyncJob{}, fault.New(fault.JobEnded, "The job is %s already, and can no longer be cancelled.", job.State)
+	}
+	if err == nil {
+		j.interrupt(id)
+		j.waiters.wake(id)
+	}
+	return job, explain(err, id)
+}
+
+// NotFound says that a tenant has no job of an id.
+func NotFound(id string) error {
+	return fault.InField(fault.JobNotFound, "job_id", "There is no job %.100q; GET /v1/jobs lists them.", id)
+}
+
+func explain(err error, id string) error { return files.Explain(err, NotFound(id)) }
+
+// Watch runs jobs until ctx ends.
+func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
+	var beside sync.WaitGroup
+	beside.Go(func() { j.watchTime(ctx) })
+	beside.Go(func() { j.Store.WatchEnded(ctx, j.waiters.wake) })
+	w := &worker{j, execute}
+	err := queue.Run(ctx, queue.Options{
+		Store: j.Store, Queue: store.AsyncQueue, Workers: j.Workers, Handler: w.handle, Lease: j.lease, Drain: j.Drain, Observer: j.Observer, Log: j.Logger,
+		// Nothing buries a job of the queue that is still open here: the handler does both.
+		MaxErrors: 1 << 30, MaxDeaths: -1,
+	})
+	if err != nil {
+		j.Logger.Error("jobs do not run", "error", err)
+	}
+	beside.Wait()
+}
+
+// watchTime ends jobs that were not run in their time, and forgets those that ended long ago.
+func (j *Jobs) watchTime(ctx context.Context) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		now := j.Now()
+		expired, err := j.Store.ExpireAsyncJobs(ctx, now, now.Add(j.Kept), watchAtOnce)
+		for _, id := range expired {
+			j.waiters.wake(id)
+		}
+		if err == nil {
+			_, err = j.Store.ForgetAsyncJobs(ctx, now, watchAtOnce)
+		}
+		if err != nil && ctx.Err() == nil {
+			j.Logger.Warn("jobs whose time is over could not be ended or forgotten; this is tried again", "cause", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/inference"
+	"triptych.dev/gateway/internal/jobs"
+	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/store"
+)
+
+const (
+	jobsRoute                = "/v1/jobs"
+	defaultJobsPage, maxPage = 20, 100
+	// maxWait is for how many seconds a client may wait for a job's end in one request.
+	maxWait = 60
+	// maxWaits is how many requests wait so at once: each is a connection, and a look each second.
+	maxWaits = 256
+)
+
+// jobID is what ids of jobs look like: no other text reaches the database.
+var jobID = regexp.MustCompile(`^job_[0-9a-f]{32}$`)
+
+// withJobs refuses requests where there are no jobs, for lack of files.
+func (s *Server) withJobs(next handler) handler {
+	return func(ex *exchange) error {
+		if s.Jobs == nil {
+			return fault.New(fault.NotEnabled, "This gateway runs no jobs, since it keeps no files: its setting `blobs` names no folder for them.")
+		}
+		return next(ex)
+	}
+}
+
+// createJob serves POST /v1/jobs.
+func (s *Server) createJob(ex *exchange) error {
+	asked, err := decoded(ex, s.Decoder.Job)
+	if err != nil {
+		return err
+	}
+	if !s.CallsModel(asked.Endpoint) {
+		return fault.InField(fault.InvalidValue, "endpoint", "endpoint must be one of %s, not %.64q.",
+			fault.Listed(slices.Sorted(maps.Keys(s.calls)), 0), asked.Endpoint)
+	}
+	if err := s.check(ex, asked); err != nil {
+		return err
+	}
+	return createFromJSON(ex, http.StatusAccepted, renderedJob, func(answering store.Answering[store.AsyncJob]) (store.AsyncJob, error) {
+		return s.Jobs.Create(ex.request.Context(), ex.principal, asked, answering)
+	})
+}
+
+// check refuses a request that its endpoint would refuse before it asks the model: the same code does. Its errors name fields
+// as they are in the job.
+func (s *Server) check(ex *exchange, asked jobs.Asked) error {
+	checking := *ex
+	checking.body, checking.route, checking.class, checking.detached, checking.checking = asked.Body, asked.Endpoint, quota.Batch, true, true
+	err := s.call(asked.Endpoint)(&checking)
+	if errors.Is(err, inference.ErrChecked) {
+		return nil
+	}
+	if err == nil {
+		return fault.InternalError(errors.New("a request was run that was to be checked"))
+	}
+	if found := fault.Of(err); found.Param != "" && found.Reason != fault.InsufficientScope {
+		inside := *found
+		inside.Param = "body." + found.Param
+		return &inside
+	}
+	return err
+}
+
+func renderedJob(job store.AsyncJob) (created, error) {
+	body, err := openai.RenderJob(&job, nil)
+	return created{job.ID, body}, err
+}
+
+// listJobs serves GET /v1/jobs.
+func (s *Server) listJobs(ex *exchange) error {
+	asked, err := query(ex, "limit", "after")
+	if err != nil {
+		return err
+	}
+	most := defaultJobsPage
+	if limit, said := asked["limit"]; said {
+		if most, err = parseLimit(limit, maxPage); err != nil {
+			return err
+		}
+	}
+	after, said := asked["after"]
+	if said && !jobID.MatchString(after) {
+		return fault.InField(fault.InvalidValue, "after", "after must be the id of a job, not %.64q.", after)
+	}
+	list, more, err := s.Jobs.Page(ex.request.Context(), ex.principal.Tenant, after, most)
+	if err != nil {
+		return err
+	}
+	return ex.replyWith(openai.RenderJobs(list, more))
+}
+
+// getJob serves GET /v1/jobs/{id}. A request that waits takes no slot meanwhile.
+func (s *Server) getJob(ex *exchange) error {
+	id, err := ex.jobID()
+	if err != nil {
+		return err
+	}
+	asked, err := query(ex, "wait")
+	if err != nil {
+		return err
+	}
+	find := s.Jobs.Find
+	if wait, said := asked["wait"]; said {
+		seconds, err := strconv.Atoi(wait)
+		if err != nil || seconds < 0 || seconds > maxWait {
+			return fault.InField(fault.InvalidValue, "wait", "wait must be a whole number of seconds from 0 to %d, not %.64q.", maxWait, wait)
+		}
+		find = s.awaiting(time.Duration(seconds) * time.Second)
+	}
+	found, err := find(ex.request.Context(), ex.principal.Tenant, id)
+	if err != nil {
+		return err
+	}
+	return s.takeSlot(func(ex *exchange) error { return s.replyJob(ex, http.StatusOK, &found) })(ex)
+}
+
+// awaiting finds a job when it has ended, when so much time or the request's own is over, or when the gateway drains.
+func (s *Server) awaiting(wait time.Duration) func(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
+	return func(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
+		if !s.waits.TryAcquire(tenant, 1) {
+			return store.AsyncJob{}, noRoom("requests that wait at once", s.waits)
+		}
+		defer s.waits.Release(tenant, 1)
+		until, cancel := context.WithTimeout(s.drained, wait)
+		defer cancel()
+		return s.Jobs.Await(ctx, tenant, id, until.Done())
+	}
+}
+
+// cancelJob serves POST /v1/jobs/{id}/cancel.
+func (s *Server) cancelJob(ex *exchange) error {
+	id, err := ex.jobID()
+	if err != nil {
+		return err
+	}
+	cancelled, err := s.Jobs.Cancel(ex.request.Context(), ex.principal.Tenant, id)
+	if err != nil {
+		return err
+	}
+	return s.replyJob(ex, http.StatusOK, &cancelled)
+}
+
+func (s *Server) replyJob(ex *exchange, status int, job *store.AsyncJob) error {
+	reply, err := s.Jobs.Reply(job)
+	if err != nil {
+		return err
+	}
+	body, err := openai.RenderJob(job, reply)
+	if err != nil {
+		return fault.InternalError(err)
+	}
+	ex.reply(status, body)
+	return nil
+}
+
+// jobID is the id in the path.
+func (ex *exchange) jobID() (string, error) {
+	id := ex.request.PathValue("id")
+	if !jobID.MatchString(id) {
+		return "", jobs.NotFound(id)
+	}
+	return id, nil
+}

@@ -1,0 +1,126 @@
+"""Jobs: one request that is kept and run later, by plain HTTP and by the official SDK's own client; and kills."""
+
+import pathlib
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from e2e import metrics
+from e2e.limits import client as http_of
+from stack.description import Stack
+from stack.native import NativeStack
+from stack.waiting import wait_until
+
+LIMIT_S = 60
+MODEL = "all-minilm-l6-v2"
+EMBEDDINGS = "/v1/embeddings"
+
+
+def embed(text: str) -> dict[str, Any]:
+    return {"endpoint": EMBEDDINGS, "body": {"model": MODEL, "input": text}}
+
+
+def ended(http: httpx.Client, job_id: str) -> dict[str, Any]:
+    """The job, once it has ended: a request waits for that."""
+    job: dict[str, Any] = http.get(f"/v1/jobs/{job_id}", params={"wait": 50}).raise_for_status().json()
+    assert job["ended_at"], job
+    return job
+
+
+def test_a_job_is_what_its_request_is(http: httpx.Client, stack: Stack) -> None:
+    made = http.post("/v1/jobs", json={**embed("a text"), "metadata": {"row": "17"}})
+    assert made.status_code == 202
+    job = made.json()
+    assert made.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (job["object"], job["status"], job["endpoint"], job["model"]) == ("job", "queued", EMBEDDINGS, MODEL)
+    done = ended(http, job["id"])
+    at_once = http.post(EMBEDDINGS, json=embed("a text")["body"]).json()
+    assert done["status"] == "completed"
+    assert done["response"] == {"status_code": 200, "request_id": job["id"], "body": at_once}
+    assert done["usage"]["total_tokens"] == at_once["usage"]["total_tokens"]
+    assert (done["error"], done["metadata"]) == (None, {"row": "17"})
+    assert done["created_at"] <= done["ended_at"] < done["kept_until"]
+    listed = http.get("/v1/jobs", params={"limit": 100}).json()["data"]
+    assert "body" not in next(one for one in listed if one["id"] == job["id"])["response"]
+    with http_of(stack, "globex") as other:
+        assert other.get(f"/v1/jobs/{job['id']}").status_code == 404
+        assert other.post(f"/v1/jobs/{job['id']}/cancel").status_code == 404
+
+    def told() -> bool:
+        return metrics.read(stack.metrics_url)["gateway_ended_jobs_total"] >= 1
+
+    wait_until("the job in the metrics", told, LIMIT_S)
+
+
+def test_what_only_the_model_knows_is_the_result(http: httpx.Client) -> None:
+    job = ended(http, http.post("/v1/jobs", json=embed("")).json()["id"])
+    assert (job["status"], job["response"]["status_code"]) == ("failed", 400)
+    assert job["response"]["body"]["error"]["code"] == "empty_input"
+    job = ended(
+        http, http.post("/v1/jobs", json={"endpoint": "/v1/moderations", "body": {"input": "tea"}}).json()["id"]
+    )
+    assert job["response"]["body"]["results"][0]["flagged"] is False
+
+
+def test_the_sdks_own_client_creates_and_cancels(client: openai.OpenAI) -> None:
+    key = f"job-{time.time_ns()}"
+    made: list[Any] = [
+        client.post("/jobs", body=embed("by the SDK"), cast_to=object, options={"headers": {"Idempotency-Key": key}})
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    done: Any = client.get(f"/jobs/{made[0]['id']}", cast_to=object, options={"params": {"wait": 60}})
+    assert done["status"] == "completed"
+    with pytest.raises(openai.ConflictError, match="completed"):
+        client.post(f"/jobs/{made[0]['id']}/cancel", cast_to=object)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.post("/jobs", body={**embed("a"), "body": {"model": MODEL}}, cast_to=object)
+    assert refused.value.param == "body.input"
+
+
+def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(
+    start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
+) -> None:
+    native = start_native(gateway={"job-kept": "1h"})
+    chance = random.Random(14)
+    with http_of(native.describe(), "acme") as http:
+        ids = [http.post("/v1/jobs", json=embed(f"text {number} " * 40)).json()["id"] for number in range(200)]
+    for kill in range(3):  # each once some have ended, so that none is always among those that are hit
+        with http_of(native.describe(), "acme") as http:
+            ended(http, ids[(kill + 1) * 30])
+        time.sleep(chance.uniform(0.0, 0.2))
+        native.processes()[0].kill()
+        native.start_gateway()
+    with http_of(native.describe(), "acme") as http:
+        jobs = [ended(http, job_id) for job_id in ids]
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert [job["id"] for job in jobs] == ids
+    for job in jobs:
+        assert job["usage"]["total_tokens"] == job["response"]["body"]["usage"]["total_tokens"]
+    assert list((native.data / "blobs/tmp").iterdir()) == []
+
+
+def test_what_waits_is_cancelled_expires_and_is_forgotten(start_native: Callable[..., NativeStack]) -> None:
+    native = start_native(
+        hotpath_address="127.0.0.1:1", wait=False, gateway={"job-window": "4s", "job-kept": "2s", "max-open-jobs": "2"}
+    )
+    with http_of(native.describe(), "acme") as http:
+        first, second = (http.post("/v1/jobs", json=embed("a")).json()["id"] for _ in range(2))
+        full = http.post("/v1/jobs", json=embed("a"))
+        assert (full.status_code, full.json()["error"]["code"]) == (429, "token_limit_exceeded")
+        assert "may have 2" in full.json()["error"]["message"]
+        cancelled = http.post(f"/v1/jobs/{first}/cancel").json()
+        assert (cancelled["status"], cancelled["error"]["code"]) == ("cancelled", "job_cancelled")
+        expired = ended(http, second)
+        assert (expired["status"], expired["error"]["code"]) == ("expired", "job_expired")
+
+        def forgotten() -> bool:
+            return http.get(f"/v1/jobs/{second}").status_code == 404
+
+        wait_until("the job forgotten", forgotten, LIMIT_S)
+        assert http.get("/v1/jobs").json()["data"] == []
