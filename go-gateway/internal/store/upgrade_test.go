@@ -41,6 +41,13 @@ var written = map[int][]string{
 		`INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ('msg_1', 'acme', 'wh_1', 'evt_1', 'batch.completed', 'batch_0', 1764345600000, 'pending')`,
 		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, created_at, due_at) VALUES ('msg_1', 'webhooks', 'acme', 'delivery', 'wh_1', 0, 'ready', 1, 1)`,
 	},
+	9: {`INSERT INTO answer VALUES ('acme', '/v1/batches', 'k', 'r', 'batch_1', 200, '{"id":"batch_1"}', 9764345600000)`},
+	10: {
+		`UPDATE batch_limit SET jobs = 1, job_bytes = 100 WHERE tenant = 'acme'`,
+		`INSERT INTO async_job (id, tenant, key_id, scopes, plan, endpoint, model, metadata, body, body_bytes, state, created_at, expires_at)
+			VALUES ('job_1', 'acme', 'aaaaaaaa', '', 'p', '/v1/embeddings', 'm', '', '` + hashOf("body") + `', 100, 'open', 1764345600000, 9764345600000)`,
+		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, owner, attempt, created_at, due_at) VALUES ('job_1', 'jobs', 'acme', 'request', '', 0, 'leased', 'host/1', 1, 1, 1)`,
+	},
 }
 
 // writeAs makes a store as a gateway of a version would have left it.
@@ -77,7 +84,7 @@ func TestAStoreOfEachEarlierVersionIsUpgraded(t *testing.T) {
 				for _, written := range []struct {
 					since int
 					look  func(*testing.T, *Store)
-				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {6, finishUpgradedBatch}} {
+				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {6, finishUpgradedBatch}} {
 					if version >= written.since {
 						written.look(t, s)
 					}
@@ -177,6 +184,26 @@ func finishUpgradedBatch(t *testing.T, s *Store) {
 			t.Errorf("%+v, %v", batch, err)
 		}
 	}
+}
+
+func lookAtAnswer(t *testing.T, s *Store) {
+	if answer, err := s.FindAnswer(t.Context(), "acme", "/v1/batches", "k"); err != nil || answer.Resource != "batch_1" || string(answer.Body) != `{"id":"batch_1"}` {
+		t.Errorf("%+v, %v", answer, err)
+	}
+}
+
+func lookAtAsyncJob(t *testing.T, s *Store) {
+	if _, err := s.SweepJobs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	jobs := claimAsync(t, s, 9)
+	if len(jobs) != 1 || jobs[0].Deaths != 1 {
+		t.Fatalf("%+v", jobs)
+	}
+	if err := finishAsync(t, s, jobs[0], completed()); err != nil {
+		t.Fatal(err)
+	}
+	checkOpen(t, s, "acme", 0)
 }
 
 func lookAtDelivery(t *testing.T, s *Store) {
