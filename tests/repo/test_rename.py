@@ -63,8 +63,10 @@ def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
 @pytest.mark.timeout(600)
 def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
     subprocess.run(["go", "test", "./..."], cwd=renamed / "go-gateway", check=True)
-    # Another module. With the race detector, what it depends on has been compiled already.
-    subprocess.run(["go", "test", "-race", "-run=TestEvery", "./..."], cwd=renamed / "go-gateway/cmd/embed", check=True)
+    # Other modules. With the race detector, what they depend on has been compiled already.
+    for module, tests in (("embed", "TestEvery"), ("consumer", "Document|Settings|Refusals")):
+        command = ["go", "test", "-race", f"-run={tests}", "./..."]
+        subprocess.run(command, cwd=renamed / "go-gateway/cmd" / module, check=True)
 
 
 @pytest.mark.timeout(600)
