@@ -135,6 +135,7 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Lease: b.lease, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
 		// Nothing buries a job, which its batch would wait for: the handler gives up its lines, or the batch, instead.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
+		Hold: b.Files.CheckRoom, // results are kept on the disk
 	})
 	if err != nil {
 		b.Logger.Error("batches do not run", "error", err)

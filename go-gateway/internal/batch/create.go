@@ -28,6 +28,9 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 	if !owner.Scopes.MayAsk(asked.Endpoint) {
 		return store.Batch{}, owner.Scopes.LacksEndpoint(asked.Endpoint)
 	}
+	if err := b.Files.CheckRoom(); err != nil {
+		return store.Batch{}, err
+	}
 	file, content, err := b.Files.Open(ctx, owner.Tenant, asked.File)
 	if err != nil {
 		return store.Batch{}, inFile(err, asked.File)

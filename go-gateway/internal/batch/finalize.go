@@ -2,6 +2,7 @@ package batch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -78,6 +80,9 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	if err == nil {
 		errs, err = w.join(ctx, &batch, "error", w.writeErrors)
 	}
+	if err != nil && isFull(err) { // which is nobody's fault, and may last
+		return queue.Postpone(err, putOff)
+	}
 	if err != nil && ctx.Err() == nil && job.Errors+1 >= finalizeAttempts {
 		w.Logger.Error("the results of a batch could not be put together; it has failed", "batch", batch.ID, "tenant", batch.Tenant, "error", err)
 		batch.State, batch.Error = store.BatchFailed, "The results could not be put together; the operator's log has the cause."
@@ -88,6 +93,8 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	}
 	return w.Store.FinishBatch(ctx, job, batch, output, errs, w.Now())
 }
+
+func isFull(err error) bool { return errors.Is(err, blob.ErrFull) || errors.Is(err, store.ErrFull) }
 
 // join makes a file of what write writes; nil if that is nothing. Its content lasts when join returns.
 func (w *worker) join(ctx context.Context, batch *store.Batch, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {

@@ -213,7 +213,9 @@ func (r *segmentRun) run(ctx context.Context) error {
 		rest = append(rest, after(r.segment, lines, r.length))
 	}
 	r.segment.Lines, r.segment.Length, r.segment.Result = int64(progress.Done), r.length, r.results
-	return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, true, rest, r.Now())
+	return queue.Persist(ctx, func(ctx context.Context) error { // so that a full disk, or an outage, costs no work if it is short
+		return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, true, rest, r.Now())
+	})
 }
 
 // runLines runs lines until all have, the time of a segment is over, or the batch is in progress no more.

@@ -21,6 +21,9 @@ func (f *Files) checkRoom(more int64) error {
 	return nil
 }
 
+// CheckRoom refuses to begin what is kept, where the disk has no room for it.
+func (f *Files) CheckRoom() error { return f.checkRoom(0) }
+
 // roomChecker reads a content as long as there is room for it.
 type roomChecker struct {
 	files     *Files

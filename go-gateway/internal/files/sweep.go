@@ -45,5 +45,5 @@ func (f *Files) sweep(ctx context.Context) error {
 	if expired+deleted > 0 {
 		f.Logger.Info("files swept", "expired", expired, "contents", deleted)
 	}
-	return errors.Join(err, blobErr)
+	return errors.Join(err, blobErr, f.Store.KeepReserve(f.MinFree))
 }

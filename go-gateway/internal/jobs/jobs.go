@@ -125,6 +125,7 @@ func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 		Store: j.Store, Queue: store.AsyncQueue, Workers: j.Workers, Handler: w.handle, Lease: j.lease, Drain: j.Drain, Observer: j.Observer, Log: j.Logger,
 		// Nothing buries a job of the queue that is still open here: the handler does both.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
+		Hold: j.Files.CheckRoom, // replies are kept on the disk
 	})
 	if err != nil {
 		j.Logger.Error("jobs do not run", "error", err)

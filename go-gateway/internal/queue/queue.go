@@ -112,6 +112,8 @@ type Options struct {
 	Queue   string
 	Workers int // jobs at once
 	Handler Handler
+	// Hold says why no job is to be begun now; nil, or a nil error: nothing keeps them. Those that run go on.
+	Hold func() error
 
 	Owner string        // names this process in the store
 	Lease time.Duration // how long a job stays with a process that shows no life

@@ -34,6 +34,7 @@ type runner struct {
 	working context.Context // never ends: an outcome is written also when the process stops
 	wake    chan struct{}   // there may be new jobs
 	room    chan struct{}   // there may be a free worker
+	holding bool            // no job is begun, as was said
 
 	mu   sync.Mutex
 	held map[*claim]struct{} // at most as many as there are workers
@@ -47,6 +48,9 @@ func (r *runner) claims(ctx context.Context, yield func(*claim) bool) error {
 		room := r.free()
 		if room == 0 {
 			wait(ctx, r.room, nil)
+			continue
+		}
+		if r.isHeld(ctx) {
 			continue
 		}
 		var sweepErr error
@@ -73,6 +77,29 @@ func (r *runner) claims(ctx context.Context, yield func(*claim) bool) error {
 		}
 	}
 	return nil
+}
+
+// isHeld reports whether no job is to be begun, and then waits for a moment.
+func (r *runner) isHeld(ctx context.Context) bool {
+	if r.Hold == nil {
+		return false
+	}
+	cause := r.Hold()
+	if held := cause != nil; held != r.holding {
+		r.holding = held
+		if held {
+			r.Log.Warn("no job is begun", "cause", cause)
+		} else {
+			r.Log.Info("jobs are begun again")
+		}
+	}
+	if cause == nil {
+		return false
+	}
+	timer := time.NewTimer(r.Poll)
+	defer timer.Stop()
+	wait(ctx, nil, timer.C)
+	return true
 }
 
 func wait(ctx context.Context, signal <-chan struct{}, timer <-chan time.Time) {

@@ -111,7 +111,7 @@ func (s *Store) FilesPage(ctx context.Context, tenant string, page FilesPage, no
 
 // DeleteFile deletes a tenant's file, or returns ErrNotFound. Its blob is for the sweep.
 func (s *Store) DeleteFile(ctx context.Context, tenant, id string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.writeTwice(ctx, func(tx *sql.Tx) error {
 		var bytes int64
 		err := tx.QueryRowContext(ctx, `DELETE FROM file WHERE tenant = $1 AND id = $2 RETURNING bytes`, tenant, id).Scan(&bytes)
 		if err != nil {

@@ -37,7 +37,7 @@ func TestTheDataFolderIsItsOwnersAlone(t *testing.T) {
 		}
 	}
 	check()
-	if files, err := filepath.Glob(filepath.Join(options.Data, "*")); err != nil || len(files) != 5 {
+	if files, err := filepath.Glob(filepath.Join(options.Data, "*")); err != nil || len(files) != 6 {
 		t.Errorf("in use there are %v, %v", files, err)
 	}
 	s.Close()

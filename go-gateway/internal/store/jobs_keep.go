@@ -42,10 +42,17 @@ func (s *Store) SweepJobs(ctx context.Context) (int, error) {
 	return swept, err
 }
 
-// resetLeases makes all leased jobs ready: whoever had them died, since nobody else serves from the data folder.
+// resetLeases makes all leased jobs ready: whoever had them died, since nobody else serves from the data folder. At a full
+// disk that waits until they run out, as elsewhere.
 func (s *Store) resetLeases(ctx context.Context) error {
-	_, err := s.w.ExecContext(ctx, `UPDATE job SET state = 'ready', owner = '', deaths = deaths + 1 WHERE state = 'leased'`)
-	return s.explain(err)
+	err := s.writeTwice(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE job SET state = 'ready', owner = '', deaths = deaths + 1 WHERE state = 'leased'`)
+		return err
+	})
+	if errors.Is(err, ErrFull) {
+		return nil
+	}
+	return err
 }
 
 // PruneJobs removes jobs that ended in a state, done or dead, so long ago, and returns how many of them: a bounded number.

@@ -85,7 +85,10 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 	}
 	err = s.bringUpToDate(ctx, role, func() error { return s.migrateSQLite(ctx, folder, path, role) })
 	if err == nil && role == Gateway {
-		err = s.resetLeases(ctx)
+		s.reserve.path = filepath.Join(folder, reserveFile)
+		if err = s.KeepReserve(0); err == nil {
+			err = s.resetLeases(ctx)
+		}
 	}
 	return s, err
 }

@@ -72,6 +72,7 @@ type Store struct {
 	found   int // the schema's version before it was opened
 	turns   turns
 	wakes   wakes
+	reserve reserve
 }
 
 // dialect is what differs between the databases.
@@ -130,8 +131,27 @@ func (s *Store) Close() error {
 	return err
 }
 
-// write runs changes in one transaction: all of them last, or none.
+// write runs changes in one transaction: all of them last, or none. At a full disk it gives the reserve up, so that it
+// succeeds when it is repeated.
 func (s *Store) write(ctx context.Context, changes func(tx *sql.Tx) error) error {
+	err := s.writeOnce(ctx, changes)
+	if errors.Is(err, ErrFull) {
+		s.reserve.giveUp()
+	}
+	return err
+}
+
+// writeTwice is write that repeats changes itself, if the reserve has made room for them. Whatever they leave outside of the
+// transaction they must leave alike.
+func (s *Store) writeTwice(ctx context.Context, changes func(tx *sql.Tx) error) error {
+	err := s.writeOnce(ctx, changes)
+	if errors.Is(err, ErrFull) && s.reserve.giveUp() {
+		err = s.writeOnce(ctx, changes)
+	}
+	return err
+}
+
+func (s *Store) writeOnce(ctx context.Context, changes func(tx *sql.Tx) error) error {
 	tx, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
 		return s.explain(err)
