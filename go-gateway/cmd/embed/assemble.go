@@ -115,9 +115,12 @@ func (p *pipeline) assemble(ctx context.Context, found found) (_ done, err error
 		}
 	}()
 	content, outcome := newSum(), newSum()
+	read := int64(0)
 	err = p.corpus.each(ctx, func(record *records.Record) error {
 		result.Records++
-		p.progress.at(record.Read, result.Records)
+		p.progress.counted(result.Records)
+		p.progress.finished(float64(record.Read - read))
+		read = record.Read
 		p.progress.tick()
 		if record.Failure != nil {
 			content.add(record, vectors.Hash{})

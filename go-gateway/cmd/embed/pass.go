@@ -43,6 +43,8 @@ type pass struct {
 	hashes    []vectors.Hash
 	texts     map[vectors.Hash]string // of the part: those that have no vector
 	bytes     int
+	readTo    int64 // bytes of the inputs; cutAt is where the part begins
+	cutAt     int64
 	seen      *seenIDs
 	sourceErr error
 	found     found
@@ -99,7 +101,8 @@ func (p *pass) read(ctx context.Context, yield func(*batch) bool) error {
 	content, outcome := newSum(), newSum()
 	p.sourceErr = p.corpus.each(ctx, func(record *records.Record) error {
 		p.found.records++
-		p.progress.at(record.Read, p.found.records)
+		p.progress.counted(p.found.records)
+		p.readTo = record.Read
 		var hash vectors.Hash
 		if record.Failure != nil {
 			p.found.failed++
@@ -141,9 +144,10 @@ func (p *pass) read(ctx context.Context, yield func(*batch) bool) error {
 
 // cut ends a part. If it has texts without vectors, and nobody else is at them, they become batches.
 func (p *pass) cut(yield func(*batch) bool) error {
-	hashes, texts := p.hashes, p.texts
-	p.hashes, p.bytes = p.hashes[:0], 0
+	hashes, texts, size := p.hashes, p.texts, float64(p.readTo-p.cutAt)
+	p.hashes, p.bytes, p.cutAt = p.hashes[:0], 0, p.readTo
 	if len(texts) == 0 {
+		p.progress.finished(size)
 		return nil
 	}
 	p.texts = map[vectors.Hash]string{}
@@ -153,6 +157,7 @@ func (p *pass) cut(yield func(*batch) bool) error {
 		return err
 	}
 	if claim == nil {
+		p.progress.finished(size)
 		if p.found.elsewhere++; p.found.elsewhere == 1 {
 			p.found.first = work
 		}
@@ -165,7 +170,15 @@ func (p *pass) cut(yield func(*batch) bool) error {
 	part := &part{claim: claim}
 	batches := p.batches(part, hashes, texts)
 	if part.left = len(batches); part.left == 0 {
+		p.progress.finished(size)
 		return claim.Release()
+	}
+	wanted := 0
+	for _, batch := range batches {
+		wanted += len(batch.texts)
+	}
+	for _, batch := range batches {
+		batch.weight = size / float64(wanted)
 	}
 	p.began(part)
 	for _, batch := range batches {

@@ -16,17 +16,17 @@ type progress struct {
 	total    int64 // bytes of the inputs
 
 	mutex     sync.Mutex
-	what      string // that is done, where it is not embedding
-	read      int64
-	records   int64
-	texts     int64 // that were embedded by this process
+	what      string  // that is done, where it is not embedding
+	read      float64 // bytes whose records are done
+	records   int64   // that were read
+	texts     int64   // that were embedded by this process
 	refused   int64
 	tokens    int64
 	truncated int64
 
 	told    time.Time
 	started time.Time // when the first text was embedded, and where that was
-	from    int64
+	from    float64
 	shown   bool // there is a line to be written over
 }
 
@@ -58,10 +58,18 @@ func (p *progress) phase(what string) {
 	p.what, p.read, p.records = what, 0, 0
 }
 
-func (p *progress) at(read, records int64) {
+// counted is how many records have been read.
+func (p *progress) counted(records int64) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.read, p.records = read, records
+	p.records = records
+}
+
+// finished adds bytes of the inputs of which nothing is left to be done.
+func (p *progress) finished(bytes float64) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.read += bytes
 }
 
 // done counts a batch, or as much of it as was.
@@ -78,6 +86,7 @@ func (p *progress) done(b *batch) {
 			p.texts++
 		}
 	}
+	p.read += b.weight * float64(len(b.entries))
 	p.tokens += b.tokens
 	p.truncated += int64(b.truncated)
 }
@@ -92,7 +101,7 @@ func (p *progress) tick() {
 }
 
 func (p *progress) line(now time.Time) string {
-	share := min(float64(p.read)/float64(p.total), 1)
+	share := min(p.read/float64(p.total), 1)
 	text := fmt.Sprintf("%5.1f %%  %d records", 100*share, p.records)
 	if p.what != "" {
 		return text + "  " + p.what
@@ -105,8 +114,11 @@ func (p *progress) line(now time.Time) string {
 	if p.refused > 0 {
 		text += fmt.Sprintf("  %d refused", p.refused)
 	}
-	if read := float64(p.read - p.from); read > 0 && p.read < p.total {
-		left := time.Duration(float64(took) * float64(p.total-p.read) / read)
+	if p.truncated > 0 {
+		text += fmt.Sprintf("  %d cut off", p.truncated)
+	}
+	if read := p.read - p.from; read > 0 && share < 1 {
+		left := time.Duration(float64(took) * (float64(p.total) - p.read) / read)
 		text += fmt.Sprintf("  %v left", left.Round(time.Second))
 	}
 	return text

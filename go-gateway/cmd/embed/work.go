@@ -21,6 +21,7 @@ type batch struct {
 	part   *part
 	hashes []vectors.Hash
 	texts  []string
+	weight float64 // bytes of the inputs that each of them stands for
 
 	// One worker at a time has these.
 	todo      [][2]int // ranges of texts, the next one last
