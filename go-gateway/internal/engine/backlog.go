@@ -74,7 +74,7 @@ func backlogOf(said *inferencev1.ModelLoad) time.Duration {
 // Backlog is about how long the replica with the least to do, of those that a call for a model may go to, needs for all
 // that it has; 0 where that is not known.
 func (e *Engine) Backlog(model string) time.Duration {
-	candidates := e.candidates(model, 0)
+	candidates := e.candidates(task{model: model})
 	if len(candidates) == 0 {
 		return 0
 	}

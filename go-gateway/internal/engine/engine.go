@@ -124,14 +124,20 @@ func Outgoing(ctx context.Context, requestID, traceparent string) context.Contex
 }
 
 // invoke makes one call with a deadline. Its error is a *fault.Fault.
-func invoke[Request interface{ GetModel() string }, Reply any](
-	ctx context.Context, e *Engine, method string, proves bool,
+func invoke[Request interface {
+	GetModel() string
+	GetScheduling() *inferencev1.Scheduling
+}, Reply any](
+	ctx context.Context, e *Engine, method string, runs bool,
 	call func(inferencev1.InferenceServiceClient, context.Context, Request, ...grpc.CallOption) (*Reply, error), request Request,
 ) (reply *Reply, err error) {
 	t := task{method: method, model: request.GetModel(), tokens: tokensOf(request), timeout: e.options.Timeout}
+	if runs {
+		t.lane = laneOf(request.GetModel(), request.GetScheduling())
+	}
 	failure := e.route(ctx, t, func(ctx context.Context, a *attempt) (err error) {
 		reply, err = call(a.replica.inference, ctx, request)
-		if err == nil && proves {
+		if err == nil && runs { // which proves that it can
 			a.replica.readiness.succeeded(request.GetModel(), e.options.Now())
 		}
 		return err

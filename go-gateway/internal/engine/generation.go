@@ -36,6 +36,7 @@ func (e *Engine) Generate(ctx context.Context, request *inferencev1.GenerateRequ
 		t := task{
 			method: "Generate", model: request.GetModel(), tokens: e.generationCost(request),
 			timeout: e.options.GenerationTimeout, home: homeOf(ctx, request),
+			lane: laneOf(request.GetModel(), request.GetScheduling()),
 		}
 		failure := e.route(ctx, t, func(ctx context.Context, a *attempt) error {
 			ctx, cancel := context.WithCancel(ctx)

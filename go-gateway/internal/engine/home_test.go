@@ -73,14 +73,14 @@ func TestAnOverloadedHomeIsLeftAlone(t *testing.T) {
 func TestTheHomeIsAskedFirstIfItIsAmongTheBest(t *testing.T) {
 	e, _ := fleet(t, time.Now, 3)
 	const home = 7
-	first := e.candidates(testkit.ModelName, home)[0]
+	first := e.candidates(task{model: testkit.ModelName, home: home})[0]
 	for range 20 {
-		if got := e.candidates(testkit.ModelName, home); got[0] != first || len(got) != 3 {
+		if got := e.candidates(task{model: testkit.ModelName, home: home}); got[0] != first || len(got) != 3 {
 			t.Fatalf("got %v", got)
 		}
 	}
 	e.pool.eject(first, errHangs)
-	if got := e.candidates(testkit.ModelName, home); got[0] == first || got[2] != first {
+	if got := e.candidates(task{model: testkit.ModelName, home: home}); got[0] == first || got[2] != first {
 		t.Errorf("a home that is ejected: it is number %d of %d", slices.Index(got, first), len(got))
 	}
 }

@@ -17,6 +17,7 @@ func (r *replica) watchLoad(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.followLoad(ctx)
 		r.backlogs.forget()
+		r.full.forget()
 		r.work.forget() // what answers next may be another process
 		select {
 		case <-ctx.Done():

@@ -17,20 +17,25 @@ const (
 	isUnreachable        // it is not connected, and nothing is known of it
 )
 
-// tier is how suitable a replica is: by its rank, but that of those that may serve, one that is ejected comes last.
+// tier is how suitable a replica is: by its rank, but that of those that may serve, one that has no room for the call comes
+// after the others, and one that is ejected last.
 type tier struct {
-	rank    int
-	ejected bool
+	rank          int
+	ejected, full bool
 }
 
 func (t tier) usable() bool { return t.rank <= mayServe }
 
 func compareTiers(a, b tier) int {
-	if a.usable() && b.usable() && a.ejected != b.ejected {
-		if a.ejected {
-			return 1
+	if a.usable() && b.usable() {
+		for _, last := range [][2]bool{{a.ejected, b.ejected}, {a.full, b.full}} {
+			switch {
+			case last[0] && !last[1]:
+				return 1
+			case last[1] && !last[0]:
+				return -1
+			}
 		}
-		return -1
 	}
 	return cmp.Compare(a.rank, b.rank)
 }
@@ -40,21 +45,22 @@ type candidate struct {
 	tier
 }
 
-// candidates returns the replicas to try for a model, in their order: the more suitable ones first, and of those that are
+// candidates returns the replicas to try for a call, in their order: the more suitable ones first, and of those that are
 // equally so the less loaded of two taken at random. The very least loaded would get the calls of all gateways at once,
 // until it has told them that it is so no longer. One that does not serve the model is asked only if none does, for
 // the reason. There is none only where there are no replicas.
 //
 // A call that has a home goes there first, if that is among the most suitable.
-func (e *Engine) candidates(model string, home uint64) []*replica {
+func (e *Engine) candidates(t task) []*replica {
 	replicas := e.pool.replicas()
 	if len(replicas) == 0 {
 		return nil
 	}
-	since := e.options.Now().Add(-e.options.ReadyWindow)
+	now := e.options.Now()
+	since := now.Add(-e.options.ReadyWindow)
 	list := make([]candidate, len(replicas))
 	for i, r := range replicas {
-		list[i] = candidate{r, tier{r.suitability(model, since), r.ejection.out.Load()}}
+		list[i] = candidate{r, tier{r.suitability(t.model, since), r.ejection.out.Load(), r.full.refuses(t, now)}}
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int { return compareTiers(a.tier, b.tier) })
 	best := make([]*replica, 0, maxAttempts)
@@ -65,8 +71,8 @@ func (e *Engine) candidates(model string, home uint64) []*replica {
 		}
 		equals := list[:end:end]
 		list = list[end:]
-		if home != 0 && len(best) == 0 && len(equals) > 1 && equals[0].usable() {
-			i := homeFor(home, equals)
+		if t.home != 0 && len(best) == 0 && len(equals) > 1 && equals[0].usable() {
+			i := homeFor(t.home, equals)
 			best = append(best, equals[i].replica)
 			equals = slices.Delete(equals, i, i+1)
 		}

@@ -41,7 +41,7 @@ func fleet(t *testing.T, now func() time.Time, n int) (*Engine, []*testkit.Hotpa
 
 // order is the candidates' places among all replicas.
 func order(e *Engine) (places []int) {
-	for _, r := range e.candidates(testkit.ModelName, 0) {
+	for _, r := range e.candidates(task{model: testkit.ModelName}) {
 		places = append(places, slices.Index(e.pool.replicas(), r))
 	}
 	return places
@@ -100,8 +100,9 @@ func TestAtMostThreeReplicasAreTried(t *testing.T) {
 
 func TestTheRankOfAReplica(t *testing.T) {
 	tiers := []tier{
-		{works, false}, {serves, false}, {mayServe, false}, {works, true}, {mayServe, true},
-		{doesNotServe, false}, {isLost, true}, {lacks, false}, {isUnreachable, false},
+		{works, false, false}, {serves, false, false}, {mayServe, false, false}, {works, false, true}, {serves, false, true},
+		{works, true, false}, {mayServe, true, false}, {serves, true, true},
+		{doesNotServe, false, true}, {isLost, true, false}, {lacks, false, false}, {isUnreachable, false, true},
 	}
 	shuffled := slices.Clone(tiers)
 	slices.Reverse(shuffled)

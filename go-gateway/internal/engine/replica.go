@@ -40,6 +40,7 @@ type replica struct {
 	readiness *readiness
 	work      work
 	backlogs  backlogs
+	full      full
 	pool      *pool
 	ejection  ejection
 	draining  atomic.Bool   // it says so, until there is a new connection

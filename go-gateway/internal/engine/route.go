@@ -17,6 +17,7 @@ type task struct {
 	tokens        int64 // about so many
 	timeout       time.Duration
 	home          uint64 // calls with the same one belong on one replica; 0: it may go anywhere
+	lane          lane   // of the queue that it waits in
 }
 
 // route makes a call to the best replica for it, and to the next one if that has not begun to work on it.
@@ -29,7 +30,14 @@ func (e *Engine) route(ctx context.Context, t task, call func(context.Context, *
 	}
 	e.retries.earn()
 	retry := false
-	for _, r := range e.candidates(t.model, t.home) {
+	candidates := e.candidates(t)
+	if len(candidates) > 0 { // one that may have room comes first
+		if failure := candidates[0].full.fault(t, e.options.Now()); failure != nil {
+			e.options.Metrics.KnownFull.Inc()
+			return failure
+		}
+	}
+	for _, r := range candidates {
 		if retry && !e.retries.take(e.options.Now()) {
 			e.options.Metrics.RefusedRetries.Inc()
 			break
@@ -82,6 +90,8 @@ func (e *Engine) try(
 	case isDraining(failure):
 		r.draining.Store(true)
 	case failure.Reason == fault.DeadlineExceeded && isOfCaller(ctx, limited): // it says nothing of the replica
+	case failure.Reason == fault.QueueFull:
+		r.full.note(t, failure, began)
 	case ctx.Err() == nil && !a.answered && isOwn(failure):
 		e.pool.failed(r, failure)
 	}

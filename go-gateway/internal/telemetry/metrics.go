@@ -46,6 +46,8 @@ type Metrics struct {
 	RefusedConnections *prometheus.CounterVec
 	// RefusedRetries counts calls that were not made again elsewhere, though they could have been: too many were.
 	RefusedRetries prometheus.Counter
+	// KnownFull counts calls that were refused without asking: each hot path had just refused their like.
+	KnownFull prometheus.Counter
 	// DroppedSettlements counts what could not be given back, since Redis was away for too long.
 	DroppedSettlements prometheus.Counter
 }
@@ -94,6 +96,9 @@ func NewMetrics() *Metrics {
 		RefusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_refused_connections_total", Help: "Connections that were closed at once, since there were enough, or of their address.",
 		}, []string{"listener"}),
+		KnownFull: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "gateway_known_full_total", Help: "Calls that were refused without asking, since every hot path had just refused their like.",
+		}),
 		RefusedRetries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "gateway_refused_retries_total", Help: "Calls that were not made again at another hot path, since too many were.",
 		}),
@@ -103,7 +108,7 @@ func NewMetrics() *Metrics {
 	}
 	m.registry.MustRegister(
 		m.Requests, m.TenantRequests, m.Streams, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
-		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.RefusedRetries, m.DroppedSettlements,
+		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.RefusedRetries, m.KnownFull, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -23,12 +23,22 @@ func refuse(reason fault.Reason, field, problem string, numbers ...int) error {
 	return Refusal(reason, field, "`"+field+"` "+problem, numbers...)
 }
 
+// FullQueue is a refusal for lack of room, with how long what the key has waiting takes.
+func FullQueue(waiting, retry time.Duration) error {
+	metadata := map[string]string{"waiting_ms": strconv.FormatInt(waiting.Milliseconds(), 10)}
+	return described(codes.Unavailable, string(fault.QueueFull), "the queue is full", retry, metadata)
+}
+
 // RefusalWith is an error whose every part can be chosen, also wrongly. retry 0 = none.
 func RefusalWith(code codes.Code, reason, field, message string, retry time.Duration, numbers ...int) error {
 	metadata := map[string]string{"field": field}
 	for i, number := range numbers {
 		metadata[[]string{"limit", "actual"}[i]] = strconv.Itoa(number)
 	}
+	return described(code, reason, message, retry, metadata)
+}
+
+func described(code codes.Code, reason, message string, retry time.Duration, metadata map[string]string) error {
 	details := []protoadapt.MessageV1{&errdetails.ErrorInfo{Domain: "triptych.dev", Reason: reason, Metadata: metadata}}
 	if retry > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(retry)})

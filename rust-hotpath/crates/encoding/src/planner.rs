@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
+pub use hotpath_fairness::Full;
 use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, Key, PerClass, Queued};
 
 /// A moment, as the time since any fixed one.
@@ -74,13 +75,6 @@ pub struct Decision {
     pub expired: Vec<(RequestId, Expiry)>,
     /// What to run as one batch; empty when nothing waits. Each batch is to be reported to [`Planner::finished`].
     pub batch: Vec<Item>,
-}
-
-/// The queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full {
-    /// When enough of the queue will have run, going by the measured rate.
-    pub retry_after: Duration,
 }
 
 /// How much there is to do.
@@ -175,18 +169,23 @@ impl Planner {
         self.drain.time_for(self.load.queued_tokens, self.limits.workers)
     }
 
+    /// Whether a request of at least so many tokens would be queued now. What is refused here with the least that it may have,
+    /// [`Planner::submit`] would refuse with all that it has.
+    ///
+    /// # Errors
+    /// Those of [`Planner::submit`].
+    pub fn check(&self, class: Class, key: &str, at_least: usize) -> Result<(), Full> {
+        Full::check(self.admissions.of(class), key, at_least, &self.drain, self.limits.workers)
+    }
+
     /// Queues a request's inputs one by one.
     ///
     /// # Errors
     /// [`Full`] when the key has something waiting, and this would be more than its share of [`Limits::max_queued_tokens`].
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Full> {
         let tokens: usize = request.inputs.iter().sum();
+        self.check(request.class, &request.key, tokens)?;
         let admission = self.admissions.of_mut(request.class);
-        let excess = admission.excess(&request.key, tokens);
-        if excess > 0 && admission.held_by(&request.key) > 0 {
-            let retry_after = self.drain.time_for(excess.min(admission.held()), self.limits.workers);
-            return Err(Full { retry_after });
-        }
         let admitted = tokens.min(admission.room(&request.key));
         admission.take(&request.key, admitted);
         self.last_id += 1;

@@ -66,6 +66,15 @@ impl Scheduler {
         Ok(scheduler)
     }
 
+    /// Whether a request of at least so many tokens would be queued now: who knows no more of it yet need not find out.
+    ///
+    /// # Errors
+    /// [`Full`] when the queue would not hold it.
+    pub fn check_room(&self, class: Class, key: &Key, at_least: usize) -> Result<(), Full> {
+        // What comes when it is dead is told so by what it is submitted to.
+        self.shared.change(|state, _| state.planner.check(class, key, at_least)).unwrap_or(Ok(()))
+    }
+
     /// Queues a request.
     ///
     /// # Errors

@@ -36,15 +36,24 @@ impl DrainRate {
         if self.seconds > 0.0 { self.tokens / self.seconds * workers.max(1) as f64 } else { 0.0 }
     }
 
-    /// How long some workers need for so many tokens.
-    #[allow(clippy::cast_precision_loss)]
+    /// How long some workers need for so many tokens, as a caller is told it.
     #[must_use]
     pub fn time_for(&self, tokens: usize, workers: usize) -> Duration {
         if self.tokens <= 0.0 {
             return UNMEASURED;
         }
+        self.measured(tokens, workers).clamp(SHORTEST, LONGEST)
+    }
+
+    /// The same as it was measured, however short; zero before that, and at most a minute.
+    #[allow(clippy::cast_precision_loss)]
+    #[must_use]
+    pub fn measured(&self, tokens: usize, workers: usize) -> Duration {
+        if self.tokens <= 0.0 {
+            return Duration::ZERO;
+        }
         let seconds = tokens as f64 * self.seconds / (self.tokens * workers.max(1) as f64);
-        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST).min(LONGEST)
     }
 }
 
@@ -56,12 +65,14 @@ mod tests {
     fn the_delay_is_what_the_measured_rate_says() {
         let mut drain = DrainRate::default();
         assert_eq!((drain.time_for(1000, 2), drain.tokens_per_second(2)), (UNMEASURED, 0.0));
+        assert_eq!(drain.measured(1000, 2), Duration::ZERO);
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(10)); // 10 000 tokens a second and worker
         }
         let close = |delay: Duration, seconds: f64| (delay.as_secs_f64() - seconds).abs() < 0.001;
         assert!(close(drain.time_for(40_000, 2), 2.0));
         assert!(close(drain.time_for(40_000, 1), 4.0));
+        assert!(close(drain.measured(200, 2), 0.01), "however short");
         assert!((drain.tokens_per_second(2) - 20_000.0).abs() < 1.0);
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(20)); // half as fast now
@@ -73,7 +84,7 @@ mod tests {
     fn the_delay_is_bounded() {
         let mut drain = DrainRate::default();
         drain.note(1, Duration::from_secs(1));
-        assert_eq!(drain.time_for(usize::MAX, 1), LONGEST);
+        assert_eq!((drain.time_for(usize::MAX, 1), drain.measured(usize::MAX, 1)), (LONGEST, LONGEST));
         assert_eq!(drain.time_for(0, 1), SHORTEST);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hotpath_cores::Cores;
-use hotpath_fairness::{Class, Monitor};
+use hotpath_fairness::{Class, Full, Key, Monitor};
 use hotpath_runtime::Decode;
 use hotpath_text::Vocabulary;
 use tokio::sync::{mpsc, oneshot};
@@ -84,6 +84,16 @@ impl Engine {
         let thread = thread::Builder::new().name("generation".to_owned());
         shared.spawn(thread, run_loop, |_, run_loop| run_loop::work(run_loop))?;
         Ok(Self { shared, settings, vocabulary: extent.vocabulary })
+    }
+
+    /// Whether a request of at least so many tokens, prompt included, for each of its choices would be queued now: who knows no
+    /// more of it yet need not find out.
+    ///
+    /// # Errors
+    /// [`Full`] when the queue would not hold it.
+    pub fn check_room(&self, class: Class, key: &Key, at_least: usize, choices: usize) -> Result<(), Full> {
+        // What comes when it is dead is told so by what it is submitted to.
+        self.shared.change(|state, _| state.planner.check(class, key, at_least, choices)).unwrap_or(Ok(()))
     }
 
     /// Queues a request.

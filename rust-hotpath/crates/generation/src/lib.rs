@@ -20,6 +20,8 @@ mod sequence;
 mod state;
 mod work;
 
+pub use hotpath_fairness::Full;
+
 pub use engine::{Engine, Settings, Stream};
 pub use format::{AHEAD, Ahead, Format, Grammar, InvalidFormat, Mask};
 pub use planner::{Class, Limits, Load, Refusal};

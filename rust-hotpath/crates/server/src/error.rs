@@ -51,8 +51,9 @@ pub enum Error {
     DimensionsUnsupported { actual: u32, supported: Vec<u32> },
     #[error("the request may come to {actual} tokens, {limit} may be charged")]
     ChargeTooHigh { actual: usize, limit: usize },
+    /// `waiting` is how long what the fairness key has waiting takes, if nothing else runs; zero where that is not known.
     #[error("the queue is full; retry in {} ms", retry_after.as_millis())]
-    QueueFull { retry_after: Duration },
+    QueueFull { retry_after: Duration, waiting: Duration },
     #[error("the request waited too long in the queue; retry in {} ms", retry_after.as_millis())]
     WaitedTooLong { retry_after: Duration },
     #[error("the deadline passed before the request was done")]
@@ -128,14 +129,19 @@ impl Error {
     /// When a later attempt may succeed; `None` where repeating cannot mend it.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::QueueFull { retry_after } | Self::WaitedTooLong { retry_after } => Some(*retry_after),
+            Self::QueueFull { retry_after, .. } | Self::WaitedTooLong { retry_after } => Some(*retry_after),
             Self::ShuttingDown | Self::ModelNotReady { .. } | Self::Internal { .. } => Some(LOOK_AGAIN),
             _ => None,
         }
     }
 
-    /// The field at fault, and the limit and the actual number where they apply.
+    /// The field at fault, and the limit and the actual number where they apply; of a full queue, what the key has in it.
     fn metadata(&self) -> HashMap<String, String> {
+        if let Self::QueueFull { waiting, .. } = self
+            && !waiting.is_zero()
+        {
+            return HashMap::from([("waiting_ms".to_owned(), waiting.as_millis().to_string())]);
+        }
         let (field, limit, actual) = match self {
             Self::MissingField { field } => (*field, None, None),
             Self::InvalidValue { field, .. } | Self::EmptyInput { field } => (field.as_str(), None, None),
@@ -192,15 +198,15 @@ pub(crate) fn bounded(mut message: String) -> String {
 }
 
 impl From<Full> for Error {
-    fn from(full: Full) -> Self {
-        Self::QueueFull { retry_after: full.retry_after }
+    fn from(Full { retry_after, waiting }: Full) -> Self {
+        Self::QueueFull { retry_after, waiting }
     }
 }
 
 impl From<turnstile::Refused> for Error {
     fn from(refused: turnstile::Refused) -> Self {
         match refused {
-            turnstile::Refused::Full { retry_after } => Self::QueueFull { retry_after },
+            turnstile::Refused::Full { retry_after } => Self::QueueFull { retry_after, waiting: Duration::ZERO },
             turnstile::Refused::TooLate { retry_after } => Self::WaitedTooLong { retry_after },
         }
     }
@@ -222,7 +228,7 @@ impl From<formats::Failure> for Error {
             formats::Failure::Refused(refusal) => {
                 Self::invalid("format.json_schema", format!("cannot be kept to: {refusal}"))
             }
-            formats::Failure::Full { retry_after } => Self::QueueFull { retry_after },
+            formats::Failure::Full { retry_after } => Self::QueueFull { retry_after, waiting: Duration::ZERO },
             formats::Failure::WaitedTooLong { retry_after } => Self::WaitedTooLong { retry_after },
             formats::Failure::Broken(cause) => Self::Internal { cause },
         }

@@ -11,7 +11,7 @@ use hotpath_fairness::{
     Bounds, Turn,
     turnstile::{self, Turnstile},
 };
-use hotpath_text::{Found, TokenizeError, Tokens};
+use hotpath_text::{Found, LOOKED_AT_TEXTS, TokenizeError, Tokens};
 use tokio::task::spawn_blocking;
 
 use crate::{error::Error, models::texts::Texts, requests::Input};
@@ -118,6 +118,26 @@ impl Tokenization {
         });
         working.await.unwrap_or_else(|error| Err(Error::Internal { cause: error.to_string() }))
     }
+}
+
+/// So many tokens some inputs have at least, for a small part of what it takes to tokenize them. `None` where one of them has
+/// more than it may: it is to be told so.
+#[must_use]
+pub fn at_least(texts: &Texts, inputs: &[Input], truncate: bool) -> Option<usize> {
+    let max_tokens = texts.limits.max_tokens as usize;
+    let one = |(i, input): (usize, &Input)| {
+        let tokens = match input {
+            Input::Text(text) => text_at_least(texts, i, text),
+            Input::Ids(ids) => ids.len(),
+        };
+        if truncate { Some(tokens.min(max_tokens)) } else { Some(tokens).filter(|tokens| *tokens <= max_tokens) }
+    };
+    inputs.iter().enumerate().map(one).sum()
+}
+
+/// So many tokens one of some texts has at least. Of many, the last are not looked at.
+pub fn text_at_least(of: &Texts, place: usize, text: &str) -> usize {
+    if place < LOOKED_AT_TEXTS { of.tokenizer.at_least(text).max(1) } else { 1 }
 }
 
 /// Turns a request's inputs into ids, and holds them against the model's limits.
@@ -320,7 +340,7 @@ mod tests {
         let mut waits = Box::pin(tokenization.run(&a, 40_000, |_| Ok(())));
         assert!(poll!(&mut works).is_pending() && poll!(&mut waits).is_pending());
         let refused = tokenization.run(&a, 40_000, |_| Ok(())).await;
-        assert_eq!(refused, Err(Error::QueueFull { retry_after: Duration::from_secs(1) }));
+        assert_eq!(refused, Err(Error::QueueFull { retry_after: Duration::from_secs(1), waiting: Duration::ZERO }));
         let mut small = Box::pin(tokenization.run(&b, 40_000, |_| Ok(())));
         assert!(poll!(&mut small).is_pending(), "another key's are let in");
         drop(waits);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use hotpath_bundle::{Bundle, ChatPlace, ChatTemplate, MarkupPiece, Message, Refused, Role};
 
-use crate::{Found, Frame, TokenizeError, Tokenizer};
+use crate::{Found, Frame, LOOKED_AT_TEXTS, TokenizeError, Tokenizer};
 
 /// A bundle's way to write conversations.
 #[derive(Debug)]
@@ -66,6 +66,13 @@ impl Chat {
             }
         }
         Ok(Found { tokens: ids, is_all: true })
+    }
+
+    /// So many ids a conversation has at least, by its first messages. A message's last word may go on in the next one.
+    #[must_use]
+    pub fn at_least(&self, messages: &[Message]) -> usize {
+        let words = |message: &Message| self.tokenizer.at_least(&message.content).saturating_sub(1);
+        messages.iter().take(LOOKED_AT_TEXTS).map(words).sum::<usize>().max(1)
     }
 
     fn pieces<'a>(&'a self, messages: &'a [Message]) -> impl Iterator<Item = Piece<'a>> {

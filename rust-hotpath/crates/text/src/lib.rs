@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod at_least;
 mod chat;
 mod detokenizer;
 mod pieces;
@@ -12,6 +13,7 @@ mod vocabulary;
 mod windows;
 mod wordpiece;
 
+pub use at_least::LOOKED_AT_TEXTS;
 pub use chat::Chat;
 pub use detokenizer::Detokenizer;
 pub use stop_strings::{Scan, StopStrings};
@@ -32,6 +34,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     frame: Frame,
     encoder: Encoder,
+    /// Whether words that white space separates have no token in common.
+    separates_words: bool,
 }
 
 /// What texts are tokenized by.
@@ -121,7 +125,19 @@ impl Tokenizer {
             Some(wordpiece) => Encoder::WordPiece(wordpiece),
             None => Encoder::Library(Pieces::of(&inner)),
         };
-        Self { inner, frame, encoder }
+        let knows_borders = match &encoder {
+            Encoder::WordPiece(_) => true,
+            Encoder::Library(pieces) => pieces.are_known(),
+        };
+        let separates_words = knows_borders && at_least::are_single(inner.get_added_tokens_decoder().values());
+        Self { inner, frame, encoder, separates_words }
+    }
+
+    /// So many tokens a text has at least, special tokens included: what does not have room for as many has none for it.
+    #[must_use]
+    pub fn at_least(&self, text: &str) -> usize {
+        let words = if self.separates_words { at_least::words(text) } else { 0 };
+        self.frame.prefix.len() + words + self.frame.suffix.len()
     }
 
     /// The ids of a text. A long one is looked at until more than `most` are known.

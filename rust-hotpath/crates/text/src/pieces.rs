@@ -51,6 +51,11 @@ impl Pieces {
         Self { borders, added, bytes: PIECE_BYTES, longest: LONGEST_PIECE }
     }
 
+    /// Whether it is known where texts may be cut: then there is a border before white space.
+    pub(crate) fn are_known(&self) -> bool {
+        self.borders != Borders::Unknown
+    }
+
     /// Hands a text on piece by piece, each with the place where it begins, as long as more are wanted. Says whether that
     /// were all.
     pub(crate) fn each(
@@ -182,7 +187,8 @@ mod tests {
     /// The same tokenizer by the library, which is given pieces of a few bytes.
     fn cutting(tokenizer: &Tokenizer, bytes: usize) -> Tokenizer {
         let pieces = Pieces { bytes, longest: 1000, ..Pieces::of(&tokenizer.inner) };
-        Tokenizer { inner: tokenizer.inner.clone(), frame: tokenizer.frame.clone(), encoder: Encoder::Library(pieces) }
+        let (inner, frame) = (tokenizer.inner.clone(), tokenizer.frame.clone());
+        Tokenizer { inner, frame, encoder: Encoder::Library(pieces), separates_words: true }
     }
 
     fn whole(tokenizer: &Tokenizer, text: &str) -> Tokens {
@@ -240,6 +246,7 @@ mod tests {
                 let cutting = cutting(tokenizer, bytes);
                 let expected = whole(tokenizer, &text);
                 prop_assert_eq!(&cutting.tokens(&text, usize::MAX).unwrap().tokens, &expected);
+                prop_assert!(tokenizer.at_least(&text) <= expected.ids.len(), "{}", tokenizer.at_least(&text));
                 prop_assert_eq!(cutting.ids(&text, usize::MAX).unwrap().tokens, expected.ids);
             }
         }

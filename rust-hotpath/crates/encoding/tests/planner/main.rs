@@ -105,6 +105,7 @@ fn a_full_queue_refuses_and_says_when_to_come_back() {
     planner.submit(Duration::ZERO, first).unwrap();
     let full = planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[400])).unwrap_err();
     assert_eq!(full.retry_after, Duration::from_millis(200), "400 tokens at 2 × 1000 tokens a second");
+    assert_eq!(full.waiting, Duration::from_millis(800), "four fifths of 2000 tokens");
     assert_eq!(planner.load().queued_tokens, 2000, "a refused request leaves nothing behind");
 }
 

@@ -135,6 +135,9 @@ impl World {
         let room = if newcomer { share.max(self.limits.batch_tokens) } else { share };
         let fits = newcomer || tokens <= room;
         let request = Request { class, key: format!("key-{key}").into(), deadline, inputs: inputs.clone() };
+        let early = [1, tokens / 2, tokens].map(|at_least| self.planner.check(class, &request.key, at_least));
+        assert!(early.iter().all(|early| early.is_ok() || !fits), "refused before its size was known: {early:?}");
+        assert_eq!(early[2].is_ok(), fits, "of all of it as much is known as later");
         match self.planner.submit(self.now, request) {
             Ok(id) => {
                 assert!(fits, "admitted beyond the bound");

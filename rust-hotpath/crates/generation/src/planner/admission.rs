@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use hotpath_fairness::Full;
+
 use super::{
     Class, Ended, Phase, Planner, Prompt, Queue, Refusal, Request, RequestId, SequenceId, Time,
     capacity::{Part, Verdict},
@@ -20,13 +22,10 @@ impl Planner {
     /// [`Refusal`] when it never fits, or when the key has something waiting and this would be more than its share of
     /// [`Limits::max_queued_tokens`](super::Limits::max_queued_tokens).
     pub fn submit(&mut self, now: Time, request: Request) -> Result<RequestId, Refusal> {
-        let reserves = self.check(&request)?;
+        let reserves = self.reserves(&request)?;
         let tokens = reserves * request.choices;
+        self.check_room(request.class, &request.key, tokens).map_err(Refusal::Full)?;
         let Queue { admission, tickets } = self.queues.of_mut(request.class);
-        let excess = admission.excess(&request.key, tokens);
-        if excess > 0 && admission.held_by(&request.key) > 0 {
-            return Err(Refusal::Full { retry_after: self.drain.time_for(excess.min(admission.held()), 1) });
-        }
         let counted = tokens.min(admission.room(&request.key));
         admission.take(&request.key, counted);
         self.last_id += 1;
@@ -42,8 +41,21 @@ impl Planner {
         Ok(id)
     }
 
+    /// Whether a request of at least so many tokens, prompt included, for each of its choices would be queued now. What is
+    /// refused here with the least that it may have, [`Planner::submit`] would refuse with all that it has.
+    ///
+    /// # Errors
+    /// [`Full`] if it would not.
+    pub fn check(&self, class: Class, key: &str, at_least: usize, choices: usize) -> Result<(), Full> {
+        self.check_room(class, key, self.round_up(at_least).saturating_mul(choices))
+    }
+
+    fn check_room(&self, class: Class, key: &str, tokens: usize) -> Result<(), Full> {
+        Full::check(&self.queues.of(class).admission, key, tokens, &self.drain, 1)
+    }
+
     /// Tokens that each of a request's continuations would reserve, if it ever fits.
-    fn check(&self, request: &Request) -> Result<usize, Refusal> {
+    fn reserves(&self, request: &Request) -> Result<usize, Refusal> {
         let tokens = request.prompt.len() + request.max_tokens;
         if request.prompt.is_empty() || request.max_tokens == 0 || request.choices == 0 {
             return Err(Refusal::Empty);

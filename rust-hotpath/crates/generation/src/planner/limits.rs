@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hotpath_fairness::Full;
+
 use super::Class;
 
 /// The bounds that a planner keeps.
@@ -119,8 +121,5 @@ pub enum Refusal {
     },
     /// The queue is full.
     #[error("the queue is full")]
-    Full {
-        /// When enough of it will have run, going by the measured rate.
-        retry_after: Duration,
-    },
+    Full(Full),
 }

@@ -160,12 +160,13 @@ impl World {
         let newcomer = of_key == 0;
         let room = if newcomer { share.max(1024) } else { share };
         let fits = newcomer || tokens <= room;
+        let early = self.planner.check(request.class, &request.key, arrival.prompt.len() + 1, request.choices);
         let id = self.planner.submit(self.now, request).inspect_err(|refusal| match refusal {
             Refusal::Full { .. } => assert!(!fits, "refused without need"),
             Refusal::TooLong { tokens: actual, limit } => assert!(actual > limit),
             other => panic!("{other:?} for {arrival:?}"),
         })?;
-        assert!(fits, "admitted beyond the bound");
+        assert!(fits && early.is_ok(), "admitted beyond the bound, or refused before its size was known");
         let known = Known {
             arrived: self.now,
             read: None,

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     models::texts::Texts,
     requests,
-    tokenization::{Caller, cannot},
+    tokenization::{self, Caller, cannot},
 };
 
 impl Inference {
@@ -21,6 +21,9 @@ impl Inference {
         let classifier = serving.classifier()?;
         let encoder = classifier.encoder().map_err(|_| Error::ModelNotReady { model: model.name().to_owned() })?;
 
+        let at_least = |(i, text): (usize, &String)| tokenization::text_at_least(&encoder.texts, i, text);
+        let at_least = request.texts.iter().enumerate().map(at_least).sum();
+        self.check_room(&turn, model.name(), &encoder, request.texts.len(), at_least)?;
         let (texts, owner) = (request.texts, encoder.texts.clone());
         let bytes = texts.iter().map(String::len).sum();
         let max_windows = self.max_inputs;

@@ -23,6 +23,9 @@ impl Inference {
         let embedder = serving.embedder()?;
         let dimensions = requests::dimensions(request.dimensions, &embedder.task.dimensions)?;
 
+        if let Some(at_least) = tokenization::at_least(&embedder.texts, &inputs, request.truncate) {
+            self.check_room(&turn, model.name(), embedder, inputs.len(), at_least)?;
+        }
         let (owner, truncate, bytes) = (embedder.texts.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
         let tokenized = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;

@@ -18,7 +18,7 @@ use crate::{
     call::Call,
     error::Error,
     metrics::{Generated, Metrics, Outcome},
-    models::serving::Serving,
+    models::{serving::Serving, tasks::generation::Generator},
     requests::{
         self,
         generate::{self, Prompt, Room, Wanted},
@@ -47,6 +47,8 @@ impl Inference {
         let bytes = prompt.bytes();
         let limits = generator.engine.limits();
         let room = Room { choices, each: limits.longest(turn.class, choices), alone: limits.longest(turn.class, 1) };
+        check_room(generator, &turn, request.max_tokens, &prompt, room)
+            .inspect_err(|_| Ending::refused(&self.metrics, model.name()))?;
         let tokenizing = move |_: &Caller| ids(&owner, prompt, room.alone);
         let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
@@ -81,6 +83,19 @@ impl Inference {
     }
 }
 
+/// Refuses a request while that costs little: before its prompt is tokenized, where the least that it may have does not find
+/// room. One that is known to be too long is left to be told so.
+fn check_room(generator: &Generator, turn: &Turn, max_tokens: u32, prompt: &Prompt, room: Room) -> Result<(), Error> {
+    let prompt_tokens = match prompt {
+        Prompt::Text(text) => generator.texts.tokenizer.at_least(text).max(1),
+        Prompt::Conversation(messages) => generator.chat.as_ref().map_or(1, |chat| chat.at_least(messages)),
+        Prompt::Ids(ids) => ids.len(),
+    };
+    let most = generate::max_tokens(prompt.field(), max_tokens, prompt_tokens, generator.default_max_tokens, room);
+    let Ok(most) = most else { return Ok(()) };
+    Ok(generator.engine.check_room(turn.class, &turn.key, prompt_tokens + most, room.choices)?)
+}
+
 /// Random numbers for a request that brings no seed.
 fn fresh_seed() -> u64 {
     // Where the system has no randomness to give, one seed is as good as another.
@@ -111,7 +126,7 @@ fn ids(serving: &Serving, prompt: Prompt, limit: usize) -> Result<Vec<u32>, Erro
 /// Why the engine does not take a request. All but a full queue was checked before.
 fn refused(rejected: Rejected, field: &'static str) -> Error {
     match rejected {
-        Rejected::Refused(Refusal::Full { retry_after }) => Error::QueueFull { retry_after },
+        Rejected::Refused(Refusal::Full(full)) => full.into(),
         Rejected::Refused(Refusal::Empty) => Error::EmptyInput { field: field.to_owned() },
         other => Error::Internal { cause: other.to_string() },
     }
@@ -223,6 +238,12 @@ impl Ending {
         let outcome = Outcome::Cancelled;
         let generated = Generated { outcome, prompt_tokens, reused_tokens: 0, tokens: 0 };
         Self { metrics, model: model.to_owned(), generated }
+    }
+
+    /// Counts a request that was refused before its prompt was tokenized.
+    fn refused(metrics: &Metrics, model: &str) {
+        let outcome = Outcome::Refused;
+        metrics.generation(model, Generated { outcome, prompt_tokens: 0, reused_tokens: 0, tokens: 0 });
     }
 
     /// Goes on with a request that was queued, and counts one that was not.

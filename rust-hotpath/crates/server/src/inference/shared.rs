@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hotpath_encoding::{Done, Work};
+use hotpath_fairness::Turn;
 
 use crate::{
     call::Call,
@@ -26,6 +27,21 @@ pub struct Inference {
 }
 
 impl Inference {
+    /// Refuses some inputs while that costs little: before they are tokenized, where the least tokens that they may have do not
+    /// find room. They are counted as refused.
+    pub(super) fn check_room(
+        &self,
+        turn: &Turn,
+        model: &str,
+        embedder: &Embedder,
+        inputs: usize,
+        at_least: usize,
+    ) -> Result<(), Error> {
+        let room = embedder.scheduler.check_room(turn.class, &turn.key, at_least);
+        room.inspect_err(|_| self.metrics.inputs(model, Outcome::Refused, inputs))?;
+        Ok(())
+    }
+
     /// Runs inputs and counts what became of them, also when the call is dropped meanwhile.
     pub(super) async fn run(
         &self,

@@ -66,7 +66,7 @@ fn errors() -> Vec<Error> {
         Error::TokenIdOutOfRange { field: field(), place: 0, actual: 2, limit: 1 },
         Error::DimensionsUnsupported { actual: 2, supported: vec![1] },
         Error::ChargeTooHigh { actual: 2, limit: 1 },
-        Error::QueueFull { retry_after: delay },
+        Error::QueueFull { retry_after: delay, waiting: delay },
         Error::WaitedTooLong { retry_after: delay },
         Error::DeadlineExceeded,
         Error::SlowReader,
@@ -97,9 +97,12 @@ fn limits_and_delays_are_told_as_numbers() {
     let details = status.get_error_details();
     let metadata = &details.error_info().unwrap().metadata;
     assert_eq!((&*metadata["field"], &*metadata["actual"], &*metadata["limit"]), ("inputs[3]", "300", "256"));
-    let full = Status::from(Error::QueueFull { retry_after: Duration::from_millis(700) });
-    let delay = full.get_error_details().retry_info().unwrap().retry_delay;
-    assert_eq!(delay, Some(Duration::from_millis(700)));
+    let full = |waiting| Status::from(Error::QueueFull { retry_after: Duration::from_millis(700), waiting });
+    let details = full(Duration::from_micros(2_900_700)).get_error_details();
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(700)));
+    assert_eq!(details.error_info().unwrap().metadata["waiting_ms"], "2900");
+    let details = full(Duration::ZERO).get_error_details();
+    assert!(details.error_info().unwrap().metadata.is_empty(), "it is not known");
 }
 
 #[test]

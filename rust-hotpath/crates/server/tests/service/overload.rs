@@ -10,7 +10,7 @@ use crate::{
     generation::support::{Generating, TINY, one_row},
     operations::send_with_timeout,
     sessions::Control,
-    support::{TestServer, config, embed, eventually, ids, reason, request},
+    support::{TestServer, config, embed, eventually, ids, reason, request, text},
 };
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -43,10 +43,39 @@ async fn a_full_queue_refuses_with_a_delay_and_recovers() {
     let (reason, details) = reason(&status);
     assert_eq!((status.code(), reason.as_str()), (Code::Unavailable, "QUEUE_FULL"));
     assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    assert!(details.error_info().unwrap().metadata.contains_key("waiting_ms"));
     assert_eq!(server.metric("hotpath_inputs_total", "outcome=\"refused\"").await, 1.0);
     control.open();
     assert!(first.await.unwrap() && second.await.unwrap(), "what was accepted is done");
     assert!(embed(&server.client(), request(vec![ids(&[3])])).await.is_ok());
+}
+
+/// What only a tokenizer finds wrong tells whether one was asked: of what is certain to find no room, none is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_room_is_not_tokenized() {
+    let (server, control, first) = busy(40).await;
+    let client = server.client();
+    let second = tokio::spawn(async move { embed(&client, request(vec![ids(&[2; 24])])).await.is_ok() });
+    eventually("the queue being full for it", || async {
+        (server.metric("hotpath_queued_tokens", "").await == 24.0).then_some(())
+    })
+    .await;
+    let client = server.client();
+    let why = async |asked| reason(&embed(&client, asked).await.unwrap_err()).0;
+    let wrong = |tokens: usize| ids(&vec![u32::MAX; tokens]);
+    assert_eq!(why(request(vec![wrong(5)])).await, "TOKEN_ID_OUT_OF_RANGE", "there is room for five");
+    assert_eq!(why(request(vec![wrong(20)])).await, "QUEUE_FULL");
+    assert_eq!(why(request(vec![text("one word"), wrong(4)])).await, "QUEUE_FULL", "the words and what is around them");
+    assert_eq!(why(request(vec![text(&"word ".repeat(1000))])).await, "INPUT_TOO_LONG", "it never finds room");
+    let mut truncated = request(vec![text(&"word ".repeat(1000))]);
+    truncated.truncate = true;
+    assert_eq!(why(truncated).await, "QUEUE_FULL");
+    let mut other = request(vec![wrong(20)]);
+    other.scheduling.as_mut().unwrap().fairness_key = "other".to_owned();
+    assert_eq!(why(other).await, "TOKEN_ID_OUT_OF_RANGE", "a key that has nothing is let in");
+    assert_eq!(server.metric("hotpath_inputs_total", "outcome=\"refused\"").await, 4.0);
+    control.open();
+    assert!(first.await.unwrap() && second.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,7 +29,9 @@ const (
 // path says and this enum equal.
 //
 // `ErrorInfo.metadata` may hold: `field` (the request field at fault, as in `inputs[3]`), `limit` and `actual` (decimal
-// numbers, unit named by the message). Errors that a later attempt may survive also carry `google.rpc.RetryInfo`.
+// numbers, unit named by the message), `waiting_ms` (a full queue: how many milliseconds what the fairness key has waiting
+// takes at the measured rate, if nothing else runs; absent where that is not known). Errors that a later attempt may survive
+// also carry `google.rpc.RetryInfo`.
 type ErrorReason int32
 
 const (

@@ -172,8 +172,11 @@ async fn a_full_queue_refuses_with_a_delay() {
     let status = generate(&generating.client(), request(prompt(3, 4), 4)).await.unwrap_err();
     let (reason, details) = reason(&status);
     assert_eq!(reason, "QUEUE_FULL");
-    assert!(details.retry_info().is_some());
+    assert!(details.retry_info().is_some() && details.error_info().unwrap().metadata.contains_key("waiting_ms"));
     assert_eq!(generating.ended("refused").await, 1.0);
+    let unknown = generate(&generating.client(), request(vec![u32::MAX; 4], 4)).await.unwrap_err();
+    assert_eq!(told(&unknown).0, "QUEUE_FULL", "its prompt is not looked at");
+    assert_eq!(generating.ended("refused").await, 2.0);
     control.open();
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
