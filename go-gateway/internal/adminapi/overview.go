@@ -96,4 +96,9 @@ type Model struct {
 	Queued          uint64  `json:"queued_tokens"`
 	Running         uint64  `json:"running_tokens"`
 	TokensPerSecond float64 `json:"tokens_per_second"` // as its latest runs were measured
+	Waiting         uint64  `json:"waiting_requests"`
+	// Rows are those in use of MaxRows: what runs at once is that many texts that grow, or batches of texts that do not.
+	// MaxRows is 0 where the hot path does not tell, as one of an earlier version.
+	Rows    uint32 `json:"rows"`
+	MaxRows uint32 `json:"max_rows"`
 }

@@ -20,6 +20,9 @@ type ModelLoad struct {
 	QueuedTokens, RunningTokens uint64
 	// TokensPerSecond are how many it does, as its latest runs were measured.
 	TokensPerSecond float64
+	// Rows are those in use of MaxRows, which is 0 where they are not told.
+	Rows, MaxRows   uint32
+	WaitingRequests uint64
 }
 
 // backlogs are about how long a replica needs for all that it has of each model, by what it last said. The zero value
@@ -38,7 +41,10 @@ type backlog struct {
 func (b *backlogs) tell(models []*inferencev1.ModelLoad) {
 	byModel := make(map[string]backlog, len(models))
 	for _, model := range models {
-		said := ModelLoad{model.GetQueuedTokens(), model.GetRunningTokens(), model.GetTokensPerSecond()}
+		said := ModelLoad{
+			QueuedTokens: model.GetQueuedTokens(), RunningTokens: model.GetRunningTokens(), TokensPerSecond: model.GetTokensPerSecond(),
+			Rows: model.GetRows(), MaxRows: model.GetMaxRows(), WaitingRequests: model.GetWaitingRequests(),
+		}
 		byModel[model.GetModel()] = backlog{backlogOf(model), said}
 	}
 	b.byModel.Store(&byModel)

@@ -36,6 +36,11 @@ func TestBacklogOf(t *testing.T) {
 	if known.of("m") != time.Second || known.of("n") != 0 {
 		t.Errorf("got %v and %v", known.of("m"), known.of("n"))
 	}
+	told := &inferencev1.ModelLoad{Model: "m", QueuedTokens: 1, RunningTokens: 2, TokensPerSecond: 3, Rows: 4, MaxRows: 5, WaitingRequests: 6}
+	known.tell([]*inferencev1.ModelLoad{told})
+	if got := known.said("m"); got != (ModelLoad{1, 2, 3, 4, 5, 6}) || known.said("n") != (ModelLoad{}) {
+		t.Errorf("got %+v", got)
+	}
 	known.forget()
 	if got := known.of("m"); got != 0 {
 		t.Errorf("of what was forgotten: %v", got)

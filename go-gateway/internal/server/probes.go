@@ -69,6 +69,7 @@ func renderReplicas(statuses []engine.ReplicaStatus) []adminapi.Replica {
 				ID: model.Name, State: strings.ToLower(strings.TrimPrefix(model.State.String(), "MODEL_STATE_")),
 				Proven: model.Proven, Cause: model.Cause,
 				Queued: model.Load.QueuedTokens, Running: model.Load.RunningTokens, TokensPerSecond: finite(model.Load.TokensPerSecond),
+				Rows: model.Load.Rows, MaxRows: model.Load.MaxRows, Waiting: model.Load.WaitingRequests,
 			}
 		}
 		replicas[i] = replica

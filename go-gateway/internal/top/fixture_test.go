@@ -61,9 +61,9 @@ func eveningAt(second float64) *adminapi.Overview {
 		Tenants:  tenants, MoreTenants: 31,
 		Replicas: []adminapi.Replica{
 			{Address: "10.0.4.11:50051", Connected: true, Calls: 17, Tokens: 5_200, Load: 8_340, Models: []adminapi.Model{
-				{ID: "all-minilm-l6-v2", State: "ready", Proven: true, Queued: 4_100, Running: 1_840, TokensPerSecond: 21_400},
-				{ID: "assistant-135m", State: "ready", Proven: true, Queued: 900, Running: 1_500, TokensPerSecond: 412},
-				{ID: "moderation-minilm", State: "ready", Proven: true, TokensPerSecond: 20_900},
+				{ID: "all-minilm-l6-v2", State: "ready", Proven: true, Queued: 4_100, Running: 1_840, TokensPerSecond: 21_400, Waiting: 21, Rows: 2, MaxRows: 2},
+				{ID: "assistant-135m", State: "ready", Proven: true, Queued: 900, Running: 1_500, TokensPerSecond: 412, Waiting: 3, Rows: 12, MaxRows: 16},
+				{ID: "moderation-minilm", State: "ready", Proven: true, TokensPerSecond: 20_900, MaxRows: 2},
 			}},
 			{Address: "10.0.4.12:50051", Connected: true, Ejected: true, Load: 0, Models: []adminapi.Model{
 				{ID: "all-minilm-l6-v2", State: "ready", Proven: true, TokensPerSecond: 20_700},

@@ -57,16 +57,16 @@ func write(out io.Writer, p *Picture) error {
 	}
 
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\nHOT PATH\tSTATE\tCALLS\tLOAD\tMODEL\tSTATE\tQUEUED\tRUNNING\tTOK/S")
+	fmt.Fprintln(table, "\nHOT PATH\tSTATE\tCALLS\tLOAD\tMODEL\tSTATE\tROWS\tWAITING\tQUEUED\tRUNNING\tTOK/S")
 	for _, replica := range now.Replicas {
 		word, _ := replicaState(replica)
 		line := fmt.Sprintf("%s\t%s\t%d\t%d\t", clean(replica.Address), word, replica.Calls, replica.Load)
 		if len(replica.Models) == 0 {
-			fmt.Fprintf(table, "%s-\t-\t-\t-\t-\n", line)
+			fmt.Fprintf(table, "%s-\t-\t-\t-\t-\t-\t-\n", line)
 		}
 		for _, model := range replica.Models {
 			word, _ := modelState(model)
-			fmt.Fprintf(table, "%s%s\t%s\t%d\t%d\t%s\n", line, clean(model.ID), clean(word), model.Queued, model.Running, short(model.TokensPerSecond))
+			fmt.Fprintf(table, "%s%s\t%s\t%s\t%d\t%d\t%d\t%s\n", line, clean(model.ID), clean(word), rowsOf(model, "-"), model.Waiting, model.Queued, model.Running, short(model.TokensPerSecond))
 		}
 	}
 	fmt.Fprintln(table, "\nTENANT\tPLAN\tREQ/S\tTOK/S\tRUNNING\tSTREAMS\tREFUSED/S\tNEAREST LIMIT\tUSED\tMAX")

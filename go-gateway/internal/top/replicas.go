@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"triptych.dev/gateway/internal/adminapi"
 )
@@ -15,10 +16,13 @@ const (
 	loadEnd    = speedEnd + 8
 	runningEnd = loadEnd + 8
 	queuedEnd  = runningEnd + 9
-	callsEnd   = queuedEnd + 8
+	rowsEnd    = queuedEnd + 8
+	callsEnd   = rowsEnd + 8
 	stateWidth = 10
 	// widest is the table: beyond that, numbers would be far from what they are of.
 	widest = 110
+	// narrow is without calls: names need the room.
+	narrow = 92
 )
 
 // modelsShown is which models of each hot path there is room for.
@@ -39,14 +43,20 @@ func (m modelsShown) shows(model adminapi.Model) bool {
 // returns the row after that.
 func drawReplicas(g *grid, replicas []adminapi.Replica, y, end int) int {
 	right := min(g.width, widest)
-	state := right - callsEnd - 6 - stateWidth
+	first := callsEnd
+	if right < narrow {
+		first = rowsEnd
+	}
+	state := right - first - 6 - stateWidth
 	g.put(1, y, plain, "HOT PATH")
 	g.put(state, y, plain, "STATE")
 	for _, heading := range []struct {
 		end  int
 		name string
-	}{{callsEnd, "CALLS"}, {queuedEnd, "QUEUED"}, {runningEnd, "RUNNING"}, {loadEnd, "LOAD"}, {speedEnd, "TOK/S"}, {drainsEnd, "DRAINS"}} {
-		g.putRight(right-heading.end, y, plain, heading.name)
+	}{{callsEnd, "CALLS"}, {rowsEnd, "ROWS"}, {queuedEnd, "QUEUED"}, {runningEnd, "RUNNING"}, {loadEnd, "LOAD"}, {speedEnd, "TOK/S"}, {drainsEnd, "DRAINS"}} {
+		if heading.end <= first {
+			g.putRight(right-heading.end, y, plain, heading.name)
+		}
 	}
 	drawHeading(g, y)
 	y++
@@ -110,9 +120,11 @@ func drawReplica(g *grid, replica adminapi.Replica, y, state, right int) {
 	for _, model := range replica.Models {
 		queued, running = queued+model.Queued, running+model.Running
 	}
-	drawNumbers(g, y, right, bold, map[int]string{
-		callsEnd: count(replica.Calls), queuedEnd: count(queued), runningEnd: count(running), loadEnd: count(replica.Load),
-	})
+	numbers := map[int]string{rowsEnd: fullest(replica.Models), queuedEnd: count(queued), runningEnd: count(running), loadEnd: count(replica.Load)}
+	if right >= narrow {
+		numbers[callsEnd] = count(replica.Calls)
+	}
+	drawNumbers(g, y, right, bold, numbers)
 }
 
 func drawModel(g *grid, model adminapi.Model, y, state, right int) {
@@ -132,15 +144,34 @@ func drawModel(g *grid, model adminapi.Model, y, state, right int) {
 		}
 	}
 	drawNumbers(g, y, right, plain, map[int]string{
-		queuedEnd: count(model.Queued), runningEnd: count(model.Running), speedEnd: speed, drainsEnd: drains,
+		rowsEnd: rowsOf(model, "–"), queuedEnd: count(model.Queued), runningEnd: count(model.Running), speedEnd: speed, drainsEnd: drains,
 	})
+}
+
+// rowsOf is how many of a model's rows are in use; none where they are not told.
+func rowsOf(model adminapi.Model, none string) string {
+	if model.MaxRows == 0 {
+		return none
+	}
+	return fmt.Sprintf("%d/%d", model.Rows, model.MaxRows)
+}
+
+// fullest is what the model with the fewest rows left, in proportion, has; nothing where none tells.
+func fullest(models []adminapi.Model) string {
+	var most adminapi.Model
+	for _, model := range models {
+		if model.MaxRows > 0 && part(int64(model.Rows), int64(model.MaxRows)) >= part(int64(most.Rows), int64(most.MaxRows)) {
+			most = model
+		}
+	}
+	return rowsOf(most, "–")
 }
 
 // drawNumbers has numbers by where they end; what is nothing is not worth a look.
 func drawNumbers(g *grid, y, right int, of style, numbers map[int]string) {
 	for end, number := range numbers {
 		look := of
-		if number == "0" || number == "–" {
+		if number == "0" || number == "–" || strings.HasPrefix(number, "0/") {
 			look = dim
 		}
 		g.putRight(right-end, y, look, number)

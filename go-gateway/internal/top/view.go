@@ -182,6 +182,7 @@ func drawHelp(g *grid, y, end int) {
 		{"", ""},
 		{"running", "requests of the API at once; bodies: bytes of theirs"},
 		{"CALLS", "this gateway's; LOAD is of all gateways, in tokens"},
+		{"ROWS", "what runs at once, of what can; of a hot path, its fullest model"},
 		{"DRAINS", "how long what waits and runs takes at the measured speed"},
 		{"RUN STR", "requests that run, and the streams among them"},
 		{"REF/S", "requests a second that the tenant's limits refused"},

@@ -88,6 +88,10 @@ pub struct Load {
     pub running_inputs: usize,
     /// Their tokens.
     pub running_tokens: usize,
+    /// Batches that these are.
+    pub running_batches: usize,
+    /// Requests of which something waits.
+    pub waiting_requests: usize,
 }
 
 /// A request of which something is queued.
@@ -142,7 +146,7 @@ impl Planner {
     /// How much there is to do.
     #[must_use]
     pub fn load(&self) -> Load {
-        self.load
+        Load { running_batches: self.running_batches, waiting_requests: self.waiting.len(), ..self.load }
     }
 
     /// How fast it does what there is to do, as measured: 0 before anything ran.

@@ -32,6 +32,7 @@ pub struct Work {
 pub struct Scheduler {
     shared: Arc<Shared>,
     cores: Arc<Cores>,
+    workers: usize,
 }
 
 /// An admitted request. Dropping it cancels what has not run.
@@ -56,8 +57,9 @@ impl Scheduler {
         cores: Arc<Cores>,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Self> {
-        let state = State::new(Limits { workers: sessions.len(), ..limits });
-        let scheduler = Self { shared: Arc::new(Monitor::new(state)), cores: cores.clone() };
+        let workers = sessions.len();
+        let state = State::new(Limits { workers, ..limits });
+        let scheduler = Self { shared: Arc::new(Monitor::new(state)), cores: cores.clone(), workers };
         for (number, session) in sessions.into_iter().enumerate() {
             let thread = thread::Builder::new().name(format!("session-{number}"));
             let worker = Worker::new(session, cores.clone(), observer.clone());
@@ -105,6 +107,12 @@ impl Scheduler {
             self.cores.reconsider(); // a worker may wait for a core with batch work, and has this behind it
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
+    }
+
+    /// How many batches run at the same time, at most.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
     }
 
     /// How much there is to do.

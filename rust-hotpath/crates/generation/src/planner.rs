@@ -109,6 +109,7 @@ impl Planner {
             queued_tokens: self.queued_tokens,
             reserved_tokens: self.capacity.tokens(),
             cached_tokens: self.slots.cached_tokens(),
+            rows: self.capacity.rows(),
             ..Load::default()
         };
         for entry in self.requests.values() {

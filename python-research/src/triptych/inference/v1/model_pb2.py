@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!triptych/inference/v1/model.proto\x12\x15triptych.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"B\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.triptych.inference.v1.Model\"\x12\n\x10WatchLoadRequest\"E\n\x11WatchLoadResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .triptych.inference.v1.ModelLoad\"d\n\tModelLoad\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rqueued_tokens\x18\x02 \x01(\x04\x12\x16\n\x0erunning_tokens\x18\x03 \x01(\x04\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\"\xf6\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0e\x32\x1b.triptych.inference.v1.Task\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.triptych.inference.v1.ModelState\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x07 \x01(\t\x12-\n\x06limits\x18\x08 \x01(\x0b\x32\x1d.triptych.inference.v1.Limits\x12\x12\n\ndimensions\x18\t \x03(\r\x12\x16\n\x0estatus_message\x18\n \x01(\t\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\x0b \x01(\r\x12\x0c\n\x04\x63hat\x18\x0c \x01(\x08\x12\x18\n\x10precision_reason\x18\r \x01(\t\"^\n\x06Limits\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmax_inputs\x18\x02 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12\x13\n\x0bmax_choices\x18\x04 \x01(\r*^\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_EMBEDDING\x10\x01\x12\x13\n\x0fTASK_GENERATION\x10\x02\x12\x17\n\x13TASK_CLASSIFICATION\x10\x03*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\xd3\x01\n\x0cModelService\x12\x61\n\nListModels\x12(.triptych.inference.v1.ListModelsRequest\x1a).triptych.inference.v1.ListModelsResponse\x12`\n\tWatchLoad\x12\'.triptych.inference.v1.WatchLoadRequest\x1a(.triptych.inference.v1.WatchLoadResponse0\x01\x42\x44ZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!triptych/inference/v1/model.proto\x12\x15triptych.inference.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11ListModelsRequest\"B\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.triptych.inference.v1.Model\"\x12\n\x10WatchLoadRequest\"E\n\x11WatchLoadResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .triptych.inference.v1.ModelLoad\"\x9e\x01\n\tModelLoad\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rqueued_tokens\x18\x02 \x01(\x04\x12\x16\n\x0erunning_tokens\x18\x03 \x01(\x04\x12\x19\n\x11tokens_per_second\x18\x04 \x01(\x01\x12\x0c\n\x04rows\x18\x05 \x01(\r\x12\x10\n\x08max_rows\x18\x06 \x01(\r\x12\x18\n\x10waiting_requests\x18\x07 \x01(\x04\"\xf6\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x04task\x18\x02 \x01(\x0e\x32\x1b.triptych.inference.v1.Task\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.triptych.inference.v1.ModelState\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x07 \x01(\t\x12-\n\x06limits\x18\x08 \x01(\x0b\x32\x1d.triptych.inference.v1.Limits\x12\x12\n\ndimensions\x18\t \x03(\r\x12\x16\n\x0estatus_message\x18\n \x01(\t\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\x0b \x01(\r\x12\x0c\n\x04\x63hat\x18\x0c \x01(\x08\x12\x18\n\x10precision_reason\x18\r \x01(\t\"^\n\x06Limits\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nmax_inputs\x18\x02 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x03 \x01(\r\x12\x13\n\x0bmax_choices\x18\x04 \x01(\r*^\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_EMBEDDING\x10\x01\x12\x13\n\x0fTASK_GENERATION\x10\x02\x12\x17\n\x13TASK_CLASSIFICATION\x10\x03*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x32\xd3\x01\n\x0cModelService\x12\x61\n\nListModels\x12(.triptych.inference.v1.ListModelsRequest\x1a).triptych.inference.v1.ListModelsResponse\x12`\n\tWatchLoad\x12\'.triptych.inference.v1.WatchLoadRequest\x1a(.triptych.inference.v1.WatchLoadResponse0\x01\x42\x44ZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.inference.v1.model
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'ZBtriptych.dev/gateway/internal/pb/triptych/inference/v1;inferencev1'
-  _globals['_TASK']._serialized_start=848
-  _globals['_TASK']._serialized_end=942
-  _globals['_MODELSTATE']._serialized_start=944
-  _globals['_MODELSTATE']._serialized_end=1057
+  _globals['_TASK']._serialized_start=907
+  _globals['_TASK']._serialized_end=1001
+  _globals['_MODELSTATE']._serialized_start=1003
+  _globals['_MODELSTATE']._serialized_end=1116
   _globals['_LISTMODELSREQUEST']._serialized_start=93
   _globals['_LISTMODELSREQUEST']._serialized_end=112
   _globals['_LISTMODELSRESPONSE']._serialized_start=114
@@ -45,12 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHLOADREQUEST']._serialized_end=200
   _globals['_WATCHLOADRESPONSE']._serialized_start=202
   _globals['_WATCHLOADRESPONSE']._serialized_end=271
-  _globals['_MODELLOAD']._serialized_start=273
-  _globals['_MODELLOAD']._serialized_end=373
-  _globals['_MODEL']._serialized_start=376
-  _globals['_MODEL']._serialized_end=750
-  _globals['_LIMITS']._serialized_start=752
-  _globals['_LIMITS']._serialized_end=846
-  _globals['_MODELSERVICE']._serialized_start=1060
-  _globals['_MODELSERVICE']._serialized_end=1271
+  _globals['_MODELLOAD']._serialized_start=274
+  _globals['_MODELLOAD']._serialized_end=432
+  _globals['_MODEL']._serialized_start=435
+  _globals['_MODEL']._serialized_end=809
+  _globals['_LIMITS']._serialized_start=811
+  _globals['_LIMITS']._serialized_end=905
+  _globals['_MODELSERVICE']._serialized_start=1119
+  _globals['_MODELSERVICE']._serialized_end=1330
 # @@protoc_insertion_point(module_scope)

@@ -53,16 +53,22 @@ class WatchLoadResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelLoad, _Mapping]]] = ...) -> None: ...
 
 class ModelLoad(_message.Message):
-    __slots__ = ("model", "queued_tokens", "running_tokens", "tokens_per_second")
+    __slots__ = ("model", "queued_tokens", "running_tokens", "tokens_per_second", "rows", "max_rows", "waiting_requests")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUEUED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     queued_tokens: int
     running_tokens: int
     tokens_per_second: float
-    def __init__(self, model: _Optional[str] = ..., queued_tokens: _Optional[int] = ..., running_tokens: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
+    rows: int
+    max_rows: int
+    waiting_requests: int
+    def __init__(self, model: _Optional[str] = ..., queued_tokens: _Optional[int] = ..., running_tokens: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., rows: _Optional[int] = ..., max_rows: _Optional[int] = ..., waiting_requests: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "task", "state", "revision", "precision", "create_time", "owner", "limits", "dimensions", "status_message", "default_max_tokens", "chat", "precision_reason")

@@ -71,6 +71,12 @@ impl Capacity {
         of_class(Class::Interactive).iter().map(|part| part.tokens.held()).sum()
     }
 
+    /// Rows that admitted requests have, of the class that has more.
+    pub(super) fn rows(&self) -> usize {
+        let of = |class| self.0.of(class).shared.rows.held() + self.0.of(class).reserve.rows.held();
+        of(Class::Interactive).max(of(Class::Batch))
+    }
+
     /// Whether nothing at all can be admitted.
     pub(super) fn is_full(&self, class: Class) -> bool {
         let OfClass { shared, reserve } = self.0.of(class);

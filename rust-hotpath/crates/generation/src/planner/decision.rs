@@ -97,4 +97,6 @@ pub struct Load {
     pub reserved_tokens: usize,
     /// Tokens of cached texts.
     pub cached_tokens: usize,
+    /// Rows that admitted requests have, of the class that has more.
+    pub rows: usize,
 }

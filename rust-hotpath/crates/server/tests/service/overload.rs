@@ -65,7 +65,7 @@ async fn what_finds_no_room_is_not_tokenized() {
     let wrong = |tokens: usize| ids(&vec![u32::MAX; tokens]);
     assert_eq!(why(request(vec![wrong(5)])).await, "TOKEN_ID_OUT_OF_RANGE", "there is room for five");
     assert_eq!(why(request(vec![wrong(20)])).await, "QUEUE_FULL");
-    assert_eq!(why(request(vec![text("one word"), wrong(4)])).await, "QUEUE_FULL", "the words and what is around them");
+    assert_eq!(why(request(vec![text("one word"), wrong(5)])).await, "QUEUE_FULL", "the words and what is around them");
     assert_eq!(why(request(vec![text(&"word ".repeat(1000))])).await, "INPUT_TOO_LONG", "it never finds room");
     let mut truncated = request(vec![text(&"word ".repeat(1000))]);
     truncated.truncate = true;
@@ -85,11 +85,13 @@ async fn those_who_watch_the_load_are_told_when_it_changes() {
     let mut next = async || loads.next().await.unwrap().unwrap().models.remove(0);
     let load = next().await;
     assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (MODEL, 0, 1));
+    assert_eq!((load.rows, load.max_rows, load.waiting_requests), (1, 1, 0), "its one session is busy");
     assert!(load.tokens_per_second > 0.0, "its golden cases were measured");
     let client = server.client();
     let second = tokio::spawn(async move { embed(&client, request(vec![ids(&[2, 2, 2])])).await.is_ok() });
     let load = next().await;
     assert_eq!((load.queued_tokens, load.running_tokens), (3, 1));
+    assert_eq!((load.rows, load.waiting_requests), (1, 1));
     control.open();
     assert!(first.await.unwrap() && second.await.unwrap());
     loop {
@@ -107,6 +109,7 @@ async fn generations_are_load_with_all_that_they_may_come_to() {
     let streams = generating.spawn_two(&control).await; // each of 4 tokens and at most 4 more
     let load = generating.server.watch_load().await.next().await.unwrap().unwrap().models.remove(0);
     assert_eq!((load.model.as_str(), load.queued_tokens, load.running_tokens), (TINY, 128, 128), "whole pages");
+    assert_eq!((load.rows, load.max_rows, load.waiting_requests), (1, 2, 1), "one, and one for newcomers");
     control.open();
     for stream in streams {
         stream.await.unwrap().unwrap();

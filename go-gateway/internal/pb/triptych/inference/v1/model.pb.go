@@ -313,6 +313,14 @@ type ModelLoad struct {
 	RunningTokens uint64 `protobuf:"varint,3,opt,name=running_tokens,json=runningTokens,proto3" json:"running_tokens,omitempty"`
 	// How many tokens a second it does, as its latest runs were measured; 0 before the first one.
 	TokensPerSecond float64 `protobuf:"fixed64,4,opt,name=tokens_per_second,json=tokensPerSecond,proto3" json:"tokens_per_second,omitempty"`
+	// Rows in use, at most max_rows. Generation models: of continuations that have one, which they keep to their end, those of
+	// the class that has more of them. Encoders: batches that run, one in each session.
+	Rows uint32 `protobuf:"varint,5,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Most rows: of one class, its reserve among them, or sessions. At least 1; 0 where it is not told, as by a process of an
+	// earlier version.
+	MaxRows uint32 `protobuf:"varint,6,opt,name=max_rows,json=maxRows,proto3" json:"max_rows,omitempty"`
+	// Requests that wait, those of which a part runs among them; of all classes.
+	WaitingRequests uint64 `protobuf:"varint,7,opt,name=waiting_requests,json=waitingRequests,proto3" json:"waiting_requests,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -371,6 +379,27 @@ func (x *ModelLoad) GetRunningTokens() uint64 {
 func (x *ModelLoad) GetTokensPerSecond() float64 {
 	if x != nil {
 		return x.TokensPerSecond
+	}
+	return 0
+}
+
+func (x *ModelLoad) GetRows() uint32 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *ModelLoad) GetMaxRows() uint32 {
+	if x != nil {
+		return x.MaxRows
+	}
+	return 0
+}
+
+func (x *ModelLoad) GetWaitingRequests() uint64 {
+	if x != nil {
+		return x.WaitingRequests
 	}
 	return 0
 }
@@ -615,12 +644,15 @@ const file_triptych_inference_v1_model_proto_rawDesc = "" +
 	"\x06models\x18\x01 \x03(\v2\x1c.triptych.inference.v1.ModelR\x06models\"\x12\n" +
 	"\x10WatchLoadRequest\"M\n" +
 	"\x11WatchLoadResponse\x128\n" +
-	"\x06models\x18\x01 \x03(\v2 .triptych.inference.v1.ModelLoadR\x06models\"\x99\x01\n" +
+	"\x06models\x18\x01 \x03(\v2 .triptych.inference.v1.ModelLoadR\x06models\"\xf3\x01\n" +
 	"\tModelLoad\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12#\n" +
 	"\rqueued_tokens\x18\x02 \x01(\x04R\fqueuedTokens\x12%\n" +
 	"\x0erunning_tokens\x18\x03 \x01(\x04R\rrunningTokens\x12*\n" +
-	"\x11tokens_per_second\x18\x04 \x01(\x01R\x0ftokensPerSecond\"\xfd\x03\n" +
+	"\x11tokens_per_second\x18\x04 \x01(\x01R\x0ftokensPerSecond\x12\x12\n" +
+	"\x04rows\x18\x05 \x01(\rR\x04rows\x12\x19\n" +
+	"\bmax_rows\x18\x06 \x01(\rR\amaxRows\x12)\n" +
+	"\x10waiting_requests\x18\a \x01(\x04R\x0fwaitingRequests\"\xfd\x03\n" +
 	"\x05Model\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x04task\x18\x02 \x01(\x0e2\x1b.triptych.inference.v1.TaskR\x04task\x127\n" +

@@ -9,7 +9,7 @@ use hotpath_fairness::Class;
 use hotpath_runtime::Encode;
 use hotpath_text::Tokenizer;
 
-use super::{LoadError, Task, Unproven};
+use super::{LoadError, Task, Unproven, saturated};
 use crate::{
     metrics::Metrics,
     models::{
@@ -88,6 +88,9 @@ impl Task for Embedder {
             queued_tokens: load.queued_tokens as u64,
             running_tokens: load.running_tokens as u64,
             tokens_per_second: self.scheduler.tokens_per_second(),
+            rows: saturated(load.running_batches),
+            max_rows: saturated(self.scheduler.workers()),
+            waiting_requests: load.waiting_requests as u64,
             ..inference::ModelLoad::default()
         }
     }

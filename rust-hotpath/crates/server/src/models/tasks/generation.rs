@@ -131,6 +131,9 @@ impl Task for Generator {
             queued_tokens: load.queued_tokens as u64,
             running_tokens: load.reserved_tokens as u64,
             tokens_per_second: self.engine.tokens_per_second(),
+            rows: saturated(load.rows),
+            max_rows: saturated(self.engine.limits().rows_per_class()),
+            waiting_requests: load.queued_requests as u64,
             ..inference::ModelLoad::default()
         }
     }
