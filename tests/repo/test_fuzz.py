@@ -14,6 +14,10 @@ PARSERS = {
     "internal/openai: Decoder.Tokenize": "FuzzDecodeTokenize",
     "internal/openai: Decoder.Batch": "FuzzDecodeBatch",
     "internal/openai: Decoder.Job": "FuzzDecodeJob",
+    "internal/openai: Decoder.Webhook": "FuzzDecodeWebhook",
+    "internal/openai: Decoder.WebhookChange": "FuzzDecodeWebhook",
+    "internal/openai: Decoder.WebhookRotation": "FuzzDecodeWebhook",
+    "internal/openai: Decoder.WebhookTest": "FuzzDecodeWebhook",
     "internal/openai: Chunks.AppendDelta": "FuzzStreamsAreEventsOfJSON",
     "internal/identity: readTenants": "FuzzReadTenants",
     "internal/identity: splitScopes": "FuzzScopes",
@@ -32,6 +36,7 @@ PARSERS = {
     "internal/batch: parseLine": "FuzzLine",
     "cmd/embed/internal/records: jsonl.each": "FuzzJSONL",
     "cmd/embed/internal/vectors: Store.follow": "FuzzLog",
+    "internal/webhook: Guard.CheckURL": "FuzzURL",
 }
 # Headers that are read, by what reads them; of Expect only whether it is there.
 HEADERS = {

@@ -70,8 +70,12 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	observer := metrics.ReportJobs()
 	batches := keepBatches(settings, opened, kept, charges, observer, logger)
 	async := keepJobs(settings, opened, kept, charges, observer, logger)
+	hooks, err := newWebhooks(settings, opened, observer, metrics, logger)
+	if err != nil {
+		return errors.Join(err, quotas.close(), hotpath.Close())
+	}
 	gateway := server.New(server.Options{
-		Authenticator: directory, Files: kept, Batches: batches, Jobs: async, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
+		Authenticator: directory, Files: kept, Batches: batches, Jobs: async, Webhooks: hooks, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
 		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
@@ -120,6 +124,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		watchFiles(kept),
 		watchCharges(opened.Store, charges),
 		forgetAnswers(opened.Store, logger),
+		background(hooks.Watch),
 		runBatches(batches, gateway),
 		runJobs(async, gateway),
 		adminToken,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -124,6 +125,23 @@ func checkOrigin(value string) error {
 	known := scheme == "http" || scheme == "https"
 	if value != "*" && (!found || !known || host == "" || strings.ContainsAny(host, "/ @?#") || strings.Count(host, "*") > 1) {
 		return fmt.Errorf("%q must be * or as https://app.example.com, without a path", value)
+	}
+	return nil
+}
+
+// maxPause bounds pauses between attempts.
+const maxPause = 7 * 24 * time.Hour
+
+func checkPause(value string) error {
+	if pause, err := time.ParseDuration(value); err != nil || pause < time.Millisecond || pause > maxPause {
+		return fmt.Errorf("%q must be a duration as in 30s, from 1ms to %v", value, maxPause)
+	}
+	return nil
+}
+
+func checkNetwork(value string) error {
+	if network, err := netip.ParsePrefix(value); err != nil || network != network.Masked() {
+		return fmt.Errorf("%q must be a network as 10.1.0.0/16 or fd00:1::/32, with nothing behind its prefix", value)
 	}
 	return nil
 }

@@ -38,6 +38,12 @@ const (
 	defaultMaxOpenJobs = 10_000
 	defaultJobWindow   = 24 * time.Hour
 	defaultJobKept     = 24 * time.Hour
+	// A quarter of them, a tenant's share, is what one has that sends to a few receivers at once.
+	defaultWebhookWorkers = 64
+	// What a receiver needs that only takes note; OpenAI's own wait is of this kind.
+	defaultWebhookTimeout = 10 * time.Second
+	// 22 hours: over a night, and over most outages.
+	defaultWebhookRetries = "5s,30s,2m,10m,1h,3h,6h,12h"
 	// Each has a file open, and a buffer and a line in memory.
 	defaultMaxUploads = 32
 	// As proxies have it; and what a poor mobile connection has.
@@ -135,6 +141,11 @@ type Settings struct {
 	JobWindow       time.Duration
 	JobKept         time.Duration
 
+	WebhookWorkers       int
+	WebhookTimeout       time.Duration
+	WebhookRetries       []string // durations
+	WebhookAllowNetworks []string
+
 	// JWTIssuer is whose tokens are taken in place of API keys; empty: nobody's.
 	JWTIssuer      string
 	JWTAudience    string
@@ -229,6 +240,14 @@ func (s *Settings) settings() []setting {
 			"How long a job may wait to be run.", "Then it ends as `expired`."),
 		duration("job-kept", &s.JobKept, defaultJobKept, time.Second, 30*day,
 			"For how long a job can be looked at after its end.", "Then it is forgotten, with its reply."),
+		number("webhook-workers", &s.WebhookWorkers, defaultWebhookWorkers, 1, 256, "deliveries",
+			"Deliveries of all [webhooks](webhooks.md) that this gateway makes at once.", "A tenant has a quarter of them at most, and a webhook a sixteenth: a receiver that does not answer holds up nobody else's."),
+		duration("webhook-timeout", &s.WebhookTimeout, defaultWebhookTimeout, time.Millisecond, time.Minute,
+			"Time for one attempt: to resolve, to connect, and to have the reply.", "Then it has failed, and is repeated later."),
+		list("webhook-retries", "durations", &s.WebhookRetries, defaultWebhookRetries, checkPause,
+			"The pauses between the attempts of a delivery, separated by commas: each is a quarter longer or shorter by chance.", "After the last one the delivery is dead, until it is replayed. So there is one attempt more than pauses."),
+		list("webhook-allow-networks", "networks", &s.WebhookAllowNetworks, "", checkNetwork,
+			"Networks of your own that webhooks may lead to, as `10.1.0.0/16,fd00:1::/32`; into them by http too.", "Every tenant can have the gateway send requests there. All other addresses that are not public are refused, whatever name they have. Empty: none."),
 		path("tenants-file", &s.TenantsFile, defaultTenantsFile,
 			"Where tenants and plans are.", "Read again when it changes. Without it the gateway does not start."),
 		optionalText("jwt-issuer", "issuer", &s.JWTIssuer,

@@ -39,6 +39,7 @@ const (
 	JobEnded              Reason = "JOB_ENDED"
 	IdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"
 	IdempotencyInFlight   Reason = "IDEMPOTENCY_IN_FLIGHT"
+	WebhookNotFound       Reason = "WEBHOOK_NOT_FOUND"
 	EmptyInput            Reason = "EMPTY_INPUT"
 	InputTooLong          Reason = "INPUT_TOO_LONG"
 	TooManyInputs         Reason = "TOO_MANY_INPUTS"

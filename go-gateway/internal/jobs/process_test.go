@@ -111,7 +111,7 @@ func TestKilledGatewaysLoseAndRepeatNothing(t *testing.T) {
 	everywhere(t, func(f *fixture, told task) {
 		const count, kills = 150, 5
 		hook := store.Webhook{ID: "wh_1", URL: "https://receiver.example", Events: []string{store.EventJobCompleted}, Enabled: true, Secret: "s", Created: time.Now()}
-		if err := f.Store.AddWebhook(f.Context(), "acme", hook, 1); err != nil {
+		if err := f.Store.AddWebhook(f.Context(), "acme", hook, 1, nil); err != nil {
 			f.Fatal(err)
 		}
 		limit := acme

@@ -58,6 +58,7 @@ var table = map[fault.Reason]row{
 	fault.JobEnded:              {http.StatusConflict, typeInvalidRequest, "job_ended", false},
 	fault.IdempotencyKeyReused:  {http.StatusConflict, typeInvalidRequest, "idempotency_key_reused", false},
 	fault.IdempotencyInFlight:   {http.StatusConflict, typeInvalidRequest, "idempotency_in_flight", true},
+	fault.WebhookNotFound:       {http.StatusNotFound, typeInvalidRequest, "webhook_not_found", false},
 	fault.EmptyInput:            {http.StatusBadRequest, typeInvalidRequest, "empty_input", false},
 	fault.InputTooLong:          {http.StatusBadRequest, typeInvalidRequest, "context_length_exceeded", false},
 	fault.TooManyInputs:         {http.StatusBadRequest, typeInvalidRequest, "too_many_inputs", false},

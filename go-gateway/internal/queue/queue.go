@@ -88,6 +88,16 @@ func (e permanent) Unwrap() error { return e.error }
 // Permanent is the error of a job that would fail each time: it is buried at once.
 func Permanent(err error) error { return permanent{err} }
 
+type settled struct {
+	error
+	outcome string
+}
+
+func (e settled) Unwrap() error { return e.error }
+
+// Settled is the error of a job of which the handler has itself written what became of it, with why.
+func Settled(outcome string, err error) error { return settled{err, outcome} }
+
 // What became of a claimed job.
 const (
 	Done     = "done"

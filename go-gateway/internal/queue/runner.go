@@ -166,6 +166,9 @@ func (r *runner) outcome(c *claim, err error) string {
 	if err == nil {
 		return Done
 	}
+	if written, is := errors.AsType[settled](err); is {
+		return written.outcome
+	}
 	cause := context.Cause(c.ctx)
 	later, isLater := errors.AsType[postponed](err)
 	_, isPermanent := errors.AsType[permanent](err)

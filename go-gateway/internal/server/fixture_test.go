@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,7 @@ import (
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
 	"triptych.dev/gateway/internal/testkit"
+	"triptych.dev/gateway/internal/webhook"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,6 +46,7 @@ plans:
 tenants:
   metered: {plan: metered}
   acme: {plan: generous}
+  other: {plan: generous}
   tiny: {plan: tiny}
 `
 
@@ -86,6 +89,9 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	options.Files = g.keepFiles(logger)
 	options.Batches = g.keepBatches(options.Files, logger)
 	options.Jobs = g.keepJobs(options.Files, logger)
+	options.Webhooks = webhook.New(webhook.Options{
+		Store: g.records, Guard: webhook.Guard{Allowed: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, Workers: 64, Timeout: patience, Now: time.Now, Logger: logger,
+	})
 	for _, alter := range changes {
 		alter(&engineOptions, &options)
 	}
@@ -139,7 +145,7 @@ func (g *gateway) openDirectory(logger *slog.Logger) *identity.Directory {
 	g.Cleanup(func() { records.Close() })
 	g.records, g.blobs = records, filepath.Join(folder, "blobs")
 	keys := identity.NewKeys(records, "a test", time.Now, slog.New(slog.DiscardHandler))
-	for _, name := range []string{"acme", "tiny", "metered"} {
+	for _, name := range []string{"acme", "other", "tiny", "metered"} {
 		key, err := keys.Create(g.Context(), name, 0)
 		if err != nil {
 			g.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"triptych.dev/gateway/internal/jobs"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/webhook"
 )
 
 // Authenticator says whose an Authorization header's value is. Its errors are *fault.Fault.
@@ -38,7 +39,8 @@ type Options struct {
 	// Batches are nil where there are none.
 	Batches *batch.Batches
 	// Jobs are nil where there are none.
-	Jobs *jobs.Jobs
+	Jobs     *jobs.Jobs
+	Webhooks *webhook.Webhooks
 	// Answers are what creations were answered, for those who repeat them.
 	Answers Answers
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.

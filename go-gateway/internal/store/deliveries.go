@@ -43,24 +43,6 @@ type Try struct {
 	Gone string
 }
 
-// TestWebhook tells a tenant's webhook of an event that is none, and returns the delivery; ErrNotFound where there is no such
-// webhook.
-func (s *Store) TestWebhook(ctx context.Context, tenant, hook string, now time.Time) (delivery Delivery, err error) {
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		found, err := findWebhook(ctx, tx, tenant, hook)
-		if err != nil {
-			return err
-		}
-		id, err := s.addDelivery(ctx, tx, found, NewID("evt_", now), EventTest, found.ID, now)
-		if err != nil {
-			return err
-		}
-		delivery, err = findDelivery(ctx, tx, tenant, hook, id)
-		return err
-	})
-	return delivery, err
-}
-
 // FindDelivery returns a delivery of a tenant's webhook, or ErrNotFound.
 func (s *Store) FindDelivery(ctx context.Context, tenant, hook, id string) (Delivery, error) {
 	delivery, err := findDelivery(ctx, s.r, tenant, hook, id)

@@ -113,18 +113,20 @@ func TestDeliveriesAreListedCountedAndForgotten(t *testing.T) {
 			t.Errorf("%d since %v, %v", n, oldest, err)
 		}
 		job := delivering(t, s)
-		test, err := s.TestWebhook(t.Context(), "acme", job.Args, noon.Add(time.Second))
-		if err != nil || test.Type != EventTest || test.State != DeliveryPending {
-			t.Fatalf("%+v, %v", test, err)
+		if err := addEventOf(t.Context(), s, "acme", EventBatchCompleted, nil); err != nil {
+			t.Fatal(err)
 		}
 		if n, oldest, err := s.PendingDeliveries(t.Context()); n != 2 || !oldest.Equal(noon) || err != nil {
 			t.Errorf("%d since %v, %v", n, oldest, err)
 		}
-		first, err := s.DeliveriesPage(t.Context(), "acme", job.Args, "", 1)
-		if err != nil || len(first) != 1 || first[0] != test {
-			t.Fatalf("%+v, %v", first, err)
+		all, err := s.DeliveriesPage(t.Context(), "acme", job.Args, "", 9)
+		if err != nil || len(all) != 2 || all[0].ID <= all[1].ID {
+			t.Fatalf("%+v, %v", all, err)
 		}
-		if rest, err := s.DeliveriesPage(t.Context(), "acme", job.Args, test.ID, 9); err != nil || len(rest) != 1 || rest[0].ID != job.ID {
+		if first, err := s.DeliveriesPage(t.Context(), "acme", job.Args, "", 1); err != nil || len(first) != 1 || first[0] != all[0] {
+			t.Errorf("%+v, %v", first, err)
+		}
+		if rest, err := s.DeliveriesPage(t.Context(), "acme", job.Args, all[0].ID, 9); err != nil || len(rest) != 1 || rest[0] != all[1] {
 			t.Errorf("%+v, %v", rest, err)
 		}
 		record(t, s, job, Try{State: DeliveryDelivered})
@@ -159,7 +161,6 @@ func TestATenantHasNothingOfAnothersWebhooks(t *testing.T) {
 			"find":   func() error { _, err := s.FindWebhook(t.Context(), "globex", job.Args); return err },
 			"change": func() error { _, err := s.ChangeWebhook(t.Context(), "globex", job.Args, nil); return err },
 			"delete": func() error { return s.DeleteWebhook(t.Context(), "globex", job.Args) },
-			"test":   func() error { _, err := s.TestWebhook(t.Context(), "globex", job.Args, noon); return err },
 			"delivery": func() error {
 				_, err := s.FindDelivery(t.Context(), "globex", job.Args, job.ID)
 				return err
@@ -173,11 +174,43 @@ func TestATenantHasNothingOfAnothersWebhooks(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if all, err := s.Webhooks(t.Context(), "globex"); err != nil || len(all) != 0 {
+		if all, err := s.WebhooksPage(t.Context(), "globex", "", 9); err != nil || len(all) != 0 {
 			t.Errorf("listed: %v, %v", all, err)
 		}
 		if page, err := s.DeliveriesPage(t.Context(), "globex", job.Args, "", 10); err != nil || len(page) != 0 {
 			t.Errorf("listed: %v, %v", page, err)
 		}
+	})
+}
+
+// Nothing is claimed of those that have enough, and turns go on among the others.
+func TestJobsOfTheBusyAreLeft(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		var jobs []Job
+		for _, id := range []string{"a1", "a2", "b1", "c1", "c2"} {
+			jobs = append(jobs, Job{ID: id, Queue: WebhookQueue, Tenant: id[:1], Args: "wh_" + id})
+		}
+		if err := s.AddJobs(t.Context(), jobs...); err != nil {
+			t.Fatal(err)
+		}
+		claim := func(busy Busy, want string) {
+			t.Helper()
+			got := ""
+			jobs, err := s.ClaimJobsExcept(t.Context(), WebhookQueue, "a test", 9, time.Minute, busy)
+			for _, job := range jobs {
+				got += job.ID + " "
+			}
+			if err != nil || got != want {
+				t.Errorf("claimed %q, want %q; %v", got, want, err)
+			}
+			if err := s.ReleaseJobs(t.Context(), jobs); err != nil {
+				t.Error(err)
+			}
+		}
+		claim(Busy{Tenants: []string{"a", "b"}}, "c1 c2 ")
+		claim(Busy{Tenants: []string{"c"}, Args: []string{"wh_a1", "wh_b1"}}, "a2 ")
+		claim(Busy{Tenants: []string{"a", "b", "c"}}, "")
+		claim(Busy{Args: []string{"wh_c1"}}, "b1 c2 a1 a2 ")
 	})
 }

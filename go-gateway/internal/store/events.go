@@ -23,8 +23,6 @@ const (
 	EventJobFailed      = "job.failed"
 	EventJobExpired     = "job.expired"
 	EventJobCancelled   = "job.cancelled"
-	// EventTest is what a tenant has sent to try a webhook: it goes to that one, whatever its list says.
-	EventTest = "webhook.test"
 )
 
 // EventTypes are those that a webhook may list. What has an end adds its own here, and calls addEvent in the transaction
@@ -47,24 +45,20 @@ func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, tenant, kind, object s
 	}
 	event := NewID("evt_", now)
 	for _, hook := range hooks {
-		if slices.Contains(hook.Events, kind) {
-			if _, err := s.addDelivery(ctx, tx, hook, event, kind, object, now); err != nil {
-				return err
-			}
+		if !slices.Contains(hook.Events, kind) {
+			continue
+		}
+		id := NewID("msg_", now)
+		_, err := tx.ExecContext(ctx, `INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending')`,
+			id, tenant, hook.ID, event, kind, object, now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		if err := s.addJobs(ctx, tx, deliveryJobOf(tenant, hook.ID, id)); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// addDelivery has a webhook told of an event.
-func (s *Store) addDelivery(ctx context.Context, tx *sql.Tx, hook Webhook, event, kind, object string, now time.Time) (id string, err error) {
-	id = NewID("msg_", now)
-	_, err = tx.ExecContext(ctx, `INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending')`,
-		id, hook.Tenant, hook.ID, event, kind, object, now.UnixMilli())
-	if err != nil {
-		return "", err
-	}
-	return id, s.addJobs(ctx, tx, deliveryJobOf(hook.Tenant, hook.ID, id))
 }
 
 func deliveryJobOf(tenant, hook, id string) Job {

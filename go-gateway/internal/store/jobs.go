@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -76,14 +77,37 @@ func (s *Store) addJobs(ctx context.Context, tx *sql.Tx, jobs ...Job) error {
 	return s.notifyJobs(ctx, tx, queues)
 }
 
+// Busy are those of which no further job is claimed: tenants, and what jobs name as their args.
+type Busy struct{ Tenants, Args []string }
+
+// except is a condition of jobs that are not of those, and its arguments, of which the first has a number.
+func (b Busy) except(first int) (condition string, args []any) {
+	for column, names := range map[string][]string{"tenant": b.Tenants, "args": b.Args} {
+		for i, name := range names {
+			condition += []string{` AND ` + column + ` NOT IN (`, `, `}[min(i, 1)] + `$` + strconv.Itoa(first+len(args))
+			args = append(args, name)
+		}
+		if len(names) > 0 {
+			condition += `)`
+		}
+	}
+	return condition, args
+}
+
 // ClaimJobs leases at most so many ready jobs of a queue: those of the first priority, and of each tenant in turn, its
 // oldest. Turns go on from claim to claim, so that no tenant waits for the backlog of another.
 func (s *Store) ClaimJobs(ctx context.Context, queue, owner string, most int, lease time.Duration) ([]Job, error) {
+	return s.ClaimJobsExcept(ctx, queue, owner, most, lease, Busy{})
+}
+
+// ClaimJobsExcept is ClaimJobs that leaves the jobs of some.
+func (s *Store) ClaimJobsExcept(ctx context.Context, queue, owner string, most int, lease time.Duration, busy Busy) ([]Job, error) {
 	if lease <= 0 || lease > maxLease {
 		return nil, fmt.Errorf("a lease of %v is not within %v", lease, maxLease)
 	}
 	var some bool // a look first: it takes no lock, and is all that an idle queue costs
-	err := s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM job WHERE queue = $1 AND state = 'ready')`, queue).Scan(&some)
+	except, names := busy.except(2)
+	err := s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM job WHERE queue = $1 AND state = 'ready'`+except+`)`, append([]any{queue}, names...)...).Scan(&some)
 	if err != nil || !some {
 		return nil, s.explain(err)
 	}
@@ -91,7 +115,7 @@ func (s *Store) ClaimJobs(ctx context.Context, queue, owner string, most int, le
 	var jobs []Job
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		for len(jobs) < most {
-			job, err := s.claimJob(ctx, tx, queue, owner, last, lease)
+			job, err := s.claimJob(ctx, tx, queue, owner, last, lease, busy)
 			if errors.Is(err, sql.ErrNoRows) {
 				return nil
 			}
@@ -110,15 +134,17 @@ func (s *Store) ClaimJobs(ctx context.Context, queue, owner string, most int, le
 }
 
 // claimJob leases the first job of the tenant after the last one, or else the first of all.
-func (s *Store) claimJob(ctx context.Context, tx *sql.Tx, queue, owner, last string, lease time.Duration) (Job, error) {
-	return scanJob(tx.QueryRowContext(ctx, s.claimStatement(), queue, last, owner, lease.Milliseconds()))
+func (s *Store) claimJob(ctx context.Context, tx *sql.Tx, queue, owner, last string, lease time.Duration, busy Busy) (Job, error) {
+	except, names := busy.except(5)
+	args := append([]any{queue, last, owner, lease.Milliseconds()}, names...)
+	return scanJob(tx.QueryRowContext(ctx, s.claimStatement(except), args...))
 }
 
-func (s *Store) claimStatement() string {
-	const ready = `SELECT id FROM job WHERE queue = $1 AND state = 'ready'`
-	next := ready + ` AND tenant > $2 AND priority = (SELECT priority FROM job WHERE queue = $1 AND state = 'ready' ORDER BY priority LIMIT 1)
+func (s *Store) claimStatement(except string) string {
+	ready := ` FROM job WHERE queue = $1 AND state = 'ready'` + except
+	next := `SELECT id` + ready + ` AND tenant > $2 AND priority = (SELECT priority` + ready + ` ORDER BY priority LIMIT 1)
 		ORDER BY tenant, id LIMIT 1` + s.dialect.skipLocked
-	first := ready + ` ORDER BY priority, tenant, id LIMIT 1` + s.dialect.skipLocked
+	first := `SELECT id` + ready + ` ORDER BY priority, tenant, id LIMIT 1` + s.dialect.skipLocked
 	return `UPDATE job SET state = 'leased', owner = $3, attempt = attempt + 1, due_at = ` + s.dialect.now + ` + $4
 		WHERE id = coalesce((` + next + `), (` + first + `)) RETURNING ` + jobColumns
 }

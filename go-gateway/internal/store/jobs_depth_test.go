@@ -29,7 +29,7 @@ func TestAClaimReadsWhatIsReadyAlone(t *testing.T) {
 		s := open(t, options, Command)
 		fillJobs(t, s, 20_000, 5_000)
 		explain := map[string]string{"SQLite": "EXPLAIN QUERY PLAN ", "PostgreSQL": "EXPLAIN "}[s.dialect.name]
-		rows, err := s.w.Query(explain+s.claimStatement(), "q", "", "me", 1000)
+		rows, err := s.w.Query(explain+s.claimStatement(""), "q", "", "me", 1000)
 		if err != nil {
 			t.Fatal(err)
 		}

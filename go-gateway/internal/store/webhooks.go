@@ -15,32 +15,36 @@ var ErrWebhookLimit = errors.New("the tenant has as many webhooks as it may")
 // Webhook is what is stored of a tenant's webhook.
 type Webhook struct {
 	ID, Tenant  string
-	URL         string
+	Name, URL   string
 	Events      []string // types
-	Description string
 	Enabled     bool
 	DisabledFor string // why it was disabled, where its tenant has not done so
 	Secret      string
 	OldSecret   string // signs too until OldUntil; empty: there is none
 	OldUntil    time.Time
 	Created     time.Time
+	Updated     time.Time
 }
 
-const webhookColumns = `id, tenant, url, events, description, enabled, disabled_for, secret, old_secret, old_until, created_at`
+const webhookColumns = `id, tenant, url, events, description, enabled, disabled_for, secret, old_secret, old_until, created_at, updated_at`
 
 func scanWebhook(row scanner) (hook Webhook, err error) {
 	var events string
-	var enabled, created int64
+	var enabled, created, updated int64
 	var until sql.NullInt64
-	err = row.Scan(&hook.ID, &hook.Tenant, &hook.URL, &events, &hook.Description, &enabled, &hook.DisabledFor, &hook.Secret, &hook.OldSecret, &until, &created)
+	err = row.Scan(&hook.ID, &hook.Tenant, &hook.URL, &events, &hook.Name, &enabled, &hook.DisabledFor, &hook.Secret, &hook.OldSecret, &until, &created, &updated)
 	hook.Events, hook.Enabled = strings.Fields(events), enabled == 1
-	hook.OldUntil, hook.Created = timeOf(until), time.UnixMilli(created).UTC()
+	hook.OldUntil, hook.Created, hook.Updated = timeOf(until), time.UnixMilli(created).UTC(), time.UnixMilli(updated).UTC()
 	return hook, err
 }
 
-// AddWebhook adds a webhook, or returns ErrWebhookLimit where its tenant has most of them.
-func (s *Store) AddWebhook(ctx context.Context, tenant string, hook Webhook, most int) error {
+// AddWebhook adds a webhook, or returns ErrWebhookLimit where its tenant has most of them. A nil answer is none to keep; else
+// ErrAnswered tells that it was added before.
+func (s *Store) AddWebhook(ctx context.Context, tenant string, hook Webhook, most int, answer *Answer) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
+		if err := s.keepAnswer(ctx, tx, tenant, answer); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO webhook_limit (tenant, created) VALUES ($1, 1)
 			ON CONFLICT (tenant) DO UPDATE SET created = webhook_limit.created + 1`, tenant) // others of the tenant wait here
 		if err != nil {
@@ -53,16 +57,17 @@ func (s *Store) AddWebhook(ctx context.Context, tenant string, hook Webhook, mos
 		if used >= most {
 			return ErrWebhookLimit
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO webhook (`+webhookColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-			hook.ID, tenant, hook.URL, strings.Join(hook.Events, " "), hook.Description, asNumber(hook.Enabled), hook.DisabledFor,
-			hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil), hook.Created.UnixMilli())
+		_, err = tx.ExecContext(ctx, `INSERT INTO webhook (`+webhookColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			hook.ID, tenant, hook.URL, strings.Join(hook.Events, " "), hook.Name, asNumber(hook.Enabled), hook.DisabledFor,
+			hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil), hook.Created.UnixMilli(), hook.Updated.UnixMilli())
 		return err
 	})
 }
 
-// Webhooks returns all webhooks of a tenant, newest first.
-func (s *Store) Webhooks(ctx context.Context, tenant string) ([]Webhook, error) {
-	return query(ctx, s, scanWebhook, `SELECT `+webhookColumns+` FROM webhook WHERE tenant = $1 ORDER BY id DESC`, tenant)
+// WebhooksPage returns at most so many webhooks of a tenant, newest first: those after one, or from the newest where that is
+// empty.
+func (s *Store) WebhooksPage(ctx context.Context, tenant, after string, most int) ([]Webhook, error) {
+	return query(ctx, s, scanWebhook, `SELECT `+webhookColumns+` FROM webhook WHERE tenant = $1 AND (id < $2 OR $2 = '') ORDER BY id DESC LIMIT $3`, tenant, after, most)
 }
 
 // FindWebhook returns a tenant's webhook, or ErrNotFound.
@@ -93,8 +98,8 @@ func (s *Store) ChangeWebhook(ctx context.Context, tenant, id string, change fun
 			return err
 		}
 		return one(tx.ExecContext(ctx, `UPDATE webhook SET url = $3, events = $4, description = $5, enabled = $6, disabled_for = $7,
-			secret = $8, old_secret = $9, old_until = $10 WHERE tenant = $1 AND id = $2`, tenant, id, hook.URL, strings.Join(hook.Events, " "),
-			hook.Description, asNumber(hook.Enabled), hook.DisabledFor, hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil)))
+			secret = $8, old_secret = $9, old_until = $10, updated_at = $11 WHERE tenant = $1 AND id = $2`, tenant, id, hook.URL, strings.Join(hook.Events, " "),
+			hook.Name, asNumber(hook.Enabled), hook.DisabledFor, hook.Secret, hook.OldSecret, milliseconds(hook.OldUntil), hook.Updated.UnixMilli()))
 	})
 	return hook, err
 }

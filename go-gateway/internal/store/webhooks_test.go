@@ -16,14 +16,14 @@ const mostHooks = 3
 
 func hookOf(n int, events ...string) Webhook {
 	return Webhook{
-		ID: fmt.Sprintf("wh_%04d", n), URL: fmt.Sprintf("https://receiver.example/%d", n), Events: events, Description: "näme",
-		Enabled: true, Secret: "whsec_new", OldSecret: "whsec_old", OldUntil: noon.Add(time.Hour), Created: noon,
+		ID: fmt.Sprintf("wh_%04d", n), URL: fmt.Sprintf("https://receiver.example/%d", n), Events: events, Name: "näme",
+		Enabled: true, Secret: "whsec_new", OldSecret: "whsec_old", OldUntil: noon.Add(time.Hour), Created: noon, Updated: noon,
 	}
 }
 
 func addHook(t *testing.T, s *Store, tenant string, hook Webhook) {
 	t.Helper()
-	if err := s.AddWebhook(t.Context(), tenant, hook, mostHooks); err != nil {
+	if err := s.AddWebhook(t.Context(), tenant, hook, mostHooks, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -44,7 +44,7 @@ func TestAWebhookIsReadAsItWasAddedAndChanged(t *testing.T) {
 		check(hook)
 		change := func(hook *Webhook) error {
 			hook.URL, hook.Events, hook.Enabled, hook.DisabledFor = "https://other.example", []string{EventBatchExpired}, false, "gone"
-			hook.Secret, hook.OldSecret, hook.OldUntil = "whsec_newer", "", time.Time{}
+			hook.Secret, hook.OldSecret, hook.OldUntil, hook.Updated = "whsec_newer", "", time.Time{}, noon.Add(time.Second)
 			return nil
 		}
 		changed, err := s.ChangeWebhook(t.Context(), "acme", hook.ID, change)
@@ -60,8 +60,11 @@ func TestAWebhookIsReadAsItWasAddedAndChanged(t *testing.T) {
 		}
 		check(hook)
 		addHook(t, s, "acme", hookOf(2))
-		if all, err := s.Webhooks(t.Context(), "acme"); err != nil || len(all) != 2 || all[0].ID != "wh_0002" {
-			t.Errorf("got %v, %v", all, err)
+		if first, err := s.WebhooksPage(t.Context(), "acme", "", 1); err != nil || len(first) != 1 || first[0].ID != "wh_0002" {
+			t.Errorf("got %v, %v", first, err)
+		}
+		if rest, err := s.WebhooksPage(t.Context(), "acme", "wh_0002", 9); err != nil || len(rest) != 1 || rest[0].ID != hook.ID {
+			t.Errorf("got %v, %v", rest, err)
 		}
 		if err := s.DeleteWebhook(t.Context(), "acme", hook.ID); err != nil {
 			t.Error(err)
@@ -79,7 +82,7 @@ func TestNoTwoWebhooksTogetherExceedWhatATenantMayHave(t *testing.T) {
 		var added, refused atomic.Int64
 		for n := range 4 * mostHooks {
 			group.Go(func() {
-				switch err := s.AddWebhook(t.Context(), "acme", hookOf(n), mostHooks); {
+				switch err := s.AddWebhook(t.Context(), "acme", hookOf(n), mostHooks, nil); {
 				case err == nil:
 					added.Add(1)
 				case errors.Is(err, ErrWebhookLimit):
