@@ -30,6 +30,8 @@ IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 STACK ?= native
 # How long `make soak` lasts, in seconds.
 SOAK_S ?= 3600
+# How many processes it kills, stops or cuts off in a batch, on each database.
+SOAK_FAULTS ?= 20
 # How long `make fuzz` tries each target.
 FUZZTIME ?= 10s
 # Which part `make bench` measures; empty: all.
@@ -119,8 +121,9 @@ e2e: build embed consumer models ## The end-to-end tests alone (STACK=native|com
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: soak
-soak: build models ## Hostile requests against the real stack, and a bystander beside them (SOAK_S=3600)
+soak: build models ## Hostile requests and a bystander beside them, then faults in batches (SOAK_S=3600, SOAK_FAULTS=20)
 	$(IN_TESTS) soak --seconds $(SOAK_S)
+	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
 
 .PHONY: fuzz
 fuzz: .venv/.installed ## Look for bytes that break what reads them, in the gateway (FUZZTIME=10s each)
@@ -130,7 +133,7 @@ fuzz: .venv/.installed ## Look for bytes that break what reads them, in the gate
 lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linters, types, protos, drift of generated files
 
 .PHONY: bench
-bench: build models ## Measure, and write docs/benchmarks*.md (30 minutes; ONLY=embeddings, generation, gateway)
+bench: build models ## Measure, and write docs/benchmarks*.md (35 minutes; ONLY=embeddings, generation, gateway, durable)
 	$(IN_TESTS) bench $(if $(ONLY),--only $(ONLY))
 
 .PHONY: llama-server

@@ -93,7 +93,7 @@ def test_a_batch_is_its_tenants_alone(client: openai.OpenAI, stack: Stack) -> No
         client.batches.cancel(batch_id)
 
 
-def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(
+def test_nothing_is_lost_or_doubled_when_gateway_and_hot_path_are_killed(
     start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
 ) -> None:
     native = start_native()
@@ -104,11 +104,15 @@ def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(
         base_url=f"{native.describe().url}/v1", api_key=native.keys["acme"], max_retries=20, timeout=LIMIT_S
     ) as client:
         batch_id = submit(client, lines)
-        for _ in range(5):
+        for kill in range(5):
             time.sleep(chance.uniform(0.0, 0.4))
             assert client.batches.retrieve(batch_id).status == "in_progress"
-            native.processes()[0].kill()
-            native.start_gateway()
+            if kill == 2:  # its lines are run again, and none fails
+                native.processes()[1].kill()
+                native.start_hotpath()
+            else:
+                native.processes()[0].kill()
+                native.start_gateway()
         batch = ended(client, batch_id)
         replies = content(client, batch.output_file_id)
     assert [reply["custom_id"] for reply in replies] == [line["custom_id"] for line in lines]

@@ -181,7 +181,9 @@ class NativeStack:
 
     def gateway_keys(self, *arguments: str) -> str:
         """Run `gateway keys …`, and return what it prints."""
-        command = [*self._program(GATEWAY), "keys", *arguments, f"--data={self.data}"]
+        place = {name: self.gateway_settings[name] for name in ("database-url",) if name in self.gateway_settings}
+        flags = [f"--{name}={value}" for name, value in (place or {"data": str(self.data)}).items()]
+        command = [*self._program(GATEWAY), "keys", *arguments, *flags]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise StackError(f"`gateway keys {arguments[0]}` ended with {result.returncode}:\n{result.stderr}")

@@ -1,7 +1,9 @@
 package batch
 
 import (
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // everywhere runs a test with a store and limits of one process, and with those that several share.
@@ -29,20 +32,27 @@ func everywhere(t *testing.T, test func(f *fixture, told task, random *rand.Rand
 			t.Parallel() // they mostly wait
 			f := &fixture{T: t, folder: t.TempDir()}
 			told := place(f)
-			told.Blobs, told.Lease, told.Think = filepath.Join(f.folder, "blobs"), 800*time.Millisecond, 2*time.Millisecond
-			f.shared = told.Store.Postgres()
-			f.open(told.Store, store.Command)
-			seed := rand.Uint64()
-			if wanted := os.Getenv("TEST_SEED"); wanted != "" {
-				var err error
-				if seed, err = strconv.ParseUint(wanted, 10, 64); err != nil {
-					t.Fatal(err)
-				}
-			}
-			t.Logf("TEST_SEED=%d", seed)
-			test(f, told, rand.New(rand.NewPCG(seed, 0)))
+			random := f.begin(&told)
+			test(f, told, random)
 		})
 	}
+}
+
+// begin opens a store that worker processes share with the test.
+func (f *fixture) begin(told *task) *rand.Rand {
+	f.Helper()
+	told.Blobs, told.Lease, told.Think = filepath.Join(f.folder, "blobs"), 800*time.Millisecond, 2*time.Millisecond
+	f.shared = told.Store.Postgres()
+	f.open(told.Store, store.Command)
+	seed := rand.Uint64()
+	if wanted := os.Getenv("TEST_SEED"); wanted != "" {
+		var err error
+		if seed, err = strconv.ParseUint(wanted, 10, 64); err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Logf("TEST_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // workers are as many as may serve from a store.
@@ -136,9 +146,10 @@ func TestAZombiesSegmentsAreRefused(t *testing.T) {
 		zombie := start(f.T, told)
 		running := []*process{zombie}
 		eventually(f.T, "lines are done", func() bool { return f.done(batch.ID) > 0 })
-		eventually(f.T, "it stands still in no transaction, for which others would wait longer", func() bool {
+		eventually(f.T, "it stands still with segments, and in no transaction, for which others would wait longer", func() bool {
 			zombie.signal(syscall.SIGSTOP)
-			if transactions(f.T, told.Store) == 0 {
+			states, err := f.Store.CountJobs(f.Context(), store.BatchQueue)
+			if err == nil && states[store.JobLeased] > 0 && transactions(f.T, told.Store) == 0 {
 				return true
 			}
 			zombie.signal(syscall.SIGCONT)
@@ -155,6 +166,67 @@ func TestAZombiesSegmentsAreRefused(t *testing.T) {
 		f.chargedOnce(batch, running)
 		if told.Store.Postgres() {
 			eventually(f.T, "the zombie is refused", func() bool { return strings.Contains(zombie.said.String(), "refused") })
+		}
+	})
+}
+
+// PostgreSQL crashes while gateways work: what was committed is there, and what was not is done again.
+func TestADatabaseThatCrashesLosesNothing(t *testing.T) {
+	t.Parallel()
+	const lines = 1200
+	server := testkit.StartPostgres(t)
+	f := &fixture{T: t, folder: t.TempDir()}
+	told := task{Store: store.Options{DatabaseURL: server.NewDatabase(t)}, Redis: startRedis(t)}
+	random := f.begin(&told)
+	batch := f.mustSubmit(lines)
+	running := told.workers(f)
+	for range 2 {
+		before := f.done(batch.ID)
+		eventually(t, "lines are done", func() bool { return f.done(batch.ID) > before })
+		time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond)
+		server.Stop(t)
+		server.Start(t)
+		eventually(t, "the test has a connection again", func() bool {
+			_, err := f.Find(t.Context(), "acme", batch.ID)
+			return err == nil
+		})
+	}
+	batch = f.ended(batch.ID)
+	f.once(lines, batch)
+	f.chargedOnce(batch, running)
+}
+
+// Whoever finishes a segment twice, or without having it, is refused, and nothing is written or charged again.
+func TestASegmentIsFinishedOnce(t *testing.T) {
+	everywhere(t, func(f *fixture, _ task, _ *rand.Rand) {
+		batch := f.mustSubmit(20)
+		jobs, err := f.Store.ClaimJobs(f.Context(), store.BatchQueue, "a gateway", 1, time.Minute)
+		if err != nil || len(jobs) != 1 {
+			f.Fatal(jobs, err)
+		}
+		early := jobs[0]
+		early.Attempt++
+		w := &worker{f.Batches, func(ctx context.Context, request Request) Reply { return good(ctx, request) }}
+		segment, err := f.Store.FindSegment(f.Context(), "acme", batch.ID, 0)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := w.handle(f.Context(), early); !errors.Is(err, store.ErrLost) {
+			f.Errorf("without having it: %v", err)
+		}
+		if err := w.handle(f.Context(), jobs[0]); err != nil {
+			f.Fatal(err)
+		}
+		segment.Result.Tokens.Input = 1000
+		if err := f.Store.FinishSegment(f.Context(), jobs[0], "acme", batch.ID, segment, true, nil, time.Now()); !errors.Is(err, store.ErrLost) {
+			f.Errorf("twice: %v", err)
+		}
+		charges, err := f.Store.UnsettledCharges(f.Context(), 10)
+		if err != nil || len(charges) != 1 || charges[0].Tokens != 60 {
+			f.Errorf("%+v, %v", charges, err)
+		}
+		if batch, err = f.Find(f.Context(), "acme", batch.ID); err != nil || batch.Tokens.Input != 60 || batch.Done != 20 || batch.State != store.BatchFinalizing {
+			f.Errorf("%+v, %v", batch, err)
 		}
 	})
 }
