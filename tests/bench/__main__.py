@@ -1,4 +1,4 @@
-"""`make bench`: measures, prints and writes docs/benchmarks.md, docs/benchmarks-generation.md and -gateway.md.
+"""`make bench`: measures, prints and writes docs/benchmarks.md, and -generation.md, -gateway.md, -durable.md beside it.
 
 It takes about half an hour, and refuses where other work or changes of the tree would show. `--quick` tries every
 part for a moment, for tests: its figures mean nothing, and it wants another folder to write to.
@@ -9,6 +9,9 @@ import pathlib
 
 from rich.console import Console
 
+import bench.durable.effort
+import bench.durable.report
+import bench.durable.run
 import bench.embeddings.load
 import bench.embeddings.report
 import bench.embeddings.run
@@ -39,6 +42,13 @@ def gateway(occasion: Occasion, quick: bool, folder: pathlib.Path, console: Cons
     bench.gateway.report.write(results, folder / "benchmarks-gateway.md")
 
 
+def durable(occasion: Occasion, quick: bool, folder: pathlib.Path, console: Console) -> None:
+    effort = bench.durable.effort.QUICK if quick else bench.durable.effort.FULL
+    results = bench.durable.run.measure(occasion, effort, console)
+    page.show(bench.durable.report.rows(results), console)
+    bench.durable.report.write(results, folder / "benchmarks-durable.md")
+
+
 def generation(occasion: Occasion, quick: bool, folder: pathlib.Path, console: Console) -> None:
     effort = bench.generation.effort.QUICK if quick else bench.generation.effort.FULL
     results = bench.generation.run.measure(occasion, effort, console)
@@ -56,7 +66,7 @@ def allow_connections(console: Console) -> None:
         )
 
 
-PARTS = {"embeddings": embeddings, "generation": generation, "gateway": gateway}
+PARTS = {"embeddings": embeddings, "generation": generation, "gateway": gateway, "durable": durable}
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ PARTS = {
     "embeddings": ("benchmarks", "latency added at 1 client, p99", {"load.svg", "cpu.svg"}),
     "generation": ("benchmarks-generation", "second turn: time to first token", {"chunks.svg", "cpu.svg"}),
     "gateway": ("benchmarks-gateway", "events of streams/s per core", {"cpu.svg"}),
+    "durable": ("benchmarks-durable", "embeddings/s of a batch", {"memory.svg"}),
 }
 # Run what follows with the limit of open files that a shell has on macOS: one may raise it, the other not.
 FEW_FILES = ["bash", "-c", 'ulimit -Sn 256 && exec "$@"', "bash"]

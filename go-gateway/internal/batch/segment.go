@@ -224,8 +224,8 @@ func (r *segmentRun) runLines(ctx context.Context) (workpool.Progress, error) {
 	var looking sync.WaitGroup
 	looking.Go(func() { r.look(running, stop) })
 	progress, err := workpool.Run(running, workpool.Options{
-		Workers: r.Lines,
-		Retry:   workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
+		Workers: r.Lines, Ahead: r.Lines, // so that no worker waits for a line that takes longer than others
+		Retry: workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
 	}, r.lines, r.serve, func(line workpool.Result[lineOf, result]) error { return r.take(running, line) })
 	stop(nil)
 	looking.Wait()

@@ -31,7 +31,7 @@ const (
 	defaultMinFreeBytes = 256 << 20
 	// So many keep a hot path busy, while one segment ends and another one begins.
 	defaultBatchSegments = 2
-	defaultBatchLines    = 16
+	defaultBatchLines    = 32
 	// As many as the lines of a segment.
 	defaultJobWorkers = 16
 	// Each is a row of the database and a file; OpenAI's window of batches.
@@ -231,7 +231,7 @@ func (s *Settings) settings() []setting {
 		number("batch-segments", &s.BatchSegments, defaultBatchSegments, 1, 256, "segments",
 			"Segments of all batches (`/v1/batches`) that this gateway runs at once.", "Each has up to 1 MiB of lines in memory. See [jobs](jobs.md)."),
 		number("batch-lines", &s.BatchLines, defaultBatchLines, 1, 1024, "requests",
-			"Lines of a segment that are served at once.", "They run behind what is interactive, and count as no HTTP requests. Each has its reply in memory."),
+			"Lines of a segment that are served at once.", "They run behind what is interactive, and count as no HTTP requests. The replies of twice as many are in memory."),
 		number("job-workers", &s.JobWorkers, defaultJobWorkers, 1, 1024, "requests",
 			"Jobs (`/v1/jobs`) that this gateway runs at once.", "They run behind what is interactive, and count as no HTTP requests. Each has its request and its reply in memory."),
 		number("max-open-jobs", &s.MaxOpenJobs, defaultMaxOpenJobs, 1, 10_000_000, "jobs",

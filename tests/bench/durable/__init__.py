@@ -1,0 +1,1 @@
+"""Durable work: batches, and the queue beneath them."""
