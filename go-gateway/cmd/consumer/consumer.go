@@ -40,13 +40,16 @@ type consumer struct {
 	bound      atomic.Pointer[binding] // nil: not yet
 	slots      slots
 
+	subscriptions int           // of the connection, while nothing is fetched
+	silent        chan struct{} // closed: nothing is fetched any more
+
 	letterDelay time.Duration
 }
 
 // newConsumer checks files, and opens nothing.
 func newConsumer(s *settings, logger *slog.Logger) (*consumer, error) {
 	c := &consumer{settings: s, logger: logger, metrics: newMetrics(), trouble: trouble{logger: logger}, slots: newSlots(s.concurrency),
-		letterDelay: letterDelay}
+		silent: make(chan struct{}), letterDelay: letterDelay}
 	transport, err := gatewayTransport(s)
 	if err != nil {
 		return nil, err
@@ -85,6 +88,7 @@ func (c *consumer) run(ctx context.Context) error {
 	go func() { c.watch(watching); close(watched) }()
 	defer func() { stopWatching(); <-watched }()
 
+	c.subscriptions = c.connection.NumSubscriptions()
 	progress, err := workpool.Run(ctx, workpool.Options{
 		Workers: c.settings.concurrency, Unordered: true, Drain: c.settings.drainTimeout,
 		Retry: workpool.Retry{Attempts: math.MaxInt, Base: backOffBase, Max: backOffMost, If: c.again},

@@ -13,6 +13,9 @@ import (
 // fetchWait is how long a fetch waits for messages; after NATS was away, it is also how long one that was forgotten lasts.
 const fetchWait = 5 * time.Second
 
+// silenceWait bounds the wait for the end of a fetch.
+const silenceWait = time.Second
+
 // slots are the places for messages. What has no place here stays in the stream, where another process may have it.
 type slots chan struct{}
 
@@ -44,14 +47,27 @@ func (s slots) take(ctx context.Context) int {
 	}
 }
 
-// fetch is the pool's source.
+// fetch is the pool's source. What no worker took is given back in the end.
 func (c *consumer) fetch(ctx context.Context, yield func(*delivery) bool) error {
+	var left []*delivery
+	defer func() {
+		c.awaitSilence()
+		close(c.silent)
+		for _, d := range left {
+			c.giveBack(d, 0)
+		}
+	}()
 	for attempt := 0; ; {
 		room := c.slots.take(ctx)
 		if room == 0 {
 			return nil
 		}
-		taken, err := c.fetchOnce(ctx, room, yield)
+		taken, err := c.fetchOnce(ctx, room, func(d *delivery) {
+			// Of a pool that is ending nobody knows whether it has taken the message.
+			if !yield(d) && d.claim() {
+				left = append(left, d)
+			}
+		})
 		c.slots.free(room - taken)
 		if err == nil || ctx.Err() != nil {
 			attempt = 0
@@ -71,7 +87,7 @@ func (c *consumer) fetch(ctx context.Context, yield func(*delivery) bool) error 
 }
 
 // fetchOnce hands on at most so many messages, as they come, and says how many.
-func (c *consumer) fetchOnce(ctx context.Context, room int, yield func(*delivery) bool) (taken int, err error) {
+func (c *consumer) fetchOnce(ctx context.Context, room int, hand func(*delivery)) (taken int, err error) {
 	bound := c.bound.Load()
 	waiting, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()
@@ -86,13 +102,18 @@ func (c *consumer) fetchOnce(ctx context.Context, room int, yield func(*delivery
 		}
 		c.metrics.fetched(d)
 		taken++
-		// Of a pool that is ending nobody knows whether it has taken the message.
-		if !yield(d) && d.claim() {
-			c.giveBack(d, 0)
-		}
+		hand(d)
 	}
 	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) && !errors.Is(err, context.DeadlineExceeded) {
 		return taken, err
 	}
 	return taken, nil
+}
+
+// awaitSilence waits until the last fetch has ended for NATS too, whose client says so a moment later. What is given back
+// before that comes to this process again, and nobody has it until its time is over.
+func (c *consumer) awaitSilence() {
+	for end := time.Now().Add(silenceWait); c.connection.NumSubscriptions() > c.subscriptions && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }

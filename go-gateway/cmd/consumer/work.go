@@ -172,7 +172,8 @@ func (c *consumer) settle(result workpool.Result[*delivery, string]) error {
 		delay := c.letterDelay
 		switch {
 		case errors.Is(result.Err, workpool.ErrEnding), errors.Is(result.Err, context.Canceled):
-			delay = 0 // another process has it at once
+			delay = 0  // another process has it at once
+			<-c.silent // and not this one again
 		case errors.Is(result.Err, errUnconfirmed):
 			delay = 0
 			c.trouble.report(context.Background(), "acknowledgements", result.Err)
