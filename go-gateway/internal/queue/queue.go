@@ -127,7 +127,7 @@ type Options struct {
 
 	Owner string        // names this process in the store
 	Lease time.Duration // how long a job stays with a process that shows no life
-	Poll  time.Duration // how often an idle queue is looked at, if nothing wakes it
+	Poll  time.Duration // how often a queue is looked at, if nothing wakes it; idle, it is looked at less and less often
 	Drain time.Duration // how long handlers may go on once the context has ended
 	// MaxErrors is how many errors bury a job.
 	MaxErrors int

@@ -67,9 +67,32 @@ func TestANewJobWakesTheQueue(t *testing.T) {
 func TestTheQueueIsLookedAtWithoutBeingWoken(t *testing.T) {
 	f := newFake()
 	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
+		for _, rested := range []time.Duration{0, time.Minute} {
+			pass(rested)
+			id := rested.String()
+			f.add(id)
+			pass(max(min(rested, idlePoll), 2*DefaultPoll))
+			expectState(t, f, id, store.JobDone)
+		}
+	})
+}
+
+func TestAnIdleQueueIsLookedAtRarelyAndABusyOneOften(t *testing.T) {
+	f := newFake()
+	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(time.Minute))}, func(t *testing.T, f *fake, _ func()) {
+		looks := func() int {
+			before := f.swept()
+			pass(30 * time.Second)
+			return f.swept() - before
+		}
+		looks()
+		if idle := looks(); idle < 29 || idle > 31 {
+			t.Errorf("it was looked at %d times in 30 s of rest", idle)
+		}
 		f.add("a")
-		pass(DefaultPoll)
-		expectState(t, f, "a", store.JobDone)
+		if busy := looks(); busy < 5*29 {
+			t.Errorf("it was looked at %d times while a job ran for 30 s", busy)
+		}
 	})
 }
 
@@ -145,9 +168,9 @@ func TestErrorsAreRetriedAndBuriedInTheEnd(t *testing.T) {
 		if job := f.find("a"); job.State != store.JobDead || job.Error != errTest.Error() || len(at) != DefaultMaxErrors {
 			t.Errorf("got %+v after %d tries", job, len(at))
 		}
-		for i := range at[1:] { // the pause is doubled, half of it is random, and a poll may come on top
+		for i := range at[1:] { // the pause is doubled, half of it is random, and a look that comes later the longer nothing was there
 			least := DefaultRetryBase << i / 2
-			if pause := at[i+1].Sub(at[i]); pause < least || pause > 2*least+DefaultPoll {
+			if pause := at[i+1].Sub(at[i]); pause < least || pause > 2*least+idlePoll {
 				t.Errorf("after error %d a pause of %v, not from %v on", i+1, pause, least)
 			}
 		}
@@ -177,7 +200,7 @@ func TestWhatAHandlerSaysOfItsError(t *testing.T) {
 		if job.State != store.JobLater || job.Errors != 0 || time.Until(job.Due) != time.Hour {
 			t.Errorf("got %+v", job)
 		}
-		pass(time.Hour + DefaultPoll)
+		pass(time.Hour + idlePoll)
 		if job = f.find("postponed"); job.Attempt != 2 || job.State != store.JobLater || job.Errors != 0 {
 			t.Errorf("after its time: %+v", job)
 		}

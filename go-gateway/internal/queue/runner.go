@@ -15,6 +15,8 @@ import (
 const (
 	countEvery = 15 * time.Second
 	pruneEvery = time.Minute
+	// idlePoll is how rarely a queue is looked at that had nothing to do for as long: what is new wakes it.
+	idlePoll = time.Second
 	// maxPoll is how rarely a store is asked that answers with errors.
 	maxPoll = 2 * time.Second
 	// writeAgain is the pause before an outcome is written again that could not be.
@@ -64,11 +66,14 @@ func (r *runner) claims(ctx context.Context, yield func(*claim) bool) error {
 				return nil // those that no worker took are given back in the end
 			}
 		}
-		if err = errors.Join(sweepErr, err); err == nil {
-			poll = r.Poll
-		} else if ctx.Err() == nil {
+		switch err = errors.Join(sweepErr, err); {
+		case err != nil && ctx.Err() == nil:
 			r.Log.Error("the store does not answer; the queue waits", "error", err)
 			poll = min(2*poll, max(maxPoll, r.Poll))
+		case r.free() == r.Workers:
+			poll = min(2*poll, max(idlePoll, r.Poll))
+		default:
+			poll = r.Poll
 		}
 		if len(jobs) < room {
 			timer := time.NewTimer(poll)
