@@ -48,8 +48,10 @@ class Sampler:
         return time.monotonic() - self.began
 
     def _look(self) -> None:
-        while not self._over.wait(SAMPLE_S):
+        over = False
+        while not over:
             self.samples.append((self.now(), self._process.memory_info().rss / MIB))
+            over = self._over.wait(SAMPLE_S)
 
     def stop(self) -> None:
         self._over.set()
