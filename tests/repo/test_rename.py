@@ -47,22 +47,27 @@ def test_stubs_are_regenerated_without_a_difference(renamed: pathlib.Path) -> No
 
 
 @pytest.mark.timeout(600)
-def test_python_unit_tests_pass(renamed: pathlib.Path) -> None:
+def test_python_is_imported_and_what_has_the_name_works(renamed: pathlib.Path) -> None:
     more = {
         "PYTHONPATH": str(renamed / "python-research/src"),
         f"{NAME.upper()}_MODELS_DIR": str(ROOT / "models"),
         f"{NAME.upper()}_KERNELS": str(kernels.library()),  # nothing in it has the name
     }
     env = {**os.environ, **more}
-    slow = ("validation", "fuzz")  # a minute each, in which nothing depends on a name
-    ignored = [f"--ignore=tests/test_{what}.py" for what in slow]
-    command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *ignored]
-    subprocess.run(command, cwd=renamed / "python-research", check=True, env=env)
+    named = ("bundle", "cli", "store", "kernels")  # what writes the name, or is found by it
+    tests = [f"tests/test_{what}.py" for what in named]
+    for arguments in (["--collect-only"], tests):  # of the others it is enough that all of it is imported
+        command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", *arguments]
+        subprocess.run(command, cwd=renamed / "python-research", check=True, env=env)
 
 
 @pytest.mark.timeout(600)
 def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
-    subprocess.run(["go", "test", "./..."], cwd=renamed / "go-gateway", check=True)
+    gateway = renamed / "go-gateway"
+    subprocess.run(["go", "vet", "./..."], cwd=gateway, check=True)  # all of it compiles, tests too
+    # What is slow in the others are processes that are killed, in which nothing depends on a name.
+    named = ("app", "config", "engine", "identity", "openai", "server", "telemetry", "testkit/...", "webhook")
+    subprocess.run(["go", "test", *(f"./internal/{package}" for package in named)], cwd=gateway, check=True)
     # Other modules. With the race detector, what they depend on has been compiled already.
     for module, tests in (("embed", "TestEvery"), ("consumer", "Document|Settings|Refusals")):
         command = ["go", "test", "-race", f"-run={tests}", "./..."]
