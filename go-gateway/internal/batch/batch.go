@@ -11,12 +11,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
@@ -126,11 +128,8 @@ type Execute func(ctx context.Context, request Request) Reply
 // Watch runs batches until ctx ends.
 func (b *Batches) Watch(ctx context.Context, execute Execute) {
 	w := &worker{b, execute}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		b.watchTime(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, b.watchTime) })
 	err := queue.Run(ctx, queue.Options{
 		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Lease: b.lease, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
 		// Nothing buries a job, which its batch would wait for: the handler gives up its lines, or the batch, instead.
@@ -140,26 +139,17 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 	if err != nil {
 		b.Logger.Error("batches do not run", "error", err)
 	}
-	<-done
+	beside.Wait()
 }
 
 // watchTime ends batches whose window is over, and forgets those that ended long ago.
 func (b *Batches) watchTime(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		_, err := b.Store.ExpireBatches(ctx, b.Now(), watchAtOnce)
-		if err == nil {
-			_, err = b.Store.PruneBatches(ctx, b.Now().Add(-kept), watchAtOnce)
-		}
-		if err != nil && ctx.Err() == nil {
-			b.Logger.Warn("batches whose time is over could not be ended; this is tried again", "cause", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	_, err := b.Store.ExpireBatches(ctx, b.Now(), watchAtOnce)
+	if err == nil {
+		_, err = b.Store.PruneBatches(ctx, b.Now().Add(-kept), watchAtOnce)
+	}
+	if err != nil && ctx.Err() == nil {
+		b.Logger.Warn("batches whose time is over could not be ended; this is tried again", "cause", err)
 	}
 }
 

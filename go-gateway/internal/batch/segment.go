@@ -13,8 +13,8 @@ import (
 
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
@@ -237,20 +237,12 @@ func (r *segmentRun) runLines(ctx context.Context) (workpool.Progress, error) {
 
 // look stops what runs once the batch is in progress no more.
 func (r *segmentRun) look(ctx context.Context, stop context.CancelCauseFunc) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	periodic.Every(ctx, lookEvery, func(ctx context.Context) {
 		batch, err := r.Store.FindBatch(ctx, r.job.Tenant, r.batch.ID)
 		if err == nil && batch.State != store.BatchInProgress {
 			stop(whyNotRun(&batch))
-			return
 		}
-	}
+	})
 }
 
 // keep keeps the blobs, before their names are written down.
@@ -289,7 +281,7 @@ func (r *segmentRun) lines(_ context.Context, yield func(lineOf) bool) error {
 
 // serve is the work of the pool.
 func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
-	id := files.NewID("", time.Now())
+	id := store.NewID("", time.Now())
 	found, wrong := parseLine(line.text, r.batch.Endpoint)
 	served := result{id: "batch_req_" + id, requestID: id, customID: found.CustomID}
 	switch {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
 )
@@ -85,7 +86,7 @@ func (b *Book) Watch(ctx context.Context) {
 			err = b.settle(ctx)
 		}
 		if err == nil && time.Since(pruned) > pruneEvery {
-			_, err = b.store.PruneCharges(ctx, atOnce)
+			err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return b.store.PruneCharges(ctx, atOnce) })
 			pruned = time.Now()
 		}
 		if err != nil && !failing && ctx.Err() == nil {

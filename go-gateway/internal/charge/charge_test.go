@@ -27,6 +27,7 @@ type rows struct {
 	charges []store.Charge // in the order of their ids
 	settled map[string]bool
 	failing error // of each change
+	old     int   // charges that are to be removed
 }
 
 func (r *rows) find(most int, wanted func(store.Charge) bool) (found []store.Charge, err error) {
@@ -60,7 +61,13 @@ func (r *rows) SettleCharges(_ context.Context, charges []store.Charge) error {
 	return nil
 }
 
-func (r *rows) PruneCharges(context.Context, int) (int, error) { return 0, nil }
+func (r *rows) PruneCharges(_ context.Context, most int) (int, error) {
+	r.Lock()
+	defer r.Unlock()
+	pruned := min(r.old, most)
+	r.old -= pruned
+	return pruned, nil
+}
 
 func (r *rows) fail(with error) {
 	r.Lock()
@@ -153,6 +160,24 @@ func TestEachChargeIsToldOnce(t *testing.T) {
 			t.Errorf("after another start %s", got)
 		}
 		stop()
+	})
+}
+
+// However much is charged in a minute.
+func TestAllOldChargesAreRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kept := &rows{settled: map[string]bool{}, old: 1234}
+		_, _, stop := watch(t, kept, &testkit.Log{})
+		defer stop()
+		if kept.old != 0 {
+			t.Errorf("%d are left after the start", kept.old)
+		}
+		kept.old = 1234
+		time.Sleep(pruneEvery + 2*lookEvery)
+		synctest.Wait()
+		if kept.old != 0 {
+			t.Errorf("%d are left a minute later", kept.old)
+		}
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/blob"
+	"triptych.dev/gateway/internal/periodic"
 )
 
 const (
@@ -19,18 +20,11 @@ const (
 
 // Watch sweeps until ctx ends.
 func (f *Files) Watch(ctx context.Context) {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	for {
+	periodic.AtOnceAndEvery(ctx, sweepInterval, func(ctx context.Context) {
 		if err := f.sweep(ctx); err != nil && ctx.Err() == nil {
 			f.Logger.Warn("files that expired, or contents that no file has, could not be deleted; the next sweep tries again", "cause", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
+	})
 }
 
 // sweep deletes files that have expired, and then blobs that nothing names, of the next part.

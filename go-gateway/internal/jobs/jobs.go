@@ -18,6 +18,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
@@ -118,7 +119,7 @@ func explain(err error, id string) error { return files.Explain(err, NotFound(id
 // Watch runs jobs until ctx ends.
 func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 	var beside sync.WaitGroup
-	beside.Go(func() { j.watchTime(ctx) })
+	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, j.watchTime) })
 	beside.Go(func() { j.Store.WatchEnded(ctx, j.waiters.wake) })
 	w := &worker{j, execute}
 	err := queue.Run(ctx, queue.Options{
@@ -135,24 +136,15 @@ func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 
 // watchTime ends jobs that were not run in their time, and forgets those that ended long ago.
 func (j *Jobs) watchTime(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		now := j.Now()
-		expired, err := j.Store.ExpireAsyncJobs(ctx, now, now.Add(j.Kept), watchAtOnce)
-		for _, id := range expired {
-			j.waiters.wake(id)
-		}
-		if err == nil {
-			_, err = j.Store.ForgetAsyncJobs(ctx, now, watchAtOnce)
-		}
-		if err != nil && ctx.Err() == nil {
-			j.Logger.Warn("jobs whose time is over could not be ended or forgotten; this is tried again", "cause", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	now := j.Now()
+	expired, err := j.Store.ExpireAsyncJobs(ctx, now, now.Add(j.Kept), watchAtOnce)
+	for _, id := range expired {
+		j.waiters.wake(id)
+	}
+	if err == nil {
+		err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return j.Store.ForgetAsyncJobs(ctx, now, watchAtOnce) })
+	}
+	if err != nil && ctx.Err() == nil {
+		j.Logger.Warn("jobs whose time is over could not be ended or forgotten; this is tried again", "cause", err)
 	}
 }

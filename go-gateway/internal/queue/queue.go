@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/workpool"
 )
@@ -196,9 +197,9 @@ func Run(ctx context.Context, options Options) error {
 	beside, stop := context.WithCancel(r.working)
 	var besides sync.WaitGroup
 	besides.Go(func() { r.Store.WatchJobs(beside, r.Queue, func() { signal(r.wake) }) })
-	besides.Go(func() { every(beside, r.Lease/3, r.renew) })
-	besides.Go(func() { r.count(beside); every(beside, countEvery, r.count) })
-	besides.Go(func() { every(beside, pruneEvery, r.prune) })
+	besides.Go(func() { periodic.Every(beside, r.Lease/3, r.renew) })
+	besides.Go(func() { periodic.AtOnceAndEvery(beside, countEvery, r.count) })
+	besides.Go(func() { periodic.Every(beside, pruneEvery, r.prune) })
 	pool := workpool.Options{Workers: r.Workers, Unordered: true, Drain: r.Drain}
 	_, err := workpool.Run(ctx, pool, r.claims, r.handle, r.settle)
 	r.releaseHeld()
@@ -215,20 +216,6 @@ func signal(to chan<- struct{}) {
 	select {
 	case to <- struct{}{}:
 	default:
-	}
-}
-
-// every calls work again and again until ctx ends.
-func every(ctx context.Context, pause time.Duration, work func(context.Context)) {
-	ticker := time.NewTicker(pause)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			work(ctx)
-		}
 	}
 }
 

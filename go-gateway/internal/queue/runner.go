@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/workpool"
 )
@@ -260,10 +261,7 @@ func (r *runner) count(ctx context.Context) {
 // prune removes what ended long ago, in small steps.
 func (r *runner) prune(ctx context.Context) {
 	for state, age := range map[string]time.Duration{store.JobDone: r.KeepDone, store.JobDead: r.KeepDead} {
-		for ctx.Err() == nil {
-			if pruned, err := r.Store.PruneJobs(ctx, state, age); err != nil || pruned == 0 {
-				break
-			}
-		}
+		// What cannot be removed now is a minute later.
+		_ = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return r.Store.PruneJobs(ctx, state, age) })
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"triptych.dev/gateway/internal/periodic"
 )
 
 const (
@@ -207,16 +209,7 @@ func (h *Held) Settle(used int64) {
 
 // Watch renews leases until ctx ends.
 func (l *Limiter) Watch(ctx context.Context) {
-	ticker := time.NewTicker(l.store.Lease() / 3)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			l.renew()
-		}
-	}
+	periodic.Every(ctx, l.store.Lease()/3, func(context.Context) { l.renew() })
 }
 
 // renew holds the lock while the store takes the renewals, so that none comes after its reservation's settlement.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
@@ -23,11 +25,8 @@ const (
 
 // Watch delivers until ctx ends.
 func (w *Webhooks) Watch(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.watchTime(ctx)
-	}()
+	var beside sync.WaitGroup
+	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, w.watchTime) })
 	err := queue.Run(ctx, queue.Options{
 		Store: sharing{w.Store, w.shares}, Queue: store.WebhookQueue, Workers: w.Workers, Handler: w.handle, Drain: w.Timeout, Observer: w.Observer, Log: w.Logger,
 		MaxDeaths: -1, // each claim reaches the handler, which has its place to release
@@ -35,29 +34,21 @@ func (w *Webhooks) Watch(ctx context.Context) {
 	if err != nil {
 		w.Logger.Error("webhooks are not delivered", "error", err)
 	}
-	<-done
+	beside.Wait()
 }
 
 // watchTime counts what waits, and forgets what ended long ago.
 func (w *Webhooks) watchTime(ctx context.Context) {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	for {
-		waiting, oldest, err := w.Store.PendingDeliveries(ctx)
-		if err == nil && w.Observer != nil {
-			w.Observer.Waiting(waiting, oldest)
-		}
-		if err == nil {
-			_, err = w.Store.PruneDeliveries(ctx, w.Now().Add(-kept), pruneAtOnce)
-		}
-		if err != nil && ctx.Err() == nil {
-			w.Logger.Warn("deliveries could not be counted, or forgotten; this is tried again", "cause", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	waiting, oldest, err := w.Store.PendingDeliveries(ctx)
+	if err == nil && w.Observer != nil {
+		w.Observer.Waiting(waiting, oldest)
+	}
+	if err == nil {
+		before := w.Now().Add(-kept)
+		err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return w.Store.PruneDeliveries(ctx, before, pruneAtOnce) })
+	}
+	if err != nil && ctx.Err() == nil {
+		w.Logger.Warn("deliveries could not be counted, or forgotten; this is tried again", "cause", err)
 	}
 }
 
