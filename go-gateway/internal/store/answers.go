@@ -77,14 +77,6 @@ func (s *Store) keepAnswer(ctx context.Context, tx *sql.Tx, tenant string, answe
 
 // PruneAnswers removes answers that are kept no more, and returns how many: a bounded number.
 func (s *Store) PruneAnswers(ctx context.Context) (int, error) {
-	var pruned int64
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `DELETE FROM answer WHERE (tenant, route, key) IN (SELECT tenant, route, key FROM answer
-			WHERE created_at <= `+s.dialect.now+` - $1 ORDER BY created_at LIMIT $2`+s.dialect.skipLocked+`)`, AnswersKept.Milliseconds(), jobsAtOnce)
-		if err == nil {
-			pruned, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(pruned), err
+	return s.remove(ctx, `DELETE FROM answer WHERE (tenant, route, key) IN (SELECT tenant, route, key FROM answer
+		WHERE created_at <= `+s.dialect.now+` - $1 ORDER BY created_at LIMIT $2`+s.dialect.skipLocked+`)`, AnswersKept.Milliseconds(), jobsAtOnce)
 }

@@ -221,7 +221,7 @@ func (s *Store) endAsync(ctx context.Context, tx *sql.Tx, tenant, id string, r A
 		input_tokens = $9, cached_tokens = $10, output_tokens = $11, ended_at = $12, forget_at = $13, body = CASE WHEN $14 = 1 THEN body ELSE '' END
 		WHERE tenant = $1 AND id = $2 AND ended_at IS NULL RETURNING body_bytes, key_id`,
 		tenant, id, r.State, r.Status, r.Body, r.Bytes, r.ErrorCode, jobError(r.Error), r.Tokens.Input, r.Tokens.Cached, r.Tokens.Output,
-		now.UnixMilli(), forget.UnixMilli(), number(r.Dead != "")).Scan(&bytes, &key)
+		now.UnixMilli(), forget.UnixMilli(), asNumber(r.Dead != "")).Scan(&bytes, &key)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("there is no open job %.100q: %w", id, ErrNotFound)
 	}
@@ -255,23 +255,8 @@ func (s *Store) reviveAsync(ctx context.Context, tx *sql.Tx, id string) error {
 
 // ForgetAsyncJobs removes at most so many jobs whose time is over.
 func (s *Store) ForgetAsyncJobs(ctx context.Context, now time.Time, most int) (int, error) {
-	var forgotten int64
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `DELETE FROM async_job WHERE id IN (
-			SELECT id FROM async_job WHERE forget_at IS NOT NULL AND forget_at <= $1 ORDER BY forget_at LIMIT $2`+s.dialect.skipLocked+`)`, now.UnixMilli(), most)
-		if err == nil {
-			forgotten, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(forgotten), err
-}
-
-func number(flag bool) int {
-	if flag {
-		return 1
-	}
-	return 0
+	return s.remove(ctx, `DELETE FROM async_job WHERE id IN (
+		SELECT id FROM async_job WHERE forget_at IS NOT NULL AND forget_at <= $1 ORDER BY forget_at LIMIT $2`+s.dialect.skipLocked+`)`, now.UnixMilli(), most)
 }
 
 func scanAsync(row scanner) (job AsyncJob, err error) {

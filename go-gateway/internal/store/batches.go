@@ -204,15 +204,7 @@ func idOf(file *File) string {
 
 // PruneBatches removes at most so many batches that ended before a time. Their files stay.
 func (s *Store) PruneBatches(ctx context.Context, before time.Time, most int) (int, error) {
-	var pruned int64
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE ended_at < $1 LIMIT $2)`, before.UnixMilli(), most)
-		if err == nil {
-			pruned, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(pruned), err
+	return s.remove(ctx, `DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE ended_at < $1 LIMIT $2)`, before.UnixMilli(), most)
 }
 
 func scanBatch(row scanner) (b Batch, err error) {

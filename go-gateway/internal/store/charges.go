@@ -52,16 +52,8 @@ func (s *Store) SettleCharges(ctx context.Context, charges []Charge) error {
 
 // PruneCharges removes at most so many settled charges of days before yesterday.
 func (s *Store) PruneCharges(ctx context.Context, most int) (int, error) {
-	var pruned int64
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `DELETE FROM charge WHERE id IN (SELECT id FROM charge
-			WHERE day < `+s.dialect.now+` / 86400000 - 1 AND settled_at IS NOT NULL LIMIT $1)`, most)
-		if err == nil {
-			pruned, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(pruned), err
+	return s.remove(ctx, `DELETE FROM charge WHERE id IN (SELECT id FROM charge
+		WHERE day < `+s.dialect.now+` / 86400000 - 1 AND settled_at IS NOT NULL LIMIT $1)`, most)
 }
 
 func scanCharge(row scanner) (c Charge, err error) {

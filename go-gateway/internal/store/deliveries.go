@@ -152,15 +152,7 @@ func (s *Store) PendingDeliveries(ctx context.Context) (waiting int, oldest time
 
 // PruneDeliveries removes at most so many deliveries that ended before a time.
 func (s *Store) PruneDeliveries(ctx context.Context, before time.Time, most int) (int, error) {
-	var pruned int64
-	err := s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE ended_at < $1 LIMIT $2)`, before.UnixMilli(), most)
-		if err == nil {
-			pruned, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(pruned), err
+	return s.remove(ctx, `DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE ended_at < $1 LIMIT $2)`, before.UnixMilli(), most)
 }
 
 func scanDelivery(row scanner) (d Delivery, err error) {

@@ -60,17 +60,10 @@ func (s *Store) PruneJobs(ctx context.Context, state string, age time.Duration) 
 	if state != JobDone && state != JobDead {
 		return 0, fmt.Errorf("a job that is %s has not ended", state)
 	}
-	var pruned int64
-	err := s.write(ctx, func(tx *sql.Tx) error { // the state is no argument, so that its index serves
-		done, err := tx.ExecContext(ctx, `DELETE FROM job WHERE id IN (
-			SELECT id FROM job WHERE state = '`+state+`' AND ended_at < `+s.dialect.now+` - $1 LIMIT $2`+s.dialect.skipLocked+`)`,
-			age.Milliseconds(), jobsAtOnce)
-		if err == nil {
-			pruned, err = done.RowsAffected()
-		}
-		return err
-	})
-	return int(pruned), err
+	// The state is no argument, so that its index serves
+	return s.remove(ctx, `DELETE FROM job WHERE id IN (
+		SELECT id FROM job WHERE state = '`+state+`' AND ended_at < `+s.dialect.now+` - $1 LIMIT $2`+s.dialect.skipLocked+`)`,
+		age.Milliseconds(), jobsAtOnce)
 }
 
 // CountJobs returns how many jobs of a queue are in each state but done.
@@ -127,12 +120,8 @@ func (s *Store) DropJob(ctx context.Context, tenant, id string) error {
 }
 
 func changeDead(ctx context.Context, tx *sql.Tx, change, tenant, id string) error {
-	done, err := tx.ExecContext(ctx, change+` WHERE id = $1 AND (tenant = $2 OR $2 = '') AND state = 'dead'`, id, tenant)
-	if err != nil {
-		return err
-	}
-	rows, err := done.RowsAffected()
-	if err == nil && rows != 1 {
+	err := one(tx.ExecContext(ctx, change+` WHERE id = $1 AND (tenant = $2 OR $2 = '') AND state = 'dead'`, id, tenant))
+	if errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("there is no dead job %q: %w", id, ErrNotFound)
 	}
 	return err

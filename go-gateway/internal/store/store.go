@@ -151,6 +151,19 @@ func (s *Store) writeTwice(ctx context.Context, changes func(tx *sql.Tx) error) 
 	return err
 }
 
+// remove runs a statement that removes a bounded number of rows, and returns how many it has removed.
+func (s *Store) remove(ctx context.Context, statement string, args ...any) (int, error) {
+	var removed int64
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, statement, args...)
+		if err == nil {
+			removed, err = done.RowsAffected()
+		}
+		return err
+	})
+	return int(removed), err
+}
+
 func (s *Store) writeOnce(ctx context.Context, changes func(tx *sql.Tx) error) error {
 	tx, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
@@ -194,4 +207,12 @@ func txQuery[Row any](ctx context.Context, q interface {
 		found = append(found, row)
 	}
 	return found, rows.Err()
+}
+
+// asNumber is how a flag is written in both databases.
+func asNumber(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -111,10 +111,3 @@ func (s *Store) DeleteWebhook(ctx context.Context, tenant, id string) error {
 		return one(tx.ExecContext(ctx, `DELETE FROM webhook WHERE tenant = $1 AND id = $2`, tenant, id))
 	})
 }
-
-func asNumber(is bool) int {
-	if is {
-		return 1
-	}
-	return 0
-}
