@@ -1,35 +1,23 @@
 package server
 
 import (
-	"maps"
 	"net/http"
 	"regexp"
-	"slices"
 
 	"triptych.dev/gateway/internal/batch"
-	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/store"
 )
 
-const (
-	batchesRoute = "/v1/batches"
-	// Pages of batches are OpenAI's.
-	defaultBatchesPage, maxBatchesPage = 20, 100
-)
+const batchesRoute = "/v1/batches"
 
 // batchID is what ids of batches look like: no other text reaches the database.
 var batchID = regexp.MustCompile(`^batch_[0-9a-f]{32}$`)
 
 // withBatches refuses requests where there are no batches, for lack of files.
 func (s *Server) withBatches(next handler) handler {
-	return func(ex *exchange) error {
-		if s.Batches == nil {
-			return fault.New(fault.NotEnabled, "This gateway runs no batches, since it keeps no files: its setting `blobs` names no folder for them.")
-		}
-		return next(ex)
-	}
+	return withBlobs(s.Batches != nil, "runs no batches, since it keeps no files", next)
 }
 
 // createBatch serves POST /v1/batches.
@@ -38,9 +26,8 @@ func (s *Server) createBatch(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	if !s.CallsModel(asked.Endpoint) {
-		return fault.InField(fault.InvalidValue, "endpoint", "endpoint must be one of %s, not %.64q.",
-			fault.Listed(slices.Sorted(maps.Keys(s.calls)), 0), asked.Endpoint)
+	if err := s.checkEndpoint(asked.Endpoint); err != nil {
+		return err
 	}
 	if !fileID.MatchString(asked.File) {
 		return files.NotFoundBy("input_file_id", asked.File)
@@ -57,19 +44,9 @@ func renderedBatch(batch store.Batch) (created, error) {
 
 // listBatches serves GET /v1/batches.
 func (s *Server) listBatches(ex *exchange) error {
-	asked, err := query(ex, "limit", "after")
+	after, most, err := ex.page(batchID, "batch")
 	if err != nil {
 		return err
-	}
-	most := defaultBatchesPage
-	if limit, said := asked["limit"]; said {
-		if most, err = parseLimit(limit, maxBatchesPage); err != nil {
-			return err
-		}
-	}
-	after, said := asked["after"]
-	if said && !batchID.MatchString(after) {
-		return fault.InField(fault.InvalidValue, "after", "after must be the id of a batch, not %.64q.", after)
 	}
 	list, more, err := s.Batches.Page(ex.request.Context(), ex.principal.Tenant, after, most)
 	if err != nil {
@@ -105,10 +82,4 @@ func (s *Server) cancelBatch(ex *exchange) error {
 }
 
 // batchID is the id in the path.
-func (ex *exchange) batchID() (string, error) {
-	id := ex.request.PathValue("id")
-	if !batchID.MatchString(id) {
-		return "", batch.NotFound(id)
-	}
-	return id, nil
-}
+func (ex *exchange) batchID() (string, error) { return ex.pathID("id", batchID, batch.NotFound) }

@@ -3,8 +3,10 @@ package server
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
@@ -72,6 +74,15 @@ func (s *Server) call(endpoint string) handler {
 
 // CallsModel reports whether an endpoint is one that Execute serves.
 func (s *Server) CallsModel(endpoint string) bool { return s.calls[endpoint] != nil }
+
+// checkEndpoint refuses an endpoint that is to be called later, and that Execute does not serve.
+func (s *Server) checkEndpoint(endpoint string) error {
+	if s.CallsModel(endpoint) {
+		return nil
+	}
+	return fault.InField(fault.InvalidValue, "endpoint", "endpoint must be one of %s, not %.64q.",
+		fault.Listed(slices.Sorted(maps.Keys(s.calls)), 0), endpoint)
+}
 
 // modelCalls are the handlers of the routes that call a model, by path.
 func (s *Server) modelCalls() map[string]handler {

@@ -22,11 +22,16 @@ var fileID = regexp.MustCompile(`^file-[0-9a-f]{32}$`)
 
 // withFiles refuses requests where there are no files.
 func (s *Server) withFiles(next handler) handler {
-	return func(ex *exchange) error {
-		if s.Files == nil {
-			return fault.New(fault.NotEnabled, "This gateway keeps no files: its setting `blobs` names no folder for them.")
-		}
-		return next(ex)
+	return withBlobs(s.Files != nil, "keeps no files", next)
+}
+
+// withBlobs refuses requests for what is not there, for lack of a folder for contents.
+func withBlobs(there bool, lacks string, next handler) handler {
+	if there {
+		return next
+	}
+	return func(*exchange) error {
+		return fault.New(fault.NotEnabled, "This gateway %s: its setting `blobs` names no folder for them.", lacks)
 	}
 }
 
@@ -139,13 +144,7 @@ func (s *Server) deleteFile(ex *exchange) error {
 }
 
 // fileID is the id in the path.
-func (ex *exchange) fileID() (string, error) {
-	id := ex.request.PathValue("id")
-	if !fileID.MatchString(id) {
-		return "", files.NotFound(id)
-	}
-	return id, nil
-}
+func (ex *exchange) fileID() (string, error) { return ex.pathID("id", fileID, files.NotFound) }
 
 func (ex *exchange) replyWith(body []byte, err error) error {
 	if err != nil {

@@ -3,10 +3,8 @@ package server
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
@@ -19,8 +17,7 @@ import (
 )
 
 const (
-	jobsRoute                = "/v1/jobs"
-	defaultJobsPage, maxPage = 20, 100
+	jobsRoute = "/v1/jobs"
 	// maxWait is for how many seconds a client may wait for a job's end in one request.
 	maxWait = 60
 	// maxWaits is how many requests wait so at once: each is a connection, and a look each second.
@@ -32,12 +29,7 @@ var jobID = regexp.MustCompile(`^job_[0-9a-f]{32}$`)
 
 // withJobs refuses requests where there are no jobs, for lack of files.
 func (s *Server) withJobs(next handler) handler {
-	return func(ex *exchange) error {
-		if s.Jobs == nil {
-			return fault.New(fault.NotEnabled, "This gateway runs no jobs, since it keeps no files: its setting `blobs` names no folder for them.")
-		}
-		return next(ex)
-	}
+	return withBlobs(s.Jobs != nil, "runs no jobs, since it keeps no files", next)
 }
 
 // createJob serves POST /v1/jobs.
@@ -46,9 +38,8 @@ func (s *Server) createJob(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	if !s.CallsModel(asked.Endpoint) {
-		return fault.InField(fault.InvalidValue, "endpoint", "endpoint must be one of %s, not %.64q.",
-			fault.Listed(slices.Sorted(maps.Keys(s.calls)), 0), asked.Endpoint)
+	if err := s.checkEndpoint(asked.Endpoint); err != nil {
+		return err
 	}
 	if err := s.check(ex, asked); err != nil {
 		return err
@@ -85,19 +76,9 @@ func renderedJob(job store.AsyncJob) (created, error) {
 
 // listJobs serves GET /v1/jobs.
 func (s *Server) listJobs(ex *exchange) error {
-	asked, err := query(ex, "limit", "after")
+	after, most, err := ex.page(jobID, "job")
 	if err != nil {
 		return err
-	}
-	most := defaultJobsPage
-	if limit, said := asked["limit"]; said {
-		if most, err = parseLimit(limit, maxPage); err != nil {
-			return err
-		}
-	}
-	after, said := asked["after"]
-	if said && !jobID.MatchString(after) {
-		return fault.InField(fault.InvalidValue, "after", "after must be the id of a job, not %.64q.", after)
 	}
 	list, more, err := s.Jobs.Page(ex.request.Context(), ex.principal.Tenant, after, most)
 	if err != nil {
@@ -171,10 +152,4 @@ func (s *Server) replyJob(ex *exchange, status int, job *store.AsyncJob) error {
 }
 
 // jobID is the id in the path.
-func (ex *exchange) jobID() (string, error) {
-	id := ex.request.PathValue("id")
-	if !jobID.MatchString(id) {
-		return "", jobs.NotFound(id)
-	}
-	return id, nil
-}
+func (ex *exchange) jobID() (string, error) { return ex.pathID("id", jobID, jobs.NotFound) }

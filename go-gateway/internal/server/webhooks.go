@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"regexp"
 
-	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/webhook"
@@ -13,8 +12,6 @@ import (
 const (
 	webhooksRoute   = "/v1/webhook_endpoints"
 	eventTypesRoute = "/v1/webhook_event_types"
-	// Pages of webhooks and of deliveries are as those of batches.
-	defaultWebhooksPage, maxWebhooksPage = 20, 100
 )
 
 // What ids look like: no other text reaches the database.
@@ -154,9 +151,9 @@ func (s *Server) replayDelivery(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	delivery := ex.request.PathValue("delivery")
-	if !deliveryID.MatchString(delivery) {
-		return webhook.DeliveryNotFound(delivery)
+	delivery, err := ex.pathID("delivery", deliveryID, webhook.DeliveryNotFound)
+	if err != nil {
+		return err
 	}
 	replayed, err := s.Webhooks.Replay(ex.request.Context(), ex.principal.Tenant, id, delivery)
 	if err != nil {
@@ -166,29 +163,4 @@ func (s *Server) replayDelivery(ex *exchange) error {
 }
 
 // webhookID is the id in the path.
-func (ex *exchange) webhookID() (string, error) {
-	id := ex.request.PathValue("id")
-	if !webhookID.MatchString(id) {
-		return "", webhook.NotFound(id)
-	}
-	return id, nil
-}
-
-// page is which page of a list the URL asks for.
-func (ex *exchange) page(ids *regexp.Regexp, of string) (after string, most int, err error) {
-	asked, err := query(ex, "limit", "after")
-	if err != nil {
-		return "", 0, err
-	}
-	most = defaultWebhooksPage
-	if limit, said := asked["limit"]; said {
-		if most, err = parseLimit(limit, maxWebhooksPage); err != nil {
-			return "", 0, err
-		}
-	}
-	after, said := asked["after"]
-	if said && !ids.MatchString(after) {
-		return "", 0, fault.InField(fault.InvalidValue, "after", "after must be the id of a %s, not %.64q.", of, after)
-	}
-	return after, most, nil
-}
+func (ex *exchange) webhookID() (string, error) { return ex.pathID("id", webhookID, webhook.NotFound) }
