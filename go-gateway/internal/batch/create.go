@@ -45,7 +45,7 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 	}
 	now := b.Now().UTC().Truncate(time.Millisecond)
 	batch := store.Batch{
-		ID: files.NewID("batch_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
+		ID: store.NewID("batch_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
 		File: file.ID, SHA256: file.SHA256, Bytes: file.Bytes, Endpoint: asked.Endpoint, Model: plan.model, Metadata: asked.Metadata,
 		State: store.BatchInProgress, Lines: plan.lines, Pending: int64(len(plan.segments)), Enqueued: plan.bytes, Created: now, Expires: now.Add(lifetime),
 	}

@@ -111,7 +111,7 @@ func (w *worker) join(ctx context.Context, batch *store.Batch, what string, writ
 	}
 	now := w.Now().UTC().Truncate(time.Millisecond)
 	return &store.File{
-		ID: files.NewID("file-", now), Tenant: batch.Tenant, Purpose: files.BatchOutput, Name: batch.ID + "_" + what + ".jsonl",
+		ID: store.NewID("file-", now), Tenant: batch.Tenant, Purpose: files.BatchOutput, Name: batch.ID + "_" + what + ".jsonl",
 		Bytes: draft.Size, SHA256: draft.ID.String(), Created: now,
 	}, draft.Keep()
 }
@@ -134,7 +134,7 @@ func whyNotRun(batch *store.Batch) notRun {
 
 // result is what came of a line that was not run.
 func (n notRun) result(customID string) result {
-	return result{id: "batch_req_" + files.NewID("", time.Now()), customID: customID, wrong: n.text, code: n.code}
+	return result{id: "batch_req_" + store.NewID("", time.Now()), customID: customID, wrong: n.text, code: n.code}
 }
 
 // writeErrors also names the lines that were not run.

@@ -187,7 +187,7 @@ func TestIDsAreInTheOrderOfTime(t *testing.T) {
 	at, last := time.Now(), ""
 	for range 100 {
 		at = at.Add(time.Millisecond)
-		id := NewID("file-", at)
+		id := store.NewID("file-", at)
 		if id <= last || len(id) != len("file-")+32 || id[len("file-")+12] != '7' {
 			t.Errorf("%s after %s", id, last)
 		}

@@ -109,7 +109,7 @@ func (u *Upload) Finish(ctx context.Context, about About, answering store.Answer
 	}
 	now := u.files.Now()
 	file := store.File{
-		ID: NewID("file-", now), Tenant: u.owner.Tenant, Purpose: about.Purpose, Name: about.Name,
+		ID: store.NewID("file-", now), Tenant: u.owner.Tenant, Purpose: about.Purpose, Name: about.Name,
 		Bytes: u.draft.Size, SHA256: u.draft.ID.String(), Created: now.UTC().Truncate(time.Millisecond),
 	}
 	if about.Lifetime > 0 {
@@ -128,9 +128,6 @@ func (u *Upload) Finish(ctx context.Context, about About, answering store.Answer
 	}
 	return file, explain(err, "")
 }
-
-// NewID returns an id that nobody can guess, and that is greater than those of earlier milliseconds: a UUID of version 7.
-func NewID(prefix string, now time.Time) string { return store.NewID(prefix, now) }
 
 func (f *Files) tooLarge() error {
 	return &fault.Fault{Reason: fault.BodyTooLarge, Param: "file", Limit: uint64(f.MaxBytes), Message: fmt.Sprintf("The file is larger than the limit of %d bytes.", f.MaxBytes)}

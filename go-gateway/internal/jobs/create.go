@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
 )
@@ -24,7 +23,7 @@ type Asked struct {
 func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked, answering store.Answering[store.AsyncJob]) (store.AsyncJob, error) {
 	now := j.Now().UTC().Truncate(time.Millisecond)
 	job := store.AsyncJob{
-		ID: files.NewID("job_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
+		ID: store.NewID("job_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
 		Endpoint: asked.Endpoint, Model: asked.Model, Metadata: asked.Metadata, BodyBytes: int64(len(asked.Body)), State: store.AsyncQueued,
 		Created: now, Expires: now.Add(j.Window),
 	}
