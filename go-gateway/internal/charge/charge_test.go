@@ -69,6 +69,15 @@ func (r *rows) PruneCharges(_ context.Context, most int) (int, error) {
 	return pruned, nil
 }
 
+// grow adds charges that are to be removed, and returns how many were left.
+func (r *rows) grow(by int) (left int) {
+	r.Lock()
+	defer r.Unlock()
+	left = r.old
+	r.old += by
+	return left
+}
+
 func (r *rows) fail(with error) {
 	r.Lock()
 	defer r.Unlock()
@@ -169,14 +178,13 @@ func TestAllOldChargesAreRemoved(t *testing.T) {
 		kept := &rows{settled: map[string]bool{}, old: 1234}
 		_, _, stop := watch(t, kept, &testkit.Log{})
 		defer stop()
-		if kept.old != 0 {
-			t.Errorf("%d are left after the start", kept.old)
+		if left := kept.grow(1234); left != 0 {
+			t.Errorf("%d are left after the start", left)
 		}
-		kept.old = 1234
 		time.Sleep(pruneEvery + 2*lookEvery)
 		synctest.Wait()
-		if kept.old != 0 {
-			t.Errorf("%d are left a minute later", kept.old)
+		if left := kept.grow(0); left != 0 {
+			t.Errorf("%d are left a minute later", left)
 		}
 	})
 }
