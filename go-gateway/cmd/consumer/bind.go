@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"triptych.dev/gateway/internal/workpool"
 )
 
 const (
@@ -129,10 +131,5 @@ func (c *consumer) watch(ctx context.Context) {
 // pause waits a random time, which grows with the attempts, or until ctx ends.
 func pause(ctx context.Context, attempt int) {
 	limit := min(backOffBase<<min(attempt, 10), backOffMost)
-	timer := time.NewTimer(limit/4 + rand.N(limit))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	workpool.Sleep(ctx, limit/4+rand.N(limit))
 }

@@ -108,7 +108,7 @@ func (c *consumer) complete(ctx context.Context, d *delivery) error {
 		if err != nil {
 			return c.refused(d, err, reasonForgotten)
 		}
-		if d.job = job; !job.Ended() && !sleep(ctx, pollLeast-time.Since(asked)) {
+		if d.job = job; !job.Ended() && !workpool.Sleep(ctx, pollLeast-time.Since(asked)) {
 			return context.Cause(ctx)
 		}
 	}
@@ -198,17 +198,5 @@ func (c *consumer) giveBack(d *delivery, delay time.Duration) {
 	}
 	if err := nak(); err != nil {
 		c.logger.Debug("a message could not be given back", "stream_sequence", d.meta.Sequence.Stream, "error", err.Error())
-	}
-}
-
-// sleep is false if ctx ends before the time is over.
-func sleep(ctx context.Context, duration time.Duration) bool {
-	timer := time.NewTimer(duration)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

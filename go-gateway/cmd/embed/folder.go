@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/cmd/embed/internal/output"
+	"triptych.dev/gateway/internal/workpool"
 )
 
 // The files of an output folder beside the result. Locks are the kernel's: whoever has one and dies gives it back.
@@ -161,7 +162,7 @@ func lock(ctx context.Context, path string) (*os.File, error) {
 			_ = file.Close()
 			return nil, err
 		}
-		if !sleep(ctx, lookAgain) {
+		if !workpool.Sleep(ctx, lookAgain) {
 			_ = file.Close()
 			return nil, context.Cause(ctx)
 		}
@@ -170,15 +171,3 @@ func lock(ctx context.Context, path string) (*os.File, error) {
 
 // lookAgain is how often something is looked at that other processes change.
 const lookAgain = 50 * time.Millisecond
-
-// sleep is false if ctx ends before the time is over.
-func sleep(ctx context.Context, pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -62,7 +62,7 @@ func embed(ctx context.Context, s *settings, stderr io.Writer, retry workpool.Re
 		}
 		forget = false
 		p.progress.say("%v: beginning again with that; what is known of it is not embedded twice", promoted)
-		if !sleep(ctx, time.Duration(promotions)*250*time.Millisecond) { // several hot paths may not agree at once
+		if !workpool.Sleep(ctx, time.Duration(promotions)*250*time.Millisecond) { // several hot paths may not agree at once
 			return result, context.Cause(ctx)
 		}
 	}
@@ -157,7 +157,7 @@ func (p *pipeline) await(ctx context.Context, found found) error {
 		if !claimed {
 			return p.store.Refresh()
 		}
-		if !sleep(ctx, 4*lookAgain) {
+		if !workpool.Sleep(ctx, 4*lookAgain) {
 			return context.Cause(ctx)
 		}
 	}

@@ -150,7 +150,7 @@ func (g *gate) pass(ending context.Context) error {
 		if pause <= 0 {
 			return nil
 		}
-		if !sleep(ending, pause+rand.N(pause/8+time.Millisecond)) {
+		if !workpool.Sleep(ending, pause+rand.N(pause/8+time.Millisecond)) {
 			return context.Cause(ending)
 		}
 	}

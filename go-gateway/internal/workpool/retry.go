@@ -30,8 +30,8 @@ func (r *Retry) backOff(attempts int) time.Duration {
 	return rand.N(max(limit, 0) + 1)
 }
 
-// sleep is false if ctx ends before the time is over.
-func sleep(ctx context.Context, pause time.Duration) bool {
+// Sleep waits as a worker does between two attempts. It is false if ctx ends before the time is over.
+func Sleep(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {

@@ -208,7 +208,7 @@ func (p *pool[T, R]) do(result *Result[T, R]) {
 		if !again || result.Attempts >= p.Retry.Attempts || !p.retries.spend() {
 			return
 		}
-		if !sleep(p.feeding, pause+p.Retry.backOff(result.Attempts)) {
+		if !Sleep(p.feeding, pause+p.Retry.backOff(result.Attempts)) {
 			result.Err = fmt.Errorf("%w: %w", ErrEnding, result.Err)
 			return
 		}
