@@ -11,15 +11,15 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"triptych.dev/gateway/internal/apiclient"
 )
 
 const (
 	mostReply = 256 << 20 // bytes: a job has its result in it
-	mostError = 64 << 10
 	// LongestPause bounds what a gateway may ask for.
 	LongestPause = 2 * time.Minute
 	// beyondWait is what a reply may take beyond the time that it waits for its job.
@@ -85,12 +85,7 @@ func (j Job) Ended() bool {
 var ErrReply = errors.New("the gateway's reply makes no sense")
 
 // Refusal is a reply that is an error.
-type Refusal struct {
-	Status  int
-	Code    string // empty: it is not the gateway's own
-	Message string
-	Pause   time.Duration // that it asks for; 0: none
-}
+type Refusal apiclient.Refusal
 
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("the gateway says %d %s: %.200s", r.Status, r.Code, r.Message)
@@ -114,7 +109,7 @@ func (r *Refusal) Permanent() bool {
 
 // New returns a client that reads the API key from a file: at once, and again when the gateway does not know it.
 func New(address, keyFile string, transport http.RoundTripper) (*Client, error) {
-	c := &Client{url: strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1") + "/v1/jobs", keyFile: keyFile, http: &http.Client{
+	c := &Client{url: apiclient.Endpoint(address, "jobs"), keyFile: keyFile, http: &http.Client{
 		Transport: transport,
 		// Whoever redirects a POST is not the gateway.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -159,7 +154,7 @@ func (c *Client) do(ctx context.Context, method, address, key string, content []
 		if response.StatusCode == http.StatusUnauthorized {
 			c.forget()
 		}
-		return Job{}, readRefusal(response)
+		return Job{}, (*Refusal)(apiclient.ReadRefusal(response, LongestPause))
 	}
 	raw, err := io.ReadAll(io.LimitReader(response.Body, mostReply+1))
 	if err != nil {
@@ -206,25 +201,4 @@ func (c *Client) forget() {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.key = ""
-}
-
-// readRefusal takes what it can get: what is between may answer in its own words.
-func readRefusal(response *http.Response) *Refusal {
-	told := &Refusal{Status: response.StatusCode, Message: http.StatusText(response.StatusCode)}
-	body, _ := io.ReadAll(io.LimitReader(response.Body, mostError))
-	var envelope struct {
-		Error struct {
-			Message string `json:"message"`
-			Code    string `json:"code"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(body, &envelope) == nil && envelope.Error.Code != "" {
-		told.Message, told.Code = envelope.Error.Message, envelope.Error.Code
-	}
-	if ms, err := strconv.ParseFloat(response.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		told.Pause = time.Duration(min(ms, float64(LongestPause.Milliseconds())) * float64(time.Millisecond))
-	} else if s, err := strconv.ParseFloat(response.Header.Get("Retry-After"), 64); err == nil && s > 0 {
-		told.Pause = time.Duration(min(s, LongestPause.Seconds()) * float64(time.Second))
-	}
-	return told
 }

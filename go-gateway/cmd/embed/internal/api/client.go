@@ -15,6 +15,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"triptych.dev/gateway/internal/apiclient"
 )
 
 // Client is one model of a service.
@@ -34,10 +36,7 @@ type Client struct {
 // revisionHeader is where the gateway says which revision made a reply.
 const revisionHeader = "X-Model-Revision"
 
-const (
-	mostReply = 256 << 20 // bytes
-	mostError = 64 << 10
-)
+const mostReply = 256 << 20 // bytes
 
 // Reply is what became of the texts of a request.
 type Reply struct {
@@ -47,14 +46,7 @@ type Reply struct {
 }
 
 // Error is a reply that is none.
-type Error struct {
-	Status  int
-	Code    string
-	Param   string
-	Message string
-	Pause   time.Duration // that it asks for; 0: none
-	Never   bool          // it says that repeating does not mend it
-}
+type Error apiclient.Refusal
 
 func (e *Error) Error() string {
 	return fmt.Sprintf("the service says %d %s: %s", e.Status, e.Code, e.Message)
@@ -89,10 +81,6 @@ var ErrNoRevision = errors.New("the service does not say which revision of the m
 // ErrReply is a reply that breaks the contract.
 var ErrReply = errors.New("the service's reply makes no sense")
 
-func (c *Client) endpoint(path string) string {
-	return strings.TrimSuffix(strings.TrimSuffix(c.URL, "/"), "/v1") + "/v1/" + path
-}
-
 // Described is what the service says of the model.
 type Described struct {
 	Revision  string
@@ -108,7 +96,7 @@ func (c *Client) Describe(ctx context.Context) (Described, error) {
 			MaxInputs int `json:"max_inputs"`
 		} `json:"limits"`
 	}
-	body, _, err := c.do(ctx, http.MethodGet, c.endpoint("models/"+url.PathEscape(c.Model)), nil)
+	body, _, err := c.do(ctx, http.MethodGet, apiclient.Endpoint(c.URL, "models/"+url.PathEscape(c.Model)), nil)
 	if err != nil {
 		return Described{}, err
 	}
@@ -138,7 +126,7 @@ func (c *Client) Embed(ctx context.Context, texts []string) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
-	body, header, err := c.do(ctx, http.MethodPost, c.endpoint("embeddings"), body)
+	body, header, err := c.do(ctx, http.MethodPost, apiclient.Endpoint(c.URL, "embeddings"), body)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -212,36 +200,13 @@ func (c *Client) do(ctx context.Context, method, address string, content []byte)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, readError(response)
+		return nil, nil, (*Error)(apiclient.ReadRefusal(response, longestPause))
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, mostReply+1))
 	if err == nil && len(body) > mostReply {
 		err = fmt.Errorf("%w: it has more than %d bytes", ErrReply, mostReply)
 	}
 	return body, response.Header, err
-}
-
-// readError takes what it can get: what is between may answer in its own words.
-func readError(response *http.Response) error {
-	told := &Error{Status: response.StatusCode, Message: http.StatusText(response.StatusCode)}
-	body, _ := io.ReadAll(io.LimitReader(response.Body, mostError))
-	var envelope struct {
-		Error struct {
-			Message string `json:"message"`
-			Code    string `json:"code"`
-			Param   string `json:"param"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(body, &envelope) == nil && envelope.Error.Message != "" {
-		told.Message, told.Code, told.Param = envelope.Error.Message, envelope.Error.Code, envelope.Error.Param
-	}
-	told.Never = response.Header.Get("X-Should-Retry") == "false"
-	if ms, err := strconv.ParseFloat(response.Header.Get("Retry-After-Ms"), 64); err == nil && ms > 0 {
-		told.Pause = time.Duration(min(ms, float64(longestPause/time.Millisecond)) * float64(time.Millisecond))
-	} else if s, err := strconv.ParseFloat(response.Header.Get("Retry-After"), 64); err == nil && s > 0 {
-		told.Pause = time.Duration(min(s, longestPause.Seconds()) * float64(time.Second))
-	}
-	return told
 }
 
 // longestPause bounds what a service may ask for.
