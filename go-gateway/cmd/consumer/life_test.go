@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"triptych.dev/gateway/internal/workpool"
 )
 
 func TestMessagesAreDoneOnceAndAcknowledged(t *testing.T) {
@@ -244,5 +247,30 @@ func TestAResultWithoutAPlaceIsNotLost(t *testing.T) {
 	eventually(t, "it is done", func() bool { return count(t, queue.work) == 0 && count(t, queue.results) == 2 })
 	if gateway.made() != 1 || count(t, queue.dead) != 0 {
 		t.Errorf("%d jobs, %d dead letters", gateway.made(), count(t, queue.dead))
+	}
+}
+
+// What a consumer gives back as it ends does not come to itself again, where nobody would have it until AckWait is over: it has
+// asked NATS for more messages than there are.
+func TestWhatIsGivenBackGoesToAnotherOne(t *testing.T) {
+	server, gateway := startNATS(t), newGateway(t)
+	queue := newQueue(t, server.client())
+	gateway.set(func(g *fakeGateway) { g.takes = time.Hour })
+	queue.mustSend("one", "a text")
+	given := arguments(t, server, gateway.URL, "--ack-wait", "1h", "--drain-timeout", "0s", "--max-deliveries", "1000")
+	for range 100 {
+		c := startInside(t, given)
+		eventually(t, "it is worked on", func() bool { return testutil.ToFloat64(c.metrics.inFlight) == 1 })
+		c.drained(t)
+	}
+}
+
+func TestWhatWasGivenBackIsNotWorkedOn(t *testing.T) {
+	d := new(delivery)
+	if !d.claim() {
+		t.Fatal("it is nobody's")
+	}
+	if _, err := new(consumer).work(t.Context(), d); !errors.Is(err, workpool.ErrEnding) {
+		t.Error(err)
 	}
 }
