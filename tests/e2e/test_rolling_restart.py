@@ -23,12 +23,13 @@ CLIENTS = [
         ("/v1/chat/completions", {**CHAT, "stream": True}),
     )
 ]
+LISTENS_ON = {"drain-delay": "1s"}  # the default
 SOME = len(CLIENTS)  # replies that say that a gateway has its share
 
 
 @pytest.fixture
 def pool(native_only: None, tmp_path: pathlib.Path) -> Iterator[Pool]:
-    pool = Pool(tmp_path, [BOTH, BOTH], gateways=2)
+    pool = Pool(tmp_path, [BOTH, BOTH], gateway=LISTENS_ON, gateways=2)
     pool.start()
     yield pool
     pool.stop()

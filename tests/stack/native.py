@@ -143,6 +143,7 @@ class NativeStack:
             "hotpath-addresses": f"unix:{self._socket}" if self._socket else self.addresses["grpc"],
             "data": str(self.data),
             "tenants-file": str(TENANTS),
+            "drain-delay": "0s",  # it is for balancers, which look at readiness before they send a request
             **self.gateway_settings,
         }
         self.gateway = self._serve("gateway", GATEWAY, settings)
