@@ -31,6 +31,8 @@ StartNative = Callable[..., NativeStack]
 GIANT = {"model": MODEL, "input": [" ".join(["town"] * 250)] * 2048, "encoding_format": "base64"}
 ENDLESS = {"ignore_eos": True, "max_tokens": 2000, "stream": True}
 PROMPT_S = 5
+# Enough for what is large to be tokenized, queued and given up: what follows is more of the same.
+SHORT = {"request-timeout": "12s"}
 READER_S = 120  # whoever floods gives up then
 HALF_SENT = 1100
 
@@ -90,7 +92,7 @@ def is_ready(stack: Stack) -> bool:
 
 
 def test_one_giant_request_shuts_nobody_out(start_native: StartNative) -> None:
-    stack = start_native().describe()
+    stack = start_native(gateway=SHORT).describe()
 
     def giant() -> int:
         with client(stack, "tiny") as http:
@@ -112,7 +114,7 @@ def test_one_giant_request_shuts_nobody_out(start_native: StartNative) -> None:
 
 
 def test_one_long_text_to_moderate_shuts_nobody_out(start_native: StartNative) -> None:
-    stack = start_native(hotpath={"model-names": f"{MODEL},moderation-minilm"}).describe()
+    stack = start_native(gateway=SHORT, hotpath={"model-names": f"{MODEL},moderation-minilm"}).describe()
     text = "the committee approved the minutes of the last meeting " * 36_000  # 2 MB
 
     with client(stack, "tiny") as large, client(stack, "globex") as http, ThreadPoolExecutor(1) as pool:

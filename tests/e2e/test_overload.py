@@ -32,7 +32,8 @@ def test_a_flood_of_one_tenant_does_not_hold_up_another(start_native: StartNativ
             assert embed(http, "one short text")
             waits.append(time.monotonic() - started)
         flood.wait_for(200, 9)
-    slowest = max(outcome.ended - outcome.started for outcome in flood.outcomes)
+        slowest = max(outcome.ended - outcome.started for outcome in flood.outcomes)
+        native.processes()[1].kill()  # the flood's last lists prove nothing more
     # The flood's slowest waited behind seven lists. Another tenant's text waits for no list to its end; noise may.
     assert max(waits) < slowest / 4
 
