@@ -20,7 +20,7 @@ SERVERS = {"uvicorn": (), "granian": ("--run_granian",)}
 
 
 class LiteLLM:
-    """One worker process with one key, no database and no limits."""
+    """One worker process with one key, no database and no limits; it takes half a minute to be ready."""
 
     def __init__(self, folder: pathlib.Path, server: str, upstream: str, models: tuple[str, ...]) -> None:
         listed = [
@@ -41,11 +41,9 @@ class LiteLLM:
         command += SERVERS[server]
         self._process = Process(server, command, folder / f"{server}.log", ENVIRONMENT)
         self.pid, self.url = self._process.pid, f"http://{HOST}:{port}"
-        try:
-            wait_until("LiteLLM's proxy being ready", self._ready, START_LIMIT_S)
-        except BaseException:
-            self.stop()
-            raise
+
+    def wait_ready(self) -> None:
+        wait_until("LiteLLM's proxy being ready", self._ready, START_LIMIT_S)
 
     def stop(self) -> None:
         self._process.stop()

@@ -70,10 +70,14 @@ def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Mapping[str, T
             GATEWAY: Side(where.url, where.keys["acme"], where.pids["gateway"]),
             PLAIN: Side(plain.url, "none", plain.pid),
         }
+        starting = []
         for server in SERVERS if PROGRAM.exists() else ():
             peer = LiteLLM(folder, server, engine.url, (EMBEDDING_MODEL, CHAT_MODEL))
             stop.callback(peer.stop)
+            starting.append(peer)
             sides[f"LiteLLM, {server}"] = Side(peer.url, KEY, peer.pid)
+        for peer in starting:
+            peer.wait_ready()
         return {work: _in_turns(work, sides, effort) for work in WORKS}
 
 
