@@ -35,6 +35,7 @@ class Effort:
 
     rounds: int
     round_s: float
+    giant_texts: int  # of one request that others are measured beside; 2048 is as many as it may have
 
 
 @dataclasses.dataclass(frozen=True)

@@ -63,7 +63,7 @@ def measure(texts: Corpus, folder: pathlib.Path, effort: Effort) -> MixedLoad:
             texts_alone = flood()
             with Beside(flood) as lists_beside:
                 chat_beside_texts = timed(chat, until=lists_beside.ended)
-            with Beside(lambda: giant(where)) as giant_beside:
+            with Beside(lambda: giant(where, effort.giant_texts)) as giant_beside:
                 text_beside_giant = timed(text, until=giant_beside.ended)
             with generations(where):
                 chat_beside_generations = timed(chat, seconds)
@@ -119,10 +119,10 @@ class Beside:
         self._thread.join()
 
 
-def giant(where: Stack) -> float:
-    """One request of as many inputs as it may have, each as long as the model takes."""
+def giant(where: Stack, count: int) -> float:
+    """One request of many inputs, each as long as the model takes."""
     with client(where, "acme") as http:
-        inputs = [" ".join(["town"] * 250)] * 2048
+        inputs = [" ".join(["town"] * 250)] * count
         fields = {"model": corpus.MODEL, "input": inputs, "encoding_format": "base64"}
         return float(http.post("/v1/embeddings", json=fields).status_code)
 

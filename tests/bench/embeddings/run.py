@@ -11,7 +11,8 @@ from bench.machine import Occasion
 from stack.description import ROOT
 from stack.native import MODELS
 
-FULL, QUICK = measures.Effort(rounds=3, round_s=4), measures.Effort(rounds=1, round_s=0.5)
+FULL = measures.Effort(rounds=3, round_s=4, giant_texts=2048)
+QUICK = measures.Effort(rounds=1, round_s=0.25, giant_texts=128)
 
 
 def measure(occasion: Occasion, effort: measures.Effort, console: Console) -> report.Results:
