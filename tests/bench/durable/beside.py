@@ -1,12 +1,12 @@
 """Requests of somebody who waits, alone and beside a batch of the same work."""
 
-import dataclasses
 import pathlib
 import statistics
 from collections.abc import Mapping
 
 from bench.durable import api
 from bench.durable.effort import Effort
+from bench.gateway.beside import Beside, of_round
 from bench.gateway.driver import Caller, Load
 from bench.gateway.peers import CHAT, TEXT, WORKS
 from stack.native import NativeStack
@@ -15,17 +15,6 @@ NEIGHBOUR = "globex"
 # Of the batch beside: more than runs in the time, and as long as what a batch is for.
 LINES = {TEXT: 50_000, CHAT: 2_000}
 BATCH_TOKENS = 64  # that a chat of the batch says
-
-
-@dataclasses.dataclass(frozen=True)
-class Beside:
-    """One client's requests: medians of the rounds."""
-
-    alone_p50_ms: float
-    alone_p99_ms: float
-    beside_p50_ms: float
-    beside_p99_ms: float
-    ratio: float  # of the p99s, median of the rounds' ratios
 
 
 def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
@@ -48,8 +37,7 @@ def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
                 with client.running(endpoint, file):
                     one.run(seconds / 4)
                     beside = one.run(seconds).all_ok()
-                ratio = beside.p99_ms / alone.p99_ms
-                rounds.append((alone.p50_ms, alone.p99_ms, beside.p50_ms, beside.p99_ms, ratio))
+                rounds.append(of_round(alone, beside))
             found[work] = Beside(*(statistics.median(each) for each in zip(*rounds, strict=True)))
     finally:
         stack.stop()

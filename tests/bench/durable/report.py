@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from bench.durable.beside import BATCH_TOKENS, Beside
+from bench.durable.beside import BATCH_TOKENS
 from bench.durable.effort import Effort
 from bench.durable.memory import LINE_BYTES, MIB, Memory
 from bench.durable.queue import Queue
 from bench.durable.recovery import Recovery
 from bench.durable.throughput import CONNECTIONS, Throughput
+from bench.gateway.beside import HEADER, Beside
 from bench.machine import Occasion
 from bench.page import Row, markdown, table
 from plots import GOLD, SOFT, save_plot
@@ -114,18 +115,7 @@ small batch to {memory.most_mib:.0f} MiB at most:
 
 
 def _beside(results: Results) -> str:
-    lines = [
-        [
-            work,
-            f"{each.alone_p50_ms:.1f}",
-            f"{each.alone_p99_ms:.1f}",
-            f"{each.beside_p50_ms:.1f}",
-            f"{each.beside_p99_ms:.1f}",
-            f"{each.ratio:.2f}",
-        ]
-        for work, each in results.beside.items()
-    ]
-    return table(("", "alone: p50 ms", "p99 ms", "beside: p50 ms", "p99 ms", "p99 ÷ alone"), lines)
+    return table(("", *HEADER), [[work, *each.cells()] for work, each in results.beside.items()])
 
 
 def _pools(queue: Queue) -> str:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping
 
 from bench.gateway import tenants
+from bench.gateway.beside import Beside, of_round
 from bench.gateway.driver import Caller, Load, Outcome
 from bench.gateway.effort import Effort
 from bench.gateway.peers import CHAT, TEXT, WORKS
@@ -20,19 +21,12 @@ NEIGHBOUR = "globex"
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
-    """One client's requests, alone and beside the flood: medians of the rounds."""
-
-    alone_p50_ms: float
-    alone_p99_ms: float
-    beside_p50_ms: float
-    beside_p99_ms: float
-    ratio: float  # of the p99s, median of the rounds' ratios
+class BesideFlood(Beside):
     flood_served_per_s: float
     flood_refused: float  # share of the flood's requests
 
 
-def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
+def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, BesideFlood]:
     """By work, in turns alone and beside."""
     plans = {tenant: {"requests_per_minute": 60 * per_s, "request_burst": per_s} for tenant, per_s in FLOODING.values()}
     stack = NativeStack(folder, gateway=tenants.write(folder, plans))
@@ -60,20 +54,10 @@ def measure(folder: pathlib.Path, effort: Effort) -> Mapping[str, Beside]:
     return found
 
 
-def _medians(rounds: list[tuple[Outcome, Outcome, Outcome]]) -> Beside:
+def _medians(rounds: list[tuple[Outcome, Outcome, Outcome]]) -> BesideFlood:
     figures = []
     for alone, beside, flood in rounds:
-        mine, theirs = alone.all_ok(), beside.all_ok()
         sent = sum(replies.count for replies in flood.statuses.values())
-        figures.append(
-            (
-                mine.p50_ms,
-                mine.p99_ms,
-                theirs.p50_ms,
-                theirs.p99_ms,
-                theirs.p99_ms / mine.p99_ms,
-                flood.ok.count / flood.seconds,
-                1 - flood.ok.count / sent,
-            )
-        )
-    return Beside(*(statistics.median(each) for each in zip(*figures, strict=True)))
+        of_flood = flood.ok.count / flood.seconds, 1 - flood.ok.count / sent
+        figures.append((*of_round(alone.all_ok(), beside.all_ok()), *of_flood))
+    return BesideFlood(*(statistics.median(each) for each in zip(*figures, strict=True)))

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
+from bench.gateway.beside import HEADER
 from bench.gateway.effort import Effort
-from bench.gateway.neighbours import CHAT_TOKENS, FLOOD, FLOODING, Beside
+from bench.gateway.neighbours import CHAT_TOKENS, FLOOD, FLOODING, BesideFlood
 from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, WORDS, Overload
 from bench.gateway.peers import CHAT, GATEWAY, PLAIN, TEXT, Taken
 from bench.gateway.peers import CONNECTIONS as PEER_CONNECTIONS
@@ -36,7 +37,7 @@ class Results:
     policy: Mapping[str, Mapping[str, Added]]  # by where the numbers are kept, and work
     accepted: float | None  # by gateways that share a limit, ÷ allowed; None: there was no Redis
     events: Sequence[Events]
-    beside: Mapping[str, Beside]  # by work
+    beside: Mapping[str, BesideFlood]  # by work
     overload: Overload
 
     @property
@@ -225,16 +226,11 @@ def _neighbours(results: Results) -> str:
             f"{FLOODING[work][1]}/s",
             f"{each.flood_served_per_s:.1f}/s",
             f"{each.flood_refused:.0%}",
-            f"{each.alone_p50_ms:.1f}",
-            f"{each.alone_p99_ms:.1f}",
-            f"{each.beside_p50_ms:.1f}",
-            f"{each.beside_p99_ms:.1f}",
-            f"{each.ratio:.2f}",
+            *each.cells(),
         ]
         for work, each in results.beside.items()
     ]
-    header = ("", "plan of the flood", "served of it", "refused", "alone: p50 ms", "p99 ms", "beside: p50 ms", "p99 ms")
-    return table((*header, "p99 ÷ alone"), lines)
+    return table(("", "plan of the flood", "served of it", "refused", *HEADER), lines)
 
 
 def _draw_cpu(axes: Axes, taken: Mapping[str, Mapping[str, Taken]]) -> None:
