@@ -9,7 +9,7 @@ from bench.durable import api
 from bench.durable.effort import Effort
 from bench.gateway.driver import Caller, Load
 from bench.gateway.peers import TEXT, WORKS
-from stack.native import NativeStack
+from stack.description import Stack
 
 CONNECTIONS = 64  # as many as a gateway runs lines of batches at once
 WORDS = "a batch of texts of some ten tokens each, number"
@@ -24,29 +24,23 @@ class Throughput:
     ratio: float  # median of the rounds' ratios
 
 
-def measure(folder: pathlib.Path, effort: Effort) -> Throughput:
+def measure(where: Stack, folder: pathlib.Path, effort: Effort) -> Throughput:
     """In turns: clients for a time, and then a batch of as many texts."""
     endpoint, body = WORKS[TEXT]
-    stack = NativeStack(folder, gateway=api.settings(folder))
-    try:
-        where = stack.start()
-        client = api.Client(where)
-        texts = [{**body, "input": f"{WORDS} {number}"} for number in range(1000)]
-        load = Load([Caller(where.url, where.keys[api.TENANT])], endpoint, texts, CONNECTIONS)
-        load.run(effort.batch_s / 4)
-        rounds = []
-        for _ in range(effort.rounds):
-            outcome = load.run(effort.batch_s)
-            peak = outcome.all_ok().on_time / outcome.seconds
-            count = min(50_000, max(100, int(peak * effort.batch_s)))
-            path = folder / "in.jsonl"
-            api.write(path, endpoint, ({**body, "input": f"{WORDS} {number}"} for number in range(count)))
-            batch, began = client.submit(endpoint, client.upload(path)), time.monotonic()
-            client.wait(batch)
-            rounds.append((peak, count / (time.monotonic() - began)))
-            client.wait(batch, results=True)
-    finally:
-        stack.stop()
-    peaks, batches = zip(*rounds, strict=True)
-    ratios = [batch / peak for peak, batch in rounds]
-    return Throughput(statistics.median(peaks), statistics.median(batches), statistics.median(ratios))
+    client = api.Client(where)
+    texts = [{**body, "input": f"{WORDS} {number}"} for number in range(1000)]
+    load = Load([Caller(where.url, where.keys[api.TENANT])], endpoint, texts, CONNECTIONS)
+    load.run(effort.batch_s / 4)
+    rounds = []
+    for _ in range(effort.rounds):
+        outcome = load.run(effort.batch_s)
+        peak = outcome.all_ok().on_time / outcome.seconds
+        count = min(50_000, max(100, int(peak * effort.batch_s)))
+        path = folder / "in.jsonl"
+        api.write(path, endpoint, ({**body, "input": f"{WORDS} {number}"} for number in range(count)))
+        batch, began = client.submit(endpoint, client.upload(path)), time.monotonic()
+        client.wait(batch)
+        speed = count / (time.monotonic() - began)
+        client.wait(batch, results=True)
+        rounds.append((peak, speed, speed / peak))
+    return Throughput(*(statistics.median(figures) for figures in zip(*rounds, strict=True)))
