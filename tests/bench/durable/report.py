@@ -18,6 +18,7 @@ from bench.page import Row, markdown, table
 from plots import GOLD, SOFT, save_plot
 
 POOL_WORKERS = 4  # whose overhead stands in the table of goals
+MOST_BESIDE = 1.3  # times the p99 of alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ def rows(results: Results) -> list[Row]:
     found = [
         Row("embeddings/s of a batch", "the peak of requests", f"{results.speed.ratio:.2f}", "≥ 0.95"),
         *(
-            Row(f"p99 of {work} beside a batch of such", "alone", f"{each.ratio:.2f}", "≤ 1.3")
+            Row(f"p99 of {work} beside a batch of such", "alone", f"{each.ratio:.2f}", f"≤ {MOST_BESIDE}")
             for work, each in results.beside.items()
         ),
         Row("after `kill -9`, until a batch goes on: SQLite", "it listens", f"{recovery.embedded:.2f} s", "≤ 1 s"),
@@ -90,6 +91,8 @@ tenant runs: of the same text, and of chats of {BATCH_TOKENS} tokens each. A cha
 
 {_beside(results)}
 
+{_verdict(results)}
+
 ## After a kill
 
 A gateway that has its data folder to itself makes its own leases ready when it starts. The next process listens
@@ -116,6 +119,13 @@ small batch to {memory.most_mib:.0f} MiB at most:
 
 def _beside(results: Results) -> str:
     return table(("", *HEADER), [[work, *each.cells()] for work, each in results.beside.items()])
+
+
+def _verdict(results: Results) -> str:
+    missed = [f"{work} ({each.ratio:.2f})" for work, each in results.beside.items() if each.ratio > MOST_BESIDE]
+    return f"Wanted is at most {MOST_BESIDE} times the p99 of alone" + (
+        f", which is missed by {' and '.join(missed)}: whoever waits for a reply feels a batch." if missed else "."
+    )
 
 
 def _pools(queue: Queue) -> str:
