@@ -5,10 +5,10 @@ from typing import Any
 
 import openai
 
+from e2e.vectors import MODEL
 from stack.waiting import wait_until
 
 EMBEDDINGS: Any = "/v1/embeddings"
-MODEL = "all-minilm-l6-v2"
 LIMIT_S = 60
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 

@@ -24,8 +24,7 @@ class Client:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=REPLY_LIMIT_S)
         self.lines = self.socket.makefile("rb")
         assert self.lines.readline().startswith(b"INFO ")
-        options = {"verbose": False, "headers": True, "no_responders": True, "lang": "python", "version": "0"}
-        self.socket.sendall(b"CONNECT %b\r\nSUB _INBOX.test 1\r\n" % json.dumps(options).encode())
+        self.socket.sendall(b'CONNECT {"verbose": false, "headers": true}\r\nSUB _INBOX.test 1\r\n')
 
     def request(self, subject: str, data: bytes = b"", headers: dict[str, str] | None = None) -> Any:
         """The reply, which is JSON."""
@@ -37,14 +36,11 @@ class Client:
             words = self.lines.readline().split()
             if words[0] == b"PING":
                 self.socket.sendall(b"PONG\r\n")
-            elif words[0] in (b"MSG", b"HMSG"):
-                body = self.lines.read(int(words[-1]) + 2)[:-2]
-                before = int(words[-2]) if words[0] == b"HMSG" else 0
-                reply = json.loads(body[before:])
-                assert "error" not in reply, reply
-                return reply
-            else:
-                raise AssertionError(words)
+                continue
+            assert words[0] == b"MSG", words
+            reply = json.loads(self.lines.read(int(words[-1]) + 2))
+            assert "error" not in reply, reply
+            return reply
 
     def api(self, name: str, /, **body: Any) -> Any:
         """JetStream's own API."""
@@ -76,8 +72,10 @@ def server(folder: pathlib.Path) -> Iterator[tuple[Client, str]]:
     command = [told.stdout.strip(), "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", str(folder / "streams")]
     with subprocess.Popen([*command, "--ports_file_dir", str(ports)], stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until("nats-server listens", lambda: any(ports.iterdir()), START_LIMIT_S)
-            url = json.loads(next(ports.iterdir()).read_text())["nats"][0]
+            written = wait_until(
+                "nats-server listens", lambda: "".join(p.read_text() for p in ports.iterdir()), START_LIMIT_S
+            )
+            url = json.loads(written)["nats"][0]
             client = Client(int(url.rsplit(":", 1)[1]))
             with client.socket, client.lines:
                 yield client, url

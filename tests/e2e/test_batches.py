@@ -9,7 +9,8 @@ import openai
 import pytest
 
 from e2e import metrics
-from e2e.batches import EMBEDDINGS, LIMIT_S, MODEL, completed, content, embed, ended, request, submit
+from e2e.batches import EMBEDDINGS, LIMIT_S, completed, content, embed, ended, request, submit
+from e2e.vectors import MODEL
 from stack.description import Stack
 from stack.native import NativeStack
 from stack.waiting import wait_until

@@ -1,6 +1,5 @@
 """Jobs: one request that is kept and run later, by plain HTTP and by the official SDK's own client; and kills."""
 
-import pathlib
 import random
 import time
 from collections.abc import Callable
@@ -11,14 +10,14 @@ import openai
 import pytest
 
 from e2e import metrics
+from e2e.batches import EMBEDDINGS
 from e2e.limits import client as http_of
+from e2e.vectors import MODEL
 from stack.description import Stack
 from stack.native import NativeStack
 from stack.waiting import wait_until
 
 LIMIT_S = 60
-MODEL = "all-minilm-l6-v2"
-EMBEDDINGS = "/v1/embeddings"
 
 
 def embed(text: str) -> dict[str, Any]:
@@ -83,9 +82,7 @@ def test_the_sdks_own_client_creates_and_cancels(client: openai.OpenAI) -> None:
     assert refused.value.param == "body.input"
 
 
-def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(
-    start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
-) -> None:
+def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(start_native: Callable[..., NativeStack]) -> None:
     native = start_native(gateway={"job-kept": "1h"})
     chance = random.Random(14)
     with http_of(native.describe(), "acme") as http:

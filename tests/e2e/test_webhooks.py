@@ -1,8 +1,7 @@
 """Webhooks, with the official Python SDK on both sides: it sets them up, and it verifies what a receiver gets."""
 
 import datetime
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -30,11 +29,9 @@ def start(start_native: StartNative, **settings: str) -> NativeStack:
     return start_native(hotpath_address=NOBODY, gateway={**OWN, **settings}, wait=False)
 
 
-@contextmanager
-def client_of(native: NativeStack, tenant: str = "acme") -> Iterator[openai.OpenAI]:
+def client_of(native: NativeStack, tenant: str = "acme") -> openai.OpenAI:
     url = f"{native.describe().url}/v1"
-    with openai.OpenAI(base_url=url, api_key=native.keys[tenant], max_retries=0, timeout=LIMIT_S) as client:
-        yield client
+    return openai.OpenAI(base_url=url, api_key=native.keys[tenant], max_retries=0, timeout=LIMIT_S)
 
 
 def end_batch(client: openai.OpenAI) -> str:

@@ -12,15 +12,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import httpx
 import openai
 from rich.console import Console
 
 from e2e import limits
-from e2e.batches import EMBEDDINGS, MODEL, content, request, submit
+from e2e.batches import EMBEDDINGS, content, ended, request, submit
+from e2e.vectors import MODEL
 from stack.native import NativeStack
 from stack.postgres import Postgres, postgres_programs
 from stack.process import Process
@@ -50,15 +49,12 @@ class Site:
             self.gateways.append(NativeStack(folder / "second", gateway=settings, hotpath_address=engine))
             self.gateways[1].start()
         self.temporaries = (folder / "blobs" if postgres else self.gateways[0].data / "blobs") / "tmp"
-        self.faults: Mapping[str, tuple[int, Callable[[random.Random], None]]] = {  # how likely, and what
+        self.faults: dict[str, tuple[int, Callable[[random.Random], None]]] = {  # how likely, and what
             "a gateway is killed": (5, self._kill_gateway),
             "the hot path is killed": (2, self._kill_hotpath),
-            **(
-                {"a gateway is stopped": (2, self._stop_gateway), "PostgreSQL crashes": (1, self._crash)}
-                if postgres
-                else {}
-            ),
         }
+        if postgres:
+            self.faults |= {"a gateway is stopped": (2, self._stop_gateway), "PostgreSQL crashes": (1, self._crash)}
 
     def fault(self, rng: random.Random) -> str:
         """Do some harm, and repair it."""
@@ -75,9 +71,9 @@ class Site:
 
     def used_of_the_day(self) -> int:
         """Tokens that are charged or held, by the limits of the class batch."""
-        first = self.gateways[0].describe()
-        reply = httpx.get(f"{first.url}/v1/limits", headers={"authorization": f"Bearer {first.keys['acme']}"})
-        (used,) = (row["used"] for row in reply.raise_for_status().json()["data"] if row["limit"] == "tokens_per_day")
+        with limits.client(self.gateways[0].describe(), "acme") as http:
+            rows = http.get("/v1/limits").raise_for_status().json()["data"]
+        (used,) = (row["used"] for row in rows if row["limit"] == "tokens_per_day")
         return int(used)
 
     def stop(self) -> None:
@@ -122,7 +118,7 @@ def run(site: Site, lines: int, faults: int, rng: random.Random, console: Consol
         for number in range(faults):
             time.sleep(rng.uniform(0, 2))
             console.print(f"{number + 1} of {faults}: {site.fault(rng)}")
-        batch = wait_until("the end of the batch", lambda: _ended(client, batch_id), LIMIT_S, 0.5)
+        batch = ended(client, batch_id, LIMIT_S)
         replies = content(client, batch.output_file_id)
     wrong = []
     if [reply["custom_id"] for reply in replies] != [line["custom_id"] for line in asked]:
@@ -141,11 +137,6 @@ def run(site: Site, lines: int, faults: int, rng: random.Random, console: Consol
     return wrong
 
 
-def _ended(client: openai.OpenAI, batch_id: str) -> Any:
-    batch = client.batches.retrieve(batch_id)
-    return batch if batch.status in ("completed", "failed", "expired", "cancelled") else None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="soak.durable", description=__doc__)
     parser.add_argument("--lines", type=int, default=5000)
@@ -162,15 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for database in ("sqlite", "postgres"):
         if chosen.only not in (None, database):
             continue
-        if database == "postgres" and not (programs and redis_program):
-            console.print(
-                "LOUD: there is no PostgreSQL or no Redis: durable work in them is NOT tested", style="yellow"
-            )
-            continue
         with contextlib.ExitStack() as stop:
             folder = pathlib.Path(stop.enter_context(tempfile.TemporaryDirectory()))
             postgres = redis = None
-            if database == "postgres" and programs and redis_program:
+            if database == "postgres":
+                if not (programs and redis_program):
+                    console.print(
+                        "LOUD: there is no PostgreSQL or no Redis: durable work in them is NOT tested", style="yellow"
+                    )
+                    continue
                 postgres, redis = Postgres(programs), Redis(redis_program, folder / "redis")
                 stop.callback(postgres.remove)
                 stop.callback(redis.stop)
