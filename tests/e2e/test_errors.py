@@ -1,7 +1,9 @@
 """The table of bad requests, end to end; after each the service is as it was."""
 
 import dataclasses
+import os
 import pathlib
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -82,6 +84,35 @@ def full_disk(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Ite
     yield replies.send(
         start(hotpath_address=NOBODY, gateway={"min-free-bytes": str(2**50)}, wait=False).describe(), case
     )
+
+
+@contextmanager
+def read_only_contents(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    native = start(hotpath_address=NOBODY, wait=False)
+    stack = native.describe()
+    with read_only(native.data / "blobs/tmp"):
+        yield replies.send(stack, case)
+    with limits.client(stack, "acme") as http:  # and it heals by itself
+        made = http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("a", b"12345")})
+        assert made.status_code == 200, made.text
+
+
+@contextmanager
+def read_only(folder: pathlib.Path) -> Iterator[None]:
+    if os.getuid() != 0:
+        folder.chmod(0o500)
+        yield
+        folder.chmod(0o700)
+        return
+    try:  # no mode keeps root from writing
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+    except subprocess.CalledProcessError:
+        pytest.skip("LOUD: root may mount nothing here: contents that can only be read are NOT tested")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
@@ -255,6 +286,7 @@ CONDITIONS = {
         one_at_once,
         full_share,
         full_disk,
+        read_only_contents,
         no_files,
         a_file,
         few_enqueued_tokens,

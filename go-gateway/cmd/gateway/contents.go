@@ -26,10 +26,13 @@ func existingFolder(path string) (*blob.Folder, error) {
 	if path == "" {
 		return nil, nil
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	switch _, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return blob.OpenFolder(path)
+	return blob.ExistingFolder(path), nil
 }
 
 // contentsOf is the folder of a backup's contents.

@@ -18,13 +18,22 @@ func uploadFile(t *testing.T, api, key, content string) string {
 // uploadAs uploads a file for a purpose.
 func uploadAs(t *testing.T, api, key, purpose, name, content string) string {
 	t.Helper()
-	form := "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n--b\r\n" +
+	_, body := fileRequest(t, http.MethodPost, api, "/v1/files", key, uploadForm(purpose, name, content))
+	return idOf(t, body)
+}
+
+func uploadForm(purpose, name, content string) string {
+	return "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n--b\r\n" +
 		"Content-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n" + content + "\r\n--b--\r\n"
-	_, body := fileRequest(t, http.MethodPost, api, "/v1/files", key, form)
-	_, after, _ := strings.Cut(body, `"id":"`)
+}
+
+// idOf returns the id of what a reply says was made.
+func idOf(t *testing.T, reply string) string {
+	t.Helper()
+	_, after, _ := strings.Cut(reply, `"id":"`)
 	id, _, found := strings.Cut(after, `"`)
 	if !found {
-		t.Fatal(body)
+		t.Fatal(reply)
 	}
 	return id
 }

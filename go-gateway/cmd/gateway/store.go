@@ -40,8 +40,14 @@ func openBlobs(settings *config.Settings) (*blob.Folder, error) {
 		return nil, nil
 	}
 	folder, err := blob.OpenFolder(path)
+	if err == nil {
+		err = folder.CheckWritable()
+	}
 	if err == nil && alone {
 		err = folder.DropTemporaries()
+	}
+	if errors.Is(err, blob.ErrUnwritable) {
+		return nil, fmt.Errorf("blobs: %w: mount it for writing, give it to user %d, or name another folder (--blobs)", err, os.Geteuid())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blobs: %w", err)

@@ -13,8 +13,11 @@ const forgetInterval = time.Minute
 
 // forgetAnswers removes answers to creations that are kept no more, in small steps.
 func forgetAnswers(kept *store.Store, logger *slog.Logger) component {
+	var trouble periodic.Trouble
 	forget := func(ctx context.Context) {
-		if err := periodic.Steps(ctx, kept.PruneAnswers); err != nil && ctx.Err() == nil {
+		err := periodic.Steps(ctx, kept.PruneAnswers)
+		trouble.Ended(err)
+		if ctx.Err() == nil && trouble.Began(err) {
 			logger.Warn("answers of more than a day ago could not be removed; this is tried again", "cause", err)
 		}
 	}

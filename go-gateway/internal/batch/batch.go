@@ -66,11 +66,14 @@ type Options struct {
 type Batches struct {
 	Options
 	segmentTime time.Duration
-	lease       time.Duration // of the jobs
+	lease       time.Duration    // of the jobs
+	watching    periodic.Trouble // of watchTime
 }
 
 // New returns the batches of a store. They make progress while Watch runs.
-func New(options Options) *Batches { return &Batches{options, segmentTime, queue.DefaultLease} }
+func New(options Options) *Batches {
+	return &Batches{Options: options, segmentTime: segmentTime, lease: queue.DefaultLease}
+}
 
 // Find returns a tenant's batch.
 func (b *Batches) Find(ctx context.Context, tenant, id string) (store.Batch, error) {
@@ -148,7 +151,8 @@ func (b *Batches) watchTime(ctx context.Context) {
 	if err == nil {
 		_, err = b.Store.PruneBatches(ctx, b.Now().Add(-kept), watchAtOnce)
 	}
-	if err != nil && ctx.Err() == nil {
+	b.watching.Ended(err)
+	if ctx.Err() == nil && b.watching.Began(err) {
 		b.Logger.Warn("batches whose time is over could not be ended; this is tried again", "cause", err)
 	}
 }

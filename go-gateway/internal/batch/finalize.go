@@ -80,7 +80,7 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	if err == nil {
 		errs, err = w.join(ctx, &batch, "error", w.writeErrors)
 	}
-	if err != nil && isFull(err) { // which is nobody's fault, and may last
+	if err != nil && isOfStorage(err) { // which is nobody's fault, and may last
 		return queue.Postpone(err, putOff)
 	}
 	if err != nil && ctx.Err() == nil && job.Errors+1 >= finalizeAttempts {
@@ -94,7 +94,10 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	return w.Store.FinishBatch(ctx, job, batch, output, errs, w.Now())
 }
 
-func isFull(err error) bool { return errors.Is(err, blob.ErrFull) || errors.Is(err, store.ErrFull) }
+// isOfStorage reports whether there is no room, or nothing can be written.
+func isOfStorage(err error) bool {
+	return errors.Is(err, blob.ErrFull) || errors.Is(err, store.ErrFull) || errors.Is(err, blob.ErrUnwritable) || errors.Is(err, store.ErrUnwritable)
+}
 
 // join makes a file of what write writes; nil if that is nothing. Its content lasts when join returns.
 func (w *worker) join(ctx context.Context, batch *store.Batch, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {

@@ -15,6 +15,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -22,8 +23,10 @@ import (
 var (
 	ErrNotFound = errors.New("no such blob")
 	ErrFull     = errors.New("the disk is full")
-	ErrTooLarge = errors.New("the content is larger than allowed")
-	ErrDamaged  = errors.New("the blob's content is not what its name says")
+	// ErrUnwritable means that what is there can be read, as far as the disk works, and nothing can be put.
+	ErrUnwritable = errors.New("the folder cannot be written now")
+	ErrTooLarge   = errors.New("the content is larger than allowed")
+	ErrDamaged    = errors.New("the blob's content is not what its name says")
 )
 
 // ID is the SHA-256 of the content. Paths are made from it alone, so that no name from outside reaches the file system.
@@ -51,7 +54,11 @@ const (
 )
 
 // Folder is a folder of blobs. It may be used by several goroutines, and by several processes, at once.
-type Folder struct{ path string }
+type Folder struct {
+	path string
+	// failed says that something could not be written for another reason than want of room.
+	failed atomic.Bool
+}
 
 // OpenFolder makes the folder where there is none.
 func OpenFolder(path string) (*Folder, error) {
@@ -65,7 +72,36 @@ func OpenFolder(path string) (*Folder, error) {
 			return nil, explain(err)
 		}
 	}
-	return &Folder{path}, nil
+	return &Folder{path: path}, nil
+}
+
+// ExistingFolder is a folder that is there, for who only reads: nothing is made.
+func ExistingFolder(path string) *Folder { return &Folder{path: path} }
+
+// CheckWritable fails where nothing can be put.
+func (f *Folder) CheckWritable() error {
+	file, err := os.CreateTemp(f.temporaries(), "put-*")
+	if err != nil {
+		return f.noted(err)
+	}
+	f.failed.Store(false)
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// CheckAgain is CheckWritable once something could not be written, until it can; before that, and after it, it costs nothing.
+func (f *Folder) CheckAgain() error {
+	if !f.failed.Load() {
+		return nil
+	}
+	return f.CheckWritable()
+}
+
+// noted explains an error of writing.
+func (f *Folder) noted(err error) error {
+	if err = explain(err); errors.Is(err, ErrUnwritable) {
+		f.failed.Store(true)
+	}
+	return err
 }
 
 // Open opens a blob, for ReadAt too. The caller closes it; it can be read to its end even if it is deleted meanwhile.
@@ -119,7 +155,13 @@ func (f *Folder) Hold(run func() error) error { return f.locked(syscall.LOCK_SH,
 // locked runs a change of names. Puts share the lock (LOCK_SH); a sweep has it alone (LOCK_EX) while it looks at a blob's
 // age and deletes it, so that it never deletes what was put again in between.
 func (f *Folder) locked(how int, change func() error) error {
-	lock, err := os.OpenFile(filepath.Join(f.path, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(f.path, lockFile)
+	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if how == syscall.LOCK_SH && (errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)) { // who only reads
+		if lock, err = os.Open(path); errors.Is(err, fs.ErrNotExist) {
+			return change() // nobody has ever put anything
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -151,6 +193,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%w: %w", ErrUnwritable, err)
 	}
 	return err
 }

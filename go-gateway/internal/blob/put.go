@@ -37,7 +37,7 @@ func (f *Folder) Put(ctx context.Context, content io.Reader, limit int64) (id ID
 func (f *Folder) Write(ctx context.Context, content io.Reader, limit int64) (_ *Draft, err error) {
 	file, err := os.CreateTemp(f.temporaries(), "put-*")
 	if err != nil {
-		return nil, explain(err)
+		return nil, f.noted(err)
 	}
 	defer func() {
 		if err != nil {
@@ -45,11 +45,14 @@ func (f *Folder) Write(ctx context.Context, content io.Reader, limit int64) (_ *
 		}
 	}()
 	id, size, err := write(ctx, file, content, limit)
+	if errors.Is(err, ErrUnwritable) {
+		f.failed.Store(true)
+	}
 	if err == nil {
-		err = explain(file.Sync())
+		err = f.noted(file.Sync())
 	}
 	if closed := file.Close(); err == nil { // a file system over the network may tell of a full disk only now
-		err = explain(closed)
+		err = f.noted(closed)
 	}
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (f *Folder) Write(ctx context.Context, content io.Reader, limit int64) (_ *
 
 // Keep makes a blob of the draft. When it returns without an error, the content lasts.
 func (d *Draft) Keep() error {
-	if err := explain(d.folder.keep(d.path, d.ID)); err != nil {
+	if err := d.folder.noted(d.folder.keep(d.path, d.ID)); err != nil {
 		return err
 	}
 	d.path = ""

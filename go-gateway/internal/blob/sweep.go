@@ -71,6 +71,9 @@ func (f *Folder) Each(ctx context.Context, visit func(ID) error) error {
 // walk visits a part's blobs, in no order, and returns the first error of a visit.
 func (f *Folder) walk(ctx context.Context, part Part, visit func(ID) error) error {
 	root := filepath.Join(f.path, blobsFolder)
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was put yet
+	}
 	return each(ctx, root, func(prefix fs.DirEntry) error {
 		if first, err := hex.DecodeString(prefix.Name()); err != nil || len(first) != 1 || !part.has(ID{first[0]}) {
 			return nil // not ours, or not now

@@ -52,6 +52,7 @@ const (
 	ConcurrencyLimited    Reason = "CONCURRENCY_LIMITED"
 	StorageLimited        Reason = "STORAGE_LIMITED"
 	StorageFull           Reason = "STORAGE_FULL"
+	StorageUnavailable    Reason = "STORAGE_UNAVAILABLE"
 	NotEnabled            Reason = "NOT_ENABLED"
 	BatchLimited          Reason = "BATCH_LIMITED"
 	QueueFull             Reason = "QUEUE_FULL"

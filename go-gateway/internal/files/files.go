@@ -16,6 +16,7 @@ import (
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -39,6 +40,8 @@ type Files struct {
 	uploads *admission.Pool
 	free    func() (int64, error)
 	part    int // of the blobs, which the next sweep looks at
+
+	sweeping periodic.Trouble
 }
 
 // New returns files that are in a store and a folder.
@@ -109,6 +112,8 @@ func Explain(err, notFound error) error {
 		return notFound
 	case errors.Is(err, store.ErrFull), errors.Is(err, blob.ErrFull):
 		return diskFull(err)
+	case errors.Is(err, store.ErrUnwritable), errors.Is(err, blob.ErrUnwritable):
+		return unwritable(err)
 	case errors.Is(err, context.Canceled):
 		return &fault.Fault{Reason: fault.Cancelled, Message: "The client went away.", Cause: err}
 	default:
@@ -122,6 +127,16 @@ func NotFound(id string) error { return NotFoundBy("file_id", id) }
 // NotFoundBy is NotFound of an id that is in a field.
 func NotFoundBy(field, id string) error {
 	return fault.InField(fault.FileNotFound, field, "There is no file %.100q; GET /v1/files lists them.", id)
+}
+
+// unwritableAgain is when a client may look again: whoever must mend it needs longer than a moment.
+const unwritableAgain = 30 * time.Second
+
+func unwritable(cause error) error {
+	return &fault.Fault{
+		Reason: fault.StorageUnavailable, Cause: cause, RetryAfter: unwritableAgain,
+		Message: "What the gateway keeps can be read now, and not be changed. Nothing was stored; repeat the request later.",
+	}
 }
 
 func diskFull(cause error) error {

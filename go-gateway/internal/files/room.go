@@ -9,8 +9,11 @@ import (
 // upload may be unknown.
 const roomCheckBytes = 4 << 20
 
-// checkRoom refuses so many bytes more, where they would not leave MinFree.
+// checkRoom refuses so many bytes more, where they would not leave MinFree, or nothing can be written at all.
 func (f *Files) checkRoom(more int64) error {
+	if err := f.Blobs.CheckAgain(); err != nil {
+		return explain(err, "")
+	}
 	free, err := f.free()
 	if err != nil {
 		return explain(err, "")

@@ -21,7 +21,9 @@ const (
 // Watch sweeps until ctx ends.
 func (f *Files) Watch(ctx context.Context) {
 	periodic.AtOnceAndEvery(ctx, sweepInterval, func(ctx context.Context) {
-		if err := f.sweep(ctx); err != nil && ctx.Err() == nil {
+		err := f.sweep(ctx)
+		f.sweeping.Ended(err)
+		if ctx.Err() == nil && f.sweeping.Began(err) {
 			f.Logger.Warn("files that expired, or contents that no file has, could not be deleted; the next sweep tries again", "cause", err)
 		}
 	})

@@ -90,6 +90,8 @@ func (u *Upload) Write(ctx context.Context, content io.Reader, purpose string) (
 		return u.files.tooLarge()
 	case errors.Is(err, blob.ErrFull):
 		return diskFull(err)
+	case errors.Is(err, blob.ErrUnwritable):
+		return unwritable(err)
 	}
 	return err
 }

@@ -53,6 +53,7 @@ type Options struct {
 type Jobs struct {
 	Options
 	waiters   waiters
+	watching  periodic.Trouble // of watchTime
 	lookAgain time.Duration
 	lease     time.Duration
 
@@ -144,7 +145,8 @@ func (j *Jobs) watchTime(ctx context.Context) {
 	if err == nil {
 		err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return j.Store.ForgetAsyncJobs(ctx, now, watchAtOnce) })
 	}
-	if err != nil && ctx.Err() == nil {
+	j.watching.Ended(err)
+	if ctx.Err() == nil && j.watching.Began(err) {
 		j.Logger.Warn("jobs whose time is over could not be ended or forgotten; this is tried again", "cause", err)
 	}
 }

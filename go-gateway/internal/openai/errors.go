@@ -71,6 +71,7 @@ var table = map[fault.Reason]row{
 	fault.ConcurrencyLimited:    {http.StatusTooManyRequests, typeRateLimit, "concurrency_limit_exceeded", true},
 	fault.StorageLimited:        {http.StatusTooManyRequests, typeRateLimit, "storage_limit_exceeded", false},
 	fault.StorageFull:           {http.StatusInsufficientStorage, typeOverloaded, "storage_full", false},
+	fault.StorageUnavailable:    {http.StatusServiceUnavailable, typeOverloaded, "storage_unavailable", true},
 	fault.NotEnabled:            {http.StatusNotImplemented, typeInvalidRequest, "not_enabled", false},
 	fault.BatchLimited:          {http.StatusTooManyRequests, typeRateLimit, "token_limit_exceeded", false},
 	fault.QueueFull:             {http.StatusServiceUnavailable, typeOverloaded, "queue_full", true},

@@ -48,3 +48,17 @@ func TestStepsGoOnAsLongAsThereIsSomethingToDo(t *testing.T) {
 		t.Errorf("after the end of the context: %v", err)
 	}
 }
+
+func TestATroubleIsToldOnceAndSoIsItsEnd(t *testing.T) {
+	var trouble Trouble
+	errs := []error{nil, errors.New("a"), errors.New("b"), nil, nil, errors.New("c")}
+	began, ended := []bool{false, true, false, false, false, true}, []bool{false, false, false, true, false, false}
+	for i, err := range errs {
+		if is := trouble.Ended(err); is != ended[i] {
+			t.Errorf("outcome %d: its end is %t", i, is)
+		}
+		if is := trouble.Began(err); is != began[i] {
+			t.Errorf("outcome %d: its beginning is %t", i, is)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/testkit"
 	"triptych.dev/gateway/internal/workpool"
 )
 
@@ -321,9 +323,17 @@ func TestAShortFailureOfTheStoreCostsNoWork(t *testing.T) {
 	})
 }
 
-func TestAStoreThatFailsIsAskedLessOften(t *testing.T) {
-	f := newFake()
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
+func TestAStoreThatFailsIsAskedLessOftenAndToldOfOnce(t *testing.T) {
+	f := newFake("renewed")
+	log := &testkit.Log{}
+	handler := func(ctx context.Context, job store.Job) error {
+		if job.ID == "renewed" {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
+		return Finish(f, takes(0))(ctx, job)
+	}
+	inTestTime(t, Options{Store: f, Handler: handler, Log: slog.New(slog.NewTextHandler(log, nil))}, func(t *testing.T, f *fake, _ func()) {
 		f.fail(errors.New("away"))
 		pass(time.Minute)
 		before := f.swept()
@@ -335,6 +345,11 @@ func TestAStoreThatFailsIsAskedLessOften(t *testing.T) {
 		f.add("a")
 		pass(maxPoll)
 		expectState(t, f, "a", store.JobDone)
+		for _, said := range []string{"the queue waits", "leases could not be renewed", "the queue goes on"} {
+			if times := strings.Count(log.String(), said); times != 1 {
+				t.Errorf("%q is in the log %d times:\n%s", said, times, log)
+			}
+		}
 	})
 }
 

@@ -39,6 +39,8 @@ type runner struct {
 	room    chan struct{}   // there may be a free worker
 	holding bool            // no job is begun, as was said
 
+	asking, renewing periodic.Trouble // of the store
+
 	mu   sync.Mutex
 	held map[*claim]struct{} // at most as many as there are workers
 }
@@ -67,9 +69,15 @@ func (r *runner) claims(ctx context.Context, yield func(*claim) bool) error {
 				return nil // those that no worker took are given back in the end
 			}
 		}
-		switch err = errors.Join(sweepErr, err); {
+		err = errors.Join(sweepErr, err)
+		if r.asking.Ended(err) {
+			r.Log.Info("the queue goes on")
+		}
+		switch {
 		case err != nil && ctx.Err() == nil:
-			r.Log.Error("the store does not answer; the queue waits", "error", err)
+			if r.asking.Began(err) {
+				r.Log.Error("the store does not answer, or cannot be written; the queue waits", "error", err)
+			}
 			poll = min(2*poll, max(maxPoll, r.Poll))
 		case r.free() == r.Workers:
 			poll = min(2*poll, max(idlePoll, r.Poll))
@@ -216,8 +224,9 @@ func (r *runner) renew(ctx context.Context) {
 		return
 	}
 	lost, err := r.Store.RenewJobs(ctx, jobs, r.Lease)
-	if err != nil && ctx.Err() == nil {
-		r.Log.Error("leases could not be renewed", "error", err)
+	r.renewing.Ended(err)
+	if ctx.Err() == nil && r.renewing.Began(err) {
+		r.Log.Error("leases could not be renewed; this is tried again", "error", err)
 	}
 	for _, c := range claims {
 		if slices.Contains(lost, c.job.ID) {

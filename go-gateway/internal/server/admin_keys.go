@@ -10,6 +10,7 @@ import (
 
 	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/strictjson"
@@ -115,13 +116,10 @@ func (a *admin) shown(ctx context.Context, key identity.Secret, err error) (any,
 
 // keyFault says why there is no such key, or why what was asked cannot be done to it.
 func keyFault(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
-		return fault.InField(fault.InvalidValue, "id", "There is no key with this id; GET %s lists them.", adminapi.KeysPath)
-	}
 	if said, ok := errors.AsType[identity.RefusedError](err); ok {
 		return fault.InField(fault.InvalidValue, "id", "%s.", capitalised(said.Error()))
 	}
-	return fault.InternalError(err)
+	return files.Explain(err, fault.InField(fault.InvalidValue, "id", "There is no key with this id; GET %s lists them.", adminapi.KeysPath))
 }
 
 func capitalised(text string) string {

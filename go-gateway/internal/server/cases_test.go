@@ -18,6 +18,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/engine"
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
@@ -93,6 +94,17 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 	},
 	"full_disk": func(t *testing.T, _ errorCase) *gateway {
 		return startGateway(t, func(_ *engine.Options, o *Options) { o.Files.MinFree = math.MaxInt64 })
+	},
+	"read_only_contents": func(t *testing.T, _ errorCase) *gateway {
+		return startGateway(t, func(_ *engine.Options, o *Options) {
+			folder := t.TempDir()
+			blobs, err := blob.OpenFolder(folder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Files.Blobs = blobs
+			testkit.MountReadOnly(t, folder, folder)
+		})
 	},
 	"no_files": func(t *testing.T, _ errorCase) *gateway {
 		return startGateway(t, func(_ *engine.Options, o *Options) { o.Files = nil })

@@ -33,7 +33,9 @@ func (s *Store) explainSQLite(code int, err error) error {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%s: %w; nothing was changed: %w", s.place, ErrFull, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-		return configError("%s: the data folder cannot be written: %w", s.place, err)
+		return configError("%s: %w: the data folder, or its file system, is read-only: %w", s.place, ErrUnwritable, err)
+	case sqlite3.SQLITE_IOERR: // as where the system has made a file system read-only for its faults
+		return fmt.Errorf("%s: %w: its disk is failing, or was made read-only: mend it, and restart the gateway: %w", s.place, ErrUnwritable, err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("%s: another process kept it busy; try again: %w", s.place, err)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
@@ -48,6 +50,7 @@ func (s *Store) explainSQLite(code int, err error) error {
 const (
 	postgresNoPrivilege = "42501"
 	postgresDiskFull    = "53100"
+	postgresReadOnly    = "25006"
 )
 
 func (s *Store) explainPostgres(code string, err error) error {
@@ -57,6 +60,8 @@ func (s *Store) explainPostgres(code string, err error) error {
 			s.place, postgresSchema, err)
 	case postgresDiskFull:
 		return fmt.Errorf("%s: %w; nothing was changed: %w", s.place, ErrFull, err)
+	case postgresReadOnly:
+		return fmt.Errorf("%s: %w; it is a standby, or default_transaction_read_only is on: %w", s.place, ErrUnwritable, err)
 	default:
 		return fmt.Errorf("%s: %w", s.place, err)
 	}

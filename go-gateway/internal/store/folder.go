@@ -39,7 +39,7 @@ func (l locks) close() error {
 func prepareFolder(folder string, create bool) error {
 	if create {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return configError("the data folder cannot be made: %w", err)
+			return unusable(err)
 		}
 	}
 	info, err := os.Stat(folder)
@@ -53,13 +53,15 @@ func prepareFolder(folder string, create bool) error {
 		return configError("the data folder %s is not a folder", folder)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		if err := os.Chmod(folder, 0o700); err != nil {
+		if err := closeToOthers(folder, 0o700, create); errors.Is(err, syscall.EROFS) {
+			return unusable(err)
+		} else if err != nil {
 			return configError("the data folder %s is open to others (mode %04o), and that cannot be changed: "+
 				"name a folder inside of it, which is then made: %w", folder, info.Mode().Perm(), err)
 		}
 	}
 	for _, name := range []string{databaseFile, databaseFile + "-wal", databaseFile + "-shm", databaseFile + "-journal"} {
-		if err := checkFile(filepath.Join(folder, name)); err != nil {
+		if err := checkFile(filepath.Join(folder, name), create); err != nil {
 			return err
 		}
 	}
@@ -67,7 +69,7 @@ func prepareFolder(folder string, create bool) error {
 }
 
 // checkFile refuses what is no plain file, as a symbolic link, and closes the file to others.
-func checkFile(path string) error {
+func checkFile(path string, write bool) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -77,11 +79,38 @@ func checkFile(path string) error {
 	case !info.Mode().IsRegular():
 		return configError("%s must be a plain file, not a link or a folder: remove it, or name another data folder", path)
 	case info.Mode().Perm()&0o077 != 0:
-		if err := os.Chmod(path, 0o600); err != nil {
+		if err := closeToOthers(path, 0o600, write); err != nil {
 			return configError("%s is open to others, and that cannot be changed: %w", path, err)
 		}
 	}
 	return nil
+}
+
+// closeToOthers changes a mode. Who only reads takes it as it is where nothing can be changed.
+func closeToOthers(path string, mode fs.FileMode, write bool) error {
+	err := os.Chmod(path, mode)
+	if errors.Is(err, syscall.EROFS) && !write {
+		return nil
+	}
+	return err
+}
+
+// cannotWrite reports whether an error is that of a place where this process may only read.
+func cannotWrite(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)
+}
+
+// unusable says what to do about a data folder that cannot be used, or only be read.
+func unusable(err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return configError("the data folder: %w: its file system is read-only: mount it for writing, or name another folder (--data); "+
+			"`gateway data backup` and other commands that only read do with it: %w", ErrUnwritable, err)
+	case errors.Is(err, fs.ErrPermission):
+		return configError("the data folder: %w by user %d: give it to that user, or name another folder (--data): %w", ErrUnwritable, os.Geteuid(), err)
+	default:
+		return configError("the data folder cannot be used: %w", err)
+	}
 }
 
 // openPlain opens or makes a file that only its owner may use. A symbolic link is refused.
@@ -91,7 +120,7 @@ func openPlain(path string, flags int) (*os.File, error) {
 		return nil, configError("%s is a symbolic link: remove it, or name another data folder", path)
 	}
 	if err != nil {
-		return nil, configError("the data folder cannot be used: %w", err)
+		return nil, unusable(err)
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -109,7 +138,11 @@ var errHeld = errors.New("another process has the lock")
 
 // tryLock locks a file of the folder without waiting, with LOCK_SH or LOCK_EX. A failed open leaves nothing behind.
 func tryLock(folder, name string, how int) (*os.File, error) {
-	file, err := openPlain(filepath.Join(folder, name), os.O_CREATE|os.O_RDWR)
+	return tryLockOpened(folder, name, os.O_CREATE|os.O_RDWR, how)
+}
+
+func tryLockOpened(folder, name string, flags, how int) (*os.File, error) {
+	file, err := openPlain(filepath.Join(folder, name), flags)
 	if err != nil {
 		return nil, err
 	}
@@ -125,10 +158,14 @@ func tryLock(folder, name string, how int) (*os.File, error) {
 
 // waitLock locks a file of the folder, and waits for whoever has it until ctx ends.
 func waitLock(ctx context.Context, folder, name string, how int) (*os.File, error) {
+	return waitFor(ctx, folder, func() (*os.File, error) { return tryLock(folder, name, how) })
+}
+
+func waitFor(ctx context.Context, folder string, try func() (*os.File, error)) (*os.File, error) {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		file, err := tryLock(folder, name, how)
+		file, err := try()
 		if !errors.Is(err, errHeld) {
 			return file, err
 		}

@@ -39,7 +39,7 @@ func CheckOptions(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	return s.Close()
+	return errors.Join(s.checkWritable(ctx, options), s.Close())
 }
 
 // Health is what Check found.

@@ -82,6 +82,11 @@ func openPostgres(ctx context.Context, options Options, role Role) (_ *Store, er
 	if err := s.checkPostgres(ctx); err != nil {
 		return nil, err
 	}
+	if role.makes() {
+		if err := s.checkPostgresWritable(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return s, s.bringUpToDate(ctx, role, func() error { return s.migrate(ctx) })
 }
 
@@ -107,6 +112,24 @@ func (s *Store) checkPostgres(ctx context.Context) error {
 	if commit == "off" {
 		return configError("%s: synchronous_commit is off, so that keys which were shown could be lost: "+
 			"turn it on for this role or database", s.place)
+	}
+	return nil
+}
+
+// checkPostgresWritable refuses a server, or a database, that can only be read.
+func (s *Store) checkPostgresWritable(ctx context.Context) error {
+	var readOnly string
+	var standby bool
+	err := s.r.QueryRowContext(ctx, `SELECT current_setting('transaction_read_only'), pg_is_in_recovery()`).Scan(&readOnly, &standby)
+	switch {
+	case err != nil:
+		return s.explain(err)
+	case standby:
+		return configError("%s: %w: it is a standby, or recovers: name the primary, or all hosts and target_session_attrs=read-write; "+
+			"commands that only read do with it", s.place, ErrUnwritable)
+	case readOnly == "on":
+		return configError("%s: %w: default_transaction_read_only is on: turn it off for this server, database and role; "+
+			"commands that only read do with it", s.place, ErrUnwritable)
 	}
 	return nil
 }

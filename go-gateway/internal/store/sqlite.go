@@ -64,14 +64,26 @@ func openSQLite(ctx context.Context, options Options, role Role) (_ *Store, err 
 		s.locks = append(s.locks, lock)
 	}
 	shared, err := waitLock(ctx, folder, databaseLock, syscall.LOCK_SH)
+	readOnly := !role.makes() && cannotWrite(err)
+	if readOnly {
+		shared, err = lockUnchanged(ctx, folder, path)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.locks = append(s.locks, shared)
+	if shared != nil {
+		s.locks = append(s.locks, shared)
+	}
 	if role != Inspector {
 		if err := checkCopied(folder); err != nil {
 			return nil, err
 		}
+	}
+	if readOnly {
+		if err := s.connectReadOnly(path); err != nil {
+			return nil, err
+		}
+		return s, s.bringUpToDate(ctx, role, nil) // which does not migrate for who only reads
 	}
 	if role.makes() {
 		file, err := openPlain(path, os.O_CREATE|os.O_RDWR)

@@ -17,6 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	ErrExists   = errors.New("exists already")
 	ErrFull     = errors.New("the disk is full")
+	// ErrUnwritable means that what is there can be read, as far as its disk works, and cannot be changed.
+	ErrUnwritable = errors.New("it cannot be written now")
 )
 
 // ConfigError is a fault of settings, of the data folder or of the database that a retry does not mend.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
@@ -195,6 +196,32 @@ func (p *Postgres) Stop(t testing.TB) {
 	}
 }
 
+// SetReadOnly makes all databases of the server ones that can only be read, or no longer so, for connections that are there too.
+func (p *Postgres) SetReadOnly(t testing.TB, is bool) {
+	t.Helper()
+	// The session that says so must be able to write itself, once more.
+	p.Exec(t, p.url("postgres")+"&options=-c%20default_transaction_read_only%3Doff", fmt.Sprintf("ALTER SYSTEM SET default_transaction_read_only = %t", is))
+	p.Exec(t, p.url("postgres"), "SELECT pg_reload_conf()")
+	for want := map[bool]string{true: "on", false: "off"}[is]; p.query(t, "SHOW default_transaction_read_only") != want; {
+		time.Sleep(time.Millisecond) // the server reads its settings in its own time
+	}
+}
+
+// StartStandby starts a server that was stopped as one that waits for what its primary writes: it can only be read.
+func (p *Postgres) StartStandby(t testing.TB) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(p.data(), "standby.signal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.Start(t)
+}
+
+// Promote makes a primary of a standby, which goes on meanwhile.
+func (p *Postgres) Promote(t testing.TB) {
+	t.Helper()
+	p.Exec(t, p.url("postgres"), "SELECT pg_promote()")
+}
+
 func (p *Postgres) remove() {
 	if p.guard != nil && p.guard.Process != nil {
 		_ = p.alive.Close()
@@ -213,6 +240,20 @@ func (p *Postgres) NewDatabase(t testing.TB) string {
 	name := fmt.Sprintf("test%d", p.databases.Add(1))
 	p.Exec(t, p.url("postgres"), "CREATE DATABASE "+name)
 	return p.url(name)
+}
+
+// query returns the first value of what a query finds.
+func (p *Postgres) query(t testing.TB, query string) (found string) {
+	t.Helper()
+	db, err := sql.Open("pgx", p.url("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(context.Background(), query).Scan(&found); err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // Exec runs a statement.

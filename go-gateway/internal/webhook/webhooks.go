@@ -18,6 +18,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
@@ -57,14 +58,16 @@ type Options struct {
 // Webhooks are all tenants'. It is safe for concurrent use.
 type Webhooks struct {
 	Options
-	sender *sender
-	shares *shares
+	sender   *sender
+	shares   *shares
+	watching periodic.Trouble // of watchTime
 }
 
 // New returns the webhooks of a store. Deliveries are made while Watch runs.
 func New(options Options) *Webhooks {
 	return &Webhooks{
-		options, newSender(options.Guard, options.Resolver, options.Roots, options.Timeout, options.Now), newShares(options.Workers),
+		Options: options, shares: newShares(options.Workers),
+		sender: newSender(options.Guard, options.Resolver, options.Roots, options.Timeout, options.Now),
 	}
 }
 
