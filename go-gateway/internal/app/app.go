@@ -65,7 +65,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	decoder := &openai.Decoder{
 		Aliases: settings.ModelAliases, ModerationModel: settings.ModerationModel, MaxTokenizeBytes: engine.MaxTokenizeBytes,
 	}
-	kept := keepFiles(settings, opened, logger)
+	kept := keepFiles(settings, opened, metrics, logger)
 	charges := charge.New(opened.Store, limiter, logger)
 	observer := metrics.ReportJobs()
 	batches := keepBatches(settings, opened, kept, charges, observer, logger)
@@ -156,13 +156,13 @@ func watchCharges(kept *store.Store, charges *charge.Book) component {
 }
 
 // keepFiles returns nil where there are no files.
-func keepFiles(settings *config.Settings, opened Opened, logger *slog.Logger) *files.Files {
+func keepFiles(settings *config.Settings, opened Opened, metrics *telemetry.Metrics, logger *slog.Logger) *files.Files {
 	if opened.Blobs == nil {
 		return nil
 	}
 	return files.New(files.Options{
 		Store: opened.Store, Blobs: opened.Blobs, MaxBytes: int64(settings.MaxFileBytes), MinFree: int64(settings.MinFreeBytes),
-		MaxUploads: settings.MaxUploads, Now: time.Now, Logger: logger,
+		MaxUploads: settings.MaxUploads, Now: time.Now, Observer: metrics.ReportStorage(opened.Blobs.Free), Logger: logger,
 	})
 }
 

@@ -29,7 +29,7 @@ const (
 	Window   = "24h"
 	lifetime = 24 * time.Hour
 
-	// kept is how long a batch can be looked at after its end. Its files have lifetimes of their own.
+	// kept is how long a batch can be looked at after its end, where its plan does not say. Its files have lifetimes of their own.
 	kept = 30 * 24 * time.Hour
 	// maxOpen is how many batches of a tenant may be under way at once.
 	maxOpen = 100
@@ -149,7 +149,7 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 func (b *Batches) watchTime(ctx context.Context) {
 	_, err := b.Store.ExpireBatches(ctx, b.Now(), watchAtOnce)
 	if err == nil {
-		_, err = b.Store.PruneBatches(ctx, b.Now().Add(-kept), watchAtOnce)
+		_, err = b.Store.PruneBatches(ctx, b.Now(), watchAtOnce)
 	}
 	b.watching.Ended(err)
 	if ctx.Err() == nil && b.watching.Began(err) {

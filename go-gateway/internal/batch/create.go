@@ -21,12 +21,17 @@ const readBuffer = 64 << 10
 type Asked struct {
 	File, Endpoint string
 	Metadata       string // JSON; empty: none
+	// OutputLifetime is for how long the files are kept that come out; 0: as the plan says.
+	OutputLifetime time.Duration
 }
 
 // Create adds a batch, of which the endpoint is known to be one.
 func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked Asked, answering store.Answering[store.Batch]) (store.Batch, error) {
 	if !owner.Scopes.MayAsk(asked.Endpoint) {
 		return store.Batch{}, owner.Scopes.LacksEndpoint(asked.Endpoint)
+	}
+	if _, err := files.Lifetime(asked.OutputLifetime, "output_expires_after.seconds", owner.Plan); err != nil {
+		return store.Batch{}, err
 	}
 	if err := b.Files.CheckRoom(); err != nil {
 		return store.Batch{}, err
@@ -48,6 +53,7 @@ func (b *Batches) Create(ctx context.Context, owner identity.Principal, asked As
 		ID: store.NewID("batch_", now), Tenant: owner.Tenant, Plan: owner.Plan.Name, Key: owner.KeyID, Scopes: owner.Scopes.String(),
 		File: file.ID, SHA256: file.SHA256, Bytes: file.Bytes, Endpoint: asked.Endpoint, Model: plan.model, Metadata: asked.Metadata,
 		State: store.BatchInProgress, Lines: plan.lines, Pending: int64(len(plan.segments)), Enqueued: plan.bytes, Created: now, Expires: now.Add(lifetime),
+		OutputLifetime: asked.OutputLifetime,
 	}
 	answer, err := answering(batch)
 	if err != nil {

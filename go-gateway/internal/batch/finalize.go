@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/files"
+	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
@@ -75,10 +77,11 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	default:
 		batch.State = store.BatchCompleted
 	}
-	output, err := w.join(ctx, &batch, "output", w.writeOutput)
+	plan, _ := w.PlanOf(batch.Tenant, batch.Plan) // one that is gone keeps nothing short
+	output, err := w.join(ctx, &batch, plan.Retention, "output", w.writeOutput)
 	var errs *store.File
 	if err == nil {
-		errs, err = w.join(ctx, &batch, "error", w.writeErrors)
+		errs, err = w.join(ctx, &batch, plan.Retention, "error", w.writeErrors)
 	}
 	if err != nil && isOfStorage(err) { // which is nobody's fault, and may last
 		return queue.Postpone(err, putOff)
@@ -91,7 +94,8 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	return w.Store.FinishBatch(ctx, job, batch, output, errs, w.Now())
+	now := w.Now()
+	return w.Store.FinishBatch(ctx, job, batch, output, errs, now, now.Add(cmp.Or(plan.Retention.Batches, kept)))
 }
 
 // isOfStorage reports whether there is no room, or nothing can be written.
@@ -100,7 +104,7 @@ func isOfStorage(err error) bool {
 }
 
 // join makes a file of what write writes; nil if that is nothing. Its content lasts when join returns.
-func (w *worker) join(ctx context.Context, batch *store.Batch, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {
+func (w *worker) join(ctx context.Context, batch *store.Batch, retention identity.Retention, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(write(ctx, batch, writer)) }()
 	draft, err := w.Files.Blobs.Write(ctx, reader, maxResultBytes)
@@ -113,10 +117,22 @@ func (w *worker) join(ctx context.Context, batch *store.Batch, what string, writ
 		return nil, nil
 	}
 	now := w.Now().UTC().Truncate(time.Millisecond)
-	return &store.File{
+	file := &store.File{
 		ID: store.NewID("file-", now), Tenant: batch.Tenant, Purpose: files.BatchOutput, Name: batch.ID + "_" + what + ".jsonl",
 		Bytes: draft.Size, SHA256: draft.ID.String(), Created: now,
-	}, draft.Keep()
+	}
+	if lifetime := shorter(batch.OutputLifetime, retention.Files); lifetime > 0 { // the plan may be another than when it was asked for
+		file.Expires = now.Add(lifetime)
+	}
+	return file, draft.Keep()
+}
+
+// shorter is the shorter one of two times, of which 0 is none.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
 }
 
 func (w *worker) writeOutput(ctx context.Context, batch *store.Batch, to io.Writer) error {

@@ -31,8 +31,12 @@ type Options struct {
 	// MaxUploads is how many there are at once.
 	MaxUploads int
 	Now        func() time.Time
+	Observer   Observer // may be nil
 	Logger     *slog.Logger
 }
+
+// Observer is told once a minute what the files of all tenants come to.
+type Observer interface{ Stored(files, bytes int64) }
 
 // Files are all tenants'. It is safe for concurrent use.
 type Files struct {

@@ -154,6 +154,53 @@ func TestRoomIsLeftFree(t *testing.T) {
 	}
 }
 
+type observed struct{ files, bytes int64 }
+
+func (o *observed) Stored(files, bytes int64) { *o = observed{files, bytes} }
+
+func TestWhatIsStoredIsTold(t *testing.T) {
+	k, told := keep(t, t.TempDir()), &observed{files: -1}
+	k.Observer = told
+	for i, content := range []string{"a", "a", "bcd"} {
+		if _, err := k.upload(strings.NewReader(content), About{Purpose: UserData, Name: "a", Lifetime: time.Duration(i+1) * time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for after, want := range []observed{{3, 5}, {2, 4}, {1, 3}, {0, 0}} {
+		if err := k.sweep(t.Context()); err != nil || *told != want {
+			t.Errorf("after %d hours: %+v, not %+v; %v", after, *told, want, err)
+		}
+		k.now = k.now.Add(time.Hour)
+	}
+}
+
+// A plan has files expire that would stay, and lets none be kept for longer.
+func TestAFileIsKeptForAsLongAsThePlanSays(t *testing.T) {
+	k := keep(t, t.TempDir())
+	kept := acme
+	kept.Plan = identity.Plan{Name: "short", Retention: identity.Retention{Files: 2 * time.Hour}}
+	for _, c := range []struct {
+		asked, want time.Duration
+	}{{0, 2 * time.Hour}, {time.Hour, time.Hour}, {2 * time.Hour, 2 * time.Hour}, {2*time.Hour + time.Second, -1}} {
+		upload, err := k.Begin(t.Context(), kept, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := upload.Write(t.Context(), strings.NewReader("a"), UserData); err != nil {
+			t.Fatal(err)
+		}
+		file, err := upload.Finish(t.Context(), About{Purpose: UserData, Name: "a", Lifetime: c.asked}, withoutKey)
+		upload.Close()
+		if refused := fault.Of(err); c.want < 0 {
+			if refused.Reason != fault.InvalidValue || refused.Param != "expires_after[seconds]" || refused.Limit != 7200 || !strings.Contains(refused.Message, `"short"`) {
+				t.Errorf("%v: %+v", c.asked, refused)
+			}
+		} else if err != nil || file.Expires.Sub(file.Created) != c.want {
+			t.Errorf("%v: %+v, %v", c.asked, file, err)
+		}
+	}
+}
+
 type readFunc func(p []byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }

@@ -1,6 +1,8 @@
 package files
 
 import (
+	"cmp"
+	"fmt"
 	"path"
 	"strings"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 )
 
 // Purposes of files.
@@ -17,7 +20,7 @@ const (
 	BatchOutput = "batch_output" // made by the gateway
 )
 
-// Bounds of files' names and lifetimes; the latter are OpenAI's.
+// Bounds of files' names, and of lifetimes that are asked for; the latter are OpenAI's.
 const (
 	maxNameBytes = 255
 	MinLifetime  = time.Hour
@@ -27,7 +30,7 @@ const (
 // About is what its uploader says of a file.
 type About struct {
 	Purpose, Name string
-	Lifetime      time.Duration // 0: it never expires
+	Lifetime      time.Duration // 0: as the plan says
 }
 
 // CheckPurpose refuses a purpose that cannot be uploaded.
@@ -56,4 +59,15 @@ func (a About) Check() error {
 		return fault.InField(fault.InvalidValue, "expires_after[seconds]", "expires_after[seconds] must be from %d to %d.", MinLifetime/time.Second, MaxLifetime/time.Second)
 	}
 	return nil
+}
+
+// Lifetime is how long a file may be kept for which a field asks for so long; 0: it asks for nothing, or the file never expires.
+func Lifetime(asked time.Duration, field string, plan identity.Plan) (time.Duration, error) {
+	most := plan.Retention.Files
+	if most > 0 && asked > most {
+		refused := &fault.Fault{Reason: fault.InvalidValue, Param: field, Limit: uint64(most / time.Second), Actual: uint64(asked / time.Second)}
+		refused.Message = fmt.Sprintf("%s is %d, and the plan %q keeps files for %d seconds (retention_hours).", field, refused.Actual, plan.Name, refused.Limit)
+		return 0, refused
+	}
+	return cmp.Or(asked, most), nil
 }

@@ -29,6 +29,17 @@ func (f *Files) Watch(ctx context.Context) {
 	})
 }
 
+func (f *Files) observe(ctx context.Context) error {
+	if f.Observer == nil {
+		return nil
+	}
+	used, err := f.Store.TotalFileUsage(ctx)
+	if err == nil {
+		f.Observer.Stored(used.Files, used.Bytes)
+	}
+	return err
+}
+
 // sweep deletes files that have expired, and then blobs that nothing names, of the next part.
 func (f *Files) sweep(ctx context.Context) error {
 	now := f.Now()
@@ -41,5 +52,5 @@ func (f *Files) sweep(ctx context.Context) error {
 	if expired+deleted > 0 {
 		f.Logger.Info("files swept", "expired", expired, "contents", deleted)
 	}
-	return errors.Join(err, blobErr, f.Store.KeepReserve(f.MinFree))
+	return errors.Join(err, blobErr, f.observe(ctx), f.Store.KeepReserve(f.MinFree))
 }

@@ -109,13 +109,17 @@ func (u *Upload) Finish(ctx context.Context, about About, answering store.Answer
 			return store.File{}, err
 		}
 	}
+	lifetime, err := Lifetime(about.Lifetime, "expires_after[seconds]", u.owner.Plan)
+	if err != nil {
+		return store.File{}, err
+	}
 	now := u.files.Now()
 	file := store.File{
 		ID: store.NewID("file-", now), Tenant: u.owner.Tenant, Purpose: about.Purpose, Name: about.Name,
 		Bytes: u.draft.Size, SHA256: u.draft.ID.String(), Created: now.UTC().Truncate(time.Millisecond),
 	}
-	if about.Lifetime > 0 {
-		file.Expires = file.Created.Add(about.Lifetime)
+	if lifetime > 0 {
+		file.Expires = file.Created.Add(lifetime)
 	}
 	answer, err := answering(file)
 	if err != nil {

@@ -28,6 +28,8 @@ type Plan struct {
 	StoredBytes, StoredFiles int64
 	// EnqueuedTokens are what the tenant's batches that have not ended may come to, a byte for a token; 0: no limit.
 	EnqueuedTokens int64
+	// Retention is of the tenant's files, batches and jobs.
+	Retention Retention
 	// Tenant is what all keys of a tenant may use together, Key what each of them may.
 	Tenant, Key ClassLimits
 }
@@ -69,12 +71,13 @@ type tenantsFile struct {
 
 // writtenPlan has the limits of its tenants' interactive requests, and the others by name.
 type writtenPlan struct {
-	Weight      number        `yaml:"weight"`
-	MaxSeconds  number        `yaml:"max_seconds"`
-	StoredBytes number        `yaml:"stored_bytes"`
-	StoredFiles number        `yaml:"stored_files"`
-	Limits      writtenLimits `yaml:",inline"`
-	Batch       *writtenBatch `yaml:"batch"`
+	Weight      number           `yaml:"weight"`
+	MaxSeconds  number           `yaml:"max_seconds"`
+	StoredBytes number           `yaml:"stored_bytes"`
+	StoredFiles number           `yaml:"stored_files"`
+	Retention   writtenRetention `yaml:"retention_hours"`
+	Limits      writtenLimits    `yaml:",inline"`
+	Batch       *writtenBatch    `yaml:"batch"`
 	Key         *struct {
 		Limits writtenLimits  `yaml:",inline"`
 		Batch  *writtenLimits `yaml:"batch"`
@@ -177,6 +180,7 @@ func (w writtenPlan) read(name string, fault func(string, ...any)) Plan {
 		MaxSeconds:  int(w.MaxSeconds.read(at+".max_seconds", MaxRequestSeconds, fault)),
 		StoredBytes: cmp.Or(w.StoredBytes.read(at+".stored_bytes", maxStoredBytes, fault), defaultStoredBytes),
 		StoredFiles: cmp.Or(w.StoredFiles.read(at+".stored_files", maxStoredFiles, fault), defaultStoredFiles),
+		Retention:   w.Retention.read(at+".retention_hours", fault),
 	}
 	if w.Limits.RequestsPerMinute == "" {
 		fault("%s.requests_per_minute is required: a whole number from 1 to %d", at, quota.MaxRequestsPerMinute)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"triptych.dev/gateway/internal/quota"
 )
@@ -33,6 +34,7 @@ plans:
     max_seconds: 90
     stored_bytes: 5_000
     stored_files: 6
+    retention_hours: {files: 1, batches: 48}
     requests_per_minute: 1
     tokens_per_minute: 2
     tokens_per_day: 30_000
@@ -58,7 +60,7 @@ tenants:
 		"tiny":    {"tiny", Plan{Name: "tiny", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: of(20, 0, 200)}},
 		"initech": {"initech", Plan{Name: "large", StoredBytes: 20 << 30, StoredFiles: 10_000, Tenant: of(200_000, 0, 1_000_000)}},
 		"globex": {"globex", Plan{
-			Name: "all", Weight: 4, MaxSeconds: 90, StoredBytes: 5000, StoredFiles: 6,
+			Name: "all", Weight: 4, MaxSeconds: 90, StoredBytes: 5000, StoredFiles: 6, Retention: Retention{Files: time.Hour, Batches: 48 * time.Hour},
 			Tenant: ClassLimits{
 				{RequestsPerMinute: 1, TokensPerMinute: 2, TokensPerDay: 30_000, ConcurrentRequests: 4, ConcurrentStreams: 3, TokensPerRequest: 2},
 				{RequestsPerMinute: 5, TokensPerDay: 6},
@@ -84,7 +86,7 @@ plans:
   d: {requests_per_minute: 1000001}
   E: {requests_per_minute: 1}
   g: {requests_per_minute: 1.5}
-  h: {requests_per_minute: 1, weight: 17, max_seconds: 86401, stored_bytes: 0, stored_files: 1000001, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
+  h: {requests_per_minute: 1, weight: 17, max_seconds: 86401, stored_bytes: 0, stored_files: 1000001, retention_hours: {jobs: 87601, files: 0}, tokens_per_minute: 100000001, batch: {tokens_per_day: none}, key: {request_burst: 5}}
   i: {requests_per_minute: 1, tokens_per_minute: 5, tokens_per_request: 6, key: {batch: {concurrent_requests: 1, concurrent_streams: 2}}}
 tenants:
   acme: {plan: none}
@@ -98,6 +100,8 @@ tenants:
 			"plans.h.max_seconds must be a whole number from 1 to 86400, not 86401",
 			"plans.h.stored_bytes must be a whole number from 1 to 1125899906842624, not 0",
 			"plans.h.stored_files must be a whole number from 1 to 1000000, not 1000001",
+			"plans.h.retention_hours.files must be a whole number from 1 to 87600, not 0",
+			"plans.h.retention_hours.jobs must be a whole number from 1 to 87600, not 87601",
 			"plans.h.tokens_per_minute must be a whole number from 1 to 100000000, not 100000001",
 			"plans.h.batch.tokens_per_day must be", "plans.h.key.request_burst needs plans.h.key.requests_per_minute beside it",
 			"plans.i.tokens_per_request is 6, more than plans.i.tokens_per_minute (5) ever admits",

@@ -7,6 +7,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -40,7 +41,7 @@ type Options struct {
 	Workers int
 	// MaxOpen is how many jobs of a tenant may not have ended.
 	MaxOpen int
-	// Window is how long a job may wait, and Kept for how long it can be looked at after its end.
+	// Window is how long a job may wait, and Kept for how long it can be looked at after its end where its plan does not say.
 	Window, Kept time.Duration
 	// Drain is how long jobs may go on once Watch is to end.
 	Drain    time.Duration
@@ -98,8 +99,12 @@ func (j *Jobs) Page(ctx context.Context, tenant, after string, most int) (list [
 
 // Cancel ends a tenant's job. One that runs is stopped: here at once, in another gateway when that renews its lease.
 func (j *Jobs) Cancel(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
+	job, err := j.Find(ctx, tenant, id)
+	if err != nil {
+		return store.AsyncJob{}, err
+	}
 	now := j.Now()
-	job, err := j.Store.CancelAsyncJob(ctx, tenant, id, now, now.Add(j.Kept))
+	job, err = j.Store.CancelAsyncJob(ctx, tenant, id, now, j.forgetAt(now, &job))
 	if errors.Is(err, store.ErrEnded) {
 		return store.AsyncJob{}, fault.New(fault.JobEnded, "The job is %s already, and can no longer be cancelled.", job.State)
 	}
@@ -135,10 +140,17 @@ func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 	beside.Wait()
 }
 
+// forgetAt is until when a job that ends now can be looked at, by its tenant's plan of now.
+func (j *Jobs) forgetAt(now time.Time, job *store.AsyncJob) time.Time {
+	plan, _ := j.PlanOf(job.Tenant, job.Plan) // one that is gone keeps nothing short
+	return now.Add(cmp.Or(plan.Retention.Jobs, j.Kept))
+}
+
 // watchTime ends jobs that were not run in their time, and forgets those that ended long ago.
 func (j *Jobs) watchTime(ctx context.Context) {
 	now := j.Now()
-	expired, err := j.Store.ExpireAsyncJobs(ctx, now, now.Add(j.Kept), watchAtOnce)
+	forgetAt := func(job *store.AsyncJob) time.Time { return j.forgetAt(now, job) }
+	expired, err := j.Store.ExpireAsyncJobs(ctx, now, forgetAt, watchAtOnce)
 	for _, id := range expired {
 		j.waiters.wake(id)
 	}

@@ -37,11 +37,11 @@ func (w *worker) handle(ctx context.Context, job store.Job) error {
 		return err
 	}
 	if !w.Now().Before(found.Expires) {
-		return w.finish(ctx, job, store.AsyncResult{State: store.AsyncExpired})
+		return w.finish(ctx, job, &found, store.AsyncResult{State: store.AsyncExpired})
 	}
 	if found.Alone > 0 && job.Deaths > found.Alone {
 		why := fmt.Sprintf("The gateway has ended %d times while it served this request, which is not tried again.", job.Deaths)
-		return w.finish(ctx, job, store.AsyncResult{State: store.AsyncFailed, ErrorCode: "not_survived", Error: why, Dead: why})
+		return w.finish(ctx, job, &found, store.AsyncResult{State: store.AsyncFailed, ErrorCode: "not_survived", Error: why, Dead: why})
 	}
 	return w.run(ctx, job, &found)
 }
@@ -69,10 +69,10 @@ func (w *worker) run(ctx context.Context, job store.Job, found *store.AsyncJob) 
 	}
 	body, err := w.Files.Read(found.Body)
 	if err != nil {
-		return w.failed(ctx, job, err)
+		return w.failed(ctx, job, found, err)
 	}
 	pending := w.Charges.Begin(job.ID, owner, quota.Batch)
-	err = w.serve(ctx, job, batch.Request{Principal: owner, ID: job.ID, Endpoint: found.Endpoint, Body: body, Pending: pending})
+	err = w.serve(ctx, job, found, batch.Request{Principal: owner, ID: job.ID, Endpoint: found.Endpoint, Body: body, Pending: pending})
 	if err != nil {
 		pending.Release() // where it was finished and that is not known, it is charged all the same
 		return err
@@ -82,7 +82,7 @@ func (w *worker) run(ctx context.Context, job store.Job, found *store.AsyncJob) 
 }
 
 // serve has a request served, and writes what came of it.
-func (w *worker) serve(ctx context.Context, job store.Job, request batch.Request) error {
+func (w *worker) serve(ctx context.Context, job store.Job, found *store.AsyncJob, request batch.Request) error {
 	reply := w.execute(ctx, request)
 	result := store.AsyncResult{State: store.AsyncCompleted, Status: reply.Status, Tokens: reply.Tokens}
 	if failure := reply.Failure; failure != nil {
@@ -105,24 +105,24 @@ func (w *worker) serve(ctx context.Context, job store.Job, request batch.Request
 		return queue.Postpone(err, batch.PutOff(nil)) // a full disk, maybe
 	}
 	result.Body, result.Bytes = id.String(), size
-	return w.finish(ctx, job, result)
+	return w.finish(ctx, job, found, result)
 }
 
 // failed is a job that could not be run for a reason of ours.
-func (w *worker) failed(ctx context.Context, job store.Job, err error) error {
+func (w *worker) failed(ctx context.Context, job store.Job, found *store.AsyncJob, err error) error {
 	if job.Errors+1 < maxAttempts {
 		return err
 	}
-	return w.finish(ctx, job, store.AsyncResult{
+	return w.finish(ctx, job, found, store.AsyncResult{
 		State: store.AsyncFailed, ErrorCode: "internal_error", Error: "Something went wrong on our side; our log has the cause under the job's id.", Dead: err.Error(),
 	})
 }
 
 // finish writes a result, again and again while the store fails for a short time.
-func (w *worker) finish(ctx context.Context, job store.Job, result store.AsyncResult) error {
+func (w *worker) finish(ctx context.Context, job store.Job, found *store.AsyncJob, result store.AsyncResult) error {
 	err := queue.Persist(ctx, func(ctx context.Context) error {
 		now := w.Now()
-		return w.Store.FinishAsyncJob(ctx, job, job.Tenant, result, now, now.Add(w.Kept))
+		return w.Store.FinishAsyncJob(ctx, job, job.Tenant, result, now, w.forgetAt(now, found))
 	})
 	if err == nil {
 		w.waiters.wake(job.ID)

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -8,6 +9,7 @@ import (
 
 	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/strictjson"
 )
@@ -25,7 +27,7 @@ func (d *Decoder) Batch(body []byte, ignored *strictjson.Names) (batch.Asked, er
 	var asked batch.Asked
 	err := strictjson.Decode(body, strictjson.Fields{
 		"input_file_id": strictjson.String(&file), "endpoint": strictjson.String(&endpoint), "completion_window": strictjson.String(&window),
-		"metadata": metadata(&asked.Metadata),
+		"metadata": metadata(&asked.Metadata), "output_expires_after": lifetime(&asked.OutputLifetime),
 	}, ignored)
 	switch {
 	case err != nil:
@@ -41,6 +43,30 @@ func (d *Decoder) Batch(body []byte, ignored *strictjson.Names) (batch.Asked, er
 	}
 	asked.File, asked.Endpoint = *file, *endpoint
 	return asked, nil
+}
+
+// lifetime reads for how long a file is to be kept.
+func lifetime(destination *time.Duration) strictjson.Field {
+	return func(decoder *strictjson.Decoder, name string) error {
+		var anchor *string
+		err := strictjson.Object(strictjson.Fields{
+			"anchor": strictjson.String(&anchor),
+			"seconds": strictjson.Whole(int64(files.MinLifetime/time.Second), int64(files.MaxLifetime/time.Second), func(seconds int64) {
+				*destination = time.Duration(seconds) * time.Second
+			}),
+		})(decoder, name)
+		switch {
+		case err != nil:
+			return err
+		case anchor == nil:
+			return strictjson.Missing(name + ".anchor")
+		case *anchor != "created_at":
+			return fault.InField(fault.InvalidValue, name+".anchor", "%s.anchor must be \"created_at\", not %.64q.", name, *anchor)
+		case *destination == 0:
+			return strictjson.Missing(name + ".seconds")
+		}
+		return nil
+	}
 }
 
 // metadata reads an object of strings, and keeps it as it is.

@@ -9,6 +9,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	for _, seed := range []string{
 		`{"input_file_id":"file-1","endpoint":"/v1/embeddings","completion_window":"24h","metadata":{"a":"b"}}`,
 		`{"input_file_id":"f","endpoint":"e","completion_window":"24h","metadata":{"a":1}}`, `{"metadata":{"a":"\ud800"}}`, `{"metadata":null`,
+		`{"input_file_id":"f","endpoint":"e","completion_window":"24h","output_expires_after":{"anchor":"created_at","seconds":3600}}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -126,6 +126,12 @@ func TestABatchThatCannotBeIsRefused(t *testing.T) {
 		{"/v1/embeddings", "/v1/models", "endpoint"}, {"/v1/embeddings", "/v1/batches", "endpoint"}, {"24h", "1h", "completion_window"},
 		{`"24h"}`, `"24h","metadata":{"a":1}}`, "metadata"}, {`"24h"}`, `"24h"` + many, "metadata"},
 		{`"24h"}`, `"24h","metadata":{"a":"` + strings.Repeat("é", 513) + `"}}`, "metadata"},
+		{`"24h"}`, `"24h","output_expires_after":1}`, "output_expires_after"},
+		{`"24h"}`, `"24h","output_expires_after":{"seconds":3600}}`, "output_expires_after.anchor"},
+		{`"24h"}`, `"24h","output_expires_after":{"anchor":"now","seconds":3600}}`, "output_expires_after.anchor"},
+		{`"24h"}`, `"24h","output_expires_after":{"anchor":"created_at"}}`, "output_expires_after.seconds"},
+		{`"24h"}`, `"24h","output_expires_after":{"anchor":"created_at","seconds":3599}}`, "output_expires_after.seconds"},
+		{`"24h"}`, `"24h","output_expires_after":{"anchor":"created_at","seconds":2592001}}`, "output_expires_after.seconds"},
 		{`"24h"}`, `"24h","more":1}`, "more"}, {`,"completion_window":"24h"`, ``, "completion_window"},
 	} {
 		got := g.post("/v1/batches", strings.Replace(good, test.part, test.other, 1))
@@ -133,8 +139,10 @@ func TestABatchThatCannotBeIsRefused(t *testing.T) {
 			t.Errorf("%.60s: %d %s", test.other, got.status, got.body)
 		}
 	}
-	if got := g.post("/v1/batches", strings.Replace(good, `"24h"}`, `"24h","metadata":null}`, 1)); got.status != http.StatusOK {
-		t.Errorf("%d %s", got.status, got.body)
+	for _, more := range []string{`"metadata":null`, `"output_expires_after":{"seconds":3600,"anchor":"created_at"}`, `"output_expires_after":null`} {
+		if got := g.post("/v1/batches", strings.Replace(good, `"24h"}`, `"24h",`+more+`}`, 1)); got.status != http.StatusOK {
+			t.Errorf("%s: %d %s", more, got.status, got.body)
+		}
 	}
 	if list := g.get("/v1/batches?limit=101"); list.err.Code != "invalid_value" {
 		t.Errorf("%s", list.body)

@@ -24,6 +24,7 @@ import (
 	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/testkit"
 )
 
@@ -132,7 +133,8 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 	"an_ended_job": func(t *testing.T, c errorCase) *gateway {
 		g := startGateway(t)
 		id := g.job("acme").ID
-		if _, err := g.records.ExpireAsyncJobs(t.Context(), time.Now().AddDate(1, 0, 0), time.Now().AddDate(1, 0, 0), 10); err != nil {
+		later := time.Now().AddDate(1, 0, 0)
+		if _, err := g.records.ExpireAsyncJobs(t.Context(), later, func(*store.AsyncJob) time.Time { return later }, 10); err != nil {
 			t.Fatal(err)
 		}
 		c.HTTP.Path = strings.Replace(c.HTTP.Path, "JOB", id, 1)

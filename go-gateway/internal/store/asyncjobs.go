@@ -185,12 +185,12 @@ func (s *Store) CancelAsyncJob(ctx context.Context, tenant, id string, now, forg
 var errRuns = errors.New("it runs")
 
 // ExpireAsyncJobs ends at most so many jobs that were not run in their time. One that runs at present comes to its end.
-func (s *Store) ExpireAsyncJobs(ctx context.Context, now, forget time.Time, most int) (expired []string, err error) {
+func (s *Store) ExpireAsyncJobs(ctx context.Context, now time.Time, forgetAt func(*AsyncJob) time.Time, most int) (expired []string, err error) {
 	due, err := query(ctx, s, scanAsync, `SELECT `+asyncColumns+` WHERE a.ended_at IS NULL AND a.expires_at <= $1 AND coalesce(j.state, '') <> 'leased'
 		ORDER BY a.expires_at LIMIT $2`, now.UnixMilli(), most)
 	for _, job := range due {
 		err := s.write(ctx, func(tx *sql.Tx) error {
-			if _, err := s.endAsync(ctx, tx, job.Tenant, job.ID, AsyncResult{State: AsyncExpired}, now, forget); err != nil {
+			if _, err := s.endAsync(ctx, tx, job.Tenant, job.ID, AsyncResult{State: AsyncExpired}, now, forgetAt(&job)); err != nil {
 				return err
 			}
 			_, err := tx.ExecContext(ctx, `UPDATE job SET state = 'done', ended_at = `+s.dialect.now+` WHERE id = $1 AND state IN ('ready', 'later', 'dead')`, job.ID)

@@ -40,15 +40,18 @@ type Batch struct {
 	Enqueued     int64 // bytes of lines that have no result yet: at least as many as tokens of theirs
 	Done, Failed int64 // lines
 	Tokens       BatchTokens
-	Output       string // ids of files; empty: there is none
-	Errors       string
-	Error        string // why it failed, for its tenant
-	Created      time.Time
-	Expires      time.Time
-	Expired      time.Time // these are zero until it happens
-	Cancelling   time.Time
-	Finalizing   time.Time
-	Ended        time.Time
+	// OutputLifetime is for how long the files are kept that come out, as far as the tenant said; 0: it did not.
+	OutputLifetime time.Duration
+	Output         string // ids of files; empty: there is none
+	Errors         string
+	Error          string // why it failed, for its tenant
+	Created        time.Time
+	Expires        time.Time
+	Expired        time.Time // these are zero until it happens
+	Cancelling     time.Time
+	Finalizing     time.Time
+	Ended          time.Time
+	Forgotten      time.Time // from when on it is removed
 }
 
 // BatchTokens are what lines used.
@@ -68,7 +71,8 @@ func (e ErrBatchLimit) Error() string {
 }
 
 const batchColumns = `id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state, lines, pending, enqueued, done, failed,
-	input_tokens, cached_tokens, output_tokens, output, errors, error, created_at, expires_at, expired_at, cancelling_at, finalizing_at, ended_at`
+	input_tokens, cached_tokens, output_tokens, output_lifetime, output, errors, error,
+	created_at, expires_at, expired_at, cancelling_at, finalizing_at, ended_at, forget_at`
 
 // AddBatch adds a batch with its segments and their jobs, or returns ErrBatchLimit; ErrNotFound where its file is gone, and
 // ErrAnswered where the answer's key was used before.
@@ -89,9 +93,9 @@ func (s *Store) AddBatch(ctx context.Context, tenant string, batch Batch, segmen
 			return ErrBatchLimit{used, most}
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO batch (id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state,
-			lines, pending, enqueued, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+			lines, pending, enqueued, output_lifetime, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 			batch.ID, tenant, batch.Key, batch.Scopes, batch.Plan, batch.File, batch.SHA256, batch.Bytes, batch.Endpoint, batch.Model, batch.Metadata,
-			BatchInProgress, batch.Lines, len(segments), batch.Enqueued, batch.Created.UnixMilli(), batch.Expires.UnixMilli())
+			BatchInProgress, batch.Lines, len(segments), batch.Enqueued, batch.OutputLifetime.Milliseconds(), batch.Created.UnixMilli(), batch.Expires.UnixMilli())
 		if err != nil {
 			return err
 		}
@@ -169,7 +173,7 @@ func (s *Store) ExpireBatches(ctx context.Context, now time.Time, most int) (exp
 
 // FinishBatch ends a batch, of which the segments' results are in files by then, and the job that put them together, and has
 // its tenant's webhooks told: all of it, or nothing. Nil files are none. It returns ErrLost where the job is no longer the caller's.
-func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, errs *File, now time.Time) error {
+func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, errs *File, now, forget time.Time) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		for _, file := range []*File{output, errs} {
 			if file == nil {
@@ -179,9 +183,9 @@ func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, e
 				return err
 			}
 		}
-		err := one(tx.ExecContext(ctx, `UPDATE batch SET state = $3, output = $4, errors = $5, error = $6, ended_at = $7, enqueued = 0,
+		err := one(tx.ExecContext(ctx, `UPDATE batch SET state = $3, output = $4, errors = $5, error = $6, ended_at = $7, forget_at = $8, enqueued = 0,
 			version = version + 1 WHERE tenant = $1 AND id = $2 AND ended_at IS NULL`,
-			batch.Tenant, batch.ID, batch.State, idOf(output), idOf(errs), batch.Error, now.UnixMilli()))
+			batch.Tenant, batch.ID, batch.State, idOf(output), idOf(errs), batch.Error, now.UnixMilli(), forget.UnixMilli()))
 		if err != nil {
 			return err
 		}
@@ -202,17 +206,19 @@ func idOf(file *File) string {
 	return file.ID
 }
 
-// PruneBatches removes at most so many batches that ended before a time. Their files stay.
-func (s *Store) PruneBatches(ctx context.Context, before time.Time, most int) (int, error) {
-	return s.remove(ctx, `DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE ended_at < $1 LIMIT $2)`, before.UnixMilli(), most)
+// PruneBatches removes at most so many batches whose time is over. Their files stay.
+func (s *Store) PruneBatches(ctx context.Context, now time.Time, most int) (int, error) {
+	return s.remove(ctx, `DELETE FROM batch WHERE id IN (SELECT id FROM batch WHERE forget_at <= $1 LIMIT $2)`, now.UnixMilli(), most)
 }
 
 func scanBatch(row scanner) (b Batch, err error) {
 	var created, expires int64
-	var expired, cancelling, finalizing, ended sql.NullInt64
+	var expired, cancelling, finalizing, ended, forget sql.NullInt64
+	var lifetime int64
 	err = row.Scan(&b.ID, &b.Tenant, &b.Key, &b.Scopes, &b.Plan, &b.File, &b.SHA256, &b.Bytes, &b.Endpoint, &b.Model, &b.Metadata, &b.State,
 		&b.Lines, &b.Pending, &b.Enqueued, &b.Done, &b.Failed, &b.Tokens.Input, &b.Tokens.Cached, &b.Tokens.Output,
-		&b.Output, &b.Errors, &b.Error, &created, &expires, &expired, &cancelling, &finalizing, &ended)
+		&lifetime, &b.Output, &b.Errors, &b.Error, &created, &expires, &expired, &cancelling, &finalizing, &ended, &forget)
+	b.OutputLifetime, b.Forgotten = time.Duration(lifetime)*time.Millisecond, timeOf(forget)
 	b.Created, b.Expires = time.UnixMilli(created).UTC(), time.UnixMilli(expires).UTC()
 	b.Expired, b.Cancelling, b.Finalizing, b.Ended = timeOf(expired), timeOf(cancelling), timeOf(finalizing), timeOf(ended)
 	return b, err

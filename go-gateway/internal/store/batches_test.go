@@ -141,7 +141,7 @@ func TestABatchComesToItsEnd(t *testing.T) {
 		batch = found(t, s, "acme", "batch_1")
 		batch.State = BatchCompleted
 		output := &File{ID: "file-2", Purpose: "batch_output", Bytes: 3, SHA256: hashOf("joined"), Created: created}
-		if err := s.FinishBatch(t.Context(), last[0], batch, output, nil, created); err != nil {
+		if err := s.FinishBatch(t.Context(), last[0], batch, output, nil, created, created.Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if batch := found(t, s, "acme", "batch_1"); batch.State != BatchCompleted || batch.Output != "file-2" || batch.Errors != "" || batch.Ended.IsZero() {

@@ -74,6 +74,12 @@ func (s *Store) FileUsage(ctx context.Context, tenant string) (FileUsage, error)
 	return used, s.explain(err)
 }
 
+// TotalFileUsage returns what the files of all tenants come to.
+func (s *Store) TotalFileUsage(ctx context.Context) (used FileUsage, err error) {
+	err = s.r.QueryRowContext(ctx, `SELECT coalesce(sum(files), 0), coalesce(sum(bytes), 0) FROM file_usage`).Scan(&used.Files, &used.Bytes)
+	return used, s.explain(err)
+}
+
 func fileUsage(ctx context.Context, q querier, tenant string) (used FileUsage, err error) {
 	err = q.QueryRowContext(ctx, `SELECT files, bytes FROM file_usage WHERE tenant = $1`, tenant).Scan(&used.Files, &used.Bytes)
 	if errors.Is(err, sql.ErrNoRows) {

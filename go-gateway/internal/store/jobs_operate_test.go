@@ -144,7 +144,7 @@ func TestADeadSegmentIsReplayed(t *testing.T) {
 		last = claimBatch(t, s, 1)[0]
 		batch := found(t, s, "acme", "batch_1")
 		batch.State = BatchCompleted
-		if err := s.FinishBatch(t.Context(), last, batch, nil, nil, time.Now()); err != nil {
+		if err := s.FinishBatch(t.Context(), last, batch, nil, nil, time.Now(), time.Now().Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 		if batch := found(t, s, "acme", "batch_1"); batch.State != BatchCompleted || batch.Pending != 0 {

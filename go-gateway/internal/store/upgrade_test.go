@@ -180,7 +180,7 @@ func finishUpgradedBatch(t *testing.T, s *Store) {
 	} else {
 		batch = found(t, s, "acme", "batch_1")
 		batch.State = BatchCompleted
-		if err := s.FinishBatch(t.Context(), last[0], batch, nil, nil, time.Now()); err != nil || batch.Done != 18 || batch.Failed != 2 {
+		if err := s.FinishBatch(t.Context(), last[0], batch, nil, nil, time.Now(), time.Now().Add(time.Hour)); err != nil || batch.Done != 18 || batch.Failed != 2 {
 			t.Errorf("%+v, %v", batch, err)
 		}
 	}

@@ -162,10 +162,10 @@ func TestTheEndOfABatchIsAnEvent(t *testing.T) {
 			batch.State = state
 			stale := last
 			stale.Attempt--
-			if err := s.FinishBatch(t.Context(), stale, batch, nil, nil, created); !errors.Is(err, ErrLost) {
+			if err := s.FinishBatch(t.Context(), stale, batch, nil, nil, created, created.Add(time.Hour)); !errors.Is(err, ErrLost) {
 				t.Errorf("got %v", err)
 			}
-			if err := s.FinishBatch(t.Context(), last, batch, nil, nil, created); err != nil {
+			if err := s.FinishBatch(t.Context(), last, batch, nil, nil, created, created.Add(time.Hour)); err != nil {
 				t.Fatal(err)
 			}
 			told, err := s.DeliveriesPage(t.Context(), "acme", "wh_0001", "", 10)

@@ -122,7 +122,7 @@ func (f *fixture) event(tenant string) {
 			continue
 		}
 		batch.State = store.BatchCompleted
-		must(f.Store.FinishBatch(f.Context(), jobs[0], batch, nil, nil, now))
+		must(f.Store.FinishBatch(f.Context(), jobs[0], batch, nil, nil, now, now.Add(time.Hour)))
 	}
 }
 
