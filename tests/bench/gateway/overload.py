@@ -7,13 +7,17 @@ processors with inference; with short ones they would be what is measured.
 import dataclasses
 import pathlib
 import random
+import resource
 import statistics
+import time
+from collections.abc import Mapping
 
 from bench.embeddings.load import connections_allowed
 from bench.gateway import tenants
-from bench.gateway.driver import Caller, Load, Replies
+from bench.gateway.driver import Caller, Load, Replies, cpu_s
 from bench.gateway.effort import Effort
 from bench.gateway.peers import EMBEDDING_MODEL, TEXT, WORKS
+from stack.description import Stack
 from stack.native import NativeStack
 
 OVERLOAD = 10
@@ -33,6 +37,9 @@ class Overload:
     refused: float  # share of the requests
     refusal_p50_ms: float
     refusal_p99_ms: float
+    driver_cores: float  # that it takes meanwhile, of the same processors
+    gateway_cores: float
+    hotpath_cores: float
 
 
 def measure(folder: pathlib.Path, effort: Effort) -> Overload:
@@ -51,12 +58,22 @@ def measure(folder: pathlib.Path, effort: Effort) -> Overload:
             peak = Load(callers, path, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
             peak_per_s = peak.all_ok().on_time / peak.seconds
             many = Load(callers, path, bodies, min(CONNECTIONS, connections_allowed()))
+            before, began = _cpu_s(where), time.monotonic()
             beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
+            took = time.monotonic() - began
+            cores = [(after - before[process]) / took for process, after in _cpu_s(where).items()]
             no = beyond.statuses.get(503, Replies())
             sent = max(1, sum(replies.count for replies in beyond.statuses.values()))  # few connections may all wait
             goodput = beyond.ok.on_time / beyond.seconds
             ratio = goodput / max(1, peak_per_s)
-            rounds.append((peak_per_s, goodput, ratio, no.count / sent, no.p50_ms, no.p99_ms))
+            rounds.append((peak_per_s, goodput, ratio, no.count / sent, no.p50_ms, no.p99_ms, *cores))
     finally:
         stack.stop()
     return Overload(*(statistics.median(figures) for figures in zip(*rounds, strict=True)))
+
+
+def _cpu_s(where: Stack) -> Mapping[str, float]:
+    """Of the driver, which has ended, and of the stack."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    stack = {name: cpu_s(where.pids[name]) for name in ("gateway", "hotpath")}
+    return {"driver": ended.ru_utime + ended.ru_stime, **stack}

@@ -144,7 +144,9 @@ The whole stack, default settings, texts of {WORDS} words. The peak is what {PEA
 their replies: {over.peak_per_s:.0f} a second. At {OVERLOAD} times as many, over up to {CONNECTIONS:,} connections,
 {over.goodput_per_s:.0f} a second are served and {over.refused:.0%} refused with 503, at the median after
 {over.refusal_p50_ms:.1f} ms. Latency counts from when a request is due, the driver's own delays included, while
-inference has all processors.
+inference has all processors. Of these the driver takes {over.driver_cores:.2f} then and the gateway
+{over.gateway_cores:.2f}, which the hot path ({over.hotpath_cores:.2f}) lacks: the driver's part is nobody's loss where
+clients are elsewhere.
 """
 
 
