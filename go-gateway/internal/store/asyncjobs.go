@@ -34,13 +34,17 @@ type AsyncJob struct {
 	Metadata    string // as it was sent, in JSON; empty: none
 	Body        string // the hash of the request's body; empty: it need not be run any more
 	BodyBytes   int64  // which bound its tokens
-	Alone       int    // the deaths of the queue's job when it was last begun alone; 0: it never was
-	State       string
-	Result      AsyncResult
-	Created     time.Time
-	Expires     time.Time // when it is given up, if nobody has begun it
-	Ended       time.Time // zero until then
-	Forgotten   time.Time // from when on it is not found; zero while it is open
+	// Thresholds by which its Inputs, that many texts, are judged, as the store keeps them; empty: they are not. Verdict is
+	// what came of all of them.
+	Thresholds, Verdict string
+	Inputs              int64
+	Alone               int // the deaths of the queue's job when it was last begun alone; 0: it never was
+	State               string
+	Result              AsyncResult
+	Created             time.Time
+	Expires             time.Time // when it is given up, if nobody has begun it
+	Ended               time.Time // zero until then
+	Forgotten           time.Time // from when on it is not found; zero while it is open
 }
 
 // AsyncResult is what came of an async job: a reply, or an error.
@@ -54,9 +58,12 @@ type AsyncResult struct {
 	Tokens           BatchTokens
 	// Dead is why the queue's job is to be looked at by somebody, who may replay it; empty: it is not.
 	Dead string
+	// Judged is what the texts of a job with thresholds came to; nil: nothing, or it was read from the store.
+	Judged *Judged
 }
 
-const asyncColumns = `a.id, a.tenant, a.key_id, a.scopes, a.plan, a.endpoint, a.model, a.metadata, a.body, a.body_bytes, a.alone,
+const asyncColumns = `a.id, a.tenant, a.key_id, a.scopes, a.plan, a.endpoint, a.model, a.metadata, a.body, a.body_bytes,
+	a.thresholds, a.inputs, a.verdict, a.alone,
 	CASE WHEN a.state <> 'open' THEN a.state WHEN j.state = 'leased' THEN 'in_progress' ELSE 'queued' END,
 	a.status, a.result, a.result_bytes, a.error_code, a.error, a.input_tokens, a.cached_tokens, a.output_tokens,
 	a.created_at, a.expires_at, a.ended_at, a.forget_at FROM async_job AS a LEFT JOIN job AS j ON j.id = a.id`
@@ -72,17 +79,18 @@ func (s *Store) AddAsyncJob(ctx context.Context, tenant string, job AsyncJob, mo
 		if err != nil {
 			return err
 		}
-		if (most.Jobs > 0 && used.Jobs >= most.Jobs) || (most.Enqueued > 0 && used.Enqueued+job.BodyBytes > most.Enqueued) {
+		if (most.Jobs > 0 && used.Jobs >= most.Jobs) || (most.Enqueued > 0 && used.Enqueued+job.BodyBytes > most.Enqueued) ||
+			(most.Reviews > 0 && job.Inputs > 0 && used.Reviews+job.Inputs > most.Reviews) {
 			return ErrBatchLimit{used, most}
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO async_job (id, tenant, key_id, scopes, plan, endpoint, model, metadata, body, body_bytes, state,
-			created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $12)`,
-			job.ID, tenant, job.Key, job.Scopes, job.Plan, job.Endpoint, job.Model, job.Metadata, job.Body, job.BodyBytes,
+		_, err = tx.ExecContext(ctx, `INSERT INTO async_job (id, tenant, key_id, scopes, plan, endpoint, model, metadata, body, body_bytes, thresholds, inputs, state,
+			created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'open', $13, $14)`,
+			job.ID, tenant, job.Key, job.Scopes, job.Plan, job.Endpoint, job.Model, job.Metadata, job.Body, job.BodyBytes, job.Thresholds, job.Inputs,
 			job.Created.UnixMilli(), job.Expires.UnixMilli())
 		if err != nil {
 			return err
 		}
-		if err := countAsync(ctx, tx, tenant, 1, job.BodyBytes); err != nil {
+		if err := countAsync(ctx, tx, tenant, 1, job.BodyBytes, job.Inputs); err != nil {
 			return err
 		}
 		return s.addJobs(ctx, tx, Job{ID: job.ID, Queue: AsyncQueue, Tenant: tenant, Kind: asyncKind})
@@ -93,7 +101,8 @@ func (s *Store) AddAsyncJob(ctx context.Context, tenant string, job AsyncJob, mo
 func lockEnqueued(ctx context.Context, tx *sql.Tx, tenant string) (used BatchLimits, err error) {
 	var jobBytes int64
 	err = tx.QueryRowContext(ctx, `INSERT INTO batch_limit (tenant, created) VALUES ($1, 1)
-		ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1 RETURNING jobs, job_bytes`, tenant).Scan(&used.Jobs, &jobBytes)
+		ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1 RETURNING jobs, job_bytes, reviews`, tenant).
+		Scan(&used.Jobs, &jobBytes, &used.Reviews)
 	if err != nil {
 		return BatchLimits{}, err
 	}
@@ -103,9 +112,11 @@ func lockEnqueued(ctx context.Context, tx *sql.Tx, tenant string) (used BatchLim
 	return used, err
 }
 
-// countAsync adds to what a tenant's open jobs come to. It comes last of what a transaction locks.
-func countAsync(ctx context.Context, tx *sql.Tx, tenant string, jobs int, bytes int64) error {
-	return one(tx.ExecContext(ctx, `UPDATE batch_limit SET jobs = jobs + $2, job_bytes = job_bytes + $3 WHERE tenant = $1`, tenant, jobs, bytes))
+// countAsync adds to what a tenant's open jobs come to, and to how many texts wait for people, or may come to. It comes last of
+// what a transaction locks.
+func countAsync(ctx context.Context, tx *sql.Tx, tenant string, jobs int, bytes, reviews int64) error {
+	return one(tx.ExecContext(ctx, `UPDATE batch_limit SET jobs = jobs + $2, job_bytes = job_bytes + $3, reviews = reviews + $4 WHERE tenant = $1`,
+		tenant, jobs, bytes, reviews))
 }
 
 // FindAsyncJob returns a tenant's job, or ErrNotFound, as for one that is to be forgotten.
@@ -137,8 +148,8 @@ func (s *Store) BeginAlone(ctx context.Context, job Job, tenant string) error {
 	})
 }
 
-// FinishAsyncJob writes what came of a job, until when that is known, and its charge, and has its tenant's webhooks told, with the
-// end of the queue's job: all of it, or nothing. What is given up is not charged. It returns ErrLost where the latter is no longer the caller's, or the job has ended.
+// FinishAsyncJob writes what came of a job, until when that is known, its charge, and the texts that people are asked about, and has
+// its tenant's webhooks told, with the end of the queue's job: all of it, or nothing. What is given up is not charged. It returns ErrLost where the latter is no longer the caller's, or the job has ended.
 func (s *Store) FinishAsyncJob(ctx context.Context, job Job, tenant string, result AsyncResult, now, forget time.Time) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		key, err := s.endAsync(ctx, tx, tenant, job.ID, result, now, forget)
@@ -216,23 +227,29 @@ func (s *Store) ExpireAsyncJobs(ctx context.Context, now time.Time, forgetAt fun
 // endAsync ends a job, but not the queue's job, and returns the key that it is charged to. ErrNotFound: there is no such job, or
 // it has ended. It locks the job, which whoever ends it locks first.
 func (s *Store) endAsync(ctx context.Context, tx *sql.Tx, tenant, id string, r AsyncResult, now, forget time.Time) (key string, err error) {
-	var bytes int64
+	var bytes, inputs int64
+	var thresholds, metadata string
 	err = tx.QueryRowContext(ctx, `UPDATE async_job SET state = $3, status = $4, result = $5, result_bytes = $6, error_code = $7, error = $8,
-		input_tokens = $9, cached_tokens = $10, output_tokens = $11, ended_at = $12, forget_at = $13, body = CASE WHEN $14 = 1 THEN body ELSE '' END
-		WHERE tenant = $1 AND id = $2 AND ended_at IS NULL RETURNING body_bytes, key_id`,
+		input_tokens = $9, cached_tokens = $10, output_tokens = $11, ended_at = $12, forget_at = $13, verdict = $15, body = CASE WHEN $14 = 1 THEN body ELSE '' END
+		WHERE tenant = $1 AND id = $2 AND ended_at IS NULL RETURNING body_bytes, key_id, inputs, thresholds, metadata`,
 		tenant, id, r.State, r.Status, r.Body, r.Bytes, r.ErrorCode, jobError(r.Error), r.Tokens.Input, r.Tokens.Cached, r.Tokens.Output,
-		now.UnixMilli(), forget.UnixMilli(), asNumber(r.Dead != "")).Scan(&bytes, &key)
+		now.UnixMilli(), forget.UnixMilli(), asNumber(r.Dead != ""), r.Judged.verdict()).Scan(&bytes, &key, &inputs, &thresholds, &metadata)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("there is no open job %.100q: %w", id, ErrNotFound)
 	}
 	if err != nil {
 		return "", err
 	}
-	if err := countAsync(ctx, tx, tenant, -1, -bytes); err != nil {
+	if err := countAsync(ctx, tx, tenant, -1, -bytes, r.Judged.reviews()-inputs); err != nil {
 		return "", err
 	}
-	if err := s.addEvent(ctx, tx, tenant, "job."+r.State, id, now); err != nil {
+	if err := s.addEvent(ctx, tx, tenant, "job."+r.State, id, "", now); err != nil {
 		return "", err
+	}
+	if thresholds != "" {
+		if err := s.endModeration(ctx, tx, tenant, id, thresholds, metadata, r, now); err != nil {
+			return "", err
+		}
 	}
 	return key, s.notify(ctx, tx, endedChannel, id)
 }
@@ -240,17 +257,17 @@ func (s *Store) endAsync(ctx context.Context, tx *sql.Tx, tenant, id string, r A
 // reviveAsync opens a job again that was given up, since the queue's job was replayed. It has as long as it had.
 func (s *Store) reviveAsync(ctx context.Context, tx *sql.Tx, id string) error {
 	var tenant string
-	var bytes int64
+	var bytes, inputs int64
 	err := tx.QueryRowContext(ctx, `UPDATE async_job SET state = 'open', alone = 0, error_code = '', error = '', status = 0, result = '', ended_at = NULL, forget_at = NULL,
-		expires_at = `+s.dialect.now+` + expires_at - created_at WHERE id = $1 AND ended_at IS NOT NULL AND body <> '' RETURNING tenant, body_bytes`, id).
-		Scan(&tenant, &bytes)
+		expires_at = `+s.dialect.now+` + expires_at - created_at WHERE id = $1 AND ended_at IS NOT NULL AND body <> '' RETURNING tenant, body_bytes, inputs`, id).
+		Scan(&tenant, &bytes, &inputs)
 	if errors.Is(err, sql.ErrNoRows) { // the job is another queue's, or forgotten
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return countAsync(ctx, tx, tenant, 1, bytes)
+	return countAsync(ctx, tx, tenant, 1, bytes, inputs)
 }
 
 // ForgetAsyncJobs removes at most so many jobs whose time is over.
@@ -263,7 +280,8 @@ func scanAsync(row scanner) (job AsyncJob, err error) {
 	var created, expires int64
 	var ended, forget sql.NullInt64
 	r := &job.Result
-	err = row.Scan(&job.ID, &job.Tenant, &job.Key, &job.Scopes, &job.Plan, &job.Endpoint, &job.Model, &job.Metadata, &job.Body, &job.BodyBytes, &job.Alone, &job.State,
+	err = row.Scan(&job.ID, &job.Tenant, &job.Key, &job.Scopes, &job.Plan, &job.Endpoint, &job.Model, &job.Metadata, &job.Body, &job.BodyBytes,
+		&job.Thresholds, &job.Inputs, &job.Verdict, &job.Alone, &job.State,
 		&r.Status, &r.Body, &r.Bytes, &r.ErrorCode, &r.Error, &r.Tokens.Input, &r.Tokens.Cached, &r.Tokens.Output, &created, &expires, &ended, &forget)
 	job.Created, job.Expires = time.UnixMilli(created).UTC(), time.UnixMilli(expires).UTC()
 	job.Ended, job.Forgotten = timeOf(ended), timeOf(forget)

@@ -61,6 +61,7 @@ type BatchTokens struct{ Input, Cached, Output int64 }
 type BatchLimits struct {
 	Batches, Jobs int64
 	Enqueued      int64 // bytes of lines and of jobs' bodies together
+	Reviews       int64 // texts that wait for people, or may come to
 }
 
 // ErrBatchLimit means that a tenant's batches and jobs would come to more than they may. Its text is for logs.
@@ -192,7 +193,7 @@ func (s *Store) FinishBatch(ctx context.Context, job Job, batch Batch, output, e
 		if _, err := tx.ExecContext(ctx, `DELETE FROM segment WHERE batch = $1`, batch.ID); err != nil {
 			return err
 		}
-		if err := s.addEvent(ctx, tx, batch.Tenant, "batch."+batch.State, batch.ID, now); err != nil {
+		if err := s.addEvent(ctx, tx, batch.Tenant, "batch."+batch.State, batch.ID, "", now); err != nil {
 			return err
 		}
 		return s.finishJob(ctx, tx, job)

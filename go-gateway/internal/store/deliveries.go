@@ -19,6 +19,7 @@ const (
 type Delivery struct {
 	ID, Tenant, Webhook string
 	Event, Type, Object string
+	Data                string    // JSON; empty: the object's id alone
 	At                  time.Time // of the event
 	State               string
 	Attempts            int
@@ -29,7 +30,7 @@ type Delivery struct {
 	Ended               time.Time
 }
 
-const deliveryColumns = `id, tenant, webhook, event, type, object, event_at, state, attempts, status, error, tried_at, next_at, ended_at`
+const deliveryColumns = `id, tenant, webhook, event, type, object, data, event_at, state, attempts, status, error, tried_at, next_at, ended_at`
 
 // Try is what came of an attempt to deliver.
 type Try struct {
@@ -158,7 +159,7 @@ func (s *Store) PruneDeliveries(ctx context.Context, before time.Time, most int)
 func scanDelivery(row scanner) (d Delivery, err error) {
 	var at int64
 	var tried, next, ended sql.NullInt64
-	err = row.Scan(&d.ID, &d.Tenant, &d.Webhook, &d.Event, &d.Type, &d.Object, &at, &d.State, &d.Attempts, &d.Status, &d.Error, &tried, &next, &ended)
+	err = row.Scan(&d.ID, &d.Tenant, &d.Webhook, &d.Event, &d.Type, &d.Object, &d.Data, &at, &d.State, &d.Attempts, &d.Status, &d.Error, &tried, &next, &ended)
 	d.At, d.Tried, d.Next, d.Ended = time.UnixMilli(at).UTC(), timeOf(tried), timeOf(next), timeOf(ended)
 	return d, err
 }

@@ -23,6 +23,13 @@ const (
 	EventJobFailed      = "job.failed"
 	EventJobExpired     = "job.expired"
 	EventJobCancelled   = "job.cancelled"
+	// Of jobs of moderation with thresholds, by their verdict, or failed where there is none.
+	EventModerationPassed  = "moderation.passed"
+	EventModerationReview  = "moderation.review"
+	EventModerationFlagged = "moderation.flagged"
+	EventModerationFailed  = "moderation.failed"
+	// EventModerationDecided is of a text that somebody was asked about.
+	EventModerationDecided = "moderation.decided"
 )
 
 // EventTypes are those that a webhook may list. What has an end adds its own here, and calls addEvent in the transaction
@@ -30,12 +37,13 @@ const (
 var EventTypes = []string{
 	EventBatchCompleted, EventBatchFailed, EventBatchExpired, EventBatchCancelled,
 	EventJobCompleted, EventJobFailed, EventJobExpired, EventJobCancelled,
+	EventModerationPassed, EventModerationReview, EventModerationFlagged, EventModerationFailed, EventModerationDecided,
 }
 
 // addEvent tells a tenant that something has ended: each of its webhooks that are enabled and list the type gets a delivery
 // and its job, in the transaction of the end itself. So nothing has ended that is not told, and nothing is told that has not.
-// Where there is no such webhook, nothing is written.
-func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, tenant, kind, object string, now time.Time) error {
+// Where there is no such webhook, nothing is written. data is what is told of the object, as JSON; empty: its id alone.
+func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, tenant, kind, object, data string, now time.Time) error {
 	if !slices.Contains(EventTypes, kind) {
 		return fmt.Errorf("%q is no type of events", kind)
 	}
@@ -49,8 +57,8 @@ func (s *Store) addEvent(ctx context.Context, tx *sql.Tx, tenant, kind, object s
 			continue
 		}
 		id := NewID("msg_", now)
-		_, err := tx.ExecContext(ctx, `INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7, 'pending')`,
-			id, tenant, hook.ID, event, kind, object, now.UnixMilli())
+		_, err := tx.ExecContext(ctx, `INSERT INTO delivery (id, tenant, webhook, event, type, object, data, event_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending')`,
+			id, tenant, hook.ID, event, kind, object, data, now.UnixMilli())
 		if err != nil {
 			return err
 		}

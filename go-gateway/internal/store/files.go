@@ -147,6 +147,7 @@ func (s *Store) ExpireFiles(ctx context.Context, now time.Time, most int) (delet
 func (s *Store) BlobReferenced(ctx context.Context, sha256 string) (referenced bool, err error) {
 	err = s.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM file WHERE sha256 = $1)
 		OR EXISTS (SELECT 1 FROM batch WHERE sha256 = $1 AND ended_at IS NULL)
+		OR EXISTS (SELECT 1 FROM moderation_review WHERE content = $1)
 		OR EXISTS (SELECT 1 FROM async_job WHERE body = $1 AND body <> '') OR EXISTS (SELECT 1 FROM async_job WHERE result = $1 AND result <> '')
 		OR EXISTS (SELECT 1 FROM segment WHERE output = $1 AND output <> '') OR EXISTS (SELECT 1 FROM segment WHERE errors = $1 AND errors <> '')`, sha256).Scan(&referenced)
 	return referenced, s.explain(err)
@@ -168,6 +169,7 @@ func (s *Store) BlobsPage(ctx context.Context, after string, most int) ([]BlobRo
 		UNION ALL SELECT sha256, bytes FROM batch WHERE sha256 > $1 AND ended_at IS NULL
 		UNION ALL SELECT body, body_bytes FROM async_job WHERE body > $1 AND body <> ''
 		UNION ALL SELECT result, result_bytes FROM async_job WHERE result > $1 AND result <> ''
+		UNION ALL SELECT content, content_bytes FROM moderation_review WHERE content > $1
 		UNION ALL SELECT output, output_bytes FROM segment WHERE output > $1 AND output <> ''
 		UNION ALL SELECT errors, errors_bytes FROM segment WHERE errors > $1 AND errors <> '') AS named GROUP BY sha256 ORDER BY sha256 LIMIT $2`, after, most)
 }

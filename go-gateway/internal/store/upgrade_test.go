@@ -48,6 +48,15 @@ var written = map[int][]string{
 			VALUES ('job_1', 'acme', 'aaaaaaaa', '', 'p', '/v1/embeddings', 'm', '', '` + hashOf("body") + `', 100, 'open', 1764345600000, 9764345600000)`,
 		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, owner, attempt, created_at, due_at) VALUES ('job_1', 'jobs', 'acme', 'request', '', 0, 'leased', 'host/1', 1, 1, 1)`,
 	},
+	13: {
+		`UPDATE batch_limit SET reviews = 2 WHERE tenant = 'acme'`,
+		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, forget_at)
+			VALUES ('modrev_0_00000', 'acme', 'job_0', 0, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
+		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, decision, note, decided_by, decided_at, forget_at)
+			VALUES ('modrev_0_00001', 'acme', 'job_0', 1, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 'passed', 'fine', 'aaaaaaaa', 1764345600001, 9764345600000)`,
+		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, forget_at)
+			VALUES ('modrev_0_00002', 'acme', 'job_0', 2, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
+	},
 }
 
 // writeAs makes a store as a gateway of a version would have left it.
@@ -84,7 +93,7 @@ func TestAStoreOfEachEarlierVersionIsUpgraded(t *testing.T) {
 				for _, written := range []struct {
 					since int
 					look  func(*testing.T, *Store)
-				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {6, finishUpgradedBatch}} {
+				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {13, lookAtReviews}, {6, finishUpgradedBatch}} {
 					if version >= written.since {
 						written.look(t, s)
 					}
@@ -204,6 +213,17 @@ func lookAtAsyncJob(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	checkOpen(t, s, "acme", 0)
+}
+
+func lookAtReviews(t *testing.T, s *Store) {
+	checkCounted(t, s, "acme", 2)
+	if review, err := decide(t, s, "acme", "modrev_0_00001", "passed", "another"); err != nil || review.DecidedBy != "aaaaaaaa" || review.Note != "fine" {
+		t.Errorf("%+v, %v", review, err)
+	}
+	if _, err := decide(t, s, "acme", "modrev_0_00000", "flagged", "key"); err != nil {
+		t.Error(err)
+	}
+	checkCounted(t, s, "acme", 1)
 }
 
 func lookAtDelivery(t *testing.T, s *Store) {

@@ -101,7 +101,7 @@ func TestNoTwoWebhooksTogetherExceedWhatATenantMayHave(t *testing.T) {
 
 func addEventOf(ctx context.Context, s *Store, tenant, kind string, beside error) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
-		if err := s.addEvent(ctx, tx, tenant, kind, "batch_1", noon); err != nil {
+		if err := s.addEvent(ctx, tx, tenant, kind, "batch_1", "", noon); err != nil {
 			return err
 		}
 		return beside

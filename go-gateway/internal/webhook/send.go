@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/store"
 )
@@ -48,20 +49,28 @@ type result struct {
 
 // event is what a receiver gets.
 type event struct {
-	ID        string    `json:"id"`
-	Object    string    `json:"object"`
-	Type      string    `json:"type"`
-	CreatedAt int64     `json:"created_at"` // Unix seconds
-	Data      eventData `json:"data"`
+	ID        string         `json:"id"`
+	Object    string         `json:"object"`
+	Type      string         `json:"type"`
+	CreatedAt int64          `json:"created_at"` // Unix seconds
+	Data      jsontext.Value `json:"data"`
 }
 
+// eventData is what is told of an object, where its event has no more to say.
 type eventData struct {
 	ID string `json:"id"`
 }
 
 // bodyOf is the same at each attempt.
 func bodyOf(delivery store.Delivery) ([]byte, error) {
-	return json.Marshal(event{delivery.Event, "event", delivery.Type, delivery.At.Unix(), eventData{delivery.Object}})
+	data := jsontext.Value(delivery.Data)
+	if len(data) == 0 {
+		var err error
+		if data, err = json.Marshal(eventData{delivery.Object}); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(event{delivery.Event, "event", delivery.Type, delivery.At.Unix(), data})
 }
 
 // sender makes attempts. It keeps no connection: each attempt's address is looked at.

@@ -264,3 +264,21 @@ func TestACertificateOfNobodyIsRefused(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A sample of each type has the fields that an event of it has.
+func TestThereIsASampleOfEachEvent(t *testing.T) {
+	const none = "00000000000000000000000000000000"
+	data := map[string]string{
+		store.EventBatchFailed:       `{"id":"batch_` + none + `"}`,
+		store.EventJobCompleted:      `{"id":"job_` + none + `"}`,
+		store.EventModerationReview:  `{"id":"job_` + none + `","status":"completed","verdict":"review","metadata":null}`,
+		store.EventModerationFailed:  `{"id":"job_` + none + `","status":"failed","verdict":null,"metadata":null}`,
+		store.EventModerationDecided: `{"id":"modrev_` + none + `_00000","job_id":"job_` + none + `","index":0,"decision":"passed","metadata":null}`,
+	}
+	for _, kind := range store.EventTypes {
+		body, err := bodyOf(sampleOf(kind, time.Unix(1_800_000_000, 0)))
+		if want, told := data[kind]; err != nil || (told && !strings.HasSuffix(string(body), `"data":`+want+`}`)) {
+			t.Errorf("%s: %s, %v", kind, body, err)
+		}
+	}
+}

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
@@ -176,11 +175,7 @@ func (w *Webhooks) Test(ctx context.Context, tenant, id, kind string) (status in
 	}
 	defer w.shares.release(tenant, id)
 	now := w.Now()
-	object, _, _ := strings.Cut(kind, ".")
-	sample := store.Delivery{
-		ID: store.NewID("msg_", now), Event: store.NewID("evt_", now), Type: kind, Object: object + "_" + strings.Repeat("0", 32), At: now,
-	}
-	got, err := w.sender.send(ctx, hook, sample)
+	got, err := w.sender.send(ctx, hook, sampleOf(kind, now))
 	switch {
 	case ctx.Err() != nil:
 		return 0, explain(ctx.Err(), id)
