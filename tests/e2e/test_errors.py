@@ -168,6 +168,19 @@ def an_ended_job(start: StartNative, case: cases.Case, folder: pathlib.Path) -> 
 
 
 @contextmanager
+def a_decided_review(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
+    assert case.http is not None
+    stack = start(hotpath={"model-names": f"moderation-minilm,{MODEL}"}).describe()
+    with limits.client(stack, "acme") as http:
+        asked = {"endpoint": "/v1/moderations", "thresholds": {"review": 0, "flagged": 1}, "body": {"input": "a"}}
+        job = http.post("/v1/jobs", json=asked).json()["id"]
+        review = http.get(f"/v1/jobs/{job}", params={"wait": 50}).json()["verdicts"][0]["review_id"]
+        assert http.post(f"/v1/moderation_reviews/{review}", json={"decision": "passed"}).status_code == 200
+    asked = {**case.http, "path": case.http["path"].replace("REVIEW", review)}
+    yield replies.send(stack, dataclasses.replace(case, http=asked))
+
+
+@contextmanager
 def a_used_key(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
     assert case.http is not None
     stack = start(hotpath_address=NOBODY, wait=False).describe()
@@ -292,6 +305,7 @@ CONDITIONS = {
         few_enqueued_tokens,
         an_ended_batch,
         an_ended_job,
+        a_decided_review,
         a_used_key,
         a_key_in_flight,
         stalled_body,

@@ -69,7 +69,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	charges := charge.New(opened.Store, limiter, logger)
 	observer := metrics.ReportJobs()
 	batches := keepBatches(settings, opened, kept, charges, observer, logger)
-	async := keepJobs(settings, opened, kept, charges, observer, logger)
+	async := keepJobs(settings, opened, kept, charges, decoder, metrics.ReportReviews(), observer, logger)
 	hooks, err := newWebhooks(settings, opened, observer, metrics, logger)
 	if err != nil {
 		return errors.Join(err, quotas.close(), hotpath.Close())

@@ -38,6 +38,9 @@ const (
 	defaultMaxOpenJobs = 10_000
 	defaultJobWindow   = 24 * time.Hour
 	defaultJobKept     = 24 * time.Hour
+	// Texts of a tenant that wait for people: rows of some 300 bytes, beside the texts themselves. It is more than people read.
+	defaultMaxPendingReviews = 100_000
+	defaultReviewKept        = 30 * 24 * time.Hour
 	// A quarter of them, a tenant's share, is what one has that sends to a few receivers at once.
 	defaultWebhookWorkers = 64
 	// What a receiver needs that only takes note; OpenAI's own wait is of this kind.
@@ -141,6 +144,9 @@ type Settings struct {
 	JobWindow       time.Duration
 	JobKept         time.Duration
 
+	MaxPendingReviews int
+	ReviewKept        time.Duration
+
 	WebhookWorkers       int
 	WebhookTimeout       time.Duration
 	WebhookRetries       []string // durations
@@ -240,6 +246,11 @@ func (s *Settings) settings() []setting {
 			"How long a job may wait to be run.", "Then it ends as `expired`."),
 		duration("job-kept", &s.JobKept, defaultJobKept, time.Second, 30*day,
 			"For how long a job can be looked at after its end.", "Then it is forgotten, with its reply."),
+		number("max-pending-reviews", &s.MaxPendingReviews, defaultMaxPendingReviews, 1, 10_000_000, "texts",
+			"Texts of a tenant that wait for a [review](jobs.md#moderation-with-review), or may come to that, since their job has not ended.",
+			"Beyond, creating a job with `thresholds` is answered with 429."),
+		duration("review-kept", &s.ReviewKept, defaultReviewKept, time.Second, 365*day,
+			"How long a text waits for a review.", "Then it is removed undecided. One that was decided is kept after that as a job is."),
 		number("webhook-workers", &s.WebhookWorkers, defaultWebhookWorkers, 1, 256, "deliveries",
 			"Deliveries of all [webhooks](webhooks.md) that this gateway makes at once.", "A tenant has a quarter of them at most, and a webhook a sixteenth: a receiver that does not answer holds up nobody else's."),
 		duration("webhook-timeout", &s.WebhookTimeout, defaultWebhookTimeout, time.Millisecond, time.Minute,

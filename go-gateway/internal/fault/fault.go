@@ -37,6 +37,8 @@ const (
 	BatchEnded            Reason = "BATCH_ENDED"
 	JobNotFound           Reason = "JOB_NOT_FOUND"
 	JobEnded              Reason = "JOB_ENDED"
+	ReviewNotFound        Reason = "REVIEW_NOT_FOUND"
+	ReviewDecided         Reason = "REVIEW_DECIDED"
 	IdempotencyKeyReused  Reason = "IDEMPOTENCY_KEY_REUSED"
 	IdempotencyInFlight   Reason = "IDEMPOTENCY_IN_FLIGHT"
 	WebhookNotFound       Reason = "WEBHOOK_NOT_FOUND"

@@ -8,6 +8,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/moderation"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -17,6 +18,8 @@ type Asked struct {
 	Body     []byte // JSON: what is sent to the endpoint
 	Model    string // that it names; empty: none
 	Metadata string // JSON; empty: none
+	// Thresholds by which the texts of a moderation are judged; nil: they are not.
+	Thresholds *moderation.Thresholds
 }
 
 // Create adds a job of which the request is known to be good, as far as that can be told before it is run.
@@ -27,6 +30,13 @@ func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked
 		Endpoint: asked.Endpoint, Model: asked.Model, Metadata: asked.Metadata, BodyBytes: int64(len(asked.Body)), State: store.AsyncQueued,
 		Created: now, Expires: now.Add(j.Window),
 	}
+	if asked.Thresholds != nil {
+		texts, err := j.TextsOf(asked.Body)
+		if err != nil {
+			return store.AsyncJob{}, err
+		}
+		job.Thresholds, job.Inputs = asked.Thresholds.String(), int64(len(texts))
+	}
 	answer, err := answering(job)
 	if err != nil {
 		return store.AsyncJob{}, err
@@ -34,21 +44,29 @@ func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked
 	if job.Body, err = j.Files.Put(ctx, asked.Body); err != nil {
 		return store.AsyncJob{}, err
 	}
-	most := store.BatchLimits{Jobs: int64(j.MaxOpen), Enqueued: owner.Plan.EnqueuedTokens}
+	most := store.BatchLimits{Jobs: int64(j.MaxOpen), Enqueued: owner.Plan.EnqueuedTokens, Reviews: int64(j.MaxReviews)}
 	err = j.Store.AddAsyncJob(ctx, owner.Tenant, job, most, answer)
 	if full, is := errors.AsType[store.ErrBatchLimit](err); is {
-		return store.AsyncJob{}, limited(owner.Plan, full, job.BodyBytes)
+		return store.AsyncJob{}, limited(owner.Plan, full, &job)
 	}
 	return job, explain(err, job.ID)
 }
 
 // limited says which limit another job would exceed.
-func limited(plan identity.Plan, full store.ErrBatchLimit, bytes int64) error {
+func limited(plan identity.Plan, full store.ErrBatchLimit, job *store.AsyncJob) error {
 	refused := &fault.Fault{Reason: fault.BatchLimited}
+	bytes := job.BodyBytes
 	if full.Most.Jobs > 0 && full.Used.Jobs >= full.Most.Jobs {
 		refused.Limit, refused.Actual = uint64(full.Most.Jobs), uint64(full.Used.Jobs)
 		refused.Message = fmt.Sprintf("The tenant has %d jobs that have not ended, and may have %d. Repeat the request once some have.", full.Used.Jobs, full.Most.Jobs)
 		return refused
+	}
+	if full.Most.Enqueued == 0 || full.Used.Enqueued+bytes <= full.Most.Enqueued {
+		return &fault.Fault{
+			Reason: fault.StorageLimited, Param: "thresholds", Limit: uint64(full.Most.Reviews), Actual: uint64(full.Used.Reviews + job.Inputs),
+			Message: fmt.Sprintf("The tenant may have %d texts that wait for a review, or whose job has not ended; there are %d, and this job has %d. Decisions on GET /v1/moderation_reviews make room.",
+				full.Most.Reviews, full.Used.Reviews, job.Inputs),
+		}
 	}
 	refused.Limit, refused.Actual = uint64(full.Most.Enqueued), uint64(full.Used.Enqueued+bytes)
 	refused.Message = fmt.Sprintf("The plan %q allows %d tokens in batches and jobs that have not ended (enqueued_tokens); this one may come to %d, a byte for a token, and there are %d. Repeat the request once some have ended.",

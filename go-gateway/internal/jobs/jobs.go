@@ -41,13 +41,21 @@ type Options struct {
 	Workers int
 	// MaxOpen is how many jobs of a tenant may not have ended.
 	MaxOpen int
+	// TextsOf reads the texts of a request for moderation. Its errors are *fault.Fault.
+	TextsOf func(body []byte) ([]string, error)
+	// MaxReviews is how many texts of a tenant may wait for people, or come to that.
+	MaxReviews int
+	// ReviewKept is how long a text waits for people at most.
+	ReviewKept time.Duration
 	// Window is how long a job may wait, and Kept for how long it can be looked at after its end where its plan does not say.
 	Window, Kept time.Duration
 	// Drain is how long jobs may go on once Watch is to end.
 	Drain    time.Duration
 	Now      func() time.Time
 	Observer queue.Observer // may be nil
-	Logger   *slog.Logger
+	// Waiting is told how many texts of all gateways wait for people, and since when the oldest one does; zero: there is none. May be nil.
+	Waiting func(reviews int, oldest time.Time)
+	Logger  *slog.Logger
 }
 
 // Jobs are all tenants'. It is safe for concurrent use.
@@ -126,6 +134,7 @@ func explain(err error, id string) error { return files.Explain(err, NotFound(id
 func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 	var beside sync.WaitGroup
 	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, j.watchTime) })
+	beside.Go(func() { periodic.AtOnceAndEvery(ctx, reviewInterval, j.watchReviews) })
 	beside.Go(func() { j.Store.WatchEnded(ctx, j.waiters.wake) })
 	w := &worker{j, execute}
 	err := queue.Run(ctx, queue.Options{

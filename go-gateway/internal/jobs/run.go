@@ -100,6 +100,14 @@ func (w *worker) serve(ctx context.Context, job store.Job, found *store.AsyncJob
 		result.State = store.AsyncFailed
 	}
 	ctx = context.WithoutCancel(ctx) // what is there is kept, also when the process ends
+	if found.Thresholds != "" && reply.Failure == nil {
+		var err error
+		if result.Judged, err = w.judge(ctx, found, request.Body, reply.Body); errors.Is(err, errNotKept) {
+			return queue.Postpone(err, batch.PutOff(nil))
+		} else if err != nil {
+			return w.failed(ctx, job, found, err)
+		}
+	}
 	id, size, err := w.Files.Blobs.Put(ctx, bytes.NewReader(reply.Body), int64(len(reply.Body)))
 	if err != nil {
 		return queue.Postpone(err, batch.PutOff(nil)) // a full disk, maybe

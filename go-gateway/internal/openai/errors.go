@@ -56,6 +56,8 @@ var table = map[fault.Reason]row{
 	fault.BatchEnded:            {http.StatusConflict, typeInvalidRequest, "batch_ended", false},
 	fault.JobNotFound:           {http.StatusNotFound, typeInvalidRequest, "job_not_found", false},
 	fault.JobEnded:              {http.StatusConflict, typeInvalidRequest, "job_ended", false},
+	fault.ReviewNotFound:        {http.StatusNotFound, typeInvalidRequest, "review_not_found", false},
+	fault.ReviewDecided:         {http.StatusConflict, typeInvalidRequest, "review_decided", false},
 	fault.IdempotencyKeyReused:  {http.StatusConflict, typeInvalidRequest, "idempotency_key_reused", false},
 	fault.IdempotencyInFlight:   {http.StatusConflict, typeInvalidRequest, "idempotency_in_flight", true},
 	fault.WebhookNotFound:       {http.StatusNotFound, typeInvalidRequest, "webhook_not_found", false},

@@ -15,7 +15,7 @@ func (d *Decoder) Job(body []byte, ignored *strictjson.Names) (jobs.Asked, error
 	var endpoint *string
 	var asked jobs.Asked
 	err := strictjson.Decode(body, strictjson.Fields{
-		"endpoint": strictjson.String(&endpoint), "metadata": metadata(&asked.Metadata),
+		"endpoint": strictjson.String(&endpoint), "metadata": metadata(&asked.Metadata), "thresholds": thresholds(&asked.Thresholds),
 		"body": func(decoder *strictjson.Decoder, name string) error {
 			if err := strictjson.ExpectKind(decoder, jsontext.KindBeginObject, name, "an object"); err != nil {
 				return err
@@ -52,6 +52,10 @@ type jobObject struct {
 	Error     *jobError      `json:"error"`      // why there is none
 	Usage     batchUsage     `json:"usage"`
 	Metadata  jsontext.Value `json:"metadata"`
+	// These are absent where there are no thresholds. Verdicts are absent in lists, and both null before there are any.
+	Thresholds jsontext.Value `json:"thresholds,omitzero"`
+	Verdict    jsontext.Value `json:"verdict,omitzero"`
+	Verdicts   jsontext.Value `json:"verdicts,omitzero"`
 }
 
 type jobResponse struct {
@@ -71,6 +75,12 @@ func RenderJob(stored *store.AsyncJob, reply []byte) ([]byte, error) {
 	if object.Response != nil {
 		object.Response.Body = reply
 	}
+	if stored.Thresholds != "" {
+		var err error
+		if object.Verdicts, err = verdictsOf(stored, reply); err != nil {
+			return nil, err
+		}
+	}
 	return json.Marshal(object, jsontext.AllowInvalidUTF8(true))
 }
 
@@ -88,6 +98,12 @@ func jobOf(stored *store.AsyncJob) jobObject {
 	}
 	if stored.Metadata != "" {
 		object.Metadata = jsontext.Value(stored.Metadata)
+	}
+	if stored.Thresholds != "" {
+		object.Thresholds, object.Verdict = jsontext.Value(stored.Thresholds), jsontext.Value("null")
+		if stored.Verdict != "" {
+			object.Verdict = jsontext.Value(`"` + stored.Verdict + `"`)
+		}
 	}
 	switch {
 	case result.Status != 0:

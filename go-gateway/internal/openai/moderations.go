@@ -50,6 +50,15 @@ func (d *Decoder) Moderation(body []byte, ignored *strictjson.Names) (*Moderatio
 	}, nil
 }
 
+// ModerationTexts returns the texts of a request that Moderation has taken, whether it has fields that are not known or not.
+func (d *Decoder) ModerationTexts(body []byte) ([]string, error) {
+	request, err := d.Moderation(body, &strictjson.Names{})
+	if err != nil {
+		return nil, err
+	}
+	return request.Classify.GetTexts(), nil
+}
+
 // moderationInput is a text, a list of texts, or a list of the parts of one text.
 type moderationInput struct {
 	present bool
@@ -91,8 +100,8 @@ func (in *moderationInput) readText(decoder *strictjson.Decoder, name string, in
 	return err
 }
 
-// moderation is the reply to POST /v1/moderations.
-type moderation struct {
+// moderationReply is the reply to POST /v1/moderations.
+type moderationReply struct {
 	ID      string    `json:"id"`
 	Model   string    `json:"model"`
 	Results []verdict `json:"results"`
@@ -138,7 +147,7 @@ func RenderModeration(request *ModerationRequest, reply *inferencev1.ClassifyRes
 			return nil, fmt.Errorf("text %d: %w", i, err)
 		}
 	}
-	return json.Marshal(moderation{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: results})
+	return json.Marshal(moderationReply{ID: "modr-" + id, Model: request.Classify.GetModel(), Results: results})
 }
 
 // judge makes one text's result of its scores.

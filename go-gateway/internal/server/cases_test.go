@@ -140,6 +140,13 @@ var conditions = map[string]func(t *testing.T, c errorCase) *gateway{
 		c.HTTP.Path = strings.Replace(c.HTTP.Path, "JOB", id, 1)
 		return g
 	},
+	"a_decided_review": func(t *testing.T, c errorCase) *gateway {
+		g := startGateway(t)
+		id := g.reviewed("acme").Verdicts[0].ReviewID
+		g.review(g.post(reviewsRoute+"/"+id, `{"decision":"passed"}`))
+		c.HTTP.Path = strings.Replace(c.HTTP.Path, "REVIEW", id, 1)
+		return g
+	},
 	"a_used_key": func(t *testing.T, c errorCase) *gateway {
 		g := startGateway(t)
 		body := fmt.Sprintf(`{"input_file_id":%q,"endpoint":"/v1/embeddings","completion_window":"24h"}`, g.requests("acme", 1))

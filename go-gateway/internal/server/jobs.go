@@ -41,6 +41,9 @@ func (s *Server) createJob(ex *exchange) error {
 	if err := s.checkEndpoint(asked.Endpoint); err != nil {
 		return err
 	}
+	if err := checkThresholds(asked); err != nil {
+		return err
+	}
 	if err := s.check(ex, asked); err != nil {
 		return err
 	}

@@ -17,14 +17,17 @@ import (
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/jobs"
+	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/testkit"
 )
 
 // keepJobs of which nothing is run before runJobs.
 func (g *gateway) keepJobs(kept *files.Files, logger *slog.Logger) *jobs.Jobs {
+	decoder := &openai.Decoder{ModerationModel: testkit.ModerationModelName}
 	return jobs.New(jobs.Options{
 		Store: g.records, Files: kept, Workers: 2, MaxOpen: 100, Window: time.Hour, Kept: time.Hour, Now: time.Now, Logger: logger,
+		TextsOf: decoder.ModerationTexts, MaxReviews: 8, ReviewKept: 2 * time.Hour,
 		Charges: charge.New(g.records, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
 		PlanOf: func(string, string) (identity.Plan, bool) {
 			return identity.Plan{Tenant: identity.ClassLimits{{RequestsPerMinute: 1000}, {RequestsPerMinute: 1000}}}, true
@@ -32,8 +35,8 @@ func (g *gateway) keepJobs(kept *files.Files, logger *slog.Logger) *jobs.Jobs {
 	})
 }
 
-// runJobs runs them until the test's end.
-func (g *gateway) runJobs() {
+// runJobs runs them until stop is called, or the test's end.
+func (g *gateway) runJobs() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -44,10 +47,12 @@ func (g *gateway) runJobs() {
 			return batch.Reply{Status: executed.Status, Body: executed.Body, Failure: executed.Failure, NoRoom: executed.NoRoom()}
 		})
 	})
-	g.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
 	})
+	g.Cleanup(stop)
+	return stop
 }
 
 type jobReply struct {

@@ -40,6 +40,11 @@ func (ex *exchange) page(ids *regexp.Regexp, of string) (after string, most int,
 	if err != nil {
 		return "", 0, err
 	}
+	return readPage(asked, ids, of)
+}
+
+// readPage is page of parameters that were read.
+func readPage(asked map[string]string, ids *regexp.Regexp, of string) (after string, most int, err error) {
 	most = defaultPage
 	if limit, said := asked["limit"]; said {
 		if most, err = parseLimit(limit, maxPage); err != nil {

@@ -19,6 +19,7 @@ var owned = map[string]func(g *gateway, tenant string) (id string){
 	"/v1/jobs": func(g *gateway, tenant string) string {
 		return g.created(tenant, "/v1/jobs", `{"endpoint":"/v1/embeddings","body":`+oneText+`}`)
 	},
+	reviewsRoute: func(g *gateway, tenant string) string { return g.reviewed(tenant).Verdicts[0].ReviewID },
 	"/v1/webhook_endpoints": func(g *gateway, tenant string) string {
 		return g.created(tenant, "/v1/webhook_endpoints", `{"name":"n","url":"https://receiver.example/hook","event_types":["batch.completed"]}`)
 	},
@@ -30,6 +31,7 @@ var everybodys = map[string]bool{"/v1/models": true}
 // parameters that are read before the id is looked for.
 var parameters = map[string]string{
 	http.MethodPost + " /v1/webhook_endpoints/{id}":      `{"name":"mine"}`,
+	http.MethodPost + " /v1/moderation_reviews/{id}":     `{"decision":"passed"}`,
 	http.MethodPost + " /v1/webhook_endpoints/{id}/test": `{"event_type":"batch.failed"}`,
 }
 

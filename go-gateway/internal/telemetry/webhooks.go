@@ -29,12 +29,7 @@ func (m *Metrics) ReportWebhooks(jobs *Jobs) *Webhooks {
 	}
 	oldest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "gateway_webhook_oldest_pending_seconds", Help: "Time since the event of the oldest delivery that is pending; 0 while none is.",
-	}, func() float64 {
-		if at := hooks.oldest.Load(); at != 0 {
-			return max(0, time.Since(time.UnixMilli(at)).Seconds())
-		}
-		return 0
-	})
+	}, func() float64 { return secondsSince(&hooks.oldest) })
 	m.registry.MustRegister(hooks.attempts, hooks.waiting, oldest)
 	return hooks
 }
@@ -45,9 +40,5 @@ func (w *Webhooks) Attempted(outcome string) { w.attempts.WithLabelValues(outcom
 // Waiting takes how many deliveries wait, and the time of the oldest one's event.
 func (w *Webhooks) Waiting(deliveries int, oldest time.Time) {
 	w.waiting.Set(float64(deliveries))
-	if oldest.IsZero() {
-		w.oldest.Store(0)
-	} else {
-		w.oldest.Store(oldest.UnixMilli())
-	}
+	storeTime(&w.oldest, oldest)
 }
