@@ -44,6 +44,8 @@ type Book struct {
 	logger  *slog.Logger
 	wake    chan struct{}
 
+	replayed string // the id of the last charge of the day that the limits were told of when this began
+
 	mu   sync.Mutex
 	done []*quota.Pending // of work whose charge is written
 }
@@ -102,17 +104,19 @@ func (b *Book) Watch(ctx context.Context) {
 	}
 }
 
-// replay tells the limits of all charges of the day, of which they may have been told: each counts once.
+// replay tells the limits of all charges of the day, of which they may have been told: each counts once. After an error it goes on.
 func (b *Book) replay(ctx context.Context) error {
-	for after := ""; ; {
-		page, err := b.store.TodaysCharges(ctx, after, atOnce)
+	for {
+		page, err := b.store.TodaysCharges(ctx, b.replayed, atOnce)
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		if err := b.tell(ctx, page); err != nil {
+		charges := asTold(page)
+		if err := b.limiter.Charge(ctx, charges); err != nil {
 			return err
 		}
-		after = page[len(page)-1].ID
+		b.limiter.Settled(asTold(slices.DeleteFunc(page, func(c store.Charge) bool { return !c.Settled }))) // settle tells the others
+		b.replayed = charges[len(charges)-1].ID
 	}
 }
 
@@ -127,12 +131,14 @@ func (b *Book) settle(ctx context.Context) error {
 			return err
 		}
 		if len(page) > 0 {
-			if err := b.tell(ctx, page); err != nil {
+			charges := asTold(page)
+			if err := b.limiter.Charge(ctx, charges); err != nil {
 				return err
 			}
 			if err := b.store.SettleCharges(ctx, page); err != nil {
 				return err
 			}
+			b.limiter.Settled(charges)
 		}
 		more = len(page) == atOnce
 	}
@@ -145,8 +151,8 @@ func (b *Book) settle(ctx context.Context) error {
 	return nil
 }
 
-// tell tells the limits of tenant and key, which count each charge once.
-func (b *Book) tell(ctx context.Context, charges []store.Charge) error {
+// asTold are charges as the limits of tenant and key are told of them, which count each once.
+func asTold(charges []store.Charge) []quota.Charge {
 	told := make([]quota.Charge, 0, 2*len(charges))
 	for _, c := range charges {
 		of := quota.Charge{ID: c.ID, Tenant: c.Tenant, Class: quota.ClassOf(c.Class), Day: c.Day, DayTokens: c.Tokens}
@@ -154,5 +160,5 @@ func (b *Book) tell(ctx context.Context, charges []store.Charge) error {
 		of.Key = c.Key
 		told = append(told, of)
 	}
-	return b.limiter.Charge(ctx, told)
+	return told
 }

@@ -34,7 +34,7 @@ func (r *rows) find(most int, wanted func(store.Charge) bool) (found []store.Cha
 	r.Lock()
 	defer r.Unlock()
 	for _, c := range r.charges {
-		if len(found) < most && wanted(c) {
+		if c.Settled = r.settled[c.ID]; len(found) < most && wanted(c) {
 			found = append(found, c)
 		}
 	}

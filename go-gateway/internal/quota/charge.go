@@ -43,6 +43,7 @@ type Pending struct {
 	limiter *Limiter
 	mu      sync.Mutex
 	hold    Hold
+	settled []Charge // what is held for them ends with this; guarded by the limiter's lock
 }
 
 // Hold begins to hold for the charge of an id what requests use that name it as their Pending, which have the limits of
@@ -73,7 +74,7 @@ func (p *Pending) tell() {
 
 // Release gives back what is held, unless it was charged: then nothing is held any more.
 func (p *Pending) Release() {
-	p.limiter.forget(p)
+	settled := p.limiter.forget(p)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hold.Over {
@@ -85,15 +86,34 @@ func (p *Pending) Release() {
 		p.limiter.store.Hold([]Hold{over})
 	}
 	p.hold.Over = true
+	if len(settled) > 0 {
+		p.limiter.store.Forget(settled)
+	}
 }
 
-// forget ends the renewals of one; not those of another one for the same charge.
-func (l *Limiter) forget(p *Pending) {
+// forget ends the renewals of one; not those of another one for the same charge. It returns what was settled meanwhile.
+func (l *Limiter) forget(p *Pending) []Charge {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending[p.hold.ID] == p {
 		delete(l.pending, p.hold.ID)
 	}
+	return p.settled
+}
+
+// Settled says that charges are told no more: a store need not know them once nothing is held for them.
+func (l *Limiter) Settled(charges []Charge) {
+	var over []Charge
+	l.mu.Lock()
+	for _, charge := range charges {
+		if p := l.pending[charge.ID]; p != nil {
+			p.settled = append(p.settled, charge)
+		} else {
+			over = append(over, charge)
+		}
+	}
+	l.mu.Unlock()
+	l.store.Forget(over)
 }
 
 // Charge tells the store of charges, which counts each once. After an error they are to be told again.

@@ -53,10 +53,27 @@ func TestAChargeWaitsForTheSharedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	limiter.Settled(charge)
 	limiter.renew() // of what is charged already
+	if used := day(failover); used != 70 {
+		t.Errorf("%d are charged and held", used)
+	}
 	pending.Release()
-	if used := day(failover); used != 70 || len(limiter.pending) != 0 {
-		t.Errorf("%d were charged; %d are pending", used, len(limiter.pending))
+	if used := day(failover); used != 70 || len(limiter.pending) != 0 || len(shared.charged) != 0 {
+		t.Errorf("%d were charged; %d are pending, %v remembered", used, len(limiter.pending), shared.charged)
+	}
+	// What another process did is remembered until nobody tells of it.
+	charge[0].ID = "other"
+	for range 2 {
+		if err := limiter.Charge(t.Context(), charge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := day(failover); used != 140 || len(shared.charged) != 1 {
+		t.Errorf("%d were charged, %v remembered", used, shared.charged)
+	}
+	if limiter.Settled(charge); len(shared.charged) != 0 {
+		t.Errorf("%v are remembered", shared.charged)
 	}
 	// Of two that hold for the same charge, the one that is lost does not end the other one's renewals.
 	first, second := limiter.Hold(of), limiter.Hold(of)

@@ -273,6 +273,9 @@ func (f *Failover) Charge(ctx context.Context, charges []Charge) ([]State, error
 	return f.tell(ctx, charges)
 }
 
+// Forget implements Store. The shares know of no charges.
+func (f *Failover) Forget(charges []Charge) { f.shared.Forget(charges) }
+
 // tell tells the shared store, and learns what it knows by then.
 func (f *Failover) tell(ctx context.Context, charges []Charge) ([]State, error) {
 	limited, cancel := context.WithTimeout(ctx, chargeTimeout)

@@ -32,7 +32,7 @@ type Memory struct {
 	mu       sync.Mutex
 	accounts map[subject]*account
 	sweepAt  int // number of accounts at which idle ones are forgotten
-	// charged are the charges that were told on a day: those of others change nothing any more.
+	// charged are the charges that were told on a day, and may be again: those of other days change nothing any more.
 	charged   map[chargeOf]struct{}
 	chargedOn int64
 }
@@ -154,6 +154,15 @@ func (m *Memory) Charge(_ context.Context, charges []Charge) ([]State, error) {
 		states[i] = account.state(µs)
 	}
 	return states, nil
+}
+
+// Forget implements Store.
+func (m *Memory) Forget(charges []Charge) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range charges {
+		delete(m.charged, chargeOf{charges[i].subject(), charges[i].ID})
+	}
 }
 
 // Look implements Store. It never fails.

@@ -233,6 +233,8 @@ type Store interface {
 	// Charge counts what was used, each charge once, however often it is told, and returns the states after that. It ends
 	// what was held for it. After an error some of it may count already; it is told again.
 	Charge(ctx context.Context, charges []Charge) ([]State, error)
+	// Forget says that charges are told no more, and nothing is held for them.
+	Forget(charges []Charge)
 	// Look says what a request's tenant and key use now, of which limits; it takes nothing.
 	Look(ctx context.Context, request Request) (Decision, error)
 	// Lease is for how long a reservation holds what does not heal by itself, unless it is renewed.

@@ -12,16 +12,17 @@ type Charge struct {
 	Class       string // of its requests
 	Tokens      int64
 	Day         int64 // of UTC, since 1970, by the database's clock
+	Settled     bool  // the limits have been told of it
 }
 
-const chargeColumns = `id, tenant, key_id, class, tokens, day`
+const chargeColumns = `id, tenant, key_id, class, tokens, day, settled_at IS NOT NULL`
 
 // addCharge adds a charge in the transaction that ends what it is for. Nothing is charged for nothing.
 func (s *Store) addCharge(ctx context.Context, tx *sql.Tx, charge Charge) error {
 	if charge.Tokens == 0 {
 		return nil
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO charge (`+chargeColumns+`) SELECT $1, $2, $3, $4, $5, `+s.dialect.now+` / 86400000`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO charge (id, tenant, key_id, class, tokens, day) SELECT $1, $2, $3, $4, $5, `+s.dialect.now+` / 86400000`,
 		charge.ID, charge.Tenant, charge.Key, charge.Class, charge.Tokens)
 	return err
 }
@@ -57,6 +58,6 @@ func (s *Store) PruneCharges(ctx context.Context, most int) (int, error) {
 }
 
 func scanCharge(row scanner) (c Charge, err error) {
-	err = row.Scan(&c.ID, &c.Tenant, &c.Key, &c.Class, &c.Tokens, &c.Day)
+	err = row.Scan(&c.ID, &c.Tenant, &c.Key, &c.Class, &c.Tokens, &c.Day, &c.Settled)
 	return c, err
 }
