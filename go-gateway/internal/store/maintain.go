@@ -68,7 +68,7 @@ func (s *Store) Check(ctx context.Context) (Health, error) {
 	if h.Schema, err = s.schema(ctx); err != nil {
 		return h, err
 	}
-	if err := s.checkFileUsage(ctx); err != nil {
+	if err := errors.Join(s.checkFileUsage(ctx), s.checkOpenJobs(ctx)); err != nil {
 		return h, err
 	}
 	keys, err := s.Keys(ctx, "")
@@ -84,6 +84,22 @@ func (s *Store) checkFileUsage(ctx context.Context) error {
 		WHERE counted.files <> coalesce(found.files, 0) OR counted.bytes <> coalesce(found.bytes, 0)`).Scan(&wrong)
 	if err == nil && wrong > 0 {
 		err = fmt.Errorf("%s is damaged: of %d tenants the files are not as many, or not as large, as is counted", s.place, wrong)
+	}
+	return s.explain(err)
+}
+
+// checkOpenJobs compares what is counted of jobs that have not ended, and of texts that wait for people, with their rows.
+func (s *Store) checkOpenJobs(ctx context.Context) error {
+	var wrong int
+	err := s.r.QueryRowContext(ctx, `SELECT count(*) FROM batch_limit AS counted
+		LEFT JOIN (SELECT tenant, count(*) AS jobs, sum(body_bytes) AS bytes, sum(inputs) AS inputs FROM async_job
+			WHERE ended_at IS NULL GROUP BY tenant) AS found ON found.tenant = counted.tenant
+		LEFT JOIN (SELECT tenant, count(*) AS reviews FROM moderation_review
+			WHERE decided_at IS NULL GROUP BY tenant) AS pending ON pending.tenant = counted.tenant
+		WHERE counted.jobs <> coalesce(found.jobs, 0) OR counted.job_bytes <> coalesce(found.bytes, 0)
+			OR counted.reviews <> coalesce(found.inputs, 0) + coalesce(pending.reviews, 0)`).Scan(&wrong)
+	if err == nil && wrong > 0 {
+		err = fmt.Errorf("%s is damaged: of %d tenants the open jobs, or the reviews that wait, are not as many as is counted", s.place, wrong)
 	}
 	return s.explain(err)
 }

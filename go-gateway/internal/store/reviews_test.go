@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,6 +50,26 @@ func reviews(t *testing.T, s *Store, tenant string, status ReviewStatus, after s
 		ids = append(ids, review.ID)
 	}
 	return ids
+}
+
+func TestWrongCountsOfOpenJobsAreFound(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		moderate(t, s, "job_1", "acme", 3, 1, 2)
+		if err := s.AddAsyncJob(t.Context(), "acme", moderationOf("job_2", "acme", 2), BatchLimits{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, column := range []string{"jobs", "job_bytes", "reviews"} {
+			if _, err := s.Check(t.Context()); err != nil {
+				t.Error(err)
+			}
+			execute(t, s, `UPDATE batch_limit SET `+column+` = `+column+` + 1`)
+			if _, err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "of 1 tenants the open jobs") {
+				t.Errorf("%s: %v", column, err)
+			}
+			execute(t, s, `UPDATE batch_limit SET `+column+` = `+column+` - 1`)
+		}
+	})
 }
 
 // checkCounted holds how many of a tenant's texts wait for people, or may come to.
