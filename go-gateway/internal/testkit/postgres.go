@@ -256,6 +256,24 @@ func (p *Postgres) query(t testing.TB, query string) (found string) {
 	return found
 }
 
+// NewDatabaseOn makes an empty database, whose tables are on a disk of their own, and returns its URL.
+func (p *Postgres) NewDatabaseOn(t testing.TB, disk string) string {
+	t.Helper()
+	place := filepath.Join(disk, "tables")
+	if err := os.Mkdir(place, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if p.as != nil {
+		if err := os.Chown(place, int(p.as.Uid), int(p.as.Gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := fmt.Sprintf("test%d", p.databases.Add(1))
+	p.Exec(t, p.url("postgres"), "CREATE TABLESPACE "+name+" LOCATION '"+place+"'")
+	p.Exec(t, p.url("postgres"), "CREATE DATABASE "+name+" TABLESPACE "+name)
+	return p.url(name)
+}
+
 // Exec runs a statement.
 func (p *Postgres) Exec(t testing.TB, url, statement string) {
 	t.Helper()
