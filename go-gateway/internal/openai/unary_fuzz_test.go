@@ -3,6 +3,7 @@ package openai
 import (
 	stdjson "encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"unicode/utf8"
 
@@ -40,6 +41,11 @@ func FuzzDecodeModeration(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		request, err := plain.Moderation(body, nil)
 		checkDecoded(t, body, err, func() []string { return request.Classify.GetTexts() })
+		if err == nil { // what a job counts, and people are shown, is what the model was asked
+			if texts, again := plain.ModerationTexts(body); again != nil || !slices.Equal(texts, request.Classify.GetTexts()) {
+				t.Errorf("%q, %v", texts, again)
+			}
+		}
 	})
 }
 
