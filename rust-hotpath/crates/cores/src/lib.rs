@@ -5,6 +5,8 @@
 //! model does not share its processors with batch work of another. [`planner`] decides; it is pure. [`Cores`] gives it a lock
 //! and a clock.
 //!
+//! What runs on cores is decided once they are there: what was chosen before would hold up what comes meanwhile.
+//!
 //! Must not depend on sessions or on what they are run for.
 
 #![forbid(unsafe_code)]
@@ -19,7 +21,7 @@ use std::{
 };
 
 use hotpath_fairness::Class;
-use planner::{AskId, Planner, Time};
+use planner::{AskId, Grant, Planner, Time};
 
 /// The cores of this process.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct State {
 #[derive(Debug)]
 pub struct Permit<'a> {
     of: &'a Cores,
-    cores: usize,
+    grant: Grant,
     comes_back: bool,
 }
 
@@ -51,34 +53,32 @@ impl Cores {
         Self { state: Mutex::new(state), changed: Condvar::new(), start: Instant::now() }
     }
 
-    /// Waits for some cores, or for all if there are fewer, with work of a class. `interactive_waits` says whether that
-    /// holds up interactive work: then it counts as such. It is asked again before anybody gets any, and must not use these
-    /// cores.
-    pub fn acquire(
-        &self,
-        cores: usize,
-        class: Class,
-        interactive_waits: impl Fn() -> bool + Send + 'static,
-    ) -> Permit<'_> {
-        let class = move || if class == Class::Batch && interactive_waits() { Class::Interactive } else { class };
+    /// Waits for some cores, or for all if there are fewer. `class` says of which class the work is that would run on them; it
+    /// is asked again before anybody gets any, and must not use these cores.
+    pub fn acquire(&self, cores: usize, class: impl Fn() -> Class + Send + 'static) -> Permit<'_> {
         let mut state = self.lock();
         let id = state.planner.ask(self.now(), class(), cores);
         state.classes.insert(id, Box::new(class));
         loop {
             let now = self.now();
-            if let Some(cores) = state.take(now, id) {
+            if let Some(grant) = state.take(now, id) {
                 drop(state);
                 self.changed.notify_all(); // there may be some left for the next
-                return Permit { of: self, cores, comes_back: false };
+                return Permit { of: self, grant, comes_back: false };
             }
             let wait = state.planner.wake(now, id).map_or(Duration::MAX, |wake| wake.saturating_sub(now));
             state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Says that the class of something that waits may have changed.
-    pub fn reconsider(&self) {
-        if self.waiting() > 0 {
+    /// Says that interactive work has come: what waits for cores may be of another class now. That of `nobody`, a sign of life, goes
+    /// first as any other does, and is no reason to expect more.
+    pub fn interactive_came(&self, nobody: bool) {
+        let mut state = self.lock();
+        if !nobody {
+            state.planner.came(self.now());
+        }
+        if state.planner.waiting() > 0 {
             self.changed.notify_all();
         }
     }
@@ -102,13 +102,13 @@ impl Cores {
 impl State {
     /// The cores of an ask, if it may have them now. Everybody's class counts as it is now: a thread that was told of a change
     /// may not have run since.
-    fn take(&mut self, now: Time, id: AskId) -> Option<usize> {
+    fn take(&mut self, now: Time, id: AskId) -> Option<Grant> {
         for (id, class) in &self.classes {
             self.planner.classify(*id, class());
         }
-        let cores = self.planner.take(now, id)?;
+        let grant = self.planner.take(now, id)?;
         self.classes.remove(&id);
-        Some(cores)
+        Some(grant)
     }
 }
 
@@ -119,6 +119,18 @@ impl fmt::Debug for State {
 }
 
 impl Permit<'_> {
+    /// The class for which the cores are.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.grant.class
+    }
+
+    /// How long a run of batch work on them is to take, if interactive work is about.
+    #[must_use]
+    pub fn brief(&self) -> Option<Duration> {
+        self.grant.brief
+    }
+
     /// Says that interactive work will ask again at once: batch work leaves it a moment to do so.
     pub fn will_come_back(&mut self) {
         self.comes_back = true;
@@ -127,7 +139,7 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.of.lock().planner.give_back(self.of.now(), self.cores, self.comes_back);
+        self.of.lock().planner.give_back(self.of.now(), self.grant, self.comes_back);
         self.of.changed.notify_all();
     }
 }
@@ -150,11 +162,11 @@ mod tests {
     fn a_panic_gives_its_cores_back() {
         let cores = Cores::new(2);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
-            let _permit = cores.acquire(2, Class::Interactive, || false);
+            let _permit = cores.acquire(2, || Class::Interactive);
             panic!("a session that panics");
         }));
         assert!(panicked.is_err());
-        drop(cores.acquire(9, Class::Batch, || false));
+        drop(cores.acquire(9, || Class::Batch));
     }
 
     /// The one that waits has had no time to look again when the cores come free and another asks.
@@ -163,11 +175,12 @@ mod tests {
         for _ in 0..100 {
             let (cores, (goes, gone)) = (Cores::new(1), mpsc::channel());
             thread::scope(|scope| {
-                let held = cores.acquire(1, Class::Batch, || false);
+                let held = cores.acquire(1, || Class::Batch);
                 let is_urgent = Arc::new(AtomicBool::new(false));
                 let (cores, urgent, waits) = (&cores, is_urgent.clone(), goes.clone());
                 scope.spawn(move || {
-                    let _permit = cores.acquire(1, Class::Batch, move || urgent.load(Ordering::SeqCst));
+                    let class = move || if urgent.load(Ordering::SeqCst) { Class::Interactive } else { Class::Batch };
+                    let _permit = cores.acquire(1, class);
                     waits.send("who waits").unwrap();
                 });
                 while cores.waiting() == 0 {
@@ -175,7 +188,7 @@ mod tests {
                 }
                 is_urgent.store(true, Ordering::SeqCst);
                 drop(held);
-                let _permit = cores.acquire(1, Class::Interactive, || false);
+                let _permit = cores.acquire(1, || Class::Interactive);
                 goes.send("who comes").unwrap();
             });
             assert_eq!(gone.try_iter().collect::<Vec<_>>(), ["who waits", "who comes"]);
@@ -186,13 +199,13 @@ mod tests {
     fn who_waits_goes_in_order() {
         let (cores, (goes, gone)) = (Cores::new(2), mpsc::channel());
         thread::scope(|scope| {
-            let held = cores.acquire(2, Class::Batch, || false);
+            let held = cores.acquire(2, || Class::Batch);
             for (place, (class, count)) in
                 [(Class::Batch, 1), (Class::Interactive, 2), (Class::Interactive, 1)].into_iter().enumerate()
             {
                 let (cores, goes) = (&cores, goes.clone());
                 scope.spawn(move || {
-                    let _permit = cores.acquire(count, class, || false);
+                    let _permit = cores.acquire(count, move || class);
                     let _ = goes.send(place);
                 });
                 while cores.waiting() <= place {

@@ -2,24 +2,43 @@
 //!
 //! Who asks first is served first, and nobody overtakes one that waits for more cores than are free. Batch work counts as
 //! if it had asked [`PATIENCE`] later: so interactive work goes before it, and does not starve it.
+//!
+//! While interactive work is about, of whatever model, batch work leaves a core free where there are several, and its runs
+//! are brief. Whoever comes finds a core, or waits for one brief run.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use hotpath_fairness::Class;
+pub use hotpath_fairness::PATIENCE;
+use hotpath_fairness::{Class, PerClass};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
 
-/// Interactive work goes before batch work for so long. A batch takes some ten milliseconds, so it costs interactive work
-/// that never ends a tenth at most for each core.
-pub const PATIENCE: Duration = Duration::from_millis(100);
-
 /// Batch work leaves cores free for so long after interactive work that will come back: between two steps, tokens are chosen.
 pub const BREAK: Duration = Duration::from_millis(2);
+
+/// Interactive work is about for so long after it was last there. Requests that come twice a second never see what batch work
+/// does when it is alone; and it does so again half a second after the last one.
+pub const LULL: Duration = Duration::from_millis(500);
+
+/// How long a run of batch work is to take while interactive work is about. Shorter ones spend their time on what each run
+/// costs: a step of one row of a small decoder takes some three milliseconds.
+pub const BRIEF: Duration = Duration::from_millis(5);
 
 /// Names an ask to its planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AskId(u64);
+
+/// Cores that an ask has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The ask's class when it got them.
+    pub class: Class,
+    /// How many.
+    pub cores: usize,
+    /// How long a run of batch work on them is to take: interactive work is about.
+    pub brief: Option<Duration>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Ask {
@@ -42,25 +61,33 @@ impl Ask {
 #[derive(Debug)]
 pub struct Planner {
     cores: usize,
-    free: usize,
+    /// By the class that they were taken for.
+    held: PerClass<usize>,
     asks: BTreeMap<AskId, Ask>,
     last_id: u64,
     /// Until when interactive work is expected back.
     expected: Time,
+    /// Until when it is about, if none is there.
+    about: Time,
 }
 
 impl Planner {
     /// So many cores, at least one, that are all free.
     #[must_use]
     pub fn new(cores: usize) -> Self {
-        let cores = cores.max(1);
-        Self { cores, free: cores, asks: BTreeMap::new(), last_id: 0, expected: Duration::ZERO }
+        let (held, asks) = (PerClass::new(|_| 0), BTreeMap::new());
+        Self { cores: cores.max(1), held, asks, last_id: 0, expected: Duration::ZERO, about: Duration::ZERO }
     }
 
     /// How many ask.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.asks.len()
+    }
+
+    /// Takes note that interactive work is there, of somebody who may come again.
+    pub fn came(&mut self, now: Time) {
+        self.about = now + LULL;
     }
 
     /// Takes note of an ask. One for more cores than there are is one for all.
@@ -71,7 +98,7 @@ impl Planner {
         id
     }
 
-    /// Says that what waits is, or is not any more, held up by interactive work behind it.
+    /// Says of which class that is now which an ask is for.
     pub fn classify(&mut self, id: AskId, class: Class) {
         self.asks.entry(id).and_modify(|ask| ask.class = class);
     }
@@ -82,23 +109,51 @@ impl Planner {
     }
 
     /// The cores of an ask, if it may have them now.
-    pub fn take(&mut self, now: Time, id: AskId) -> Option<usize> {
-        let (first, ask) = self.asks.iter().min_by_key(|(id, ask)| (ask.counts_from(), **id))?;
-        let is_free = ask.cores <= self.free && (ask.class == Class::Interactive || self.break_ends(ask) <= now);
-        if *first != id || !is_free {
+    pub fn take(&mut self, now: Time, id: AskId) -> Option<Grant> {
+        let (first, ask) = self.first(now)?;
+        let is_free = ask.cores <= self.free() && (ask.class == Class::Interactive || self.break_ends(&ask) <= now);
+        if first != id || !is_free {
             return None;
         }
-        let cores = ask.cores;
+        let grant = Grant { class: ask.class, cores: ask.cores, brief: self.is_about(now).then_some(BRIEF) };
         self.asks.remove(&id);
-        self.free -= cores;
-        Some(cores)
+        *self.held.of_mut(grant.class) += grant.cores;
+        Some(grant)
+    }
+
+    /// Whose turn is next. Interactive work passes the batch work whose turn it is only where that would leave no core free;
+    /// other batch work never does, or it would keep one that asks for many cores waiting for ever.
+    fn first(&self, now: Time) -> Option<(AskId, Ask)> {
+        let first_of = |class| {
+            let of_class = self.asks.iter().filter(move |(_, ask)| ask.class == class);
+            of_class.map(|(id, ask)| (ask.counts_from(), *id, *ask)).min_by_key(|(from, id, _)| (*from, *id))
+        };
+        let batch = first_of(Class::Batch).filter(|(_, _, ask)| self.leaves_room(now, ask));
+        let first = first_of(Class::Interactive).into_iter().chain(batch).min_by_key(|(from, id, _)| (*from, *id));
+        first.map(|(_, id, ask)| (id, ask))
+    }
+
+    /// Whether batch work that asks would leave a core free, if it is to. What runs alone may have all that it asks for.
+    fn leaves_room(&self, now: Time, ask: &Ask) -> bool {
+        let held = *self.held.of(Class::Batch);
+        held == 0 || held + ask.cores < self.cores || !self.is_about(now)
+    }
+
+    fn is_about(&self, now: Time) -> bool {
+        let asks = self.asks.values().any(|ask| ask.class == Class::Interactive);
+        asks || *self.held.of(Class::Interactive) > 0 || now < self.about
+    }
+
+    fn free(&self) -> usize {
+        self.cores - Class::ALL.iter().map(|class| self.held.of(*class)).sum::<usize>()
     }
 
     /// When one that may not go now is to try again, if nothing else happens.
     #[must_use]
     pub fn wake(&self, now: Time, id: AskId) -> Option<Time> {
         let ask = self.asks.get(&id).filter(|ask| ask.class == Class::Batch)?;
-        Some(self.break_ends(ask)).filter(|ends| *ends > now)
+        let lull = if self.leaves_room(now, ask) { None } else { Some(self.about) };
+        [Some(self.break_ends(ask)), lull].into_iter().flatten().filter(|time| *time > now).min()
     }
 
     fn break_ends(&self, ask: &Ask) -> Time {
@@ -106,8 +161,8 @@ impl Planner {
     }
 
     /// Takes cores back. Interactive work may say that it will ask again at once.
-    pub fn give_back(&mut self, now: Time, cores: usize, comes_back: bool) {
-        self.free += cores;
+    pub fn give_back(&mut self, now: Time, grant: Grant, comes_back: bool) {
+        *self.held.of_mut(grant.class) -= grant.cores;
         if comes_back {
             self.expected = now + BREAK;
         }
@@ -124,30 +179,34 @@ mod tests {
 
     const NOW: Time = Duration::from_secs(1);
 
+    /// Takes what is asked for at once.
+    fn get(planner: &mut Planner, now: Time, class: Class, cores: usize) -> Option<Grant> {
+        let id = planner.ask(now, class, cores);
+        planner.take(now, id)
+    }
+
     #[test]
     fn interactive_work_goes_before_batch_work_that_came_first() {
         let mut planner = Planner::new(1);
         let (batch, interactive) = (planner.ask(NOW, Class::Batch, 1), planner.ask(NOW, Class::Interactive, 1));
         assert_eq!(planner.take(NOW, batch), None);
-        assert_eq!(planner.take(NOW, interactive), Some(1));
-        planner.give_back(NOW, 1, false);
-        assert_eq!(planner.take(NOW, batch), Some(1));
+        let grant = planner.take(NOW, interactive).unwrap();
+        planner.give_back(NOW, grant, false);
+        assert!(planner.take(NOW, batch).is_some());
     }
 
     #[test]
     fn batch_work_leaves_a_break_to_interactive_work_that_comes_back() {
         let mut planner = Planner::new(2);
-        let interactive = planner.ask(NOW, Class::Interactive, 2);
-        assert_eq!(planner.take(NOW, interactive), Some(2));
+        let interactive = get(&mut planner, NOW, Class::Interactive, 2).unwrap();
         let batch = planner.ask(NOW, Class::Batch, 1);
-        planner.give_back(NOW, 2, true);
+        planner.give_back(NOW, interactive, true);
         assert_eq!((planner.take(NOW, batch), planner.wake(NOW, batch)), (None, Some(NOW + BREAK)));
-        let back = planner.ask(NOW + BREAK / 2, Class::Interactive, 2);
-        assert_eq!(planner.take(NOW + BREAK / 2, back), Some(2));
-        planner.give_back(NOW + PATIENCE, 2, true);
+        let back = get(&mut planner, NOW + BREAK / 2, Class::Interactive, 2).unwrap();
+        planner.give_back(NOW + PATIENCE, back, true);
         let again = planner.ask(NOW + PATIENCE, Class::Interactive, 2);
         assert_eq!(planner.take(NOW + PATIENCE, again), None, "batch work has been patient");
-        assert_eq!(planner.take(NOW + PATIENCE, batch), Some(1));
+        assert!(planner.take(NOW + PATIENCE, batch).is_some());
     }
 
     #[test]
@@ -157,7 +216,65 @@ mod tests {
         let later = planner.ask(NOW + PATIENCE / 2, Class::Interactive, 1);
         planner.classify(batch, Class::Interactive);
         assert_eq!(planner.take(NOW + PATIENCE / 2, later), None);
-        assert_eq!(planner.take(NOW + PATIENCE / 2, batch), Some(1));
+        assert!(planner.take(NOW + PATIENCE / 2, batch).is_some());
+    }
+
+    #[test]
+    fn batch_work_alone_has_all_cores_for_as_long_as_it_likes() {
+        let mut planner = Planner::new(2);
+        for _ in 0..2 {
+            let grant = get(&mut planner, NOW, Class::Batch, 1);
+            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, brief: None }));
+        }
+    }
+
+    #[test]
+    fn batch_work_leaves_a_core_free_and_is_brief_until_interactive_work_has_been_away_for_a_while() {
+        let mut planner = Planner::new(2);
+        planner.came(NOW);
+        let one = get(&mut planner, NOW, Class::Batch, 1).unwrap();
+        assert_eq!(one.brief, Some(BRIEF));
+        let other = planner.ask(NOW, Class::Batch, 1);
+        assert_eq!((planner.take(NOW, other), planner.wake(NOW, other)), (None, Some(NOW + LULL)));
+        let later = NOW + 2 * PATIENCE;
+        assert_eq!(planner.take(later, other), None, "however long it has waited, while other batch work runs");
+        planner.came(later);
+        let interactive = get(&mut planner, later, Class::Interactive, 1).expect("a core is free");
+        planner.give_back(later, interactive, false);
+        assert_eq!(planner.take(later + LULL, other), Some(Grant { brief: None, ..one }));
+    }
+
+    /// A session whose threads are as many as the cores.
+    #[test]
+    fn batch_work_that_needs_all_cores_gets_them_while_interactive_work_is_about() {
+        let mut planner = Planner::new(2);
+        planner.came(NOW);
+        let small = get(&mut planner, NOW, Class::Batch, 1).unwrap();
+        let all = planner.ask(NOW, Class::Batch, 2);
+        let next = planner.ask(NOW, Class::Batch, 1);
+        planner.give_back(NOW, small, false);
+        assert_eq!(planner.take(NOW, next), None, "no batch work overtakes other batch work");
+        assert_eq!(planner.take(NOW, all).map(|grant| grant.cores), Some(2));
+    }
+
+    /// One request after the other, without an end, on all cores.
+    #[test]
+    fn batch_work_beside_interactive_work_that_never_ends_gets_a_run_in_each_patience() {
+        let (mut planner, mut now, mut got) = (Planner::new(2), NOW, 0);
+        let mut batch = planner.ask(now, Class::Batch, 2);
+        while now < NOW + 10 * (PATIENCE + 2 * BRIEF) {
+            let interactive = planner.ask(now, Class::Interactive, 2);
+            if let Some(grant) = planner.take(now, batch) {
+                got += 1;
+                now += BRIEF;
+                planner.give_back(now, grant, false);
+                batch = planner.ask(now, Class::Batch, 2);
+            }
+            let grant = planner.take(now, interactive).expect("batch work has had its run");
+            now += BRIEF;
+            planner.give_back(now, grant, true);
+        }
+        assert_eq!(got, 10);
     }
 
     #[derive(Debug, Clone)]
@@ -165,6 +282,7 @@ mod tests {
         Ask(Class, usize),
         GiveBack(Option<prop::sample::Index>, bool),
         Withdraw(prop::sample::Index),
+        Came,
         Wait(u64),
     }
 
@@ -174,6 +292,7 @@ mod tests {
             6 => (class, 0..9_usize).prop_map(|(class, cores)| Event::Ask(class, cores)),
             5 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, back)| Event::GiveBack(Some(which), back)),
             1 => any::<prop::sample::Index>().prop_map(Event::Withdraw),
+            1 => Just(Event::Came),
             3 => (0..60_u64).prop_map(Event::Wait),
         ];
         prop::collection::vec(event, 1..150)
@@ -185,29 +304,42 @@ mod tests {
         #[test]
         fn any_interleaving_keeps_the_rules(cores in 1..6_usize, events in events()) {
             let (mut planner, mut now) = (Planner::new(cores), Duration::ZERO);
+            let mut came: Option<Time> = None;
             let mut asks: BTreeMap<AskId, (Class, Time)> = BTreeMap::new();
-            let mut running: Vec<usize> = Vec::new();
+            let mut running: Vec<Grant> = Vec::new();
             let give_back_all = (0..1000).map(|_| Event::GiveBack(None, false));
-            for event in events.into_iter().chain([Event::Wait(200)]).chain(give_back_all) {
+            for event in events.into_iter().chain([Event::Wait(1000)]).chain(give_back_all) {
                 match event {
                     Event::Ask(class, cores) => drop(asks.insert(planner.ask(now, class, cores), (class, now))),
                     Event::GiveBack(which, back) if !running.is_empty() => {
-                        let cores = running.swap_remove(which.map_or(0, |which| which.index(running.len())));
-                        planner.give_back(now, cores, back);
+                        let grant = running.swap_remove(which.map_or(0, |which| which.index(running.len())));
+                        planner.give_back(now, grant, back);
                     }
                     Event::Withdraw(which) if !asks.is_empty() => {
                         let id = *asks.keys().nth(which.index(asks.len())).unwrap();
                         planner.withdraw(id);
                         asks.remove(&id);
                     }
+                    Event::Came => {
+                        planner.came(now);
+                        came = Some(now);
+                    }
                     Event::Wait(milliseconds) => now += Duration::from_millis(milliseconds),
                     Event::GiveBack(..) | Event::Withdraw(_) => (),
                 }
                 let ids: BTreeSet<AskId> = asks.keys().copied().collect();
                 for id in ids.iter().chain(&ids).copied() {
-                    let Some(cores) = planner.take(now, id) else { continue };
-                    running.push(cores);
+                    let waits = asks.values().any(|(class, _)| *class == Class::Interactive);
+                    let runs = running.iter().any(|grant| grant.class == Class::Interactive);
+                    let is_about = waits || runs || came.is_some_and(|came| now < came + LULL);
+                    let Some(grant) = planner.take(now, id) else { continue };
+                    running.push(grant);
                     let (class, since) = asks.remove(&id).unwrap();
+                    prop_assert_eq!((grant.class, grant.brief.is_some()), (class, is_about));
+                    let of_batch = running.iter().filter(|grant| grant.class == Class::Batch);
+                    let held: Vec<usize> = of_batch.map(|grant| grant.cores).collect();
+                    let leaves_room = held.len() == 1 || held.iter().sum::<usize>() < cores;
+                    prop_assert!(class == Class::Interactive || !is_about || leaves_room, "{held:?} of {cores}");
                     for (other, (of, came)) in &asks {
                         let is_equal = *of == class && *other < id && planner.asks[other].since < since;
                         prop_assert!(!is_equal, "{id:?} overtook {other:?}");
@@ -215,7 +347,7 @@ mod tests {
                         prop_assert!(!(is_patient && *of == Class::Interactive), "batch work overtook");
                     }
                 }
-                prop_assert!(running.iter().sum::<usize>() <= cores, "{running:?}");
+                prop_assert!(running.iter().map(|grant| grant.cores).sum::<usize>() <= cores, "{running:?}");
                 let idle = running.is_empty() && !asks.is_empty();
                 prop_assert!(!idle || asks.values().all(|(class, _)| *class == Class::Batch), "cores idle");
             }

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_fairness::Class;
 use tokio::sync::oneshot;
 
 /// A request's results.
@@ -50,7 +49,6 @@ pub(crate) type Reply = Result<Done, Failure>;
 /// A request that is queued or runs.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub class: Class,
     inputs: Vec<Vec<u32>>,
     queued: Instant,
     progress: Mutex<Progress>,
@@ -66,11 +64,11 @@ struct Progress {
 }
 
 impl Job {
-    pub(crate) fn new(class: Class, inputs: Vec<Vec<u32>>, queued: Instant) -> (Self, oneshot::Receiver<Reply>) {
+    pub(crate) fn new(inputs: Vec<Vec<u32>>, queued: Instant) -> (Self, oneshot::Receiver<Reply>) {
         let (sender, receiver) = oneshot::channel();
         let vectors = vec![Vec::new(); inputs.len()];
         let progress = Progress { vectors, left: inputs.len(), began: None, reply: Some(sender) };
-        (Self { class, inputs, queued, progress: Mutex::new(progress) }, receiver)
+        (Self { inputs, queued, progress: Mutex::new(progress) }, receiver)
     }
 
     pub(crate) fn input(&self, index: usize) -> &[u32] {

@@ -1,12 +1,13 @@
 //! Who runs next. Pure: time comes in with each call, and nothing here waits, sleeps or knows a thread.
 //!
-//! The rules, in the order in which they bind: bounds, interactive before batch, fair between keys, batches bounded by
-//! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share.
+//! The rules, in the order in which they bind: bounds, interactive before batch that has not waited for long, fair between keys, batches bounded by
+//! tokens, no artificial wait, and nothing runs for nobody. While workers idle, a batch leaves them their share. While
+//! interactive work is about, a batch of batch work is bounded by time.
 
 use std::{collections::HashMap, ops::Range, time::Duration};
 
 pub use hotpath_fairness::Full;
-use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, Key, PerClass, Queued};
+use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, Key, Patience, PerClass, Queued};
 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
@@ -122,6 +123,7 @@ pub struct Planner {
     load: Load,
     running_batches: usize,
     drain: DrainRate,
+    patience: Patience,
     last_id: u64,
 }
 
@@ -139,6 +141,7 @@ impl Planner {
             load: Load::default(),
             running_batches: 0,
             drain: DrainRate::default(),
+            patience: Patience::default(),
             last_id: 0,
         }
     }
@@ -155,10 +158,10 @@ impl Planner {
         self.drain.tokens_per_second(self.limits.workers)
     }
 
-    /// Whether something of a class is queued.
+    /// The highest class of which something is queued.
     #[must_use]
-    pub fn waits(&self, class: Class) -> bool {
-        !self.queues.of(class).is_empty()
+    pub fn highest(&self) -> Option<Class> {
+        Class::ALL.into_iter().find(|class| !self.queues.of(*class).is_empty())
     }
 
     /// Whether a request has something queued.
@@ -225,13 +228,18 @@ impl Planner {
         }
     }
 
-    /// What a free worker does now.
-    pub fn next(&mut self, now: Time) -> Decision {
+    /// What a free worker does now that it has a core. Batch work that is to be `brief` has no more tokens than run in that time,
+    /// as measured, or one input.
+    pub fn next(&mut self, now: Time, brief: Option<Duration>) -> Decision {
         let expired = self.expire(now);
-        let turns = self.queues.next_mut();
+        let turn = self.patience.turn(now, |class| !self.queues.of(class).is_empty());
+        let Some(class) = turn else { return Decision { expired, batch: Vec::new() } };
+        let brief = brief.filter(|_| class == Class::Batch);
+        let most = brief.map_or(self.limits.batch_tokens, |brief| self.drain.tokens_in(brief));
+        let turns = self.queues.of_mut(class);
         let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
-        let batch = turns.take(turns.cost().div_ceil(idle).min(self.limits.batch_tokens));
-        self.running_batches += usize::from(!batch.is_empty());
+        let batch = turns.take(turns.cost().div_ceil(idle).min(self.limits.batch_tokens).min(most));
+        self.running_batches += 1;
         for item in &batch {
             self.load.queued_tokens -= item.tokens;
             self.load.queued_inputs -= 1;

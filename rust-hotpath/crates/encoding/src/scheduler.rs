@@ -82,7 +82,7 @@ impl Scheduler {
     /// # Errors
     /// [`Full`] when the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Pending, Full> {
-        let now = Instant::now();
+        let (now, nobody) = (Instant::now(), work.key.is_nobody());
         let request = Request {
             class: work.class,
             key: work.key,
@@ -90,7 +90,7 @@ impl Scheduler {
             inputs: work.inputs.iter().map(Vec::len).collect(),
         };
         let inputs = request.inputs.len();
-        let (job, reply) = Job::new(work.class, work.inputs, now);
+        let (job, reply) = Job::new(work.inputs, now);
         let queued = self.shared.change(|state, now| {
             let id = state.planner.submit(now, request)?;
             state.jobs.insert(id, Arc::new(job));
@@ -104,7 +104,7 @@ impl Scheduler {
             self.shared.wake_all();
         }
         if work.class == Class::Interactive {
-            self.cores.reconsider(); // a worker may wait for a core with batch work, and has this behind it
+            self.cores.interactive_came(nobody); // a worker may wait for a core for batch work
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
     }

@@ -46,10 +46,28 @@ impl State {
     }
 }
 
-/// Waits for the next batch. `None` once there will be no other.
-pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
-    let look = |state: &mut State, now| {
-        let Decision { expired, batch } = state.planner.next(now);
+/// Waits until something is queued. `false` once nothing will be any more.
+pub(crate) fn wait(shared: &Shared) -> bool {
+    let look = |state: &mut State, _| state.planner.highest().map_or(Look::Idle, Look::Found);
+    shared.take(look).is_ok_and(|class| class.is_some())
+}
+
+/// Waits for a core for what is queued.
+pub(crate) fn core<'a>(shared: &Arc<Shared>, cores: &'a Cores) -> Permit<'a> {
+    // The cores' lock is taken first, and never while this state's is held.
+    let shared = shared.clone();
+    let class = move || shared.change(|state, _| state.planner.highest()).ok().flatten().unwrap_or(Class::Batch);
+    cores.acquire(1, class)
+}
+
+/// Takes the next batch for a core. It may be empty: others may have taken what was queued. On a core that interactive work got
+/// nothing runs where none waits any more: batch work must leave that core free.
+pub(crate) fn next_batch(shared: &Shared, core: &Permit<'_>) -> Vec<Ticket> {
+    let take = |state: &mut State, now| {
+        if core.class() == Class::Interactive && state.planner.highest() != Some(Class::Interactive) {
+            return Vec::new();
+        }
+        let Decision { expired, batch } = state.planner.next(now, core.brief());
         for (id, expiry) in expired {
             let retry_after = state.planner.time_to_drain();
             if let Some(job) = state.jobs.remove(&id) {
@@ -59,17 +77,9 @@ pub(crate) fn next_batch(shared: &Shared) -> Option<Vec<Ticket>> {
                 });
             }
         }
-        if batch.is_empty() { Look::Idle } else { Look::Found(state.tickets(batch)) }
+        state.tickets(batch)
     };
-    shared.take(look).ok().flatten()
-}
-
-/// Waits for a core for a run of some class.
-pub(crate) fn core<'a>(shared: &Arc<Shared>, cores: &'a Cores, class: Class) -> Permit<'a> {
-    // The cores' lock is taken first, and never while this state's is held.
-    let shared = shared.clone();
-    let interactive_waits = move || shared.change(|state, _| state.planner.waits(Class::Interactive)).unwrap_or(false);
-    cores.acquire(1, class, interactive_waits)
+    shared.change(take).unwrap_or_default()
 }
 
 /// Takes note that a batch has run.

@@ -1,4 +1,4 @@
-//! A worker: takes a batch, runs it on its session, answers. What goes wrong in a run stays in that run.
+//! A worker: takes a core and then a batch, runs it on its session, answers. What goes wrong in a run stays in that run.
 
 use std::{
     slice,
@@ -12,7 +12,7 @@ use hotpath_runtime::Encode;
 
 use crate::{
     job::Failure,
-    state::{Shared, Ticket, cancel, core, finished, next_batch},
+    state::{Shared, Ticket, cancel, core, finished, next_batch, wait},
 };
 
 /// Sees every run of a session.
@@ -53,9 +53,12 @@ impl Worker {
 
 /// Works until the scheduler is closed and nothing is queued, or it is dead.
 pub(crate) fn work(shared: &Arc<Shared>, worker: &mut Worker) {
-    while let Some(batch) = next_batch(shared) {
-        worker.batch = batch;
-        let core = worker.batch.first().map(|ticket| core(shared, &worker.cores, ticket.job.class));
+    while wait(shared) {
+        let core = core(shared, &worker.cores);
+        worker.batch = next_batch(shared, &core);
+        if worker.batch.is_empty() {
+            continue;
+        }
         let began = Instant::now();
         for ticket in &worker.batch {
             ticket.job.begin(began);

@@ -369,12 +369,38 @@ async fn interactive_work_of_one_model_goes_before_batch_work_of_another_that_ca
     assert_eq!(models.order().await, [2, 1]);
 }
 
-/// A worker that waits for a core with batch work in its hands holds up the interactive work behind it.
+/// A worker that waits for a core has nothing in its hands yet.
 #[tokio::test]
-async fn batch_work_that_interactive_work_waits_behind_counts_as_that() {
+async fn interactive_work_goes_before_batch_work_of_its_own_model_that_waits_for_a_core() {
     let mut models = Models::busy();
     models.submit(1, Class::Batch, 1, 1);
     models.submit(1, Class::Interactive, 2, 1);
     models.submit(2, Class::Interactive, 3, 2);
-    assert_eq!(models.order().await[0], 1);
+    assert_eq!(models.order().await, [2, 3, 1]);
+}
+
+/// Two workers, two cores, and more batch work than both do.
+#[tokio::test]
+async fn beside_batch_work_a_core_is_free_for_interactive_work_once_some_was_there() {
+    let (cores, (begins, begun)) = (Arc::new(Cores::new(2)), mpsc::channel());
+    let (gates, may_run): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel()).unzip();
+    let gated = |may_run| Box::new(Gated { begins: begins.clone(), may_run }) as Box<dyn Encode>;
+    let sessions = may_run.into_iter().map(gated).collect();
+    let scheduler = Scheduler::start(sessions, LIMITS, cores.clone(), Arc::new(Runs::default())).unwrap();
+    let submit = |class, id| {
+        let work = Work { class, key: "a".into(), deadline: None, inputs: vec![vec![id; LIMITS.batch_tokens]] };
+        scheduler.submit(work).unwrap()
+    };
+    cores.interactive_came(false);
+    let mut pending: Vec<Pending> = (0..4).map(|id| submit(Class::Batch, id)).collect();
+    assert_eq!(begun.recv_timeout(LIMIT).unwrap()[0][0], 0);
+    while cores.waiting() < 1 {
+        thread::yield_now(); // the other worker would have the next one, and may not
+    }
+    pending.push(submit(Class::Interactive, 9));
+    assert_eq!(begun.recv_timeout(LIMIT).unwrap()[0][0], 9, "while batch work runs");
+    drop(gates);
+    for pending in pending {
+        assert_eq!(pending.result().await.unwrap().vectors.len(), 1);
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     drr_queue::{DrrQueue, Queued},
 };
 
-/// Order of classes of work: a lower class runs only when no higher one waits.
+/// Order of classes of work: a lower class runs when no higher one waits, or it has waited for long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Somebody is waiting.

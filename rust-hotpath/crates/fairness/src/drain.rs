@@ -36,6 +36,13 @@ impl DrainRate {
         if self.seconds > 0.0 { self.tokens / self.seconds * workers.max(1) as f64 } else { 0.0 }
     }
 
+    /// Tokens that one worker does in a time; 0 before anything was measured.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates, and is not negative
+    #[must_use]
+    pub fn tokens_in(&self, time: Duration) -> usize {
+        (self.tokens_per_second(1) * time.as_secs_f64()) as usize
+    }
+
     /// How long some workers need for so many tokens, as a caller is told it.
     #[must_use]
     pub fn time_for(&self, tokens: usize, workers: usize) -> Duration {
@@ -65,7 +72,7 @@ mod tests {
     fn the_delay_is_what_the_measured_rate_says() {
         let mut drain = DrainRate::default();
         assert_eq!((drain.time_for(1000, 2), drain.tokens_per_second(2)), (UNMEASURED, 0.0));
-        assert_eq!(drain.measured(1000, 2), Duration::ZERO);
+        assert_eq!((drain.measured(1000, 2), drain.tokens_in(Duration::from_secs(1))), (Duration::ZERO, 0));
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(10)); // 10 000 tokens a second and worker
         }
@@ -74,6 +81,7 @@ mod tests {
         assert!(close(drain.time_for(40_000, 1), 4.0));
         assert!(close(drain.measured(200, 2), 0.01), "however short");
         assert!((drain.tokens_per_second(2) - 20_000.0).abs() < 1.0);
+        assert!((49..=51).contains(&drain.tokens_in(Duration::from_millis(5))), "of one of them");
         for _ in 0..200 {
             drain.note(100, Duration::from_millis(20)); // half as fast now
         }

@@ -22,6 +22,12 @@ impl Key {
         Self { name: name.into(), weight: weight.max(1) }
     }
 
+    /// Whether it is the key of no caller: what bears it is a sign of life.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        self.name.is_empty()
+    }
+
     pub(crate) fn weight(&self) -> usize {
         self.weight as usize
     }

@@ -16,6 +16,7 @@ mod drr_queue;
 mod full;
 mod key;
 mod monitor;
+mod patience;
 pub mod turnstile;
 
 pub use admission::{Admission, Bounds};
@@ -26,3 +27,4 @@ pub use drr_queue::{DrrQueue, Queued};
 pub use full::Full;
 pub use key::Key;
 pub use monitor::{Dead, Look, Monitor, fenced};
+pub use patience::{PATIENCE, Patience};

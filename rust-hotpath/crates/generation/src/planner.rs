@@ -1,14 +1,16 @@
 //! Which rows run next. Pure: time comes in with each call, and nothing here waits, sleeps, or knows a thread or a tensor.
 //!
-//! The rules, in the order in which they bind: bounds; interactive before batch; fair between keys; a request is admitted
+//! The rules, in the order in which they bind: bounds; interactive before batch that has not waited for long; fair between keys; a request is admitted
 //! once there is room for the longest that it may become, so that nothing that runs ever lacks any; a run has a token of
 //! each continuation that can go on, and so much of prompts that these are not delayed by more than that; and nothing runs
-//! for nobody.
+//! for nobody. While interactive work is about, of this model or of another, a run of batch work is brief: a few of its
+//! continuations in turn, or a little of prompts.
 //!
 //! A continuation has one slot of the cache for its life. What it holds stays there when it has ended, for prompts that begin
 //! alike, until room is needed.
 
 mod admission;
+mod brief;
 mod capacity;
 mod decision;
 mod limits;
@@ -24,10 +26,11 @@ use std::{
     time::Duration,
 };
 
+use brief::Brief;
 use capacity::Capacity;
 pub use decision::{Chunk, Counts, Decision, Ended, Load, Run, Step};
 pub use hotpath_fairness::Class;
-use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, Key, PerClass};
+use hotpath_fairness::{Admission, Bounds, Deadlines, DrainRate, DrrQueue, Key, Patience, PerClass};
 pub use limits::{Limits, Refusal};
 use pace::Pace;
 use request::{Phase, Place, RequestState, SequenceState, Ticket};
@@ -69,6 +72,8 @@ pub struct Planner {
     prompt_runs: u64,
     drain: DrainRate,
     pace: PerClass<Pace>,
+    brief: Brief,
+    patience: Patience,
     last_id: u64,
 }
 
@@ -98,6 +103,8 @@ impl Planner {
             prompt_runs: 0,
             drain: DrainRate::default(),
             pace: PerClass::new(|_| Pace::default()),
+            brief: Brief::default(),
+            patience: Patience::default(),
             last_id: 0,
         }
     }
@@ -138,10 +145,21 @@ impl Planner {
         self.requests.is_empty()
     }
 
-    /// Whether there is a request of a class.
+    /// Whether anything can run.
     #[must_use]
-    pub fn has(&self, class: Class) -> bool {
-        self.requests.values().any(|entry| entry.class == class)
+    pub fn can_run(&self) -> bool {
+        Class::ALL.into_iter().any(|class| self.has_work(class))
+    }
+
+    /// Whether interactive work waits for a run, or for a place that batch work may have.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !self.queues.of(Class::Interactive).tickets.is_empty() || self.has_work(Class::Interactive)
+    }
+
+    /// Whether something of a class can run.
+    fn has_work(&self, class: Class) -> bool {
+        self.prompts(class).next().is_some() || self.steps(class).next().is_some()
     }
 
     /// Whether a request waits to be admitted.
@@ -165,8 +183,8 @@ impl Planner {
         }
     }
 
-    /// What to do now. To be called between runs only.
-    pub fn next(&mut self, now: Time) -> Decision {
+    /// What to do before the next run. To be called between runs only.
+    pub fn settle(&mut self, now: Time) -> Decision {
         self.fork();
         self.leave(); // first, so that what is finished is not ended as well
         let mut ended = Vec::new();
@@ -179,16 +197,23 @@ impl Planner {
         self.expire(now, &mut ended);
         self.leave();
         self.admit();
-        let run = self.choose();
-        let wake = if run.is_none() { self.expiries.next() } else { None };
-        Decision { ended, changes: self.slots.take_changes(), run, wake }
+        Decision { ended, changes: self.slots.take_changes(), run: None, wake: self.expiries.next() }
+    }
+
+    /// The same, with what to run on cores that are there. Batch work is to be `brief`, if it is to take about so long.
+    pub fn next(&mut self, now: Time, brief: Option<Duration>) -> Decision {
+        let settled = self.settle(now);
+        let run = self.choose(now, brief);
+        let wake = settled.wake.filter(|_| run.is_none());
+        Decision { run, wake, ..settled }
     }
 
     /// Takes note of how long a run took.
     pub fn ran(&mut self, class: Class, counts: Counts, took: Duration) {
         let Counts { prompt_tokens, steps, drafted, accepted } = counts;
         self.drain.note(prompt_tokens + steps + accepted, took);
-        if drafted == 0 {
+        let is_brief = self.brief.note(counts, took);
+        if drafted == 0 && !is_brief {
             self.pace.of_mut(class).note(prompt_tokens, steps, took); // with drafts steps take longer
         }
     }
@@ -260,25 +285,42 @@ impl Planner {
         }
     }
 
-    /// What to run: interactive before batch.
-    fn choose(&mut self) -> Option<Run> {
-        Class::ALL.into_iter().find_map(|class| {
-            let mut steps = self.steps(class);
-            let (most, pace) = (self.limits.chunk_tokens, self.pace.of(class));
-            let most = if self.has_streams(class) { pace.beside_steps(most) } else { most };
-            let measures = !steps.is_empty() && pace.is_due();
-            let chunks = if measures { Vec::new() } else { self.chunks(class, most) };
-            if chunks.is_empty() && !measures && steps.len() <= DRAFTING {
-                for step in &mut steps {
-                    step.draft = self.requests[&step.sequence.request].draft(step, self.limits.draft_tokens);
-                }
+    /// What to run: interactive before batch that has not waited for long.
+    fn choose(&mut self, now: Time, brief: Option<Duration>) -> Option<Run> {
+        let has_work = PerClass::new(|class| self.has_work(class));
+        let class = self.patience.turn(now, |class| *has_work.of(class))?;
+        let is_brief = self.brief.begin(brief.filter(|_| class == Class::Batch)).is_some();
+        let run = if is_brief { self.brief_run(class) } else { self.full_run(class) };
+        for step in &run.steps {
+            self.requests.entry(step.sequence.request).and_modify(|entry| entry.takes(step));
+        }
+        Some(run)
+    }
+
+    fn full_run(&mut self, class: Class) -> Run {
+        let mut steps: Vec<Step> = self.steps(class).collect();
+        let (most, pace) = (self.limits.chunk_tokens, self.pace.of(class));
+        let most = if self.has_streams(class) { pace.beside_steps(most) } else { most };
+        let measures = !steps.is_empty() && pace.is_due();
+        let chunks = if measures { Vec::new() } else { self.chunks(class, most) };
+        if chunks.is_empty() && !measures && steps.len() <= DRAFTING {
+            for step in &mut steps {
+                step.draft = self.requests[&step.sequence.request].draft(step, self.limits.draft_tokens);
             }
-            for step in &steps {
-                self.requests.entry(step.sequence.request).and_modify(|entry| entry.takes(step));
-            }
-            let is_nothing = chunks.is_empty() && steps.is_empty();
-            (!is_nothing).then_some(Run { class, chunks, steps })
-        })
+        }
+        Run { class, chunks, steps }
+    }
+
+    /// Some steps, or a little of prompts.
+    fn brief_run(&mut self, class: Class) -> Run {
+        let steps: Vec<Step> = self.steps(class).collect();
+        let has_prompts = self.prompts(class).next().is_some();
+        if self.brief.is_of_prompts(!steps.is_empty(), has_prompts) {
+            let chunks = self.chunks(class, self.brief.tokens(self.limits.chunk_tokens));
+            Run { class, chunks, steps: Vec::new() }
+        } else {
+            Run { class, chunks: Vec::new(), steps: self.brief.steps(steps) }
+        }
     }
 
     /// Whether a run keeps a continuation waiting whose reader keeps up. One that waits for its format goes on at any moment.
@@ -290,20 +332,17 @@ impl Planner {
     }
 
     /// A token of each continuation that can go on.
-    fn steps(&self, class: Class) -> Vec<Step> {
-        let of_class = self.admitted().filter(|(_, entry)| entry.class == class);
-        let steps = of_class.flat_map(|(request, entry)| {
+    fn steps(&self, class: Class) -> impl Iterator<Item = Step> {
+        let of_class = self.admitted().filter(move |(_, entry)| entry.class == class);
+        of_class.flat_map(|(request, entry)| {
             (0..entry.choices).filter_map(move |choice| entry.step(SequenceId { request, choice }))
-        });
-        steps.collect()
+        })
     }
 
     /// Prompts, the one that has the least left first, as far as there is room for so many tokens of them. Now and then the oldest of the
     /// key whose prompts have not gone first for longest goes before.
     fn chunks(&mut self, class: Class, most: usize) -> Vec<Chunk> {
-        let prompts = self.admitted().filter(|(_, entry)| entry.class == class);
-        let mut prompts: Vec<(usize, RequestId)> =
-            prompts.filter_map(|(id, entry)| Some((entry.left()?, id))).collect();
+        let mut prompts: Vec<(usize, RequestId)> = self.prompts(class).collect();
         if prompts.is_empty() {
             return Vec::new();
         }
@@ -330,6 +369,12 @@ impl Planner {
             chunks.push(chunk);
         }
         chunks
+    }
+
+    /// Prompts that are being read, by how much is left of each.
+    fn prompts(&self, class: Class) -> impl Iterator<Item = (usize, RequestId)> {
+        let of_class = self.admitted().filter(move |(_, entry)| entry.class == class);
+        of_class.filter_map(|(id, entry)| Some((entry.left()?, id)))
     }
 
     fn admitted(&self) -> impl Iterator<Item = (RequestId, &RequestState)> {

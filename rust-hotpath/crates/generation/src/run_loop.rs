@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hotpath_cores::Cores;
+use hotpath_cores::{Cores, Permit};
 use hotpath_fairness::{Class, fenced};
 use hotpath_runtime::{Decode, Row, RunError};
 use hotpath_text::Vocabulary;
@@ -65,7 +65,12 @@ pub enum Kind {
 pub(crate) fn work(run_loop: &mut Loop) {
     while let Some(news) = run_loop.next() {
         match news {
-            News::Decision(decision) => run_loop.obey(decision),
+            News::Settled(decision, can_run) => {
+                run_loop.obey(&decision);
+                if can_run {
+                    run_loop.go_on();
+                }
+            }
             News::Probe(probe) => run_loop.probe(probe),
         }
     }
@@ -125,22 +130,41 @@ impl Loop {
         state::next(&self.shared, &mut self.jobs)
     }
 
-    fn obey(&mut self, decision: Decision) {
-        for (id, why) in decision.ended {
-            self.end(id, why);
+    fn obey(&mut self, decision: &Decision) {
+        for (id, why) in &decision.ended {
+            self.end(*id, *why);
         }
         for change in &decision.changes {
             self.change(change);
         }
+    }
+
+    /// Runs what is to run once there are cores for it: who came while it waited for them may go first.
+    fn go_on(&mut self) {
+        let budget = self.cores.clone();
+        let mut cores = state::cores(&self.shared, &budget, self.threads);
+        let decision = state::choose(&self.shared, &mut self.jobs, &cores);
+        self.obey(&decision);
         if let Some(run) = decision.run {
-            self.run(&run);
+            if run.class == Class::Interactive {
+                cores.will_come_back();
+                budget.interactive_came(self.is_nobodys(&run));
+            }
+            self.run(&run, cores);
         }
+    }
+
+    /// Whether a run is for signs of life alone.
+    fn is_nobodys(&self, run: &Run) -> bool {
+        let chunks = run.chunks.iter().map(|chunk| chunk.request);
+        let mut requests = chunks.chain(run.steps.iter().map(|step| step.sequence.request));
+        requests.all(|id| self.jobs.get(&id).is_none_or(|job| job.params.key.is_nobody()))
     }
 
     fn probe(&mut self, probe: Probe) {
         let slot = self.session.extent().slots - 1; // no request's
         let budget = self.cores.clone();
-        let _cores = state::cores(&self.shared, &budget, self.threads, Class::Interactive);
+        let _cores = state::cores_for_probe(&budget, self.threads);
         let tokens = probe.prompt.iter().enumerate();
         let rows: Vec<Row> = tokens.map(|(position, token)| Row { token: *token, slot, position }).collect();
         let last = [rows.len() - 1];
@@ -187,11 +211,10 @@ impl Loop {
 
     /// Runs what the planner says. What fails runs again in halves, so that what is at fault fails alone, and then without a
     /// draft: slots hold what they held, so each may run again.
-    fn run(&mut self, run: &Run) {
+    fn run(&mut self, run: &Run, cores: Permit<'_>) {
         let chunks = run.chunks.iter().map(|chunk| Part::Chunk(*chunk));
         let parts: Vec<Part> = chunks.chain(run.steps.iter().map(|step| Part::Step(*step))).collect();
-        let budget = self.cores.clone();
-        let mut cores = Some(state::cores(&self.shared, &budget, self.threads, run.class));
+        let mut cores = Some(cores);
         for chunk in &run.chunks {
             if let Some(job) = self.jobs.get_mut(&chunk.request).filter(|job| job.began.is_none()) {
                 job.start(chunk.start);

@@ -34,6 +34,14 @@ impl State {
         let planner = Planner::new(limits);
         Self { planner, arrivals: HashMap::new(), cancelled: Vec::new(), replies: Vec::new(), probe: None }
     }
+
+    /// Gives the loop what came, and takes away what was cancelled.
+    fn hand_over(&mut self, jobs: &mut HashMap<RequestId, Job>) {
+        jobs.extend(self.arrivals.drain());
+        for id in self.cancelled.drain(..) {
+            jobs.remove(&id);
+        }
+    }
 }
 
 /// A sign of life that is asked for.
@@ -46,7 +54,8 @@ pub(crate) struct Probe {
 /// What the loop has to do.
 #[derive(Debug)]
 pub(crate) enum News {
-    Decision(Decision),
+    /// What is to be done before the next run, and whether anything can run.
+    Settled(Decision, bool),
     Probe(Probe),
 }
 
@@ -61,30 +70,40 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
         if let Some(probe) = state.probe.take() {
             return Look::Found(News::Probe(probe));
         }
-        let decision = state.planner.next(now);
-        jobs.extend(state.arrivals.drain());
-        for id in state.cancelled.drain(..) {
-            jobs.remove(&id);
+        let settled = state.planner.settle(now);
+        state.hand_over(jobs);
+        let can_run = state.planner.can_run();
+        if can_run || !settled.ended.is_empty() || !settled.changes.is_empty() || !state.replies.is_empty() {
+            return Look::Found(News::Settled(settled, can_run));
         }
-        let is_news = decision.run.is_some() || !decision.ended.is_empty() || !decision.changes.is_empty();
-        if is_news || !state.replies.is_empty() {
-            return Look::Found(News::Decision(decision));
-        }
-        if state.planner.is_empty() { Look::Idle } else { Look::Wait(decision.wake) }
+        if state.planner.is_empty() { Look::Idle } else { Look::Wait(settled.wake) }
     };
     shared.take(look).unwrap_or_else(|dead| dead.resume())
 }
 
-/// Waits for some cores for a run of some class.
-pub(crate) fn cores<'a>(shared: &Arc<Shared>, cores: &'a Cores, threads: usize, class: Class) -> Permit<'a> {
+/// What to run on cores, which may be nothing: what could run may have been cancelled.
+pub(crate) fn choose(shared: &Shared, jobs: &mut HashMap<RequestId, Job>, cores: &Permit<'_>) -> Decision {
+    let choose = |state: &mut State, now| {
+        let decision = state.planner.next(now, cores.brief());
+        state.hand_over(jobs);
+        decision
+    };
+    shared.change(choose).unwrap_or_else(|dead| dead.resume())
+}
+
+/// Waits for some cores for a sign of life.
+pub(crate) fn cores_for_probe(cores: &Cores, threads: usize) -> Permit<'_> {
+    let mut permit = cores.acquire(threads, || Class::Interactive);
+    permit.will_come_back();
+    permit
+}
+
+/// Waits for some cores for what can run, whatever that will be when they are there.
+pub(crate) fn cores<'a>(shared: &Arc<Shared>, cores: &'a Cores, threads: usize) -> Permit<'a> {
     // The cores' lock is taken first, and never while this state's is held.
     let shared = shared.clone();
-    let interactive_waits = move || shared.change(|state, _| state.planner.has(Class::Interactive)).unwrap_or(false);
-    let mut permit = cores.acquire(threads, class, interactive_waits);
-    if class == Class::Interactive {
-        permit.will_come_back();
-    }
-    permit
+    let is_urgent = move || shared.change(|state, _| state.planner.is_urgent()).unwrap_or(false);
+    cores.acquire(threads, move || if is_urgent() { Class::Interactive } else { Class::Batch })
 }
 
 /// Lets the planner take note of something. Without it the loop cannot go on.

@@ -34,7 +34,7 @@ impl Contest {
 
     /// Runs one batch and says what it took of each key.
     fn step(&mut self) {
-        let batch = self.planner.next(Duration::ZERO).batch;
+        let batch = self.planner.next(Duration::ZERO, None).batch;
         for item in &batch {
             self.served[self.owner[&item.request]] += item.tokens;
         }
@@ -99,7 +99,7 @@ proptest! {
     ) {
         let mut planner = Planner::new(LIMITS);
         let decide = |planner: &mut Planner| {
-            let batch = planner.next(Duration::ZERO).batch;
+            let batch = planner.next(Duration::ZERO, None).batch;
             let tokens = batch.iter().map(|item| item.tokens).sum::<usize>();
             if tokens > 0 {
                 planner.finished(batch.len(), tokens, Duration::from_millis(1));

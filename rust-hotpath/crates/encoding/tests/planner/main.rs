@@ -33,7 +33,8 @@ fn arrival() -> impl Strategy<Value = Event> {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => arrival(),
-        4 => Just(Event::Next),
+        3 => Just(Event::Next(None)),
+        2 => (0..50_u64).prop_map(|brief| Event::Next(Some(Duration::from_millis(brief)))),
         3 => any::<prop::sample::Index>().prop_map(Event::Finish),
         1 => any::<prop::sample::Index>().prop_map(Event::Cancel),
         2 => (0..120_u64).prop_map(Event::Wait),
@@ -60,17 +61,48 @@ fn interactive_goes_before_batch() {
     let mut planner = Planner::new(ONE_WORKER);
     let batch = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[10, 10])).unwrap();
     let interactive = planner.submit(Duration::ZERO, request(Class::Interactive, "b", &[10])).unwrap();
-    let first = planner.next(Duration::ZERO).batch;
+    let first = planner.next(Duration::ZERO, None).batch;
     assert!(first.iter().all(|item| item.request == interactive), "one batch, one class: {first:?}");
-    assert_eq!(planner.next(Duration::ZERO).batch.iter().filter(|item| item.request == batch).count(), 2);
+    assert_eq!(planner.next(Duration::ZERO, None).batch.iter().filter(|item| item.request == batch).count(), 2);
+}
+
+/// However much interactive work waits, and however fast more of it comes.
+#[test]
+fn batch_work_has_a_run_in_each_patience() {
+    let mut planner = Planner::new(Limits { max_wait: Duration::from_mins(1), ..ONE_WORKER });
+    let batch = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[100; 20])).unwrap();
+    let mut runs = Vec::new();
+    for milliseconds in (0..450).step_by(10) {
+        let now = Duration::from_millis(milliseconds);
+        let _ = planner.submit(now, request(Class::Interactive, "b", &[100; 2])); // until the queue is full
+        let is_batch = planner.next(now, None).batch[0].request == batch;
+        runs.extend(is_batch.then_some(milliseconds));
+    }
+    assert_eq!(runs, [100, 200, 300, 400]);
+}
+
+#[test]
+fn brief_batch_work_is_what_runs_in_that_time_as_measured() {
+    let brief = Some(Duration::from_millis(3));
+    let mut planner = Planner::new(ONE_WORKER);
+    planner.submit(Duration::ZERO, request(Class::Batch, "a", &[10; 40])).unwrap();
+    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO, brief).batch.len();
+    assert_eq!(sizes(&mut planner), 1, "nothing was measured yet");
+    planner.finished(1, 10, Duration::from_millis(1));
+    assert_eq!((sizes(&mut planner), planner.next(Duration::ZERO, None).batch.len()), (3, 10));
+    planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[10; 10])).unwrap();
+    assert_eq!(sizes(&mut planner), 10, "interactive work has the whole batch");
+    planner.finished(3, 30, Duration::from_secs(1000));
+    assert_eq!(sizes(&mut planner), 1, "however slow it is, it comes on");
 }
 
 #[test]
 fn like_lengths_go_together_behind_the_oldest() {
     let mut planner = Planner::new(ONE_WORKER);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[40, 7, 38, 90, 5])).unwrap();
-    let lengths =
-        |planner: &mut Planner| planner.next(Duration::ZERO).batch.iter().map(|item| item.tokens).collect::<Vec<_>>();
+    let lengths = |planner: &mut Planner| {
+        planner.next(Duration::ZERO, None).batch.iter().map(|item| item.tokens).collect::<Vec<_>>()
+    };
     assert_eq!(lengths(&mut planner), [40, 38, 7, 5]);
     assert_eq!(lengths(&mut planner), [90]);
     assert!(lengths(&mut planner).is_empty());
@@ -79,7 +111,7 @@ fn like_lengths_go_together_behind_the_oldest() {
 #[test]
 fn idle_workers_share_what_waits() {
     let mut planner = Planner::new(LIMITS);
-    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO).batch.len();
+    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO, None).batch.len();
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[20; 4])).unwrap();
     assert_eq!((sizes(&mut planner), sizes(&mut planner)), (2, 2), "each of two idle workers takes half");
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[20; 4])).unwrap();
@@ -91,15 +123,15 @@ fn idle_workers_share_what_waits() {
 fn an_input_longer_than_a_batch_goes_alone() {
     let mut planner = Planner::new(LIMITS);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[250, 10])).unwrap();
-    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
-    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
+    assert_eq!(planner.next(Duration::ZERO, None).batch.len(), 1);
+    assert_eq!(planner.next(Duration::ZERO, None).batch.len(), 1);
 }
 
 #[test]
 fn a_full_queue_refuses_and_says_when_to_come_back() {
     let mut planner = Planner::new(LIMITS);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[1000])).unwrap();
-    planner.next(Duration::ZERO);
+    planner.next(Duration::ZERO, None);
     planner.finished(1, 1000, Duration::from_secs(1)); // 1000 tokens a second and worker
     let first = request(Class::Interactive, "a", &[100; 20]);
     planner.submit(Duration::ZERO, first).unwrap();
@@ -142,8 +174,8 @@ fn patience_ends_once_a_request_runs() {
     let mut planner = Planner::new(LIMITS);
     planner.submit(Duration::ZERO, request(Class::Interactive, "a", &[90, 90])).unwrap();
     let waits = planner.submit(Duration::ZERO, request(Class::Batch, "a", &[90])).unwrap();
-    assert_eq!(planner.next(Duration::ZERO).batch.len(), 1);
-    let later = planner.next(LIMITS.max_wait);
+    assert_eq!(planner.next(Duration::ZERO, None).batch.len(), 1);
+    let later = planner.next(LIMITS.max_wait, None);
     assert_eq!(later.expired, [(waits, Expiry::MaxWait)]);
     assert_eq!(later.batch.len(), 1, "the started request goes on");
 }

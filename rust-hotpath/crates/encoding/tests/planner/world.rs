@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hotpath_encoding::planner::{Expiry, Item, Limits, Planner, Request, RequestId, Time};
-use hotpath_fairness::Class;
+use hotpath_fairness::{Class, DrainRate, PATIENCE};
 use proptest::sample::Index;
 
 #[derive(Debug, Clone)]
 pub enum Event {
     Arrive { class: Class, key: usize, inputs: Vec<usize>, deadline: Option<u64> },
-    Next,
+    Next(Option<Duration>),
     Finish(Index),
     Cancel(Index),
     Wait(u64),
@@ -77,6 +77,9 @@ pub struct World {
     now: Time,
     known: BTreeMap<RequestId, Known>,
     running: Vec<Vec<Item>>,
+    drain: DrainRate,
+    /// Since when batch work has waited for a run.
+    batch_waits: Option<Time>,
 }
 
 pub fn request(class: Class, key: &str, inputs: &[usize]) -> Request {
@@ -86,13 +89,21 @@ pub fn request(class: Class, key: &str, inputs: &[usize]) -> Request {
 impl World {
     pub fn new(limits: Limits) -> Self {
         let known = BTreeMap::new();
-        Self { planner: Planner::new(limits), limits, now: Duration::ZERO, known, running: Vec::new() }
+        Self {
+            planner: Planner::new(limits),
+            limits,
+            now: Duration::ZERO,
+            known,
+            running: Vec::new(),
+            drain: DrainRate::default(),
+            batch_waits: None,
+        }
     }
 
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Arrive { class, key, inputs, deadline } => self.arrive(class, key, inputs, deadline),
-            Event::Next => drop(self.next()),
+            Event::Next(brief) => drop(self.next(brief)),
             Event::Finish(which) if !self.running.is_empty() => {
                 let batch = self.running.swap_remove(which.index(self.running.len()));
                 self.finish(&batch);
@@ -111,7 +122,7 @@ impl World {
     /// Runs what is queued to the end: every input must have run once or have been dropped for a reason.
     pub fn drain(&mut self) {
         while self.planner.load().queued_inputs > 0 {
-            assert!(self.next() > 0 || self.planner.load().queued_inputs == 0, "work waits and nobody gets it");
+            assert!(self.next(None) > 0 || self.planner.load().queued_inputs == 0, "work waits and nobody gets it");
         }
         for batch in std::mem::take(&mut self.running) {
             self.finish(&batch);
@@ -153,33 +164,37 @@ impl World {
         }
     }
 
-    fn next(&mut self) -> usize {
+    fn next(&mut self, brief: Option<Duration>) -> usize {
         let mut due = BTreeMap::new();
         for (id, known) in self.known.iter_mut().filter(|(_, known)| known.queued().next().is_some()) {
             if let Some(expiry) = known.expiry(self.now, &self.limits) {
                 due.insert(*id, expiry);
             }
         }
-        let decision = self.planner.next(self.now);
+        let decision = self.planner.next(self.now, brief);
         assert_eq!(decision.expired.iter().copied().collect::<BTreeMap<_, _>>(), due, "who expired");
         for id in due.keys() {
             self.known.get_mut(id).unwrap().drop_queued();
         }
         let taken = decision.batch.len();
-        self.check_batch(&decision.batch);
+        self.check_batch(&decision.batch, brief);
         if taken > 0 {
             self.running.push(decision.batch);
         }
         taken
     }
 
-    fn check_batch(&mut self, batch: &[Item]) {
+    fn check_batch(&mut self, batch: &[Item], brief: Option<Duration>) {
         let classes = |known: &Known| (known.queued().next().is_some()).then_some(known.class);
         let waiting: Vec<Class> = self.known.values().filter_map(classes).collect();
-        let class = if waiting.contains(&Class::Interactive) { Class::Interactive } else { Class::Batch };
+        let class = self.turn(&waiting);
         assert_eq!(batch.is_empty(), waiting.is_empty(), "a free worker takes what is queued");
         let tokens: usize = batch.iter().map(|item| item.tokens).sum();
-        assert!(tokens <= self.limits.batch_tokens || batch.len() == 1, "{tokens} tokens in {} inputs", batch.len());
+        let most = match brief.filter(|_| class == Class::Batch) {
+            Some(brief) => self.drain.tokens_in(brief).min(self.limits.batch_tokens),
+            None => self.limits.batch_tokens,
+        };
+        assert!(tokens <= most || batch.len() == 1, "{tokens} tokens in {} inputs", batch.len());
 
         let oldest = self.oldest_by_key(class);
         for (key, oldest) in oldest {
@@ -197,6 +212,20 @@ impl World {
         }
     }
 
+    /// Interactive before batch, until batch work has waited for long: then it has its turn, whatever else waits.
+    fn turn(&mut self, waiting: &[Class]) -> Class {
+        if !waiting.contains(&Class::Batch) {
+            self.batch_waits = None;
+            return Class::Interactive;
+        }
+        let since = *self.batch_waits.get_or_insert(self.now);
+        if waiting.contains(&Class::Interactive) && self.now < since + PATIENCE {
+            return Class::Interactive;
+        }
+        self.batch_waits = Some(self.now);
+        Class::Batch
+    }
+
     fn oldest_by_key(&self, class: Class) -> BTreeMap<usize, (RequestId, usize)> {
         let mut oldest = BTreeMap::new();
         for (id, known) in self.known.iter().filter(|(_, known)| known.class == class) {
@@ -209,7 +238,9 @@ impl World {
 
     fn finish(&mut self, batch: &[Item]) {
         let tokens = batch.iter().map(|item| item.tokens).sum();
-        self.planner.finished(batch.len(), tokens, Duration::from_millis(10));
+        let took = Duration::from_millis(10);
+        self.planner.finished(batch.len(), tokens, took);
+        self.drain.note(tokens, took);
         for item in batch {
             self.known.get_mut(&item.request).unwrap().inputs[item.input].1 = Place::Done;
         }

@@ -7,6 +7,7 @@ mod drafts;
 mod faults;
 mod formats;
 mod solo;
+mod yielding;
 
 use hotpath_generation::{Observer, Ran};
 

@@ -9,6 +9,8 @@ pub enum Event {
     /// The next turn of a conversation: what was asked, what its first choice said, and some tokens more.
     Follow(Index, Arrival),
     Next,
+    /// Runs of batch work are to take so long from now on, in milliseconds, or as long as they do.
+    Brief(Option<u64>),
     /// The next run fails for one of its requests, whichever it is.
     Fail(Index),
     Cancel(Index),

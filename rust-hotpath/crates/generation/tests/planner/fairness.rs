@@ -70,7 +70,7 @@ impl Drive {
 
     /// Gives how many tokens of prompts were run.
     fn next(&mut self) -> usize {
-        let Some(Run { class, chunks, steps }) = self.planner.next(Duration::ZERO).run else { return 0 };
+        let Some(Run { class, chunks, steps }) = self.planner.next(Duration::ZERO, None).run else { return 0 };
         let mut said: Vec<SequenceId> = steps.iter().map(|step| step.sequence).collect();
         let read: usize = chunks.iter().map(|chunk| chunk.tokens).sum();
         let counts = Counts { prompt_tokens: read, steps: steps.len(), ..Counts::default() };

@@ -61,6 +61,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => arrivals().prop_map(Event::Arrive),
         2 => (any(), arrivals()).prop_map(|(which, arrival)| Event::Follow(which, arrival)),
         12 => Just(Event::Next),
+        1 => prop::option::of(1..12_u64).prop_map(Event::Brief),
         1 => any().prop_map(Event::Fail),
         1 => any().prop_map(Event::Cancel),
         1 => any().prop_map(Event::Pause),
@@ -130,7 +131,7 @@ fn the_next_turn_of_a_conversation_reads_what_is_new_alone() {
     assert_eq!(world.planner.load().cached_tokens, 28);
     let second = [first, world.said(turn), vec![8; 5]].concat();
     world.arrive(arrival(second.clone(), 9)).unwrap();
-    let decision = world.planner.next(Duration::ZERO);
+    let decision = world.planner.next(Duration::ZERO, None);
     let chunk = decision.run.unwrap().chunks[0];
     assert_eq!((chunk.start, chunk.tokens), (28, 6), "the last token said, and five new ones");
     assert_eq!(decision.changes, [], "in the slot where it was: nothing is copied");
@@ -213,7 +214,7 @@ fn keys_take_turns() {
     let many = (0..100).map(|_| world.arrive(arrival(vec![1; 20], 1)).unwrap()).collect::<Vec<_>>();
     let few: Vec<_> = (0..2).map(|_| world.arrive(Arrival { key: 1, ..arrival(vec![1; 20], 1) }).unwrap()).collect();
     let mut order = Vec::new();
-    while let Some(run) = world.planner.next(Duration::ZERO).run {
+    while let Some(run) = world.planner.next(Duration::ZERO, None).run {
         assert_eq!(run.steps, []);
         for chunk in run.chunks {
             world.planner.read(&chunk);
@@ -250,7 +251,7 @@ fn a_long_prompt_goes_first_in_every_fourth_run_of_a_stream_of_short_ones() {
     let mut runs = 0;
     let mut is_read = false;
     while !is_read {
-        let Some(run) = world.planner.next(Duration::ZERO).run else { panic!("prompts wait") };
+        let Some(run) = world.planner.next(Duration::ZERO, None).run else { panic!("prompts wait") };
         runs += 1;
         for chunk in run.chunks {
             world.planner.read(&chunk);
@@ -272,7 +273,7 @@ fn a_prompt_that_had_what_was_left_of_runs_goes_first_all_the_same() {
     let mut went_first = Vec::new();
     for run in 0..8 {
         let short = world.arrive(arrival(vec![1000 + run; 7], 1)).unwrap();
-        let chunks = world.planner.next(Duration::ZERO).run.unwrap().chunks;
+        let chunks = world.planner.next(Duration::ZERO, None).run.unwrap().chunks;
         went_first.extend((chunks[0].request != short).then_some(chunks[0].request));
         for chunk in &chunks {
             world.planner.read(chunk);
@@ -288,7 +289,7 @@ fn short_prompts_are_read_in_one_run() {
     for key in 0..3 {
         world.arrive(Arrival { key, ..arrival(vec![1; 5], 2) }).unwrap();
     }
-    let run = world.planner.next(Duration::ZERO).run.unwrap();
+    let run = world.planner.next(Duration::ZERO, None).run.unwrap();
     assert_eq!(run.chunks.iter().map(|chunk| (chunk.tokens, chunk.last)).collect::<Vec<_>>(), [(5, true); 3]);
 }
 
@@ -314,7 +315,7 @@ fn a_stream_that_waits_for_its_format_is_kept_waiting_by_no_long_chunk() {
     world.next();
     world.planner.wait(SequenceId { request: stream, choice: 0 });
     world.arrive(Arrival { key: 1, ..arrival(vec![2; 60], 1) }).unwrap();
-    let tokens = |world: &mut World| world.planner.next(Duration::ZERO).run.unwrap().chunks[0].tokens;
+    let tokens = |world: &mut World| world.planner.next(Duration::ZERO, None).run.unwrap().chunks[0].tokens;
     assert_eq!(tokens(&mut world), 8);
     world.planner.pause(Duration::ZERO, stream);
     assert_eq!(tokens(&mut world), 60, "one whose reader is slow waits for nothing");
@@ -330,7 +331,7 @@ fn each_class_has_its_own_pace() {
             .unwrap()
     };
     let request = submit(&mut planner, 1);
-    let run = planner.next(Duration::ZERO).run.unwrap();
+    let run = planner.next(Duration::ZERO, None).run.unwrap();
     planner.read(&run.chunks[0]);
     planner.said(SequenceId { request, choice: 0 }, &[1]);
     submit(&mut planner, 60);
@@ -343,7 +344,7 @@ fn each_class_has_its_own_pace() {
     // Neither batch work nor a run with drafts says how long interactive steps take.
     (0..9).for_each(|_| planner.ran(Class::Batch, steps, milliseconds(500)));
     (0..9).for_each(|_| planner.ran(Class::Interactive, drafts, milliseconds(500)));
-    assert_eq!(planner.next(Duration::ZERO).run.unwrap().chunks[0].tokens, 20);
+    assert_eq!(planner.next(Duration::ZERO, None).run.unwrap().chunks[0].tokens, 20);
 }
 
 #[test]
@@ -361,10 +362,10 @@ fn a_paused_request_waits_and_ends_after_a_while() {
     let slow = world.arrive(arrival(vec![1; 4], 20)).unwrap();
     world.next();
     world.planner.pause(Duration::ZERO, slow);
-    let decision = world.planner.next(Duration::ZERO);
+    let decision = world.planner.next(Duration::ZERO, None);
     assert_eq!((decision.run, decision.wake), (None, Some(LIMITS.max_parked)));
     assert_eq!(world.planner.load().parked, 1);
-    let ended = world.planner.next(LIMITS.max_parked).ended;
+    let ended = world.planner.next(LIMITS.max_parked, None).ended;
     assert_eq!(ended, [(slow, Ended::SlowReader)]);
     assert_eq!(world.planner.load().reserved_tokens, 0);
 }
@@ -377,7 +378,7 @@ fn a_continuation_that_waits_stays_where_it_is_and_holds_up_nobody() {
     world.next();
     let sequence = SequenceId { request: costly, choice: 0 };
     let steps = |planner: &mut Planner| {
-        let decision = planner.next(Duration::ZERO);
+        let decision = planner.next(Duration::ZERO, None);
         assert_eq!(decision.changes, [], "slots are copied for every token");
         let Some(Run { steps, .. }) = decision.run else { panic!("a step") };
         steps.into_iter().map(|step| (step.sequence.request == costly, step.position)).collect::<Vec<_>>()
@@ -393,7 +394,7 @@ fn choices_share_their_prompt_by_copies_and_the_last_one_to_end_leaves_its_text(
     let mut world = World::new(LIMITS);
     world.arrive(Arrival { says: vec![1, 6, 3], ..arrival(vec![1; 10], 6) }).unwrap();
     (0..2).for_each(|_| _ = world.next());
-    let changes = world.planner.next(Duration::ZERO).changes;
+    let changes = world.planner.next(Duration::ZERO, None).changes;
     assert_eq!(changes.iter().filter(|change| matches!(change, SlotChange::Copy { tokens: 10, .. })).count(), 2);
     let mut world = World::new(LIMITS);
     world.arrive(Arrival { says: vec![1, 6, 3], ..arrival(vec![1; 10], 6) }).unwrap();
@@ -406,7 +407,7 @@ fn choices_share_their_prompt_by_copies_and_the_last_one_to_end_leaves_its_text(
 fn drafts_are_run_beside_few_steps_and_no_prompt() {
     let mut world = World::new(Limits { batch: 8, cache_tokens: 2000, ..LIMITS });
     let drafts = |world: &mut World| {
-        let run = world.planner.next(Duration::ZERO).run.unwrap();
+        let run = world.planner.next(Duration::ZERO, None).run.unwrap();
         (run.chunks.len(), run.steps.iter().map(|step| step.draft).collect::<Vec<_>>())
     };
     let begin = |world: &mut World, key| {

@@ -1,6 +1,8 @@
 //! A model of the planner that is too simple to be wrong: a cache whose slots hold what was really put there, requests with
 //! where they stand, and every rule checked by looking at all of them.
 
+mod rules;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -75,6 +77,13 @@ pub struct World {
     touched: Vec<usize>,
     /// Runs with steps and prompts since steps ran alone.
     mixed: PerClass<usize>,
+    /// How long brief runs of batch work are to take, if they are to be brief.
+    pub brief: Option<Duration>,
+    /// Brief runs since a continuation that can go on had a step, and those of steps while prompts were left.
+    waited: BTreeMap<SequenceId, usize>,
+    unread: usize,
+    /// Since when batch work has waited for a run.
+    batch_waits: Option<Time>,
     pub reused: usize,
 }
 
@@ -88,6 +97,10 @@ impl World {
             cache: vec![Vec::new(); limits.slots()],
             touched: vec![0; limits.slots()],
             mixed: PerClass::new(|_| 0),
+            brief: None,
+            waited: BTreeMap::new(),
+            unread: 0,
+            batch_waits: None,
             reused: 0,
         }
     }
@@ -102,6 +115,7 @@ impl World {
             }
             Event::Follow(..) => (),
             Event::Next => drop(self.next()),
+            Event::Brief(milliseconds) => self.brief = milliseconds.map(Duration::from_millis),
             Event::Fail(which) => drop(self.next_that(Some(which))),
             Event::Cancel(which) => self.with_any(which, |planner, known, id, _| {
                 known.cancelled = true;
@@ -190,7 +204,7 @@ impl World {
 
     fn next_that(&mut self, fails: Option<Index>) -> bool {
         let due = self.due();
-        let decision = self.planner.next(self.now);
+        let decision = self.planner.next(self.now, self.brief);
         assert_eq!(decision.ended.iter().copied().collect::<BTreeMap<_, _>>(), due, "who ended");
         for id in due.keys() {
             self.known.get_mut(id).unwrap().over = true;
@@ -202,6 +216,7 @@ impl World {
             self.run(run, fails);
         } else {
             assert!([Class::Interactive, Class::Batch].iter().all(|class| !self.has_work(*class)), "idle");
+            self.batch_waits = None;
             let waits = self.known.values().any(|known| !known.over && known.held.is_empty());
             let for_others = self.known.values().any(|known| !known.over && !known.held.is_empty());
             assert!(!waits || decision.wake.is_some() || for_others, "work waits for nothing");
@@ -261,10 +276,9 @@ impl World {
     /// nor less than there is. What fails took the memory that it would have taken, and its request ends.
     fn run(&mut self, run: &Run, fails: Option<Index>) {
         let class = run.class;
-        assert!(class == Class::Interactive || !self.has_work(Class::Interactive), "batch went before interactive");
+        self.check_turn(class);
         assert!(!run.chunks.is_empty() || !run.steps.is_empty(), "a run of nothing");
-        let steps: BTreeSet<SequenceId> = run.steps.iter().map(|step| step.sequence).collect();
-        assert_eq!((steps.len(), &steps), (run.steps.len(), &self.decoding(class).collect()), "who goes on");
+        let (can_go_on, left_before) = (self.decoding(class).collect(), self.left_to_read(class));
         let requests: BTreeSet<RequestId> = run.chunks.iter().map(|chunk| chunk.request).collect();
         assert_eq!(requests.len(), run.chunks.len(), "a prompt has two chunks");
         let slots = run.chunks.iter().map(|chunk| chunk.slot).chain(run.steps.iter().map(|step| step.slot));
@@ -274,20 +288,17 @@ impl World {
         assert!(tokens <= self.limits.chunk_tokens, "steps are delayed by {tokens} tokens");
         run.chunks.iter().for_each(|chunk| self.read(chunk));
         run.steps.iter().for_each(|step| self.step(step));
-        let left: usize = self.reading(class).map(Known::left_to_read).sum();
-        let least = if self.has_streams(class) { self.limits.chunk_tokens.min(8) } else { self.limits.chunk_tokens };
-        let measures = !steps.is_empty() && *self.mixed.of(class) == 7;
-        assert!(tokens >= least || left == 0 || measures, "room for {left} more tokens of prompts is left");
-        let drafted = run.steps.iter().map(|step| step.draft).sum();
-        assert!(!measures || tokens + drafted == 0, "nobody knows how long steps take alone");
-        self.check_memory();
-        let mut counts = Counts { prompt_tokens: tokens, steps: run.steps.len(), drafted, accepted: 0 };
-        match self.mixed.of_mut(class) {
-            mixed if tokens > 0 => *mixed += usize::from(!steps.is_empty()),
-            mixed if drafted == 0 => *mixed = 0,
-            _ => (),
+        let left = self.left_to_read(class);
+        if class == Class::Batch && self.brief.is_some() {
+            self.check_brief_run(run, &can_go_on, left_before);
+        } else {
+            self.check_full_run(run, &can_go_on, left);
         }
-        let all: Vec<RequestId> = requests.into_iter().chain(steps.iter().map(|sequence| sequence.request)).collect();
+        self.check_memory();
+        let drafted = run.steps.iter().map(|step| step.draft).sum();
+        let mut counts = Counts { prompt_tokens: tokens, steps: run.steps.len(), drafted, accepted: 0 };
+        let stepped = run.steps.iter().map(|step| step.sequence.request);
+        let all: Vec<RequestId> = requests.into_iter().chain(stepped).collect();
         let failed = fails.map(|which| *which.get(&all));
         if let Some(id) = failed {
             self.known.get_mut(&id).unwrap().cancelled = true;
@@ -471,23 +482,6 @@ impl World {
         for id in new {
             self.known.get_mut(&id).unwrap().admitted = true;
         }
-    }
-
-    /// One who has nothing and asks for something small gets it as long as there is some of the reserve.
-    fn check_reserve(&self) {
-        let class = Class::Interactive;
-        let of_class = |known: &Known| known.arrival.class == class;
-        let (rows, tokens) = self.holds(|known| of_class(known) && self.is_small(known));
-        let is_left = rows < self.limits.rows_per_class() - self.limits.batch
-            && tokens + self.limits.small_tokens(class) <= self.limits.cache_tokens / 8;
-        let mut keys = BTreeSet::new();
-        for (id, known) in self.known.iter().filter(|(_, known)| !known.over && of_class(known)) {
-            let is_oldest = keys.insert(known.arrival.key); // ids ascend with arrival, and what runs is older
-            let must = is_oldest && is_left && self.is_small(known);
-            assert!(!must || !self.planner.is_waiting(*id), "a newcomer waits for a reserve that is there");
-        }
-        let waits = self.known.iter().any(|(id, known)| of_class(known) && self.planner.is_waiting(*id));
-        assert!(!waits || self.holds(|_| true).0 > 0, "room is kept for nobody");
     }
 
     fn reserve(&self, arrival: &Arrival) -> usize {
