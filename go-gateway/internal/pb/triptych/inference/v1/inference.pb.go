@@ -2162,7 +2162,8 @@ func (x *Classification) GetScores() []float32 {
 type Scheduling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Requests with the same key share one turn; keys take turns by tokens, whatever the number of requests of each. The
-	// gateway sends the tenant. Up to 128 bytes; empty is a key like any other. Longer: INVALID_VALUE.
+	// gateway sends the tenant. Up to 128 bytes; empty is a key too, of nobody who comes again: batch work makes no room for
+	// what may follow. Longer: INVALID_VALUE.
 	FairnessKey string `protobuf:"bytes,1,opt,name=fairness_key,json=fairnessKey,proto3" json:"fairness_key,omitempty"`
 	// Required; PRIORITY_UNSPECIFIED: INVALID_VALUE.
 	Priority Priority `protobuf:"varint,2,opt,name=priority,proto3,enum=triptych.inference.v1.Priority" json:"priority,omitempty"`
