@@ -163,6 +163,31 @@ func await(t *testing.T, what string, event <-chan struct{}) {
 	}
 }
 
+// Batch work has what others leave: it may take longer.
+func TestBatchWorkHasMoreTime(t *testing.T) {
+	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
+	const timeout = time.Minute
+	left := make(chan time.Duration, 1)
+	hotpath.SetEmbed(func(ctx context.Context, request *inferencev1.EmbedRequest) (*inferencev1.EmbedResponse, error) {
+		deadline, _ := ctx.Deadline()
+		left <- time.Until(deadline)
+		return testkit.Embed(ctx, request)
+	})
+	e := newEngine(t, timeout, time.Now, hotpath.Address)
+	for priority, times := range map[inferencev1.Priority]time.Duration{
+		inferencev1.Priority_PRIORITY_INTERACTIVE: 1, inferencev1.Priority_PRIORITY_BATCH: batchPatience,
+	} {
+		asked := request()
+		asked.Scheduling.Priority = priority
+		if _, err := e.Embed(t.Context(), asked); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-left; got > times*timeout || got < times*timeout-patience {
+			t.Errorf("%v: %v are left", priority, got)
+		}
+	}
+}
+
 func TestDeadlineReachesTheHotpath(t *testing.T) {
 	hotpath := testkit.StartHotpath(t, "127.0.0.1:0")
 	_, left := hang(hotpath)

@@ -7,9 +7,13 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 )
 
 var errNoReplica = errors.New("no hot path is known: no name has been resolved")
+
+// batchPatience is how many times as long a call of the class batch may take: it has what others leave, and nobody waits for it.
+const batchPatience = 12
 
 // task is what a call is, its message aside.
 type task struct {
@@ -22,6 +26,9 @@ type task struct {
 
 // route makes a call to the best replica for it, and to the next one if that has not begun to work on it.
 func (e *Engine) route(ctx context.Context, t task, call func(context.Context, *attempt) error) (failure *fault.Fault) {
+	if t.lane.priority == inferencev1.Priority_PRIORITY_BATCH {
+		t.timeout *= batchPatience
+	}
 	limited, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	if isOfCaller(ctx, limited) { // for the message
