@@ -44,6 +44,9 @@ func (c *consumer) bind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	if !c.connection.IsConnected() {
+		if last := c.connection.LastError(); last != nil {
+			return fmt.Errorf("there is no connection: %w", last)
+		}
 		return errors.New("there is no connection")
 	}
 	s := c.settings

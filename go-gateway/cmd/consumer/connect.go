@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // natsOptions have the connection come back whatever happens, with what is in the files then.
@@ -20,7 +21,7 @@ func (c *consumer) natsOptions() ([]nats.Option, error) {
 	s := c.settings
 	options := []nats.Option{
 		nats.Name("consumer " + s.consumer),
-		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
+		nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(func(attempts int) time.Duration {
 			limit := min(backOffBase<<min(attempts, 10), backOffMost/3)
 			return limit/4 + rand.N(limit)
@@ -33,12 +34,20 @@ func (c *consumer) natsOptions() ([]nats.Option, error) {
 			}
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.trouble.report(context.Background(), "NATS connection", err) }),
-		nats.ConnectHandler(func(*nats.Conn) { c.trouble.over("NATS connection") }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			c.trouble.over("NATS connection")
 			c.logger.Info("NATS is back")
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.logger.Warn("NATS", "error", err.Error()) }),
+	}
+	if !strings.HasPrefix(s.natsURL, "ws://") { // which a TLS configuration would have encrypted
+		options = append(options, func(o *nats.Options) error {
+			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: func(tls.ConnectionState) error {
+				c.vouched.Store(true)
+				return nil
+			}}
+			return nil
+		})
 	}
 	var faults []error
 	read := func(name, path string) func() string {
@@ -55,7 +64,11 @@ func (c *consumer) natsOptions() ([]nats.Option, error) {
 	}
 	switch {
 	case s.natsCredentials != "":
-		read("nats-creds-file", s.natsCredentials)
+		if _, err := secretOf("nats-creds-file", s.natsCredentials); err != nil {
+			faults = append(faults, err)
+		} else if err := checkCredentials(s.natsCredentials); err != nil {
+			faults = append(faults, err)
+		}
 		options = append(options, nats.UserCredentials(s.natsCredentials))
 	case s.natsTokenFile != "":
 		options = append(options, nats.TokenHandler(read("nats-token-file", s.natsTokenFile)))
@@ -76,6 +89,20 @@ func (c *consumer) natsOptions() ([]nats.Option, error) {
 		options = append(options, nats.ClientCert(s.natsCertificate, s.natsKey))
 	}
 	return options, errors.Join(faults...)
+}
+
+// checkCredentials wants a user's JWT and its seed. What is said of them repeats nothing of either.
+func checkCredentials(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("nats-creds-file: %w", err)
+	}
+	_, noToken := nkeys.ParseDecoratedJWT(content)
+	_, noSeed := nkeys.ParseDecoratedUserNKey(content)
+	if noToken != nil || noSeed != nil {
+		return fmt.Errorf("nats-creds-file: %s is no file of credentials, with the JWT and the seed of a user", path)
+	}
+	return nil
 }
 
 func gatewayTransport(s *settings) (http.RoundTripper, error) {

@@ -34,6 +34,7 @@ type consumer struct {
 	jobs     *jobs.Client
 	options  []nats.Option
 	trouble  trouble
+	vouched  atomic.Bool // the server has shown a certificate that we trust, in the last attempt to connect
 
 	connection *nats.Conn
 	stream     jetstream.JetStream
@@ -73,8 +74,8 @@ func (c *consumer) run(ctx context.Context) error {
 	go func() { served <- server.Serve(listener) }()
 	defer func() { _ = server.Close(); <-served }()
 
-	if c.connection, err = nats.Connect(c.settings.natsURL, c.options...); err != nil {
-		return usageError{fmt.Errorf("NATS: %w", err)} // a server that is away is no error
+	if c.connection, err = c.enter(ctx); err != nil || c.connection == nil {
+		return err
 	}
 	defer c.connection.Close()
 	if c.stream, err = jetstream.New(c.connection); err != nil {

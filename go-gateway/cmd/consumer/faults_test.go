@@ -157,7 +157,7 @@ func TestItWaitsForNATSAndStreams(t *testing.T) {
 	server, gateway := startNATS(t), newGateway(t)
 	server.kill()
 	c := startInside(t, arguments(t, server, gateway.URL))
-	eventually(t, "it waits", func() bool { return strings.Contains(c.log.String(), `"for":"NATS"`) })
+	eventually(t, "it waits", func() bool { return strings.Contains(c.log.String(), `"for":"NATS connection"`) })
 	server.start()
 	queue := newQueue(t, server.client())
 	queue.mustSend("one", "a text")
@@ -224,22 +224,6 @@ func TestAMessageThatIsDeliveredTooOftenIsADeadLetter(t *testing.T) {
 	eventually(t, "it is a dead letter", func() bool { return count(t, queue.work) == 0 && count(t, queue.dead) == 1 })
 	if letter := all(t, queue.dead)[0]; letter.Header.Get("Dead-Reason") != "deliveries" || letter.Header.Get("Original-Deliveries") != "3" {
 		t.Errorf("its headers: %v", letter.Header)
-	}
-}
-
-func TestTokenFile(t *testing.T) {
-	server, gateway := startNATS(t, "--auth", "s3cret-token"), newGateway(t)
-	queue := newQueue(t, server.client(natsToken("s3cret-token")))
-	queue.mustSend("one", "a text")
-	path := fileWith(t, "wrong")
-	c := startInside(t, arguments(t, server, gateway.URL, "--nats-token-file", path))
-	eventually(t, "it is refused", func() bool { return strings.Contains(strings.ToLower(c.log.String()), "authorization") })
-	if err := os.WriteFile(path, []byte("s3cret-token\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it is done with the new token", func() bool { return count(t, queue.results) == 1 })
-	if strings.Contains(c.log.String(), "s3cret-token") {
-		t.Error("the token is in the log")
 	}
 }
 
