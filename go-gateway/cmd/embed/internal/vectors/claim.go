@@ -15,8 +15,22 @@ const claims = "claims"
 type Claim struct{ file *os.File }
 
 // Claim is nil if another one is at it.
-func (s *Store) Claim(work Hash) (*Claim, error) {
-	path := s.claimPath(work)
+func (s *Store) Claim(work Hash) (*Claim, error) { return claimAt(s.claimPath(work)) }
+
+// sweepClaims removes the files of claims that processes had which were killed: nobody may have that work again.
+func (s *Store) sweepClaims() error {
+	left, err := os.ReadDir(filepath.Join(s.folder, claims))
+	for _, file := range left {
+		claim, failed := claimAt(filepath.Join(s.folder, claims, file.Name()))
+		if failed == nil && claim != nil {
+			failed = claim.Release()
+		}
+		err = errors.Join(err, failed)
+	}
+	return err
+}
+
+func claimAt(path string) (*Claim, error) {
 	for {
 		file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o666)
 		if err != nil {

@@ -82,7 +82,7 @@ func Open(folder string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{folder: folder, names: map[string]bool{}, known: map[digest]place{}, open: map[string]*os.File{}}
-	return s, s.Refresh()
+	return s, errors.Join(s.sweepClaims(), s.Refresh())
 }
 
 // Close gives back what is open. Nothing is left to be written.

@@ -285,3 +285,34 @@ func FuzzLog(f *testing.F) {
 		_ = s.Close()
 	})
 }
+
+// What a process leaves that is killed just before it gives a claim back, when the work is done already.
+func TestClaimsOfTheDeadAreRemoved(t *testing.T) {
+	folder := t.TempDir()
+	s, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	claim, err := s.Claim(Hash{1})
+	if err != nil || claim == nil {
+		t.Fatal(claim, err)
+	}
+	if err := os.WriteFile(s.claimPath(Hash{2}), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	if left, err := os.ReadDir(filepath.Join(folder, claims)); err != nil || len(left) != 1 || left[0].Name() != filepath.Base(s.claimPath(Hash{1})) {
+		t.Errorf("%v, %v", left, err)
+	}
+	if claimed, err := other.Claimed(Hash{1}); err != nil || !claimed {
+		t.Errorf("%v, %v", claimed, err)
+	}
+	if err := claim.Release(); err != nil {
+		t.Error(err)
+	}
+}
