@@ -221,6 +221,7 @@ lint-go:
 	for module in $(GO_MODULES); do \
 	  (cd $$module && test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go tool staticcheck ./...); \
 	done
+	cd go-gateway && GOOS=darwin GOARCH=arm64 go build ./...
 
 lint-rust:
 	cd rust-hotpath && cargo fmt --check && cargo clippy --locked --workspace --all-targets --quiet -- -D warnings

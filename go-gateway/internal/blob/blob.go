@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // Errors that callers tell apart.
@@ -134,13 +136,7 @@ func (f *Folder) Verify(ctx context.Context, id ID) error {
 }
 
 // Free returns how many bytes may still be written to the file system.
-func (f *Folder) Free() (int64, error) {
-	var stat syscall.Statfs_t
-	if err := syscall.Statfs(f.path, &stat); err != nil {
-		return 0, err
-	}
-	return int64(stat.Bavail) * stat.Bsize, nil
-}
+func (f *Folder) Free() (int64, error) { return disk.Free(f.path) }
 
 func (f *Folder) temporaries() string { return filepath.Join(f.path, temporaryFolder) }
 

@@ -6,7 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 const (
@@ -34,12 +35,9 @@ func (s *Store) KeepReserve(beside int64) error {
 	if _, err := os.Lstat(r.path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var stat syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(r.path), &stat); err != nil {
+	free, err := disk.Free(filepath.Dir(r.path))
+	if err != nil || free < beside+2*reserveBytes {
 		return err
-	}
-	if int64(stat.Bavail)*stat.Bsize < beside+2*reserveBytes {
-		return nil
 	}
 	file, err := openPlain(r.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY)
 	if err != nil {
