@@ -16,7 +16,6 @@ func forgetAnswers(kept *store.Store, logger *slog.Logger) component {
 	var trouble periodic.Trouble
 	forget := func(ctx context.Context) {
 		err := periodic.Steps(ctx, kept.PruneAnswers)
-		trouble.Ended(err)
 		if ctx.Err() == nil && trouble.Began(err) {
 			logger.Warn("answers of more than a day ago could not be removed; this is tried again", "cause", err)
 		}

@@ -151,7 +151,6 @@ func (b *Batches) watchTime(ctx context.Context) {
 	if err == nil {
 		_, err = b.Store.PruneBatches(ctx, b.Now(), watchAtOnce)
 	}
-	b.watching.Ended(err)
 	if ctx.Err() == nil && b.watching.Began(err) {
 		b.Logger.Warn("batches whose time is over could not be ended; this is tried again", "cause", err)
 	}

@@ -76,8 +76,9 @@ func (b *Book) Done(pending *quota.Pending) {
 func (b *Book) Watch(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	replayed, failing := false, false
+	replayed := false
 	var pruned time.Time
+	var trouble periodic.Trouble
 	for {
 		var err error
 		if !replayed {
@@ -91,10 +92,9 @@ func (b *Book) Watch(ctx context.Context) {
 			err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return b.store.PruneCharges(ctx, atOnce) })
 			pruned = time.Now()
 		}
-		if err != nil && !failing && ctx.Err() == nil {
+		if ctx.Err() == nil && trouble.Began(err) {
 			b.logger.Warn("the limits could not be told of charges; this is tried again, and until then they are held", "cause", err)
 		}
-		failing = err != nil
 		select {
 		case <-ctx.Done():
 			return

@@ -22,7 +22,6 @@ const (
 func (f *Files) Watch(ctx context.Context) {
 	periodic.AtOnceAndEvery(ctx, sweepInterval, func(ctx context.Context) {
 		err := f.sweep(ctx)
-		f.sweeping.Ended(err)
 		if ctx.Err() == nil && f.sweeping.Began(err) {
 			f.Logger.Warn("files that expired, or contents that no file has, could not be deleted; the next sweep tries again", "cause", err)
 		}

@@ -61,10 +61,11 @@ type Options struct {
 // Jobs are all tenants'. It is safe for concurrent use.
 type Jobs struct {
 	Options
-	waiters   waiters
-	watching  periodic.Trouble // of watchTime
-	lookAgain time.Duration
-	lease     time.Duration
+	waiters         waiters
+	watching        periodic.Trouble // of watchTime
+	watchingReviews periodic.Trouble
+	lookAgain       time.Duration
+	lease           time.Duration
 
 	// alone is held by a job that is given up if its worker dies once more, and shared by all others.
 	alone sync.RWMutex
@@ -166,7 +167,6 @@ func (j *Jobs) watchTime(ctx context.Context) {
 	if err == nil {
 		err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return j.Store.ForgetAsyncJobs(ctx, now, watchAtOnce) })
 	}
-	j.watching.Ended(err)
 	if ctx.Err() == nil && j.watching.Began(err) {
 		j.Logger.Warn("jobs whose time is over could not be ended or forgotten; this is tried again", "cause", err)
 	}

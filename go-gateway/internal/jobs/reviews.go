@@ -163,7 +163,7 @@ func (j *Jobs) watchReviews(ctx context.Context) {
 			j.Waiting(waiting, oldest)
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() == nil && j.watchingReviews.Began(err) {
 		j.Logger.Warn("reviews could not be counted, or forgotten; this is tried again", "cause", err)
 	}
 }

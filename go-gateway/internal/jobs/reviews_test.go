@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/moderation"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 func textsOf(body []byte) ([]string, error) {
@@ -120,5 +122,19 @@ func TestAReplyThatCannotBeJudgedFailsItsJob(t *testing.T) {
 	f.watch(judgedReply)
 	if job, _ := f.ended(id); job.State != store.AsyncCompleted || job.Verdict != "review" {
 		t.Errorf("%+v", job)
+	}
+}
+
+func TestReviewsThatCannotBeCountedAreToldOnce(t *testing.T) {
+	f, log := newFixture(t), &testkit.Log{}
+	f.Logger = slog.New(slog.NewTextHandler(log, nil))
+	if err := f.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		f.watchReviews(t.Context())
+	}
+	if n := strings.Count(log.String(), "reviews could not be counted"); n != 1 {
+		t.Errorf("told %d times: %s", n, log)
 	}
 }

@@ -62,3 +62,15 @@ func TestATroubleIsToldOnceAndSoIsItsEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestATroubleIsToldAnewOnceItWasOver(t *testing.T) {
+	var trouble Trouble
+	for i, step := range []struct {
+		err   error
+		began bool
+	}{{nil, false}, {errors.New("a"), true}, {errors.New("b"), false}, {nil, false}, {errors.New("c"), true}} {
+		if is := trouble.Began(step.err); is != step.began {
+			t.Errorf("outcome %d: its beginning is %t", i, is)
+		}
+	}
+}

@@ -224,7 +224,6 @@ func (r *runner) renew(ctx context.Context) {
 		return
 	}
 	lost, err := r.Store.RenewJobs(ctx, jobs, r.Lease)
-	r.renewing.Ended(err)
 	if ctx.Err() == nil && r.renewing.Began(err) {
 		r.Log.Error("leases could not be renewed; this is tried again", "error", err)
 	}

@@ -47,7 +47,6 @@ func (w *Webhooks) watchTime(ctx context.Context) {
 		before := w.Now().Add(-kept)
 		err = periodic.Steps(ctx, func(ctx context.Context) (int, error) { return w.Store.PruneDeliveries(ctx, before, pruneAtOnce) })
 	}
-	w.watching.Ended(err)
 	if ctx.Err() == nil && w.watching.Began(err) {
 		w.Logger.Warn("deliveries could not be counted, or forgotten; this is tried again", "cause", err)
 	}
