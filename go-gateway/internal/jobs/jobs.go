@@ -153,8 +153,11 @@ func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 // forgetAt is until when a job that ends now can be looked at, by its tenant's plan of now.
 func (j *Jobs) forgetAt(now time.Time, job *store.AsyncJob) time.Time {
 	plan, _ := j.PlanOf(job.Tenant, job.Plan) // one that is gone keeps nothing short
-	return now.Add(cmp.Or(plan.Retention.Jobs, j.Kept))
+	return now.Add(j.kept(plan))
 }
+
+// kept is for how long a plan has something looked at after its end.
+func (j *Jobs) kept(plan identity.Plan) time.Duration { return cmp.Or(plan.Retention.Jobs, j.Kept) }
 
 // watchTime ends jobs that were not run in their time, and forgets those that ended long ago.
 func (j *Jobs) watchTime(ctx context.Context) {

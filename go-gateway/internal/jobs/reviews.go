@@ -2,8 +2,8 @@ package jobs
 
 import (
 	"bytes"
-	"cmp"
 	"context"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -115,15 +115,6 @@ func (j *Jobs) withText(stored store.Review) (Review, error) {
 	return Review{stored, &text, material.Metadata}, nil
 }
 
-// decided is what an event tells of a decision.
-type decided struct {
-	ID       string             `json:"id"`
-	Job      string             `json:"job_id"`
-	Index    int                `json:"index"`
-	Decision moderation.Verdict `json:"decision"`
-	Metadata jsontext.Value     `json:"metadata"`
-}
-
 // Decide writes what somebody with a key has decided on a text of a tenant. One that was decided before stays as it is: the same
 // decision is answered alike, and another one is refused.
 func (j *Jobs) Decide(ctx context.Context, owner identity.Principal, id string, decision Decision) (Review, error) {
@@ -131,14 +122,16 @@ func (j *Jobs) Decide(ctx context.Context, owner identity.Principal, id string, 
 	if err != nil {
 		return Review{}, err
 	}
-	data, err := json.Marshal(decided{id, review.Job, review.Input, decision.Verdict, review.Metadata})
+	data, err := json.Marshal(store.ModerationDecided{
+		ID: id, Job: review.Job, Index: review.Input, Decision: string(decision.Verdict), Metadata: stdjson.RawMessage(review.Metadata),
+	})
 	if err != nil {
 		return Review{}, fault.InternalError(err)
 	}
 	now := j.Now().UTC().Truncate(time.Millisecond)
 	stored, err := j.Store.DecideReview(ctx, owner.Tenant, id, store.Decision{
 		Decision: string(decision.Verdict), Note: decision.Note, By: owner.KeyID, Data: string(data),
-	}, now, now.Add(cmp.Or(owner.Plan.Retention.Jobs, j.Kept)))
+	}, now, now.Add(j.kept(owner.Plan)))
 	if errors.Is(err, store.ErrDecided) {
 		return Review{}, fault.InField(fault.ReviewDecided, "decision", "The key %s has decided %q at %s, which stands.",
 			stored.DecidedBy, stored.Decision, stored.Decided.Format(time.RFC3339))

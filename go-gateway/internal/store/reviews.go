@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -63,17 +64,26 @@ func ReviewID(job string, input int) string {
 	return fmt.Sprintf("modrev_%s_%05d", strings.TrimPrefix(job, "job_"), input)
 }
 
+// ModerationEnded is what an event tells of a job of moderation.
+type ModerationEnded struct {
+	ID       string          `json:"id"`
+	Status   string          `json:"status"`
+	Verdict  *string         `json:"verdict"`  // null: there is none
+	Metadata json.RawMessage `json:"metadata"` // the job's
+}
+
+// ModerationDecided is what an event tells of a decision.
+type ModerationDecided struct {
+	ID       string          `json:"id"`
+	Job      string          `json:"job_id"`
+	Index    int             `json:"index"`
+	Decision string          `json:"decision"`
+	Metadata json.RawMessage `json:"metadata"` // the job's
+}
+
 // endModeration adds the reviews of a job that ends, and the event that tells its verdict.
 func (s *Store) endModeration(ctx context.Context, tx *sql.Tx, tenant, id, thresholds, metadata string, r AsyncResult, now time.Time) error {
-	told := struct {
-		ID       string          `json:"id"`
-		Status   string          `json:"status"`
-		Verdict  *string         `json:"verdict"`
-		Metadata json.RawMessage `json:"metadata"`
-	}{ID: id, Status: r.State, Metadata: json.RawMessage(metadata)}
-	if metadata == "" {
-		told.Metadata = json.RawMessage("null")
-	}
+	told := ModerationEnded{ID: id, Status: r.State, Metadata: json.RawMessage(cmp.Or(metadata, "null"))}
 	kind := EventModerationFailed
 	switch {
 	case r.Judged != nil:
@@ -136,7 +146,7 @@ func (s *Store) ReviewsPage(ctx context.Context, tenant string, status ReviewSta
 type Decision struct {
 	Decision, Note string
 	By             string // the id of a key
-	// Data is what the event tells, as JSON.
+	// Data is ModerationDecided as JSON.
 	Data string
 }
 

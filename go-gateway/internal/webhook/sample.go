@@ -1,7 +1,7 @@
 package webhook
 
 import (
-	"fmt"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -17,16 +17,21 @@ func sampleOf(kind string, now time.Time) store.Delivery {
 		return sample
 	}
 	job := "job_" + none
+	sample.Object = job
+	var told any
 	switch kind {
 	case store.EventModerationDecided:
 		sample.Object = store.ReviewID(job, 0)
-		sample.Data = fmt.Sprintf(`{"id":%q,"job_id":%q,"index":0,"decision":"passed","metadata":null}`, sample.Object, job)
+		told = store.ModerationDecided{ID: sample.Object, Job: job, Decision: "passed"}
 	case store.EventModerationFailed:
-		sample.Object = job
-		sample.Data = fmt.Sprintf(`{"id":%q,"status":"failed","verdict":null,"metadata":null}`, job)
+		told = store.ModerationEnded{ID: job, Status: store.AsyncFailed}
 	default:
-		sample.Object = job
-		sample.Data = fmt.Sprintf(`{"id":%q,"status":"completed","verdict":%q,"metadata":null}`, job, end)
+		told = store.ModerationEnded{ID: job, Status: store.AsyncCompleted, Verdict: &end}
 	}
+	data, err := json.Marshal(told)
+	if err != nil {
+		panic(err) // of texts and numbers, which always encode
+	}
+	sample.Data = string(data)
 	return sample
 }
