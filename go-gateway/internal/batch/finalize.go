@@ -13,7 +13,6 @@ import (
 
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/files"
-	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
 )
@@ -77,11 +76,12 @@ func (w *worker) finalize(ctx context.Context, job store.Job) error {
 	default:
 		batch.State = store.BatchCompleted
 	}
-	plan, _ := w.PlanOf(batch.Tenant, batch.Plan) // one that is gone keeps nothing short
-	output, err := w.join(ctx, &batch, plan.Retention, "output", w.writeOutput)
+	plan, _ := w.PlanOf(batch.Tenant, batch.Plan)                   // one that is gone keeps nothing short
+	lifetime := shorter(batch.OutputLifetime, plan.Retention.Files) // the plan may be another than when it was asked for
+	output, err := w.join(ctx, &batch, lifetime, "output", w.writeOutput)
 	var errs *store.File
 	if err == nil {
-		errs, err = w.join(ctx, &batch, plan.Retention, "error", w.writeErrors)
+		errs, err = w.join(ctx, &batch, lifetime, "error", w.writeErrors)
 	}
 	if err != nil && isOfStorage(err) { // which is nobody's fault, and may last
 		return queue.Postpone(err, putOff)
@@ -103,8 +103,9 @@ func isOfStorage(err error) bool {
 	return errors.Is(err, blob.ErrFull) || errors.Is(err, store.ErrFull) || errors.Is(err, blob.ErrUnwritable) || errors.Is(err, store.ErrUnwritable)
 }
 
-// join makes a file of what write writes; nil if that is nothing. Its content lasts when join returns.
-func (w *worker) join(ctx context.Context, batch *store.Batch, retention identity.Retention, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {
+// join makes a file of what write writes, with a lifetime or, if that is 0, for ever; nil if that is nothing. Its content lasts when
+// join returns.
+func (w *worker) join(ctx context.Context, batch *store.Batch, lifetime time.Duration, what string, write func(context.Context, *store.Batch, io.Writer) error) (*store.File, error) {
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(write(ctx, batch, writer)) }()
 	draft, err := w.Files.Blobs.Write(ctx, reader, maxResultBytes)
@@ -121,7 +122,7 @@ func (w *worker) join(ctx context.Context, batch *store.Batch, retention identit
 		ID: store.NewID("file-", now), Tenant: batch.Tenant, Purpose: files.BatchOutput, Name: batch.ID + "_" + what + ".jsonl",
 		Bytes: draft.Size, SHA256: draft.ID.String(), Created: now,
 	}
-	if lifetime := shorter(batch.OutputLifetime, retention.Files); lifetime > 0 { // the plan may be another than when it was asked for
+	if lifetime > 0 {
 		file.Expires = now.Add(lifetime)
 	}
 	return file, draft.Keep()

@@ -54,22 +54,24 @@ func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked
 
 // limited says which limit another job would exceed.
 func limited(plan identity.Plan, full store.ErrBatchLimit, job *store.AsyncJob) error {
-	refused := &fault.Fault{Reason: fault.BatchLimited}
-	bytes := job.BodyBytes
-	if full.Most.Jobs > 0 && full.Used.Jobs >= full.Most.Jobs {
-		refused.Limit, refused.Actual = uint64(full.Most.Jobs), uint64(full.Used.Jobs)
-		refused.Message = fmt.Sprintf("The tenant has %d jobs that have not ended, and may have %d. Repeat the request once some have.", full.Used.Jobs, full.Most.Jobs)
-		return refused
-	}
-	if full.Most.Enqueued == 0 || full.Used.Enqueued+bytes <= full.Most.Enqueued {
+	used, most := full.Used, full.Most
+	switch enqueued := used.Enqueued + job.BodyBytes; {
+	case most.Jobs > 0 && used.Jobs >= most.Jobs:
 		return &fault.Fault{
-			Reason: fault.StorageLimited, Param: "thresholds", Limit: uint64(full.Most.Reviews), Actual: uint64(full.Used.Reviews + job.Inputs),
+			Reason: fault.BatchLimited, Limit: uint64(most.Jobs), Actual: uint64(used.Jobs),
+			Message: fmt.Sprintf("The tenant has %d jobs that have not ended, and may have %d. Repeat the request once some have.", used.Jobs, most.Jobs),
+		}
+	case most.Enqueued > 0 && enqueued > most.Enqueued:
+		return &fault.Fault{
+			Reason: fault.BatchLimited, Limit: uint64(most.Enqueued), Actual: uint64(enqueued),
+			Message: fmt.Sprintf("The plan %q allows %d tokens in batches and jobs that have not ended (enqueued_tokens); this one may come to %d, a byte for a token, and there are %d. Repeat the request once some have ended.",
+				plan.Name, most.Enqueued, job.BodyBytes, used.Enqueued),
+		}
+	default:
+		return &fault.Fault{
+			Reason: fault.StorageLimited, Param: "thresholds", Limit: uint64(most.Reviews), Actual: uint64(used.Reviews + job.Inputs),
 			Message: fmt.Sprintf("The tenant may have %d texts that wait for a review, or whose job has not ended; there are %d, and this job has %d. Decisions on GET /v1/moderation_reviews make room.",
-				full.Most.Reviews, full.Used.Reviews, job.Inputs),
+				most.Reviews, used.Reviews, job.Inputs),
 		}
 	}
-	refused.Limit, refused.Actual = uint64(full.Most.Enqueued), uint64(full.Used.Enqueued+bytes)
-	refused.Message = fmt.Sprintf("The plan %q allows %d tokens in batches and jobs that have not ended (enqueued_tokens); this one may come to %d, a byte for a token, and there are %d. Repeat the request once some have ended.",
-		plan.Name, full.Most.Enqueued, bytes, full.Used.Enqueued)
-	return refused
 }
