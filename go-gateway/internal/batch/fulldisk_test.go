@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,11 +23,7 @@ import (
 // onSmallDisk is a fixture on a file system of its own, and a way to fill that up and to make room again.
 func onSmallDisk(t *testing.T) (f *fixture, fill func(leave int64), heal func()) {
 	t.Helper()
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=67108864"); err != nil {
-		t.Skipf("LOUD: no file system may be mounted here (%v): a full disk is NOT tested", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	disk := testkit.SmallDisk(t, 64<<20)
 	f = &fixture{T: t, folder: disk}
 	f.open(store.Options{Data: filepath.Join(disk, "data")}, store.Gateway)
 	filler := filepath.Join(disk, "filler")

@@ -5,20 +5,15 @@ package files
 import (
 	"bytes"
 	"strings"
-	"syscall"
 	"testing"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // TestAFullDisk refuses uploads, keeps what there is, and heals without a restart.
 func TestAFullDisk(t *testing.T) {
-	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=8388608"); err != nil {
-		t.Skipf("LOUD: no file system may be mounted here (%v): a full disk is NOT tested", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
-	k := keep(t, disk)
+	k := keep(t, testkit.SmallDisk(t, 8<<20))
 	data := About{Purpose: UserData, Name: "a"}
 	first, err := k.upload(strings.NewReader("acknowledged"), data)
 	if err != nil {

@@ -3,15 +3,16 @@
 package store
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // What could not be finished for want of room is finished once there is some, by the same claim and with the same handles.
 func TestAFullDiskPutsAFinishOff(t *testing.T) {
-	disk := smallDisk(t, 4<<20)
+	disk := testkit.SmallDisk(t, 4<<20)
 	s, err := Open(t.Context(), Options{Data: filepath.Join(disk, "data")}, Gateway)
 	if err != nil {
 		t.Fatal(err)
@@ -24,8 +25,7 @@ func TestAFullDiskPutsAFinishOff(t *testing.T) {
 	s.PrepareEffects(t)
 	addJobs(t, s, jobOf("a", "acme"))
 	job := claimOne(t, s)
-	filler := filepath.Join(disk, "filler")
-	fill(t, filler)
+	room := testkit.Fill(t, disk)
 	for err = nil; err == nil; { // the journal has some room of its own
 		_, err = s.RenewJobs(t.Context(), []Job{job}, aLease)
 	}
@@ -35,9 +35,7 @@ func TestAFullDiskPutsAFinishOff(t *testing.T) {
 	if effects := count(t, s.r, `SELECT count(*) FROM effect`); effects != 0 || findJob(t, s, "a").State != JobLeased {
 		t.Errorf("%d effects, %+v", effects, findJob(t, s, "a"))
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
+	room()
 	if err := s.FinishWithEffect(t.Context(), job); err != nil {
 		t.Errorf("once there is room: %v", err)
 	}

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // TestAtAFullDiskFilesCanBeDeleted, which is what makes room.
 func TestAtAFullDiskFilesCanBeDeleted(t *testing.T) {
-	disk := smallDisk(t, 64<<20)
+	disk := testkit.SmallDisk(t, 64<<20)
 	s, err := Open(t.Context(), Options{Data: filepath.Join(disk, "data")}, Gateway)
 	if err != nil {
 		t.Fatal(err)
@@ -29,10 +31,9 @@ func TestAtAFullDiskFilesCanBeDeleted(t *testing.T) {
 	if !there() {
 		t.Fatal("there is no reserve")
 	}
-	filler := filepath.Join(disk, "filler")
 	for n := range 2 { // time and again
 		addOne(t, s, "acme", fileOf(n))
-		fill(t, filler)
+		room := testkit.Fill(t, disk)
 		if err := exhaust(t, s); !errors.Is(err, ErrFull) {
 			t.Fatal(err)
 		}
@@ -45,7 +46,8 @@ func TestAtAFullDiskFilesCanBeDeleted(t *testing.T) {
 		if there() {
 			t.Error("the reserve was not given up")
 		}
-		if err := errors.Join(os.Remove(filler), s.KeepReserve(1<<30)); err != nil || there() {
+		room()
+		if err := s.KeepReserve(1 << 30); err != nil || there() {
 			t.Errorf("kept where there is no room beside it: %v", err)
 		}
 		if err := s.KeepReserve(0); err != nil || !there() {
