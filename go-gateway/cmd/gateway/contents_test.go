@@ -15,6 +15,17 @@ func uploadFile(t *testing.T, api, key, content string) string {
 	return uploadAs(t, api, key, "user_data", "a", content)
 }
 
+// keepFile has a gateway keep a file and end, and returns the key that it was uploaded with.
+func (s *site) keepFile(content string) (key string) {
+	s.Helper()
+	key = s.createKey()
+	g := s.serve()
+	uploadFile(s.T, address(s.T, g.log, "http"), key, content)
+	g.stop()
+	g.exit()
+	return key
+}
+
 // uploadAs uploads a file for a purpose.
 func uploadAs(t *testing.T, api, key, purpose, name, content string) string {
 	t.Helper()

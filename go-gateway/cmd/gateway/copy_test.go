@@ -141,11 +141,7 @@ func refusal(status int, _, stderr string) string {
 func TestACopyWantsTheContentsOfFiles(t *testing.T) {
 	url := inPostgres(t).store[1]
 	site := newSite(t)
-	key := site.createKey()
-	g := site.serve()
-	uploadFile(t, address(t, g.log, "http"), key, "lost")
-	g.stop()
-	g.exit()
+	site.keepFile("lost")
 	found, err := filepath.Glob(filepath.Join(site.data(), "blobs", "blobs", "*", "*"))
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)

@@ -105,6 +105,7 @@ func (c *crowded) checkFiles() {
 	}
 }
 
+// submit has a batch run, whose lines are under way by then.
 func (c *crowded) submit(lines int) (batch string) {
 	c.Helper()
 	input := uploadAs(c.T, c.api, c.key, "batch", "a.jsonl", embedLines(lines))
@@ -112,6 +113,7 @@ func (c *crowded) submit(lines int) (batch string) {
 	if status != http.StatusOK {
 		c.Fatalf("%d %s", status, reply)
 	}
+	eventually(c.T, "lines under way", func() bool { return len(c.hotpath.Calls()) >= lines })
 	return idOf(c.T, reply)
 }
 
@@ -196,7 +198,6 @@ func TestADiskThatIsFullAtAnUploadAndAResult(t *testing.T) {
 			defer release()
 			c := place(site, disk)
 			batch := c.submit(20)
-			eventually(t, "lines under way", func() bool { return len(site.hotpath.Calls()) >= 20 })
 			for range 5 {
 				c.upload(200 << 10)
 			}
@@ -243,7 +244,6 @@ func TestADiskThatIsFullAtAFinish(t *testing.T) {
 			defer release()
 			c := crowd(site, "--blobs", t.TempDir())
 			batch := c.submit(20)
-			eventually(t, "lines under way", func() bool { return len(site.hotpath.Calls()) >= 20 })
 			room := testkit.Fill(t, disk)
 			c.uploadUntilFull(1)
 			blobs := func() int {
@@ -277,7 +277,6 @@ func TestAPostgresWhoseDiskIsFull(t *testing.T) {
 	defer release()
 	c := crowd(site, "--blobs", t.TempDir())
 	batch := c.submit(20)
-	eventually(t, "lines under way", func() bool { return len(site.hotpath.Calls()) >= 20 })
 	for range 2 { // full and healed, time and again
 		room := testkit.Fill(t, disk)
 		c.uploadUntilFull(1)

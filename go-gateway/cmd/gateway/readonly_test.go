@@ -32,11 +32,7 @@ func (s *site) refusedStart(extra ...string) string {
 
 func TestAStartOnAReadOnlyDataFolder(t *testing.T) {
 	site := newSite(t)
-	key := site.createKey()
-	g := site.serve()
-	uploadFile(t, address(t, g.log, "http"), key, "kept")
-	g.stop()
-	g.exit()
+	key := site.keepFile("kept")
 	testkit.MountReadOnly(t, site.data(), site.data())
 	if said := site.refusedStart(); !strings.Contains(said, site.data()) || !strings.Contains(said, "mount it for writing") {
 		t.Errorf("it says %s", said)
