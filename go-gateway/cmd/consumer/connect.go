@@ -43,7 +43,7 @@ func (c *consumer) natsOptions() ([]nats.Option, error) {
 	if !strings.HasPrefix(s.natsURL, "ws://") { // which a TLS configuration would have encrypted
 		options = append(options, func(o *nats.Options) error {
 			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, VerifyConnection: func(tls.ConnectionState) error {
-				c.vouched.Store(true)
+				c.trusted.Store(true)
 				return nil
 			}}
 			return nil

@@ -34,7 +34,7 @@ type consumer struct {
 	jobs     *jobs.Client
 	options  []nats.Option
 	trouble  trouble
-	vouched  atomic.Bool // the server has shown a certificate that we trust, in the last attempt to connect
+	trusted  atomic.Bool // the server has shown a certificate that we trust, in the last attempt to connect
 
 	connection *nats.Conn
 	stream     jetstream.JetStream
@@ -74,7 +74,7 @@ func (c *consumer) run(ctx context.Context) error {
 	go func() { served <- server.Serve(listener) }()
 	defer func() { _ = server.Close(); <-served }()
 
-	if c.connection, err = c.enter(ctx); err != nil || c.connection == nil {
+	if c.connection, err = c.connectFirst(ctx); err != nil || c.connection == nil {
 		return err
 	}
 	defer c.connection.Close()

@@ -52,11 +52,11 @@ func (w *worker) judge(ctx context.Context, found *store.AsyncJob, request, repl
 	if len(judged.Reviews) == 0 {
 		return judged, nil
 	}
-	material, err := moderation.MaterialOf(found.Metadata, texts, judgments).Bytes()
+	content, err := moderation.ContentOf(found.Metadata, texts, judgments).Bytes()
 	if err != nil {
 		return nil, err
 	}
-	id, size, err := w.Files.Blobs.Put(ctx, bytes.NewReader(material), int64(len(material)))
+	id, size, err := w.Files.Blobs.Put(ctx, bytes.NewReader(content), int64(len(content)))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotKept, err)
 	}
@@ -104,15 +104,15 @@ func (j *Jobs) withText(stored store.Review) (Review, error) {
 	if err != nil {
 		return Review{}, fault.InternalError(err)
 	}
-	material, err := moderation.ParseMaterial(kept)
+	content, err := moderation.ParseContent(kept)
 	if err != nil {
 		return Review{}, fault.InternalError(err)
 	}
-	text, err := material.Text(stored.Input)
+	text, err := content.Text(stored.Input)
 	if err != nil {
 		return Review{}, fault.InternalError(err)
 	}
-	return Review{stored, &text, material.Metadata}, nil
+	return Review{stored, &text, content.Metadata}, nil
 }
 
 // Decide writes what somebody with a key has decided on a text of a tenant. One that was decided before stays as it is: the same

@@ -50,12 +50,12 @@ func TestTheWorstVerdictIsThatOfAll(t *testing.T) {
 	if err != nil || Worst(got) != Flagged || Worst(got[:2]) != Review || Worst(got[1:2]) != Passed || Worst(nil) != Passed {
 		t.Errorf("%+v, %v", got, err)
 	}
-	material := MaterialOf(`{"a":"b"}`, []string{"zero", "one", "two", "three"}, got)
-	kept, err := material.Bytes()
+	content := ContentOf(`{"a":"b"}`, []string{"zero", "one", "two", "three"}, got)
+	kept, err := content.Bytes()
 	if want := `{"metadata":{"a":"b"},"texts":[{"index":0,"text":"zero","category_scores":{"hate":0.5}},{"index":3,"text":"three","category_scores":{"hate":0.6}}]}`; err != nil || string(kept) != want {
 		t.Errorf("%s, %v", kept, err)
 	}
-	read, err := ParseMaterial(kept)
+	read, err := ParseContent(kept)
 	if err != nil {
 		t.Fatal(err)
 	}

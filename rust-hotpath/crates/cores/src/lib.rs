@@ -71,12 +71,12 @@ impl Cores {
         }
     }
 
-    /// Says that interactive work has come: what waits for cores may be of another class now. That of `nobody`, a sign of life, goes
+    /// Says that interactive work has come: what waits for cores may be of another class now. That of `anonymous` callers, a sign of life, goes
     /// first as any other does, and is no reason to expect more.
-    pub fn interactive_came(&self, nobody: bool) {
+    pub fn interactive_arrived(&self, anonymous: bool) {
         let mut state = self.lock();
-        if !nobody {
-            state.planner.came(self.now());
+        if !anonymous {
+            state.planner.interactive_arrived(self.now());
         }
         if state.planner.waiting() > 0 {
             self.changed.notify_all();
@@ -127,8 +127,8 @@ impl Permit<'_> {
 
     /// How long a run of batch work on them is to take, if interactive work is about.
     #[must_use]
-    pub fn brief(&self) -> Option<Duration> {
-        self.grant.brief
+    pub fn time_slice(&self) -> Option<Duration> {
+        self.grant.time_slice
     }
 
     /// Says that interactive work will ask again at once: batch work leaves it a moment to do so.

@@ -4,7 +4,7 @@
 //! if it had asked [`PATIENCE`] later: so interactive work goes before it, and does not starve it.
 //!
 //! While interactive work is about, of whatever model, batch work leaves a core free where there are several, and its runs
-//! are brief. Whoever comes finds a core, or waits for one brief run.
+//! take a time slice each. Whoever comes finds a core, or waits for one such run.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,13 +17,13 @@ pub type Time = Duration;
 /// Batch work leaves cores free for so long after interactive work that will come back: between two steps, tokens are chosen.
 pub const BREAK: Duration = Duration::from_millis(2);
 
-/// Interactive work is about for so long after it was last there. Requests that come twice a second never see what batch work
+/// Interactive work counts as present for so long after it was last there. Requests that come twice a second never see what batch work
 /// does when it is alone; and it does so again half a second after the last one.
-pub const LULL: Duration = Duration::from_millis(500);
+pub const GRACE: Duration = Duration::from_millis(500);
 
 /// How long a run of batch work is to take while interactive work is about. Shorter ones spend their time on what each run
 /// costs: a step of one row of a small decoder takes some three milliseconds.
-pub const BRIEF: Duration = Duration::from_millis(5);
+pub const TIME_SLICE: Duration = Duration::from_millis(5);
 
 /// Names an ask to its planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ pub struct Grant {
     /// How many.
     pub cores: usize,
     /// How long a run of batch work on them is to take: interactive work is about.
-    pub brief: Option<Duration>,
+    pub time_slice: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +67,8 @@ pub struct Planner {
     last_id: u64,
     /// Until when interactive work is expected back.
     expected: Time,
-    /// Until when it is about, if none is there.
-    about: Time,
+    /// Until when it counts as present, if none is there.
+    present_until: Time,
 }
 
 impl Planner {
@@ -76,7 +76,7 @@ impl Planner {
     #[must_use]
     pub fn new(cores: usize) -> Self {
         let (held, asks) = (PerClass::new(|_| 0), BTreeMap::new());
-        Self { cores: cores.max(1), held, asks, last_id: 0, expected: Duration::ZERO, about: Duration::ZERO }
+        Self { cores: cores.max(1), held, asks, last_id: 0, expected: Duration::ZERO, present_until: Duration::ZERO }
     }
 
     /// How many ask.
@@ -86,8 +86,8 @@ impl Planner {
     }
 
     /// Takes note that interactive work is there, of somebody who may come again.
-    pub fn came(&mut self, now: Time) {
-        self.about = now + LULL;
+    pub fn interactive_arrived(&mut self, now: Time) {
+        self.present_until = now + GRACE;
     }
 
     /// Takes note of an ask. One for more cores than there are is one for all.
@@ -115,7 +115,11 @@ impl Planner {
         if first != id || !is_free {
             return None;
         }
-        let grant = Grant { class: ask.class, cores: ask.cores, brief: self.is_about(now).then_some(BRIEF) };
+        let grant = Grant {
+            class: ask.class,
+            cores: ask.cores,
+            time_slice: self.is_interactive_present(now).then_some(TIME_SLICE),
+        };
         self.asks.remove(&id);
         *self.held.of_mut(grant.class) += grant.cores;
         Some(grant)
@@ -136,12 +140,12 @@ impl Planner {
     /// Whether batch work that asks would leave a core free, if it is to. What runs alone may have all that it asks for.
     fn leaves_room(&self, now: Time, ask: &Ask) -> bool {
         let held = *self.held.of(Class::Batch);
-        held == 0 || held + ask.cores < self.cores || !self.is_about(now)
+        held == 0 || held + ask.cores < self.cores || !self.is_interactive_present(now)
     }
 
-    fn is_about(&self, now: Time) -> bool {
+    fn is_interactive_present(&self, now: Time) -> bool {
         let asks = self.asks.values().any(|ask| ask.class == Class::Interactive);
-        asks || *self.held.of(Class::Interactive) > 0 || now < self.about
+        asks || *self.held.of(Class::Interactive) > 0 || now < self.present_until
     }
 
     fn free(&self) -> usize {
@@ -152,8 +156,8 @@ impl Planner {
     #[must_use]
     pub fn wake(&self, now: Time, id: AskId) -> Option<Time> {
         let ask = self.asks.get(&id).filter(|ask| ask.class == Class::Batch)?;
-        let lull = if self.leaves_room(now, ask) { None } else { Some(self.about) };
-        [Some(self.break_ends(ask)), lull].into_iter().flatten().filter(|time| *time > now).min()
+        let grace = if self.leaves_room(now, ask) { None } else { Some(self.present_until) };
+        [Some(self.break_ends(ask)), grace].into_iter().flatten().filter(|time| *time > now).min()
     }
 
     fn break_ends(&self, ask: &Ask) -> Time {
@@ -224,31 +228,31 @@ mod tests {
         let mut planner = Planner::new(2);
         for _ in 0..2 {
             let grant = get(&mut planner, NOW, Class::Batch, 1);
-            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, brief: None }));
+            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, time_slice: None }));
         }
     }
 
     #[test]
     fn batch_work_leaves_a_core_free_and_is_brief_until_interactive_work_has_been_away_for_a_while() {
         let mut planner = Planner::new(2);
-        planner.came(NOW);
+        planner.interactive_arrived(NOW);
         let one = get(&mut planner, NOW, Class::Batch, 1).unwrap();
-        assert_eq!(one.brief, Some(BRIEF));
+        assert_eq!(one.time_slice, Some(TIME_SLICE));
         let other = planner.ask(NOW, Class::Batch, 1);
-        assert_eq!((planner.take(NOW, other), planner.wake(NOW, other)), (None, Some(NOW + LULL)));
+        assert_eq!((planner.take(NOW, other), planner.wake(NOW, other)), (None, Some(NOW + GRACE)));
         let later = NOW + 2 * PATIENCE;
         assert_eq!(planner.take(later, other), None, "however long it has waited, while other batch work runs");
-        planner.came(later);
+        planner.interactive_arrived(later);
         let interactive = get(&mut planner, later, Class::Interactive, 1).expect("a core is free");
         planner.give_back(later, interactive, false);
-        assert_eq!(planner.take(later + LULL, other), Some(Grant { brief: None, ..one }));
+        assert_eq!(planner.take(later + GRACE, other), Some(Grant { time_slice: None, ..one }));
     }
 
     /// A session whose threads are as many as the cores.
     #[test]
     fn batch_work_that_needs_all_cores_gets_them_while_interactive_work_is_about() {
         let mut planner = Planner::new(2);
-        planner.came(NOW);
+        planner.interactive_arrived(NOW);
         let small = get(&mut planner, NOW, Class::Batch, 1).unwrap();
         let all = planner.ask(NOW, Class::Batch, 2);
         let next = planner.ask(NOW, Class::Batch, 1);
@@ -262,16 +266,16 @@ mod tests {
     fn batch_work_beside_interactive_work_that_never_ends_gets_a_run_in_each_patience() {
         let (mut planner, mut now, mut got) = (Planner::new(2), NOW, 0);
         let mut batch = planner.ask(now, Class::Batch, 2);
-        while now < NOW + 10 * (PATIENCE + 2 * BRIEF) {
+        while now < NOW + 10 * (PATIENCE + 2 * TIME_SLICE) {
             let interactive = planner.ask(now, Class::Interactive, 2);
             if let Some(grant) = planner.take(now, batch) {
                 got += 1;
-                now += BRIEF;
+                now += TIME_SLICE;
                 planner.give_back(now, grant, false);
                 batch = planner.ask(now, Class::Batch, 2);
             }
             let grant = planner.take(now, interactive).expect("batch work has had its run");
-            now += BRIEF;
+            now += TIME_SLICE;
             planner.give_back(now, grant, true);
         }
         assert_eq!(got, 10);
@@ -321,7 +325,7 @@ mod tests {
                         asks.remove(&id);
                     }
                     Event::Came => {
-                        planner.came(now);
+                        planner.interactive_arrived(now);
                         came = Some(now);
                     }
                     Event::Wait(milliseconds) => now += Duration::from_millis(milliseconds),
@@ -331,15 +335,15 @@ mod tests {
                 for id in ids.iter().chain(&ids).copied() {
                     let waits = asks.values().any(|(class, _)| *class == Class::Interactive);
                     let runs = running.iter().any(|grant| grant.class == Class::Interactive);
-                    let is_about = waits || runs || came.is_some_and(|came| now < came + LULL);
+                    let is_interactive_present = waits || runs || came.is_some_and(|came| now < came + GRACE);
                     let Some(grant) = planner.take(now, id) else { continue };
                     running.push(grant);
                     let (class, since) = asks.remove(&id).unwrap();
-                    prop_assert_eq!((grant.class, grant.brief.is_some()), (class, is_about));
+                    prop_assert_eq!((grant.class, grant.time_slice.is_some()), (class, is_interactive_present));
                     let of_batch = running.iter().filter(|grant| grant.class == Class::Batch);
                     let held: Vec<usize> = of_batch.map(|grant| grant.cores).collect();
                     let leaves_room = held.len() == 1 || held.iter().sum::<usize>() < cores;
-                    prop_assert!(class == Class::Interactive || !is_about || leaves_room, "{held:?} of {cores}");
+                    prop_assert!(class == Class::Interactive || !is_interactive_present || leaves_room, "{held:?} of {cores}");
                     for (other, (of, came)) in &asks {
                         let is_equal = *of == class && *other < id && planner.asks[other].since < since;
                         prop_assert!(!is_equal, "{id:?} overtook {other:?}");

@@ -228,14 +228,14 @@ impl Planner {
         }
     }
 
-    /// What a free worker does now that it has a core. Batch work that is to be `brief` has no more tokens than run in that time,
+    /// What a free worker does now that it has a core. Batch work with a time slice has no more tokens than run in that time,
     /// as measured, or one input.
-    pub fn next(&mut self, now: Time, brief: Option<Duration>) -> Decision {
+    pub fn next(&mut self, now: Time, time_slice: Option<Duration>) -> Decision {
         let expired = self.expire(now);
         let turn = self.patience.turn(now, |class| !self.queues.of(class).is_empty());
         let Some(class) = turn else { return Decision { expired, batch: Vec::new() } };
-        let brief = brief.filter(|_| class == Class::Batch);
-        let most = brief.map_or(self.limits.batch_tokens, |brief| self.drain.tokens_in(brief));
+        let time_slice = time_slice.filter(|_| class == Class::Batch);
+        let most = time_slice.map_or(self.limits.batch_tokens, |time_slice| self.drain.tokens_in(time_slice));
         let turns = self.queues.of_mut(class);
         let idle = self.limits.workers.saturating_sub(self.running_batches).max(1);
         let batch = turns.take(turns.cost().div_ceil(idle).min(self.limits.batch_tokens).min(most));

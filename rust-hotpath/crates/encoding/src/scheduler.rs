@@ -82,7 +82,7 @@ impl Scheduler {
     /// # Errors
     /// [`Full`] when the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Pending, Full> {
-        let (now, nobody) = (Instant::now(), work.key.is_nobody());
+        let (now, anonymous) = (Instant::now(), work.key.is_anonymous());
         let request = Request {
             class: work.class,
             key: work.key,
@@ -104,7 +104,7 @@ impl Scheduler {
             self.shared.wake_all();
         }
         if work.class == Class::Interactive {
-            self.cores.interactive_came(nobody); // a worker may wait for a core for batch work
+            self.cores.interactive_arrived(anonymous); // a worker may wait for a core for batch work
         }
         Ok(Pending { shared: self.shared.clone(), id, reply, answered: false })
     }

@@ -67,7 +67,7 @@ pub(crate) fn next_batch(shared: &Shared, core: &Permit<'_>) -> Vec<Ticket> {
         if core.class() == Class::Interactive && state.planner.highest() != Some(Class::Interactive) {
             return Vec::new();
         }
-        let Decision { expired, batch } = state.planner.next(now, core.brief());
+        let Decision { expired, batch } = state.planner.next(now, core.time_slice());
         for (id, expiry) in expired {
             let retry_after = state.planner.time_to_drain();
             if let Some(job) = state.jobs.remove(&id) {

@@ -391,7 +391,7 @@ async fn beside_batch_work_a_core_is_free_for_interactive_work_once_some_was_the
         let work = Work { class, key: "a".into(), deadline: None, inputs: vec![vec![id; LIMITS.batch_tokens]] };
         scheduler.submit(work).unwrap()
     };
-    cores.interactive_came(false);
+    cores.interactive_arrived(false);
     let mut pending: Vec<Pending> = (0..4).map(|id| submit(Class::Batch, id)).collect();
     assert_eq!(begun.recv_timeout(LIMIT).unwrap()[0][0], 0);
     while cores.waiting() < 1 {

@@ -24,7 +24,7 @@ impl Key {
 
     /// Whether it is the key of no caller: what bears it is a sign of life.
     #[must_use]
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_anonymous(&self) -> bool {
         self.name.is_empty()
     }
 

@@ -102,7 +102,7 @@ impl Engine {
     /// [`Rejected`] when it is not possible, or the queue may not hold it.
     pub fn submit(&self, work: Work) -> Result<Stream, Rejected> {
         self.check(&work)?;
-        let (class, nobody) = (work.class, work.key.is_nobody());
+        let (class, anonymous) = (work.class, work.key.is_anonymous());
         let prompt: Arc<[u32]> = work.prompt.into();
         let request = Request {
             class: work.class,
@@ -136,7 +136,7 @@ impl Engine {
         let id = queued.ok().transpose()?;
         self.shared.wake();
         if class == Class::Interactive {
-            self.settings.cores.interactive_came(nobody); // the loop may wait for cores for batch work
+            self.settings.cores.interactive_arrived(anonymous); // the loop may wait for cores for batch work
         }
         Ok(Stream { shared: self.shared.clone(), id, events, paused, ended: false })
     }

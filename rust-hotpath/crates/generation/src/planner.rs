@@ -10,7 +10,6 @@
 //! alike, until room is needed.
 
 mod admission;
-mod brief;
 mod capacity;
 mod decision;
 mod limits;
@@ -19,6 +18,7 @@ mod prefixes;
 mod request;
 mod sequences;
 mod slots;
+mod time_slice;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use brief::Brief;
 use capacity::Capacity;
 pub use decision::{Chunk, Counts, Decision, Ended, Load, Run, Step};
 pub use hotpath_fairness::Class;
@@ -37,6 +36,7 @@ use request::{Phase, Place, RequestState, SequenceState, Ticket};
 pub use request::{Request, RequestId, SequenceId};
 pub use slots::SlotChange;
 use slots::Slots;
+use time_slice::SliceBudget;
 
 /// Continuations that decode together at most where drafts are run. A run costs something and each row of it something more: beside
 /// four steps a row must be accepted three times in ten to bring as much as the steps do on processors with AVX-512 VNNI, and six
@@ -72,7 +72,7 @@ pub struct Planner {
     prompt_runs: u64,
     drain: DrainRate,
     pace: PerClass<Pace>,
-    brief: Brief,
+    slice: SliceBudget,
     patience: Patience,
     last_id: u64,
 }
@@ -103,7 +103,7 @@ impl Planner {
             prompt_runs: 0,
             drain: DrainRate::default(),
             pace: PerClass::new(|_| Pace::default()),
-            brief: Brief::default(),
+            slice: SliceBudget::default(),
             patience: Patience::default(),
             last_id: 0,
         }
@@ -200,10 +200,10 @@ impl Planner {
         Decision { ended, changes: self.slots.take_changes(), run: None, wake: self.expiries.next() }
     }
 
-    /// The same, with what to run on cores that are there. Batch work is to be `brief`, if it is to take about so long.
-    pub fn next(&mut self, now: Time, brief: Option<Duration>) -> Decision {
+    /// The same, with what to run on cores that are there. A run of batch work takes about its time slice, if it has one.
+    pub fn next(&mut self, now: Time, time_slice: Option<Duration>) -> Decision {
         let settled = self.settle(now);
-        let run = self.choose(now, brief);
+        let run = self.choose(now, time_slice);
         let wake = settled.wake.filter(|_| run.is_none());
         Decision { run, wake, ..settled }
     }
@@ -212,8 +212,8 @@ impl Planner {
     pub fn ran(&mut self, class: Class, counts: Counts, took: Duration) {
         let Counts { prompt_tokens, steps, drafted, accepted } = counts;
         self.drain.note(prompt_tokens + steps + accepted, took);
-        let is_brief = self.brief.note(counts, took);
-        if drafted == 0 && !is_brief {
+        let is_sliced = self.slice.note(counts, took);
+        if drafted == 0 && !is_sliced {
             self.pace.of_mut(class).note(prompt_tokens, steps, took); // with drafts steps take longer
         }
     }
@@ -286,11 +286,11 @@ impl Planner {
     }
 
     /// What to run: interactive before batch that has not waited for long.
-    fn choose(&mut self, now: Time, brief: Option<Duration>) -> Option<Run> {
+    fn choose(&mut self, now: Time, time_slice: Option<Duration>) -> Option<Run> {
         let has_work = PerClass::new(|class| self.has_work(class));
         let class = self.patience.turn(now, |class| *has_work.of(class))?;
-        let is_brief = self.brief.begin(brief.filter(|_| class == Class::Batch)).is_some();
-        let run = if is_brief { self.brief_run(class) } else { self.full_run(class) };
+        let is_sliced = self.slice.begin(time_slice.filter(|_| class == Class::Batch)).is_some();
+        let run = if is_sliced { self.sliced_run(class) } else { self.full_run(class) };
         for step in &run.steps {
             self.requests.entry(step.sequence.request).and_modify(|entry| entry.takes(step));
         }
@@ -312,14 +312,14 @@ impl Planner {
     }
 
     /// Some steps, or a little of prompts.
-    fn brief_run(&mut self, class: Class) -> Run {
+    fn sliced_run(&mut self, class: Class) -> Run {
         let steps: Vec<Step> = self.steps(class).collect();
         let has_prompts = self.prompts(class).next().is_some();
-        if self.brief.is_of_prompts(!steps.is_empty(), has_prompts) {
-            let chunks = self.chunks(class, self.brief.tokens(self.limits.chunk_tokens));
+        if self.slice.is_of_prompts(!steps.is_empty(), has_prompts) {
+            let chunks = self.chunks(class, self.slice.tokens(self.limits.chunk_tokens));
             Run { class, chunks, steps: Vec::new() }
         } else {
-            Run { class, chunks: Vec::new(), steps: self.brief.steps(steps) }
+            Run { class, chunks: Vec::new(), steps: self.slice.steps(steps) }
         }
     }
 

@@ -148,17 +148,17 @@ impl Loop {
         if let Some(run) = decision.run {
             if run.class == Class::Interactive {
                 cores.will_come_back();
-                budget.interactive_came(self.is_nobodys(&run));
+                budget.interactive_arrived(self.is_anonymous(&run));
             }
             self.run(&run, cores);
         }
     }
 
     /// Whether a run is for signs of life alone.
-    fn is_nobodys(&self, run: &Run) -> bool {
+    fn is_anonymous(&self, run: &Run) -> bool {
         let chunks = run.chunks.iter().map(|chunk| chunk.request);
         let mut requests = chunks.chain(run.steps.iter().map(|step| step.sequence.request));
-        requests.all(|id| self.jobs.get(&id).is_none_or(|job| job.params.key.is_nobody()))
+        requests.all(|id| self.jobs.get(&id).is_none_or(|job| job.params.key.is_anonymous()))
     }
 
     fn probe(&mut self, probe: Probe) {

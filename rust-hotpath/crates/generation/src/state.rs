@@ -84,7 +84,7 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
 /// What to run on cores, which may be nothing: what could run may have been cancelled.
 pub(crate) fn choose(shared: &Shared, jobs: &mut HashMap<RequestId, Job>, cores: &Permit<'_>) -> Decision {
     let choose = |state: &mut State, now| {
-        let decision = state.planner.next(now, cores.brief());
+        let decision = state.planner.next(now, cores.time_slice());
         state.hand_over(jobs);
         decision
     };

@@ -34,7 +34,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         4 => arrival(),
         3 => Just(Event::Next(None)),
-        2 => (0..50_u64).prop_map(|brief| Event::Next(Some(Duration::from_millis(brief)))),
+        2 => (0..50_u64).prop_map(|milliseconds| Event::Next(Some(Duration::from_millis(milliseconds)))),
         3 => any::<prop::sample::Index>().prop_map(Event::Finish),
         1 => any::<prop::sample::Index>().prop_map(Event::Cancel),
         2 => (0..120_u64).prop_map(Event::Wait),
@@ -83,10 +83,10 @@ fn batch_work_has_a_run_in_each_patience() {
 
 #[test]
 fn brief_batch_work_is_what_runs_in_that_time_as_measured() {
-    let brief = Some(Duration::from_millis(3));
+    let time_slice = Some(Duration::from_millis(3));
     let mut planner = Planner::new(ONE_WORKER);
     planner.submit(Duration::ZERO, request(Class::Batch, "a", &[10; 40])).unwrap();
-    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO, brief).batch.len();
+    let sizes = |planner: &mut Planner| planner.next(Duration::ZERO, time_slice).batch.len();
     assert_eq!(sizes(&mut planner), 1, "nothing was measured yet");
     planner.finished(1, 10, Duration::from_millis(1));
     assert_eq!((sizes(&mut planner), planner.next(Duration::ZERO, None).batch.len()), (3, 10));

@@ -103,7 +103,7 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Arrive { class, key, inputs, deadline } => self.arrive(class, key, inputs, deadline),
-            Event::Next(brief) => drop(self.next(brief)),
+            Event::Next(time_slice) => drop(self.next(time_slice)),
             Event::Finish(which) if !self.running.is_empty() => {
                 let batch = self.running.swap_remove(which.index(self.running.len()));
                 self.finish(&batch);
@@ -164,34 +164,34 @@ impl World {
         }
     }
 
-    fn next(&mut self, brief: Option<Duration>) -> usize {
+    fn next(&mut self, time_slice: Option<Duration>) -> usize {
         let mut due = BTreeMap::new();
         for (id, known) in self.known.iter_mut().filter(|(_, known)| known.queued().next().is_some()) {
             if let Some(expiry) = known.expiry(self.now, &self.limits) {
                 due.insert(*id, expiry);
             }
         }
-        let decision = self.planner.next(self.now, brief);
+        let decision = self.planner.next(self.now, time_slice);
         assert_eq!(decision.expired.iter().copied().collect::<BTreeMap<_, _>>(), due, "who expired");
         for id in due.keys() {
             self.known.get_mut(id).unwrap().drop_queued();
         }
         let taken = decision.batch.len();
-        self.check_batch(&decision.batch, brief);
+        self.check_batch(&decision.batch, time_slice);
         if taken > 0 {
             self.running.push(decision.batch);
         }
         taken
     }
 
-    fn check_batch(&mut self, batch: &[Item], brief: Option<Duration>) {
+    fn check_batch(&mut self, batch: &[Item], time_slice: Option<Duration>) {
         let classes = |known: &Known| (known.queued().next().is_some()).then_some(known.class);
         let waiting: Vec<Class> = self.known.values().filter_map(classes).collect();
         let class = self.turn(&waiting);
         assert_eq!(batch.is_empty(), waiting.is_empty(), "a free worker takes what is queued");
         let tokens: usize = batch.iter().map(|item| item.tokens).sum();
-        let most = match brief.filter(|_| class == Class::Batch) {
-            Some(brief) => self.drain.tokens_in(brief).min(self.limits.batch_tokens),
+        let most = match time_slice.filter(|_| class == Class::Batch) {
+            Some(time_slice) => self.drain.tokens_in(time_slice).min(self.limits.batch_tokens),
             None => self.limits.batch_tokens,
         };
         assert!(tokens <= most || batch.len() == 1, "{tokens} tokens in {} inputs", batch.len());

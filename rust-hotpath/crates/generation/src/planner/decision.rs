@@ -22,7 +22,7 @@ pub struct Run {
     pub class: Class,
     /// Parts of prompts, each of another one.
     pub chunks: Vec<Chunk>,
-    /// A token of each continuation that can go on; of some of them in a brief run.
+    /// A token of each continuation that can go on; of some of them in a time slice.
     pub steps: Vec<Step>,
 }
 

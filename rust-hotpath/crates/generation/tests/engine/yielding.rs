@@ -89,7 +89,7 @@ async fn runs_of_batch_work_are_brief_while_interactive_work_is_about() {
     for (is_about, first_run) in [(false, 32), (true, 8)] {
         let (engine, cores, told) = start();
         if is_about {
-            cores.interactive_came(false);
+            cores.interactive_arrived(false);
         }
         end(engine.submit(work(Class::Batch, 7, 200)).unwrap()).await;
         assert_eq!(told.try_iter().next(), Some((vec![7], first_run)));

@@ -10,7 +10,7 @@ pub enum Event {
     Follow(Index, Arrival),
     Next,
     /// Runs of batch work are to take so long from now on, in milliseconds, or as long as they do.
-    Brief(Option<u64>),
+    TimeSlice(Option<u64>),
     /// The next run fails for one of its requests, whichever it is.
     Fail(Index),
     Cancel(Index),

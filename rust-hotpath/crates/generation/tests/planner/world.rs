@@ -78,7 +78,7 @@ pub struct World {
     /// Runs with steps and prompts since steps ran alone.
     mixed: PerClass<usize>,
     /// How long brief runs of batch work are to take, if they are to be brief.
-    pub brief: Option<Duration>,
+    pub time_slice: Option<Duration>,
     /// Brief runs since a continuation that can go on had a step, and those of steps while prompts were left.
     waited: BTreeMap<SequenceId, usize>,
     unread: usize,
@@ -97,7 +97,7 @@ impl World {
             cache: vec![Vec::new(); limits.slots()],
             touched: vec![0; limits.slots()],
             mixed: PerClass::new(|_| 0),
-            brief: None,
+            time_slice: None,
             waited: BTreeMap::new(),
             unread: 0,
             batch_waits: None,
@@ -115,7 +115,7 @@ impl World {
             }
             Event::Follow(..) => (),
             Event::Next => drop(self.next()),
-            Event::Brief(milliseconds) => self.brief = milliseconds.map(Duration::from_millis),
+            Event::TimeSlice(milliseconds) => self.time_slice = milliseconds.map(Duration::from_millis),
             Event::Fail(which) => drop(self.next_that(Some(which))),
             Event::Cancel(which) => self.with_any(which, |planner, known, id, _| {
                 known.cancelled = true;
@@ -204,7 +204,7 @@ impl World {
 
     fn next_that(&mut self, fails: Option<Index>) -> bool {
         let due = self.due();
-        let decision = self.planner.next(self.now, self.brief);
+        let decision = self.planner.next(self.now, self.time_slice);
         assert_eq!(decision.ended.iter().copied().collect::<BTreeMap<_, _>>(), due, "who ended");
         for id in due.keys() {
             self.known.get_mut(id).unwrap().over = true;
@@ -289,7 +289,7 @@ impl World {
         run.chunks.iter().for_each(|chunk| self.read(chunk));
         run.steps.iter().for_each(|step| self.step(step));
         let left = self.left_to_read(class);
-        if class == Class::Batch && self.brief.is_some() {
+        if class == Class::Batch && self.time_slice.is_some() {
             self.check_brief_run(run, &can_go_on, left_before);
         } else {
             self.check_full_run(run, &can_go_on, left);

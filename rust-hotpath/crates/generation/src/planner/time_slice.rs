@@ -1,4 +1,4 @@
-//! What a brief run takes: so many steps, or so many tokens of a prompt, as ran in the time before. Which is found out: more after
+//! What a time slice takes: so many steps, or so many tokens of a prompt, as ran in the time before. Which is found out: more after
 //! runs that did, fewer after one that did not. So it is right for any processor, model and length of texts. Where even a few rows
 //! take longer, it is these: most of such a run is the reading of weights, so fewer would take hardly less.
 
@@ -10,9 +10,9 @@ use super::{Counts, SequenceId, Step};
 const LEAST_STEPS: usize = 4;
 const LEAST_TOKENS: usize = 8;
 
-/// What brief runs take, and whose turn is next.
+/// What runs of a time slice take, and whose turn is next.
 #[derive(Debug)]
-pub(super) struct Brief {
+pub(super) struct SliceBudget {
     steps: Bound,
     tokens: Bound,
     /// When each continuation that can go on had its last step, or began to wait for its first, in runs.
@@ -20,7 +20,7 @@ pub(super) struct Brief {
     runs: u64,
     /// Whether the last run was of steps.
     stepped: bool,
-    /// What the run that was chosen last is to take, if it is a brief one.
+    /// What the run that was chosen last is to take, if it has a time slice.
     time: Option<Duration>,
 }
 
@@ -31,7 +31,7 @@ struct Bound {
     most: usize,
 }
 
-impl Default for Brief {
+impl Default for SliceBudget {
     fn default() -> Self {
         Self {
             steps: Bound::new(LEAST_STEPS),
@@ -44,7 +44,7 @@ impl Default for Brief {
     }
 }
 
-impl Brief {
+impl SliceBudget {
     /// Takes note of how long the run that is chosen now is to take. Gives the same.
     pub(super) fn begin(&mut self, time: Option<Duration>) -> Option<Duration> {
         self.time = time;
@@ -73,7 +73,7 @@ impl Brief {
         all
     }
 
-    /// Takes note of how long a run took. Gives whether it was a brief one.
+    /// Takes note of how long a run took. Gives whether it had a time slice.
     pub(super) fn note(&mut self, counts: Counts, took: Duration) -> bool {
         let Some(time) = self.time else { return false };
         self.tokens.note(counts.prompt_tokens, took <= time);
@@ -104,21 +104,21 @@ mod tests {
 
     #[test]
     fn a_brief_run_takes_about_the_time_that_it_may() {
-        let mut brief = Brief::default();
-        brief.begin(Some(TIME));
+        let mut slice = SliceBudget::default();
+        slice.begin(Some(TIME));
         let (run, token) = (Duration::from_millis(2), Duration::from_micros(100)); // 30 tokens in five milliseconds
         let mut longest = 0;
         for round in 0..100 {
-            let tokens = brief.tokens(512);
+            let tokens = slice.tokens(512);
             longest = if round < 20 { 0 } else { longest.max(tokens) };
             let counts = Counts { prompt_tokens: tokens, ..Counts::default() };
-            assert!(brief.note(counts, run + token * u32::try_from(tokens).unwrap()));
+            assert!(slice.note(counts, run + token * u32::try_from(tokens).unwrap()));
         }
         assert!((30..=34).contains(&longest), "{longest}");
         let slow = Counts { prompt_tokens: 8, ..Counts::default() };
-        (0..100).for_each(|_| _ = brief.note(slow, 2 * TIME));
-        assert_eq!((brief.tokens(512), brief.tokens(5)), (LEAST_TOKENS, 5), "it comes on, however slow");
-        brief.begin(None);
-        assert!(!brief.note(slow, TIME));
+        (0..100).for_each(|_| _ = slice.note(slow, 2 * TIME));
+        assert_eq!((slice.tokens(512), slice.tokens(5)), (LEAST_TOKENS, 5), "it comes on, however slow");
+        slice.begin(None);
+        assert!(!slice.note(slow, TIME));
     }
 }

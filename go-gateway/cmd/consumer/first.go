@@ -13,19 +13,19 @@ import (
 // that is just being stopped does so too, and is not there the next time.
 const hangUps = 3
 
-// enter connects for the first time; without a connection and an error it was stopped. Whoever was never let in has a wrong
+// connectFirst connects for the first time; without a connection and an error it was stopped. Whoever was never let in has a wrong
 // setting, and is told at once; a server that is away is waited for. The connection then comes back by itself.
 //
 // The client's own way to wait for a first connection does not do: it keeps to itself why most attempts fail.
-func (c *consumer) enter(ctx context.Context) (*nats.Conn, error) {
+func (c *consumer) connectFirst(ctx context.Context) (*nats.Conn, error) {
 	for attempt, hung := 0, 0; ctx.Err() == nil; attempt++ {
-		c.vouched.Store(false)
+		c.trusted.Store(false)
 		connection, err := c.attempt(ctx)
 		if err == nil {
 			c.trouble.over("NATS connection")
 			return connection, nil
 		}
-		if c.vouched.Load() && hungUp(err) {
+		if c.trusted.Load() && hungUp(err) {
 			hung++
 		} else {
 			hung = 0
