@@ -42,7 +42,7 @@ type Opened struct {
 // inside are waited for, and what they need ends last.
 func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *slog.Logger) error {
 	directory, certified := opened.Directory, opened.Certificate
-	metrics := telemetry.NewMetrics()
+	metrics := telemetry.NewMetrics(settings.MetricsTenants, time.Now)
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
 		ResolveInterval:   settings.HotpathDNSInterval,

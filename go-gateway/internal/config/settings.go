@@ -20,6 +20,8 @@ const (
 	defaultHTTPAddress    = "localhost:8080"
 	defaultMetricsAddress = "127.0.0.1:9464" // the port of Prometheus exporters of OpenTelemetry
 	defaultHotpathAddress = "127.0.0.1:50051"
+	// With some 20 series each of the gateway's: a few thousand, which any Prometheus bears.
+	defaultMetricsTenants = 200
 
 	// As long as the name servers of clusters let an answer live.
 	defaultHotpathDNSInterval = 5 * time.Second
@@ -119,6 +121,7 @@ type Settings struct {
 	CertificateFile  string // empty: plain HTTP
 	KeyFile          string
 	MetricsAddress   string
+	MetricsTenants   int
 	AdminAddress     string // empty: there is no admin API
 	AdminTokenFile   string
 	HotpathAddresses []string
@@ -208,6 +211,8 @@ func (s *Settings) settings() []setting {
 			"The private key of that certificate, in PEM.", "Read again likewise."),
 		address("metrics-address", &s.MetricsAddress, defaultMetricsAddress,
 			"Where `/metrics`, `/livez` and `/readyz` listen.", "It has no keys: keep it off the outside."),
+		number("metrics-tenants", &s.MetricsTenants, defaultMetricsTenants, 1, 10_000, "tenants",
+			"Tenants that have series of their own in metrics, of some 20 numbers each.", "All others have one together, `tenant=\"(other)\"`. Once a minute who was more than twice as busy takes the place of another."),
 		optionalAddress("admin-address", &s.AdminAddress,
 			"Where the [admin API](store.md#the-admin-api) listens, as `127.0.0.1:9466`.", "Who has its token makes keys for every tenant, and the token is sent as it is: keep it off the outside. Empty: nowhere."),
 		optionalPath("admin-token-file", &s.AdminTokenFile,

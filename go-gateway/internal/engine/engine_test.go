@@ -47,7 +47,7 @@ func newLoggedEngine(t *testing.T, timeout time.Duration, now func() time.Time, 
 	log := &testkit.Log{}
 	e, err := New(Options{
 		Addresses: addresses, Timeout: timeout, GenerationTimeout: timeout, CanaryInterval: 5 * time.Second, ReadyWindow: 15 * time.Second,
-		Metrics: telemetry.NewMetrics(), Logger: telemetry.NewLogger(log, slog.LevelDebug), Now: now,
+		Metrics: telemetry.NewMetrics(100, time.Now), Logger: telemetry.NewLogger(log, slog.LevelDebug), Now: now,
 	})
 	if err != nil {
 		t.Fatal(err)

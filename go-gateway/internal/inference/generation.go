@@ -31,6 +31,8 @@ type Generation struct {
 	events <-chan *inferencev1.GenerateResponse
 	model  string
 	start  time.Time
+	rows   int       // that the choices have
+	rowsAt time.Time // when that changed
 
 	failing sync.Once
 	failure error // of one of several; set before events is closed
@@ -126,6 +128,14 @@ func (g *Generation) Close() {
 	g.closeCalls()
 	for range g.events {
 	}
+	g.countRows(-g.rows)
+}
+
+// countRows counts for how long choices had rows before so many more have some.
+func (g *Generation) countRows(more int) {
+	now := time.Now()
+	g.Usage.Rows += time.Duration(g.rows) * now.Sub(g.rowsAt)
+	g.rows, g.rowsAt = g.rows+more, now
 }
 
 // Observe takes note of an event.
@@ -134,12 +144,13 @@ func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 	if started := event.GetStarted(); started != nil {
 		g.Usage.PromptTokens += uint64(started.GetPromptTokens())
 		g.Usage.CachedTokens += uint64(started.GetCachedTokens())
+		g.countRows(int(max(1, g.requests[0].GetChoices())))
 	}
 	delta := event.GetDelta()
 	g.Usage.CompletionTokens += uint64(len(delta.GetTokens()))
 	if g.Usage.FirstToken == 0 && g.Usage.CompletionTokens > 0 {
 		g.Usage.FirstToken = time.Since(g.start)
-		g.Usage.Phases = []telemetry.Phase{{Name: "first_token", Took: g.Usage.FirstToken}}
+		g.Usage.Phases = []telemetry.Phase{{Name: firstToken, Took: g.Usage.FirstToken}}
 	}
 	if finish := delta.GetFinish(); finish != nil {
 		reason := "stop"
@@ -147,6 +158,7 @@ func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 			reason = "length"
 		}
 		g.Usage.Finishes = append(g.Usage.Finishes, reason)
+		g.countRows(-1)
 	}
 }
 

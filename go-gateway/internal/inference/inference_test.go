@@ -36,7 +36,7 @@ func (r *recorder) Embed(ctx context.Context, request *inferencev1.EmbedRequest)
 func newService(engine Engine) *Service {
 	now := func() time.Time { return time.Unix(1_800_000_000, 0) }
 	return &Service{
-		Engine: engine, Limiter: quota.NewLimiter(quota.NewMemory(now, time.Minute), now), Metrics: telemetry.NewMetrics(),
+		Engine: engine, Limiter: quota.NewLimiter(quota.NewMemory(now, time.Minute), now), Metrics: telemetry.NewMetrics(100, time.Now),
 	}
 }
 

@@ -141,7 +141,7 @@ func (s *Service) decided(call *Call, request *quota.Request, decision *quota.De
 	if refusal == nil {
 		return nil
 	}
-	s.Metrics.RateLimited.WithLabelValues(call.Principal.Tenant, refusal.Kind.String()).Inc()
+	s.Metrics.Tenants.Limited(call.Principal.Tenant, refusal.Kind.String())
 	return refusalFault(call, request, decision, wanted)
 }
 

@@ -2,6 +2,7 @@ package inference
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
@@ -25,10 +26,20 @@ type Usage struct {
 	FirstToken time.Duration
 	// Finishes are why choices ended, of those that did.
 	Finishes []string
-	// Phases are where the time went.
+	// Phases are where the time went. They do not overlap, but for firstToken.
 	Phases []telemetry.Phase
+	// Rows is for how long the choices of a generation had rows of the model, together.
+	Rows time.Duration
 
 	held *quota.Held // until it is settled; nil where nothing is
+}
+
+// firstToken is the phase that ends with a generation's first token, whatever went before.
+const firstToken = "first_token"
+
+// ownPhases are those that do not overlap.
+func (u *Usage) ownPhases() []telemetry.Phase {
+	return slices.DeleteFunc(slices.Clone(u.Phases), func(phase telemetry.Phase) bool { return phase.Name == firstToken })
 }
 
 // usageOf is what a call with inputs did.
@@ -63,6 +74,7 @@ func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fau
 	if usage.Model == "" {
 		return
 	}
+	s.Metrics.Tenants.Spent(principal.Tenant, usage.ownPhases(), usage.Rows)
 	if usage.FirstToken > 0 {
 		s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model).Observe(usage.FirstToken.Seconds())
 	}
@@ -73,11 +85,10 @@ func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fau
 		return
 	}
 	if tokens > 0 {
-		s.Metrics.Tokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(tokens))
+		s.Metrics.Tenants.Charged(principal.Tenant, usage.Model, tokens)
 	}
 	if usage.Inputs == 0 {
-		s.Metrics.GeneratedTokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(usage.CompletionTokens))
-		s.Metrics.CachedTokens.WithLabelValues(principal.Tenant, usage.Model).Add(float64(usage.CachedTokens))
+		s.Metrics.Tenants.Generated(principal.Tenant, usage.Model, usage.CompletionTokens, usage.CachedTokens)
 	}
 }
 

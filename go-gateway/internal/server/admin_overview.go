@@ -77,9 +77,8 @@ func (a *admin) takeOverview(
 	requests := make(map[string]float64, len(counts))
 	for tenant, of := range counts {
 		requests[tenant] = of.Requests
-		overview.Requests += of.Requests
-		overview.Tokens += of.Tokens
 	}
+	overview.Requests, overview.Tokens = a.Metrics.Tenants.Totals()
 	busiest := rank(counts, func(tenant string) float64 {
 		return counts[tenant].Requests - before[tenant] + float64(running[tenant])
 	})

@@ -82,7 +82,7 @@ func (l *lookedAt) Look(ctx context.Context, request quota.Request) (quota.Decis
 }
 
 func TestAnOverviewIsBoundedAndSharedByAllWhoLook(t *testing.T) {
-	const many = 10_000
+	const many = 1_000
 	limits := quota.Limits{RequestsPerMinute: 60}
 	clock := time.Unix(1_800_000_000, 0)
 	g, admin := startAdmin(t, func(o *AdminOptions) {
@@ -96,14 +96,16 @@ func TestAnOverviewIsBoundedAndSharedByAllWhoLook(t *testing.T) {
 	g.Inference.Limiter = quota.NewLimiter(asked, now)
 	for i := range many {
 		tenant := fmt.Sprintf("tenant-%d", i)
-		g.Metrics.TenantRequests.WithLabelValues(tenant).Add(float64(i))
-		g.Metrics.Tokens.WithLabelValues(tenant, testkit.ModelName).Add(1)
+		for range i {
+			g.Metrics.Tenants.Ended(tenant)
+		}
+		g.Metrics.Tenants.Charged(tenant, testkit.ModelName, 1)
 	}
 	found := admin.overview()
 	if len(found.Tenants) != adminapi.MaxOverviewTenants || found.MoreTenants != many-adminapi.MaxOverviewTenants || found.Requests != many*(many-1)/2 {
 		t.Errorf("%d tenants and %d more of %v requests", len(found.Tenants), found.MoreTenants, found.Requests)
 	}
-	if found.Tenants[0].Tenant != "tenant-9999" || found.Tenants[adminapi.MaxOverviewLimits-1].Binding == nil || found.Tenants[adminapi.MaxOverviewLimits].Binding != nil {
+	if found.Tenants[0].Tenant != "tenant-999" || found.Tenants[adminapi.MaxOverviewLimits-1].Binding == nil || found.Tenants[adminapi.MaxOverviewLimits].Binding != nil {
 		t.Errorf("the first is %+v", found.Tenants[0])
 	}
 	if got := asked.looks.Load(); got != adminapi.MaxOverviewLimits*int64(quota.Classes) {
@@ -111,7 +113,9 @@ func TestAnOverviewIsBoundedAndSharedByAllWhoLook(t *testing.T) {
 	}
 
 	clock = clock.Add(overviewEvery - 1)
-	g.Metrics.TenantRequests.WithLabelValues("tenant-3").Add(5)
+	for range 5 {
+		g.Metrics.Tenants.Ended("tenant-3")
+	}
 	if again := admin.overview(); again.Time != found.Time || asked.looks.Load() != adminapi.MaxOverviewLimits*int64(quota.Classes) {
 		t.Errorf("taken anew within %v", overviewEvery)
 	}
@@ -126,8 +130,8 @@ func BenchmarkOverview(b *testing.B) {
 	g := startGateway(b)
 	for i := range many {
 		tenant := fmt.Sprintf("tenant-%d", i)
-		g.Metrics.TenantRequests.WithLabelValues(tenant).Add(float64(i))
-		g.Metrics.Tokens.WithLabelValues(tenant, testkit.ModelName).Add(1)
+		g.Metrics.Tenants.Ended(tenant)
+		g.Metrics.Tenants.Charged(tenant, testkit.ModelName, 1)
 	}
 	none := func(string) (identity.Tenant, bool) { return identity.Tenant{}, false }
 	a := &admin{Server: g.Server, api: g.Server, AdminOptions: AdminOptions{

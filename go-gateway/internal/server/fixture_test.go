@@ -73,7 +73,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 	t.Helper()
 	g := &gateway{TB: t, hotpath: testkit.StartHotpath(t, "127.0.0.1:0"), keys: map[string]string{}, log: &testkit.Log{},
 		clock: time.Unix(1_800_000_000, 0)}
-	metrics := telemetry.NewMetrics()
+	metrics := telemetry.NewMetrics(10_000, time.Now)
 	logger := telemetry.NewLogger(g.log, slog.LevelDebug)
 	engineOptions := engine.Options{
 		Addresses: []string{g.hotpath.Address}, Timeout: patience, GenerationTimeout: patience, CanaryInterval: 20 * time.Millisecond, ReadyWindow: patience,

@@ -206,6 +206,7 @@ func TestGenerationsAreCountedAndLogged(t *testing.T) {
 		`gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
 		`gateway_finished_choices_total{finish_reason="length",model="smollm2-135m-instruct"} 2`,
 		`gateway_hotpath_seconds_count{method="Generate",outcome="OK"} 2`,
+		`gateway_tenant_seconds_total{phase="decode",tenant="acme"} 0.08`,
 	} {
 		g.eventually(line+" in the metrics", func() bool { return strings.Contains(g.scrape(), line) })
 	}

@@ -81,7 +81,7 @@ func (ex *exchange) finish() {
 // settle charges the request, counts it as its tenant's, and logs it.
 func (ex *exchange) settle(elapsed time.Duration) {
 	if tenant := ex.principal.Tenant; tenant != "" {
-		ex.server.Metrics.TenantRequests.WithLabelValues(tenant).Inc()
+		ex.server.Metrics.Tenants.Ended(tenant)
 	}
 	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)

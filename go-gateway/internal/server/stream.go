@@ -19,9 +19,7 @@ func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running
 	if err != nil {
 		return fault.InternalError(err)
 	}
-	active := s.Metrics.Streams.WithLabelValues(ex.principal.Tenant)
-	active.Inc()
-	defer active.Dec()
+	defer s.Metrics.Tenants.StreamBegan(ex.principal.Tenant)()
 	events := eventWriter{ex: ex, chunks: chunks, controller: http.NewResponseController(ex.writer)}
 	err = s.relay(&events, chunks, running)
 	if err == nil {

@@ -12,17 +12,15 @@ import (
 // durationBuckets span a refusal (well below 1 ms) to the longest generation.
 var durationBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300} // seconds
 
-// Metrics are the gateway's. Labels hold only values of a bounded number: routes of the table, configured tenants,
-// served models.
+// Metrics are the gateway's. Labels hold only values of a bounded number: routes of the table, the busiest tenants, served
+// models.
 type Metrics struct {
 	registry *prometheus.Registry
 
+	// Tenants are those of tenants.
+	Tenants *Tenants
 	// Requests counts answered requests by route, status and reason ("OK" or one of docs/errors.md).
 	Requests *prometheus.CounterVec
-	// TenantRequests counts requests that ended, by tenant, those that no client waits for too.
-	TenantRequests *prometheus.CounterVec
-	// Streams is the number of streams that are being written, by tenant.
-	Streams *prometheus.GaugeVec
 	// RequestSeconds is the time from a request's headers to its reply, by route.
 	RequestSeconds *prometheus.HistogramVec
 	// Inflight is the number of requests that are being served.
@@ -30,18 +28,10 @@ type Metrics struct {
 	// HotpathSeconds is the time that calls to the hot path took, by method and outcome ("OK" or one of
 	// docs/errors.md).
 	HotpathSeconds *prometheus.HistogramVec
-	// Tokens counts charged tokens by tenant and model.
-	Tokens *prometheus.CounterVec
-	// GeneratedTokens counts the charged tokens that were generated, by tenant and model.
-	GeneratedTokens *prometheus.CounterVec
-	// CachedTokens counts the charged tokens whose computation was reused, by tenant and model.
-	CachedTokens *prometheus.CounterVec
 	// FirstTokenSeconds is the time from when a request was here, with its body, to its first token, by model.
 	FirstTokenSeconds *prometheus.HistogramVec
 	// Finishes counts choices that ended, by model and OpenAI's finish_reason.
 	Finishes *prometheus.CounterVec
-	// RateLimited counts requests refused by a tenant's or a key's limits, by tenant and limit.
-	RateLimited *prometheus.CounterVec
 	// RefusedConnections counts connections that there was no room for, by listener.
 	RefusedConnections *prometheus.CounterVec
 	// RefusedRetries counts calls that were not made again elsewhere, though they could have been: too many were.
@@ -52,19 +42,14 @@ type Metrics struct {
 	DroppedSettlements prometheus.Counter
 }
 
-// NewMetrics returns metrics of a registry of their own.
-func NewMetrics() *Metrics {
+// NewMetrics returns metrics of a registry of their own, in which so many tenants have series of their own, at least one.
+func NewMetrics(tenants int, now func() time.Time) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		Tenants:  newTenants(tenants, now),
 		Requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Answered requests.",
 		}, []string{"route", "status", "reason"}),
-		TenantRequests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_tenant_requests_total", Help: "Requests of tenants that ended, refused ones and those that no client waits for too.",
-		}, []string{"tenant"}),
-		Streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "gateway_streams", Help: "Streams that are being written.",
-		}, []string{"tenant"}),
 		RequestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_request_seconds", Help: "Time from a request's headers to its reply.", Buckets: durationBuckets,
 		}, []string{"route"}),
@@ -74,15 +59,6 @@ func NewMetrics() *Metrics {
 		HotpathSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_hotpath_seconds", Help: "Time that calls to the hot path took.", Buckets: durationBuckets,
 		}, []string{"method", "outcome"}),
-		Tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_tokens_total", Help: "Charged tokens.",
-		}, []string{"tenant", "model"}),
-		GeneratedTokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_generated_tokens_total", Help: "Charged tokens that were generated.",
-		}, []string{"tenant", "model"}),
-		CachedTokens: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_cached_tokens_total", Help: "Charged tokens whose computation was reused.",
-		}, []string{"tenant", "model"}),
 		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.",
 			Buckets: durationBuckets,
@@ -90,9 +66,6 @@ func NewMetrics() *Metrics {
 		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
 		}, []string{"model", "finish_reason"}),
-		RateLimited: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "gateway_rate_limited_total", Help: "Requests refused by limits.",
-		}, []string{"tenant", "limit"}),
 		RefusedConnections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_refused_connections_total", Help: "Connections that were closed at once, since there were enough, or of their address.",
 		}, []string{"listener"}),
@@ -107,12 +80,14 @@ func NewMetrics() *Metrics {
 		}),
 	}
 	m.registry.MustRegister(
-		m.Requests, m.TenantRequests, m.Streams, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.Tokens, m.GeneratedTokens, m.CachedTokens,
-		m.FirstTokenSeconds, m.Finishes, m.RateLimited, m.RefusedConnections, m.RefusedRetries, m.KnownFull, m.DroppedSettlements,
+		m.Requests, m.RequestSeconds, m.Inflight, m.HotpathSeconds, m.FirstTokenSeconds, m.Finishes, m.RefusedConnections, m.RefusedRetries, m.KnownFull, m.DroppedSettlements,
 		buildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	for _, vector := range m.Tenants.vectors() {
+		m.registry.MustRegister(vector)
+	}
 	return m
 }
 

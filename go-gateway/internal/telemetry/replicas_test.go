@@ -4,10 +4,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAReplicaThatIsGoneHasNoSeries(t *testing.T) {
-	m := NewMetrics()
+	m := NewMetrics(1, time.Now)
 	replicas := []Replica{
 		{Address: "a:1", Connected: true, Calls: 2, Tokens: 300, Load: 400, Retries: 5, Ejections: 6},
 		{Address: "b:1", Ejected: true},

@@ -30,14 +30,14 @@ func TestLoggerWritesTheCommonFields(t *testing.T) {
 }
 
 func TestMetricsAreServedUnderTheirNames(t *testing.T) {
-	metrics := NewMetrics()
+	metrics := NewMetrics(100, time.Now)
 	ready := false
 	metrics.ReportReady(func() bool { return ready })
 	metrics.Requests.WithLabelValues("/v1/embeddings", "200", "OK").Inc()
 	metrics.RequestSeconds.WithLabelValues("/v1/embeddings").Observe(.01)
 	metrics.HotpathSeconds.WithLabelValues("Embed", "OK").Observe(.01)
-	metrics.Tokens.WithLabelValues("acme", "m").Add(5)
-	metrics.RateLimited.WithLabelValues("acme", "requests_per_minute").Inc()
+	metrics.Tenants.Charged("acme", "m", 5)
+	metrics.Tenants.Limited("acme", "requests_per_minute")
 	jobs := metrics.ReportJobs()
 	jobs.Counted("batches", map[string]int{"ready": 3, "dead": 0})
 	jobs.Ended("batches", "done", time.Second)
