@@ -180,6 +180,40 @@ func httpsURL(name string, destination *string, meaning, consequence string) set
 	return row
 }
 
+// collectorURL is a URL that may be empty, of whoever is called by gRPC there.
+func collectorURL(name string, destination *string, meaning, consequence string) setting {
+	row := optionalText(name, "URL", destination, meaning, consequence)
+	row.parse = func(value string) error {
+		*destination = value
+		if value == "" {
+			return nil
+		}
+		parsed, err := url.Parse(value)
+		if err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.User != nil || checkAddress(parsed.Host) != nil ||
+			parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.Fragment != "" {
+			return errors.New("must be as http://host:4317, or https://host:4317 for TLS, without a path or a password")
+		}
+		return nil
+	}
+	return row
+}
+
+// share is a part of something, from none of it to all.
+func share(name string, destination *float64, defaultValue float64, meaning, consequence string) setting {
+	show := func(value float64) string { return strconv.FormatFloat(value, 'f', -1, 64) }
+	return setting{name, "share", show(defaultValue), meaning, consequence,
+		func(value string) error {
+			parsed, err := strconv.ParseFloat(value, 64)
+			if err != nil || !(parsed >= 0 && parsed <= 1) { // which NaN is not
+				return fmt.Errorf("%q must be a number from 0 to 1", value)
+			}
+			*destination = parsed
+			return nil
+		},
+		func() string { return show(*destination) },
+	}
+}
+
 // optionalText is a text that may be empty.
 func optionalText(name, unit string, destination *string, meaning, consequence string) setting {
 	return setting{name, unit, "", meaning, consequence,

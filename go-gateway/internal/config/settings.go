@@ -107,6 +107,13 @@ const (
 	defaultCanaryInterval = 5 * time.Second
 	// Three canaries in a row.
 	defaultReadyWindow = 15 * time.Second
+
+	// Of a hundred requests a second one is to be seen, and recording costs no more than the noise of a benchmark.
+	defaultTraceRatio = 0.01
+	// A minute of what that ratio records of a thousand requests a second; some MB.
+	defaultTraceQueue = 4096
+	// A collector is near, and takes a batch within milliseconds; at the end it is waited for as long.
+	defaultOTLPTimeout = 5 * time.Second
 )
 
 // RefuseUnknownFields is a value of [Settings].UnknownFields; the other one is to ignore them.
@@ -196,7 +203,13 @@ type Settings struct {
 	DrainTimeout   time.Duration
 	CanaryInterval time.Duration
 	ReadyWindow    time.Duration
-	LogLevel       slog.Level
+
+	OTLPEndpoint string  // empty: nothing is traced
+	TraceRatio   float64 // from 0 to 1
+	TraceQueue   int     // spans
+	OTLPTimeout  time.Duration
+
+	LogLevel slog.Level
 }
 
 // settings is the one table: everything about a setting is in its row.
@@ -334,6 +347,15 @@ func (s *Settings) settings() []setting {
 			"How long a model may be without a successful request before the gateway tries one of its own.", "Shorter notices a fault sooner and costs one tiny inference each time."),
 		duration("ready-window", &s.ReadyWindow, defaultReadyWindow, 10*time.Millisecond, day,
 			"How long one successful inference proves that a model works.", "Must be longer than `canary-interval`."),
+		collectorURL("otlp-endpoint", &s.OTLPEndpoint,
+			"A collector that takes [traces](operations.md#traces) by OTLP over gRPC, as `http://127.0.0.1:4317`; by TLS with `https://`, whose certificate is checked by the system's authorities (`SSL_CERT_FILE` names others).",
+			"Empty: nothing is recorded, and trace contexts that come with requests are handed on as they came."),
+		share("trace-ratio", &s.TraceRatio, defaultTraceRatio,
+			"Which part of the traces that begin here is recorded, from 0 to 1.", "A request with a `traceparent` is recorded if that says `sampled`, whatever this says."),
+		number("trace-queue", &s.TraceQueue, defaultTraceQueue, 1, 1<<20, "spans",
+			"Spans that wait to be sent at most, of about 1 KiB each.", "Beyond, they are dropped, as `gateway_trace_spans_dropped_total` counts. No request waits for them."),
+		duration("otlp-timeout", &s.OTLPTimeout, defaultOTLPTimeout, time.Millisecond, time.Minute,
+			"Time for the collector to take a batch of spans; when the gateway ends, for all that wait.", "Then they are dropped. After its drain the gateway takes so much longer to end while its collector hangs."),
 		logLevel("log-level", &s.LogLevel, slog.LevelInfo,
 			"Least severe lines that are logged: `debug`, `info`, `warn` or `error`.", "`warn` drops the line per request."),
 	}

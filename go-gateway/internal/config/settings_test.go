@@ -44,7 +44,7 @@ func TestEveryFieldHasASetting(t *testing.T) {
 		t.Errorf("%d fields and %d settings", fields.NumField(), len(got.settings()))
 	}
 	empty := []string{"LogLevel", "CORSOrigins", "RedisURL", "RedisURLFile", "DatabaseURL", "DatabaseURLFile", "CertificateFile", "KeyFile",
-		"AdminAddress", "AdminTokenFile", "JWTIssuer", "JWTAudience", "JWKSFile", "JWKSURL", "JWTPlanClaim", "JWTScopesClaim", "Blobs", "WebhookAllowNetworks"} // info is slog's zero
+		"AdminAddress", "AdminTokenFile", "JWTIssuer", "JWTAudience", "JWKSFile", "JWKSURL", "JWTPlanClaim", "JWTScopesClaim", "Blobs", "WebhookAllowNetworks", "OTLPEndpoint"} // info is slog's zero
 	for i := range fields.NumField() {
 		if name := fields.Type().Field(i).Name; fields.Field(i).IsZero() && !slices.Contains(empty, name) {
 			t.Errorf("%s has no default", name)

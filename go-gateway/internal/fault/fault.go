@@ -122,6 +122,14 @@ func Of(err error) *Fault {
 	return InternalError(err)
 }
 
+// Outcome is the word for how something ended that logs, metrics and traces have: "OK", or why it failed.
+func Outcome(err error) string {
+	if err == nil {
+		return "OK"
+	}
+	return string(Of(err).Reason)
+}
+
 // LogParam is Param for the log: as far as the names in it are ours.
 func (f *Fault) LogParam() string {
 	return strings.TrimSuffix(f.Param[:len(f.Param)-f.Quoted], ".")
