@@ -22,6 +22,7 @@ import (
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -58,7 +59,8 @@ type Options struct {
 	// Drain is how long segments may go on once Watch is to end.
 	Drain    time.Duration
 	Now      func() time.Time
-	Observer queue.Observer // of the jobs; may be nil
+	Observer queue.Observer  // of the jobs; may be nil
+	Tracer   *tracing.Tracer // may be nil
 	Logger   *slog.Logger
 }
 
@@ -134,7 +136,7 @@ func (b *Batches) Watch(ctx context.Context, execute Execute) {
 	var beside sync.WaitGroup
 	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, b.watchTime) })
 	err := queue.Run(ctx, queue.Options{
-		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Lease: b.lease, Drain: b.Drain, Observer: b.Observer, Log: b.Logger,
+		Store: b.Store, Queue: store.BatchQueue, Workers: b.Segments, Handler: w.handle, Lease: b.lease, Drain: b.Drain, Observer: b.Observer, Tracer: b.Tracer, Log: b.Logger,
 		// Nothing buries a job, which its batch would wait for: the handler gives up its lines, or the batch, instead.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
 		Hold: b.Files.CheckRoom, // results are kept on the disk

@@ -18,6 +18,7 @@ import (
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 	"triptych.dev/gateway/internal/workpool"
 )
 
@@ -296,7 +297,7 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		return served, nil
 	}
 	for attempt := 1; ; attempt++ {
-		served.reply = r.execute(ctx, Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
+		served.reply = r.execute(tracing.Apart(ctx), Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
 		failure := served.reply.Failure
 		switch {
 		case failure == nil: // also if nobody waits for it any more

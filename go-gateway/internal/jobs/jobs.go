@@ -22,6 +22,7 @@ import (
 	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -55,6 +56,7 @@ type Options struct {
 	Observer queue.Observer // may be nil
 	// Waiting is told how many texts of all gateways wait for people, and since when the oldest one does; zero: there is none. May be nil.
 	Waiting func(reviews int, oldest time.Time)
+	Tracer  *tracing.Tracer // may be nil
 	Logger  *slog.Logger
 }
 
@@ -139,7 +141,7 @@ func (j *Jobs) Watch(ctx context.Context, execute batch.Execute) {
 	beside.Go(func() { j.Store.WatchEnded(ctx, j.waiters.wake) })
 	w := &worker{j, execute}
 	err := queue.Run(ctx, queue.Options{
-		Store: j.Store, Queue: store.AsyncQueue, Workers: j.Workers, Handler: w.handle, Lease: j.lease, Drain: j.Drain, Observer: j.Observer, Log: j.Logger,
+		Store: j.Store, Queue: store.AsyncQueue, Workers: j.Workers, Handler: w.handle, Lease: j.lease, Drain: j.Drain, Observer: j.Observer, Tracer: j.Tracer, Log: j.Logger,
 		// Nothing buries a job of the queue that is still open here: the handler does both.
 		MaxErrors: 1 << 30, MaxDeaths: -1,
 		Hold: j.Files.CheckRoom, // replies are kept on the disk

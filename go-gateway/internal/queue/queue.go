@@ -18,6 +18,7 @@ import (
 
 	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 	"triptych.dev/gateway/internal/workpool"
 )
 
@@ -140,8 +141,9 @@ type Options struct {
 	// KeepDone and KeepDead are how long ended jobs stay to be looked at.
 	KeepDone, KeepDead time.Duration
 
-	Observer Observer     // may be nil
-	Log      *slog.Logger // may be nil
+	Observer Observer        // may be nil
+	Tracer   *tracing.Tracer // may be nil
+	Log      *slog.Logger    // may be nil
 }
 
 // Defaults of the options.

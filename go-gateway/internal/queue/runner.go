@@ -10,6 +10,7 @@ import (
 
 	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 	"triptych.dev/gateway/internal/workpool"
 )
 
@@ -30,6 +31,9 @@ type claim struct {
 	ctx    context.Context // its handler's
 	cancel context.CancelCauseFunc
 	took   time.Duration // of its handler, once that has returned
+
+	traced context.Context // ctx with its span, once a worker has it
+	span   *tracing.Span
 }
 
 type runner struct {
@@ -140,6 +144,7 @@ func (r *runner) claimJobs(most int) (claims []*claim, err error) {
 	for _, job := range jobs {
 		c := &claim{job: job}
 		c.ctx, c.cancel = context.WithCancelCause(r.working)
+		c.traced = c.ctx
 		r.held[c] = struct{}{}
 		claims = append(claims, c)
 	}
@@ -150,11 +155,14 @@ func (r *runner) claimJobs(most int) (claims []*claim, err error) {
 func (r *runner) handle(ctx context.Context, c *claim) (struct{}, error) {
 	started := time.Now()
 	defer func() { c.took = time.Since(started) }()
+	c.traced, c.span = r.Tracer.Job(c.ctx, tracing.Job{
+		Queue: r.Queue, Kind: c.job.Kind, ID: c.job.ID, Tenant: c.job.Tenant, Attempt: c.job.Attempt,
+	})
 	defer context.AfterFunc(ctx, func() { c.cancel(context.Cause(ctx)) })()
 	if r.MaxDeaths > 0 && c.job.Deaths >= r.MaxDeaths {
 		return struct{}{}, Permanent(fmt.Errorf("its workers died %d times; the last error: %q", c.job.Deaths, c.job.Error))
 	}
-	return struct{}{}, r.Handler(c.ctx, c.job)
+	return struct{}{}, r.Handler(c.traced, c.job)
 }
 
 // settle is the sink of the pool: it writes down what became of a job.
@@ -162,12 +170,13 @@ func (r *runner) settle(result workpool.Result[*claim, struct{}]) error {
 	c := result.Item
 	outcome := r.outcome(c, result.Err)
 	if result.Err != nil {
-		r.Log.Warn("a job did not end well", "outcome", outcome, "job", c.job.ID, "kind", c.job.Kind, "tenant", c.job.Tenant,
+		r.Log.WarnContext(c.traced, "a job did not end well", "outcome", outcome, "job", c.job.ID, "kind", c.job.Kind, "tenant", c.job.Tenant,
 			"attempt", c.job.Attempt, "errors", c.job.Errors, "deaths", c.job.Deaths, "error", result.Err)
 	}
 	if r.Observer != nil {
 		r.Observer.Ended(r.Queue, outcome, c.took)
 	}
+	c.span.EndJob(outcome, outcome == Retried || outcome == Buried || outcome == Lost)
 	c.cancel(nil)
 	r.mu.Lock()
 	delete(r.held, c)

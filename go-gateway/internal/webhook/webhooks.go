@@ -20,6 +20,7 @@ import (
 	"triptych.dev/gateway/internal/periodic"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -50,7 +51,8 @@ type Options struct {
 	// Resolver and Roots are the system's where they are nil.
 	Resolver *net.Resolver
 	Roots    *x509.CertPool
-	Observer Observer // may be nil
+	Observer Observer        // may be nil
+	Tracer   *tracing.Tracer // may be nil
 	Logger   *slog.Logger
 }
 

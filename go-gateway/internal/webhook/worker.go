@@ -28,7 +28,7 @@ func (w *Webhooks) Watch(ctx context.Context) {
 	var beside sync.WaitGroup
 	beside.Go(func() { periodic.AtOnceAndEvery(ctx, watchInterval, w.watchTime) })
 	err := queue.Run(ctx, queue.Options{
-		Store: sharing{w.Store, w.shares}, Queue: store.WebhookQueue, Workers: w.Workers, Handler: w.handle, Drain: w.Timeout, Observer: w.Observer, Log: w.Logger,
+		Store: sharing{w.Store, w.shares}, Queue: store.WebhookQueue, Workers: w.Workers, Handler: w.handle, Drain: w.Timeout, Observer: w.Observer, Tracer: w.Tracer, Log: w.Logger,
 		MaxDeaths: -1, // each claim reaches the handler, which has its place to release
 	})
 	if err != nil {
