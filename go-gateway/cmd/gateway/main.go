@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/grpclog"
 
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 func main() {
@@ -20,6 +21,7 @@ func main() {
 	// What grpc-go has to say becomes lines like our own. It wants to know before it is used.
 	lines := slog.NewLogLogger(telemetry.NewLogger(os.Stderr, slog.LevelWarn).Handler(), slog.LevelWarn).Writer()
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, lines))
+	tracing.LogFaults(lines)
 
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal drains. It also restores the signals' own effect, so the second one ends the process at once.

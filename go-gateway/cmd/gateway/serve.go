@@ -14,6 +14,7 @@ import (
 	"triptych.dev/gateway/internal/identity"
 	"triptych.dev/gateway/internal/store"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // serve runs the gateway until ctx ends, then drains it.
@@ -34,6 +35,9 @@ func serve(ctx context.Context, t terminal, arguments []string) error {
 		return usageError{errors.Join(err, checkFiles(settings))}
 	}
 	logger := telemetry.NewLogger(t.stderr, settings.LogLevel)
+	if settings.OTLPEndpoint != "" {
+		logger = slog.New(tracing.LogHandler(logger.Handler()))
+	}
 	keys, err := openStore(ctx, settings, store.Gateway)
 	if err != nil {
 		return withFaults(err, checkFiles(settings))

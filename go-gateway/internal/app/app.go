@@ -43,6 +43,10 @@ type Opened struct {
 func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *slog.Logger) error {
 	directory, certified := opened.Directory, opened.Certificate
 	metrics := telemetry.NewMetrics(settings.MetricsTenants, time.Now)
+	tracer, err := openTracer(settings, metrics, logger)
+	if err != nil {
+		return err
+	}
 	hotpath, err := engine.New(engine.Options{
 		Addresses:         settings.HotpathAddresses,
 		ResolveInterval:   settings.HotpathDNSInterval,
@@ -55,11 +59,11 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		Now:               time.Now,
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, tracer.Close())
 	}
 	quotas, err := openQuotaStore(settings, metrics, logger)
 	if err != nil {
-		return errors.Join(err, hotpath.Close())
+		return errors.Join(err, hotpath.Close(), tracer.Close())
 	}
 	limiter := quota.NewLimiter(quotas, time.Now)
 	decoder := &openai.Decoder{
@@ -68,16 +72,16 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	kept := keepFiles(settings, opened, metrics, logger)
 	charges := charge.New(opened.Store, limiter, logger)
 	observer := metrics.ReportJobs()
-	batches := keepBatches(settings, opened, kept, charges, observer, logger)
-	async := keepJobs(settings, opened, kept, charges, decoder, metrics.ReportReviews(), observer, logger)
-	hooks, err := newWebhooks(settings, opened, observer, metrics, logger)
+	batches := keepBatches(settings, opened, kept, charges, observer, tracer, logger)
+	async := keepJobs(settings, opened, kept, charges, decoder, metrics.ReportReviews(), observer, tracer, logger)
+	hooks, err := newWebhooks(settings, opened, observer, metrics, tracer, logger)
 	if err != nil {
-		return errors.Join(err, quotas.close(), hotpath.Close())
+		return errors.Join(err, quotas.close(), hotpath.Close(), tracer.Close())
 	}
 	gateway := server.New(server.Options{
 		Authenticator: directory, Files: kept, Batches: batches, Jobs: async, Webhooks: hooks, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
-		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Logger: logger,
+		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Tracer: tracer, Logger: logger,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, Decoder: decoder,
@@ -114,6 +118,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		certificate: certified, handler: gateway.API(), metrics: metrics, settings: settings, logger: logger}
 	adminToken, adminAPI := adminComponents(settings, opened, gateway, metrics, operatorConnections, []*listener{api, operations}, logger)
 	return run(ctx, []component{
+		{stop: tracer.Close},
 		{stop: hotpath.Close},
 		{stop: quotas.close},
 		background(quotas.watch),

@@ -13,19 +13,20 @@ import (
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/server"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // batchDrain is as long as a segment takes.
 const batchDrain = 10 * time.Second
 
 // keepBatches returns nil where there are no files.
-func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, observer queue.Observer, logger *slog.Logger) *batch.Batches {
+func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *batch.Batches {
 	if kept == nil {
 		return nil
 	}
 	return batch.New(batch.Options{
 		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Segments: settings.BatchSegments, Lines: settings.BatchLines,
-		Drain: batchDrain, Now: time.Now, Observer: observer, Logger: logger,
+		Drain: batchDrain, Now: time.Now, Observer: observer, Tracer: tracer, Logger: logger,
 	})
 }
 

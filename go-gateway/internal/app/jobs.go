@@ -12,17 +12,18 @@ import (
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/queue"
 	"triptych.dev/gateway/internal/server"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // keepJobs returns nil where there are no files.
-func keepJobs(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, decoder *openai.Decoder, waiting func(int, time.Time), observer queue.Observer, logger *slog.Logger) *jobs.Jobs {
+func keepJobs(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, decoder *openai.Decoder, waiting func(int, time.Time), observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *jobs.Jobs {
 	if kept == nil {
 		return nil
 	}
 	return jobs.New(jobs.Options{
 		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Workers: settings.JobWorkers, MaxOpen: settings.MaxOpenJobs,
 		TextsOf: decoder.ModerationTexts, MaxReviews: settings.MaxPendingReviews, ReviewKept: settings.ReviewKept, Waiting: waiting,
-		Window: settings.JobWindow, Kept: settings.JobKept, Drain: batchDrain, Now: time.Now, Observer: observer, Logger: logger,
+		Window: settings.JobWindow, Kept: settings.JobKept, Drain: batchDrain, Now: time.Now, Observer: observer, Tracer: tracer, Logger: logger,
 	})
 }
 

@@ -8,14 +8,15 @@ import (
 
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 	"triptych.dev/gateway/internal/webhook"
 )
 
 // newWebhooks reads what the settings have checked.
-func newWebhooks(settings *config.Settings, opened Opened, jobs *telemetry.Jobs, metrics *telemetry.Metrics, logger *slog.Logger) (*webhook.Webhooks, error) {
+func newWebhooks(settings *config.Settings, opened Opened, jobs *telemetry.Jobs, metrics *telemetry.Metrics, tracer *tracing.Tracer, logger *slog.Logger) (*webhook.Webhooks, error) {
 	options := webhook.Options{
 		Store: opened.Store, Workers: settings.WebhookWorkers, Timeout: settings.WebhookTimeout, Now: time.Now,
-		Observer: metrics.ReportWebhooks(jobs), Logger: logger,
+		Observer: metrics.ReportWebhooks(jobs), Tracer: tracer, Logger: logger,
 	}
 	for _, text := range settings.WebhookRetries {
 		pause, err := time.ParseDuration(text)

@@ -118,9 +118,12 @@ func (e *Engine) Tokenize(ctx context.Context, request *inferencev1.TokenizeRequ
 	return invoke(ctx, e, "Tokenize", false, inferencev1.InferenceServiceClient.Tokenize, request)
 }
 
-// Outgoing adds what calls carry besides their message.
-func Outgoing(ctx context.Context, requestID, traceparent string) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, "x-request-id", requestID, "traceparent", traceparent)
+// traceparent is what calls carry a trace context as.
+const traceparent = "traceparent"
+
+// Outgoing adds what calls carry besides their message. trace is the trace context, for calls that have no span of their own.
+func Outgoing(ctx context.Context, requestID, trace string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "x-request-id", requestID, traceparent, trace)
 }
 
 // invoke makes one call with a deadline. Its error is a *fault.Fault.

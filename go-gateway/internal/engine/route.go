@@ -88,9 +88,11 @@ func (e *Engine) try(
 			e.pool.gone(r)
 		}
 	}()
+	limited, span := startSpan(limited, t.method, r.address)
 	err := call(context.WithValue(limited, attemptKey{}, a), a)
 	a.took = e.options.Now().Sub(began)
 	failure := r.observe(ctx, t.method, start, err, t.timeout)
+	endSpan(span, err, failure)
 	switch {
 	case failure == nil:
 		r.ejection.succeeded()

@@ -13,6 +13,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // Generation is one or several running calls of Generate, whose choices are numbered through, and what they did so far.
@@ -22,6 +23,7 @@ type Generation struct {
 
 	service  *Service
 	ctx      context.Context // of the calls
+	span     *tracing.Span   // of all of them
 	call     Call
 	requests []*inferencev1.GenerateRequest
 	wanted   demand
@@ -42,23 +44,29 @@ type Generation struct {
 // and where one fails, all end. The caller Observes each event, and Settles the Usage. Its error is a *fault.Fault:
 // nothing runs then.
 func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferencev1.GenerateRequest) (*Generation, error) {
-	g := &Generation{
-		service: s, ctx: call.outgoing(ctx), call: call, requests: requests, model: requests[0].GetModel(), start: time.Now(),
-	}
+	g := &Generation{service: s, call: call, requests: requests, model: requests[0].GetModel(), start: time.Now()}
 	if err := s.Permit(call.Principal, g.model); err != nil {
 		return nil, err
 	}
 	if call.CheckOnly {
 		return nil, ErrChecked
 	}
-	if err := s.inTime(ctx, &call, g.model); err != nil {
-		return nil, err
-	}
-	if err := g.reserve(); err != nil {
+	ctx, g.span = tracing.StartInference(ctx, g.operation())
+	g.ctx = call.outgoing(ctx)
+	if err := g.admit(); err != nil {
+		g.endSpan(err)
 		return nil, err
 	}
 	g.run()
 	return g, nil
+}
+
+// admit reserves what the calls may cost, if there is time for them.
+func (g *Generation) admit() error {
+	if err := g.service.inTime(g.ctx, &g.call, g.model); err != nil {
+		return err
+	}
+	return g.reserve()
 }
 
 // run makes the calls.
@@ -129,6 +137,10 @@ func (g *Generation) Close() {
 	for range g.events {
 	}
 	g.countRows(-g.rows)
+	if g.span != nil {
+		_, err := g.sum()
+		g.endSpan(err)
+	}
 }
 
 // countRows counts for how long choices had rows before so many more have some.

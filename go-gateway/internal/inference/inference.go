@@ -16,6 +16,7 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // Engine runs models. Its errors are *fault.Fault, and name the contract's fields.
@@ -88,8 +89,8 @@ type Call struct {
 // may cost at most, and hands what it holds on to the usage, which is to be settled. A call that comes to more than was
 // held for it is made once more if there is as much.
 func metered[Reply any](
-	ctx context.Context, s *Service, call *Call, model string, wanted demand,
-	run func(*inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,
+	ctx context.Context, s *Service, call *Call, operation tracing.Operation, model string, wanted demand,
+	run func(context.Context, *inferencev1.Scheduling) (Reply, error), usageOf func(Reply) Usage,
 ) (reply Reply, usage Usage, err error) {
 	if err := s.Permit(call.Principal, model); err != nil {
 		return reply, Usage{}, err
@@ -97,6 +98,8 @@ func metered[Reply any](
 	if call.CheckOnly {
 		return reply, Usage{}, ErrChecked
 	}
+	ctx, span := tracing.StartInference(ctx, operation)
+	defer func() { s.endSpan(span, operation, model, &usage, err) }()
 	if err := s.inTime(ctx, call, model); err != nil {
 		return reply, Usage{}, err
 	}
@@ -109,14 +112,14 @@ func metered[Reply any](
 			held.Settle(0)
 		}
 	}()
-	reply, err = run(call.scheduling(held))
+	reply, err = run(ctx, call.scheduling(held))
 	if tokens, refused := exactCharge(held, err); refused {
 		exact, refusal := s.replace(ctx, call, held, wanted.exactly(tokens))
 		if refusal != nil {
 			return reply, Usage{}, refusal
 		}
 		held = exact
-		reply, err = run(call.scheduling(held))
+		reply, err = run(ctx, call.scheduling(held))
 	}
 	if err != nil {
 		return reply, Usage{}, withoutOthers(call.Principal, model, err)
@@ -130,8 +133,8 @@ func metered[Reply any](
 func (s *Service) Embed(
 	ctx context.Context, call Call, request *inferencev1.EmbedRequest,
 ) (*inferencev1.EmbedResponse, Usage, error) {
-	return metered(ctx, s, &call, request.GetModel(), s.embedDemand(&call, request),
-		func(scheduling *inferencev1.Scheduling) (*inferencev1.EmbedResponse, error) {
+	return metered(ctx, s, &call, tracing.Embeddings, request.GetModel(), s.embedDemand(&call, request),
+		func(ctx context.Context, scheduling *inferencev1.Scheduling) (*inferencev1.EmbedResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Embed(call.outgoing(ctx), request)
 		},
@@ -144,8 +147,8 @@ func (s *Service) Embed(
 func (s *Service) Classify(
 	ctx context.Context, call Call, request *inferencev1.ClassifyRequest,
 ) (*inferencev1.ClassifyResponse, Usage, error) {
-	return metered(ctx, s, &call, request.GetModel(), s.classifyDemand(&call, request),
-		func(scheduling *inferencev1.Scheduling) (*inferencev1.ClassifyResponse, error) {
+	return metered(ctx, s, &call, tracing.Classification, request.GetModel(), s.classifyDemand(&call, request),
+		func(ctx context.Context, scheduling *inferencev1.Scheduling) (*inferencev1.ClassifyResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Classify(call.outgoing(ctx), request)
 		},
@@ -158,8 +161,8 @@ func (s *Service) Classify(
 func (s *Service) Tokenize(
 	ctx context.Context, call Call, request *inferencev1.TokenizeRequest,
 ) (*inferencev1.TokenizeResponse, Usage, error) {
-	return metered(ctx, s, &call, request.GetModel(), demand{},
-		func(scheduling *inferencev1.Scheduling) (*inferencev1.TokenizeResponse, error) {
+	return metered(ctx, s, &call, tracing.Tokenization, request.GetModel(), demand{},
+		func(ctx context.Context, scheduling *inferencev1.Scheduling) (*inferencev1.TokenizeResponse, error) {
 			request.Scheduling = scheduling
 			return s.Engine.Tokenize(call.outgoing(ctx), request)
 		},

@@ -10,6 +10,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // RateLimits are the limits of requests and of tokens that are the nearest to refusing; nil where there is none.
@@ -53,7 +54,9 @@ func (s *Service) Admit(call Call) error {
 
 // Count takes one request of a call's rate that costs no tokens and does not run: a look at what there is, or one that is
 // refused, so that it is not free to be refused. Its error is a *fault.Fault.
-func (s *Service) Count(ctx context.Context, call Call) error {
+func (s *Service) Count(ctx context.Context, call Call) (err error) {
+	ctx, span := tracing.Start(ctx, admitting)
+	defer func() { span.End(fault.Outcome(err)) }()
 	request := call.request()
 	request.Counted = true
 	held, decision, err := s.Limiter.Reserve(context.WithoutCancel(ctx), request)
@@ -98,8 +101,13 @@ func (s *Service) Use(ctx context.Context, call Call) (quota.Report, error) {
 	return report, nil
 }
 
+// admitting is the name of the spans in which limits are asked.
+const admitting = "admit"
+
 // reserve takes what a call may cost at most. Its error is a *fault.Fault.
-func (s *Service) reserve(ctx context.Context, call *Call, wanted demand) (*quota.Held, error) {
+func (s *Service) reserve(ctx context.Context, call *Call, wanted demand) (_ *quota.Held, err error) {
+	ctx, span := tracing.Start(ctx, admitting)
+	defer func() { span.End(fault.Outcome(err)) }()
 	request := call.running(wanted)
 	request.Counted = true
 	held, decision, err := s.Limiter.Reserve(ctx, request)
@@ -110,7 +118,9 @@ func (s *Service) reserve(ctx context.Context, call *Call, wanted demand) (*quot
 }
 
 // replace takes what a call is known to cost, instead of what it was held for. It has been counted.
-func (s *Service) replace(ctx context.Context, call *Call, held *quota.Held, exact demand) (*quota.Held, error) {
+func (s *Service) replace(ctx context.Context, call *Call, held *quota.Held, exact demand) (_ *quota.Held, err error) {
+	ctx, span := tracing.Start(ctx, admitting)
+	defer func() { span.End(fault.Outcome(err)) }()
 	request := call.running(exact)
 	held, decision, err := s.Limiter.Replace(ctx, held, request)
 	if err != nil {

@@ -1,9 +1,17 @@
 package server
 
+import (
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/tracing"
+)
+
 // authenticate lets requests with a good key through.
 func (s *Server) authenticate(next handler) handler {
 	return func(ex *exchange) (err error) {
-		if ex.principal, err = s.Authenticator.Authenticate(ex.request.Header.Get("Authorization")); err != nil {
+		_, span := tracing.Start(ex.request.Context(), "authenticate")
+		ex.principal, err = s.Authenticator.Authenticate(ex.request.Header.Get("Authorization"))
+		span.End(fault.Outcome(err))
+		if err != nil {
 			return err
 		}
 		return next(ex)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -58,7 +59,10 @@ func (s *Server) announcedBytes(r *http.Request) int64 {
 // readBody lets a request through once its whole body is here. What was announced of it is held already.
 func (s *Server) readBody(next handler) handler {
 	return func(ex *exchange) (err error) {
-		if ex.body, err = s.receive(ex); err != nil {
+		_, span := tracing.Start(ex.request.Context(), "receive body")
+		ex.body, err = s.receive(ex)
+		span.End(fault.Outcome(err))
+		if err != nil {
 			return err
 		}
 		return next(ex)

@@ -11,6 +11,7 @@ import (
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // exchange is one request and what becomes of it: what headers, log and metrics tell.
@@ -21,7 +22,8 @@ type exchange struct {
 	start       time.Time
 	route       string
 	requestID   string
-	traceparent string
+	traceparent string        // what calls are told of its trace
+	span        *tracing.Span // nil: nothing is recorded
 
 	// Filled in as they become known.
 	body      []byte             // of a route with one

@@ -49,10 +49,11 @@ func (s *Server) Execute(ctx context.Context, execution Execution) Executed {
 	var reply recorder
 	request := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: execution.Endpoint}, Header: http.Header{}}
 	ex := &exchange{
-		server: s, writer: &reply, request: request.WithContext(ctx), start: time.Now(), route: execution.Endpoint,
-		usage: &inference.Usage{}, requestID: execution.RequestID, traceparent: traceparent(""), body: execution.Body, principal: execution.Principal,
+		server: s, writer: &reply, start: time.Now(), route: execution.Endpoint,
+		usage: &inference.Usage{}, requestID: execution.RequestID, body: execution.Body, principal: execution.Principal,
 		class: execution.Class, pending: execution.Pending, detached: true,
 	}
+	ex.joinTrace(ctx, request)
 	ex.run(s.call(execution.Endpoint))
 	ex.settle(time.Since(ex.start))
 	return Executed{ex.status, reply.body.Bytes(), ex.failure, *ex.usage}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -56,7 +57,7 @@ func FuzzIdentity(f *testing.F) {
 		if got := requestID(id); !validRequestID.MatchString(got) {
 			t.Fatalf("%q became %q", id, got)
 		}
-		if got := traceparent(parent); !validTraceparent.MatchString(got) || len(traceID(got)) != 32 {
+		if got := cmp.Or(traceparent(parent), newTraceparent()); !validTraceparent.MatchString(got) || len(traceID(got)) != 32 {
 			t.Fatalf("%q became %q", parent, got)
 		}
 	})

@@ -30,12 +30,16 @@ func requestID(sent string) string {
 // keeps replies keeps them by their ids.
 func objectID() string { return rand.Text() }
 
-// traceparent returns the client's trace context if it is sane, else a new one that is not sampled. The gateway records
-// no spans, so it hands a trace on as it came.
+// traceparent returns the client's trace context if it is sane, else nothing.
 func traceparent(sent string) string {
 	if validTraceparent.MatchString(sent) && !strings.HasPrefix(sent, noTrace) && !strings.Contains(sent, noParent) {
 		return sent
 	}
+	return ""
+}
+
+// newTraceparent returns a trace context that is not sampled, for a trace of which nothing is recorded.
+func newTraceparent() string {
 	var random [24]byte
 	_, _ = rand.Read(random[:]) // never fails: documented
 	return "00-" + hex.EncodeToString(random[:16]) + "-" + hex.EncodeToString(random[16:]) + "-00"

@@ -21,9 +21,9 @@ func (s *Server) observe(route string, serve handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ex := &exchange{
 			server: s, writer: w, request: r, start: time.Now(), route: route, usage: &inference.Usage{},
-			requestID:   requestID(r.Header.Get("X-Request-Id")),
-			traceparent: traceparent(r.Header.Get("Traceparent")),
+			requestID: requestID(r.Header.Get("X-Request-Id")),
 		}
+		ex.beginTrace()
 		ex.liftWriteDeadline() // the server's own, which is shorter than a long generation
 		s.Metrics.Inflight.Inc()
 		defer s.Metrics.Inflight.Dec()
@@ -78,13 +78,14 @@ func (ex *exchange) finish() {
 	ex.settle(elapsed)
 }
 
-// settle charges the request, counts it as its tenant's, and logs it.
+// settle charges the request, counts it as its tenant's, logs it, and ends its span.
 func (ex *exchange) settle(elapsed time.Duration) {
 	if tenant := ex.principal.Tenant; tenant != "" {
 		ex.server.Metrics.Tenants.Ended(tenant)
 	}
 	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
+	ex.endTrace()
 }
 
 // level puts what an operator should look at above the rest, and below it what machines ask each second.
@@ -94,11 +95,16 @@ func (ex *exchange) level() slog.Level {
 		return slog.LevelError
 	case ex.failure != nil && ex.status >= http.StatusInternalServerError && !ex.detached:
 		return slog.LevelWarn
-	case ex.route == livezRoute || ex.route == readyzRoute || ex.route == adminapi.OverviewPath || ex.detached:
+	case ex.isPolled() || ex.detached:
 		return slog.LevelDebug
 	default:
 		return slog.LevelInfo
 	}
+}
+
+// isPolled reports whether machines ask for it each second.
+func (ex *exchange) isPolled() bool {
+	return ex.route == livezRoute || ex.route == readyzRoute || ex.route == adminapi.OverviewPath
 }
 
 // attributes are the access line's. They hold no input and no key, nor messages for users, which may quote them.

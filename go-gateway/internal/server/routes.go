@@ -172,6 +172,9 @@ func (s *Server) middlewares(r route) []middleware {
 	}
 }
 
+// unknownRoute is what metrics and log call the route of a path that there is not.
+const unknownRoute = "unknown"
+
 // router answers unknown paths and methods in our own shape too.
 type router struct {
 	mux      *http.ServeMux
@@ -179,7 +182,7 @@ type router struct {
 }
 
 func (s *Server) newRouter(routes []route) *router {
-	router := &router{mux: http.NewServeMux(), notFound: s.observe("unknown", func(ex *exchange) error {
+	router := &router{mux: http.NewServeMux(), notFound: s.observe(unknownRoute, func(ex *exchange) error {
 		return fault.New(fault.RouteNotFound, "There is no path %.100q here.", ex.request.URL.Path)
 	})}
 	router.mux.Handle("/", router.notFound)

@@ -20,6 +20,7 @@ import (
 	"triptych.dev/gateway/internal/jobs"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 	"triptych.dev/gateway/internal/webhook"
 )
 
@@ -46,7 +47,9 @@ type Options struct {
 	// LimitsDegraded reports whether a local share of the limits holds; nil if it never does.
 	LimitsDegraded func() bool
 	Metrics        *telemetry.Metrics
-	Logger         *slog.Logger
+	// Tracer is nil where no spans are recorded.
+	Tracer *tracing.Tracer
+	Logger *slog.Logger
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int

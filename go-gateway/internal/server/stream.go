@@ -10,6 +10,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	"triptych.dev/gateway/internal/inference"
 	"triptych.dev/gateway/internal/openai"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // stream replies with server-sent events, each as soon as it is there. Until the first of them, or the first heartbeat,
@@ -21,10 +22,13 @@ func (s *Server) stream(ex *exchange, request *openai.GenerationRequest, running
 	}
 	defer s.Metrics.Tenants.StreamBegan(ex.principal.Tenant)()
 	events := eventWriter{ex: ex, chunks: chunks, controller: http.NewResponseController(ex.writer)}
+	_, events.span = tracing.Start(ex.request.Context(), "stream")
 	err = s.relay(&events, chunks, running)
 	if err == nil {
+		events.span.Event("last token")
 		err = finish(&events, chunks, running)
 	}
+	events.span.End(fault.Outcome(err))
 	switch {
 	case err == nil:
 		return nil
@@ -41,7 +45,7 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *infe
 	defer func() { s.buffers.put(buffer) }()
 	heartbeat := time.NewTicker(s.StreamHeartbeat)
 	defer heartbeat.Stop()
-	for {
+	for begun := false; ; {
 		buffer = buffer[:0]
 		select {
 		case event, open := <-running.Events():
@@ -60,6 +64,10 @@ func (s *Server) relay(events *eventWriter, chunks *openai.Chunks, running *infe
 			}
 			if len(buffer) == 0 {
 				continue // no whole character yet
+			}
+			if !begun {
+				begun = true
+				events.span.Event("first token")
 			}
 		case <-heartbeat.C:
 			buffer = append(buffer, openai.Heartbeat...)
@@ -89,6 +97,7 @@ type eventWriter struct {
 	ex          *exchange
 	chunks      *openai.Chunks
 	controller  *http.ResponseController
+	span        *tracing.Span
 	headersSent bool
 	writeFailed bool // a write failed
 }

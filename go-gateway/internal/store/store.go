@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // Errors that callers tell apart.
@@ -166,7 +168,9 @@ func (s *Store) remove(ctx context.Context, statement string, args ...any) (int,
 	return int(removed), err
 }
 
-func (s *Store) writeOnce(ctx context.Context, changes func(tx *sql.Tx) error) error {
+func (s *Store) writeOnce(ctx context.Context, changes func(tx *sql.Tx) error) (err error) {
+	ctx, span := tracing.StartWrite(ctx, s.dialect.name)
+	defer func() { span.EndWrite(err == nil) }()
 	tx, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
 		return s.explain(err)
