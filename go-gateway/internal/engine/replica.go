@@ -21,6 +21,7 @@ import (
 
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/telemetry"
 )
 
 // canaryText is what the gateway embeds, continues or classifies when nobody else does.
@@ -257,7 +258,7 @@ func (r *replica) observe(
 		failure = faultOf(ctx, err, timeout)
 		outcome = string(failure.Reason)
 	}
-	r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome).Observe(time.Since(start).Seconds())
+	telemetry.Observe(ctx, r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome), time.Since(start))
 	return failure
 }
 

@@ -43,13 +43,13 @@ func TestAGenerationIsChargedUnlessWeFailed(t *testing.T) {
 		}
 	}
 	running := generation()
-	s.Settle(acme, running.Usage, fault.New(fault.Internal, "The reply could not be rendered."))
+	s.Settle(t.Context(), acme, running.Usage, fault.New(fault.Internal, "The reply could not be rendered."))
 	s.expect(t, "gateway_tokens_total", `gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
 		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 1`)
 	if running.Usage.CompletionTokens != 6 || len(running.Usage.Phases) != 5 {
 		t.Errorf("got %+v", running.Usage)
 	}
-	s.Settle(acme, running.Usage, nil)
+	s.Settle(t.Context(), acme, running.Usage, nil)
 	const of = `{model="smollm2-135m-instruct",tenant="acme"} `
 	s.expect(t, "", "gateway_tokens_total"+of+"8", "gateway_generated_tokens_total"+of+"6", "gateway_cached_tokens_total"+of+"1")
 }

@@ -103,6 +103,6 @@ func TestACallWithInputsIsCharged(t *testing.T) {
 	if usage.Model != testkit.ModelName || usage.Inputs != 2 || usage.PromptTokens != 8 || len(usage.Phases) != 3 {
 		t.Errorf("got %+v", usage)
 	}
-	s.Settle(acme, usage, nil)
+	s.Settle(t.Context(), acme, usage, nil)
 	s.expect(t, "gateway_generated_tokens_total", `gateway_tokens_total{model="all-minilm-l6-v2",tenant="acme"} 8`)
 }

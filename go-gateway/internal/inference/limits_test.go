@@ -52,7 +52,7 @@ func (s *Service) embedText(t *testing.T, call Call, bytes int) *fault.Fault {
 	if err != nil {
 		return fault.Of(err)
 	}
-	s.Settle(call.Principal, usage, nil)
+	s.Settle(t.Context(), call.Principal, usage, nil)
 	return nil
 }
 
@@ -204,7 +204,7 @@ func TestCallsAtOnceAreLimited(t *testing.T) {
 	if refused := fault.Of(err); refused.Reason != fault.ConcurrencyLimited || !strings.Contains(refused.Message, "1 requests at once") {
 		t.Errorf("got %v", err)
 	}
-	s.Settle(call.Principal, first, nil)
+	s.Settle(t.Context(), call.Principal, first, nil)
 	if _, _, err = s.Embed(t.Context(), call, request); err != nil {
 		t.Error(err)
 	}

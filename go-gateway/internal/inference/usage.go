@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
@@ -61,7 +62,7 @@ var charged = map[fault.Reason]bool{fault.Cancelled: true, fault.SlowReader: tru
 
 // Settle counts what a principal's call did, and charges what it used: also where it ended halfway by the caller's doing
 // or for lack of time, but not where we failed. What was held beyond that goes back. A nil failure is none.
-func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fault.Fault) {
+func (s *Service) Settle(ctx context.Context, principal identity.Principal, usage Usage, failure *fault.Fault) {
 	isCharged := failure == nil || charged[failure.Reason]
 	tokens := usage.PromptTokens + usage.CompletionTokens
 	if usage.held != nil {
@@ -76,7 +77,7 @@ func (s *Service) Settle(principal identity.Principal, usage Usage, failure *fau
 	}
 	s.Metrics.Tenants.Spent(principal.Tenant, usage.ownPhases(), usage.Rows)
 	if usage.FirstToken > 0 {
-		s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model).Observe(usage.FirstToken.Seconds())
+		telemetry.Observe(ctx, s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model), usage.FirstToken)
 	}
 	for _, reason := range usage.Finishes {
 		s.Metrics.Finishes.WithLabelValues(usage.Model, reason).Inc()

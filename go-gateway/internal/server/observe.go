@@ -74,7 +74,7 @@ func (ex *exchange) finish() {
 	elapsed := time.Since(ex.start)
 	metrics := ex.server.Metrics
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
-	metrics.RequestSeconds.WithLabelValues(ex.route).Observe(elapsed.Seconds())
+	telemetry.Observe(ex.request.Context(), metrics.RequestSeconds.WithLabelValues(ex.route), elapsed)
 	ex.settle(elapsed)
 }
 
@@ -83,7 +83,7 @@ func (ex *exchange) settle(elapsed time.Duration) {
 	if tenant := ex.principal.Tenant; tenant != "" {
 		ex.server.Metrics.Tenants.Ended(tenant)
 	}
-	ex.server.Inference.Settle(ex.principal, *ex.usage, ex.failure)
+	ex.server.Inference.Settle(ex.request.Context(), ex.principal, *ex.usage, ex.failure)
 	ex.server.Logger.LogAttrs(ex.request.Context(), ex.level(), "request", ex.attributes(elapsed)...)
 	ex.endTrace()
 }

@@ -22,9 +22,9 @@ func (m *Metrics) ReportJobs() *Jobs {
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_ended_jobs_total", Help: "Jobs that this gateway has worked on, by what became of them.",
 		}, []string{"queue", "outcome"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		seconds: histogram(prometheus.HistogramOpts{
 			Name: "gateway_job_seconds", Help: "Time that work on a job took.", Buckets: durationBuckets,
-		}, []string{"queue"}),
+		}, "queue"),
 	}
 	m.registry.MustRegister(jobs.states, jobs.ended, jobs.seconds)
 	return jobs

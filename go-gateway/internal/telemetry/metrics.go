@@ -1,12 +1,15 @@
 package telemetry
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // durationBuckets span a refusal (well below 1 ms) to the longest generation.
@@ -42,6 +45,23 @@ type Metrics struct {
 	DroppedSettlements prometheus.Counter
 }
 
+// histogram has the buckets of its options, and for who asks for Prometheus's own format finer ones, as many as are needed.
+func histogram(options prometheus.HistogramOpts, labels ...string) *prometheus.HistogramVec {
+	options.NativeHistogramBucketFactor, options.NativeHistogramMaxBucketNumber = 1.1, 100
+	options.NativeHistogramMinResetDuration = time.Hour
+	return prometheus.NewHistogramVec(options, labels)
+}
+
+// Observe notes how long something took. If the span of ctx is recorded, its trace is an example of it.
+func Observe(ctx context.Context, seconds prometheus.Observer, took time.Duration) {
+	trace := tracing.From(ctx).TraceID()
+	if exemplars, can := seconds.(prometheus.ExemplarObserver); can && trace != "" {
+		exemplars.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
+		return
+	}
+	seconds.Observe(took.Seconds())
+}
+
 // NewMetrics returns metrics of a registry of their own, in which so many tenants have series of their own, at least one.
 func NewMetrics(tenants int, now func() time.Time) *Metrics {
 	m := &Metrics{
@@ -50,19 +70,19 @@ func NewMetrics(tenants int, now func() time.Time) *Metrics {
 		Requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_requests_total", Help: "Answered requests.",
 		}, []string{"route", "status", "reason"}),
-		RequestSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		RequestSeconds: histogram(prometheus.HistogramOpts{
 			Name: "gateway_request_seconds", Help: "Time from a request's headers to its reply.", Buckets: durationBuckets,
-		}, []string{"route"}),
+		}, "route"),
 		Inflight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_inflight_requests", Help: "Requests that are being served.",
 		}),
-		HotpathSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		HotpathSeconds: histogram(prometheus.HistogramOpts{
 			Name: "gateway_hotpath_seconds", Help: "Time that calls to the hot path took.", Buckets: durationBuckets,
-		}, []string{"method", "outcome"}),
-		FirstTokenSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		}, "method", "outcome"),
+		FirstTokenSeconds: histogram(prometheus.HistogramOpts{
 			Name: "gateway_first_token_seconds", Help: "Time from the end of a request's body to its first token.",
 			Buckets: durationBuckets,
-		}, []string{"model"}),
+		}, "model"),
 		Finishes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_finished_choices_total", Help: "Continuations that ended, by why.",
 		}, []string{"model", "finish_reason"}),
@@ -121,7 +141,7 @@ func (m *Metrics) ReportCertificate(end func() time.Time) {
 	}, func() float64 { return float64(end().Unix()) }))
 }
 
-// Handler serves /metrics.
+// Handler serves /metrics, in the format that its client prefers.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}) // which alone has exemplars
 }

@@ -80,6 +80,14 @@ func (s *Span) Traceparent() string {
 	return "00-" + context.TraceID().String() + "-" + context.SpanID().String() + "-" + context.TraceFlags().String()
 }
 
+// TraceID returns the id of a span's trace, in hexadecimal digits; empty of a nil one.
+func (s *Span) TraceID() string {
+	if s == nil {
+		return ""
+	}
+	return s.otel.SpanContext().TraceID().String()
+}
+
 // parse returns the span that a trace context of version 00 names, which is somewhere else; the zero one if it names none.
 // Of one that is not to be recorded it allocates nothing: most are not.
 func parse(traceparent string) trace.SpanContext {
