@@ -66,9 +66,9 @@ def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
     gateway = renamed / "go-gateway"
     subprocess.run(["go", "vet", "./..."], cwd=gateway, check=True)  # all of it compiles, tests too
     # What has the name in a text: settings, the domain of errors, a header, PostgreSQL's schema.
-    named = [f"./internal/{package}" for package in ("config", "engine", "webhook")]
-    for tests in (named, ["-run=ASchema|TheSchema|EveryTable", "./internal/store"]):
-        subprocess.run(["go", "test", *tests], cwd=gateway, check=True)
+    named = ["./internal/config", "./internal/engine", "./internal/webhook"]
+    for of_them in (named, ["-run=ASchema|TheSchema|EveryTable", "./internal/store"]):
+        subprocess.run(["go", "test", *of_them], cwd=gateway, check=True)
     # Other modules. With the race detector, what they depend on has been compiled already.
     for module, tests in (("embed", "TestEvery"), ("consumer", "Document|Settings|Refusals")):
         command = ["go", "test", "-race", f"-run={tests}", "./..."]
