@@ -32,11 +32,12 @@ func (t terminal) withKeys(ctx context.Context, settings *config.Settings, run f
 	})
 }
 
-// createKey prints a new key on stdout: the only time that it can be seen.
+// createKey prints a new key on stdout, or writes it into a file: the only time that it can be seen.
 func createKey(ctx context.Context, t terminal, arguments []string) error {
 	flags := newFlags("keys create")
 	name := flags.String("tenant", "", "whose key it is: a `name` of the tenants file")
 	lifetime := flags.Duration("expires", 0, "after what `duration` it ends, as 720h; 0: never")
+	path := flags.String("file", "", "write it into this new `file`, for one user's eyes, in place of printing it; if the file is there, make no key")
 	var scopes []string
 	flags.Func("scope", "what it is restricted to, a `scope` each time: endpoint:PATH, model:NAME or class:batch; none: nothing", func(scope string) error {
 		scopes = append(scopes, scope)
@@ -57,13 +58,28 @@ func createKey(ctx context.Context, t terminal, arguments []string) error {
 	if err := identity.CheckTenantName(*name); err != nil {
 		return usageError{err}
 	}
+	keep := func(key identity.Secret) error {
+		_, err := fmt.Fprintln(t.stdout, key.Reveal())
+		return err
+	}
+	if *path != "" {
+		file, err := newKeyFile(*path)
+		if errors.Is(err, fs.ErrExist) {
+			_, err := fmt.Fprintf(t.stdout, "%s is there already: no key was made.\n", *path)
+			return err
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		defer file.remove()
+		keep = file.keep
+	}
 	return t.withKeys(ctx, settings, func(keys *identity.Keys) error {
 		key, err := keys.Create(ctx, *name, *lifetime, scopes...)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(t.stdout, key.Reveal())
-		return err
+		return keep(key)
 	})
 }
 
