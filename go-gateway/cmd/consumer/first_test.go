@@ -137,6 +137,25 @@ func TestAFullServerIsWaitedFor(t *testing.T) {
 	eventually(t, "it is let in", func() bool { return strings.Contains(second.log.String(), "waiting is over") })
 }
 
+// Stopped while it waits for its first connection, also in the middle of an attempt, it ends at once.
+func TestItStopsWhileItWaitsForNATS(t *testing.T) {
+	t.Parallel()
+	gateway, server := newGateway(t), startNATS(t)
+	server.kill()
+	away := startInside(t, arguments(t, server, gateway.URL))
+	eventually(t, "it waits", func() bool { return strings.Contains(away.log.String(), `"for":"NATS connection"`) })
+	held := make(chan net.Conn, 8)
+	silent := newFront(t, func(connection net.Conn) { held <- connection })
+	mute := startInside(t, arguments(t, server, gateway.URL, "--nats-url", silent.url()))
+	connection := <-held
+	for name, c := range map[string]*inside{"away": away, "mute": mute} {
+		if took := c.drained(t); took > 3*time.Second { // an attempt may take 5 s
+			t.Errorf("%s: it ended after %v", name, took)
+		}
+	}
+	_ = connection.Close()
+}
+
 func TestTokenFile(t *testing.T) {
 	server, gateway := startNATS(t, "--auth", "s3cret-token"), newGateway(t)
 	queue := newQueue(t, server.client(natsToken("s3cret-token")))

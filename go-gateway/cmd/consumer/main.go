@@ -50,13 +50,16 @@ func run(ctx context.Context, arguments []string, lookup func(string) (string, b
 }
 
 func start(ctx context.Context, arguments []string, lookup func(string) (string, bool), stdout, stderr io.Writer) error {
+	if len(arguments) > 0 && arguments[0] == "healthcheck" {
+		return healthcheck(ctx, arguments[1:], lookup)
+	}
 	flags := newFlags()
 	checkOnly := flags.Bool("check-config", false, "check settings and files, and exit: 0, or 64 with every fault")
 	docs := flags.Bool("config-docs", false, "print the table of settings in Markdown, and exit")
 	s, err := parse(flags, arguments, lookup)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		_, _ = fmt.Fprintln(stdout, "usage: consumer [FLAGS]")
+		_, _ = fmt.Fprintln(stdout, "usage: consumer [FLAGS]\n       consumer healthcheck [--metrics-address ADDRESS]: 0 while that one fetches messages")
 		flags.SetOutput(stdout)
 		flags.PrintDefaults()
 		return err

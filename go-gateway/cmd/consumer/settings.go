@@ -107,10 +107,21 @@ func newFlags() *flag.FlagSet {
 // parse reads all settings, and reports all faults together. A flag beats the environment.
 func parse(flags *flag.FlagSet, arguments []string, lookup func(string) (string, bool)) (*settings, error) {
 	s := new(settings)
+	fault := read(flags, s.table(), arguments, lookup)
+	if unreadable, _ := errors.AsType[flagError](fault); unreadable.error != nil {
+		return nil, unreadable.error
+	}
+	return s, errors.Join(fault, s.check())
+}
+
+// flagError is of a command line that has no such form.
+type flagError struct{ error }
+
+// read has these settings read.
+func read(flags *flag.FlagSet, rows []setting, arguments []string, lookup func(string) (string, bool)) error {
 	var faults []error
 	values := map[string]string{}
-	table := s.table()
-	for _, row := range table {
+	for _, row := range rows {
 		values[row.name] = row.value
 		if value, ok := lookup(row.env()); ok {
 			values[row.name] = value
@@ -122,17 +133,17 @@ func parse(flags *flag.FlagSet, arguments []string, lookup func(string) (string,
 		})
 	}
 	if err := flags.Parse(arguments); err != nil {
-		return nil, err
+		return flagError{err}
 	}
 	if flags.NArg() > 0 {
 		faults = append(faults, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
 	}
-	for _, row := range table {
+	for _, row := range rows {
 		if err := row.parse(values[row.name]); err != nil {
 			faults = append(faults, fmt.Errorf("--%s (%s): %w", row.name, row.env(), err))
 		}
 	}
-	return s, errors.Join(append(faults, s.check())...)
+	return errors.Join(faults...)
 }
 
 var subject = regexp.MustCompile(`^[^\s.*>]+(\.[^\s.*>]+)*$`)
