@@ -11,9 +11,9 @@ ARG VERSION=unknown REVISION=unknown
 RUN --mount=type=cache,target=/cache telemetry=$(go list ./internal/telemetry) && go build -trimpath -tags timetzdata \
     -ldflags="-s -w -X $telemetry.version=$VERSION -X $telemetry.revision=$REVISION" -o /gateway ./cmd/gateway
 COPY deploy/licenses.sh /
-RUN --mount=type=cache,target=/cache /licenses.sh go /licenses
+RUN --mount=type=cache,target=/cache /licenses.sh go /licenses ./cmd/gateway
 # A new named volume takes the owner of the folder that it is mounted on.
-RUN install -d -m 700 -o 65532 -g 65532 /data
+RUN install -d -m 700 -o 65532 -g 65532 /data /keys
 
 FROM scratch
 # Whom to trust when it calls out over TLS.
@@ -22,6 +22,7 @@ COPY LICENSE NOTICE /usr/share/doc/triptych/
 COPY --from=build /licenses /usr/share/doc/triptych/linked
 COPY --from=build /gateway /gateway
 COPY --from=build --chown=65532:65532 /data /data
+COPY --from=build --chown=65532:65532 /keys /keys
 USER 65532:65532
 ENTRYPOINT ["/gateway"]
 CMD ["serve"]

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Licence texts of what is linked into a program, for the image that it goes into. In a panel's folder, in its build stage:
-#     licenses.sh go PLACE
+# Licence texts of what is linked into a program, for the image that it goes into. In a module's folder, in its build stage:
+#     licenses.sh go PLACE PACKAGE
 #     licenses.sh rust PLACE PACKAGE
 # A package without a licence text stops the build.
 set -eu
@@ -9,7 +9,8 @@ place=$2
 # Lines of "name version folder".
 linked() {
     case $1 in
-    go) go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/gateway
+    # A module that is replaced by a folder is one of this repository.
+    go) go list -deps -f '{{with .Module}}{{if and .Version (not (and .Replace (not .Replace.Version)))}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' "$2"
         echo "go $(go env GOVERSION) $(go env GOROOT)" ;;
     rust)
         cargo tree --locked --package "$2" --edges normal --prefix none --no-dedupe --format '{p}' |
@@ -22,7 +23,7 @@ linked() {
     esac
 }
 
-linked "$1" "${3:-}" | sort -u | while read -r name version folder; do
+linked "$1" "$3" | sort -u | while read -r name version folder; do
     to=$place/$name-$version
     mkdir -p "$to"
     cd "$folder"

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,6 +13,13 @@ from repo.tree import ROOT
 DEPLOY = ROOT / "deploy"
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+CONSUMER = ROOT / "go-gateway/cmd/consumer"
+# The Go programs that have an image: module, package, and something that is linked into each.
+GO_PROGRAMS = {
+    "gateway": ("go-gateway", "./cmd/gateway", "google.golang.org/grpc"),
+    "consumer": ("go-gateway/cmd/consumer", ".", "github.com/nats-io/nats.go"),
+    "embed": ("go-gateway/cmd/embed", ".", "github.com/apache/arrow-go/v18"),
+}
 DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)
 
 
@@ -24,6 +32,42 @@ def test_a_saved_file_of_the_gateway_is_built() -> None:
     (watch,) = COMPOSE["services"]["gateway"]["develop"]["watch"]
     assert watch["action"] == "rebuild"
     assert (DEPLOY / watch["path"] / "go.mod").exists()
+
+
+def test_what_is_not_asked_for_stays_away() -> None:
+    by_profile: dict[str, set[str]] = {}
+    for name, service in COMPOSE["services"].items():
+        (profile,) = service.get("profiles", [""])
+        by_profile.setdefault(profile, set()).add(name)
+        for needed in service.get("depends_on", {}):
+            assert COMPOSE["services"][needed].get("profiles", [profile]) == [profile]
+    assert by_profile == {
+        "": {"models", "hotpath", "tenants", "keys", "gateway"},
+        "consumer": {"consumer-key", "consumer"},
+        "embed": {"embed"},
+    }
+
+
+def test_nats_is_what_the_consumer_is_tested_with_and_has_few_rights() -> None:
+    """It is for trying out, in a file of its own: no profile of compose.yaml needs its image."""
+    nats = yaml.safe_load((DEPLOY / "nats.yaml").read_text())["services"]["nats"]
+    (version,) = re.findall(r"nats-io/nats-server/v2 v(\S+)", (CONSUMER / "go.mod").read_text())
+    assert nats["image"] == f"nats:{version}"
+    assert (nats["read_only"], nats["cap_drop"]) == (True, ["ALL"])
+    assert "no-new-privileges:true" in nats["security_opt"]
+    assert all(port.startswith("127.0.0.1:") for port in nats["ports"])
+    assert COMPOSE["services"]["consumer"]["environment"]["CONSUMER_NATS_URL"] == "${NATS_URL:-nats://nats:4222}"
+
+
+def test_the_consumer_has_its_own_settings_and_a_key_for_its_eyes_alone() -> None:
+    service, maker = COMPOSE["services"]["consumer"], COMPOSE["services"]["consumer-key"]
+    known = set(re.findall(r"`(CONSUMER_[A-Z_]+)`", (ROOT / "docs/consumers.md").read_text()))
+    assert set(service["environment"]) <= known
+    assert service["environment"]["CONSUMER_API_KEY_FILE"] == maker["command"][-1]
+    assert service["volumes"] == ["consumer-key:/keys:ro"]
+    assert "consumer-key:/keys" in maker["volumes"]
+    # A new volume takes the owner of the folder in the image: 65532, which both run as.
+    assert "COPY --from=build --chown=65532:65532 /keys /keys" in (DEPLOY / "gateway.Dockerfile").read_text()
 
 
 @SERVICES
@@ -110,6 +154,18 @@ def test_images_hold_the_licences_of_what_is_in_them(path: pathlib.Path) -> None
     assert "\nCOPY LICENSE NOTICE /usr/share/doc/triptych/\n" in last_stage
     # Of what is linked; a Python package brings its own along.
     assert "\nCOPY --from=build /licenses /usr/share/doc/triptych/linked\n" in last_stage
+
+
+@pytest.mark.parametrize("name", GO_PROGRAMS)
+def test_licences_are_of_what_is_linked(name: str, tmp_path: pathlib.Path) -> None:
+    module, package, linked = GO_PROGRAMS[name]
+    assert f"/licenses.sh go /licenses {package}\n" in (DEPLOY / f"{name}.Dockerfile").read_text()
+    subprocess.run(["sh", DEPLOY / "licenses.sh", "go", tmp_path, package], cwd=ROOT / module, check=True)
+    texts = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(text.startswith(f"{linked}-v") for text in texts)
+    assert any(re.match(r"go-go[\d.]+/LICENSE$", text) for text in texts)
+    tools = ("honnef.co", "nats-server")  # and this repository's own module, which has no text there
+    assert not [text for text in texts if text.startswith("triptych.dev") or any(tool in text for tool in tools)]
 
 
 @DOCKERFILES
