@@ -22,6 +22,7 @@ import (
 	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // canaryText is what the gateway embeds, continues or classifies when nobody else does.
@@ -258,7 +259,7 @@ func (r *replica) observe(
 		failure = faultOf(ctx, err, timeout)
 		outcome = string(failure.Reason)
 	}
-	telemetry.Observe(ctx, r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome), time.Since(start))
+	telemetry.Observe(r.options.Metrics.HotpathSeconds.WithLabelValues(method, outcome), time.Since(start), tracing.From(ctx).TraceID())
 	return failure
 }
 

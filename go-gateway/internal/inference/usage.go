@@ -11,6 +11,7 @@ import (
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/telemetry"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // Usage is what a call used and how it went: what is charged, counted and logged.
@@ -77,7 +78,7 @@ func (s *Service) Settle(ctx context.Context, principal identity.Principal, usag
 	}
 	s.Metrics.Tenants.Spent(principal.Tenant, usage.ownPhases(), usage.Rows)
 	if usage.FirstToken > 0 {
-		telemetry.Observe(ctx, s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model), usage.FirstToken)
+		telemetry.Observe(s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model), usage.FirstToken, tracing.From(ctx).TraceID())
 	}
 	for _, reason := range usage.Finishes {
 		s.Metrics.Finishes.WithLabelValues(usage.Model, reason).Inc()

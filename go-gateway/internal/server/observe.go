@@ -74,7 +74,7 @@ func (ex *exchange) finish() {
 	elapsed := time.Since(ex.start)
 	metrics := ex.server.Metrics
 	metrics.Requests.WithLabelValues(ex.route, strconv.Itoa(ex.status), ex.reason()).Inc()
-	telemetry.Observe(ex.request.Context(), metrics.RequestSeconds.WithLabelValues(ex.route), elapsed)
+	telemetry.Observe(metrics.RequestSeconds.WithLabelValues(ex.route), elapsed, ex.span.TraceID())
 	ex.settle(elapsed)
 }
 

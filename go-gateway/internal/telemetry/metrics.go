@@ -1,15 +1,12 @@
 package telemetry
 
 import (
-	"context"
 	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"triptych.dev/gateway/internal/tracing"
 )
 
 // durationBuckets span a refusal (well below 1 ms) to the longest generation.
@@ -52,9 +49,8 @@ func histogram(options prometheus.HistogramOpts, labels ...string) *prometheus.H
 	return prometheus.NewHistogramVec(options, labels)
 }
 
-// Observe notes how long something took. If the span of ctx is recorded, its trace is an example of it.
-func Observe(ctx context.Context, seconds prometheus.Observer, took time.Duration) {
-	trace := tracing.From(ctx).TraceID()
+// Observe notes how long something took. A trace that is recorded is an example of it; an empty one is none.
+func Observe(seconds prometheus.Observer, took time.Duration, trace string) {
 	if exemplars, can := seconds.(prometheus.ExemplarObserver); can && trace != "" {
 		exemplars.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})
 		return
