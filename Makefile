@@ -147,8 +147,9 @@ litellm: .venv/.installed ## Install the peer of the gateway's benchmarks, LiteL
 # ---- change it
 
 .PHONY: generate
-generate: .venv/.installed ## Make the stubs from proto/, and docs/config.md
+generate: .venv/.installed ## Make the stubs from proto/, dashboards, and docs/config.md
 	$(BIN)/python proto/generate.py
+	$(BIN)/python deploy/observe/dashboards
 	$(MAKE) --no-print-directory build
 	{ printf '# Settings\n\nGenerated: change the code, then `make generate`. A flag beats the environment.\n\n'; \
 	  printf '## Gateway\n\n'; $(GATEWAY) config-docs; printf '\n## Hot path\n\n'; $(HOTPATH) config-docs; } > docs/config.md
@@ -215,7 +216,7 @@ lint-proto: .venv/.installed
 lint-python: .venv/.installed
 	cd python-research && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	cd tests && $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/ruff check --config tests/pyproject.toml proto docs/examples && $(BIN)/ruff format --check --config tests/pyproject.toml proto docs/examples
+	$(BIN)/ruff check --config tests/pyproject.toml proto docs/examples deploy && $(BIN)/ruff format --check --config tests/pyproject.toml proto docs/examples deploy
 
 lint-go:
 	for module in $(GO_MODULES); do \

@@ -68,10 +68,14 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         self._server.start()
         return self
 
+    def close(self) -> None:
+        """Take nothing any more."""
+        self._server.stop(grace=None).wait()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.stop(grace=None).wait()
+        self.close()
 
 
 def sampled(number: int) -> tuple[str, str]:

@@ -10,7 +10,12 @@ import tempfile
 from repo.tree import ROOT, git, has_history
 
 BUF = ROOT / ".venv/bin/buf"
-GENERATED = ["python-research/src/triptych", "go-gateway/internal/pb", "docs/config.md"]
+GENERATED = [
+    "python-research/src/triptych",
+    "go-gateway/internal/pb",
+    "deploy/observe/grafana/dashboards",
+    "docs/config.md",
+]
 MAIN_BRANCHES = ("origin/main", "main")
 
 

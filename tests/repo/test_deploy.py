@@ -25,7 +25,7 @@ DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")
 
 def test_the_root_has_what_is_here() -> None:
     root = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    assert root == {"name": COMPOSE["name"], "include": ["deploy/compose.yaml"]}
+    assert root == {"name": COMPOSE["name"], "include": ["deploy/compose.yaml", "deploy/observe.yaml"]}
 
 
 def test_a_saved_file_of_the_gateway_is_built() -> None:

@@ -149,7 +149,7 @@ func TestRequestsThatAreTakenBackAtOnceLeaveNothing(t *testing.T) {
 func TestStoppingLosesNoRequestOfConnectionsThatAreKept(t *testing.T) {
 	for protocol := 1; protocol <= 2; protocol++ {
 		site := newCertified(t)
-		g := site.serve("--drain-delay", "1s")
+		g := site.serve("--drain-delay", "3s")
 		api, operations := address(t, g.log, "http"), address(t, g.log, "metrics")
 		kept := client(t, protocol, site.pair)
 		eventually(t, "ready", func() bool { return get(operations, "/readyz") == http.StatusOK })
