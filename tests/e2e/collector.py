@@ -84,9 +84,9 @@ def sampled(number: int) -> tuple[str, str]:
     return trace_id, f"00-{trace_id}-{CLIENT}-01"
 
 
-def has(name: str) -> Callable[[list[Span]], bool]:
-    """Whether there is a span of a name."""
-    return lambda spans: any(span.name == name for span in spans)
+def has(*names: str) -> Callable[[list[Span]], bool]:
+    """Whether there is a span of each name."""
+    return lambda spans: {span.name for span in spans}.issuperset(names)
 
 
 def tree(spans: Iterable[Span]) -> list[str]:

@@ -101,7 +101,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "webhook-allow-networks": "127.0.0.0/8",
             "webhook-retries": "50ms,50ms",
         }
-        native = NativeStack(folder / "stack", gateway=gateway)
+        hotpath = {"otlp-endpoint": collector.url, "otlp-timeout-ms": "200"}
+        native = NativeStack(folder / "stack", gateway=gateway, hotpath=hotpath)
         stack = native.start()
         closing.callback(native.stop)
         watching = closing.enter_context(Prometheus(program, folder / "prometheus", stack))
@@ -178,7 +179,7 @@ def test_every_query_finds_something(site: Site) -> None:
         return all(but in query for _, query in asked)
 
     with Traffic(site.stack), contextlib.suppress(StackError):
-        wait_until("numbers for all others", lambda: found_all("gateway_trace_spans_dropped_total"), LIMIT_S)
+        wait_until("numbers for all others", lambda: found_all("trace_spans_dropped_total"), LIMIT_S)
         site.collector.close()
         wait_until("numbers for all", found_all, LIMIT_S)
     assert asked == set()

@@ -19,6 +19,8 @@ from stack.waiting import wait_until
 SECRET_TEXT = "Xylophonist Quetzalcoatl whispers 4711"
 CALL = "triptych.inference.v1.InferenceService/Embed"
 EMBEDDINGS = f"embeddings {MODEL}"
+# The gateway's call, and what the hot path shows of it.
+OF_CALL = [f"    {CALL}", f"      {CALL}", "        tokenize", "        queue", "        inference"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def traced(
     if request.getfixturevalue("stack_kind") != "native":
         pytest.skip("LOUD: what this machine's collector is sent is only looked at with --stack native")
     gateway = {"otlp-endpoint": collector.url, "trace-ratio": "1", "log-level": "debug"}
-    native = NativeStack(tmp_path_factory.mktemp("traced"), gateway=gateway, hotpath={"model-names": MODEL})
+    hotpath = {"otlp-endpoint": collector.url, "model-names": MODEL}
+    native = NativeStack(tmp_path_factory.mktemp("traced"), gateway=gateway, hotpath=hotpath)
     yield native.start()
     native.stop()
 
@@ -49,14 +52,14 @@ def embed(stack: Stack, traceparent: str, text: str = SECRET_TEXT) -> httpx.Resp
 def test_a_request_is_one_trace(traced: Stack, collector: Collector) -> None:
     trace_id, traceparent = sampled(1)
     response = embed(traced, traceparent)
-    spans = collector.trace(trace_id, has("POST /v1/embeddings"))
+    spans = collector.trace(trace_id, has("POST /v1/embeddings", "inference"))
     assert tree(spans) == [
         "POST /v1/embeddings",
         "  authenticate",
         "  receive body",
         f"  {EMBEDDINGS}",
         "    admit",
-        f"    {CALL}",
+        *OF_CALL,
     ]
     root, call = spans[0], next(span for span in spans if span.name == CALL)
     assert root.parent_span_id.hex() == CLIENT
@@ -94,7 +97,9 @@ def test_a_line_of_a_batch_is_a_trace_that_is_linked_to_its_work(traced: Stack, 
         assert batches.ended(client, batches.submit(client, [batches.embed(1), batches.embed(2)])).status == "completed"
 
     def is_whole(spans: list[Span]) -> bool:
-        return sum(span.name == "execute /v1/embeddings" for span in spans) >= 2 and has("process batch")(spans)
+        traces = {span.trace_id for span in spans if span.name == "execute /v1/embeddings"}
+        ran = {span.trace_id for span in spans if span.name == "inference"}
+        return len(traces) >= 2 and traces <= ran and has("process batch")(spans)
 
     work = collector.all(is_whole)
     jobs = {span.span_id for span in work if span.name == "process batch"}
@@ -103,7 +108,7 @@ def test_a_line_of_a_batch_is_a_trace_that_is_linked_to_its_work(traced: Stack, 
     assert [len(line.links) for line in lines] == [1, 1]
     assert len({line.trace_id for line in lines}) == 2
     of_one = [span for span in collector.spans() if span.trace_id == lines[0].trace_id]
-    assert tree(of_one) == ["execute /v1/embeddings", f"  {EMBEDDINGS}", "    admit", f"    {CALL}"]
+    assert tree(of_one) == ["execute /v1/embeddings", f"  {EMBEDDINGS}", "    admit", *OF_CALL]
 
 
 def test_a_job_is_a_trace_of_its_own(traced: Stack, collector: Collector) -> None:

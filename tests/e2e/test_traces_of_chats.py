@@ -7,13 +7,15 @@ from e2e.collector import Collector, attributes, has, sampled, tree
 from e2e.limits import client as http_of
 from stack.native import NativeStack
 
+CALL = "triptych.inference.v1.InferenceService/Generate"
+
 
 def test_a_stream_is_one_trace(native_only: None, tmp_path_factory: pytest.TempPathFactory) -> None:
     with Collector() as collector:
         native = NativeStack(
             tmp_path_factory.mktemp("traced"),
             gateway={"otlp-endpoint": collector.url, "trace-ratio": "0"},
-            hotpath={"model-names": chats.MODEL},
+            hotpath={"otlp-endpoint": collector.url, "model-names": chats.MODEL},
         )
         stack = native.start()
         try:
@@ -24,7 +26,7 @@ def test_a_stream_is_one_trace(native_only: None, tmp_path_factory: pytest.TempP
                     "POST", "/v1/chat/completions", json=body, headers={"traceparent": traceparent}
                 ) as reply:
                     list(chats.events(reply))
-            spans = collector.trace(trace_id, has("POST /v1/chat/completions"))
+            spans = collector.trace(trace_id, has("POST /v1/chat/completions", "decode"))
         finally:
             native.stop()
     assert tree(spans) == [
@@ -33,7 +35,12 @@ def test_a_stream_is_one_trace(native_only: None, tmp_path_factory: pytest.TempP
         "  receive body",
         f"  chat {chats.MODEL}",
         "    admit",
-        "    triptych.inference.v1.InferenceService/Generate",
+        f"    {CALL}",
+        f"      {CALL}",
+        "        tokenize",
+        "        queue",
+        "        prefill",
+        "        decode",
         "  stream",
     ]
     model = attributes(next(span for span in spans if span.name.startswith("chat ")))

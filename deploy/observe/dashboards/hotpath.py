@@ -137,6 +137,15 @@ DASHBOARD = Dashboard(
                 {"{{method}} {{code}}": rate("hotpath_grpc_requests_total", "method, code")},
                 "By method and gRPC's code.",
             ),
+            Panel(
+                "Spans",
+                "short",
+                {
+                    "taken": "sum(rate(hotpath_trace_spans_exported_total[$__rate_interval]))",
+                    "{{why}}": rate("hotpath_trace_spans_dropped_total", "why"),
+                },
+                "A second: what the collector of traces took, and what was lost.",
+            ),
         ],
     },
 )

@@ -166,6 +166,20 @@ pub struct Serve {
     #[arg(long, env = "HOTPATH_DRAIN_MS", default_value = "300000", value_name = "MILLISECONDS")]
     pub drain_ms: String,
 
+    /// A collector that takes traces by OTLP over gRPC, as "http://127.0.0.1:4317", without TLS. A call whose "traceparent" says that it
+    /// is sampled is recorded, and no other: the gateway decides. Empty: nothing is recorded.
+    #[arg(long, env = "HOTPATH_OTLP_ENDPOINT", default_value = "", value_name = "URL")]
+    pub otlp_endpoint: String,
+
+    /// Spans that wait to be sent at most, of about 1 KiB each. Beyond, they are dropped, as hotpath_trace_spans_dropped_total
+    /// counts. No call waits for them.
+    #[arg(long, env = "HOTPATH_TRACE_QUEUE", default_value = "4096", value_name = "SPANS")]
+    pub trace_queue: String,
+
+    /// Time for the collector to take a batch of spans; when the process ends, for all that wait. Then they are dropped.
+    #[arg(long, env = "HOTPATH_OTLP_TIMEOUT_MS", default_value = "5000", value_name = "MILLISECONDS")]
+    pub otlp_timeout_ms: String,
+
     /// Least severe level of what is logged: "error", "warn", "info", "debug" or "trace". No level logs texts.
     #[arg(long, env = "HOTPATH_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,

@@ -29,7 +29,11 @@ use tokio_util::{
 use tonic::{Code, Status};
 use tracing::Instrument;
 
-use crate::{error::Error, metrics::Metrics};
+use crate::{
+    error::Error,
+    metrics::Metrics,
+    traces::{CANCELLED, Trace, Tracer},
+};
 
 /// The deadline as we keep it lies before the caller's by this much, or by a quarter of the caller's time if that is less:
 /// so our reply, which has a reason, arrives before the caller gives up, and before the transport's own timer goes off,
@@ -50,6 +54,8 @@ pub struct Calls {
     pub draining: CancellationToken,
     /// Once cancelled, no work is finished.
     pub stopping: CancellationToken,
+    /// Records those whose callers want it; `None` where nothing is recorded.
+    pub tracer: Option<Tracer>,
 }
 
 /// One call, as its handler sees it.
@@ -61,14 +67,28 @@ pub struct Call {
     pub deadline: Option<Instant>,
     /// Once cancelled, the process waits for it no longer.
     pub stopping: CancellationToken,
+    /// Its trace, if that is recorded.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Call {
     /// The call that a request's extensions hold; a fresh one for a request that did not come through [`middleware`].
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
-        let fresh = || Self { started: Instant::now(), deadline: None, stopping: CancellationToken::new() };
+        let fresh =
+            || Self { started: Instant::now(), deadline: None, stopping: CancellationToken::new(), trace: None };
         extensions.get().cloned().unwrap_or_else(fresh)
+    }
+
+    /// Does a part of the call [`within_deadline`](Self::within_deadline), which its trace shows.
+    ///
+    /// # Errors
+    /// Those of `within_deadline`.
+    pub async fn part<T>(&self, name: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut part = Part { trace: self.trace.as_deref(), name, from: Instant::now(), failed: Some(CANCELLED) };
+        let result = self.within_deadline(work).await;
+        part.failed = result.as_ref().err().map(Error::reason_name);
+        result
     }
 
     /// Waits for `work` until the deadline, or until the process waits no longer.
@@ -92,17 +112,40 @@ impl Call {
     }
 }
 
+/// A part of a call, which is shown once it is dropped.
+struct Part<'a> {
+    trace: Option<&'a Trace>,
+    name: &'static str,
+    from: Instant,
+    failed: Option<&'static str>,
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let Some(trace) = self.trace else { return };
+        let part = trace.part(self.name, self.from, Instant::now());
+        match self.failed {
+            None => part.end(),
+            Some(reason) => part.failed(reason).end(),
+        }
+    }
+}
+
 /// A call that has not ended. Counted when it does; one that is dropped before was cancelled.
 struct Running {
     metrics: Arc<Metrics>,
     method: &'static str,
     code: Code,
+    trace: Option<Arc<Trace>>,
     _in_flight: TaskTrackerToken,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.metrics.call(self.method, self.code);
+        if let Some(trace) = &self.trace {
+            trace.end(inference_service_server::SERVICE_NAME, self.method, self.code);
+        }
     }
 }
 
@@ -146,8 +189,12 @@ pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, n
     let works = is_inference(request.uri().path());
     let method = method(request.uri().path());
     let (metrics, in_flight) = (calls.metrics.clone(), calls.in_flight.token());
-    let mut running = Running { metrics, method, code: Code::Cancelled, _in_flight: in_flight };
     let headers = request.headers();
+    let trace = calls.tracer.as_ref().filter(|_| works).and_then(|tracer| {
+        let traceparent = headers.get("traceparent")?.to_str().ok()?;
+        tracer.join(traceparent, started).map(Arc::new)
+    });
+    let mut running = Running { metrics, method, code: Code::Cancelled, trace: trace.clone(), _in_flight: in_flight };
     let span = tracing::info_span!(
         "call",
         method,
@@ -156,7 +203,7 @@ pub async fn middleware(State(calls): State<Arc<Calls>>, mut request: Request, n
     );
     let timeout = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     let deadline = timeout.and_then(|timeout| started.checked_add(timeout.saturating_sub(HEAD_START.min(timeout / 4))));
-    request.extensions_mut().insert(Call { started, deadline, stopping: calls.stopping.clone() });
+    request.extensions_mut().insert(Call { started, deadline, stopping: calls.stopping.clone(), trace });
 
     let answer = async {
         if works && calls.draining.is_cancelled() {
@@ -267,6 +314,7 @@ mod tests {
             in_flight: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            tracer: None,
         });
         let mut routes = axum::Router::new()
             .route("/triptych.inference.v1.InferenceService/Embed", axum::routing::post(panics))

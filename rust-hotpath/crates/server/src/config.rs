@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use axum::http::Uri;
 use hotpath_bundle::is_model_name;
 use hotpath_encoding::Limits;
 use hotpath_runtime::{Kernels, Library, Threads};
@@ -20,7 +21,7 @@ use tracing::Level;
 use crate::{
     args::{Formats, Generation, Listen, Serve},
     models::{supervise::Timing, tasks::generation::GenerationSettings},
-    tokenization,
+    tokenization, traces,
 };
 
 /// What a process serves, and how.
@@ -66,6 +67,8 @@ pub struct Config {
     pub timing: Timing,
     /// How long a drain may take.
     pub drain: Duration,
+    /// Where traces are sent; `None` for nowhere.
+    pub traces: Option<traces::Settings>,
     /// Least severe level of what is logged.
     pub log_level: Level,
 }
@@ -153,6 +156,7 @@ impl Config {
                 retry: RETRY,
             },
             drain: faults.milliseconds("drain-ms", &args.drain_ms),
+            traces: faults.traces(args),
             log_level: faults.parse("log-level", &args.log_level, "error, warn, info, debug or trace", Level::INFO),
         };
         // A session's threads run together or not at all.
@@ -249,6 +253,27 @@ impl Faults {
             text_bytes: self.number("format-text-bytes", &args.format_text_bytes, 64 << 20..=1 << 40),
             max_wait,
         }
+    }
+
+    fn traces(&mut self, args: &Serve) -> Option<traces::Settings> {
+        let (endpoint, of_it) = (args.otlp_endpoint.clone(), "an address as http://127.0.0.1:4317");
+        let (queue, timeout) = (
+            self.number("trace-queue", &args.trace_queue, 1..=1 << 20),
+            self.milliseconds("otlp-timeout-ms", &args.otlp_timeout_ms),
+        );
+        if endpoint.is_empty() {
+            return None;
+        }
+        let uri = endpoint.parse::<Uri>().ok().filter(|uri| {
+            uri.scheme_str() == Some("http")
+                && uri.authority().is_some()
+                && matches!(uri.path(), "" | "/")
+                && uri.query().is_none()
+        });
+        if uri.is_none() {
+            self.add("otlp-endpoint", format!("\"{endpoint}\" is not {of_it}"));
+        }
+        Some(traces::Settings { endpoint, queue, timeout })
     }
 
     fn library(&mut self, path: &str, sha256: &str) -> PathBuf {

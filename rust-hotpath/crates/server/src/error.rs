@@ -99,6 +99,12 @@ impl Error {
         Self::InvalidValue { field: field.into(), problem: problem.into() }
     }
 
+    /// The reason's name, as docs/errors.md has it.
+    #[must_use]
+    pub fn reason_name(&self) -> &'static str {
+        reason_name(self.reason())
+    }
+
     /// The reason in the contract.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {

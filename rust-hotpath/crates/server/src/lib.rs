@@ -10,6 +10,7 @@
 //! | [`requests`], [`tokenization`] | what a request must be, and its ids |
 //! | [`models`] | what is served, what is promoted, what works |
 //! | [`error`] | what can go wrong, and its form in gRPC |
+//! | [`traces`] | where the time of calls went, for who asks |
 //! | [`metrics`], [`exposition`], [`metrics_http`], [`telemetry`], [`healthcheck`] | what operators see |
 //!
 //! Knows no key, no plan and no price: who may call is settled before a request gets here.
@@ -34,3 +35,4 @@ pub mod serve;
 pub mod signals;
 pub mod telemetry;
 pub mod tokenization;
+pub mod traces;

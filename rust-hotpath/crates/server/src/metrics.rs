@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::error::Error;
+use crate::{error::Error, traces};
 
 /// Buckets in seconds, from the time that a worker needs to wake to the longest wait in a queue.
 const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
@@ -92,6 +92,8 @@ pub struct Metrics {
     batch_inputs: Histograms<1>,
     inference_seconds: Histograms<1>,
     queue_seconds: Histograms<2>,
+    exported_spans: Counter,
+    dropped_spans: Family<Labels<1>, Counter>,
     generation: Generation,
 }
 
@@ -142,6 +144,8 @@ impl Metrics {
             batch_inputs: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])),
             inference_seconds: Family::new_with_constructor(seconds),
             queue_seconds: Family::new_with_constructor(seconds),
+            exported_spans: Counter::default(),
+            dropped_spans: Family::default(),
             generation: Generation::new(),
         };
         metrics.register();
@@ -165,6 +169,8 @@ impl Metrics {
             "From a request's queueing until its first input ran",
             self.queue_seconds.clone(),
         );
+        registry.register("trace_spans_exported", "Spans that a collector has taken", self.exported_spans.clone());
+        registry.register("trace_spans_dropped", "Spans that are lost, by why", self.dropped_spans.clone());
         self.generation.register(registry);
     }
 
@@ -359,6 +365,16 @@ impl Generation {
             "Memory that running texts with a format may come to",
             self.format_text_bytes.clone(),
         );
+    }
+}
+
+impl traces::Observer for Metrics {
+    fn exported(&self, spans: usize) {
+        self.exported_spans.inc_by(spans as u64);
+    }
+
+    fn dropped(&self, spans: usize, why: &'static str) {
+        self.dropped_spans.get_or_create(&[("why", why.to_owned())]).inc_by(spans as u64);
     }
 }
 

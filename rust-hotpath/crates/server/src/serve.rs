@@ -41,6 +41,7 @@ use crate::{
         supervise::Supervisor,
     },
     tokenization::Tokenization,
+    traces::Tracer,
 };
 
 /// Replies may be larger than requests: tokens with offsets take up to six times the bytes of their text.
@@ -93,11 +94,13 @@ pub async fn serve(
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), models.clone()).await;
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+    let (tracer, sending) = config.traces.as_ref().map(|settings| Tracer::start(settings, metrics.clone())).unzip();
     let calls = Arc::new(Calls {
         metrics: metrics.clone(),
         in_flight: TaskTracker::new(),
         draining: draining.clone(),
         stopping: CancellationToken::new(),
+        tracer,
     });
 
     let (supervisors, alive) = (JoinSet::new(), TaskTracker::new());
@@ -132,6 +135,9 @@ pub async fn serve(
         ended = &mut grpc => ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other)),
     };
     let sessions_run = running.end_sessions().await;
+    if let Some(sending) = sending {
+        sending.end().await;
+    }
     metrics_server.abort();
     tracing::info!("stopped");
     Ended { outcome, sessions_run }

@@ -1,6 +1,6 @@
 //! `Generate`: a request's way from its message to its stream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::stream::{self, BoxStream};
 use hotpath_contract::inference::v1::{
@@ -24,6 +24,7 @@ use crate::{
         generate::{self, Prompt, Room, Wanted},
     },
     tokenization::{Caller, cannot},
+    traces::{CANCELLED, Trace, conventions},
 };
 
 /// What a call's caller is sent.
@@ -50,12 +51,16 @@ impl Inference {
         check_room(generator, &turn, request.max_tokens, &prompt, room)
             .inspect_err(|_| Ending::refused(&self.metrics, model.name()))?;
         let tokenizing = move |_: &Caller| ids(&owner, prompt, room.alone);
-        let prompt = call.within_deadline(self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        let prompt = call.part("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, room)?;
         max_charge.allows(prompt.len().saturating_add(choices.saturating_mul(max_tokens)))?;
-        let format = call.within_deadline(Self::format(&turn, &serving, wanted, choices)).await?;
-        let ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
+        let format = match wanted {
+            None => None,
+            Some(wanted) => Some(call.part("format", Self::format(&turn, &serving, wanted, choices)).await?),
+        };
+        let mut ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
+        ending.recording = call.trace.clone().map(|trace| Recording::new(trace, choices));
         let strings = stop.strings.clone();
         let tokenize = call.started.elapsed();
         let (class, key, deadline) = (turn.class, turn.key, call.deadline);
@@ -68,17 +73,11 @@ impl Inference {
     }
 
     /// What the text must parse as, ready to be followed by so many.
-    async fn format(
-        turn: &Turn,
-        serving: &Serving,
-        wanted: Option<Wanted>,
-        choices: usize,
-    ) -> Result<Option<Format>, Error> {
+    async fn format(turn: &Turn, serving: &Serving, wanted: Wanted, choices: usize) -> Result<Format, Error> {
         let formats = &serving.generator()?.formats;
         Ok(match wanted {
-            None => None,
-            Some(Wanted::JsonObject) => Some(formats.json_object(turn, choices)?),
-            Some(Wanted::JsonSchema(schema)) => Some(formats.json_schema(turn, &schema, choices).await?),
+            Wanted::JsonObject => formats.json_object(turn, choices)?,
+            Wanted::JsonSchema(schema) => formats.json_schema(turn, &schema, choices).await?,
         })
     }
 }
@@ -231,13 +230,15 @@ struct Ending {
     metrics: Arc<Metrics>,
     model: String,
     generated: Generated,
+    /// Of the call's trace, if that is recorded.
+    recording: Option<Recording>,
 }
 
 impl Ending {
     fn new(metrics: Arc<Metrics>, model: &str, prompt_tokens: usize) -> Self {
         let outcome = Outcome::Cancelled;
         let generated = Generated { outcome, prompt_tokens, reused_tokens: 0, tokens: 0 };
-        Self { metrics, model: model.to_owned(), generated }
+        Self { metrics, model: model.to_owned(), generated, recording: None }
     }
 
     /// Counts a request that was refused before its prompt was tokenized.
@@ -253,12 +254,16 @@ impl Ending {
             Err(error) => {
                 let result: Result<T, Error> = Err(error);
                 self.generated.outcome = Outcome::of(&result);
+                self.recording = None; // it was never queued
                 result.map(|queued| (queued, self))
             }
         }
     }
 
     fn note(&mut self, event: &Result<Event, Error>) {
+        if let Some(recording) = &mut self.recording {
+            recording.note(event);
+        }
         match event {
             Ok(Event::Started(started)) => self.generated.reused_tokens = started.cached_tokens,
             Ok(Event::Delta(_)) => self.generated.tokens += 1,
@@ -275,5 +280,76 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.metrics.generation(&self.model, self.generated);
+        if let Some(recording) = &self.recording {
+            recording.end(&self.model, self.generated);
+        }
+    }
+}
+
+/// When a generation went on to what, for its call's trace.
+struct Recording {
+    trace: Arc<Trace>,
+    choices: usize,
+    queued: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    last_token: Option<Instant>,
+    /// Why it did not end well; as long as it has not ended, its caller left it.
+    failed: Option<&'static str>,
+}
+
+impl Recording {
+    fn new(trace: Arc<Trace>, choices: usize) -> Self {
+        let (started, first_token, last_token) = (None, None, None);
+        Self { trace, choices, queued: Instant::now(), started, first_token, last_token, failed: Some(CANCELLED) }
+    }
+
+    fn note(&mut self, event: &Result<Event, Error>) {
+        let now = Instant::now();
+        match event {
+            Ok(Event::Started(_)) => self.started = Some(now),
+            Ok(Event::Delta(_)) => {
+                self.first_token.get_or_insert(now);
+                self.last_token = Some(now);
+            }
+            Ok(Event::Done(_)) => self.failed = None,
+            Ok(Event::Failed(failure)) => self.failed = Some(Error::from(failure.clone()).reason_name()),
+            Err(error) => self.failed = Some(error.reason_name()),
+        }
+    }
+
+    /// Shows what it came to: the last part is the one that failed.
+    fn end(&self, model: &str, generated: Generated) {
+        let now = Instant::now();
+        let parts = [
+            ("queue", Some(self.queued), self.started),
+            ("prefill", self.started, self.first_token),
+            ("decode", self.first_token, None),
+        ];
+        for (name, from, to) in parts {
+            let Some(from) = from else { return };
+            let part = self.trace.part(name, from, to.unwrap_or(now));
+            let part = match name {
+                "prefill" => part.with([
+                    conventions::model(model),
+                    conventions::tokens(generated.prompt_tokens),
+                    conventions::reused_tokens(generated.reused_tokens),
+                ]),
+                "decode" => {
+                    let part = part.with([
+                        conventions::model(model),
+                        conventions::tokens(generated.tokens),
+                        conventions::choices(self.choices),
+                    ]);
+                    let part = part.event("first token", from);
+                    self.last_token.into_iter().fold(part, |part, at| part.event("last token", at))
+                }
+                _ => part,
+            };
+            match self.failed.filter(|_| to.is_none()) {
+                None => part.end(),
+                Some(reason) => part.failed(reason).end(),
+            }
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What the methods of the service share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hotpath_encoding::{Done, Work};
 use hotpath_fairness::Turn;
@@ -11,6 +14,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     models::{Models, tasks::embedding::Embedder},
     tokenization::Tokenization,
+    traces::{CANCELLED, after, conventions},
 };
 
 /// The service.
@@ -53,13 +57,46 @@ impl Inference {
     ) -> Result<Done, Error> {
         let mut ending =
             Ending { metrics: &self.metrics, model, inputs: work.inputs.len(), outcome: Outcome::Cancelled };
+        let tokens = work.inputs.iter().map(Vec::len).sum();
+        let (inputs, queued) = (work.inputs.len(), Instant::now());
+        let mut recording = Recording { call, model, inputs, tokens, queued, result: Err(CANCELLED) };
         let running = async { Ok(embedder.scheduler.submit(work)?.result().await?) };
         let result = call.within_deadline(running).await;
         ending.outcome = Outcome::of(&result);
+        recording.result = result.as_ref().map(|done| (done.queue, done.inference)).map_err(Error::reason_name);
         if let Ok(done) = &result {
             self.metrics.queued(model, method, done.queue.as_secs_f64());
         }
         result
+    }
+}
+
+/// Records where the time of a request's inputs went, when it ends; one that is dropped was cancelled.
+struct Recording<'a> {
+    call: &'a Call,
+    model: &'a str,
+    inputs: usize,
+    tokens: usize,
+    queued: Instant,
+    result: Result<(Duration, Duration), &'static str>,
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        let Some(trace) = &self.call.trace else { return };
+        match self.result {
+            Ok((queue, inference)) => {
+                let runs = after(self.queued, queue);
+                trace.part("queue", self.queued, runs).end();
+                let what = [
+                    conventions::model(self.model),
+                    conventions::inputs(self.inputs),
+                    conventions::tokens(self.tokens),
+                ];
+                trace.part("inference", runs, after(runs, inference)).with(what).end();
+            }
+            Err(reason) => trace.part("queue", self.queued, Instant::now()).failed(reason).end(),
+        }
     }
 }
 

@@ -22,3 +22,4 @@ mod sessions;
 mod shutdown;
 mod socket;
 mod support;
+mod traces;

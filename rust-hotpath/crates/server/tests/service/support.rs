@@ -84,6 +84,7 @@ pub fn config() -> Config {
             retry: Duration::from_millis(20),
         },
         drain: LIMIT,
+        traces: None,
         log_level: tracing::Level::INFO,
     }
 }

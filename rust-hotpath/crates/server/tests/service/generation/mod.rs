@@ -7,3 +7,4 @@ mod golden;
 mod refusals;
 mod replies;
 pub mod support;
+mod traces;

@@ -1,0 +1,168 @@
+//! Traces: where the time of a call went, as spans that a collector takes by OTLP.
+//!
+//! Whoever began a trace has decided whether it is recorded, and says so in the call's `traceparent`; nothing begins here. Of a
+//! call that is not recorded nothing is kept. What a call took is measured anyway, so its spans are made from that once it is
+//! known. A span has no attributes but those of [`conventions`], so no text and no key gets into one.
+//!
+//! OpenTelemetry's own tracer is not used: its spans are made while time passes, and its batches tell nobody what they dropped.
+
+pub mod conventions;
+mod parent;
+mod send;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use opentelemetry::{
+    InstrumentationScope, KeyValue,
+    trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use tonic::Code;
+
+pub use send::{Observer, Sending, Settings};
+
+/// The reason of what its caller left.
+pub const CANCELLED: &str = "CANCELLED";
+
+/// Begins the traces of calls. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tracer {
+    sender: send::Sender,
+    scope: InstrumentationScope,
+}
+
+/// The trace of one call, which is to be recorded.
+#[derive(Debug)]
+pub struct Trace {
+    tracer: Tracer,
+    id: TraceId,
+    /// The caller's span.
+    parent: SpanId,
+    /// The call's own.
+    call: SpanId,
+    /// One moment by both clocks.
+    started: Instant,
+    started_at: SystemTime,
+}
+
+/// A part of a call's time.
+#[derive(Debug)]
+#[must_use]
+pub struct Part<'a> {
+    trace: &'a Trace,
+    span: SpanData,
+}
+
+impl Tracer {
+    /// One whose spans are sent to a collector, and what sends them.
+    #[must_use]
+    pub fn start(settings: &Settings, observer: Arc<dyn Observer>) -> (Self, Sending) {
+        let (sender, sending) = send::start(settings, observer);
+        let scope =
+            InstrumentationScope::builder("triptych.dev/hotpath").with_version(env!("CARGO_PKG_VERSION")).build();
+        (Self { sender, scope }, sending)
+    }
+
+    /// The trace that a `traceparent` wants to have recorded; `None` if it wants none, or is none.
+    #[must_use]
+    pub fn join(&self, traceparent: &str, started: Instant) -> Option<Trace> {
+        let parent = parent::sampled(traceparent)?;
+        Some(Trace {
+            tracer: self.clone(),
+            id: parent.trace_id,
+            parent: parent.span_id,
+            call: fresh_id(),
+            started,
+            started_at: SystemTime::now().checked_sub(started.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH),
+        })
+    }
+}
+
+impl Trace {
+    /// A part of the call.
+    pub fn part(&self, name: &'static str, from: Instant, to: Instant) -> Part<'_> {
+        Part { trace: self, span: self.span(name.into(), fresh_id(), self.call, SpanKind::Internal, (from, to)) }
+    }
+
+    /// Ends the call. `method` is one of the contract's.
+    pub fn end(&self, service: &str, method: &'static str, code: Code) {
+        let times = (self.started, Instant::now());
+        let mut span = self.span(format!("{service}/{method}").into(), self.call, self.parent, SpanKind::Server, times);
+        span.parent_span_is_remote = true;
+        span.attributes = conventions::call(service, method, code);
+        if conventions::is_our_fault(code) {
+            span.status = Status::error("");
+        }
+        self.tracer.sender.send(span);
+    }
+
+    fn span(
+        &self,
+        name: std::borrow::Cow<'static, str>,
+        id: SpanId,
+        parent: SpanId,
+        kind: SpanKind,
+        (from, to): (Instant, Instant),
+    ) -> SpanData {
+        SpanData {
+            span_context: SpanContext::new(self.id, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            parent_span_id: parent,
+            parent_span_is_remote: false,
+            span_kind: kind,
+            name,
+            start_time: self.time(from),
+            end_time: self.time(to.max(from)),
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: self.tracer.scope.clone(),
+        }
+    }
+
+    fn time(&self, moment: Instant) -> SystemTime {
+        self.started_at + moment.saturating_duration_since(self.started)
+    }
+}
+
+impl Part<'_> {
+    /// Gives it attributes.
+    pub fn with(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
+        self.span.attributes.extend(attributes);
+        self
+    }
+
+    /// Notes that something happened in it. `name` is one of a bounded number.
+    pub fn event(mut self, name: &'static str, at: Instant) -> Self {
+        let event = opentelemetry::trace::Event::new(name, self.trace.time(at), Vec::new(), 0);
+        self.span.events.events.push(event);
+        self
+    }
+
+    /// Marks it as one that failed, for a reason of docs/errors.md.
+    pub fn failed(mut self, reason: &'static str) -> Self {
+        self.span.attributes.push(conventions::error(reason));
+        self.span.status = Status::error(""); // its words may quote what a caller sent
+        self
+    }
+
+    /// Hands it on.
+    pub fn end(self) {
+        self.trace.tracer.sender.send(self.span);
+    }
+}
+
+/// A random id. Where the system has no randomness to give, one that is no span's.
+fn fresh_id() -> SpanId {
+    SpanId::from_bytes(getrandom::u64().unwrap_or_default().max(1).to_be_bytes())
+}
+
+/// A moment so long after another one.
+#[must_use]
+pub fn after(moment: Instant, took: Duration) -> Instant {
+    moment.checked_add(took).unwrap_or(moment)
+}
