@@ -14,7 +14,7 @@ ENV CARGO_HOME=/cache/cargo CARGO_TARGET_DIR=/cache/target
 COPY proto ../proto
 COPY rust-hotpath ./
 RUN --mount=type=cache,target=/cache cargo build --release --locked --bin hotpath && cp /cache/target/release/hotpath /hotpath
-COPY deploy/licenses.sh /
+COPY LICENSE deploy/licenses.sh /
 RUN --mount=type=cache,target=/cache /licenses.sh rust /licenses hotpath-server
 
 FROM debian:bookworm-slim
