@@ -107,19 +107,16 @@ func newFlags() *flag.FlagSet {
 // parse reads all settings, and reports all faults together. A flag beats the environment.
 func parse(flags *flag.FlagSet, arguments []string, lookup func(string) (string, bool)) (*settings, error) {
 	s := new(settings)
-	fault := read(flags, s.table(), arguments, lookup)
-	if unreadable, _ := errors.AsType[flagError](fault); unreadable.error != nil {
-		return nil, unreadable.error
+	table := s.table()
+	values, err := gather(flags, table, arguments, lookup)
+	if err != nil {
+		return nil, err
 	}
-	return s, errors.Join(fault, s.check())
+	return s, errors.Join(assign(flags, table, values), s.check())
 }
 
-// flagError is of a command line that has no such form.
-type flagError struct{ error }
-
-// read has these settings read.
-func read(flags *flag.FlagSet, rows []setting, arguments []string, lookup func(string) (string, bool)) error {
-	var faults []error
+// gather takes the values of settings from flags, the environment and defaults, by name.
+func gather(flags *flag.FlagSet, rows []setting, arguments []string, lookup func(string) (string, bool)) (map[string]string, error) {
 	values := map[string]string{}
 	for _, row := range rows {
 		values[row.name] = row.value
@@ -132,9 +129,12 @@ func read(flags *flag.FlagSet, rows []setting, arguments []string, lookup func(s
 			return nil
 		})
 	}
-	if err := flags.Parse(arguments); err != nil {
-		return flagError{err}
-	}
+	return values, flags.Parse(arguments)
+}
+
+// assign gives settings their values, and reports all faults together, what else is on the command line too.
+func assign(flags *flag.FlagSet, rows []setting, values map[string]string) error {
+	var faults []error
 	if flags.NArg() > 0 {
 		faults = append(faults, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
 	}

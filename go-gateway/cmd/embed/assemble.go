@@ -15,6 +15,7 @@ import (
 	"triptych.dev/gateway/cmd/embed/internal/output"
 	"triptych.dev/gateway/cmd/embed/internal/records"
 	"triptych.dev/gateway/cmd/embed/internal/vectors"
+	"triptych.dev/gateway/internal/disk"
 )
 
 // done is what the result is of: done.json.
@@ -172,7 +173,7 @@ func (p *pipeline) place(result *done, table output.Table, failed *output.Draft)
 	if err := os.Remove(p.path(doneFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := output.SyncFolder(p.output); err != nil {
+	if err := disk.SyncFolder(p.output); err != nil {
 		return err
 	}
 	for _, draft := range append(drafts, failed) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"triptych.dev/gateway/internal/disk"
 	"triptych.dev/gateway/internal/identity"
 )
 
@@ -41,11 +42,7 @@ func (f *keyFile) keep(key identity.Secret) error {
 	if err := os.Link(f.file.Name(), f.path); err != nil {
 		return err
 	}
-	folder, err := os.Open(filepath.Dir(f.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return disk.SyncFolder(filepath.Dir(f.path))
 }
 
 // remove is for the end, whatever became of it.

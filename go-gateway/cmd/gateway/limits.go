@@ -12,6 +12,7 @@ import (
 	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/local"
 )
 
 // adminSettings say where the admin API is, and what opens it.
@@ -22,7 +23,7 @@ func askAdmin(settings *config.Settings) (*adminapi.Client, error) {
 	if settings.AdminAddress == "" {
 		return nil, usageError{errors.New("--admin-address: give the one of the running gateway, as 127.0.0.1:9466")}
 	}
-	address, err := callable(settings.AdminAddress)
+	address, err := local.Address(settings.AdminAddress)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -70,7 +70,7 @@ func OpenFolder(path string) (*Folder, error) {
 		}
 	}
 	for _, folder := range []string{path, filepath.Dir(path)} {
-		if err := syncFolder(folder); err != nil {
+		if err := disk.SyncFolder(folder); err != nil {
 			return nil, explain(err)
 		}
 	}
@@ -171,15 +171,6 @@ func (f *Folder) locked(how int, change func() error) error {
 		return err
 	}
 	return change()
-}
-
-// syncFolder makes names in a folder last.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // explain gives errors of the file system the types that callers tell apart.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // chunk is how much of a content is in memory at once.
@@ -87,7 +89,7 @@ func (f *Folder) keep(temporary string, id ID) error {
 			return err
 		}
 		// Also the folder above, always: whoever made this one may not have come to that yet.
-		return errors.Join(syncFolder(filepath.Dir(path)), syncFolder(filepath.Dir(filepath.Dir(path))))
+		return errors.Join(disk.SyncFolder(filepath.Dir(path)), disk.SyncFolder(filepath.Dir(filepath.Dir(path))))
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package disk tells how much room a file system has.
+// Package disk has what files need of a file system beside the standard library: its room, and names that last.
 package disk
 
 import "syscall"

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // copiedFile says that a data folder's database lives on in PostgreSQL. Its text is where, and since when.
@@ -44,5 +46,5 @@ func markCopied(folder, where string) error {
 	if err := os.Rename(partial, path); err != nil {
 		return err
 	}
-	return syncFolder(folder)
+	return disk.SyncFolder(folder)
 }

@@ -186,12 +186,3 @@ func lockGateway(folder, purpose string) (*os.File, error) {
 	}
 	return file, err
 }
-
-// syncFolder makes a file's new name outlast a loss of power.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // ErrPostgresTools means that PostgreSQL has its own way.
@@ -176,7 +178,7 @@ func (s *Store) BackupWith(ctx context.Context, to string, keep func(copied *Sto
 	if err := os.Rename(partial, to); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(to))
+	return disk.SyncFolder(filepath.Dir(to))
 }
 
 // showCopy lets keep read a copy.
@@ -239,7 +241,7 @@ func Restore(ctx context.Context, options Options, from string) (schema int, err
 	if err := os.Rename(fresh, path); err != nil {
 		return 0, err
 	}
-	return schema, syncFolder(folder)
+	return schema, disk.SyncFolder(folder)
 }
 
 // convert gives a copy of a backup the journal that the gateway's database has: SQLite's backups have another.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // suffix is that of a file that is being written.
@@ -52,14 +54,5 @@ func WriteFile(path string, content []byte) error {
 		draft.Discard()
 		return err
 	}
-	return errors.Join(draft.Place(), SyncFolder(filepath.Dir(path)))
-}
-
-// SyncFolder makes what was placed in a folder last.
-func SyncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return errors.Join(draft.Place(), disk.SyncFolder(filepath.Dir(path)))
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // A log is three files that one process appends to, and nobody after it:
@@ -66,7 +68,7 @@ func (l *log) create(file **os.File, suffix string, header []byte) error {
 	if _, err := (*file).Write(header); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(l.path))
+	return disk.SyncFolder(filepath.Dir(l.path))
 }
 
 func (l *log) close() error {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"triptych.dev/gateway/internal/disk"
 )
 
 // Hash is the SHA-256 of a text.
@@ -254,13 +256,5 @@ func (s *Store) Forget() error {
 			delete(s.known, digest)
 		}
 	}
-	return syncFolder(s.folder)
-}
-
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return disk.SyncFolder(s.folder)
 }
