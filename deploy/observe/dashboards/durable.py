@@ -16,7 +16,11 @@ DASHBOARD = Dashboard(
             Panel(
                 "Ends",
                 "short",
-                {"{{queue}} {{outcome}}": rate("gateway_ended_jobs_total", "queue, outcome")},
+                {
+                    "{{queue}} {{outcome}}": rate(
+                        "gateway_ended_jobs_total", "queue, outcome"
+                    )
+                },
                 "Jobs a second, by what became of them.",
             ),
             Panel(
@@ -59,7 +63,12 @@ DASHBOARD = Dashboard(
                 {"{{instance}}": "gateway_storage_free_bytes"},
                 "Below --min-free-bytes nothing new is taken.",
             ),
-            Panel("Files", "bytes", {"bytes": "max(gateway_stored_bytes)"}, "Of all tenants, counted once a minute."),
+            Panel(
+                "Files",
+                "bytes",
+                {"bytes": "max(gateway_stored_bytes)"},
+                "Of all tenants, counted once a minute.",
+            ),
             Panel(
                 "Number of files",
                 "short",

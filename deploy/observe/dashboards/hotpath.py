@@ -16,7 +16,11 @@ DASHBOARD = Dashboard(
             Panel(
                 "Inputs",
                 "short",
-                {"{{model}} {{outcome}}": rate("hotpath_inputs_total", "model, outcome")},
+                {
+                    "{{model}} {{outcome}}": rate(
+                        "hotpath_inputs_total", "model, outcome"
+                    )
+                },
                 "Texts a second, by what became of them.",
             ),
             Panel(
@@ -50,17 +54,34 @@ DASHBOARD = Dashboard(
             ),
         ],
         "Encoders": [
-            Panel("Time of a run", "s", quantiles("hotpath_inference_seconds", "model"), "Of a session."),
+            Panel(
+                "Time of a run",
+                "s",
+                quantiles("hotpath_inference_seconds", "model"),
+                "Of a session.",
+            ),
             Panel(
                 "Inputs of a run",
                 "short",
-                {"{{model}}": ratio("hotpath_batch_inputs_sum", "hotpath_batch_inputs_count", "model")},
+                {
+                    "{{model}}": ratio(
+                        "hotpath_batch_inputs_sum",
+                        "hotpath_batch_inputs_count",
+                        "model",
+                    )
+                },
                 "On average: more of them where more wait.",
             ),
             Panel(
                 "Tokens of a run",
                 "short",
-                {"{{model}}": ratio("hotpath_batch_tokens_sum", "hotpath_batch_tokens_count", "model")},
+                {
+                    "{{model}}": ratio(
+                        "hotpath_batch_tokens_sum",
+                        "hotpath_batch_tokens_count",
+                        "model",
+                    )
+                },
                 "On average. Nothing is padded.",
             ),
         ],
@@ -79,10 +100,19 @@ DASHBOARD = Dashboard(
             Panel(
                 "Ends",
                 "short",
-                {"{{model}} {{outcome}}": rate("hotpath_generations_total", "model, outcome")},
+                {
+                    "{{model}} {{outcome}}": rate(
+                        "hotpath_generations_total", "model, outcome"
+                    )
+                },
                 "Generations a second, by what became of them.",
             ),
-            Panel("Time to the first token", "s", quantiles("hotpath_first_token_seconds", "model"), "From the call."),
+            Panel(
+                "Time to the first token",
+                "s",
+                quantiles("hotpath_first_token_seconds", "model"),
+                "From the call.",
+            ),
             Panel(
                 "Tokens",
                 "short",
@@ -96,7 +126,13 @@ DASHBOARD = Dashboard(
             Panel(
                 "Accepted drafts",
                 "percentunit",
-                {"{{model}}": ratio("hotpath_accepted_tokens_total", "hotpath_drafted_tokens_total", "model")},
+                {
+                    "{{model}}": ratio(
+                        "hotpath_accepted_tokens_total",
+                        "hotpath_drafted_tokens_total",
+                        "model",
+                    )
+                },
                 "Of the tokens that were guessed, those that the model says too.",
             ),
             Panel(
@@ -114,19 +150,29 @@ DASHBOARD = Dashboard(
             Panel(
                 "Rows of a step",
                 "short",
-                {"{{model}}": ratio("hotpath_decode_rows_sum", "hotpath_decode_rows_count", "model")},
+                {
+                    "{{model}}": ratio(
+                        "hotpath_decode_rows_sum", "hotpath_decode_rows_count", "model"
+                    )
+                },
                 "On average.",
             ),
             Panel(
                 "Cache",
                 "short",
-                {"reserved": "sum(hotpath_reserved_tokens)", "kept for reuse": "sum(hotpath_kept_tokens)"},
+                {
+                    "reserved": "sum(hotpath_reserved_tokens)",
+                    "kept for reuse": "sum(hotpath_kept_tokens)",
+                },
                 "In tokens: what running generations may need, and what later ones may reuse.",
             ),
             Panel(
                 "Formats",
                 "bytes",
-                {"cache": "sum(hotpath_format_cache_bytes)", "texts": "sum(hotpath_format_text_bytes)"},
+                {
+                    "cache": "sum(hotpath_format_cache_bytes)",
+                    "texts": "sum(hotpath_format_text_bytes)",
+                },
                 "What compiled schemas take.",
             ),
         ],
@@ -134,7 +180,11 @@ DASHBOARD = Dashboard(
             Panel(
                 "Calls",
                 "reqps",
-                {"{{method}} {{code}}": rate("hotpath_grpc_requests_total", "method, code")},
+                {
+                    "{{method}} {{code}}": rate(
+                        "hotpath_grpc_requests_total", "method, code"
+                    )
+                },
                 "By method and gRPC's code.",
             ),
             Panel(

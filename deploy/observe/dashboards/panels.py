@@ -28,10 +28,6 @@ class Dashboard:
     title: str
     rows: Mapping[str, Sequence[Panel]]
 
-    def panels(self) -> list[Panel]:
-        """All of them."""
-        return [panel for row in self.rows.values() for panel in row]
-
 
 def quantiles(metric: str, by: str, of: str = "") -> dict[str, str]:
     """The median and the 99th percentile of a histogram, by a label."""
@@ -76,7 +72,12 @@ def render(dashboard: Dashboard) -> dict[str, Any]:
         y += 1
         for number, panel in enumerate(row):
             x = number * WIDTH % COLUMNS
-            place = {"x": x, "y": y + number * WIDTH // COLUMNS * HEIGHT, "w": WIDTH, "h": HEIGHT}
+            place = {
+                "x": x,
+                "y": y + number * WIDTH // COLUMNS * HEIGHT,
+                "w": WIDTH,
+                "h": HEIGHT,
+            }
             panels.append(_panel(panel, len(panels) + 1, place))
         y += (len(row) * WIDTH + COLUMNS - 1) // COLUMNS * HEIGHT
     return {
@@ -110,6 +111,9 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
         "datasource": SOURCE,
         "gridPos": place,
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom"},
+            "tooltip": {"mode": "multi"},
+        },
         "targets": targets,
     }

@@ -34,7 +34,9 @@ DASHBOARD = Dashboard(
             Panel(
                 "Reused tokens",
                 "percentunit",
-                {"{{tenant}}": f"{top(ratio('gateway_cached_tokens_total', 'gateway_tokens_total', 'tenant'))}"},
+                {
+                    "{{tenant}}": f"{top(ratio('gateway_cached_tokens_total', 'gateway_tokens_total', 'tenant'))}"
+                },
                 "Tokens whose computation was reused, of all that were charged.",
             ),
             Panel(
@@ -50,7 +52,11 @@ DASHBOARD = Dashboard(
                 "short",
                 {
                     "{{tenant}}": top(
-                        rate("gateway_tenant_seconds_total", "tenant", 'phase=~"inference|prefill|decode"')
+                        rate(
+                            "gateway_tenant_seconds_total",
+                            "tenant",
+                            'phase=~"inference|prefill|decode"',
+                        )
                     )
                 },
                 "Seconds a second that their calls were computed. Those that share a run each have all of it.",
@@ -58,7 +64,11 @@ DASHBOARD = Dashboard(
             Panel(
                 "Waiting",
                 "short",
-                {"{{tenant}}": top(rate("gateway_tenant_seconds_total", "tenant", 'phase="queue"'))},
+                {
+                    "{{tenant}}": top(
+                        rate("gateway_tenant_seconds_total", "tenant", 'phase="queue"')
+                    )
+                },
                 "Seconds a second that their calls waited in queues of the hot paths: who waits for whom.",
             ),
             Panel(
@@ -72,10 +82,19 @@ DASHBOARD = Dashboard(
             Panel(
                 "By tenant",
                 "reqps",
-                {"{{tenant}} {{limit}}": top(rate("gateway_rate_limited_total", "tenant, limit"))},
+                {
+                    "{{tenant}} {{limit}}": top(
+                        rate("gateway_rate_limited_total", "tenant, limit")
+                    )
+                },
                 "429, and which limit of theirs it was.",
             ),
-            Panel("By limit", "reqps", {"{{limit}}": rate("gateway_rate_limited_total", "limit")}, "Of all tenants."),
+            Panel(
+                "By limit",
+                "reqps",
+                {"{{limit}}": rate("gateway_rate_limited_total", "limit")},
+                "Of all tenants.",
+            ),
             Panel(
                 "Not given back",
                 "short",

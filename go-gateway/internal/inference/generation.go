@@ -162,7 +162,6 @@ func (g *Generation) Observe(event *inferencev1.GenerateResponse) {
 	g.Usage.CompletionTokens += uint64(len(delta.GetTokens()))
 	if g.Usage.FirstToken == 0 && g.Usage.CompletionTokens > 0 {
 		g.Usage.FirstToken = time.Since(g.start)
-		g.Usage.Phases = []telemetry.Phase{{Name: firstToken, Took: g.Usage.FirstToken}}
 	}
 	if finish := delta.GetFinish(); finish != nil {
 		reason := "stop"
@@ -184,12 +183,12 @@ func (g *Generation) Result() (*inferencev1.GenerateDone, error) {
 	g.Usage.PromptTokens, g.Usage.CachedTokens = uint64(done.GetPromptTokens()), uint64(done.GetCachedTokens())
 	g.Usage.CompletionTokens = uint64(done.GetCompletionTokens())
 	timings := done.GetTimings()
-	g.Usage.Phases = append([]telemetry.Phase{
+	g.Usage.Phases = []telemetry.Phase{
 		{Name: "tokenize", Took: timings.GetTokenize().AsDuration()},
 		{Name: "queue", Took: timings.GetQueue().AsDuration()},
 		{Name: "prefill", Took: timings.GetPrefill().AsDuration()},
 		{Name: "decode", Took: timings.GetDecode().AsDuration()},
-	}, g.Usage.Phases...)
+	}
 	return done, nil
 }
 

@@ -46,7 +46,7 @@ func TestAGenerationIsChargedUnlessWeFailed(t *testing.T) {
 	s.Settle(t.Context(), acme, running.Usage, fault.New(fault.Internal, "The reply could not be rendered."))
 	s.expect(t, "gateway_tokens_total", `gateway_finished_choices_total{finish_reason="stop",model="smollm2-135m-instruct"} 1`,
 		`gateway_first_token_seconds_count{model="smollm2-135m-instruct"} 1`)
-	if running.Usage.CompletionTokens != 6 || len(running.Usage.Phases) != 5 {
+	if running.Usage.CompletionTokens != 6 || len(running.Usage.Timings()) != 5 {
 		t.Errorf("got %+v", running.Usage)
 	}
 	s.Settle(t.Context(), acme, running.Usage, nil)

@@ -28,7 +28,7 @@ type Usage struct {
 	FirstToken time.Duration
 	// Finishes are why choices ended, of those that did.
 	Finishes []string
-	// Phases are where the time went. They do not overlap, but for firstToken.
+	// Phases are where the hot path's time went. They do not overlap.
 	Phases []telemetry.Phase
 	// Rows is for how long the choices of a generation had rows of the model, together.
 	Rows time.Duration
@@ -36,12 +36,12 @@ type Usage struct {
 	held *quota.Held // until it is settled; nil where nothing is
 }
 
-// firstToken is the phase that ends with a generation's first token, whatever went before.
-const firstToken = "first_token"
-
-// ownPhases are those that do not overlap.
-func (u *Usage) ownPhases() []telemetry.Phase {
-	return slices.DeleteFunc(slices.Clone(u.Phases), func(phase telemetry.Phase) bool { return phase.Name == firstToken })
+// Timings are what clients and the log are told: the phases, and how long the first token took, whatever went before.
+func (u *Usage) Timings() []telemetry.Phase {
+	if u.FirstToken == 0 {
+		return u.Phases
+	}
+	return append(slices.Clip(u.Phases), telemetry.Phase{Name: "first_token", Took: u.FirstToken})
 }
 
 // usageOf is what a call with inputs did.
@@ -76,7 +76,7 @@ func (s *Service) Settle(ctx context.Context, principal identity.Principal, usag
 	if usage.Model == "" {
 		return
 	}
-	s.Metrics.Tenants.Spent(principal.Tenant, usage.ownPhases(), usage.Rows)
+	s.Metrics.Tenants.Spent(principal.Tenant, usage.Phases, usage.Rows)
 	if usage.FirstToken > 0 {
 		telemetry.Observe(s.Metrics.FirstTokenSeconds.WithLabelValues(usage.Model), usage.FirstToken, tracing.From(ctx).TraceID())
 	}
@@ -111,7 +111,7 @@ func (u Usage) LogAttrs() []slog.Attr {
 	if u.Inputs == 0 && u.PromptTokens > 0 {
 		attrs = append(attrs, slog.Uint64("prompt_tokens", u.PromptTokens), slog.Uint64("cached_tokens", u.CachedTokens))
 	}
-	for _, phase := range u.Phases {
+	for _, phase := range u.Timings() {
 		attrs = append(attrs, slog.Float64(phase.Name+"_ms", telemetry.Milliseconds(phase.Took)))
 	}
 	return attrs

@@ -75,7 +75,7 @@ func (ex *exchange) reply(status int, body []byte) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Request-Id", ex.requestID)
-	header.Set("Server-Timing", serverTiming(ex.usage.Phases, total))
+	header.Set("Server-Timing", serverTiming(ex.usage.Timings(), total))
 	header.Set("Openai-Processing-Ms", strconv.FormatInt(total.Milliseconds(), 10))
 	if ex.server.draining.Load() {
 		header.Set("Connection", "close")

@@ -20,24 +20,24 @@ func (g *gateway) scrapeAs(accept string) *httptest.ResponseRecorder {
 	return reply
 }
 
-func TestTimesHaveTheTraceOfARequestAsAnExample(t *testing.T) {
+func TestTimesHaveTheTraceOfARequestAsAnExemplar(t *testing.T) {
 	g := startTraced(t, 0)
 	g.post("/v1/embeddings", oneText, "X-Request-Id", "traced", "Traceparent", sampled)
 	g.post("/v1/embeddings", oneText, "X-Request-Id", "untraced")
 	g.accessLine("traced")
 	g.accessLine("untraced")
-	example := `_bucket\{.*\} \d+ # \{trace_id="` + parentTrace + `"\}`
+	exemplar := `_bucket\{.*\} \d+ # \{trace_id="` + parentTrace + `"\}`
 	text := g.scrapeAs("application/openmetrics-text").Body.String()
 	for _, name := range []string{"gateway_request_seconds", "gateway_hotpath_seconds"} {
-		if found := regexp.MustCompile("(?m)^"+name+example).FindAllString(text, -1); len(found) != 1 {
-			t.Errorf("%s has the examples %q", name, found)
+		if found := regexp.MustCompile("(?m)^"+name+exemplar).FindAllString(text, -1); len(found) != 1 {
+			t.Errorf("%s has the exemplars %q", name, found)
 		}
 	}
 	if strings.Count(text, "# {") != 2 {
 		t.Errorf("there are others in\n%s", text)
 	}
 	if plain := g.scrapeAs("text/plain").Body.String(); strings.Contains(plain, "# {") {
-		t.Errorf("the plain format has examples:\n%s", plain)
+		t.Errorf("the plain format has exemplars:\n%s", plain)
 	}
 }
 

@@ -82,7 +82,7 @@ func (s *Server) download(ex *exchange, stored store.File, content io.Reader, fi
 	header.Set("Accept-Ranges", "bytes")
 	header.Set("Etag", etag(stored))
 	header.Set("X-Request-Id", ex.requestID)
-	header.Set("Server-Timing", serverTiming(ex.usage.Phases, time.Since(ex.start)))
+	header.Set("Server-Timing", serverTiming(ex.usage.Timings(), time.Since(ex.start)))
 	ex.status = http.StatusOK
 	if length != stored.Bytes {
 		ex.status = http.StatusPartialContent

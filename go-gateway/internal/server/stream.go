@@ -85,7 +85,7 @@ func finish(events *eventWriter, chunks *openai.Chunks, running *inference.Gener
 	if err != nil {
 		return err
 	}
-	last, err := chunks.AppendDone(nil, done, running.Usage.Phases)
+	last, err := chunks.AppendDone(nil, done, running.Usage.Timings())
 	if err != nil {
 		return fault.InternalError(err)
 	}

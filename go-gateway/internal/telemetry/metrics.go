@@ -42,14 +42,14 @@ type Metrics struct {
 	DroppedSettlements prometheus.Counter
 }
 
-// histogram has the buckets of its options, and for who asks for Prometheus's own format finer ones, as many as are needed.
+// histogram has the buckets of its options; for who asks for Prometheus's own format it is a native histogram too.
 func histogram(options prometheus.HistogramOpts, labels ...string) *prometheus.HistogramVec {
 	options.NativeHistogramBucketFactor, options.NativeHistogramMaxBucketNumber = 1.1, 100
 	options.NativeHistogramMinResetDuration = time.Hour
 	return prometheus.NewHistogramVec(options, labels)
 }
 
-// Observe notes how long something took. A trace that is recorded is an example of it; an empty one is none.
+// Observe notes how long something took. A trace that is recorded is its exemplar; an empty one is none.
 func Observe(seconds prometheus.Observer, took time.Duration, trace string) {
 	if exemplars, can := seconds.(prometheus.ExemplarObserver); can && trace != "" {
 		exemplars.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": trace})

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	sdk "go.opentelemetry.io/otel/sdk/trace"
+
+	"triptych.dev/gateway/internal/periodic"
 )
 
 const (
@@ -63,7 +65,7 @@ type queue struct {
 	stop    context.CancelFunc
 	sender  sync.WaitGroup
 
-	troubled bool // of the sender alone
+	trouble periodic.Trouble // of the collector
 }
 
 func newQueue(exporter exporter, observer Observer, room int, timeout time.Duration) *queue {
@@ -157,8 +159,7 @@ func (q *queue) export(batch []sdk.ReadOnlySpan) {
 	} else {
 		q.observer.Exported(len(batch))
 	}
-	if isTroubled := err != nil; isTroubled != q.troubled {
-		q.troubled = isTroubled
+	if q.trouble.Ended(err) || q.trouble.Began(err) {
 		q.observer.Troubled(err)
 	}
 }
