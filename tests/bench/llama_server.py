@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 
 from bench.llama_build import PROGRAM
-from stack.native import HOST
+from stack.loopback import HOST
 from stack.process import Process
 from stack.waiting import wait_until
 

@@ -21,7 +21,7 @@ from e2e.receivers import Receiver
 from e2e.vectors import MODEL
 from stack.description import Stack
 from stack.native import NativeStack
-from stack.prometheus import OBSERVE, RULES, Prometheus, hurried, prometheus
+from stack.prometheus import OBSERVE, RULES, Prometheus, prometheus, scaled
 from stack.redis import Redis, redis_server
 from stack.waiting import StackError, wait_until
 
@@ -166,7 +166,7 @@ def test_alerts_fire_while_something_is_wrong_and_clear_after_it(site: Site) -> 
 def test_every_query_finds_something(site: Site) -> None:
     """After the faults, which have left some of it."""
     queries = (*panel_queries(), *rule_queries())
-    asked = {(where, hurried(query)) for where, query in queries if is_staged(query)}
+    asked = {(where, scaled(query)) for where, query in queries if is_staged(query)}
     assert len(asked) > 100
 
     def look() -> None:

@@ -17,6 +17,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from stack.description import ROOT, Stack
 from stack.keys import demo_keys
+from stack.loopback import HOST
 from stack.models import wait_until_proven
 from stack.process import Process
 from stack.waiting import StackError, Stopped, wait_until
@@ -28,7 +29,6 @@ TENANTS = ROOT / "deploy/tenants/tenants.yaml"
 
 # From start to ready: the bundle's hashes and golden cases are checked first. Seconds; more on a busy machine.
 READY_LIMIT_S = 90
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ import pathlib
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 
+from stack.loopback import HOST, free_port
 from stack.waiting import StackError
 
-HOST = "127.0.0.1"
 USER = "tester"
 
 
@@ -37,8 +36,7 @@ class Postgres:
         if self._user:
             nobody = pwd.getpwnam(self._user)
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-        with socket.create_server((HOST, 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         password = secrets.token_hex(8)
         (self.folder / "password").write_text(password)
         (self.folder / "password").chmod(0o644)

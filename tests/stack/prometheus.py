@@ -4,7 +4,6 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 from typing import Any
 
@@ -12,11 +11,11 @@ import httpx
 import yaml
 
 from stack.description import ROOT, Stack
+from stack.loopback import HOST, free_port
 from stack.waiting import wait_until
 
 OBSERVE = ROOT / "deploy/observe"
 RULES = ("objectives.yaml", "faults.yaml")
-HOST = "127.0.0.1"
 SCRAPE_S = 0.5
 START_LIMIT_S = 30
 
@@ -26,7 +25,7 @@ def prometheus() -> str | None:
     return shutil.which("prometheus")
 
 
-def hurried(text: str) -> str:
+def scaled(text: str) -> str:
     """Rules, or a query, whose minutes are seconds. Shorter ones would have too few samples."""
     text = text.replace("$__rate_interval", "5m")
     text = re.sub(r"\[(\d+)m\]", lambda match: f"[{max(int(match[1]), 5)}s]", text)
@@ -40,7 +39,7 @@ class Prometheus:
     def __init__(self, program: str, folder: pathlib.Path, stack: Stack) -> None:
         (folder / "rules").mkdir(parents=True)
         for name in RULES:
-            (folder / "rules" / name).write_text(hurried((OBSERVE / "rules" / name).read_text()))
+            (folder / "rules" / name).write_text(scaled((OBSERVE / "rules" / name).read_text()))
         config = yaml.safe_load((OBSERVE / "prometheus.yaml").read_text())
         config["global"] = {
             "scrape_interval": f"{SCRAPE_S * 1000:.0f}ms",
@@ -51,8 +50,7 @@ class Prometheus:
             url = httpx.URL(urls[job["job_name"]])
             job["static_configs"] = [{"targets": [f"{url.host}:{url.port}"]}]
         (folder / "prometheus.yaml").write_text(json.dumps(config))
-        with socket.create_server((HOST, 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         self._command = [
             program,
             f"--config.file={folder / 'prometheus.yaml'}",

@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from stack.loopback import HOST
+
 T = TypeVar("T")
 
-HOST = "127.0.0.1"
 CALL_LIMIT_S = 10
 PIECE_BYTES = 1 << 16
 # A connection that is closed so sends RST in place of FIN.

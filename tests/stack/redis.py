@@ -8,9 +8,9 @@ import signal
 import socket
 import subprocess
 
+from stack.loopback import HOST, free_port
 from stack.waiting import wait_until
 
-HOST = "127.0.0.1"
 START_LIMIT_S = 30
 
 
@@ -24,8 +24,7 @@ def redis_server() -> str | None:
 class Redis:
     def __init__(self, program: str, folder: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.create_server((HOST, 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._command = [program, "--port", str(self.port), "--bind", HOST, "--save", "", "--appendonly", "no"]
         self._command += [
             "--dir",

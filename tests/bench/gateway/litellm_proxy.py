@@ -2,12 +2,11 @@
 
 import json
 import pathlib
-import socket
 
 import httpx
 
 from bench.litellm_install import COMMAND
-from stack.native import HOST
+from stack.loopback import HOST, free_port
 from stack.process import Process
 from stack.waiting import wait_until
 
@@ -35,8 +34,7 @@ class LiteLLM:
         config.write_text(
             json.dumps({"model_list": listed, "general_settings": {"master_key": KEY}, "litellm_settings": settings})
         )
-        with socket.create_server((HOST, 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [*COMMAND, "--config", str(config), "--host", HOST, "--port", str(port), "--num_workers", "1"]
         command += SERVERS[server]
         self._process = Process(server, command, folder / f"{server}.log", ENVIRONMENT)
