@@ -80,14 +80,18 @@ impl Call {
         extensions.get().cloned().unwrap_or_else(fresh)
     }
 
-    /// Does a part of the call [`within_deadline`](Self::within_deadline), which its trace shows.
+    /// Does a part of the call [`within_deadline`](Self::within_deadline), as a span of its own.
     ///
     /// # Errors
     /// Those of `within_deadline`.
-    pub async fn part<T>(&self, name: &'static str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut part = Part { trace: self.trace.as_deref(), name, from: Instant::now(), failed: Some(CANCELLED) };
+    pub async fn in_span<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut span = OpenSpan { trace: self.trace.as_deref(), name, from: Instant::now(), failed: Some(CANCELLED) };
         let result = self.within_deadline(work).await;
-        part.failed = result.as_ref().err().map(Error::reason_name);
+        span.failed = result.as_ref().err().map(Error::reason_name);
         result
     }
 
@@ -112,21 +116,18 @@ impl Call {
     }
 }
 
-/// A part of a call, which is shown once it is dropped.
-struct Part<'a> {
+/// The span of a part of a call, which ends when this is dropped.
+struct OpenSpan<'a> {
     trace: Option<&'a Trace>,
     name: &'static str,
     from: Instant,
     failed: Option<&'static str>,
 }
 
-impl Drop for Part<'_> {
+impl Drop for OpenSpan<'_> {
     fn drop(&mut self) {
-        let Some(trace) = self.trace else { return };
-        let part = trace.part(self.name, self.from, Instant::now());
-        match self.failed {
-            None => part.end(),
-            Some(reason) => part.failed(reason).end(),
+        if let Some(trace) = self.trace {
+            trace.child(self.name, self.from, Instant::now()).end(self.failed);
         }
     }
 }

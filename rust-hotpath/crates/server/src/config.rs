@@ -256,7 +256,7 @@ impl Faults {
     }
 
     fn traces(&mut self, args: &Serve) -> Option<traces::Settings> {
-        let (endpoint, of_it) = (args.otlp_endpoint.clone(), "an address as http://127.0.0.1:4317");
+        let endpoint = args.otlp_endpoint.clone();
         let (queue, timeout) = (
             self.number("trace-queue", &args.trace_queue, 1..=1 << 20),
             self.milliseconds("otlp-timeout-ms", &args.otlp_timeout_ms),
@@ -264,14 +264,14 @@ impl Faults {
         if endpoint.is_empty() {
             return None;
         }
-        let uri = endpoint.parse::<Uri>().ok().filter(|uri| {
+        let is_address = endpoint.parse::<Uri>().is_ok_and(|uri| {
             uri.scheme_str() == Some("http")
                 && uri.authority().is_some()
                 && matches!(uri.path(), "" | "/")
                 && uri.query().is_none()
         });
-        if uri.is_none() {
-            self.add("otlp-endpoint", format!("\"{endpoint}\" is not {of_it}"));
+        if !is_address {
+            self.add("otlp-endpoint", format!("\"{endpoint}\" is not an address as http://127.0.0.1:4317"));
         }
         Some(traces::Settings { endpoint, queue, timeout })
     }

@@ -94,7 +94,7 @@ pub async fn serve(
     let reporter = HealthReporter::new();
     let health = Health::new(reporter.clone(), models.clone()).await;
     let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
-    let (tracer, sending) = config.traces.as_ref().map(|settings| Tracer::start(settings, metrics.clone())).unzip();
+    let (tracer, exporting) = config.traces.as_ref().map(|settings| Tracer::start(settings, metrics.clone())).unzip();
     let calls = Arc::new(Calls {
         metrics: metrics.clone(),
         in_flight: TaskTracker::new(),
@@ -135,8 +135,8 @@ pub async fn serve(
         ended = &mut grpc => ended.map_err(io::Error::other).and_then(|ended| ended.map_err(io::Error::other)),
     };
     let sessions_run = running.end_sessions().await;
-    if let Some(sending) = sending {
-        sending.end().await;
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
     metrics_server.abort();
     tracing::info!("stopped");

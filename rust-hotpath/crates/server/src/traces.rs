@@ -7,10 +7,11 @@
 //! OpenTelemetry's own tracer is not used: its spans are made while time passes, and its batches tell nobody what they dropped.
 
 pub mod conventions;
+mod export;
 mod parent;
-mod send;
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -22,7 +23,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use tonic::Code;
 
-pub use send::{Observer, Sending, Settings};
+pub use export::{Exporting, Observer, Settings};
 
 /// The reason of what its caller left.
 pub const CANCELLED: &str = "CANCELLED";
@@ -30,7 +31,7 @@ pub const CANCELLED: &str = "CANCELLED";
 /// Begins the traces of calls. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tracer {
-    sender: send::Sender,
+    sender: export::Sender,
     scope: InstrumentationScope,
 }
 
@@ -48,22 +49,22 @@ pub struct Trace {
     started_at: SystemTime,
 }
 
-/// A part of a call's time.
+/// A child of the call's span: a part of its time.
 #[derive(Debug)]
 #[must_use]
-pub struct Part<'a> {
+pub struct Child<'a> {
     trace: &'a Trace,
     span: SpanData,
 }
 
 impl Tracer {
-    /// One whose spans are sent to a collector, and what sends them.
+    /// One whose spans are exported to a collector, and what exports them.
     #[must_use]
-    pub fn start(settings: &Settings, observer: Arc<dyn Observer>) -> (Self, Sending) {
-        let (sender, sending) = send::start(settings, observer);
+    pub fn start(settings: &Settings, observer: Arc<dyn Observer>) -> (Self, Exporting) {
+        let (sender, exporting) = export::start(settings, observer);
         let scope =
             InstrumentationScope::builder("triptych.dev/hotpath").with_version(env!("CARGO_PKG_VERSION")).build();
-        (Self { sender, scope }, sending)
+        (Self { sender, scope }, exporting)
     }
 
     /// The trace that a `traceparent` wants to have recorded; `None` if it wants none, or is none.
@@ -82,9 +83,9 @@ impl Tracer {
 }
 
 impl Trace {
-    /// A part of the call.
-    pub fn part(&self, name: &'static str, from: Instant, to: Instant) -> Part<'_> {
-        Part { trace: self, span: self.span(name.into(), fresh_id(), self.call, SpanKind::Internal, (from, to)) }
+    /// A child of the call's span.
+    pub fn child(&self, name: &'static str, from: Instant, to: Instant) -> Child<'_> {
+        Child { trace: self, span: self.span(name.into(), fresh_id(), self.call, SpanKind::Internal, (from, to)) }
     }
 
     /// Ends the call. `method` is one of the contract's.
@@ -101,7 +102,7 @@ impl Trace {
 
     fn span(
         &self,
-        name: std::borrow::Cow<'static, str>,
+        name: Cow<'static, str>,
         id: SpanId,
         parent: SpanId,
         kind: SpanKind,
@@ -129,7 +130,7 @@ impl Trace {
     }
 }
 
-impl Part<'_> {
+impl Child<'_> {
     /// Gives it attributes.
     pub fn with(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
         self.span.attributes.extend(attributes);
@@ -143,20 +144,17 @@ impl Part<'_> {
         self
     }
 
-    /// Marks it as one that failed, for a reason of docs/errors.md.
-    pub fn failed(mut self, reason: &'static str) -> Self {
-        self.span.attributes.push(conventions::error(reason));
-        self.span.status = Status::error(""); // its words may quote what a caller sent
-        self
-    }
-
-    /// Hands it on.
-    pub fn end(self) {
+    /// Hands it on. `failed` is the reason of docs/errors.md for which it did not succeed.
+    pub fn end(mut self, failed: Option<&'static str>) {
+        if let Some(reason) = failed {
+            self.span.attributes.push(conventions::error(reason));
+            self.span.status = Status::error(""); // its words may quote what a caller sent
+        }
         self.trace.tracer.sender.send(self.span);
     }
 }
 
-/// A random id. Where the system has no randomness to give, one that is no span's.
+/// A random id, which is valid also where the system has no randomness to give.
 fn fresh_id() -> SpanId {
     SpanId::from_bytes(getrandom::u64().unwrap_or_default().max(1).to_be_bytes())
 }

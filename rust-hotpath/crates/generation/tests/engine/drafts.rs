@@ -143,7 +143,7 @@ fn is_the_same_with_drafts(works: impl Strategy<Value = Work>) {
     let model = Model::new(tiny_decoder(), 32, 256);
     let ((plain, none), (drafting, counts)) = (engine(&model, 0), engine(&model, 8));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    proptest!(ProptestConfig::with_cases(150), |(work in works)| {
+    proptest!(ProptestConfig::with_cases(300), |(work in works)| {
         let (expected, found) = runtime.block_on(async { (told(&plain, work.clone()).await, told(&drafting, work).await) });
         // Choices take turns in other ways, and each one says the same.
         let sorted = |mut told: Vec<String>| { told.sort_by_key(|event| event.contains("choice: 1")); told };
@@ -151,8 +151,8 @@ fn is_the_same_with_drafts(works: impl Strategy<Value = Work>) {
     });
     assert_eq!(none.drafted.load(Ordering::Relaxed), 0);
     let (drafted, accepted) = (counts.drafted.load(Ordering::Relaxed), counts.accepted.load(Ordering::Relaxed));
-    // Some hundred, as chance has it.
-    assert!(accepted > 20, "{accepted} of {drafted} were accepted: nothing is tested");
+    // Several hundred, as chance has it.
+    assert!(accepted > 100, "{accepted} of {drafted} were accepted: nothing is tested");
     plain.close();
     drafting.close();
 }

@@ -28,7 +28,7 @@ impl Inference {
         let bytes = texts.iter().map(String::len).sum();
         let max_windows = self.max_inputs;
         let tokenizing = move |caller: &_| windows(&owner, &texts, max_windows, caller);
-        let windows = call.part("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        let windows = call.in_span("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
         max_charge.allows(windows.iter().flatten().map(Vec::len).sum())?;
         let token_counts = windows.iter().map(|of_text| count(of_text.iter().map(Vec::len).sum()));
         let token_counts = token_counts.collect::<Result<_, _>>()?;

@@ -28,7 +28,7 @@ impl Inference {
         }
         let (owner, truncate, bytes) = (embedder.texts.clone(), request.truncate, bytes_of(&inputs));
         let tokenizing = move |caller: &_| tokenization::ids(&owner, inputs, truncate, caller);
-        let tokenized = call.part("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        let tokenized = call.in_span("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
         max_charge.allows(tokenized.ids.iter().map(Vec::len).sum())?;
         let token_counts = tokenized.ids.iter().map(|ids| count(ids.len())).collect::<Result<_, _>>()?;
         let tokenize = call.started.elapsed();

@@ -51,13 +51,13 @@ impl Inference {
         check_room(generator, &turn, request.max_tokens, &prompt, room)
             .inspect_err(|_| Ending::refused(&self.metrics, model.name()))?;
         let tokenizing = move |_: &Caller| ids(&owner, prompt, room.alone);
-        let prompt = call.part("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        let prompt = call.in_span("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
         let max_tokens =
             generate::max_tokens(field, request.max_tokens, prompt.len(), generator.default_max_tokens, room)?;
         max_charge.allows(prompt.len().saturating_add(choices.saturating_mul(max_tokens)))?;
         let format = match wanted {
             None => None,
-            Some(wanted) => Some(call.part("format", Self::format(&turn, &serving, wanted, choices)).await?),
+            Some(wanted) => Some(call.in_span("format", Self::format(&turn, &serving, wanted, choices)).await?),
         };
         let mut ending = Ending::new(self.metrics.clone(), model.name(), prompt.len());
         ending.recording = call.trace.clone().map(|trace| Recording::new(trace, choices));
@@ -318,38 +318,35 @@ impl Recording {
         }
     }
 
-    /// Shows what it came to: the last part is the one that failed.
+    /// Ends the spans of what it came to: the last one is the one that failed.
     fn end(&self, model: &str, generated: Generated) {
         let now = Instant::now();
-        let parts = [
+        let children = [
             ("queue", Some(self.queued), self.started),
             ("prefill", self.started, self.first_token),
             ("decode", self.first_token, None),
         ];
-        for (name, from, to) in parts {
+        for (name, from, to) in children {
             let Some(from) = from else { return };
-            let part = self.trace.part(name, from, to.unwrap_or(now));
-            let part = match name {
-                "prefill" => part.with([
+            let child = self.trace.child(name, from, to.unwrap_or(now));
+            let child = match name {
+                "prefill" => child.with([
                     conventions::model(model),
                     conventions::tokens(generated.prompt_tokens),
                     conventions::reused_tokens(generated.reused_tokens),
                 ]),
                 "decode" => {
-                    let part = part.with([
+                    let child = child.with([
                         conventions::model(model),
                         conventions::tokens(generated.tokens),
                         conventions::choices(self.choices),
                     ]);
-                    let part = part.event("first token", from);
-                    self.last_token.into_iter().fold(part, |part, at| part.event("last token", at))
+                    let child = child.event("first token", from);
+                    self.last_token.into_iter().fold(child, |child, at| child.event("last token", at))
                 }
-                _ => part,
+                _ => child,
             };
-            match self.failed.filter(|_| to.is_none()) {
-                None => part.end(),
-                Some(reason) => part.failed(reason).end(),
-            }
+            child.end(self.failed.filter(|_| to.is_none()));
         }
     }
 }

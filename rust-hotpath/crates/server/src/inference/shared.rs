@@ -14,7 +14,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     models::{Models, tasks::embedding::Embedder},
     tokenization::Tokenization,
-    traces::{CANCELLED, after, conventions},
+    traces::{CANCELLED, Trace, after, conventions},
 };
 
 /// The service.
@@ -57,13 +57,13 @@ impl Inference {
     ) -> Result<Done, Error> {
         let mut ending =
             Ending { metrics: &self.metrics, model, inputs: work.inputs.len(), outcome: Outcome::Cancelled };
-        let tokens = work.inputs.iter().map(Vec::len).sum();
-        let (inputs, queued) = (work.inputs.len(), Instant::now());
-        let mut recording = Recording { call, model, inputs, tokens, queued, result: Err(CANCELLED) };
+        let mut recording = call.trace.as_deref().map(|trace| Recording::new(trace, model, &work));
         let running = async { Ok(embedder.scheduler.submit(work)?.result().await?) };
         let result = call.within_deadline(running).await;
         ending.outcome = Outcome::of(&result);
-        recording.result = result.as_ref().map(|done| (done.queue, done.inference)).map_err(Error::reason_name);
+        if let Some(recording) = &mut recording {
+            recording.result = result.as_ref().map(|done| (done.queue, done.inference)).map_err(Error::reason_name);
+        }
         if let Ok(done) = &result {
             self.metrics.queued(model, method, done.queue.as_secs_f64());
         }
@@ -73,7 +73,7 @@ impl Inference {
 
 /// Records where the time of a request's inputs went, when it ends; one that is dropped was cancelled.
 struct Recording<'a> {
-    call: &'a Call,
+    trace: &'a Trace,
     model: &'a str,
     inputs: usize,
     tokens: usize,
@@ -81,21 +81,27 @@ struct Recording<'a> {
     result: Result<(Duration, Duration), &'static str>,
 }
 
+impl<'a> Recording<'a> {
+    fn new(trace: &'a Trace, model: &'a str, work: &Work) -> Self {
+        let (inputs, tokens) = (work.inputs.len(), work.inputs.iter().map(Vec::len).sum());
+        Self { trace, model, inputs, tokens, queued: Instant::now(), result: Err(CANCELLED) }
+    }
+}
+
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
-        let Some(trace) = &self.call.trace else { return };
         match self.result {
             Ok((queue, inference)) => {
                 let runs = after(self.queued, queue);
-                trace.part("queue", self.queued, runs).end();
+                self.trace.child("queue", self.queued, runs).end(None);
                 let what = [
                     conventions::model(self.model),
                     conventions::inputs(self.inputs),
                     conventions::tokens(self.tokens),
                 ];
-                trace.part("inference", runs, after(runs, inference)).with(what).end();
+                self.trace.child("inference", runs, after(runs, inference)).with(what).end(None);
             }
-            Err(reason) => trace.part("queue", self.queued, Instant::now()).failed(reason).end(),
+            Err(reason) => self.trace.child("queue", self.queued, Instant::now()).end(Some(reason)),
         }
     }
 }

@@ -15,7 +15,7 @@ impl Inference {
         let texts = serving.texts()?;
         let tokenize = if request.counts_only { tokenization::counts } else { tokenization::tokens };
         let tokenizing = move |caller: &_| tokenize(&texts, &request.texts, caller);
-        let texts = call.part("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
+        let texts = call.in_span("tokenize", self.tokenization.run(&turn, bytes, tokenizing)).await?;
         Ok(TokenizeResponse { texts })
     }
 }

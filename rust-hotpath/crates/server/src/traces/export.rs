@@ -7,7 +7,7 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     resource::EnvResourceDetector,
-    trace::{SpanData, SpanExporter as Export},
+    trace::{SpanData, SpanExporter as SpanExport},
 };
 use tokio::{
     sync::mpsc,
@@ -16,10 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Most spans that are sent at once: some 300 KB.
-const MOST_AT_ONCE: usize = 512;
-/// How soon a span is sent that no full batch takes along.
-const SEND_EVERY: Duration = Duration::from_secs(1);
+/// Most spans that are exported at once: some 300 KB.
+const MAX_BATCH: usize = 512;
+/// How soon a span is exported that no full batch takes along.
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where spans are sent, and what that may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub struct Sender {
     observer: Arc<dyn Observer>,
 }
 
-/// What sends them, until it is told to end.
+/// The task that exports them, until it is told to end.
 #[derive(Debug)]
-pub struct Sending {
+pub struct Exporting {
     ending: CancellationToken,
     task: JoinHandle<()>,
     timeout: Duration,
@@ -70,8 +70,8 @@ impl Sender {
     }
 }
 
-impl Sending {
-    /// Sends what waits, as far as there is time for it. Spans that come later are dropped.
+impl Exporting {
+    /// Exports what waits, as far as there is time for it. Spans that come later are dropped.
     pub async fn end(self) {
         self.ending.cancel();
         let abort = self.task.abort_handle();
@@ -81,16 +81,14 @@ impl Sending {
     }
 }
 
-/// Starts sending. It needs a runtime, but no collector yet.
-pub fn start(settings: &Settings, observer: Arc<dyn Observer>) -> (Sender, Sending) {
+/// Starts exporting. It needs a runtime, but no collector yet.
+pub fn start(settings: &Settings, observer: Arc<dyn Observer>) -> (Sender, Exporting) {
     let (queue, waiting) = mpsc::channel(settings.queue);
     let ending = CancellationToken::new();
-    let exporter = exporter(settings);
-    let task = tokio::spawn(
-        Loop { exporter, waiting, observer: observer.clone(), timeout: settings.timeout, in_trouble: false }
-            .run(ending.clone()),
-    );
-    (Sender { queue, observer }, Sending { ending, task, timeout: settings.timeout })
+    let (to, timeout) = (exporter(settings), settings.timeout);
+    let exporter = Exporter { to, waiting, observer: observer.clone(), timeout, in_trouble: false };
+    let task = tokio::spawn(exporter.run(ending.clone()));
+    (Sender { queue, observer }, Exporting { ending, task, timeout })
 }
 
 /// The exporter of OpenTelemetry. Of its variables of the environment those for headers and for the resource count; the others are
@@ -116,46 +114,36 @@ fn exporter(settings: &Settings) -> Result<SpanExporter, String> {
     Ok(exporter)
 }
 
-struct Loop<E> {
-    exporter: Result<E, String>,
+struct Exporter<E> {
+    to: Result<E, String>,
     waiting: mpsc::Receiver<SpanData>,
     observer: Arc<dyn Observer>,
     timeout: Duration,
     in_trouble: bool,
 }
 
-impl<E: Export> Loop<E> {
+impl<E: SpanExport> Exporter<E> {
     async fn run(mut self, ending: CancellationToken) {
-        let mut ticks = interval(SEND_EVERY);
+        let mut ticks = interval(EXPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         loop {
+            let room = MAX_BATCH - batch.len();
             tokio::select! {
                 biased;
                 () = ending.cancelled() => break,
-                taken = self.waiting.recv_many(&mut batch, MOST_AT_ONCE) => {
-                    if taken == 0 {
-                        break;
-                    }
-                    // Those of the next moments go along, unless there are enough.
-                    while batch.len() < MOST_AT_ONCE {
-                        tokio::select! {
-                            biased;
-                            () = ending.cancelled() => break,
-                            _ = ticks.tick() => break,
-                            span = self.waiting.recv() => match span {
-                                Some(span) => batch.push(span),
-                                None => break,
-                            },
-                        }
-                    }
-                }
+                _ = ticks.tick() => {}
+                taken = self.waiting.recv_many(&mut batch, room) => match taken {
+                    0 => break,
+                    _ if taken < room => continue, // for those of the next moments
+                    _ => {}
+                },
             }
             self.export(&mut batch, Instant::now() + self.timeout).await;
         }
         let end = Instant::now() + self.timeout;
         self.waiting.close();
-        while !batch.is_empty() || self.waiting.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+        while !batch.is_empty() || self.waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
             if Instant::now() >= end {
                 self.observer.dropped(batch.len(), "ended");
                 batch.clear();
@@ -165,11 +153,14 @@ impl<E: Export> Loop<E> {
         }
     }
 
-    /// Sends a batch once: one that is not taken is lost, since those behind it are as good.
+    /// Exports a batch once: one that is not taken is lost, since those behind it are as good.
     async fn export(&mut self, batch: &mut Vec<SpanData>, until: Instant) {
         let batch = std::mem::take(batch);
         let spans = batch.len();
-        let outcome: Result<(), String> = match &self.exporter {
+        if spans == 0 {
+            return;
+        }
+        let outcome = match &self.to {
             Err(cause) => Err(cause.clone()),
             Ok(exporter) => match timeout_at(until, exporter.export(batch)).await {
                 Err(_) => Err("it did not answer in time".to_owned()),
