@@ -39,11 +39,18 @@ class _Connection:
             writer.transport.abort()
 
     async def pump(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, latency: Callable[[], float], reply: bool
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        *,
+        reply: bool,
+        latency: Callable[[], float] = lambda: 0,
+        look: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         """Pass on what comes until either end closes."""
         with contextlib.suppress(OSError):
             while data := await source.read(PIECE_BYTES):
+                look(data)
                 if reply:
                     await asyncio.sleep(latency())
                 if self._left <= 0:
@@ -64,6 +71,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.latency_s = 0.0  # of each piece of a reply
+        self.look: Callable[[bytes], None] = lambda _: None  # at each piece of a request, before it is passed on
         self._target = target.rsplit(":", 1)
         self._refuses = False
         self._connections: set[_Connection] = set()
@@ -117,8 +125,8 @@ class Proxy:
         self._connections.add(connection)
         try:
             await asyncio.gather(
-                connection.pump(reader, up_writer, lambda: 0, reply=False),
-                connection.pump(up_reader, writer, lambda: self.latency_s, reply=True),
+                connection.pump(reader, up_writer, reply=False, look=lambda data: self.look(data)),
+                connection.pump(up_reader, writer, reply=True, latency=lambda: self.latency_s),
             )
         finally:
             self._connections.discard(connection)

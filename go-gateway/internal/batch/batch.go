@@ -36,12 +36,9 @@ const (
 	maxOpen = 100
 
 	// Bounds of a segment: what a crash has run again.
-	segmentLines = 512
-	segmentBytes = 1 << 20
-	segmentTime  = 10 * time.Second
-	// maxDeaths is how many workers a segment may take along before it is halved.
-	maxDeaths = 3
-
+	segmentLines  = 512
+	segmentBytes  = 1 << 20
+	segmentTime   = 10 * time.Second
 	watchInterval = time.Second
 	watchAtOnce   = 100
 )
@@ -54,6 +51,8 @@ type Options struct {
 	PlanOf func(tenant, was string) (identity.Plan, bool)
 	// Charges has each segment charged once.
 	Charges *charge.Book
+	// Alone keeps others from what is run alone; jobs have the same one.
+	Alone *sync.RWMutex
 	// Segments are how many of all batches run at once, Lines how many lines of each.
 	Segments, Lines int
 	// Drain is how long segments may go on once Watch is to end.

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -76,7 +78,7 @@ func (f *fixture) open(options store.Options, role store.Role) {
 func batchesOf(kept *store.Store, blobs *blob.Folder, now func() time.Time, limiter *quota.Limiter) *Batches {
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
-		Store: kept, Segments: 2, Lines: 4, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
+		Store: kept, Alone: new(sync.RWMutex), Segments: 2, Lines: 4, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, limiter, logger),
 		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },
@@ -86,9 +88,15 @@ func batchesOf(kept *store.Store, blobs *blob.Folder, now func() time.Time, limi
 // submit creates a batch of so many lines.
 func (f *fixture) submit(lines int) (store.Batch, error) {
 	f.Helper()
+	return f.submitTexts(slices.Repeat([]string{"x"}, lines)...)
+}
+
+// submitTexts creates a batch of a line for each text.
+func (f *fixture) submitTexts(texts ...string) (store.Batch, error) {
+	f.Helper()
 	var text strings.Builder
-	for i := range lines {
-		text.WriteString(lineWith(`"a"`, fmt.Sprintf(`"%d"`, i)) + "\n")
+	for i, of := range texts {
+		text.WriteString(strings.Replace(lineWith(`"a"`, fmt.Sprintf(`"%d"`, i)), `"x"`, strconv.Quote(of), 1) + "\n")
 	}
 	upload, err := f.Files.Begin(f.Context(), acme, int64(text.Len()))
 	if err != nil {
@@ -130,7 +138,12 @@ func (f *fixture) watch(execute Execute) (stop func()) {
 // ended waits for a batch's end.
 func (f *fixture) ended(id string) store.Batch {
 	f.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	return f.endedWithin(id, patience)
+}
+
+func (f *fixture) endedWithin(id string, limit time.Duration) store.Batch {
+	f.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
 		batch, err := f.Find(f.Context(), "acme", id)
 		if err != nil {
 			f.Fatal(err)
@@ -348,7 +361,7 @@ func TestALineThatKillsFailsAlone(t *testing.T) {
 		}
 		job := jobs[0]
 		if poison(job) {
-			job.Deaths = maxDeaths // as if it had
+			job.Deaths = MaxDeaths // as if it had
 		}
 		if err := w.handle(t.Context(), job); err != nil {
 			t.Fatal(err)

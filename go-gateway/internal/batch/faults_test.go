@@ -146,6 +146,7 @@ func TestAZombiesSegmentsAreRefused(t *testing.T) {
 		zombie := start(f.T, told)
 		running := []*process{zombie}
 		eventually(f.T, "lines are done", func() bool { return f.done(batch.ID) > 0 })
+		time.Sleep(25 * time.Millisecond) // a segment takes twice as long: one that was just being claimed would be nobody's
 		eventually(f.T, "it stands still with segments, and in no transaction, for which others would wait longer", func() bool {
 			zombie.signal(syscall.SIGSTOP)
 			states, err := f.Store.CountJobs(f.Context(), store.BatchQueue)

@@ -11,6 +11,18 @@ import (
 
 // What follows is the same for whatever is run when there is nothing else to do: lines of batches, and jobs.
 
+// MaxDeaths is how many processes may end while something is run, be it a gateway or a hot path, before that is given up, or
+// divided. The last time it is run alone: those that ran beside it, and died with it, are not given up for its sake.
+const MaxDeaths = 3
+
+// NotSurvived is the code of what is given up, and why says it to whom it belongs.
+const NotSurvived = "not_survived"
+
+// WhyNotSurvived tells the tenant.
+func WhyNotSurvived(deaths int) string {
+	return fmt.Sprintf("The service has ended %d times while it ran this request, which is not tried again.", deaths)
+}
+
 // PutOff is for how long something waits in the queue that was refused for lack of room, or for another reason that is not
 // its own, which is nil then.
 func PutOff(refused *fault.Fault) time.Duration {

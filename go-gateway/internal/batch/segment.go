@@ -75,7 +75,7 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 		return w.Store.FinishJob(ctx, job)
 	}
 	if batch.State != store.BatchInProgress { // it was claimed before, and nothing came of that
-		return w.skip(ctx, job, id, segment)
+		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, []store.Segment{segment}, w.Now())
 	}
 	owner, err := w.principal(&batch)
 	if err != nil {
@@ -85,7 +85,7 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 	if err != nil {
 		return err
 	}
-	if job.Deaths >= maxDeaths && segment.Lines > 1 {
+	if job.Deaths >= MaxDeaths && segment.Lines > 1 {
 		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, halve(segment, text), w.Now())
 	}
 	run := &segmentRun{worker: w, batch: &batch, segment: segment, owner: owner, text: text, job: job, began: time.Now()}
@@ -96,11 +96,6 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 	}
 	w.Charges.Done(run.pending)
 	return nil
-}
-
-// skip has a segment of a batch that is in progress no more wait no more.
-func (w *worker) skip(ctx context.Context, job store.Job, batch string, segment store.Segment) error {
-	return w.Store.FinishSegment(ctx, job, job.Tenant, batch, segment, false, []store.Segment{segment}, w.Now())
 }
 
 // read returns a segment's bytes.
@@ -151,13 +146,17 @@ type segmentRun struct {
 
 	output  *io.PipeWriter // to the blob of replies
 	errors  bytes.Buffer   // of refusals: they are short
-	length  int64          // of the lines that have a result
+	done    int64          // lines that have a result
+	length  int64          // of these, in bytes
 	wrote   bool           // to output
 	results store.SegmentResult
 }
 
 // noRoom is why a line was not served, and will be later.
 type noRoom struct{ *fault.Fault }
+
+// cutOff is why a line was not served whose hot path went away meanwhile.
+type cutOff struct{ *fault.Fault }
 
 // tooSlow is why a line was not served in time, which may be for its own length, or for all that goes before it.
 type tooSlow struct{ *fault.Fault }
@@ -177,8 +176,8 @@ type result struct {
 	code                    string
 }
 
-// run runs lines until all have, or the time of a segment is over: the others then are a segment of their own. What came of
-// lines goes into blobs as it comes.
+// run runs lines until all have, there is no room for the next one, or the time of a segment is over: the others then are a
+// segment of their own. What came of lines goes into blobs as it comes.
 func (r *segmentRun) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -194,7 +193,11 @@ func (r *segmentRun) run(ctx context.Context) error {
 		reader.CloseWithError(errors.Join(err, io.ErrClosedPipe)) // so that no writer waits for ever
 		output <- written{draft, err}
 	}()
-	progress, err := r.runLines(ctx)
+	err := r.runLines(ctx)
+	rest, goesOn := r.rest(err)
+	if goesOn && ctx.Err() == nil {
+		err = nil
+	}
 	writer.CloseWithError(err) // nil: its end
 	kept := <-output
 	if kept.draft != nil {
@@ -206,26 +209,46 @@ func (r *segmentRun) run(ctx context.Context) error {
 	if err := cmp.Or(kept.err, r.keep(ctx, kept.draft)); err != nil {
 		return r.putOff(ctx, err)
 	}
-	if progress.Done == 0 {
-		return r.skip(ctx, r.job, r.batch.ID, r.segment)
-	}
-	var rest []store.Segment
-	if lines := int64(progress.Done); lines < r.segment.Lines {
-		rest = append(rest, after(r.segment, lines, r.length))
-	}
-	r.segment.Lines, r.segment.Length, r.segment.Result = int64(progress.Done), r.length, r.results
+	r.segment.Lines, r.segment.Length, r.segment.Result = r.done, r.length, r.results
 	return queue.Persist(ctx, func(ctx context.Context) error { // so that a full disk, or an outage, costs no work if it is short
-		return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, true, rest, r.Now())
+		return r.Store.FinishSegment(ctx, r.job, r.job.Tenant, r.batch.ID, r.segment, r.done > 0, rest, r.Now())
 	})
 }
 
+// rest are the lines without a result, as segments of their own, and whether it is for them to go on after an error.
+func (r *segmentRun) rest(err error) (rest []store.Segment, goesOn bool) {
+	others := after(r.segment, r.done, r.length)
+	_, refused := errors.AsType[noRoom](err)
+	_, cut := errors.AsType[cutOff](err)
+	if goesOn = refused && r.done > 0; cut && r.isSuspect() && others.Lines > 1 {
+		// The first of them was alone when the hot path went. The others have nothing to do with it.
+		_, taken := cutLine(r.text[r.length:])
+		first := others
+		first.Lines, first.Length, first.Deaths = 1, int64(taken), 1
+		rest, others, goesOn = append(rest, first), after(others, 1, first.Length), true
+	}
+	if others.Lines > 0 {
+		rest = append(rest, others)
+	}
+	return rest, goesOn
+}
+
+// isSuspect reports whether a line of the segment may have ended processes: they are run one by one, and nothing beside them.
+func (r *segmentRun) isSuspect() bool {
+	return r.job.Deaths >= MaxDeaths-1 || r.job.Deaths > 0 && r.segment.Lines == 1
+}
+
 // runLines runs lines until all have, the time of a segment is over, or the batch is in progress no more.
-func (r *segmentRun) runLines(ctx context.Context) (workpool.Progress, error) {
+func (r *segmentRun) runLines(ctx context.Context) error {
+	workers := r.Lines
+	if r.isSuspect() {
+		workers = 1
+	}
 	running, stop := context.WithCancelCause(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { r.look(running, stop) })
-	progress, err := workpool.Run(running, workpool.Options{
-		Workers: r.Lines, Ahead: r.Lines, // so that no worker waits for a line that takes longer than others
+	_, err := workpool.Run(running, workpool.Options{
+		Workers: workers, Ahead: workers, // so that no worker waits for a line that takes longer than others
 		Retry: workpool.Retry{Attempts: lineAttempts, Base: linePause, Max: lineLonger, If: r.again},
 	}, r.lines, r.serve, func(line workpool.Result[lineOf, result]) error { return r.take(running, line) })
 	stop(nil)
@@ -233,7 +256,7 @@ func (r *segmentRun) runLines(ctx context.Context) (workpool.Progress, error) {
 	if _, stopped := errors.AsType[notRun](err); stopped && ctx.Err() == nil {
 		err = nil
 	}
-	return progress, err
+	return err
 }
 
 // look stops what runs once the batch is in progress no more.
@@ -292,18 +315,20 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 	case slices.Contains(r.segment.Duplicates, line.index):
 		served.code, served.wrong = "duplicate_custom_id", fmt.Sprintf("Line %d: an earlier line has the custom_id %q.", line.index+1, found.CustomID)
 		return served, nil
-	case r.job.Deaths >= maxDeaths: // and it is alone
-		served.code, served.wrong = "not_survived", fmt.Sprintf("Line %d: the gateway has ended %d times while it served this request, which is not tried again.", line.index+1, r.job.Deaths)
+	case r.job.Deaths >= MaxDeaths: // and it is alone
+		served.code, served.wrong = NotSurvived, fmt.Sprintf("Line %d: %s", line.index+1, WhyNotSurvived(r.job.Deaths))
 		return served, nil
 	}
 	for attempt := 1; ; attempt++ {
-		served.reply = r.execute(tracing.Apart(ctx), Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
+		served.reply = r.executeApart(tracing.Apart(ctx), Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
 		failure := served.reply.Failure
 		switch {
 		case failure == nil: // also if nobody waits for it any more
 			return served, nil
 		case ctx.Err() != nil:
 			return result{}, context.Cause(ctx)
+		case failure.CutOff:
+			return result{}, cutOff{failure}
 		case served.reply.NoRoom:
 			return result{}, noRoom{failure}
 		case failure.Reason == fault.DeadlineExceeded && r.job.Errors < failureAttempts:
@@ -313,6 +338,18 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		}
 		return served, nil
 	}
+}
+
+// executeApart serves a line: alone if it is a suspect, and else beside all that are none.
+func (r *segmentRun) executeApart(ctx context.Context, request Request) Reply {
+	if r.isSuspect() {
+		r.Alone.Lock()
+		defer r.Alone.Unlock()
+	} else {
+		r.Alone.RLock()
+		defer r.Alone.RUnlock()
+	}
+	return r.execute(ctx, request)
 }
 
 // again says whether the worker waits and serves a line again.
@@ -327,6 +364,9 @@ func (r *segmentRun) again(err error) (time.Duration, bool) {
 func (r *segmentRun) putOff(ctx context.Context, err error) error {
 	if _, is := errors.AsType[tooSlow](err); is || ctx.Err() != nil {
 		return err
+	}
+	if _, is := errors.AsType[cutOff](err); is {
+		return queue.Died(err)
 	}
 	refused, _ := errors.AsType[noRoom](err)
 	return queue.Postpone(err, PutOff(refused.Fault))
@@ -344,6 +384,7 @@ func (r *segmentRun) take(running context.Context, line workpool.Result[lineOf, 
 		served = why.result(found.CustomID)
 		r.results.Skipped++
 	}
+	r.done++
 	r.length += line.Item.taken
 	text, err := render(served)
 	if err != nil {

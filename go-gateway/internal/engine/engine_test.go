@@ -257,7 +257,7 @@ func TestACrashIsSaidAtOnceAndServiceComesBack(t *testing.T) {
 	for range waiting {
 		select {
 		case err := <-results:
-			if reasonOf(err) != "HOTPATH_UNAVAILABLE" {
+			if reasonOf(err) != "HOTPATH_UNAVAILABLE" || !fault.Of(err).CutOff {
 				t.Errorf("got %v", err)
 			}
 		case <-time.After(patience):
@@ -266,6 +266,9 @@ func TestACrashIsSaidAtOnceAndServiceComesBack(t *testing.T) {
 	}
 	if calls := len(hotpath.Calls()); calls != waiting {
 		t.Errorf("%d calls for %d requests: a lost call was repeated", calls, waiting)
+	}
+	if _, err := e.Embed(t.Context(), request()); reasonOf(err) != "HOTPATH_UNAVAILABLE" || fault.Of(err).CutOff {
+		t.Errorf("when nobody is there: %v", err)
 	}
 	testkit.StartHotpath(t, hotpath.Address)
 	restarted := time.Now()

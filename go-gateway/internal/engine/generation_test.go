@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"triptych.dev/gateway/internal/fault"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/testkit"
 )
@@ -129,7 +130,7 @@ func TestACrashEndsEveryGeneration(t *testing.T) {
 	hotpath.Stop()
 	for _, g := range running {
 		drain(g)
-		if _, err := g.Result(); reasonOf(err) != "HOTPATH_UNAVAILABLE" {
+		if _, err := g.Result(); reasonOf(err) != "HOTPATH_UNAVAILABLE" || !fault.Of(err).CutOff {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -104,6 +104,9 @@ func (e *Engine) try(
 	case ctx.Err() == nil && !a.answered && isOwn(failure):
 		e.pool.failed(r, failure)
 	}
+	if failure != nil {
+		failure.CutOff = failure.Reason == fault.HotpathUnavailable && !isDraining(failure) && a.sent.Load()
+	}
 	return failure
 }
 

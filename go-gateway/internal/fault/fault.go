@@ -80,6 +80,8 @@ type Fault struct {
 	Limit, Actual uint64
 	// RetryAfter is when repeating may help; 0 = not known.
 	RetryAfter time.Duration
+	// CutOff says that the hot path went away while it may have been working on the request: for its sake, maybe.
+	CutOff bool
 	// Cause is for the log alone; may be nil.
 	Cause error
 }

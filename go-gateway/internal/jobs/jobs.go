@@ -38,6 +38,8 @@ type Options struct {
 	PlanOf func(tenant, was string) (identity.Plan, bool)
 	// Charges has each job charged once.
 	Charges *charge.Book
+	// Alone keeps others from what is run alone; batches have the same one.
+	Alone *sync.RWMutex
 	// Workers are how many jobs run at once.
 	Workers int
 	// MaxOpen is how many jobs of a tenant may not have ended.
@@ -68,9 +70,6 @@ type Jobs struct {
 	watchingReviews periodic.Trouble
 	lookAgain       time.Duration
 	lease           time.Duration
-
-	// alone is held by a job that is given up if its worker dies once more, and shared by all others.
-	alone sync.RWMutex
 
 	mu      sync.Mutex
 	running map[string]context.CancelCauseFunc // at most as many as there are workers

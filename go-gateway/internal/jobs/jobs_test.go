@@ -79,7 +79,7 @@ func jobsOf(kept *store.Store, folder string, now func() time.Time) (*Jobs, erro
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
 		TextsOf: textsOf, MaxReviews: 500, ReviewKept: 3 * time.Hour,
-		Store: kept, Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
+		Store: kept, Alone: new(sync.RWMutex), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
 		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },
@@ -213,8 +213,10 @@ func TestWhatFailsOnOurSideIsTriedAgain(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		counts := fault.Of(err).Reason == fault.Internal
-		if err := f.Store.RetryJob(t.Context(), jobs[0], 0, err.Error(), counts); err != nil { // as the queue does
+		if fault.Of(err).Reason == fault.Internal {
+			jobs[0].Errors++
+		}
+		if err := f.Store.RetryJob(t.Context(), jobs[0], 0, err.Error()); err != nil { // as the queue does
 			t.Fatal(err)
 		}
 		if _, err := f.Store.SweepJobs(t.Context()); err != nil {
@@ -248,11 +250,11 @@ func TestAJobThatKillsIsGivenUp(t *testing.T) {
 	if err != nil || len(jobs) != 1 {
 		t.Fatal(jobs, err)
 	}
-	jobs[0].Deaths = maxDeaths - 1
+	jobs[0].Deaths = batch.MaxDeaths - 1
 	if err := f.Store.BeginAlone(t.Context(), jobs[0], "acme"); err != nil {
 		t.Fatal(err)
 	}
-	jobs[0].Deaths = maxDeaths
+	jobs[0].Deaths = batch.MaxDeaths
 	w := &worker{f.Jobs, func(context.Context, batch.Request) batch.Reply {
 		t.Error("it was run again")
 		return batch.Reply{}
@@ -265,6 +267,20 @@ func TestAJobThatKillsIsGivenUp(t *testing.T) {
 	}
 	if dead, err := f.Store.DeadJobs(t.Context(), "acme", "", 10); err != nil || len(dead) != 1 {
 		t.Errorf("%+v, %v", dead, err)
+	}
+}
+
+// A request that ends the hot path each time is given up as one that ends the gateway is. When nobody is there, nothing is counted.
+func TestAJobThatEndsTheHotPathIsGivenUp(t *testing.T) {
+	f := newFixture(t)
+	id := f.mustCreate()
+	var calls atomic.Int64
+	f.watch(func(context.Context, batch.Request) batch.Reply {
+		calls.Add(1)
+		return batch.Reply{Status: 503, NoRoom: true, Failure: &fault.Fault{Reason: fault.HotpathUnavailable, CutOff: true}}
+	})
+	if job, _ := f.ended(id); calls.Load() != batch.MaxDeaths || job.State != store.AsyncFailed || job.Result.ErrorCode != batch.NotSurvived {
+		t.Errorf("after %d calls: %+v", calls.Load(), job)
 	}
 }
 
@@ -299,12 +315,12 @@ func TestAJobOnItsLastChanceRunsAlone(t *testing.T) {
 			}
 		})
 	}
-	jobs[0].Deaths = maxDeaths + 5 // as it waited for its turn
+	jobs[0].Deaths = batch.MaxDeaths + 5 // as it waited for its turn
 	if err := w.handle(t.Context(), jobs[0]); err != nil {
 		t.Error(err)
 	}
 	handling.Wait()
-	if job := f.find(suspect); job.State != store.AsyncCompleted || job.Alone != maxDeaths+5 {
+	if job := f.find(suspect); job.State != store.AsyncCompleted || job.Alone != batch.MaxDeaths+5 {
 		t.Errorf("%+v", job)
 	}
 	if alone.Load() != 1 {

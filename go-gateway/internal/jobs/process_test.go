@@ -177,7 +177,7 @@ func TestARequestThatKillsIsGivenUp(t *testing.T) {
 	everywhere(t, func(f *fixture, told task) {
 		told.Fatal = true
 		id := f.mustCreate()
-		for death := range maxDeaths {
+		for death := range batch.MaxDeaths {
 			running, said := start(f.T, told)
 			eventually(f.T, "it runs", func() bool { return strings.Contains(said.String(), "run "+id) })
 			_ = running.Wait()

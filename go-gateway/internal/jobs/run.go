@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 
 	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/fault"
@@ -13,13 +12,8 @@ import (
 	"triptych.dev/gateway/internal/store"
 )
 
-const (
-	// maxAttempts is how often a job is tried that fails on our side, or is not done in time, before that is its result.
-	maxAttempts = 5
-	// maxDeaths is how many workers a job may take along before it is given up: the last of them alone. Those that ran beside it,
-	// and died with it, are not given up for its sake.
-	maxDeaths = 3
-)
+// maxAttempts is how often a job is tried that fails on our side, or is not done in time, before that is its result.
+const maxAttempts = 5
 
 // worker runs jobs.
 type worker struct {
@@ -40,23 +34,23 @@ func (w *worker) handle(ctx context.Context, job store.Job) error {
 		return w.finish(ctx, job, &found, store.AsyncResult{State: store.AsyncExpired})
 	}
 	if found.Alone > 0 && job.Deaths > found.Alone {
-		why := fmt.Sprintf("The gateway has ended %d times while it served this request, which is not tried again.", job.Deaths)
-		return w.finish(ctx, job, &found, store.AsyncResult{State: store.AsyncFailed, ErrorCode: "not_survived", Error: why, Dead: why})
+		why := batch.WhyNotSurvived(job.Deaths)
+		return w.finish(ctx, job, &found, store.AsyncResult{State: store.AsyncFailed, ErrorCode: batch.NotSurvived, Error: why, Dead: why})
 	}
 	return w.run(ctx, job, &found)
 }
 
 // run serves a job's request, once.
 func (w *worker) run(ctx context.Context, job store.Job, found *store.AsyncJob) error {
-	if job.Deaths >= maxDeaths-1 {
-		w.alone.Lock()
-		defer w.alone.Unlock()
+	if job.Deaths >= batch.MaxDeaths-1 {
+		w.Alone.Lock()
+		defer w.Alone.Unlock()
 		if err := w.Store.BeginAlone(ctx, job, job.Tenant); err != nil {
 			return err
 		}
 	} else {
-		w.alone.RLock()
-		defer w.alone.RUnlock()
+		w.Alone.RLock()
+		defer w.Alone.RUnlock()
 	}
 	ctx, ended := w.begin(ctx, job.ID)
 	defer ended()
@@ -90,6 +84,8 @@ func (w *worker) serve(ctx context.Context, job store.Job, found *store.AsyncJob
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case failure.CutOff:
+			return queue.Died(failure)
 		case reply.NoRoom:
 			return queue.Postpone(failure, batch.PutOff(failure))
 		case ours && job.Errors+1 < maxAttempts:

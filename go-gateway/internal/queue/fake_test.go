@@ -127,12 +127,10 @@ func (f *fake) FinishJob(_ context.Context, job store.Job) error {
 	return f.settle(job, func(job *store.Job) { job.State = store.JobDone })
 }
 
-func (f *fake) RetryJob(_ context.Context, job store.Job, after time.Duration, cause string, counts bool) error {
-	return f.settle(job, func(job *store.Job) {
+func (f *fake) RetryJob(_ context.Context, held store.Job, after time.Duration, cause string) error {
+	return f.settle(held, func(job *store.Job) {
 		job.State, job.Due, job.Error = store.JobLater, time.Now().Add(after), cause
-		if counts {
-			job.Errors++
-		}
+		job.Errors, job.Deaths = held.Errors, held.Deaths
 	})
 }
 

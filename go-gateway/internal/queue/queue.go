@@ -27,7 +27,7 @@ type Store interface {
 	ClaimJobs(ctx context.Context, queue, owner string, most int, lease time.Duration) ([]store.Job, error)
 	RenewJobs(ctx context.Context, jobs []store.Job, lease time.Duration) (lost []string, err error)
 	FinishJob(ctx context.Context, job store.Job) error
-	RetryJob(ctx context.Context, job store.Job, after time.Duration, cause string, counts bool) error
+	RetryJob(ctx context.Context, job store.Job, after time.Duration, cause string) error
 	BuryJob(ctx context.Context, job store.Job, cause string) error
 	ReleaseJobs(ctx context.Context, jobs []store.Job) error
 	SweepJobs(ctx context.Context) (int, error)
@@ -83,6 +83,14 @@ func (e postponed) Unwrap() error { return e.error }
 // time, and nothing is counted against it.
 func Postpone(err error, after time.Duration) error { return postponed{err, after} }
 
+type died struct{ error }
+
+func (e died) Unwrap() error { return e.error }
+
+// Died is the error of a job that may have ended a process other than this one. It is counted as a death, as if its lease
+// had run out.
+func Died(err error) error { return died{err} }
+
 type permanent struct{ error }
 
 func (e permanent) Unwrap() error { return e.error }
@@ -133,7 +141,7 @@ type Options struct {
 	Drain time.Duration // how long handlers may go on once the context has ended
 	// MaxErrors is how many errors bury a job.
 	MaxErrors int
-	// MaxDeaths is how many leases of a job may run out before it is buried unseen. Negative: no number does, and the
+	// MaxDeaths is how many deaths a job may have before it is buried unseen: leases that ran out, and what Died is for. Negative: no number does, and the
 	// handler looks at Job.Deaths.
 	MaxDeaths int
 	// RetryBase and RetryMax bound the pause after an error, which is doubled with each: half of it is random.
@@ -221,11 +229,11 @@ func signal(to chan<- struct{}) {
 	}
 }
 
-// pause is the time before a job's next try, after so many errors before this one.
-func (o *Options) pause(errors int) time.Duration {
+// pause is the time before a job's next try, after so many errors or deaths before this one.
+func (o *Options) pause(before int) time.Duration {
 	pause := o.RetryMax
-	if errors < 32 && o.RetryBase < o.RetryMax>>errors {
-		pause = o.RetryBase << errors
+	if before < 32 && o.RetryBase < o.RetryMax>>before {
+		pause = o.RetryBase << before
 	}
 	return pause/2 + rand.N(pause/2+1)
 }

@@ -235,6 +235,27 @@ func TestJobsThatKillTheirWorkers(t *testing.T) {
 	})
 }
 
+func TestWhatMayHaveEndedAnotherProcessIsADeath(t *testing.T) {
+	deadly := func(_ context.Context, job store.Job) error {
+		if job.Deaths != job.Attempt-1 || job.Errors != 0 {
+			t.Errorf("the handler is told of %d deaths and %d errors, %d times", job.Deaths, job.Errors, job.Attempt)
+		}
+		return Died(errTest)
+	}
+	inTestTime(t, Options{Store: newFake("a"), MaxErrors: 1, Handler: deadly}, func(t *testing.T, f *fake, _ func()) {
+		if job := f.find("a"); job.State != store.JobLater || job.Deaths != 1 || job.Error != errTest.Error() {
+			t.Errorf("after the first one: %+v", job)
+		}
+		pass(time.Minute)
+		if job := f.find("a"); job.State != store.JobDead || job.Deaths != DefaultMaxDeaths || !strings.Contains(job.Error, "died 3 times") {
+			t.Errorf("in the end: %+v", job)
+		}
+	})
+	if !errors.Is(Died(errTest), errTest) {
+		t.Error("the cause is hidden")
+	}
+}
+
 func TestADrainGivesHandlersTimeAndThenGivesTheirJobsBack(t *testing.T) {
 	f := newFake("long", "short", "waits")
 	handler := Finish(f, func(ctx context.Context, job store.Job) error {

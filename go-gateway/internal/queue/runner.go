@@ -195,19 +195,25 @@ func (r *runner) outcome(c *claim, err error) string {
 	cause := context.Cause(c.ctx)
 	later, isLater := errors.AsType[postponed](err)
 	_, isPermanent := errors.AsType[permanent](err)
+	_, isDeath := errors.AsType[died](err)
 	switch {
 	case errors.Is(err, store.ErrLost), errors.Is(cause, store.ErrLost):
 		return Lost
-	case isPermanent, !isLater && cause == nil && c.job.Errors+1 >= r.MaxErrors:
+	case isPermanent, !isLater && !isDeath && cause == nil && c.job.Errors+1 >= r.MaxErrors:
 		return r.write(Buried, func(ctx context.Context) error { return r.Store.BuryJob(ctx, c.job, err.Error()) })
 	case isLater:
-		return r.write(Waits, func(ctx context.Context) error { return r.Store.RetryJob(ctx, c.job, later.after, err.Error(), false) })
-	case cause != nil: // it was cancelled, which is no fault of the job
+		return r.write(Waits, func(ctx context.Context) error { return r.Store.RetryJob(ctx, c.job, later.after, err.Error()) })
+	case cause != nil && !isDeath: // it was cancelled, which is no fault of the job
 		return r.write(Released, func(ctx context.Context) error { return r.Store.ReleaseJobs(ctx, []store.Job{c.job}) })
 	default:
-		return r.write(Retried, func(ctx context.Context) error {
-			return r.Store.RetryJob(ctx, c.job, r.pause(c.job.Errors), err.Error(), true)
-		})
+		again, before := c.job, c.job.Errors
+		if isDeath {
+			before = c.job.Deaths
+			again.Deaths++
+		} else {
+			again.Errors++
+		}
+		return r.write(Retried, func(ctx context.Context) error { return r.Store.RetryJob(ctx, again, r.pause(before), err.Error()) })
 	}
 }
 

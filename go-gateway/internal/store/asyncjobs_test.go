@@ -89,7 +89,7 @@ func TestTheLifeOfAnAsyncJob(t *testing.T) {
 		if found := foundAsync(t, s, "acme", "job_1"); found.State != AsyncInProgress || job.ID != "job_1" || job.Tenant != "acme" {
 			t.Errorf("%+v, %+v", found, job)
 		}
-		if err := s.RetryJob(t.Context(), job, time.Hour, "no room", false); err != nil {
+		if err := s.RetryJob(t.Context(), job, time.Hour, "no room"); err != nil {
 			t.Fatal(err)
 		}
 		if found := foundAsync(t, s, "acme", "job_1"); found.State != AsyncQueued {

@@ -111,7 +111,8 @@ func (s *Store) RecordTry(ctx context.Context, job Job, try Try) error {
 		switch try.State {
 		case DeliveryPending:
 			next = try.At.Add(try.Again)
-			err = s.retryJob(ctx, tx, job, try.Again, try.Error, true)
+			job.Errors++
+			err = s.retryJob(ctx, tx, job, try.Again, try.Error)
 		case DeliveryDead:
 			ended = try.At
 			err = s.buryJob(ctx, tx, job, try.Error)

@@ -37,7 +37,7 @@ type Job struct {
 	Kind, Args        string // what to do: the store reads neither
 	Priority          int    // smaller ones first
 	Attempt           int    // how often it was claimed: the fence, by which nothing is decided
-	Deaths, Errors    int    // how many claims ended with their lease, and how many with an error
+	Deaths, Errors    int    // how many claims ended with their process or a hot path, and how many with an error
 	Due               time.Time
 	Created           time.Time
 	Error             string // the last one
@@ -53,8 +53,8 @@ func (s *Store) AddJobs(ctx context.Context, jobs ...Job) error {
 
 // addJobs is AddJobs in a transaction of whoever adds jobs with something else.
 func (s *Store) addJobs(ctx context.Context, tx *sql.Tx, jobs ...Job) error {
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO job (id, queue, tenant, kind, args, priority, state, created_at, due_at)
-		SELECT $1, $2, $3, $4, $5, $6, CASE WHEN $7 > clock.now THEN 'later' ELSE 'ready' END, clock.now,
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO job (id, queue, tenant, kind, args, priority, deaths, state, created_at, due_at)
+		SELECT $1, $2, $3, $4, $5, $6, $8, CASE WHEN $7 > clock.now THEN 'later' ELSE 'ready' END, clock.now,
 			CASE WHEN $7 > clock.now THEN $7 ELSE clock.now END
 		FROM (SELECT `+s.dialect.now+` AS now) AS clock WHERE true ON CONFLICT (id) DO NOTHING`)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) addJobs(ctx context.Context, tx *sql.Tx, jobs ...Job) error {
 		if job.ID == "" || job.Queue == "" {
 			return fmt.Errorf("a job of kind %q has no id or no queue", job.Kind)
 		}
-		_, err := insert.ExecContext(ctx, job.ID, job.Queue, job.Tenant, job.Kind, job.Args, job.Priority, milliseconds(job.Due).Int64)
+		_, err := insert.ExecContext(ctx, job.ID, job.Queue, job.Tenant, job.Kind, job.Args, job.Priority, milliseconds(job.Due).Int64, job.Deaths)
 		if err != nil {
 			return err
 		}
@@ -178,15 +178,15 @@ func (s *Store) finishJob(ctx context.Context, tx *sql.Tx, job Job) error {
 	return changeHeld(ctx, tx, job, `state = 'done', owner = '', ended_at = `+s.dialect.now)
 }
 
-// RetryJob puts a job off. An error that counts is added to the job's errors.
-func (s *Store) RetryJob(ctx context.Context, job Job, after time.Duration, cause string, counts bool) error {
-	return s.write(ctx, func(tx *sql.Tx) error { return s.retryJob(ctx, tx, job, after, cause, counts) })
+// RetryJob puts a job off, with the errors and deaths that its worker has counted by now.
+func (s *Store) RetryJob(ctx context.Context, job Job, after time.Duration, cause string) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return s.retryJob(ctx, tx, job, after, cause) })
 }
 
 // retryJob is RetryJob in a transaction that writes why.
-func (s *Store) retryJob(ctx context.Context, tx *sql.Tx, job Job, after time.Duration, cause string, counts bool) error {
-	return changeHeld(ctx, tx, job, `state = 'later', owner = '', due_at = `+s.dialect.now+` + $3, error = $4, errors = errors + $5`,
-		after.Milliseconds(), jobError(cause), asNumber(counts))
+func (s *Store) retryJob(ctx context.Context, tx *sql.Tx, job Job, after time.Duration, cause string) error {
+	return changeHeld(ctx, tx, job, `state = 'later', owner = '', due_at = `+s.dialect.now+` + $3, error = $4, errors = $5, deaths = $6`,
+		after.Milliseconds(), jobError(cause), job.Errors, job.Deaths)
 }
 
 // BuryJob gives a job up: nobody claims it until it is replayed.

@@ -89,7 +89,8 @@ func TestTheLifeOfAJob(t *testing.T) {
 		if again := claim(t, s, 1); len(again) != 0 {
 			t.Errorf("claimed twice: %v", again)
 		}
-		if err := s.RetryJob(t.Context(), job, 0, "went\x00 wrong \xff"+strings.Repeat("é", 3000), true); err != nil {
+		job.Errors++
+		if err := s.RetryJob(t.Context(), job, 0, "went\x00 wrong \xff"+strings.Repeat("é", 3000)); err != nil {
 			t.Fatal(err)
 		}
 		sweep(t, s, 1)
@@ -135,7 +136,7 @@ func TestAJobWaitsForItsTime(t *testing.T) {
 func TestTheFence(t *testing.T) {
 	changes := map[string]func(s *Store, t *testing.T, job Job) error{
 		"finish": func(s *Store, t *testing.T, job Job) error { return s.FinishJob(t.Context(), job) },
-		"retry":  func(s *Store, t *testing.T, job Job) error { return s.RetryJob(t.Context(), job, 0, "no", true) },
+		"retry":  func(s *Store, t *testing.T, job Job) error { return s.RetryJob(t.Context(), job, 0, "no") },
 		"bury":   func(s *Store, t *testing.T, job Job) error { return s.BuryJob(t.Context(), job, "no") },
 		"renew": func(s *Store, t *testing.T, job Job) error {
 			lost, err := s.RenewJobs(t.Context(), []Job{job}, aLease)

@@ -35,6 +35,7 @@ type Segment struct {
 	State      string
 	Result     SegmentResult
 	Attempt    int // of the job that has written the result
+	Deaths     int // that its job begins with; not kept with the segment
 }
 
 // SegmentResult is what came of a segment. The hashes are those of blobs; empty: there is none.
@@ -150,7 +151,7 @@ func (s *Store) addSegments(ctx context.Context, tx *sql.Tx, tenant, batch strin
 		if _, err := insert.ExecContext(ctx, batch, segment.N, segment.Lines, segment.At, segment.Length, joinNumbers(segment.Duplicates)); err != nil {
 			return err
 		}
-		jobs = append(jobs, Job{ID: segmentJobID(batch, segment), Queue: BatchQueue, Tenant: tenant, Kind: SegmentJob, Args: fmt.Sprint(batch, " ", segment.N)})
+		jobs = append(jobs, Job{ID: segmentJobID(batch, segment), Queue: BatchQueue, Tenant: tenant, Kind: SegmentJob, Args: fmt.Sprint(batch, " ", segment.N), Deaths: segment.Deaths})
 	}
 	return s.addJobs(ctx, tx, jobs...)
 }

@@ -1,0 +1,155 @@
+package batch
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/store"
+)
+
+// hotpath serves lines until it ends, for the sake of a line that has a poison or when it is told; and then again.
+type hotpath struct {
+	mu    sync.Mutex
+	life  context.Context
+	end   context.CancelFunc
+	back  time.Time     // when it is there again
+	away  time.Duration // for how long it is not
+	ends  int
+	runs  atomic.Int64 // calls that run
+	alone atomic.Int64 // ends while no other call ran
+}
+
+func newHotpath(away time.Duration) *hotpath {
+	h := &hotpath{away: away}
+	h.life, h.end = context.WithCancel(context.Background())
+	return h
+}
+
+func (h *hotpath) kill() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.end()
+	h.life, h.end = context.WithCancel(context.Background())
+	h.back, h.ends = time.Now().Add(h.away), h.ends+1
+}
+
+// call is a life of the hot path; nil where it is not there.
+func (h *hotpath) call() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Now().Before(h.back) {
+		return nil
+	}
+	return h.life
+}
+
+func (h *hotpath) died() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ends
+}
+
+// execute is what the gateway makes of calls to it.
+func (h *hotpath) execute(ctx context.Context, request Request) Reply {
+	h.runs.Add(1)
+	defer h.runs.Add(-1)
+	unavailable := func(cut bool) Reply {
+		return Reply{Status: 503, NoRoom: true, Failure: &fault.Fault{Reason: fault.HotpathUnavailable, Message: "gone", CutOff: cut}}
+	}
+	life := h.call()
+	if life == nil {
+		return unavailable(false)
+	}
+	poison := bytes.Contains(request.Body, []byte("poison"))
+	select {
+	case <-life.Done():
+		return unavailable(true)
+	case <-ctx.Done():
+		return Reply{Failure: &fault.Fault{Reason: fault.Cancelled}}
+	case <-time.After(time.Millisecond): // the work
+	}
+	if poison {
+		if h.runs.Load() == 1 {
+			h.alone.Add(1)
+		}
+		h.kill()
+		return unavailable(true)
+	}
+	return good(ctx, request)
+}
+
+// Lines that end the hot path each time are given up, and nothing else is, whatever runs beside them.
+func TestALineThatEndsTheHotPathIsGivenUp(t *testing.T) {
+	t.Parallel() // it mostly waits
+	f := newFixture(t)
+	texts := make([]string, 600) // two segments
+	texts[5], texts[7] = "poison", "poison"
+	poisoned, err := f.submitTexts(texts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := f.mustSubmit(600)
+	h := newHotpath(100 * time.Millisecond)
+	f.watch(h.execute)
+	ended := f.endedWithin(poisoned.ID, 3*patience)
+	_, errs := f.once(len(texts), ended)
+	for i, want := range []string{"5", "7"} {
+		if len(errs) != 2 || errs[i].CustomID != want || errs[i].Error == nil || errs[i].Error.Code != NotSurvived {
+			t.Fatalf("%d lines failed: %+v", len(errs), errs[:min(len(errs), 5)])
+		}
+	}
+	if beside = f.ended(beside.ID); beside.Failed != 0 || beside.Done != 600 {
+		t.Errorf("beside it: %+v", beside)
+	}
+	// Each of them twice beside others, with the other one maybe, once where lines run one by one, and twice as a segment of its own.
+	if deaths := h.died(); deaths > 2*(MaxDeaths+3) || h.alone.Load() < 2*MaxDeaths {
+		t.Errorf("the hot path has ended %d times, %d of them with one line alone", deaths, h.alone.Load())
+	}
+}
+
+// A hot path that ends for other reasons costs no line.
+func TestAHotPathThatEndsCostsNoLine(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	batch := f.mustSubmit(1500)
+	h := newHotpath(20 * time.Millisecond)
+	f.watch(h.execute)
+	for range 20 {
+		time.Sleep(100 * time.Millisecond)
+		h.kill()
+	}
+	batch = f.endedWithin(batch.ID, 3*patience)
+	if f.once(1500, batch); batch.Failed != 0 || batch.State != store.BatchCompleted {
+		t.Errorf("%+v", batch)
+	}
+}
+
+// What has a result is kept where there is no room for the next line for long.
+func TestWhatIsDoneIsKeptWhenThereIsNoRoomForTheRest(t *testing.T) {
+	f := newFixture(t)
+	batch, err := f.submitTexts(append(slices.Repeat([]string{"x"}, 30), slices.Repeat([]string{"too much"}, 10)...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &fault.Fault{Reason: fault.RateLimited, Message: "tomorrow", RetryAfter: time.Hour}
+	f.watch(func(ctx context.Context, request Request) Reply {
+		if bytes.Contains(request.Body, []byte("too much")) {
+			return Reply{Status: 429, NoRoom: true, Failure: full}
+		}
+		return good(ctx, request)
+	})
+	eventually(t, "lines are kept", func() bool {
+		found, err := f.Find(t.Context(), "acme", batch.ID)
+		return err == nil && found.Done == 30
+	})
+	page, err := f.Store.SegmentsPage(t.Context(), "acme", batch.ID, 0, 10)
+	if err != nil || len(page) != 2 || page[0].State != store.SegmentDone || page[1].State != store.SegmentPending || page[1].Lines != 10 {
+		t.Errorf("%+v, %v", page, err)
+	}
+}
