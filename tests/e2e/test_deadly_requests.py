@@ -93,6 +93,6 @@ def test_a_line_and_a_job_that_end_the_hot_path_are_given_up(
         assert refused[0]["error"]["message"].startswith(f"Line {LINE + 1}: The service has ended 3 times")
         expected = [line["custom_id"] for number, line in enumerate(lines) if number != LINE]
         assert [reply["custom_id"] for reply in replies] == expected
-        # Three times for the job, and five for the line: twice beside others, once in its segment, and twice as its own.
+        # Three times for the job; five for the line: twice beside others, once in its segment, twice as its own.
         assert 6 <= len(deaths) <= 8
         assert client.embeddings.create(model=MODEL, input="a text").usage.total_tokens > 0
