@@ -21,10 +21,30 @@ const (
 // Keys makes and ends API keys while gateways run. Each act leaves one entry in the store's audit log and one line in the
 // process' log, without the key.
 type Keys struct {
-	store *store.Store
-	by    string
-	now   func() time.Time
-	audit *slog.Logger
+	store  *store.Store
+	by     string
+	now    func() time.Time
+	audit  *slog.Logger
+	answer Answering
+}
+
+// Answering returns the answer to keep with a new key; nil where its request is not repeated. The store keeps no secret: it is
+// for whoever asked first alone.
+type Answering func(key Secret, record store.Key) (*store.Answer, error)
+
+// Answered returns keys of which each new one is written with its answer, once for the answer's key.
+func (k *Keys) Answered(answer Answering) *Keys {
+	answered := *k
+	answered.answer = answer
+	return &answered
+}
+
+// answerOf is what is kept with a new key.
+func (k *Keys) answerOf(key Secret, record store.Key) (*store.Answer, error) {
+	if k.answer == nil {
+		return nil, nil
+	}
+	return k.answer(key, record)
 }
 
 // NewKeys returns the keys of a store. by says who acts, for the audit log.
@@ -55,7 +75,11 @@ func (k *Keys) Create(ctx context.Context, tenant string, lifetime time.Duration
 	}
 	key, record, err := k.try(func(now time.Time) (Secret, store.Key, error) {
 		key, record := newKey(tenant, now, lifetime, parsed.String())
-		return key, record, k.store.CreateKey(ctx, record, k.act(keyCreated, record))
+		answer, err := k.answerOf(key, record)
+		if err != nil {
+			return "", store.Key{}, err
+		}
+		return key, record, k.store.CreateKey(ctx, record, k.act(keyCreated, record), answer)
 	})
 	if err == nil {
 		k.log(k.act(keyCreated, record))
@@ -92,14 +116,14 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 	}
 	var act store.AuditEntry
 	key, _, err := k.try(func(now time.Time) (key Secret, record store.Key, err error) {
-		err = k.store.ReplaceKey(ctx, id, now.Add(overlap), func(old store.Key) (store.Key, store.AuditEntry, error) {
+		err = k.store.ReplaceKey(ctx, id, now.Add(overlap), func(old store.Key) (store.Replacement, error) {
 			switch {
 			case !old.Revoked.IsZero():
-				return store.Key{}, act, refused("the key %q is revoked: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
+				return store.Replacement{}, refused("the key %q is revoked: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
 			case old.ReplacedBy != "":
-				return store.Key{}, act, refused("the key %q was rotated already: rotate %q, which took its place", id, old.ReplacedBy)
+				return store.Replacement{}, refused("the key %q was rotated already: rotate %q, which took its place", id, old.ReplacedBy)
 			case ended(old, now):
-				return store.Key{}, act, refused("the key %q has expired: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
+				return store.Replacement{}, refused("the key %q has expired: make a new one with: gateway keys create --tenant %s", id, old.Tenant)
 			}
 			lifetime := time.Duration(0)
 			if !old.Expires.IsZero() {
@@ -107,7 +131,8 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 			}
 			key, record = newKey(old.Tenant, now, lifetime, old.Scopes)
 			act = k.act(keyRotated, record, "replaces="+id, "overlap="+overlap.String())
-			return record, act, nil
+			answer, err := k.answerOf(key, record)
+			return store.Replacement{Key: record, Act: act, Answer: answer}, err
 		})
 		return key, record, err
 	})

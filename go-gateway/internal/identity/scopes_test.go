@@ -96,7 +96,7 @@ func TestAKeyKeepsItsScopes(t *testing.T) {
 func TestAKeyWhoseScopesMeanNothingIsRefused(t *testing.T) {
 	f, good := openFixture(t)
 	key, record := newKey("acme", now, 0, "model:m colour:blue")
-	if err := f.store.CreateKey(t.Context(), record, store.AuditEntry{}); err != nil {
+	if err := f.store.CreateKey(t.Context(), record, store.AuditEntry{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	f.refresh()

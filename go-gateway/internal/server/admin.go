@@ -24,6 +24,7 @@ const (
 
 // AdminStore keeps keys and the audit log.
 type AdminStore interface {
+	Answers
 	FindKey(ctx context.Context, id string) (store.Key, error)
 	KeysPage(ctx context.Context, tenant, prefix, after string, most int) ([]store.Key, error)
 	AuditLog(ctx context.Context, before int64, most int) ([]store.AuditEntry, error)
@@ -61,7 +62,7 @@ type admin struct {
 func (s *Server) Admin(options AdminOptions) http.Handler {
 	own := s.Options
 	own.MaxBodyBytes, own.MaxBodiesBytes, own.MaxInflight = maxAdminBody, maxAdminInflight*(maxAdminBody+requestBytes), maxAdminInflight
-	own.IgnoreUnknownFields = false
+	own.IgnoreUnknownFields, own.Answers = false, options.Store
 	a := &admin{Server: New(own), AdminOptions: options, api: s}
 	const key = adminapi.KeysPath + "/{id}"
 	return a.newRouter([]route{
@@ -76,7 +77,7 @@ func (s *Server) Admin(options AdminOptions) http.Handler {
 	})
 }
 
-// adminHandler serves one request within a time, and returns what the reply tells.
+// adminHandler serves one request within a time, and returns what the reply tells; nil where it has replied.
 type adminHandler func(ctx context.Context, ex *exchange) (reply any, err error)
 
 // asked lets requests with the token through, and what else there is before the handler.
@@ -84,15 +85,15 @@ func (a *admin) asked(answer adminHandler, through ...middleware) handler {
 	serve := func(ex *exchange) error {
 		ctx, cancel := context.WithTimeout(ex.request.Context(), adminTimeout)
 		defer cancel()
+		ex.header().Set("Cache-Control", "no-store") // it may hold a key
 		reply, err := answer(ctx, ex)
-		if err != nil {
+		if err != nil || reply == nil {
 			return err
 		}
 		body, err := json.Marshal(reply)
 		if err != nil {
 			return fault.InternalError(err)
 		}
-		ex.header().Set("Cache-Control", "no-store") // it may hold a key
 		ex.reply(http.StatusOK, body)
 		return nil
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"github.com/go-json-experiment/json"
+	"net/http"
 	"strings"
 	"time"
 	"unicode"
@@ -32,12 +34,14 @@ func (a *admin) createKey(ctx context.Context, ex *exchange) (any, error) {
 	if name == nil {
 		return nil, strictjson.Missing("tenant")
 	}
-	tenant, err := a.tenant(*name)
-	if err != nil {
-		return nil, err
-	}
-	key, err := a.actor(ex).Create(ctx, tenant.Name, lifetime, scopes...)
-	return a.shown(ctx, key, err)
+	return nil, a.newKey(ex, func(keys *identity.Keys) error {
+		tenant, err := a.tenant(*name)
+		if err != nil {
+			return err
+		}
+		_, err = keys.Create(ctx, tenant.Name, lifetime, scopes...)
+		return err
+	})
 }
 
 // rotateKey serves POST /admin/v1/keys/{id}/rotate. Its body may be empty.
@@ -48,8 +52,10 @@ func (a *admin) rotateKey(ctx context.Context, ex *exchange) (any, error) {
 			return nil, err
 		}
 	}
-	key, err := a.actor(ex).Rotate(ctx, ex.request.PathValue("id"), overlap)
-	return a.shown(ctx, key, err)
+	return nil, a.newKey(ex, func(keys *identity.Keys) error {
+		_, err := keys.Rotate(ctx, ex.request.PathValue("id"), overlap)
+		return err
+	})
 }
 
 // revokeKey serves POST /admin/v1/keys/{id}/revoke.
@@ -100,22 +106,37 @@ func (a *admin) listKeys(ctx context.Context, ex *exchange) (any, error) {
 // actor makes and ends keys in the name of who asks.
 func (a *admin) actor(ex *exchange) *identity.Keys { return a.Keys("admin, " + ex.request.RemoteAddr) }
 
-// shown is a new key, this once.
-func (a *admin) shown(ctx context.Context, key identity.Secret, err error) (any, error) {
-	if err != nil {
-		return nil, keyFault(err)
-	}
-	record, err := a.Store.FindKey(ctx, identity.KeyID(key.Reveal()))
-	if err != nil {
-		return nil, fault.InternalError(err)
-	}
-	shown := keyOf(record)
-	shown.Key = key.Reveal()
-	return shown, nil
+// newSecret is a new key, with what is known of it.
+type newSecret struct {
+	key    identity.Secret
+	record store.Key
+}
+
+// newKey answers with a key that add makes. Whoever repeats the request has the answer without the key, which is not kept.
+func (a *admin) newKey(ex *exchange, add func(keys *identity.Keys) error) error {
+	return createFromJSON(ex, http.StatusOK, renderedKey, func(answering store.Answering[newSecret]) (newSecret, error) {
+		var made newSecret
+		keys := a.actor(ex).Answered(func(key identity.Secret, record store.Key) (*store.Answer, error) {
+			made = newSecret{key, record}
+			return answering(made)
+		})
+		return made, keyFault(add(keys))
+	})
+}
+
+func renderedKey(made newSecret) (created, error) {
+	shown := keyOf(made.record)
+	kept, err := json.Marshal(shown)
+	shown.Key = made.key.Reveal()
+	once, errOnce := json.Marshal(shown)
+	return created{id: shown.ID, body: kept, once: once}, errors.Join(err, errOnce)
 }
 
 // keyFault says why there is no such key, or why what was asked cannot be done to it.
 func keyFault(err error) error {
+	if failure, ok := errors.AsType[*fault.Fault](err); ok {
+		return failure
+	}
 	if said, ok := errors.AsType[identity.RefusedError](err); ok {
 		return fault.InField(fault.InvalidValue, "id", "%s.", capitalised(said.Error()))
 	}

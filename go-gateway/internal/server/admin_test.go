@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"os"
@@ -50,7 +51,7 @@ func startAdmin(t *testing.T, changes ...func(*AdminOptions)) (g, admin *gateway
 	for _, alter := range changes {
 		alter(&options)
 	}
-	admin = &gateway{TB: t, Server: g.Server, url: startHandler(t, g.Admin(options)), keys: map[string]string{"acme": adminToken}, log: g.log}
+	admin = &gateway{TB: t, records: records, Server: g.Server, url: startHandler(t, g.Admin(options)), keys: map[string]string{"acme": adminToken}, log: g.log}
 	return g, admin
 }
 
@@ -121,6 +122,48 @@ func TestAKeyIsShownOnceAndNeverLogged(t *testing.T) {
 	}
 	if log := admin.log.String(); strings.Contains(log, secret) || strings.Contains(log, adminToken) || !strings.Contains(log, `"message":"audit","by":"admin, 127.0.0.1:`) {
 		t.Errorf("the log is\n%s", log)
+	}
+}
+
+// A key is made, and rotated, once for an Idempotency-Key. Its secret is kept nowhere, so a repetition is told of the key alone.
+func TestAKeyIsMadeOnceForItsIdempotencyKey(t *testing.T) {
+	_, admin := startAdmin(t)
+	const keys = "/admin/v1/keys"
+	ids := map[string]bool{}
+	once := func(path, body, key string) string {
+		t.Helper()
+		first, again := admin.post(path, body, keyHeader, key), admin.post(path, body, keyHeader, key)
+		var made, repeated struct{ ID, Key string }
+		if err := errors.Join(json.Unmarshal(first.body, &made), json.Unmarshal(again.body, &repeated)); err != nil || made.Key == "" || ids[made.ID] {
+			t.Fatalf("%s: %d %s, %v", path, first.status, first.body, err)
+		}
+		if again.status != http.StatusOK || repeated.ID != made.ID || repeated.Key != "" || again.header.Get("Idempotent-Replayed") != "true" || again.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s again: %d %s %v", path, again.status, again.body, again.header)
+		}
+		route := keys
+		if path != keys {
+			route += "/{id}/rotate"
+		}
+		answer, err := admin.records.FindAnswer(t.Context(), "", route, key)
+		if err != nil || strings.Contains(string(answer.Body)+answer.Request, strings.Split(made.Key, "_")[2]) || !strings.Contains(string(answer.Body), made.ID) {
+			t.Errorf("%s is kept: %s, %v", path, answer.Body, err)
+		}
+		ids[made.ID] = true
+		return made.ID
+	}
+	first := once(keys, `{"tenant":"acme"}`, "a")
+	second := once(keys, `{"tenant":"acme"}`, "b")
+	once(keys+"/"+first+"/rotate", `{"overlap_seconds":0}`, "a")
+	admin.checkReused(admin.post(keys, `{"tenant":"globex"}`, keyHeader, "a"), `"tenant"`)
+	admin.checkReused(admin.post(keys+"/"+second+"/rotate", `{"overlap_seconds":0}`, keyHeader, "a"), `"the path's id"`)
+	if got := admin.post(keys+"/"+second+"/revoke", ``); got.status != http.StatusOK {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if got := admin.post(keys, `{"tenant":"acme"}`, keyHeader, "b"); got.status != http.StatusOK || got.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("after it was revoked: %d %s", got.status, got.body)
+	}
+	if list := admin.get(keys); strings.Count(string(list.body), `"object":"api_key"`) != len(ids) {
+		t.Errorf("%d were made: %s", len(ids), list.body)
 	}
 }
 

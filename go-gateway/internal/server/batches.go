@@ -39,7 +39,7 @@ func (s *Server) createBatch(ex *exchange) error {
 
 func renderedBatch(batch store.Batch) (created, error) {
 	body, err := openai.RenderBatch(batch)
-	return created{batch.ID, body}, err
+	return created{id: batch.ID, body: body}, err
 }
 
 // listBatches serves GET /v1/batches.

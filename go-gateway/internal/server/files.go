@@ -86,7 +86,7 @@ func uploadFields(about files.About, sha256 string) comparedFields {
 
 func renderedFile(file store.File) (created, error) {
 	body, err := openai.RenderFile(file)
-	return created{file.ID, body}, err
+	return created{id: file.ID, body: body}, err
 }
 
 // listFiles serves GET /v1/files.

@@ -130,6 +130,8 @@ func inFlight(state string) error {
 type created struct {
 	id   string
 	body []byte
+	// once is the answer for whoever asked first alone; nil: it is the body.
+	once []byte
 }
 
 // createFromJSON serves a POST of JSON that creates something, of which add is given the answer to keep in its transaction.
@@ -141,7 +143,11 @@ func createFromJSON[Resource any](
 		return err
 	}
 	defer c.close()
-	return create(c, bodyFields(ex.body), render, add)
+	fields := bodyFields(ex.body)
+	if id := ex.request.PathValue("id"); id != "" {
+		fields.add("the path's id", []byte(id))
+	}
+	return create(c, fields, render, add)
 }
 
 // create creates something of these fields, or repeats what the key's first request was answered.
@@ -174,6 +180,9 @@ func create[Resource any](
 	if err != nil {
 		return c.refused(err)
 	}
+	if answer.once != nil {
+		answer.body = answer.once
+	}
 	c.reply(c.status, answer)
 	return nil
 }
@@ -190,7 +199,7 @@ func (c *creation) replay(before store.Answer, fields comparedFields) error {
 			idempotencyHeader, before.Created.Format(time.RFC3339), before.Resource, fault.Listed(differing, 0))
 	}
 	c.ex.header().Set(replayedHeader, "true")
-	c.reply(before.Status, created{before.Resource, before.Body})
+	c.reply(before.Status, created{id: before.Resource, body: before.Body})
 	return nil
 }
 

@@ -74,7 +74,7 @@ func (s *Server) check(ex *exchange, asked jobs.Asked) error {
 
 func renderedJob(job store.AsyncJob) (created, error) {
 	body, err := openai.RenderJob(&job, nil)
-	return created{job.ID, body}, err
+	return created{id: job.ID, body: body}, err
 }
 
 // listJobs serves GET /v1/jobs.

@@ -33,7 +33,7 @@ func (s *Server) createWebhook(ex *exchange) error {
 
 func renderedWebhook(hook store.Webhook) (created, error) {
 	body, err := openai.RenderNewSecret(hook)
-	return created{hook.ID, body}, err
+	return created{id: hook.ID, body: body}, err
 }
 
 // listWebhooks serves GET /v1/webhook_endpoints.
@@ -92,11 +92,9 @@ func (s *Server) rotateWebhook(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	rotated, err := s.Webhooks.Rotate(ex.request.Context(), ex.principal.Tenant, id, overlap)
-	if err != nil {
-		return err
-	}
-	return ex.replyWith(openai.RenderNewSecret(rotated))
+	return createFromJSON(ex, http.StatusOK, renderedWebhook, func(answering store.Answering[store.Webhook]) (store.Webhook, error) {
+		return s.Webhooks.Rotate(ex.request.Context(), ex.principal.Tenant, id, overlap, answering)
+	})
 }
 
 // testWebhook serves POST /v1/webhook_endpoints/{id}/test.

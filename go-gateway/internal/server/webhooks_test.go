@@ -134,3 +134,20 @@ func TestAWebhookIsCreatedOnceAKey(t *testing.T) {
 		t.Errorf("%v", list)
 	}
 }
+
+func TestASecretIsRotatedOnceAKey(t *testing.T) {
+	g := startGateway(t)
+	rotate := func(of map[string]any) string { return webhooksRoute + "/" + of["id"].(string) + "/rotate_secret" }
+	hook, other := fields(t, g.post(webhooksRoute, fmt.Sprintf(webhookBody, "https://a.example"))), fields(t, g.post(webhooksRoute, fmt.Sprintf(webhookBody, "https://b.example")))
+	const body = `{"overlap_seconds":60}`
+	first := g.post(rotate(hook), body, keyHeader, "k")
+	if secret := fields(t, first)["signing_secret"]; first.status != http.StatusOK || secret == "" || secret == hook["signing_secret"] {
+		t.Errorf("%d %s", first.status, first.body)
+	}
+	g.checkReplay("repeated", g.post(rotate(hook), body, keyHeader, "k"), first)
+	g.checkReused(g.post(rotate(hook), `{"overlap_seconds":61}`, keyHeader, "k"), `"overlap_seconds"`)
+	g.checkReused(g.post(rotate(other), body, keyHeader, "k"), `"the path's id"`)
+	if next := g.post(rotate(hook), body, keyHeader, "l"); fields(t, next)["signing_secret"] == fields(t, first)["signing_secret"] {
+		t.Errorf("%s", next.body)
+	}
+}

@@ -51,8 +51,8 @@ func (s *Store) findAnswer(ctx context.Context, q querier, tenant, route, key st
 	return answer, err
 }
 
-// keepAnswer keeps the answer to a creation in its transaction, of which it must be the first statement: whoever comes with
-// the same key meanwhile waits for its end, and has ErrAnswered then. Nil is no answer to keep.
+// keepAnswer keeps the answer to a creation in its transaction, before what it creates: whoever comes with the same key meanwhile
+// waits for its end, and has ErrAnswered then. Nil is no answer to keep.
 func (s *Store) keepAnswer(ctx context.Context, tx *sql.Tx, tenant string, answer *Answer) error {
 	if answer == nil {
 		return nil

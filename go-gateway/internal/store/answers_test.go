@@ -91,6 +91,56 @@ func TestAnswersAreOfATenantARouteAndAKey(t *testing.T) {
 }
 
 // What is refused leaves no answer: the same request may succeed later.
+// Keys and secrets are made once for a key, on whatever resource it is sent.
+func TestWhatWasMadeUnderAKeyIsNotMadeAgain(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		create(t, s, keyOf("aaaaaaaa", "acme"), keyOf("bbbbbbbb", "acme"))
+		addHook(t, s, "acme", hookOf(1))
+		addHook(t, s, "acme", hookOf(2))
+		fresh := 0
+		replace := func(id string) error {
+			return s.ReplaceKey(t.Context(), id, created, func(found Key) (Replacement, error) {
+				fresh++
+				return Replacement{Key: keyOf(fmt.Sprintf("fresh%03d", fresh), "acme"), Answer: answerOf("replace", "r", found.ID)}, nil
+			})
+		}
+		rotate := func(n int) error {
+			_, err := s.ChangeWebhook(t.Context(), "acme", hookOf(n).ID, func(hook *Webhook) error {
+				fresh++
+				hook.Secret = fmt.Sprint("whsec_", fresh)
+				return nil
+			}, func(hook Webhook) (*Answer, error) { return answerOf("rotate", "r", hook.ID), nil })
+			return err
+		}
+		for name, twice := range map[string][2]func() error{
+			"create": {
+				func() error {
+					return s.CreateKey(t.Context(), keyOf("cccccccc", "acme"), AuditEntry{}, answerOf("create", "r", "cccccccc"))
+				},
+				func() error {
+					return s.CreateKey(t.Context(), keyOf("dddddddd", "acme"), AuditEntry{}, answerOf("create", "r", "dddddddd"))
+				},
+			},
+			"replace": {func() error { return replace("aaaaaaaa") }, func() error { return replace("bbbbbbbb") }},
+			"rotate":  {func() error { return rotate(1) }, func() error { return rotate(2) }},
+		} {
+			if err := twice[0](); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if _, is := errors.AsType[ErrAnswered](twice[1]()); !is {
+				t.Errorf("%s again: no answer", name)
+			}
+		}
+		if keys := list(t, s, "acme"); len(keys) != 4 {
+			t.Errorf("got %+v", keys)
+		}
+		if hook, err := s.FindWebhook(t.Context(), "acme", hookOf(2).ID); err != nil || hook.Secret != hookOf(2).Secret {
+			t.Errorf("%+v, %v", hook, err)
+		}
+	})
+}
+
 func TestARefusalIsNoAnswer(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)

@@ -32,11 +32,11 @@ func TestTheAuditLogHasEachActOnce(t *testing.T) {
 			}
 		}
 		refusal := errors.New("no")
-		err := s.ReplaceKey(t.Context(), "aaaaaaaa", created, func(Key) (Key, AuditEntry, error) { return Key{}, AuditEntry{}, refusal })
+		err := s.ReplaceKey(t.Context(), "aaaaaaaa", created, func(Key) (Replacement, error) { return Replacement{}, refusal })
 		if !errors.Is(err, refusal) {
 			t.Errorf("got %v", err)
 		}
-		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{Act: "failed"}); !errors.Is(err, ErrExists) {
+		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{Act: "failed"}, nil); !errors.Is(err, ErrExists) {
 			t.Errorf("got %v", err)
 		}
 		all := auditOf(t, s, 0, 10)

@@ -175,7 +175,7 @@ func TestOnlyNamedTablesHaveRowsFromTheBeginning(t *testing.T) {
 func TestACopiedStoreIsNotUsed(t *testing.T) {
 	to, from := inPostgres(t), embedded(t)
 	source := open(t, from, Command)
-	if err := source.CreateKey(t.Context(), keyOf("a", "acme"), AuditEntry{}); err != nil {
+	if err := source.CreateKey(t.Context(), keyOf("a", "acme"), AuditEntry{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	backup := filepath.Join(t.TempDir(), "backup")
@@ -280,7 +280,7 @@ func TestACopyIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			from := embedded(t)
 			s := open(t, from, Command)
-			if err := errors.Join(s.CreateKey(t.Context(), keyOf("a", "acme"), AuditEntry{}), s.Close()); err != nil {
+			if err := errors.Join(s.CreateKey(t.Context(), keyOf("a", "acme"), AuditEntry{}, nil), s.Close()); err != nil {
 				t.Fatal(err)
 			}
 			to := test.prepare(t, from)

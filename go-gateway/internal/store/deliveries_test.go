@@ -159,7 +159,7 @@ func TestATenantHasNothingOfAnothersWebhooks(t *testing.T) {
 		job := delivering(t, s)
 		for name, ask := range map[string]func() error{
 			"find":   func() error { _, err := s.FindWebhook(t.Context(), "globex", job.Args); return err },
-			"change": func() error { _, err := s.ChangeWebhook(t.Context(), "globex", job.Args, nil); return err },
+			"change": func() error { _, err := s.ChangeWebhook(t.Context(), "globex", job.Args, nil, nil); return err },
 			"delete": func() error { return s.DeleteWebhook(t.Context(), "globex", job.Args) },
 			"delivery": func() error {
 				_, err := s.FindDelivery(t.Context(), "globex", job.Args, job.ID)

@@ -26,7 +26,7 @@ func TestAFullDiskHeals(t *testing.T) {
 	})
 	acknowledged := 0
 	createNext := func() error {
-		err := s.CreateKey(t.Context(), keyOf(fmt.Sprintf("%08d", acknowledged), "acme"), AuditEntry{})
+		err := s.CreateKey(t.Context(), keyOf(fmt.Sprintf("%08d", acknowledged), "acme"), AuditEntry{}, nil)
 		if err == nil {
 			acknowledged++
 		}

@@ -46,9 +46,15 @@ func (s *Store) FindKey(ctx context.Context, id string) (Key, error) {
 	return key, s.explain(err)
 }
 
-// CreateKey adds a key, and the act to the audit log; ErrExists where its id is taken.
-func (s *Store) CreateKey(ctx context.Context, key Key, act AuditEntry) error {
-	return s.changeKeys(ctx, func(tx *sql.Tx) error { return insertKey(ctx, tx, key, act) })
+// CreateKey adds a key, and the act to the audit log; ErrExists where its id is taken. A nil answer is none to keep; else
+// ErrAnswered tells that it was added before.
+func (s *Store) CreateKey(ctx context.Context, key Key, act AuditEntry, answer *Answer) error {
+	return s.changeKeys(ctx, func(tx *sql.Tx) error {
+		if err := s.keepAnswer(ctx, tx, "", answer); err != nil {
+			return err
+		}
+		return insertKey(ctx, tx, key, act)
+	})
 }
 
 // CreateFirstKeys adds the keys of tenants that never had one, and returns those. actOf says what the audit log has of one.
@@ -76,26 +82,36 @@ func (s *Store) CreateFirstKeys(ctx context.Context, keys []Key, actOf func(Key)
 	return created, nil
 }
 
-// ReplaceKey adds the key that replace makes of the one with an id, which ends at a time at the latest, and the act to the
-// audit log: all of it, or nothing.
-func (s *Store) ReplaceKey(ctx context.Context, id string, end time.Time, replace func(old Key) (Key, AuditEntry, error)) error {
+// Replacement is a key that takes another one's place, and what is written with it.
+type Replacement struct {
+	Key    Key
+	Act    AuditEntry
+	Answer *Answer // nil: there is none to keep
+}
+
+// ReplaceKey adds the key that replace makes of the one with an id, which ends at a time at the latest, the act to the audit
+// log, and the answer: all of it, or nothing. ErrAnswered tells that it was replaced so before.
+func (s *Store) ReplaceKey(ctx context.Context, id string, end time.Time, replace func(old Key) (Replacement, error)) error {
 	return s.changeKeys(ctx, func(tx *sql.Tx) error {
 		old, err := findKey(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		fresh, act, err := replace(old)
+		fresh, err := replace(old)
 		if err != nil {
 			return err
 		}
-		if err := insertKey(ctx, tx, fresh, act); err != nil {
+		if err := s.keepAnswer(ctx, tx, "", fresh.Answer); err != nil {
+			return err
+		}
+		if err := insertKey(ctx, tx, fresh.Key, fresh.Act); err != nil {
 			return err
 		}
 		if !old.Expires.IsZero() && old.Expires.Before(end) {
 			end = old.Expires
 		}
 		return one(tx.ExecContext(ctx, `UPDATE api_key SET expires_at = $2, replaced_by = $3 WHERE id = $1 AND replaced_by IS NULL AND revoked_at IS NULL`,
-			id, end.UnixMilli(), fresh.ID))
+			id, end.UnixMilli(), fresh.Key.ID))
 	})
 }
 

@@ -24,7 +24,7 @@ func actOn(key Key) AuditEntry {
 func create(t *testing.T, s *Store, keys ...Key) {
 	t.Helper()
 	for _, key := range keys {
-		if err := s.CreateKey(t.Context(), key, actOn(key)); err != nil {
+		if err := s.CreateKey(t.Context(), key, actOn(key), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,7 +81,7 @@ func TestATakenIDIsRefused(t *testing.T) {
 		s := open(t, options, Command)
 		create(t, s, keyOf("aaaaaaaa", "acme"))
 		moved := changes(t, s, func() {
-			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "globex"), AuditEntry{}); !errors.Is(err, ErrExists) {
+			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "globex"), AuditEntry{}, nil); !errors.Is(err, ErrExists) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -124,8 +124,8 @@ func TestReplacing(t *testing.T) {
 		create(t, s, keyOf("aaaaaaaa", "acme"), sooner)
 		end := created.Add(time.Hour)
 		for old, fresh := range map[string]string{"aaaaaaaa": "dddddddd", "bbbbbbbb": "eeeeeeee"} {
-			err := s.ReplaceKey(t.Context(), old, end, func(found Key) (Key, AuditEntry, error) {
-				return keyOf(fresh, found.Tenant), actOn(found), nil
+			err := s.ReplaceKey(t.Context(), old, end, func(found Key) (Replacement, error) {
+				return Replacement{Key: keyOf(fresh, found.Tenant), Act: actOn(found)}, nil
 			})
 			if err != nil {
 				t.Error(err)
@@ -137,12 +137,12 @@ func TestReplacing(t *testing.T) {
 		}
 		// The fence: one that was replaced meanwhile is not replaced again, whatever the caller thought.
 		moved := changes(t, s, func() {
-			err := s.ReplaceKey(t.Context(), "aaaaaaaa", end, func(Key) (Key, AuditEntry, error) { return keyOf("ffffffff", "acme"), AuditEntry{}, nil })
+			err := s.ReplaceKey(t.Context(), "aaaaaaaa", end, func(Key) (Replacement, error) { return Replacement{Key: keyOf("ffffffff", "acme")}, nil })
 			if !errors.Is(err, ErrNotFound) {
 				t.Errorf("got %v", err)
 			}
 			refusal := errors.New("no")
-			if err := s.ReplaceKey(t.Context(), "dddddddd", end, func(Key) (Key, AuditEntry, error) { return Key{}, AuditEntry{}, refusal }); !errors.Is(err, refusal) {
+			if err := s.ReplaceKey(t.Context(), "dddddddd", end, func(Key) (Replacement, error) { return Replacement{}, refusal }); !errors.Is(err, refusal) {
 				t.Errorf("got %v", err)
 			}
 			if err := s.ReplaceKey(t.Context(), "zzzzzzzz", end, nil); !errors.Is(err, ErrNotFound) {
@@ -195,7 +195,7 @@ func TestTheFenceOfAnUpdate(t *testing.T) {
 			t.Errorf("no row: %v", err)
 		}
 		execute(t, s, `DELETE FROM change_counter`)
-		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{}); err == nil {
+		if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{}, nil); err == nil {
 			t.Error("a key was made of which no gateway would hear")
 		}
 	})

@@ -110,7 +110,7 @@ func TestAStoppedServerIsAnErrorAndAStartedOneIsFound(t *testing.T) {
 	if _, err := s.KeysVersion(t.Context()); err == nil || strings.Contains(err.Error(), testkit.PostgresPassword) {
 		t.Errorf("got %v", err)
 	}
-	if err := s.CreateKey(t.Context(), keyOf("bbbbbbbb", "acme"), AuditEntry{}); err == nil || strings.Contains(err.Error(), testkit.PostgresPassword) {
+	if err := s.CreateKey(t.Context(), keyOf("bbbbbbbb", "acme"), AuditEntry{}, nil); err == nil || strings.Contains(err.Error(), testkit.PostgresPassword) {
 		t.Errorf("got %v", err)
 	}
 	server.Start(t)

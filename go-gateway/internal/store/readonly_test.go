@@ -129,7 +129,7 @@ func TestAReadOnlyFolderIsReadCheckedAndBackedUp(t *testing.T) {
 			if health, err := s.Check(t.Context()); err != nil || health.Keys != keys {
 				t.Errorf("%+v, %v", health, err)
 			}
-			if err := s.CreateKey(t.Context(), keyOf("cccccccc", "acme"), AuditEntry{}); !errors.Is(err, ErrUnwritable) {
+			if err := s.CreateKey(t.Context(), keyOf("cccccccc", "acme"), AuditEntry{}, nil); !errors.Is(err, ErrUnwritable) {
 				t.Errorf("role %d writes: %v", role, err)
 			}
 			if err := s.Close(); err != nil {
@@ -217,7 +217,7 @@ func TestWhatBecomesReadOnlyHeals(t *testing.T) {
 			if _, err := s.w.Exec(toggle[0]); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{}); !errors.Is(err, ErrUnwritable) {
+			if err := s.CreateKey(t.Context(), keyOf("aaaaaaaa", "acme"), AuditEntry{}, nil); !errors.Is(err, ErrUnwritable) {
 				t.Errorf("got %v", err)
 			}
 			if found := list(t, s, ""); len(found) != n {

@@ -111,7 +111,7 @@ func TestManyProcessesMakeTheStoreAtOnce(t *testing.T) {
 					return
 				}
 				defer s.Close()
-				if err := s.CreateKey(t.Context(), Key{ID: fmt.Sprintf("key%05d", i), Tenant: "acme", Created: time.Now()}, AuditEntry{}); err != nil {
+				if err := s.CreateKey(t.Context(), Key{ID: fmt.Sprintf("key%05d", i), Tenant: "acme", Created: time.Now()}, AuditEntry{}, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -164,7 +164,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 func TestAnOlderSchemaIsMigratedByWhoeverMay(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)
-		if err := s.CreateKey(t.Context(), Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()}, AuditEntry{}); err != nil {
+		if err := s.CreateKey(t.Context(), Key{ID: "aaaaaaaa", Tenant: "acme", Created: time.Now()}, AuditEntry{}, nil); err != nil {
 			t.Fatal(err)
 		}
 		s.Close()

@@ -115,7 +115,7 @@ func lookAtKeys(t *testing.T, s *Store) {
 	if version, err := s.KeysVersion(t.Context()); err != nil || version != 4 {
 		t.Errorf("version %d of the keys, %v", version, err)
 	}
-	if err := s.CreateKey(t.Context(), keyOf("dddddddd", "acme"), AuditEntry{At: time.Now()}); err != nil {
+	if err := s.CreateKey(t.Context(), keyOf("dddddddd", "acme"), AuditEntry{At: time.Now()}, nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -84,8 +84,9 @@ func findWebhook(ctx context.Context, q querier, tenant, id string) (Webhook, er
 	return hook, err
 }
 
-// ChangeWebhook has change make another one of a tenant's webhook, which nobody else changes meanwhile, and returns it.
-func (s *Store) ChangeWebhook(ctx context.Context, tenant, id string, change func(hook *Webhook) error) (hook Webhook, err error) {
+// ChangeWebhook has change make another one of a tenant's webhook, which nobody else changes meanwhile, and returns it. A nil
+// answering has no answer to keep; else ErrAnswered tells that it was changed so before.
+func (s *Store) ChangeWebhook(ctx context.Context, tenant, id string, change func(hook *Webhook) error, answering Answering[Webhook]) (hook Webhook, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		// Others that change it wait here. Where it is not there, it is not found below.
 		if _, err := tx.ExecContext(ctx, `UPDATE webhook SET url = url WHERE tenant = $1 AND id = $2`, tenant, id); err != nil {
@@ -96,6 +97,15 @@ func (s *Store) ChangeWebhook(ctx context.Context, tenant, id string, change fun
 		}
 		if err := change(&hook); err != nil {
 			return err
+		}
+		if answering != nil {
+			answer, err := answering(hook)
+			if err != nil {
+				return err
+			}
+			if err := s.keepAnswer(ctx, tx, tenant, answer); err != nil {
+				return err
+			}
 		}
 		return one(tx.ExecContext(ctx, `UPDATE webhook SET url = $3, events = $4, description = $5, enabled = $6, disabled_for = $7,
 			secret = $8, old_secret = $9, old_until = $10, updated_at = $11 WHERE tenant = $1 AND id = $2`, tenant, id, hook.URL, strings.Join(hook.Events, " "),

@@ -47,7 +47,7 @@ func TestAWebhookIsReadAsItWasAddedAndChanged(t *testing.T) {
 			hook.Secret, hook.OldSecret, hook.OldUntil, hook.Updated = "whsec_newer", "", time.Time{}, noon.Add(time.Second)
 			return nil
 		}
-		changed, err := s.ChangeWebhook(t.Context(), "acme", hook.ID, change)
+		changed, err := s.ChangeWebhook(t.Context(), "acme", hook.ID, change, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestAWebhookIsReadAsItWasAddedAndChanged(t *testing.T) {
 		check(changed)
 		check(hook)
 		refusal := errors.New("not so")
-		if _, err := s.ChangeWebhook(t.Context(), "acme", hook.ID, func(hook *Webhook) error { hook.URL = ""; return refusal }); !errors.Is(err, refusal) {
+		if _, err := s.ChangeWebhook(t.Context(), "acme", hook.ID, func(hook *Webhook) error { hook.URL = ""; return refusal }, nil); !errors.Is(err, refusal) {
 			t.Errorf("got %v", err)
 		}
 		check(hook)

@@ -142,12 +142,13 @@ func (w *Webhooks) Change(ctx context.Context, tenant, id string, asked Asked) (
 	hook, err := w.Store.ChangeWebhook(ctx, tenant, id, func(hook *store.Webhook) error {
 		hook.Updated = w.Now().UTC().Truncate(time.Millisecond)
 		return w.apply(asked, hook)
-	})
+	}, nil)
 	return hook, explain(err, id)
 }
 
-// Rotate gives a tenant's webhook a new secret, which is in what is returned. The one before signs too for the overlap.
-func (w *Webhooks) Rotate(ctx context.Context, tenant, id string, overlap time.Duration) (store.Webhook, error) {
+// Rotate gives a tenant's webhook a new secret, which is in what is returned, and in the answer that is kept. The one before signs
+// too for the overlap.
+func (w *Webhooks) Rotate(ctx context.Context, tenant, id string, overlap time.Duration, answering store.Answering[store.Webhook]) (store.Webhook, error) {
 	hook, err := w.Store.ChangeWebhook(ctx, tenant, id, func(hook *store.Webhook) error {
 		hook.Updated = w.Now().UTC().Truncate(time.Millisecond)
 		hook.OldSecret, hook.OldUntil = "", time.Time{}
@@ -156,7 +157,7 @@ func (w *Webhooks) Rotate(ctx context.Context, tenant, id string, overlap time.D
 		}
 		hook.Secret = newSecret()
 		return nil
-	})
+	}, answering)
 	return hook, explain(err, id)
 }
 
