@@ -16,11 +16,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Ends",
                 "short",
-                {
-                    "{{queue}} {{outcome}}": rate(
-                        "gateway_ended_jobs_total", "queue, outcome"
-                    )
-                },
+                {"{{queue}} {{outcome}}": rate("gateway_ended_jobs_total", "queue, outcome")},
                 "Jobs a second, by what became of them.",
             ),
             Panel(

@@ -16,11 +16,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Inputs",
                 "short",
-                {
-                    "{{model}} {{outcome}}": rate(
-                        "hotpath_inputs_total", "model, outcome"
-                    )
-                },
+                {"{{model}} {{outcome}}": rate("hotpath_inputs_total", "model, outcome")},
                 "Texts a second, by what became of them.",
             ),
             Panel(
@@ -100,11 +96,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Ends",
                 "short",
-                {
-                    "{{model}} {{outcome}}": rate(
-                        "hotpath_generations_total", "model, outcome"
-                    )
-                },
+                {"{{model}} {{outcome}}": rate("hotpath_generations_total", "model, outcome")},
                 "Generations a second, by what became of them.",
             ),
             Panel(
@@ -150,11 +142,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Rows of a step",
                 "short",
-                {
-                    "{{model}}": ratio(
-                        "hotpath_decode_rows_sum", "hotpath_decode_rows_count", "model"
-                    )
-                },
+                {"{{model}}": ratio("hotpath_decode_rows_sum", "hotpath_decode_rows_count", "model")},
                 "On average.",
             ),
             Panel(
@@ -180,11 +168,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Calls",
                 "reqps",
-                {
-                    "{{method}} {{code}}": rate(
-                        "hotpath_grpc_requests_total", "method, code"
-                    )
-                },
+                {"{{method}} {{code}}": rate("hotpath_grpc_requests_total", "method, code")},
                 "By method and gRPC's code.",
             ),
             Panel(

@@ -83,11 +83,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Calls",
                 "reqps",
-                {
-                    "{{method}} {{outcome}}": rate(
-                        "gateway_hotpath_seconds_count", "method, outcome"
-                    )
-                },
+                {"{{method}} {{outcome}}": rate("gateway_hotpath_seconds_count", "method, outcome")},
                 "By method and what came of them, those by which the gateway tries models included.",
             ),
             Panel(
@@ -119,12 +115,8 @@ DASHBOARD = Dashboard(
                 "Ejections and retries",
                 "cps",
                 {
-                    "ejections {{replica}}": rate(
-                        "gateway_replica_ejections_total", "replica"
-                    ),
-                    "retries {{replica}}": rate(
-                        "gateway_replica_retries_total", "replica"
-                    ),
+                    "ejections {{replica}}": rate("gateway_replica_ejections_total", "replica"),
+                    "retries {{replica}}": rate("gateway_replica_retries_total", "replica"),
                     "refused retries": "sum(rate(gateway_refused_retries_total[$__rate_interval]))",
                 },
                 "A call is made elsewhere only where nothing was executed, and only so often.",
@@ -132,9 +124,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Refused without asking",
                 "reqps",
-                {
-                    "known to be full": "sum(rate(gateway_known_full_total[$__rate_interval]))"
-                },
+                {"known to be full": "sum(rate(gateway_known_full_total[$__rate_interval]))"},
                 "Each hot path had just refused the like of them.",
             ),
         ],
@@ -142,9 +132,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Processors",
                 "short",
-                {
-                    "{{instance}}": 'rate(process_cpu_seconds_total{job="gateway"}[$__rate_interval])'
-                },
+                {"{{instance}}": 'rate(process_cpu_seconds_total{job="gateway"}[$__rate_interval])'},
                 "How many it takes.",
             ),
             Panel(

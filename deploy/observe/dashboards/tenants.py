@@ -34,9 +34,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Reused tokens",
                 "percentunit",
-                {
-                    "{{tenant}}": f"{top(ratio('gateway_cached_tokens_total', 'gateway_tokens_total', 'tenant'))}"
-                },
+                {"{{tenant}}": f"{top(ratio('gateway_cached_tokens_total', 'gateway_tokens_total', 'tenant'))}"},
                 "Tokens whose computation was reused, of all that were charged.",
             ),
             Panel(
@@ -64,11 +62,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Waiting",
                 "short",
-                {
-                    "{{tenant}}": top(
-                        rate("gateway_tenant_seconds_total", "tenant", 'phase="queue"')
-                    )
-                },
+                {"{{tenant}}": top(rate("gateway_tenant_seconds_total", "tenant", 'phase="queue"'))},
                 "Seconds a second that their calls waited in queues of the hot paths: who waits for whom.",
             ),
             Panel(
@@ -82,11 +76,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "By tenant",
                 "reqps",
-                {
-                    "{{tenant}} {{limit}}": top(
-                        rate("gateway_rate_limited_total", "tenant, limit")
-                    )
-                },
+                {"{{tenant}} {{limit}}": top(rate("gateway_rate_limited_total", "tenant, limit"))},
                 "429, and which limit of theirs it was.",
             ),
             Panel(
