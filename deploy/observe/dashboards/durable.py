@@ -59,12 +59,7 @@ DASHBOARD = Dashboard(
                 {"{{instance}}": "gateway_storage_free_bytes"},
                 "Below --min-free-bytes nothing new is taken.",
             ),
-            Panel(
-                "Files",
-                "bytes",
-                {"bytes": "max(gateway_stored_bytes)"},
-                "Of all tenants, counted once a minute.",
-            ),
+            Panel("Files", "bytes", {"bytes": "max(gateway_stored_bytes)"}, "Of all tenants, counted once a minute."),
             Panel(
                 "Number of files",
                 "short",

@@ -50,34 +50,17 @@ DASHBOARD = Dashboard(
             ),
         ],
         "Encoders": [
-            Panel(
-                "Time of a run",
-                "s",
-                quantiles("hotpath_inference_seconds", "model"),
-                "Of a session.",
-            ),
+            Panel("Time of a run", "s", quantiles("hotpath_inference_seconds", "model"), "Of a session."),
             Panel(
                 "Inputs of a run",
                 "short",
-                {
-                    "{{model}}": ratio(
-                        "hotpath_batch_inputs_sum",
-                        "hotpath_batch_inputs_count",
-                        "model",
-                    )
-                },
+                {"{{model}}": ratio("hotpath_batch_inputs_sum", "hotpath_batch_inputs_count", "model")},
                 "On average: more of them where more wait.",
             ),
             Panel(
                 "Tokens of a run",
                 "short",
-                {
-                    "{{model}}": ratio(
-                        "hotpath_batch_tokens_sum",
-                        "hotpath_batch_tokens_count",
-                        "model",
-                    )
-                },
+                {"{{model}}": ratio("hotpath_batch_tokens_sum", "hotpath_batch_tokens_count", "model")},
                 "On average. Nothing is padded.",
             ),
         ],
@@ -99,12 +82,7 @@ DASHBOARD = Dashboard(
                 {"{{model}} {{outcome}}": rate("hotpath_generations_total", "model, outcome")},
                 "Generations a second, by what became of them.",
             ),
-            Panel(
-                "Time to the first token",
-                "s",
-                quantiles("hotpath_first_token_seconds", "model"),
-                "From the call.",
-            ),
+            Panel("Time to the first token", "s", quantiles("hotpath_first_token_seconds", "model"), "From the call."),
             Panel(
                 "Tokens",
                 "short",
@@ -118,13 +96,7 @@ DASHBOARD = Dashboard(
             Panel(
                 "Accepted drafts",
                 "percentunit",
-                {
-                    "{{model}}": ratio(
-                        "hotpath_accepted_tokens_total",
-                        "hotpath_drafted_tokens_total",
-                        "model",
-                    )
-                },
+                {"{{model}}": ratio("hotpath_accepted_tokens_total", "hotpath_drafted_tokens_total", "model")},
                 "Of the tokens that were guessed, those that the model says too.",
             ),
             Panel(
@@ -148,19 +120,13 @@ DASHBOARD = Dashboard(
             Panel(
                 "Cache",
                 "short",
-                {
-                    "reserved": "sum(hotpath_reserved_tokens)",
-                    "kept for reuse": "sum(hotpath_kept_tokens)",
-                },
+                {"reserved": "sum(hotpath_reserved_tokens)", "kept for reuse": "sum(hotpath_kept_tokens)"},
                 "In tokens: what running generations may need, and what later ones may reuse.",
             ),
             Panel(
                 "Formats",
                 "bytes",
-                {
-                    "cache": "sum(hotpath_format_cache_bytes)",
-                    "texts": "sum(hotpath_format_text_bytes)",
-                },
+                {"cache": "sum(hotpath_format_cache_bytes)", "texts": "sum(hotpath_format_text_bytes)"},
                 "What compiled schemas take.",
             ),
         ],

@@ -72,12 +72,7 @@ def render(dashboard: Dashboard) -> dict[str, Any]:
         y += 1
         for number, panel in enumerate(row):
             x = number * WIDTH % COLUMNS
-            place = {
-                "x": x,
-                "y": y + number * WIDTH // COLUMNS * HEIGHT,
-                "w": WIDTH,
-                "h": HEIGHT,
-            }
+            place = {"x": x, "y": y + number * WIDTH // COLUMNS * HEIGHT, "w": WIDTH, "h": HEIGHT}
             panels.append(_panel(panel, len(panels) + 1, place))
         y += (len(row) * WIDTH + COLUMNS - 1) // COLUMNS * HEIGHT
     return {
@@ -111,9 +106,6 @@ def _panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
         "datasource": SOURCE,
         "gridPos": place,
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "options": {
-            "legend": {"displayMode": "list", "placement": "bottom"},
-            "tooltip": {"mode": "multi"},
-        },
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
         "targets": targets,
     }

@@ -54,22 +54,13 @@ DASHBOARD = Dashboard(
             Panel(
                 "Refusals and failures",
                 "reqps",
-                {
-                    "{{status}} {{reason}}": rate(
-                        "gateway_requests_total",
-                        "status, reason",
-                        f'{API}, reason!="OK"',
-                    )
-                },
+                {"{{status}} {{reason}}": rate("gateway_requests_total", "status, reason", f'{API}, reason!="OK"')},
                 "By status and reason; docs/errors.md tells what each means.",
             ),
             Panel(
                 "What is under way",
                 "short",
-                {
-                    "requests": "sum(gateway_inflight_requests)",
-                    "streams": "sum(gateway_streams)",
-                },
+                {"requests": "sum(gateway_inflight_requests)", "streams": "sum(gateway_streams)"},
                 "Requests that are served now, and of these the streams that are written.",
             ),
             Panel(

@@ -50,11 +50,7 @@ DASHBOARD = Dashboard(
                 "short",
                 {
                     "{{tenant}}": top(
-                        rate(
-                            "gateway_tenant_seconds_total",
-                            "tenant",
-                            'phase=~"inference|prefill|decode"',
-                        )
+                        rate("gateway_tenant_seconds_total", "tenant", 'phase=~"inference|prefill|decode"')
                     )
                 },
                 "Seconds a second that their calls were computed. Those that share a run each have all of it.",
@@ -79,12 +75,7 @@ DASHBOARD = Dashboard(
                 {"{{tenant}} {{limit}}": top(rate("gateway_rate_limited_total", "tenant, limit"))},
                 "429, and which limit of theirs it was.",
             ),
-            Panel(
-                "By limit",
-                "reqps",
-                {"{{limit}}": rate("gateway_rate_limited_total", "limit")},
-                "Of all tenants.",
-            ),
+            Panel("By limit", "reqps", {"{{limit}}": rate("gateway_rate_limited_total", "limit")}, "Of all tenants."),
             Panel(
                 "Not given back",
                 "short",
