@@ -13,7 +13,7 @@ import (
 	"triptych.dev/gateway/internal/tracing"
 )
 
-// RateLimits are the limits of requests and of tokens that are the nearest to refusing; nil where there is none.
+// RateLimits are the limits of requests and of tokens that refused, or else are the nearest to it; nil where there is none.
 type RateLimits struct {
 	Requests, Tokens *quota.LimitStatus
 }

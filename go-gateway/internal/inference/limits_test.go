@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/identity"
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/testkit"
@@ -178,6 +179,21 @@ func TestARefusalForTokensHasTheExactCount(t *testing.T) {
 	}
 	if left := s.report(t, call); left.Tokens.Remaining != 20 || left.Requests.Remaining != 97 {
 		t.Errorf("left are %+v and %+v", left.Tokens, left.Requests)
+	}
+}
+
+// Of a tenant's and a key's limit of requests the one is told that takes longest, also where less is left of neither.
+func TestWhoseLimitRefusedIsTold(t *testing.T) {
+	s, call := newService(&counter{tokens: 1}), Call{Principal: limited(quota.Limits{RequestsPerMinute: 60, RequestBurst: 1})}
+	call.Principal.Plan.Key = identity.ClassLimits{{RequestsPerMinute: 6, RequestBurst: 1}}
+	var told RateLimits
+	call.Decided = func(limits RateLimits) { told = limits }
+	if err := s.embedText(t, call, 1); err != nil {
+		t.Fatal(err)
+	}
+	err := s.embedText(t, call, 1)
+	if err == nil || err.RetryAfter != 10*time.Second || told.Requests.Scope != quota.Key || told.Requests.Reset != 10*time.Second {
+		t.Errorf("got %v, told %+v", err, told.Requests)
 	}
 }
 

@@ -121,7 +121,7 @@ func RenderError(header http.Header, failure *fault.Fault, requestID string) (st
 		object.Message = "Something went wrong on our side; our log has the cause under request id " + requestID + "."
 		object.Param = nil
 	}
-	setRetryHeaders(header, shape, failure.RetryAfter)
+	setRetryHeaders(header, shape, failure)
 	switch shape.status {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", "Bearer")
@@ -136,15 +136,16 @@ func RenderError(header http.Header, failure *fault.Fault, requestID string) (st
 }
 
 // setRetryHeaders tells SDKs when, and whether, to repeat.
-func setRetryHeaders(header http.Header, shape row, after time.Duration) {
+func setRetryHeaders(header http.Header, shape row, failure *fault.Fault) {
 	switch {
 	case !shape.retry && sdkRepeats(shape.status):
 		header.Set("X-Should-Retry", "false")
 	case shape.status == http.StatusTooManyRequests, shape.status == http.StatusServiceUnavailable, shape.status == http.StatusConflict:
+		after := failure.RetryAfter
 		if after <= 0 {
 			after = minRetryAfter
 		}
-		if after > maxRetryAfter && shape.status == http.StatusTooManyRequests { // the message says how long it takes
+		if after > maxRetryAfter && failure.Reason == fault.RateLimited { // it is true, and the message says it; others are estimates
 			header.Set("X-Should-Retry", "false")
 		}
 		after = min(after, maxRetryAfter)

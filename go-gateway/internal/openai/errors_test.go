@@ -96,6 +96,7 @@ func TestRetryHeaders(t *testing.T) {
 		{fault.RateLimited, time.Minute, "60", "60000", ""},
 		{fault.RateLimited, time.Minute + time.Nanosecond, "60", "60000", "false"},
 		{fault.ConcurrencyLimited, 0, "1", "1000", ""},
+		{fault.ConcurrencyLimited, 2 * time.Minute, "60", "60000", ""},
 		{fault.QueueFull, time.Hour, "60", "60000", ""},
 		{fault.QueueFull, 0, "1", "1000", ""},
 		{fault.HotpathUnavailable, -time.Second, "1", "1000", ""},

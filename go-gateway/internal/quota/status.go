@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"slices"
 	"time"
 )
 
@@ -127,8 +128,12 @@ func Status(kind Kind, scope Scope, limits Limits, state State, now time.Time) (
 	return status, true
 }
 
-// Binding is the limit of some kinds of which the least is left, of tenant and key; false if there is none.
+// Binding is the limit of some kinds that refused, or else the one of which the least is left, of tenant and key; false if
+// there is none. The one that refused may have more left than another one, and take longer.
 func (d *Decision) Binding(kinds ...Kind) (binding LimitStatus, found bool) {
+	if refused := d.Refusal; refused != nil && slices.Contains(kinds, refused.Kind) {
+		return Status(refused.Kind, refused.Scope, d.Limits[refused.Scope], d.States[refused.Scope], d.Now)
+	}
 	for scope, limits := range d.Limits {
 		for _, kind := range kinds {
 			status, limited := Status(kind, Scope(scope), limits, d.States[scope], d.Now)

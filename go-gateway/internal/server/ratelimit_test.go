@@ -135,6 +135,29 @@ func TestADaysTokensAreGoneUntilMidnight(t *testing.T) {
 	}
 }
 
+// Nothing is left of the minute, which would take 24 s, and something of the day, which refuses.
+func TestTheHeadersTellOfTheLimitThatRefused(t *testing.T) {
+	g := startGateway(t)
+	g.costing(500)
+	admitted := func() {
+		t.Helper()
+		if got := g.as("metered", "/v1/embeddings", textOf(600)); got.status != http.StatusOK {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+	}
+	admitted()
+	admitted()
+	g.clock = g.clock.Add(24 * time.Second)
+	g.costing(400)
+	admitted()
+	got := g.as("metered", "/v1/embeddings", textOf(600))
+	if got.status != http.StatusTooManyRequests || got.header.Get("retry-after") != "60" || got.header.Get("x-should-retry") != "false" ||
+		!strings.Contains(got.err.Message, "1500 tokens per day (UTC)") || !strings.Contains(got.err.Message, "in 15h59m36s") ||
+		limits(got) != [6]string{"30", "29", "2s", "1500", "100", "15h59m36s"} {
+		t.Errorf("got %d %s %v", got.status, got.body, got.header)
+	}
+}
+
 func TestARequestThatThePlanNeverAdmitsIsTheClientsToMend(t *testing.T) {
 	g := startGateway(t)
 	g.costing(601)
