@@ -1,12 +1,13 @@
 // Package admission shares out what is bounded: slots for requests, bytes for their bodies.
 //
-// One rule serves all of them, so that no key can shut the others out. It reads no clock, never waits, and must not
-// depend on HTTP or on what is shared.
+// One rule serves all of them, so that no key can shut the others out. It reads no clock, but is told how long things were
+// held; it never waits, and must not depend on HTTP or on what is shared.
 package admission
 
 import (
 	"maps"
 	"sync"
+	"time"
 )
 
 const (
@@ -19,6 +20,11 @@ const (
 	// newcomer: keys that arrive one after the other each take four fifths of what is left, so five of them leave 1 of
 	// 1024, for as long as their requests last.
 	reservePart = 8
+	// averaged is how many of the latest durations a mean is of, about: what is held for long and what is not share a pool,
+	// and some of each must be among them.
+	averaged = 32
+	// soonest is what those are told at least who are to come again, as hot paths tell it.
+	soonest = 100 * time.Millisecond
 )
 
 // Pool is an amount that keys share. It is safe for concurrent use.
@@ -34,6 +40,8 @@ type Pool struct {
 	mu   sync.Mutex
 	used int64
 	held map[string]int64 // by key; no zeros
+	// meanHeld is for how long what was given back lately had been held; 0 = not known.
+	meanHeld time.Duration
 }
 
 // NewPool returns an empty Pool of a total of at least 1, of which each key is guaranteed a part, should it come to
@@ -57,7 +65,10 @@ func (p *Pool) TryAcquire(key string, amount int64) bool {
 }
 
 // Release gives an amount back.
-func (p *Pool) Release(key string, amount int64) {
+func (p *Pool) Release(key string, amount int64) { p.ReleaseAfter(key, amount, 0) }
+
+// ReleaseAfter gives an amount back that was held for so long; 0 says nothing.
+func (p *Pool) ReleaseAfter(key string, amount int64, held time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used -= amount
@@ -65,6 +76,24 @@ func (p *Pool) Release(key string, amount int64) {
 	if p.held[key] == 0 {
 		delete(p.held, key)
 	}
+	if amount > 0 && held > 0 {
+		if p.meanHeld == 0 {
+			p.meanHeld = held
+		}
+		p.meanHeld += (held - p.meanHeld) / averaged
+	}
+}
+
+// FreeIn returns about how soon an amount will be given back of what is held now: by Little's law, in the time for which it
+// is held at the mean, divided by how many such amounts are. 0 where nobody knows.
+func (p *Pool) FreeIn(amount int64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used == 0 || p.meanHeld == 0 {
+		return 0
+	}
+	part := min(1, float64(amount)/float64(p.used))
+	return max(soonest, time.Duration(float64(p.meanHeld)*part))
 }
 
 // Ahead returns which part of all that is held is served before what a key asks for next, where keys take turns: of all

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 )
 
 // fill takes ones for a key until there are no more, and returns how many it got.
@@ -156,5 +157,57 @@ func TestWhatIsAheadOfAKey(t *testing.T) {
 		if got := p.Ahead(key); got != want {
 			t.Errorf("%s: %v is ahead, want %v", key, got, want)
 		}
+	}
+}
+
+func TestHowSoonThereIsRoom(t *testing.T) {
+	p := NewPool(100, 1)
+	take := func(key string, amount int64) {
+		t.Helper()
+		if !p.TryAcquire(key, amount) {
+			t.Fatal(key)
+		}
+	}
+	expect := func(amount int64, want time.Duration) {
+		t.Helper()
+		if got := p.FreeIn(amount); got != want {
+			t.Errorf("%d of %d are free in %v, want %v", amount, p.Used(), got, want)
+		}
+	}
+	take("a", 1)
+	expect(1, 0) // nobody knows
+	p.ReleaseAfter("a", 1, 8*time.Second)
+	expect(1, 0) // nothing is held
+	take("a", 10)
+	take("b", 30)
+	expect(1, 200*time.Millisecond)
+	expect(20, 4*time.Second)
+	expect(100, 8*time.Second) // all that is held
+	p.Release("a", 10)         // which says nothing of how long
+	expect(15, 4*time.Second)
+	for range 10 * averaged { // quick ones
+		take("c", 1)
+		p.ReleaseAfter("c", 1, time.Millisecond)
+	}
+	expect(30, soonest)
+	for range 10 * averaged { // slow ones
+		take("c", 1)
+		p.ReleaseAfter("c", 1, time.Minute)
+	}
+	if got := p.FreeIn(1); got < 1990*time.Millisecond || got > 2*time.Second {
+		t.Errorf("one of 30 is free in %v", got)
+	}
+}
+
+// BenchmarkASlot is one that is taken and given back, beside others of its tenant.
+func BenchmarkASlot(b *testing.B) {
+	p := NewPool(1024, 1)
+	p.TryAcquire("tenant", 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if !p.TryAcquire("tenant", 1) {
+			b.Fatal("no slot")
+		}
+		p.ReleaseAfter("tenant", 1, time.Millisecond)
 	}
 }

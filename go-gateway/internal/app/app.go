@@ -83,7 +83,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	gateway := server.New(server.Options{
 		Authenticator: directory, Files: kept, Batches: batches, Jobs: async, Webhooks: hooks, Answers: opened.Store, TransferStall: settings.TransferStall, MinTransferRate: settings.MinTransferRate,
 		Inference: &inference.Service{Engine: hotpath, Limiter: limiter, Metrics: metrics, Resolve: decoder.Resolve},
-		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Tracer: tracer, Logger: logger,
+		Engine:    hotpath, LimitsDegraded: quotas.degraded, Metrics: metrics, Tracer: tracer, Logger: logger, Now: time.Now,
 		MaxBodyBytes: settings.MaxBodyBytes, MaxBodiesBytes: settings.MaxTotalBodyBytes, MaxInflight: settings.MaxInflight,
 		BodyTimeout: settings.BodyTimeout, WriteTimeout: settings.WriteTimeout,
 		StreamHeartbeat: settings.StreamHeartbeat, Decoder: decoder,

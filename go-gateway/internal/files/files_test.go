@@ -154,6 +154,29 @@ func TestRoomIsLeftFree(t *testing.T) {
 	}
 }
 
+// Whoever finds no place for an upload is told how soon one of those that there are will have ended.
+func TestTheWaitForAnUploadIsMeasured(t *testing.T) {
+	k := keep(t, t.TempDir())
+	for _, want := range []time.Duration{0, 6 * time.Second} {
+		var uploads []*Upload
+		for {
+			upload, err := k.Begin(t.Context(), acme, -1)
+			if err != nil {
+				k.checkReason(err, fault.QueueFull)
+				if got := fault.Of(err).RetryAfter; len(uploads) != 3 || got != want {
+					t.Errorf("beside %d uploads: got %v, want %v", len(uploads), got, want)
+				}
+				break
+			}
+			uploads = append(uploads, upload)
+		}
+		k.now = k.now.Add(18 * time.Second)
+		for _, upload := range uploads {
+			upload.Close()
+		}
+	}
+}
+
 type observed struct{ files, bytes int64 }
 
 func (o *observed) Stored(files, bytes int64) { *o = observed{files, bytes} }

@@ -21,6 +21,7 @@ type Upload struct {
 	files *Files
 	owner identity.Principal
 	used  store.FileUsage // when it began
+	start time.Time
 	lines *lineChecker
 	draft *blob.Draft
 }
@@ -40,10 +41,10 @@ func (f *Files) Begin(ctx context.Context, owner identity.Principal, announced i
 		return nil, shareUsed(owner.Plan, used, least)
 	}
 	if !f.uploads.TryAcquire(owner.Tenant, 1) {
-		return nil, fault.New(fault.QueueFull,
-			"The gateway takes %d uploads at once, and a tenant may have four times what is left of them. Repeat the request later.", f.uploads.Total())
+		return nil, &fault.Fault{Reason: fault.QueueFull, RetryAfter: f.uploads.FreeIn(1), Message: fmt.Sprintf(
+			"The gateway takes %d uploads at once, and a tenant may have four times what is left of them. Repeat the request later.", f.uploads.Total())}
 	}
-	upload := &Upload{files: f, owner: owner, used: used}
+	upload := &Upload{files: f, owner: owner, used: used, start: f.Now()}
 	if err := f.checkRoom(max(0, announced)); err != nil {
 		upload.Close()
 		return nil, err
@@ -59,7 +60,7 @@ func (u *Upload) Close() {
 	if u.draft != nil {
 		u.draft.Discard()
 	}
-	u.files.uploads.Release(u.owner.Tenant, 1)
+	u.files.uploads.ReleaseAfter(u.owner.Tenant, 1, u.files.Now().Sub(u.start))
 }
 
 // Write takes the content, before or after its purpose is known: purpose is empty in the former case. Errors of content

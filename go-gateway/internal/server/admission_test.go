@@ -8,9 +8,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/engine"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // as sends JSON with another tenant's key.
@@ -47,6 +51,99 @@ func TestRequestsBeyondATenantsShareAreRefused(t *testing.T) {
 		}
 	}
 	g.stillServes()
+}
+
+// stepped is a clock that stands still until a test moves it on.
+type stepped struct{ since atomic.Int64 }
+
+func (s *stepped) now() time.Time { return time.Unix(1_800_000_000, s.since.Load()) }
+
+func (s *stepped) advance(d time.Duration) { s.since.Add(int64(d)) }
+
+// waits are what a refusal says of when to come again.
+func waits(got reply) [3]string {
+	return [3]string{got.header.Get("retry-after"), got.header.Get("retry-after-ms"), got.header.Get("x-should-retry")}
+}
+
+// Whoever finds all slots held is told to wait for as long as one of twelve takes, going by how long they were held before.
+func TestTheWaitForASlotIsMeasured(t *testing.T) {
+	for held, want := range map[time.Duration][3]string{
+		120 * time.Millisecond: {"1", "100"}, // at least
+		24 * time.Second:       {"2", "2000"},
+		time.Hour:              {"60", "60000"}, // at most
+	} {
+		clock := &stepped{}
+		g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight, o.Now = 16, clock.now })
+		refused := func() reply {
+			const share = 12
+			began, release := g.hotpath.Block()
+			replies := make(chan reply, share)
+			for range share {
+				go func() { replies <- g.post("/v1/embeddings", oneText) }()
+				<-began
+			}
+			got := g.post("/v1/embeddings", oneText)
+			clock.advance(held)
+			close(release)
+			for range share {
+				<-replies
+			}
+			return got
+		}
+		if got := refused(); got.status != http.StatusServiceUnavailable || waits(got) != [3]string{"1", "1000"} {
+			t.Errorf("before anything was measured: got %d %v", got.status, waits(got))
+		}
+		if got := refused(); got.status != http.StatusServiceUnavailable || waits(got) != want {
+			t.Errorf("held for %v: got %d %v, want %v", held, got.status, waits(got), want)
+		}
+	}
+}
+
+func TestTheWaitForOtherRoomIsMeasured(t *testing.T) {
+	const large = 8 << 20
+	clock := &stepped{}
+	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight, o.MaxBodiesBytes, o.Now = 16, 8*large, clock.now })
+	job := g.job("acme")
+	began, release := g.hotpath.Block()
+	replies := make(chan reply, 2)
+	go func() { replies <- g.post("/v1/embeddings", oneText) }()
+	go func() { replies <- g.get(jobsRoute + "/" + job.ID + "?wait=60") }()
+	<-began
+	g.eventually("a request that waits", func() bool { return g.waits.Used() == 1 })
+	clock.advance(24 * time.Second)
+	close(release)
+	g.Drain()
+	for range cap(replies) {
+		if got := <-replies; got.status != http.StatusOK {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+	}
+
+	prompts := fmt.Sprintf(`{"model":%q,"prompt":["a"%s]}`, testkit.ChatModelName, strings.Repeat(`,"a"`, 15))
+	g.slots.TryAcquire("other", 4)
+	if got := g.post("/v1/completions", prompts); waits(got) != [3]string{"24", "24000"} { // all that is held
+		t.Errorf("prompts: got %d %s %v", got.status, got.body, waits(got))
+	}
+	g.fill(g.bodies, large, 6)
+	if got := g.sendWhole(g.dial(), "acme", make([]byte, large)); waits(got) != [3]string{"5", "4008"} { // and 16 KiB beside it
+		t.Errorf("bytes: got %d %s %v", got.status, got.body, waits(got))
+	}
+	g.fill(g.waits, 1, 180)
+	if got := g.get(jobsRoute + "/" + job.ID + "?wait=1"); waits(got) != [3]string{"1", "134"} {
+		t.Errorf("waits: got %d %s %v", got.status, got.body, waits(got))
+	}
+}
+
+// fill takes as much of a pool as a tenant may have, which is so often an amount.
+func (g *gateway) fill(pool *admission.Pool, amount int64, want int) {
+	g.Helper()
+	taken := 0
+	for pool.TryAcquire("acme", amount) {
+		taken++
+	}
+	if taken != want {
+		g.Fatalf("got %d times %d of %d", taken, amount, pool.Total())
+	}
 }
 
 func TestHalfSentBodiesOfOneTenantCloseTheDoorToNobody(t *testing.T) {

@@ -27,7 +27,8 @@ const (
 // from being served.
 func (s *Server) holdBytes(next handler) handler {
 	return func(ex *exchange) error {
-		defer func() { s.bodies.Release(ex.principal.Tenant, ex.held) }()
+		start := s.Now()
+		defer func() { s.bodies.ReleaseAfter(ex.principal.Tenant, ex.held, s.Now().Sub(start)) }()
 		if err := s.hold(ex, s.announcedBytes(ex.request)); err != nil {
 			return err
 		}
@@ -38,7 +39,7 @@ func (s *Server) holdBytes(next handler) handler {
 // hold makes a request hold so many bytes more.
 func (s *Server) hold(ex *exchange, more int64) error {
 	if !s.bodies.TryAcquire(ex.principal.Tenant, more) {
-		return noRoom("bytes of request bodies at once", s.bodies)
+		return noRoom("bytes of request bodies at once", s.bodies, more)
 	}
 	ex.held += more
 	return nil

@@ -80,7 +80,7 @@ func startGateway(t testing.TB, changes ...change) *gateway {
 		Metrics: metrics, Logger: logger, Now: time.Now,
 	}
 	options := Options{
-		Metrics: metrics, Logger: logger, Authenticator: g.openDirectory(logger),
+		Metrics: metrics, Logger: logger, Now: time.Now, Authenticator: g.openDirectory(logger),
 		MaxBodyBytes: 8 << 20, MaxInflight: 256, MaxBodiesBytes: 256 << 20, BodyTimeout: patience, WriteTimeout: patience,
 		TransferStall: patience, MinTransferRate: 1,
 		StreamHeartbeat: time.Minute, Decoder: &openai.Decoder{ModerationModel: testkit.ModerationModelName, MaxTokenizeBytes: engine.MaxTokenizeBytes},

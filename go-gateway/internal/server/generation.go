@@ -25,9 +25,9 @@ func (s *Server) generation(
 		// Each prompt is a stream to the hot path, of which a connection has so many: it counts as a request.
 		if more := int64(len(request.More)); more > 0 && !ex.detached {
 			if !s.slots.TryAcquire(ex.principal.Tenant, more) {
-				return noRoom("requests at once", s.slots)
+				return noRoom("requests at once", s.slots, more)
 			}
-			defer s.slots.Release(ex.principal.Tenant, more)
+			defer s.slots.Release(ex.principal.Tenant, more) // after about as long as its own slot, which is measured
 		}
 		call := ex.call()
 		call.Stream = request.Stream

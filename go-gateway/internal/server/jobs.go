@@ -119,9 +119,10 @@ func (s *Server) getJob(ex *exchange) error {
 func (s *Server) awaiting(wait time.Duration) func(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
 	return func(ctx context.Context, tenant, id string) (store.AsyncJob, error) {
 		if !s.waits.TryAcquire(tenant, 1) {
-			return store.AsyncJob{}, noRoom("requests that wait at once", s.waits)
+			return store.AsyncJob{}, noRoom("requests that wait at once", s.waits, 1)
 		}
-		defer s.waits.Release(tenant, 1)
+		start := s.Now()
+		defer func() { s.waits.ReleaseAfter(tenant, 1, s.Now().Sub(start)) }()
 		until, cancel := context.WithTimeout(s.drained, wait)
 		defer cancel()
 		return s.Jobs.Await(ctx, tenant, id, until.Done())

@@ -50,6 +50,8 @@ type Options struct {
 	// Tracer is nil where no spans are recorded.
 	Tracer *tracing.Tracer
 	Logger *slog.Logger
+	// Now is the clock of what is measured to tell when there will be room.
+	Now func() time.Time
 
 	// MaxBodyBytes is the largest request body.
 	MaxBodyBytes int

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+
 	"triptych.dev/gateway/internal/admission"
 	"triptych.dev/gateway/internal/fault"
 )
@@ -17,16 +19,17 @@ const (
 func (s *Server) takeSlot(next handler) handler {
 	return func(ex *exchange) error {
 		if !s.slots.TryAcquire(ex.principal.Tenant, 1) {
-			return noRoom("requests at once", s.slots)
+			return noRoom("requests at once", s.slots, 1)
 		}
-		defer s.slots.Release(ex.principal.Tenant, 1)
+		start := s.Now()
+		defer func() { s.slots.ReleaseAfter(ex.principal.Tenant, 1, s.Now().Sub(start)) }()
 		return next(ex)
 	}
 }
 
-// noRoom refuses a request for lack of what a pool shares.
-func noRoom(what string, pool *admission.Pool) error {
-	return fault.New(fault.QueueFull,
+// noRoom refuses a request for lack of what a pool shares, and says when as much as it asked for will be given back.
+func noRoom(what string, pool *admission.Pool, amount int64) error {
+	return &fault.Fault{Reason: fault.QueueFull, RetryAfter: pool.FreeIn(amount), Message: fmt.Sprintf(
 		"The gateway serves %d %s, and a tenant may have four times what is left of them. Repeat the request later.",
-		pool.Total(), what)
+		pool.Total(), what)}
 }
