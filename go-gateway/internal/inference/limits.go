@@ -69,14 +69,13 @@ func (s *Service) Count(ctx context.Context, call Call) (err error) {
 	return s.decided(&call, &request, &decision, demand{})
 }
 
-// RateLimits are those that a call's latest decision left; none if there was none lately.
-func (s *Service) RateLimits(call Call) RateLimits {
-	request := call.request()
-	decision, known := s.Limiter.Latest(request)
-	if !known {
-		return RateLimits{}
+// RateLimits are those that a call's latest decision left, or that there are where there was none lately. Nothing is counted.
+func (s *Service) RateLimits(ctx context.Context, call Call) (RateLimits, error) {
+	decision, err := s.Limiter.Latest(ctx, call.request())
+	if err != nil {
+		return RateLimits{}, err
 	}
-	return rateLimits(&decision)
+	return rateLimits(&decision), nil
 }
 
 // Report is what a call's tenant may know of its limits.

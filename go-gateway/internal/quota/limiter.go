@@ -84,8 +84,15 @@ func (l *Limiter) Refused(request Request) (Decision, bool) {
 	return decision, true
 }
 
-// Latest returns the states that a key's latest decision left, as they are by now; false if there was none.
-func (l *Limiter) Latest(request Request) (Decision, bool) {
+// Latest returns the states that a key's latest decision left, as they are by now, and asks the store where there was none.
+func (l *Limiter) Latest(ctx context.Context, request Request) (Decision, error) {
+	if decision, known := l.latest(request); known {
+		return decision, nil
+	}
+	return l.store.Look(ctx, request)
+}
+
+func (l *Limiter) latest(request Request) (Decision, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := l.recent[request.subject(Key)]

@@ -151,7 +151,7 @@ func TestADaysTokensAreForgottenAtMidnight(t *testing.T) {
 	request.MinTokens, request.MaxTokens = 60, 60
 	ask(t, l, request)
 	now = now.Add(24 * time.Hour)
-	if decision, known := l.Latest(request); !known || decision.States[Tenant].DayTokens != 0 {
+	if decision, err := l.Latest(t.Context(), request); err != nil || decision.States[Tenant].DayTokens != 0 {
 		t.Errorf("got %+v", decision)
 	}
 }

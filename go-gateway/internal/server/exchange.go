@@ -63,6 +63,7 @@ func (ex *exchange) header() http.Header { return ex.writer.Header() }
 // fail replies with an error.
 func (ex *exchange) fail(err error) {
 	ex.failure = fault.Of(err)
+	ex.tellLimits()
 	status, body := openai.RenderError(ex.header(), ex.failure, ex.requestID)
 	ex.reply(status, body)
 }

@@ -17,7 +17,7 @@ func (s *Server) getLimits(ex *exchange) error {
 	if err != nil {
 		return err
 	}
-	ex.setRateLimits(s.Inference.RateLimits(ex.call()))
+	ex.tellLimits()
 	body, err := openai.RenderLimits(report)
 	if err != nil {
 		return fault.InternalError(err)

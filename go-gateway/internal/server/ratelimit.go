@@ -21,7 +21,6 @@ func (s *Server) limitRate(next handler) handler {
 			return err
 		}
 		if fault.Of(err).Reason == fault.QueueFull {
-			ex.setRateLimits(s.Inference.RateLimits(ex.call()))
 			return err
 		}
 		if refused := s.Inference.Count(ex.request.Context(), ex.call()); refused != nil {
@@ -45,6 +44,18 @@ func (s *Server) countRequest(next handler) handler {
 var rateLimitHeaders = []string{
 	"X-Ratelimit-Limit-Requests", "X-Ratelimit-Remaining-Requests", "X-Ratelimit-Reset-Requests",
 	"X-Ratelimit-Limit-Tokens", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Tokens",
+}
+
+// tellLimits tells whoever is known its limits in a reply for which they were not asked. It is not counted.
+func (ex *exchange) tellLimits() {
+	if ex.limitsAsked || ex.detached || ex.principal.Tenant == "" {
+		return
+	}
+	limits, err := ex.server.Inference.RateLimits(ex.request.Context(), ex.call())
+	if err != nil {
+		return // the reply matters more, or nobody is there any more
+	}
+	ex.setRateLimits(limits)
 }
 
 // setRateLimits tells the limits in these headers, in OpenAI's form of durations, which is Go's.

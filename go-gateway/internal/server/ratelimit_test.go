@@ -73,6 +73,51 @@ func TestEveryReplyTellsTheLimits(t *testing.T) {
 	}
 }
 
+// A good key is told its limits whatever its request comes to, also where they were not asked and where it was not met
+// before; nobody else is. What is refused before it is counted counts nothing.
+func TestRepliesThatCountNothingTellTheLimitsToo(t *testing.T) {
+	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight = 1 })
+	metered, restricted := "Bearer "+g.keys["metered"], "Bearer "+g.keys["restricted"]
+	none, all := [6]string{}, [6]string{"30", "30", "0s", "1000", "1000", "0s"}
+	began, release := g.hotpath.Block()
+	done := make(chan reply)
+	go func() { done <- g.post("/v1/embeddings", oneText) }()
+	<-began
+	for _, c := range []struct {
+		what, method, path, body, authorization string
+		status                                  int
+		want                                    [6]string
+	}{
+		{"no path", "GET", "/v1/nothing", "", metered, 404, all},
+		{"no path, with a body", "POST", "/v1/nothing", "{}", metered, 404, all},
+		{"an unclean path", "GET", "//v1/models", "", metered, 404, all},
+		{"no such method", "GET", "/v1/embeddings", "", metered, 405, all},
+		{"no room", "GET", "/v1/models", "", metered, 503, all},
+		{"no room for what calls a model", "POST", "/v1/embeddings", oneText, metered, 503, all},
+		{"another endpoint", "POST", "/v1/moderations", `{"input":"a"}`, restricted, 403, [6]string{"1000000", "1000000", "0s"}},
+		{"no path, without a key", "GET", "/v1/nothing", "", "", 404, none},
+		{"no path, with a bad key", "GET", "/v1/nothing", "", metered + "0", 404, none},
+		{"no such method, with a bad key", "GET", "/v1/embeddings", "", metered + "0", 405, none},
+		{"a bad key", "GET", "/v1/models", "", metered + "0", 401, none},
+		{"a probe's wrong method", "POST", "/livez", "", "", 405, none},
+	} {
+		if got := g.do(c.method, c.path, c.body, "Authorization", c.authorization); got.status != c.status || limits(got) != c.want {
+			t.Errorf("%s: got %d %v, want %d %v", c.what, got.status, limits(got), c.status, c.want)
+		}
+	}
+	close(release)
+	<-done
+	if got := g.do("GET", "/v1/limits", "", "Authorization", metered); got.status != http.StatusOK || limits(got) != all {
+		t.Errorf("its limits: got %d %v", got.status, limits(got))
+	}
+	if got := g.do("GET", "/v1/models", "", "Authorization", metered); limits(got)[1] != "29" {
+		t.Errorf("what counts: got %d %v", got.status, limits(got))
+	}
+	if got := g.do("GET", "/v1/nothing", "", "Authorization", metered); got.status != 404 || limits(got)[1] != "29" {
+		t.Errorf("no path once more: got %d %v", got.status, limits(got))
+	}
+}
+
 // A flood of what is refused is refused without a look, and without waiting for its body.
 func TestRefusedBodiesCountAsRequests(t *testing.T) {
 	g := startGateway(t)

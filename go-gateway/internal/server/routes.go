@@ -90,7 +90,7 @@ func CheckScopes(scopes []string) error {
 }
 
 // API is the public listener's handler.
-func (s *Server) API() http.Handler { return s.shareWithOrigins(s.newRouter(s.routes())) }
+func (s *Server) API() http.Handler { return s.shareWithOrigins(s.newRouter(s.routes(), s.recognize)) }
 
 // routes are the public listener's.
 func (s *Server) routes() []route {
@@ -181,10 +181,15 @@ type router struct {
 	notFound http.Handler
 }
 
-func (s *Server) newRouter(routes []route) *router {
-	router := &router{mux: http.NewServeMux(), notFound: s.observe(unknownRoute, func(ex *exchange) error {
-		return fault.New(fault.RouteNotFound, "There is no path %.100q here.", ex.request.URL.Path)
-	})}
+// newRouter returns a router of routes. What finds none of them goes through middlewares of its own.
+func (s *Server) newRouter(routes []route, through ...middleware) *router {
+	otherwise := func(serve handler) handler {
+		for _, wrap := range slices.Backward(through) {
+			serve = wrap(serve)
+		}
+		return serve
+	}
+	router := &router{mux: http.NewServeMux(), notFound: s.observe(unknownRoute, otherwise(notFound))}
 	router.mux.Handle("/", router.notFound)
 	allowed := map[string][]string{} // methods by path
 	for _, r := range routes {
@@ -199,9 +204,13 @@ func (s *Server) newRouter(routes []route) *router {
 		}
 	}
 	for pattern, methods := range allowed {
-		router.mux.Handle(pattern, s.observe(pattern, notAllowed(strings.Join(methods, ", "))))
+		router.mux.Handle(pattern, s.observe(pattern, otherwise(notAllowed(strings.Join(methods, ", ")))))
 	}
 	return router
+}
+
+func notFound(ex *exchange) error {
+	return fault.New(fault.RouteNotFound, "There is no path %.100q here.", ex.request.URL.Path)
 }
 
 // notAllowed refuses the methods that a path does not have.
