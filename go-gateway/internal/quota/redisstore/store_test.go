@@ -137,11 +137,22 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	s := startServer(t)
 	failover, store := watched(t, s)
 	asked := request(1)
-	asked.Limits = [quota.Scopes]quota.Limits{{RequestsPerMinute: 6, ConcurrentRequests: 5, TokensPerDay: 1000}}
+	// Requests are enough for some that Redis lets in too late for anybody to have waited.
+	asked.Limits = [quota.Scopes]quota.Limits{{RequestsPerMinute: 60, ConcurrentRequests: 5, TokensPerDay: 1000}}
 	before := reserveShared(t, failover, asked)
 	s.signal(syscall.SIGSTOP)
 	first, took := reserve(t, failover, asked)
-	if !first.Reservation.Degraded || first.Refusal != nil || took > 500*time.Millisecond {
+	for range 2 { // a busy machine may leave a test alone for longer than Redis is waited for, but not three times
+		if took <= 150*time.Millisecond {
+			break
+		}
+		failover.Settle(first.Reservation, 0)
+		s.signal(syscall.SIGCONT)
+		eventually(t, "Redis being back", func() bool { return !failover.Away() })
+		s.signal(syscall.SIGSTOP)
+		first, took = reserve(t, failover, asked)
+	}
+	if !first.Reservation.Degraded || first.Refusal != nil || took > 150*time.Millisecond {
 		t.Fatalf("after %v: %+v", took, first)
 	}
 	asked.ID = "second"
@@ -157,7 +168,7 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	}
 	reserve(t, failover, asked)
 	asked.ID = "third"
-	// Two of five and three of six are one gateway's.
+	// Two of five are one gateway's.
 	if third, _ := reserve(t, failover, asked); third.Refusal == nil || third.Refusal.Kind != quota.ConcurrentRequests || third.Refusal.Limit != 2 {
 		t.Errorf("got %+v", third)
 	}
@@ -172,8 +183,8 @@ func TestWhileRedisHangsTheLocalShareDecides(t *testing.T) {
 	eventually(t, "Redis being back", func() bool { return !failover.Away() })
 	settled(t, store)
 	found, err := store.Look(context.Background(), asked)
-	if used := found.States[quota.Tenant].DayTokens; err != nil || used != 20 && used != 120 {
-		t.Errorf("got %+v, %v", found, err) // 100 more where the decision that nobody waited for was taken too
+	if used := found.States[quota.Tenant].DayTokens; err != nil || used%100 != 20 {
+		t.Errorf("got %+v, %v", found, err) // 100 more for each decision that nobody waited for and that was taken too
 	}
 	asked.ID = "after"
 	reserveShared(t, failover, asked)
