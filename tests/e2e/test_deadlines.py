@@ -24,6 +24,9 @@ SLACK_S = 3
 # One worker, and a queue that refuses nobody for its length.
 HOTPATH = {"model-names": MODEL, "workers": "1", "max-queue-tokens": "10000000", "max-queue-ms": "120000"}
 HUGE = json.dumps({"model": MODEL, "input": ["a text of some ten tokens, of which there are many"] * 2048}).encode()
+# By far more than the hot path does in a second: none of it is run.
+HEAVY_S = 1
+HEAVY = json.dumps({"model": MODEL, "input": ["a " * 200] * 2048}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +56,15 @@ def stopped(native: NativeStack) -> Iterator[None]:
         native.hotpath.signal(signal.SIGCONT)
 
 
-def embed(stack: Stack, tenant: str, timeout: str | None = None) -> tuple[httpx.Response, float]:
-    """The reply to a small request, and how long it took."""
+SMALL = json.dumps({"model": MODEL, "input": "a"}).encode()
+
+
+def embed(stack: Stack, tenant: str, timeout: str | None = None, body: bytes = SMALL) -> tuple[httpx.Response, float]:
+    """The reply to a request, and how long it took."""
+    headers = {"content-type": "application/json"} | ({HEADER: timeout} if timeout else {})
     with limits.client(stack, tenant) as http:
         started = time.monotonic()
-        reply = http.post(
-            "/v1/embeddings", json={"model": MODEL, "input": "a"}, headers={HEADER: timeout} if timeout else {}
-        )
+        reply = http.post("/v1/embeddings", content=body, headers=headers)
         return reply, time.monotonic() - started
 
 
@@ -100,3 +105,17 @@ def test_what_cannot_begin_in_time_is_refused_at_once(stack: Stack) -> None:
     assert 1 <= int(reply.headers["retry-after"]) <= 60
     assert took < SHORT_S, "its time was waited for"
     assert embed(stack, "acme")[0].status_code == 200
+
+
+def test_what_takes_too_long_by_itself_is_refused_at_once(stack: Stack) -> None:
+    def refused() -> tuple[httpx.Response, float] | None:
+        assert embed(stack, "globex", body=HUGE)[0].status_code == 200  # how fast it is, is measured at work
+        reply, took = embed(stack, "acme", str(HEAVY_S), HEAVY)
+        return (reply, took) if "by itself" in reply.text else None
+
+    reply, took = wait_until("a refusal", refused, 60)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert reply.headers["x-should-retry"] == "false"
+    assert took < HEAVY_S, "its time was waited for"
+    reply, _ = embed(stack, "acme", str(HEAVY_S))
+    assert reply.status_code == 200, "a small one is in time"

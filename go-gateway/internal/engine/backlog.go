@@ -13,6 +13,8 @@ const (
 	tellInterval = 250 * time.Millisecond
 	// longestBacklog is far beyond what any request waits for.
 	longestBacklog = time.Hour
+	// busyTokens are so many that a replica which has them to do is measured at work, and not by the odd small run.
+	busyTokens = 1000
 )
 
 // ModelLoad is what a replica last said that it has to do of a model, of all gateways; zero while it says nothing.
@@ -35,6 +37,8 @@ type backlogs struct {
 type backlog struct {
 	takes time.Duration
 	said  ModelLoad
+	// fastest are the most tokens a second that were said while it was busy; 0 before that.
+	fastest float64
 }
 
 // tell takes note of what the replica says.
@@ -45,7 +49,11 @@ func (b *backlogs) tell(models []*inferencev1.ModelLoad) {
 			QueuedTokens: model.GetQueuedTokens(), RunningTokens: model.GetRunningTokens(), TokensPerSecond: model.GetTokensPerSecond(),
 			Rows: model.GetRows(), MaxRows: model.GetMaxRows(), WaitingRequests: model.GetWaitingRequests(),
 		}
-		byModel[model.GetModel()] = backlog{backlogOf(model), said}
+		fastest := b.known(model.GetModel()).fastest
+		if said.QueuedTokens >= busyTokens || said.RunningTokens >= busyTokens {
+			fastest = max(fastest, said.TokensPerSecond)
+		}
+		byModel[model.GetModel()] = backlog{backlogOf(model), said, fastest}
 	}
 	b.byModel.Store(&byModel)
 }
@@ -89,4 +97,18 @@ func (e *Engine) Backlog(model string) time.Duration {
 		least = min(least, r.backlogs.of(model))
 	}
 	return least
+}
+
+// Fastest is how many tokens of a model a second have been done, while there was enough to do, by the fastest of the
+// replicas that a call may go to; 0 where that is not known of one of them.
+func (e *Engine) Fastest(model string) float64 {
+	fastest := 0.0
+	for _, r := range e.candidates(task{model: model}) {
+		known := r.backlogs.known(model).fastest
+		if !(known > 0) { // nor is it a number
+			return 0
+		}
+		fastest = max(fastest, known)
+	}
+	return fastest
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	inferencev1 "triptych.dev/gateway/internal/pb/triptych/inference/v1"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 func TestBacklogOf(t *testing.T) {
@@ -45,4 +46,45 @@ func TestBacklogOf(t *testing.T) {
 	if got := known.of("m"); got != 0 {
 		t.Errorf("of what was forgotten: %v", got)
 	}
+}
+
+func TestTheFastestIsMeasuredAtWork(t *testing.T) {
+	var known backlogs
+	tell := func(queued, running uint64, rate float64) {
+		known.tell([]*inferencev1.ModelLoad{{Model: "m", QueuedTokens: queued, RunningTokens: running, TokensPerSecond: rate}})
+	}
+	for _, c := range []struct {
+		queued, running uint64
+		rate, want      float64
+	}{
+		{0, busyTokens - 1, 900, 0}, {busyTokens, 0, 400, 400}, {0, busyTokens, 700, 700}, {busyTokens, 0, 500, 700}, {0, 0, 900, 700}, {busyTokens, 0, 0, 700},
+	} {
+		if tell(c.queued, c.running, c.rate); known.known("m").fastest != c.want {
+			t.Errorf("after %+v: %v", c, known.known("m").fastest)
+		}
+	}
+	known.forget()
+	if tell(0, 0, 900); known.known("m").fastest != 0 {
+		t.Error("it is known of what may be another process")
+	}
+}
+
+func TestTheFastestOfReplicas(t *testing.T) {
+	one, other := testkit.StartHotpath(t, "127.0.0.1:0"), testkit.StartHotpath(t, "127.0.0.1:0")
+	e := newEngine(t, patience, time.Now, one.Address, other.Address)
+	go e.Watch(t.Context())
+	eventually(t, "both prove that they work", func() bool {
+		statuses := modelStatuses(e)
+		return len(statuses) == 2 && statuses[0].Proven && statuses[1].Proven
+	})
+	load := func(rate float64) *inferencev1.ModelLoad {
+		return &inferencev1.ModelLoad{Model: testkit.ModelName, QueuedTokens: busyTokens, TokensPerSecond: rate}
+	}
+	one.SetLoad(load(500))
+	eventually(t, "what one says", func() bool { return e.pool.replicas()[0].backlogs.of(testkit.ModelName) > 0 })
+	if got := e.Fastest(testkit.ModelName); got != 0 {
+		t.Errorf("%v, though the other one may be faster", got)
+	}
+	other.SetLoad(load(800))
+	eventually(t, "the faster one's", func() bool { return e.Fastest(testkit.ModelName) == 800 })
 }

@@ -31,7 +31,7 @@ func (c *Call) limitsTokens() bool {
 }
 
 func (s *Service) embedDemand(call *Call, request *inferencev1.EmbedRequest) demand {
-	wanted := demand{field: "inputs"}
+	wanted := demand{field: "inputs", least: func() int64 { return s.leastOfInputs(request) }}
 	if !call.limitsTokens() {
 		return wanted
 	}
@@ -48,7 +48,7 @@ func (s *Service) embedDemand(call *Call, request *inferencev1.EmbedRequest) dem
 }
 
 func (s *Service) classifyDemand(call *Call, request *inferencev1.ClassifyRequest) demand {
-	wanted := demand{field: "texts"}
+	wanted := demand{field: "texts", least: func() int64 { return s.leastOfTexts(request) }}
 	if !call.limitsTokens() {
 		return wanted
 	}
@@ -58,4 +58,51 @@ func (s *Service) classifyDemand(call *Call, request *inferencev1.ClassifyReques
 		wanted.maxTokens += textBound(text, math.MaxInt64) + windows*specialTokens
 	}
 	return wanted
+}
+
+// leastOfInputs is how many tokens a request has at least, whatever its model's tokenizer; 0 where it may be refused for
+// what it is, which takes no time and has a better reason.
+func (s *Service) leastOfInputs(request *inferencev1.EmbedRequest) (least int64) {
+	model := s.Engine.Model(request.GetModel())
+	limits := model.GetLimits()
+	if model.GetTask() != inferencev1.Task_TASK_EMBEDDING || len(request.GetInputs()) > int(limits.GetMaxInputs()) {
+		return 0
+	}
+	maxTokens := int64(limits.GetMaxTokens())
+	for _, input := range request.GetInputs() {
+		tokens := int64(len(input.GetTokenIds().GetIds())) + words(input.GetText())
+		if tokens > maxTokens && !request.GetTruncate() {
+			return 0
+		}
+		least += min(tokens, maxTokens)
+	}
+	return least
+}
+
+// leastOfTexts is the same of texts that are judged in parts, however long they are.
+func (s *Service) leastOfTexts(request *inferencev1.ClassifyRequest) (least int64) {
+	model := s.Engine.Model(request.GetModel())
+	if model.GetTask() != inferencev1.Task_TASK_CLASSIFICATION || len(request.GetTexts()) > int(model.GetLimits().GetMaxInputs()) {
+		return 0
+	}
+	for _, text := range request.GetTexts() {
+		least += words(text)
+	}
+	return least
+}
+
+// words counts what stands between spaces and has a letter or a digit of ASCII: no tokenizer of ours makes one token of two
+// of them, or none of one. Of what is written without spaces little is known.
+func words(text string) (count int64) {
+	counted := false
+	for _, letter := range []byte(text) {
+		switch {
+		case letter == ' ' || letter == '\n' || letter == '\t' || letter == '\r':
+			counted = false
+		case !counted && (letter >= 'a' && letter <= 'z' || letter >= 'A' && letter <= 'Z' || letter >= '0' && letter <= '9'):
+			counted = true
+			count++
+		}
+	}
+	return count
 }

@@ -61,9 +61,9 @@ func (s *Service) Generate(ctx context.Context, call Call, requests ...*inferenc
 	return g, nil
 }
 
-// admit reserves what the calls may cost, if there is time for them.
+// admit reserves what the calls may cost, if there is time to begin them: how much they will say is not known.
 func (g *Generation) admit() error {
-	if err := g.service.inTime(g.ctx, &g.call, g.model); err != nil {
+	if err := g.service.inTime(g.ctx, &g.call, g.model, nil); err != nil {
 		return err
 	}
 	return g.reserve()

@@ -29,6 +29,8 @@ type Engine interface {
 	Model(name string) *inferencev1.Model
 	// Backlog is about how long a model needs for all that it has to do; 0 where that is not known.
 	Backlog(model string) time.Duration
+	// Fastest is how many tokens a second a model has done at best; 0 where that is not known.
+	Fastest(model string) float64
 }
 
 // ErrChecked is the end of a call that was to be checked alone.
@@ -100,7 +102,7 @@ func metered[Reply any](
 	}
 	ctx, span := tracing.StartInference(ctx, operation)
 	defer func() { s.endSpan(span, operation, model, &usage, err) }()
-	if err := s.inTime(ctx, call, model); err != nil {
+	if err := s.inTime(ctx, call, model, wanted.least); err != nil {
 		return reply, Usage{}, err
 	}
 	held, err := s.reserve(ctx, call, wanted)

@@ -24,6 +24,8 @@ type demand struct {
 	minTokens, maxTokens int64
 	// field is the contract's, which a call is too large for.
 	field string
+	// least is how many tokens a model has to read for it at least; 0 where that is not known, nil where it never is.
+	least func() int64
 }
 
 // exactly is the demand of so many tokens.

@@ -20,9 +20,11 @@ type counter struct {
 	charges []uint64 // max_charge of each call
 	failure error
 	backlog time.Duration
+	fastest float64
 }
 
 func (c *counter) Backlog(string) time.Duration { return c.backlog }
+func (c *counter) Fastest(string) float64       { return c.fastest }
 
 func (c *counter) Model(name string) *inferencev1.Model {
 	if model := testkit.Model(); model.GetName() == name {
@@ -134,6 +136,7 @@ func (panicking) Embed(context.Context, *inferencev1.EmbedRequest) (*inferencev1
 }
 
 func (panicking) Backlog(string) time.Duration    { return 0 }
+func (panicking) Fastest(string) float64          { return 0 }
 func (panicking) Model(string) *inferencev1.Model { return nil }
 
 // A text of 512 bytes may be as many tokens; the hot path knows better, and is asked where it matters.

@@ -140,3 +140,46 @@ func TestWhatCannotBeBegunInTimeIsRefusedAtOnce(t *testing.T) {
 		t.Errorf("beside a flood: %d %s", got.status, got.body)
 	}
 }
+
+// said is what the hot path last said of its load.
+func (g *gateway) said() engine.ModelLoad {
+	_, replicas := g.Engine.Ready()
+	for _, model := range replicas[0].Models {
+		if model.Name == testkit.ModelName {
+			return model.Load
+		}
+	}
+	return engine.ModelLoad{}
+}
+
+func TestWhatTakesTooLongByItselfIsRefusedAtOnce(t *testing.T) {
+	g := startGateway(t)
+	g.eventually("ready", g.Ready) // models are listed by then
+	large := fmt.Sprintf(`{"model":%q,"input":[%s"a"]}`, testkit.ModelName, strings.Repeat(`"ten words that a model reads, however it does so",`, 2000))
+	ask := func(body string, headers ...string) reply { return g.post("/v1/embeddings", body, headers...) }
+	// Of a rate that was measured with hardly anything to do nothing is known.
+	g.hotpath.SetLoad(&inferencev1.ModelLoad{Model: testkit.ModelName, RunningTokens: 10, TokensPerSecond: 100})
+	g.eventually("the load", func() bool { return g.said().RunningTokens == 10 })
+	if got := ask(large, timeoutHeader, "5"); got.status != http.StatusOK {
+		t.Errorf("before it was busy: %d %.200s", got.status, got.body)
+	}
+	const rate = 1000.0
+	g.hotpath.SetLoad(&inferencev1.ModelLoad{Model: testkit.ModelName, QueuedTokens: 5000, TokensPerSecond: rate})
+	g.eventually("a rate that was measured at work", func() bool { return g.Engine.Fastest(testkit.ModelName) == rate })
+	g.hotpath.SetLoad(&inferencev1.ModelLoad{Model: testkit.ModelName, TokensPerSecond: rate / 10})
+	g.eventually("nothing to do", func() bool { return g.Engine.Backlog(testkit.ModelName) == 0 })
+	before := len(g.hotpath.Calls())
+	got := ask(large, timeoutHeader, "4") // it has 20,001 words
+	if got.status != http.StatusGatewayTimeout || got.err.Code != "deadline_exceeded" || got.header.Get("X-Should-Retry") != "false" ||
+		!strings.Contains(got.err.Message, "takes 5.001s or more by itself") {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if asked := len(g.hotpath.Calls()) - before; asked != 0 {
+		t.Errorf("the hot path was asked %d times", asked)
+	}
+	for body, headers := range map[string][]string{large: {timeoutHeader, "6"}, large + " ": nil, oneText: {timeoutHeader, "4"}} {
+		if got := ask(body, headers...); got.status != http.StatusOK {
+			t.Errorf("%.40s %q: %d %.200s", body, headers, got.status, got.body)
+		}
+	}
+}
