@@ -20,42 +20,64 @@ import (
 
 // createKey serves POST /admin/v1/keys.
 func (a *admin) createKey(ctx context.Context, ex *exchange) (any, error) {
-	var name *string
-	var lifetime time.Duration
-	var scopes []string
-	err := strictjson.Decode(ex.body, strictjson.Fields{
-		"tenant":           strictjson.String(&name),
-		"lifetime_seconds": seconds(1, &lifetime),
-		"scopes":           scopesOf(&scopes),
-	}, nil)
+	asked, err := readKeyAsked(ex.body)
 	if err != nil {
 		return nil, err
 	}
-	if name == nil {
-		return nil, strictjson.Missing("tenant")
-	}
 	return nil, a.newKey(ex, func(keys *identity.Keys) error {
-		tenant, err := a.tenant(*name)
+		tenant, err := a.tenant(asked.tenant)
 		if err != nil {
 			return err
 		}
-		_, err = keys.Create(ctx, tenant.Name, lifetime, scopes...)
+		_, err = keys.Create(ctx, tenant.Name, asked.lifetime, asked.scopes...)
 		return err
 	})
 }
 
-// rotateKey serves POST /admin/v1/keys/{id}/rotate. Its body may be empty.
+// keyAsked is a key as it is asked for.
+type keyAsked struct {
+	tenant   string
+	lifetime time.Duration // 0: for as long as there is nothing against it
+	scopes   []string
+}
+
+func readKeyAsked(body []byte) (asked keyAsked, err error) {
+	var tenant *string
+	err = strictjson.Decode(body, strictjson.Fields{
+		"tenant":           strictjson.String(&tenant),
+		"lifetime_seconds": seconds(1, &asked.lifetime),
+		"scopes":           scopesOf(&asked.scopes),
+	}, nil)
+	if err != nil {
+		return keyAsked{}, err
+	}
+	if tenant == nil {
+		return keyAsked{}, strictjson.Missing("tenant")
+	}
+	asked.tenant = *tenant
+	return asked, nil
+}
+
+// rotateKey serves POST /admin/v1/keys/{id}/rotate.
 func (a *admin) rotateKey(ctx context.Context, ex *exchange) (any, error) {
-	overlap := identity.DefaultOverlap
-	if len(ex.body) > 0 {
-		if err := strictjson.Decode(ex.body, strictjson.Fields{"overlap_seconds": seconds(0, &overlap)}, nil); err != nil {
-			return nil, err
-		}
+	overlap, err := readOverlap(ex.body)
+	if err != nil {
+		return nil, err
 	}
 	return nil, a.newKey(ex, func(keys *identity.Keys) error {
 		_, err := keys.Rotate(ctx, ex.request.PathValue("id"), overlap)
 		return err
 	})
+}
+
+// readOverlap reads for how long both keys are to be good. The body may be empty.
+func readOverlap(body []byte) (time.Duration, error) {
+	overlap := identity.DefaultOverlap
+	if len(body) == 0 {
+		return overlap, nil
+	}
+	err := strictjson.Decode(body, strictjson.Fields{"overlap_seconds": seconds(0, &overlap)}, nil)
+	return overlap, err
 }
 
 // revokeKey serves POST /admin/v1/keys/{id}/revoke.

@@ -78,11 +78,9 @@ func (a *admin) auditLog(ctx context.Context, ex *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := int64(0)
-	if after := asked["after"]; after != "" {
-		if before, err = strconv.ParseInt(after, 10, 64); err != nil || before < 1 {
-			return nil, fault.InField(fault.InvalidValue, "after", "after must be the id of an entry, not %.64q.", after)
-		}
+	before, err := readBefore(asked)
+	if err != nil {
+		return nil, err
 	}
 	entries, err := a.Store.AuditLog(ctx, before, size+1)
 	if err != nil {
@@ -94,4 +92,17 @@ func (a *admin) auditLog(ctx context.Context, ex *exchange) (any, error) {
 			Tenant: entry.Tenant, Key: entry.Key, Details: entry.Details,
 		}
 	}), nil
+}
+
+// readBefore is the id of the entry of the audit log behind which a page begins; 0 for the first page.
+func readBefore(asked map[string]string) (int64, error) {
+	after := asked["after"]
+	if after == "" {
+		return 0, nil
+	}
+	before, err := strconv.ParseInt(after, 10, 64)
+	if err != nil || before < 1 {
+		return 0, fault.InField(fault.InvalidValue, "after", "after must be the id of an entry, not %.64q.", after)
+	}
+	return before, nil
 }

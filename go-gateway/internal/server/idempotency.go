@@ -247,7 +247,7 @@ func (f comparedFields) differing(other comparedFields) []string {
 func bodyFields(body []byte) comparedFields {
 	var members map[string]jsontext.Value
 	fields := comparedFields{}
-	if err := json.Unmarshal(body, &members); err != nil || len(members) > maxComparedFields {
+	if err := json.Unmarshal(body, &members); err != nil || members == nil || len(members) > maxComparedFields {
 		fields.add(wholeBody, body)
 		return fields
 	}

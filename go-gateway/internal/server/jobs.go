@@ -100,19 +100,32 @@ func (s *Server) getJob(ex *exchange) error {
 	if err != nil {
 		return err
 	}
+	wait, err := readWait(asked)
+	if err != nil {
+		return err
+	}
 	find := s.Jobs.Find
-	if wait, said := asked["wait"]; said {
-		seconds, err := strconv.Atoi(wait)
-		if err != nil || seconds < 0 || seconds > maxWait {
-			return fault.InField(fault.InvalidValue, "wait", "wait must be a whole number of seconds from 0 to %d, not %.64q.", maxWait, wait)
-		}
-		find = s.awaiting(time.Duration(seconds) * time.Second)
+	if _, said := asked["wait"]; said {
+		find = s.awaiting(wait)
 	}
 	found, err := find(ex.request.Context(), ex.principal.Tenant, id)
 	if err != nil {
 		return err
 	}
 	return s.takeSlot(func(ex *exchange) error { return s.replyJob(ex, http.StatusOK, &found) })(ex)
+}
+
+// readWait is for how long a client waits for a job's end; 0 if it does not.
+func readWait(asked map[string]string) (time.Duration, error) {
+	wait, said := asked["wait"]
+	if !said {
+		return 0, nil
+	}
+	seconds, err := strconv.Atoi(wait)
+	if err != nil || seconds < 0 || seconds > maxWait {
+		return 0, fault.InField(fault.InvalidValue, "wait", "wait must be a whole number of seconds from 0 to %d, not %.64q.", maxWait, wait)
+	}
+	return time.Duration(seconds) * time.Second, nil
 }
 
 // awaiting finds a job when it has ended, when so much time or the request's own is over, or when the gateway drains.

@@ -89,6 +89,14 @@ type Described struct {
 
 // Describe asks for the model.
 func (c *Client) Describe(ctx context.Context) (Described, error) {
+	body, _, err := c.do(ctx, http.MethodGet, apiclient.Endpoint(c.URL, "models/"+url.PathEscape(c.Model)), nil)
+	if err != nil {
+		return Described{}, err
+	}
+	return c.readModel(body)
+}
+
+func (c *Client) readModel(body []byte) (Described, error) {
 	var got struct {
 		Revision string `json:"revision"`
 		Task     string `json:"task"`
@@ -96,17 +104,13 @@ func (c *Client) Describe(ctx context.Context) (Described, error) {
 			MaxInputs int `json:"max_inputs"`
 		} `json:"limits"`
 	}
-	body, _, err := c.do(ctx, http.MethodGet, apiclient.Endpoint(c.URL, "models/"+url.PathEscape(c.Model)), nil)
-	if err != nil {
-		return Described{}, err
-	}
 	if err := json.Unmarshal(body, &got); err != nil {
 		return Described{}, fmt.Errorf("%w: %w", ErrReply, err)
 	}
 	if got.Task != "" && got.Task != "embedding" {
 		return Described{}, fmt.Errorf("the model %s does not embed: its task is %q", c.Model, got.Task)
 	}
-	return Described{got.Revision, got.Limits.MaxInputs}, nil
+	return Described{got.Revision, max(0, got.Limits.MaxInputs)}, nil
 }
 
 type embeddings struct {
@@ -136,17 +140,22 @@ func (c *Client) Embed(ctx context.Context, texts []string) (Reply, error) {
 	case got != "" && got != c.Revision:
 		return Reply{}, &RevisionError{c.Revision, got}
 	}
+	return c.read(body, len(texts))
+}
+
+// read takes the vectors of so many texts from the body of a reply.
+func (c *Client) read(body []byte, texts int) (Reply, error) {
 	var got embeddings
 	if err := json.Unmarshal(body, &got); err != nil {
 		return Reply{}, fmt.Errorf("%w: %w", ErrReply, err)
 	}
-	if len(got.Data) != len(texts) {
-		return Reply{}, fmt.Errorf("%w: %d vectors for %d texts", ErrReply, len(got.Data), len(texts))
+	if len(got.Data) != texts {
+		return Reply{}, fmt.Errorf("%w: %d vectors for %d texts", ErrReply, len(got.Data), texts)
 	}
-	reply := Reply{Vectors: make([][]byte, len(texts)), Tokens: got.Usage.PromptTokens, Truncated: len(got.Truncated)}
+	reply := Reply{Vectors: make([][]byte, texts), Tokens: got.Usage.PromptTokens, Truncated: len(got.Truncated)}
 	for _, one := range got.Data {
-		if one.Index < 0 || one.Index >= len(texts) || reply.Vectors[one.Index] != nil {
-			return Reply{}, fmt.Errorf("%w: the index %d is not one of %d, or is there twice", ErrReply, one.Index, len(texts))
+		if one.Index < 0 || one.Index >= texts || reply.Vectors[one.Index] != nil {
+			return Reply{}, fmt.Errorf("%w: the index %d is not one of %d, or is there twice", ErrReply, one.Index, texts)
 		}
 		if size := len(one.Embedding); size == 0 || size%4 != 0 || size != len(got.Data[0].Embedding) ||
 			(c.Dimensions > 0 && size != 4*c.Dimensions) {

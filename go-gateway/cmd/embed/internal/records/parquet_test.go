@@ -13,7 +13,7 @@ import (
 )
 
 // written is a Parquet file of optional texts, numbers as ids, and a column that is not read; two row groups of so many rows.
-func written(t *testing.T, rows int, text func(row int) *string) string {
+func written(t testing.TB, rows int, text func(row int) *string) string {
 	t.Helper()
 	optional, required := parquetgo.Repetitions.Optional, parquetgo.Repetitions.Required
 	root := schema.MustGroup(schema.NewGroupNode("schema", required, schema.FieldList{
