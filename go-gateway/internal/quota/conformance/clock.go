@@ -39,7 +39,7 @@ func (c *Clock) Advance(d time.Duration) {
 // Lease is what stores are opened with.
 const Lease = 30 * time.Second
 
-// Open returns an empty store. Settle and Renew take effect before the next call of another method.
+// Open returns an empty store. Settle, Renew and Hold take effect before the next call of another method.
 type Open func(t testing.TB, now func() time.Time) quota.Store
 
 // subjects is a store with what tests ask of it.

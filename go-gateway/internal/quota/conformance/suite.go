@@ -37,6 +37,8 @@ func Run(t *testing.T, of Open) {
 	}
 	t.Run("nothing is oversubscribed or leaked", func(t *testing.T) { properties(t, of) })
 	t.Run("no over-admission when requests race", func(t *testing.T) { race(t, of) })
+	t.Run("nor when all else does", func(t *testing.T) { raceOfAll(t, of, false) })
+	t.Run("nor while leases expire", func(t *testing.T) { raceOfAll(t, of, true) })
 }
 
 func requestRate(s *subjects) {
