@@ -36,7 +36,7 @@ func checkRefusedBody(t *testing.T, body []byte, err error, fields ...string) {
 func FuzzAdminKey(f *testing.F) {
 	for _, seed := range []string{
 		`{"tenant":"acme"}`, `{"tenant":"acme","lifetime_seconds":3600,"scopes":["embeddings","model:a"]}`, `{"tenant":null}`, `{"tenant":1}`, `{}`,
-		`{"tenant":"a","lifetime_seconds":0}`, `{"tenant":"a","lifetime_seconds":1e300}`, `{"tenant":"a","lifetime_seconds":9223372036854775807}`,
+		`{"tenant":"a","lifetime_seconds":0}`, `{"tenant":"a","lifetime_seconds":-1}`, `{"tenant":"a","lifetime_seconds":1e300}`, `{"tenant":"a","lifetime_seconds":9223372036854775807}`,
 		`{"tenant":"a","scopes":["no such"]}`, `{"tenant":"a","scopes":[[]]}`, `{"tenant":"a","tenant":"b"}`, "{\"tenant\":\"\xff\"}", `{"tenant":"\ud800"}`,
 		`{"tenants":"a"}`, `[`, ``,
 	} {
@@ -106,10 +106,10 @@ func FuzzQuery(f *testing.F) {
 		if refused(err) {
 			return
 		}
-		written := url.Values{}
+		written, all := url.Values{}, (&url.URL{RawQuery: sent}).Query()
 		for name, value := range asked {
-			if name != "limit" && name != "after" && name != "wait" {
-				t.Fatalf("%q: %q is taken", sent, name)
+			if name != "limit" && name != "after" && name != "wait" || len(all[name]) != 1 {
+				t.Fatalf("%q: %q is taken, of %q", sent, name, all)
 			}
 			written.Set(name, value)
 		}

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -81,6 +82,11 @@ func FuzzParquet(f *testing.F) {
 	}
 	f.Add(content)
 	f.Add(content[:len(content)-1])
+	for place := 0; place < len(content); place += 4 {
+		damaged := bytes.Clone(content)
+		damaged[place] ^= 0x55
+		f.Add(damaged)
+	}
 	f.Add([]byte("PAR1PAR1"))
 	f.Add([]byte("PAR1\xff\xff\xff\x7fPAR1"))
 	f.Fuzz(func(t *testing.T, content []byte) {
