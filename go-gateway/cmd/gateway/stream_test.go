@@ -13,15 +13,15 @@ import (
 )
 
 // openStream asks for a stream and returns it once its first event is there.
-func openStream(t *testing.T, address, key string) *bufio.Reader {
+func openStream(t *testing.T, client *http.Client, url, key string) *bufio.Reader {
 	t.Helper()
 	body := strings.NewReader(`{"model":"` + testkit.ChatModelName + `","prompt":"a","stream":true}`)
-	request, err := http.NewRequest(http.MethodPost, "http://"+address+"/v1/completions", body)
+	request, err := http.NewRequest(http.MethodPost, url+"/v1/completions", body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer "+key)
-	reply, err := http.DefaultClient.Do(request)
+	reply, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,9 +34,9 @@ func openStream(t *testing.T, address, key string) *bufio.Reader {
 }
 
 // sayUntil makes Generate say a word at each tick until release is closed.
-func sayUntil(hotpath *testkit.Hotpath, release <-chan struct{}) {
+func sayUntil(hotpath *testkit.Hotpath, pause time.Duration, release <-chan struct{}) {
 	hotpath.SetGenerate(func(request *inferencev1.GenerateRequest, stream testkit.GenerateStream) error {
-		ticker := time.NewTicker(10 * time.Millisecond)
+		ticker := time.NewTicker(pause)
 		defer ticker.Stop()
 		for {
 			if err := testkit.SendDelta(stream, &inferencev1.GenerateDelta{Text: "word "}); err != nil {
@@ -51,16 +51,19 @@ func sayUntil(hotpath *testkit.Hotpath, release <-chan struct{}) {
 	})
 }
 
+// TestAStreamOutlivesTheTimeoutsOfOrdinaryReplies has one whose pauses are longer than one event may take, too: in HTTP/2 a
+// deadline that passes in between ends the stream.
 func TestAStreamOutlivesTheTimeoutsOfOrdinaryReplies(t *testing.T) {
-	site := newSite(t)
-	key := site.createKey()
-	g := site.serve("--header-timeout", "20ms", "--body-timeout", "20ms", "--request-timeout", "20ms", "--write-timeout", "100ms", "--idle-timeout", "20ms")
-	release := make(chan struct{})
-	sayUntil(site.hotpath, release)
-	stream := openStream(t, address(t, g.log, "http"), key)
-	time.AfterFunc(500*time.Millisecond, func() { close(release) }) // thrice what an ordinary reply may take
-	if rest, err := io.ReadAll(stream); err != nil || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
-		t.Errorf("%v after %d bytes", err, len(rest))
+	for protocol := 1; protocol <= 2; protocol++ {
+		site := newCertified(t)
+		g := site.serve("--header-timeout", "200ms", "--body-timeout", "20ms", "--request-timeout", "20ms", "--write-timeout", "100ms", "--idle-timeout", "20ms")
+		release := make(chan struct{})
+		sayUntil(site.hotpath, 250*time.Millisecond, release)
+		stream := openStream(t, client(t, protocol, site.pair), "https://"+address(t, g.log, "http"), site.key)
+		time.AfterFunc(time.Second, func() { close(release) }) // thrice what an ordinary reply may take
+		if rest, err := io.ReadAll(stream); err != nil || !strings.HasSuffix(string(rest), "data: [DONE]\n\n") {
+			t.Errorf("HTTP/%d: %v after %d bytes", protocol, err, len(rest))
+		}
 	}
 }
 
@@ -69,9 +72,9 @@ func TestDrainWaitsForStreams(t *testing.T) {
 	key := site.createKey()
 	g := site.serve()
 	release := make(chan struct{})
-	sayUntil(site.hotpath, release)
+	sayUntil(site.hotpath, 10*time.Millisecond, release)
 	api := address(t, g.log, "http")
-	stream := openStream(t, api, key)
+	stream := openStream(t, http.DefaultClient, "http://"+api, key)
 	g.stop()
 	eventually(t, "the end of listening", func() bool { return get(api, "/livez") == 0 })
 	close(release)
