@@ -1,13 +1,17 @@
-"""Two hot paths before one gateway: one that stops, dies, is told to go, or has other models."""
+"""Hot paths before one gateway: one that stops, dies, is told to go, has other models, or a conversation's start."""
 
 import pathlib
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 import pytest
 
+from e2e import metrics
+from e2e.chats import MODEL as CHAT_MODEL
+from e2e.chats import Messages, chat, say
 from e2e.load import HANGS_S, Load
 from e2e.replicas import (
     LONG,
@@ -20,10 +24,16 @@ from e2e.replicas import (
 )
 from e2e.vectors import MODEL
 from stack.description import Stack
+from stack.loopback import HOST, free_port
 from stack.pool import Pool
 from stack.waiting import wait_until
 
 MODERATION = "moderation-minilm"
+GENERATING = {"model-names": CHAT_MODEL, "cache-bytes": str(256 << 20)}
+# Of conversations, at each hot path; so many return by chance once in 2 ** 8 times.
+CONVERSATIONS = 4
+# What all conversations of a tenant have in common is less.
+LONG_PROMPT = 100  # tokens
 
 StartPool = Callable[..., tuple[Pool, Stack]]
 
@@ -32,8 +42,8 @@ StartPool = Callable[..., tuple[Pool, Stack]]
 def start_pool(native_only: None, tmp_path: pathlib.Path) -> Iterator[StartPool]:
     started: list[Pool] = []
 
-    def start(*hotpaths: Mapping[str, str]) -> tuple[Pool, Stack]:
-        pool = Pool(tmp_path, hotpaths, gateway={"canary-interval": "500ms"})
+    def start(*hotpaths: Mapping[str, str], **gateway: str) -> tuple[Pool, Stack]:
+        pool = Pool(tmp_path, hotpaths, gateway={"canary-interval": "500ms", **gateway})
         started.append(pool)
         return pool, pool.start()
 
@@ -82,7 +92,16 @@ def test_a_hotpath_that_is_killed_takes_only_its_calls_along(start_pool: StartPo
 
 
 def test_a_hotpath_that_is_told_to_go_finishes_what_it_has(start_pool: StartPool) -> None:
-    pool, stack = start_pool(ONE_MODEL, ONE_MODEL)
+    """Known by a name here, whose addresses this machine's own resolver tells; the last one stands beside the name."""
+    named, beside = free_port(), free_port()
+    found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", named, type=socket.SOCK_STREAM)}
+    addresses = [f"[{host}]:{named}" if ":" in host else f"{host}:{named}" for host in sorted(found)]
+    addresses.append(f"{HOST}:{beside}")
+    pool, stack = start_pool(
+        *({**ONE_MODEL, "grpc-address": address} for address in addresses),
+        **{"hotpath-addresses": f"dns:///localhost:{named},{addresses[-1]}"},
+    )
+    assert {replica["address"] for replica in pool.replicas()} == set(addresses)
     with Load(stack, lambda _: LONG) as load:
         load.wait_for(200, 20)
         wait_for_calls_everywhere(stack)
@@ -121,3 +140,31 @@ def test_each_model_is_asked_where_it_is(start_pool: StartPool) -> None:
         wait_until("the loss", lambda: not all(replica["connected"] for replica in pool.replicas()), 20)
         assert http.post("/v1/moderations", json={"input": "a"}).json()["error"]["code"] == "hotpath_unavailable"
         http.post("/v1/embeddings", json={"model": MODEL, "input": "a"}).raise_for_status()
+
+
+def test_a_conversation_returns_to_the_hotpath_that_has_its_beginning(start_pool: StartPool) -> None:
+    pool, stack = start_pool(GENERATING, GENERATING)
+
+    def read() -> list[float]:
+        """Tokens of prompts that each hot path has computed."""
+        return [metrics.read(pool.hotpath_metrics_url(number))["hotpath_prompt_tokens_total"] for number in range(2)]
+
+    headers = {"authorization": f"Bearer {stack.keys['acme']}"}
+    turns: dict[int, list[tuple[Messages, int]]] = {
+        0: [],
+        1: [],
+    }  # by hot path: what is said next, after so many tokens
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as http:
+        for number in range(100):
+            before = read()
+            first = say(f"{number} travellers cross the river. " + "They look for a town and its people. " * 15)
+            answer = chat(http, first, max_tokens=4)
+            reply = {"role": "assistant", "content": answer["choices"][0]["message"]["content"]}
+            (place,) = (at for at, now in enumerate(read()) if now - before[at] > LONG_PROMPT)
+            turns[place].append(([*first, reply, *say("Which town?")], answer["usage"]["prompt_tokens"]))
+            if all(len(at) >= CONVERSATIONS for at in turns.values()):
+                break
+        for place in turns:
+            for messages, said in turns[place][:CONVERSATIONS]:
+                usage = chat(http, messages, max_tokens=4)["usage"]
+                assert usage["prompt_tokens_details"]["cached_tokens"] > said - LONG_PROMPT // 2, (place, usage)
