@@ -23,6 +23,16 @@ def generations(stack: Stack) -> dict[str, float]:
     return {entry.labels["outcome"]: entry.value for entry in samples if entry.name == "hotpath_generations_total"}
 
 
+def charged_tokens(stack: Stack) -> dict[str, float]:
+    """Tokens that each tenant was charged."""
+    text = httpx.get(stack.metrics_url, timeout=10).raise_for_status().text
+    sums: dict[str, float] = {}
+    for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
+        if sample.name == "gateway_tokens_total":
+            sums[sample.labels["tenant"]] = sums.get(sample.labels["tenant"], 0) + sample.value
+    return sums
+
+
 def sum_by_name(text: str) -> dict[str, float]:
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(text):

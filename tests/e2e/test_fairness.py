@@ -6,6 +6,7 @@ what they are held against took 15 to 60 s, or was refused.
 
 import contextlib
 import functools
+import pathlib
 import socket
 import statistics
 import threading
@@ -17,7 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e import metrics, raw
+from e2e import limits, metrics, raw
+from e2e.balanced import Balanced, Client
 from e2e.chats import MODEL as CHAT_MODEL
 from e2e.chats import body, say
 from e2e.vectors import MODEL, embed
@@ -35,6 +37,8 @@ PROMPT_S = 5
 SHORT = {"request-timeout": "12s"}
 READER_S = 120  # whoever floods gives up then
 HALF_SENT = 1100
+# Turns are counted after a change of plans is known everywhere, and what was queued before is done.
+SETTLED_S, SERVED_S = 1.5, 3
 
 
 @pytest.fixture
@@ -186,3 +190,35 @@ def test_half_sent_bodies_of_one_tenant_hold_up_nobody(start_native: StartNative
             with client(stack, "globex") as http:  # a new connection each time, which is accepted after all of those
                 assert seconds(functools.partial(embed, http, "in between")) < PROMPT_S
         assert is_ready(stack)
+
+
+def test_turns_are_as_large_as_the_plans_say(start_native: StartNative, tmp_path: pathlib.Path) -> None:
+    """Two tenants who take all they can get, by plans that change while they do."""
+
+    def weigh(weight: int) -> None:
+        plan = f"{{requests_per_minute: 600000, weight: {weight}}}"
+        limits.plans(tmp_path / "plans", acme=limits.GENEROUS, globex=plan)
+
+    weigh(1)
+    stack = start_native(gateway={"tenants-file": str(tmp_path / "plans/tenants.yaml")}).describe()
+    body: dict[str, object] = {"model": MODEL, "input": ["a text of some ten tokens"] * 16, "encoding_format": "base64"}
+    floods = [Client(tenant, "/v1/embeddings", body) for tenant in ("acme", "globex") for _ in range(12)]
+
+    def share() -> float:
+        """Of globex: what is served to it, for each token that is served to acme."""
+        time.sleep(SETTLED_S)
+        before = metrics.charged_tokens(stack)
+        time.sleep(SERVED_S)
+        served = {tenant: tokens - before[tenant] for tenant, tokens in metrics.charged_tokens(stack).items()}
+        return served["globex"] / served["acme"]
+
+    with Balanced([stack], floods) as clients:
+        clients.wait_for_replies(0, 2 * len(floods))
+        alike = share()
+        weigh(3)
+        unlike = share()
+    print(f"of equal weight {alike:.2f}, of weights 3 and 1 {unlike:.2f}")
+    assert not clients.failures()
+    # Requests that end within the time count as a whole, and one that is answered late is asked late.
+    assert alike == pytest.approx(1, abs=0.25)
+    assert unlike == pytest.approx(3, abs=0.75)
