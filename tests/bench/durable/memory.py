@@ -2,8 +2,6 @@
 
 import dataclasses
 import pathlib
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 import psutil
@@ -12,12 +10,11 @@ from bench.durable import api
 from bench.durable.effort import Effort
 from bench.gateway.peers import TEXT, WORKS
 from bench.gateway.programs import Engine
+from bench.sampler import MIB, Sampler
 from stack.native import NativeStack
 
 LINE_BYTES = 4_000
 WARMUP_LINES = 1_000
-SAMPLE_S = 0.1
-MIB = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,30 +29,6 @@ class Memory:
     @property
     def grown_mib(self) -> float:
         return self.most_mib - self.before_mib
-
-
-class Sampler:
-    """Looks at what a process holds, in a thread of its own."""
-
-    def __init__(self, pid: int) -> None:
-        self.began = time.monotonic()
-        self.samples: list[tuple[float, float]] = []
-        self._process, self._over = psutil.Process(pid), threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-
-    def now(self) -> float:
-        return time.monotonic() - self.began
-
-    def _look(self) -> None:
-        over = False
-        while not over:
-            self.samples.append((self.now(), self._process.memory_info().rss / MIB))
-            over = self._over.wait(SAMPLE_S)
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 def measure(folder: pathlib.Path, effort: Effort) -> Memory:

@@ -10,13 +10,14 @@ import random
 import resource
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bench.embeddings.load import connections_allowed
 from bench.gateway import tenants
 from bench.gateway.driver import Caller, Load, Replies, cpu_s
 from bench.gateway.effort import Effort
 from bench.gateway.peers import EMBEDDING_MODEL, TEXT, WORKS
+from bench.sampler import Sampler
 from stack.description import Stack
 from stack.native import NativeStack
 
@@ -25,12 +26,31 @@ PEAK_CONNECTIONS = 32
 CONNECTIONS = 2048  # at most: some hundreds wait in queues, the others are told no within milliseconds
 WORDS, TEXTS = 200, 200
 VOCABULARY = "town river house green quiet morning people paper music window garden winter street letter story".split()
+SERVICES = {"gateway": "the gateway", "hotpath": "the hot path"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a service holds while there is too much, of all rounds: the medians of their two halves."""
+
+    first_mib: float
+    second_mib: float
+
+    @property
+    def ratio(self) -> float:
+        return self.second_mib / self.first_mib
+
+    @classmethod
+    def of(cls, mib: Sequence[float]) -> "Held":
+        half = len(mib) // 2
+        return cls(statistics.median(mib[:half]), statistics.median(mib[half:]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Overload:
     """Medians of the rounds."""
 
+    held: Mapping[str, Held]  # by service
     peak_per_s: float  # served to PEAK_CONNECTIONS clients that wait for their replies
     goodput_per_s: float
     ratio: float  # of the two, median of the rounds' ratios
@@ -54,14 +74,22 @@ def measure(folder: pathlib.Path, effort: Effort) -> Overload:
         callers = [Caller(where.url, where.keys["acme"])]
         Load(callers, path, bodies, PEAK_CONNECTIONS).run(seconds / 4)
         rounds = []
+        held: dict[str, list[float]] = {service: [] for service in SERVICES}
         for _ in range(effort.rounds):
             peak = Load(callers, path, bodies, PEAK_CONNECTIONS).run(seconds, warmup_s=seconds / 4)
             peak_per_s = peak.all_ok().on_time / peak.seconds
             many = Load(callers, path, bodies, min(CONNECTIONS, connections_allowed()))
             before, began = _cpu_s(where), time.monotonic()
-            beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
+            samplers = {service: Sampler(where.pids[service]) for service in SERVICES}
+            try:
+                beyond = many.run(2 * seconds, warmup_s=seconds, rate_per_s=OVERLOAD * max(1, peak_per_s))
+            finally:
+                for sampler in samplers.values():
+                    sampler.stop()
             took = time.monotonic() - began
             cores = [(after - before[process]) / took for process, after in _cpu_s(where).items()]
+            for service, sampler in samplers.items():
+                held[service] += [mib for _, mib in sampler.samples]
             no = beyond.statuses.get(503, Replies())
             sent = max(1, sum(replies.count for replies in beyond.statuses.values()))  # few connections may all wait
             goodput = beyond.ok.on_time / beyond.seconds
@@ -69,11 +97,12 @@ def measure(folder: pathlib.Path, effort: Effort) -> Overload:
             rounds.append((peak_per_s, goodput, ratio, no.count / sent, no.p50_ms, no.p99_ms, *cores))
     finally:
         stack.stop()
-    return Overload(*(statistics.median(figures) for figures in zip(*rounds, strict=True)))
+    medians = (statistics.median(figures) for figures in zip(*rounds, strict=True))
+    return Overload({service: Held.of(mib) for service, mib in held.items()}, *medians)
 
 
 def _cpu_s(where: Stack) -> Mapping[str, float]:
     """Of the driver, which has ended, and of the stack."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    stack = {name: cpu_s(where.pids[name]) for name in ("gateway", "hotpath")}
+    stack = {service: cpu_s(where.pids[service]) for service in SERVICES}
     return {"driver": ended.ru_utime + ended.ru_stime, **stack}

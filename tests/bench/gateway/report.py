@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from bench.gateway.beside import HEADER
 from bench.gateway.effort import Effort
 from bench.gateway.neighbours import CHAT_TOKENS, FLOOD, FLOODING, BesideFlood
-from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, WORDS, Overload
+from bench.gateway.overload import CONNECTIONS, OVERLOAD, PEAK_CONNECTIONS, SERVICES, WORDS, Held, Overload
 from bench.gateway.peers import CHAT, GATEWAY, PLAIN, TEXT, Taken
 from bench.gateway.peers import CONNECTIONS as PEER_CONNECTIONS
 from bench.gateway.policy import LIMITS, MEMORY, REDIS, Added
@@ -76,6 +76,10 @@ def rows(results: Results) -> list[Row]:
         *found,
         Row(f"served at {OVERLOAD} times the load", "peak", f"{over.ratio:.2f}", "≥ 0.9"),
         Row("refusals there, p99", "", f"{over.refusal_p99_ms:.1f} ms", "≤ 10 ms"),
+        *(
+            Row(f"memory of {SERVICES[service]} there, second half", "first half", f"{held.ratio:.2f}", "≤ 1.1")
+            for service, held in over.held.items()
+        ),
     ]
 
 
@@ -146,8 +150,13 @@ their replies: {over.peak_per_s:.0f} a second. At {OVERLOAD} times as many, over
 {over.refusal_p50_ms:.1f} ms. Latency counts from when a request is due, the driver's own delays included, while
 inference has all processors. Of these the driver takes {over.driver_cores:.2f} then and the gateway
 {over.gateway_cores:.2f}, which the hot path ({over.hotpath_cores:.2f}) lacks: the driver's part is nobody's loss where
-clients are elsewhere.
+clients are elsewhere. Resident memory is that of all overloads of the run, one after the other: in their first and
+second half the gateway held {_held(over.held["gateway"])} at the median, the hot path {_held(over.held["hotpath"])}.
 """
+
+
+def _held(held: Held) -> str:
+    return f"{held.first_mib:.0f} and {held.second_mib:.0f} MiB"
 
 
 def _peer(results: Results) -> str:
