@@ -1,4 +1,4 @@
-"""Hot paths before one gateway: one that stops, dies, is told to go, has other models, or a conversation's start."""
+"""Two hot paths before one gateway: one that stops, dies, is told to go, or has other models."""
 
 import pathlib
 import signal
@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 
-from e2e import metrics
-from e2e.chats import MODEL as CHAT_MODEL
-from e2e.chats import Messages, chat, say
 from e2e.load import HANGS_S, Load
 from e2e.replicas import (
     LONG,
@@ -29,11 +26,6 @@ from stack.pool import Pool
 from stack.waiting import wait_until
 
 MODERATION = "moderation-minilm"
-GENERATING = {"model-names": CHAT_MODEL, "cache-bytes": str(256 << 20)}
-# Of conversations, at each hot path; so many return by chance once in 2 ** 8 times.
-CONVERSATIONS = 4
-# What all conversations of a tenant have in common is less.
-LONG_PROMPT = 100  # tokens
 
 StartPool = Callable[..., tuple[Pool, Stack]]
 
@@ -140,31 +132,3 @@ def test_each_model_is_asked_where_it_is(start_pool: StartPool) -> None:
         wait_until("the loss", lambda: not all(replica["connected"] for replica in pool.replicas()), 20)
         assert http.post("/v1/moderations", json={"input": "a"}).json()["error"]["code"] == "hotpath_unavailable"
         http.post("/v1/embeddings", json={"model": MODEL, "input": "a"}).raise_for_status()
-
-
-def test_a_conversation_returns_to_the_hotpath_that_has_its_beginning(start_pool: StartPool) -> None:
-    pool, stack = start_pool(GENERATING, GENERATING)
-
-    def read() -> list[float]:
-        """Tokens of prompts that each hot path has computed."""
-        return [metrics.read(pool.hotpath_metrics_url(number))["hotpath_prompt_tokens_total"] for number in range(2)]
-
-    headers = {"authorization": f"Bearer {stack.keys['acme']}"}
-    turns: dict[int, list[tuple[Messages, int]]] = {
-        0: [],
-        1: [],
-    }  # by hot path: what is said next, after so many tokens
-    with httpx.Client(base_url=stack.url, headers=headers, timeout=30) as http:
-        for number in range(100):
-            before = read()
-            first = say(f"{number} travellers cross the river. " + "They look for a town and its people. " * 15)
-            answer = chat(http, first, max_tokens=4)
-            reply = {"role": "assistant", "content": answer["choices"][0]["message"]["content"]}
-            (place,) = (at for at, now in enumerate(read()) if now - before[at] > LONG_PROMPT)
-            turns[place].append(([*first, reply, *say("Which town?")], answer["usage"]["prompt_tokens"]))
-            if all(len(at) >= CONVERSATIONS for at in turns.values()):
-                break
-        for place in turns:
-            for messages, said in turns[place][:CONVERSATIONS]:
-                usage = chat(http, messages, max_tokens=4)["usage"]
-                assert usage["prompt_tokens_details"]["cached_tokens"] > said - LONG_PROMPT // 2, (place, usage)
