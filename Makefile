@@ -30,6 +30,8 @@ IN_TESTS := cd tests && PYTHONPATH=. $(BIN)/python -m
 STACK ?= native
 # How long `make soak` lasts, in seconds.
 SOAK_S ?= 3600
+# How many clients go away before they have their reply.
+SOAK_ABORTS ?= 100000
 # How many processes it kills, stops or cuts off in a batch, on each database.
 SOAK_FAULTS ?= 20
 # How long `make fuzz` tries each target.
@@ -121,8 +123,9 @@ e2e: build embed consumer models ## The end-to-end tests alone (STACK=native|com
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: soak
-soak: build models ## Hostile requests and a bystander beside them, then faults in batches (SOAK_S=3600, SOAK_FAULTS=20)
+soak: build models ## Hostile requests, aborted ones, faults in batches (SOAK_S=3600, SOAK_ABORTS=100000, SOAK_FAULTS=20)
 	$(IN_TESTS) soak --seconds $(SOAK_S)
+	export ABORTS=$(SOAK_ABORTS); $(IN_TESTS) pytest e2e/test_aborts.py -rP
 	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
 
 .PHONY: fuzz

@@ -23,9 +23,11 @@ GROWTH_BYTES = 200 << 20
 # When everybody has left, nothing of what they asked for is held or worked on any more.
 REST_S = 30
 AT_REST = (
-    "gateway_inflight_requests",
+    *(f"gateway_{what}" for what in ("inflight_requests", "streams", "replica_outstanding_calls")),
+    "gateway_replica_outstanding_tokens",
     *(f"hotpath_{what}" for what in ("queued_tokens", "queued_inputs", "running_inputs", "queued_generations")),
     *(f"hotpath_{what}" for what in ("prefilling_generations", "decoding_rows", "parked_rows", "reserved_tokens")),
+    "hotpath_format_text_bytes",
 )
 FAULTS = ('"level":"ERROR"', "panicked", "goroutine ", "overflowed its stack")
 
