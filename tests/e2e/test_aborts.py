@@ -3,10 +3,12 @@
 `ABORTS=100000` makes as many of them go, as `make soak` does.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import random
+import signal
 import socket
 import struct
 import threading
@@ -18,12 +20,13 @@ import pytest
 
 from e2e import limits, metrics, raw
 from e2e.chats import MODEL as CHAT_MODEL
-from e2e.chats import body, say
+from e2e.chats import body, events, finish_reasons, say
 from e2e.vectors import MODEL
 from soak.attacks import MODERATION
 from soak.watch import Watch
 from stack.description import Stack
 from stack.native import NativeStack
+from stack.waiting import wait_until
 
 ABORTS = int(os.environ.get("ABORTS", "2000"))
 SLOWEST_PER_S = 50
@@ -41,6 +44,8 @@ SETTINGS = {"model-names": f"{MODEL},{MODERATION},{CHAT_MODEL}", "cache-bytes": 
 MOST_GROWTH = 24 << 20
 # A chat is left within so long of its beginning, which is before its end.
 MOMENTS_S = 0.15
+# More than a connection of HTTP/2 lets be taken back at once by default, in Rust's h2: 20.
+LEAVING = 100
 
 
 def embeddings(rng: random.Random) -> tuple[str, dict[str, object]]:
@@ -139,3 +144,44 @@ def test_aborted_requests_leave_nothing(start_native: Callable[..., NativeStack]
     assert len(used) == 4
     assert set(used.values()) == {0}, used
     native.check_alive()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="the hot path keeps h2's default of 20: beyond, it ends the connection, with all calls on it"
+    " (http2_max_pending_accept_reset_streams)",
+)
+def test_clients_that_go_away_take_nobody_along(start_native: Callable[..., NativeStack]) -> None:
+    """A hot path that had no processor for a moment finds requests that nobody wants any more, and one that is."""
+    native = start_native(hotpath={"model-names": f"{MODEL},{CHAT_MODEL}"})
+    stack, hotpath = native.describe(), native.hotpath
+    assert hotpath is not None
+    whole = raw.post(
+        stack.address, "/v1/embeddings", stack.keys["acme"], json.dumps({"model": MODEL, "input": "a"}).encode()
+    )
+    story = body(say("Tell me a very long story."), stream=True, max_tokens=200, ignore_eos=True)
+
+    def wait_for_calls(count: int) -> None:
+        def calls() -> float:
+            return metrics.read(stack.metrics_url)["gateway_replica_outstanding_calls"]
+
+        wait_until(f"{count} calls", lambda: calls() == count, 20)
+
+    with limits.client(stack, "globex") as http, http.stream("POST", "/v1/chat/completions", json=story) as response:
+        told = events(response)
+        chunks = [next(told)]
+        hotpath.signal(signal.SIGSTOP)
+        try:
+            with contextlib.ExitStack() as leaving:
+                for _ in range(LEAVING):
+                    connection = leaving.enter_context(socket.create_connection(stack.address, timeout=30))
+                    connection.sendall(whole)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                wait_for_calls(1 + LEAVING)
+            wait_for_calls(1)
+        finally:
+            hotpath.signal(signal.SIGCONT)
+        chunks += told
+    assert "error" not in chunks[-1], chunks[-1]
+    assert finish_reasons(chunks) == ["length"]
