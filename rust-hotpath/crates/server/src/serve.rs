@@ -55,6 +55,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How many calls of a connection may be taken back before the server has looked at them, which it cannot while it has no
+/// processor. Beyond, the connection ends with all calls on it, those of others included. HTTP/2's library lets 20, which is
+/// for servers that strangers reach; a call that was taken back is some hundred bytes.
+const MAX_TAKEN_BACK: usize = 1 << 16;
+
 /// After the drain: how long calls that were cancelled may take to say so, connections to close, and sessions to end their
 /// run; each of them.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -221,6 +226,7 @@ fn server(config: &Config) -> Server {
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(config.max_streams)
+        .http2_max_pending_accept_reset_streams(Some(MAX_TAKEN_BACK))
 }
 
 fn routes(config: &Config, running: &Running, metrics: Arc<Metrics>, reporter: HealthReporter) -> Routes {
