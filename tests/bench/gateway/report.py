@@ -16,6 +16,7 @@ from bench.gateway.policy import LIMITS, MEMORY, REDIS, Added
 from bench.gateway.replicas import ALLOWED_PER_S, GATEWAYS
 from bench.gateway.replicas import FLOOD as SHARED_FLOOD
 from bench.gateway.streams import AT_ONCE, Events
+from bench.gateway.traces import ALL, OFF, SOME, Traced
 from bench.litellm_install import VERSION
 from bench.machine import Occasion
 from bench.page import Row, markdown, table
@@ -35,6 +36,7 @@ class Results:
     effort: Effort
     taken: Mapping[str, Mapping[str, Taken]]  # by work and side
     policy: Mapping[str, Mapping[str, Added]]  # by where the numbers are kept, and work
+    traces: Mapping[str, Mapping[str, Traced]]  # by work, and by which part of the requests is recorded
     accepted: float | None  # by gateways that share a limit, ÷ allowed; None: there was no Redis
     events: Sequence[Events]
     beside: Mapping[str, BesideFlood]  # by work
@@ -63,6 +65,10 @@ def rows(results: Results) -> list[Row]:
     for place, work, each in added:
         what = f"latency that limits in {place} add to {work}, p99"
         found.append(Row(what, "the one that is required", f"{1e3 * each.added_p99_ms:.0f} µs", LATENCY_GOALS[place]))
+    for work, parts in results.traces.items():
+        for part, goal in ((SOME, "≤ 1.03"), (ALL, "")):
+            what = f"CPU time of {work}, traces of {part if part == ALL else f'{part} of all'}"
+            found.append(Row(what, "no traces", f"{parts[part].ratio:.2f}", goal))
     if results.accepted is not None:
         what = f"accepted by {GATEWAYS} gateways on one Redis, from an empty bucket"
         found.append(Row(what, "what the plan allows", f"{results.accepted:.3f}", "0.99 to 1.00"))
@@ -126,6 +132,13 @@ be told from nothing.{"" if REDIS in results.policy else " There was no redis-se
 
 {_policy(results)}
 {_shared(results)}
+## Traces
+
+The same requests, of gateways that record no traces, those of every hundredth request, or all, and send them to a
+collector that takes everything. CPU time is the gateway's, the sending included.
+
+{_traces(results)}
+
 ## An event of a stream
 
 Each token is one event, written and flushed by itself.
@@ -211,6 +224,15 @@ def _policy(results: Results) -> str:
         "of like halves",
     )
     return table(header, lines)
+
+
+def _traces(results: Results) -> str:
+    lines = [
+        [work, *(f"{parts[part].cpu_us:.0f}" for part in (OFF, SOME, ALL))]
+        + [f"{parts[part].ratio:.3f}" for part in (SOME, ALL)]
+        for work, parts in results.traces.items()
+    ]
+    return table(("", "CPU µs, no traces", SOME, ALL, f"{SOME} ÷ none", f"{ALL} ÷ none"), lines)
 
 
 def _shared(results: Results) -> str:

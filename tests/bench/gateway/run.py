@@ -5,7 +5,7 @@ import tempfile
 
 from rich.console import Console
 
-from bench.gateway import neighbours, overload, peers, policy, programs, replicas, report, streams
+from bench.gateway import neighbours, overload, peers, policy, programs, replicas, report, streams, traces
 from bench.gateway.effort import Effort
 from bench.litellm_install import PROGRAM
 from bench.machine import Occasion
@@ -23,6 +23,8 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
         taken = peers.measure(folder / "peers", effort)
         status.update("what limits add")
         added = policy.measure(folder / "policy", effort)
+        status.update("what traces add")
+        traced = traces.measure(folder / "traces", effort)
         status.update("two gateways on one Redis")
         accepted = replicas.measure(folder / "replicas", effort)
         status.update("events of streams")
@@ -31,4 +33,4 @@ def measure(occasion: Occasion, effort: Effort, console: Console) -> report.Resu
         beside = neighbours.measure(folder / "neighbours", effort)
         status.update("ten times too much")
         beyond = overload.measure(folder / "overload", effort)
-    return report.Results(occasion, effort, taken, added, accepted, events, beside, beyond)
+    return report.Results(occasion, effort, taken, added, traced, accepted, events, beside, beyond)
