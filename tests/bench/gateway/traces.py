@@ -34,8 +34,8 @@ def _sink() -> Iterator[str]:
     """The address of a collector that takes everything, and looks at nothing."""
 
     class Sink(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
-            if handler_call_details.method != EXPORT:
+        def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+            if call.method != EXPORT:
                 return None
             return grpc.unary_unary_rpc_method_handler(lambda *_: b"")  # an empty reply is one that refuses no span
 
