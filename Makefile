@@ -72,7 +72,7 @@ down: ## Stop the containers; the volumes stay, and with them keys and models
 # ---- prove it
 
 .PHONY: test
-test: build embed consumer models ## Every test: unit tests of three languages, contract, repository, end to end
+test: build embed consumer collector models ## Every test: unit tests of three languages, contract, repository, end to end
 	cd python-research && $(BIN)/python -m pytest
 	for module in $(GO_MODULES); do (cd $$module && go test -race ./...); done
 	cd rust-hotpath && cargo test --locked --workspace
@@ -119,7 +119,7 @@ test-walkthroughs: build models ## What documents tell you to change, done to co
 	$(IN_TESTS) pytest walkthroughs
 
 .PHONY: e2e
-e2e: build embed consumer models ## The end-to-end tests alone (STACK=native|compose|url)
+e2e: build embed consumer collector models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: soak
@@ -198,6 +198,10 @@ embed: ## Build the pipeline that embeds files: go-gateway/bin/embed (docs/pipel
 .PHONY: consumer
 consumer: ## Build what has messages of NATS done as jobs: go-gateway/bin/consumer (docs/consumers.md)
 	cd go-gateway/cmd/consumer && go build -trimpath -o ../../bin/consumer .
+
+.PHONY: collector
+collector: ## Build the collector of traces and of usage: go-gateway/bin/collector (docs/collector.md)
+	cd go-gateway/cmd/collector && go build -trimpath -o ../../bin/collector .
 
 # `make build` builds it too. Alone it takes half a minute.
 $(KERNELS): $(shell find rust-hotpath/crates/kernels*/src -name '*.rs') rust-hotpath/Cargo.lock
