@@ -19,6 +19,7 @@ GO_PROGRAMS = {
     "gateway": ("go-gateway", "./cmd/gateway", "google.golang.org/grpc"),
     "consumer": ("go-gateway/cmd/consumer", ".", "github.com/nats-io/nats.go"),
     "embed": ("go-gateway/cmd/embed", ".", "github.com/apache/arrow-go/v18"),
+    "collector": ("go-gateway/cmd/collector", ".", "go.opentelemetry.io/collector/otelcol"),
 }
 DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)
 
@@ -45,6 +46,7 @@ def test_what_is_not_asked_for_stays_away() -> None:
         "": {"models", "hotpath", "tenants", "keys", "gateway"},
         "consumer": {"consumer-key", "consumer"},
         "embed": {"embed"},
+        "observe": {"collector"},
     }
 
 
@@ -68,6 +70,22 @@ def test_the_consumer_has_its_own_settings_and_a_key_for_its_eyes_alone() -> Non
     assert "consumer-key:/keys" in maker["volumes"]
     # A new volume takes the owner of the folder in the image: 65532, which both run as.
     assert "COPY --from=build --chown=65532:65532 /keys /keys" in (DEPLOY / "gateway.Dockerfile").read_text()
+
+
+def test_the_collector_has_our_configuration_and_is_told_of_where_it_is_asked_for() -> None:
+    services = COMPOSE["services"]
+    collector = services["collector"]
+    _, path = collector["command"]
+    mounts = dict(volume.split(":")[:2][::-1] for volume in collector["volumes"])
+    config = (DEPLOY / mounts[str(pathlib.PurePath(path).parent)] / pathlib.PurePath(path).name).read_text()
+    known = set(re.findall(r"\$\{env:(COLLECTOR_[A-Z_]+)", config))
+    assert set(collector["environment"]) <= known
+    documented = set(re.findall(r"`(COLLECTOR_[A-Z_]+)`", (ROOT / "docs/collector.md").read_text()))
+    forward = (DEPLOY / "observe/collector-forward.yaml").read_text()
+    assert documented == known | set(re.findall(r"\$\{env:(COLLECTOR_[A-Z_]+)", forward))
+    assert collector["environment"]["COLLECTOR_FOLDER"] in mounts
+    for name in ("gateway", "hotpath"):  # without it, nothing is recorded
+        assert services[name]["environment"][f"{name.upper()}_OTLP_ENDPOINT"] == "${OTLP_ENDPOINT:-}"
 
 
 @SERVICES

@@ -86,7 +86,11 @@ def test_go_unit_tests_pass(renamed: pathlib.Path) -> None:
     for of_them in (named, ["-run=ASchema|TheSchema|EveryTable", "./internal/store"]):
         subprocess.run(["go", "test", *of_them], cwd=gateway, check=True)
     # Other modules. With the race detector, what they depend on has been compiled already.
-    for module, tests in (("embed", "TestEvery"), ("consumer", "Document|Settings|Refusals")):
+    for module, tests in (
+        ("embed", "TestEvery"),
+        ("consumer", "Document|Settings|Refusals"),
+        ("collector", "Record|Shapes"),
+    ):
         command = ["go", "test", "-race", f"-run={tests}", "./..."]
         subprocess.run(command, cwd=renamed / "go-gateway/cmd" / module, check=True)
 

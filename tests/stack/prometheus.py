@@ -46,6 +46,8 @@ class Prometheus:
             "evaluation_interval": f"{SCRAPE_S * 1000:.0f}ms",
         }
         urls = {"gateway": stack.metrics_url, "hotpath": stack.hotpath_metrics_url}
+        # There is no collector here.
+        config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in urls]
         for job in config["scrape_configs"]:
             url = httpx.URL(urls[job["job_name"]])
             job["static_configs"] = [{"targets": [f"{url.host}:{url.port}"]}]

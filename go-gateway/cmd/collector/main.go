@@ -28,14 +28,14 @@ const (
 
 func main() {
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, restore) // the first signal drains, the second one ends the process at once
+	context.AfterFunc(ctx, restore)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // usageError is a mistake of whoever started us, which time does not mend.
 type usageError struct{ error }
 
-// run is the program; it returns the exit status. A collector drains when ctx ends.
+// run is the program; it returns the exit status.
 func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) int {
 	err := start(ctx, arguments, stdout, stderr)
 	if err == nil {
@@ -65,5 +65,6 @@ func start(ctx context.Context, arguments []string, stdout, stderr io.Writer) er
 	command.SetOut(stdout)
 	command.SetErr(stderr)
 	command.SilenceErrors = true // run tells of them
-	return command.ExecuteContext(ctx)
+	// Upstream drains at SIGTERM by itself, and would cut its own drain short if the context ended.
+	return command.ExecuteContext(context.WithoutCancel(ctx))
 }

@@ -162,6 +162,23 @@ func TestNoPlaceIsForgotten(t *testing.T) {
 	}
 }
 
+func TestDepthIsBounded(t *testing.T) {
+	traces := ptrace.NewTraces()
+	inner := traces.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes().PutEmptyMap("a")
+	for range 5000 {
+		inner = inner.PutEmptyMap("a")
+	}
+	got, _ := process(t, usual(), traces)
+	value, depth := attributesOf(got).AsRaw()["a"], 0
+	for inner, is := value.(map[string]any); is; inner, is = value.(map[string]any) {
+		value = inner["a"]
+		depth++
+	}
+	if depth != maxDepth || value != placeholder {
+		t.Errorf("%v after %d", value, depth)
+	}
+}
+
 func TestNamesOfSecrets(t *testing.T) {
 	for name, secret := range map[string]bool{
 		"authorization": true, "http.request.header.Authorization": true, "http.request.header.x-api-key": true, "db.password": true,

@@ -1,7 +1,9 @@
 package tracetext
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,6 +155,16 @@ func TestBrokenFilesAreReadAsFarAsTheyGo(t *testing.T) {
 	text, skipped, err := drawn(t, "req-1", path)
 	if err != nil || skipped < 4 || !strings.Contains(text, " x") {
 		t.Errorf("%v, %d skipped\n%s", err, skipped, text)
+	}
+}
+
+func TestNothingIsKeptOfALineThatIsTooLong(t *testing.T) {
+	reader := bufio.NewReader(strings.NewReader(strings.Repeat("x", 2*maxLine) + "\nnext\nlast"))
+	for _, want := range []string{"", "next\n", "last"} {
+		line, whole, err := readLine(reader)
+		if string(line) != want || cap(line) > maxLine || whole != (want != "") || (err == io.EOF) != (want == "last") {
+			t.Errorf("%d bytes, whole %v, %v: not %q", len(line), whole, err, want)
+		}
 	}
 }
 

@@ -61,7 +61,8 @@ func TestRequestsAreRememberedForTheirTime(t *testing.T) {
 		isNew bool
 	}{
 		{1, 0, true}, {2, 59 * time.Minute, true}, {1, time.Hour, false}, // which does not prolong it
-		{2, 118 * time.Minute, false}, {1, 2 * time.Hour, true}, {2, 2 * time.Hour, true}, {2, 5 * time.Hour, true},
+		{2, 118 * time.Minute, false}, {3, 119 * time.Minute, true}, {1, 2 * time.Hour, true}, {2, 2 * time.Hour, true},
+		{3, 121 * time.Minute, false}, {2, 5 * time.Hour, true},
 	} {
 		if got := s.add(keyOf(step.key), start.Add(step.after)); got != step.isNew {
 			t.Errorf("%d after %v: new is %v", step.key, step.after, got)

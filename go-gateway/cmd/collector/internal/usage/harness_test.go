@@ -119,6 +119,7 @@ type sink struct {
 	taken   []plog.LogRecord
 	refuse  error
 	tried   int
+	during  func() // what happens meanwhile
 }
 
 func (s *sink) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
@@ -127,6 +128,9 @@ func (s *sink) ConsumeLogs(_ context.Context, logs plog.Logs) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.tried++
+	if s.during != nil {
+		s.during()
+	}
 	if s.refuse != nil {
 		return s.refuse
 	}

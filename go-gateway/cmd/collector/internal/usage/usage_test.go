@@ -233,6 +233,22 @@ func TestALongRequestIsWaitedFor(t *testing.T) {
 	})
 }
 
+// Nor does it matter what else its trace has had.
+func TestALongRequestOfAnOldTraceIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := begin(t, nil)
+		spans := chat()
+		f.send(t, told{id: 90, parent: 91, name: "admit"}) // of nobody
+		time.Sleep(8 * time.Minute)
+		f.send(t, spans[:3]...)
+		time.Sleep(8 * time.Minute)
+		f.send(t, spans[3:]...)
+		time.Sleep(7 * time.Second)
+		wantRecords(t, f.sink.all(), chatRecord())
+		f.end(t)
+	})
+}
+
 func TestSpansOfOthersAreLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := begin(t, nil)
@@ -282,6 +298,31 @@ func TestAnExporterThatIsDownIsTriedAgain(t *testing.T) {
 		}
 		if want := []any{"req-3", "req-4", "req-5"}; !reflect.DeepEqual(ids, want) {
 			t.Errorf("records are of %v, and not of %v", ids, want)
+		}
+	})
+}
+
+func TestWhatComesWhileAnExporterRefusesIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := begin(t, func(c *Config) { c.MaxUnsent = 3 })
+		for n := range byte(3) {
+			f.send(t, under(chat(), n+1, fmt.Sprint("req-", n+1))...)
+		}
+		f.sink.setRefusal(errDown)
+		f.sink.during = func() {
+			f.sink.during = nil
+			for n := range byte(2) {
+				f.send(t, under(chat(), n+4, fmt.Sprint("req-", n+4))...)
+			}
+			f.collect(func(time.Time) []whole { return f.assembly.rest() })
+		}
+		time.Sleep(7 * time.Second)
+		if _, _, records := f.held(); records != 3 || f.count(t, "collector_usage_lost") != 2 {
+			t.Errorf("%d records wait, %d are lost", records, f.count(t, "collector_usage_lost"))
+		}
+		f.sink.setRefusal(nil)
+		if records := f.end(t); len(records) != 3 {
+			t.Errorf("%d records", len(records))
 		}
 	})
 }
