@@ -125,10 +125,12 @@ func TestATraceWithoutEndIsBounded(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
+		f.mutex.Lock()
 		of := f.assembly.traces[traceOf(0)]
 		if requests := 70; len(of.spans) > 12*requests || len(of.below) > 12*requests || len(of.below[spanOf(client)]) > requests {
 			t.Errorf("%d spans, below %d, are kept", len(of.spans), len(of.below))
 		}
+		f.mutex.Unlock()
 		if records := f.end(t); len(records) != 5000 {
 			t.Errorf("%d records", len(records))
 		}

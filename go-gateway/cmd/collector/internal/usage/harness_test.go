@@ -151,6 +151,22 @@ func (s *sink) all() []map[string]any {
 	return slices.Clone(s.records)
 }
 
+// attempts is how often it was asked to take records, and last the last one that it took.
+func (s *sink) attempts() (tried int, last plog.LogRecord) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if len(s.taken) > 0 {
+		last = s.taken[len(s.taken)-1]
+	}
+	return s.tried, last
+}
+
+func (s *sink) setDuring(what func()) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.during = what
+}
+
 func (s *sink) setRefusal(err error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

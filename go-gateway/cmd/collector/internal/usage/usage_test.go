@@ -57,7 +57,7 @@ func TestARequestIsOneRecord(t *testing.T) {
 		wantRecords(t, f.sink.all()) // spans may still come
 		time.Sleep(3 * time.Second)
 		wantRecords(t, f.sink.all(), chatRecord())
-		record := f.sink.taken[0]
+		_, record := f.sink.attempts()
 		if record.EventName() != "triptych.usage" || record.TraceID() != traceOf(0) || record.SpanID() != spanOf(1) {
 			t.Errorf("it is %q of %v %v", record.EventName(), record.TraceID(), record.SpanID())
 		}
@@ -309,13 +309,13 @@ func TestWhatComesWhileAnExporterRefusesIsBounded(t *testing.T) {
 			f.send(t, under(chat(), n+1, fmt.Sprint("req-", n+1))...)
 		}
 		f.sink.setRefusal(errDown)
-		f.sink.during = func() {
-			f.sink.during = nil
+		f.sink.setDuring(func() {
+			f.sink.during = nil // with its lock
 			for n := range byte(2) {
 				f.send(t, under(chat(), n+4, fmt.Sprint("req-", n+4))...)
 			}
 			f.collect(func(time.Time) []whole { return f.assembly.rest() })
-		}
+		})
 		time.Sleep(7 * time.Second)
 		if _, _, records := f.held(); records != 3 || f.count(t, "collector_usage_lost") != 2 {
 			t.Errorf("%d records wait, %d are lost", records, f.count(t, "collector_usage_lost"))
@@ -333,8 +333,8 @@ func TestWhatAnExporterNeverTakesIsLost(t *testing.T) {
 		f.sink.setRefusal(consumererror.NewPermanent(errDown))
 		f.send(t, chat()...)
 		time.Sleep(20 * time.Second)
-		if f.sink.tried != 1 || f.count(t, "collector_usage_lost") != 1 {
-			t.Errorf("tried %d times, %d are counted as lost", f.sink.tried, f.count(t, "collector_usage_lost"))
+		if tried, _ := f.sink.attempts(); tried != 1 || f.count(t, "collector_usage_lost") != 1 {
+			t.Errorf("tried %d times, %d are counted as lost", tried, f.count(t, "collector_usage_lost"))
 		}
 		f.end(t)
 	})
