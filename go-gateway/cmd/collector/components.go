@@ -27,9 +27,9 @@ import (
 
 // factories are all that a configuration can name. To add a component is to import its factory and to name it here.
 //
-// Contrib's exporter for Prometheus is not among them: it brings the clients of three clouds and of Kubernetes along, a quarter
-// of all packages. What there is to scrape are the collector's own metrics, those of our components included, and upstream's
-// telemetry serves them itself.
+// Contrib's exporter for Prometheus is not among them: it brings the clients of three clouds along, a fifth of all packages.
+// What there is to scrape are the collector's own metrics, those of our components included, and upstream's telemetry serves
+// them itself.
 func factories() (otelcol.Factories, error) {
 	return otelcol.Factories{
 		Receivers: byType[receiver.Factory](otlpreceiver.NewFactory()),

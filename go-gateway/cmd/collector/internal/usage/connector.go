@@ -71,10 +71,10 @@ func defaults() component.Config {
 	return &Config{
 		Wait:        5 * time.Second,  // both services send each second, and an attempt to send may take as long
 		Patience:    10 * time.Minute, // longer than the gateway's generation timeout
-		MaxSpans:    100_000,          // some 60 MB; ten spans a request, so 10,000 requests in `wait`
+		MaxSpans:    100_000,          // some 25 MB; a dozen a request, so 8,000 requests in `wait`
 		Remember:    time.Hour,
-		MaxRequests: 1_000_000, // some 60 MB
-		MaxUnsent:   10_000,    // some 20 MB
+		MaxRequests: 1_000_000, // some 55 MB
+		MaxUnsent:   10_000,    // some 6 MB
 	}
 }
 
