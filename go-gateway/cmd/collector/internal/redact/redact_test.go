@@ -81,7 +81,7 @@ func TestTextsAreValidAndShort(t *testing.T) {
 func TestLongTextsTakeTimeInProportion(t *testing.T) {
 	c := cleaner{shapes, 4096}
 	for _, piece := range []string{"eyJaaaaaaaa.", "trip_", "bearer ", "://a:", "-----BEGIN PRIVATE KEY-----", "sk-gh_k_hf_xoxAIzaAKIA"} {
-		text := strings.Repeat(piece, 4<<20/len(piece))
+		text := strings.Repeat(piece, 1<<20/len(piece))
 		start := time.Now()
 		c.text(text)
 		if took := time.Since(start); took > 30*time.Second {
