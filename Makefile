@@ -75,6 +75,7 @@ down: ## Stop the containers; the volumes stay, and with them keys and models
 test: build embed consumer collector models ## Every test: unit tests of three languages, contract, repository, end to end
 	cd python-research && $(BIN)/python -m pytest
 	for module in $(GO_MODULES); do (cd $$module && go test -race ./...); done
+	cd go-gateway/cmd/collector && go test .
 	cd rust-hotpath && cargo test --locked --workspace
 	$(IN_TESTS) pytest
 
