@@ -21,14 +21,16 @@ def embed(number: int) -> dict[str, Any]:
     return request(f"line-{number}", {"model": MODEL, "input": f"text {number}"})
 
 
-def upload(client: openai.OpenAI, lines: list[dict[str, Any]]) -> str:
-    content = "".join(json.dumps(line) + "\n" for line in lines)
+def upload(client: openai.OpenAI, lines: list[dict[str, Any]], line_bytes: int = 0) -> str:
+    """The id of a file of these lines, each of so many bytes at least."""
+    content = "".join(json.dumps(line).ljust(line_bytes) + "\n" for line in lines)
     return client.files.create(file=("in.jsonl", content.encode()), purpose="batch").id
 
 
-def submit(client: openai.OpenAI, lines: list[dict[str, Any]], endpoint: Any = EMBEDDINGS) -> str:
+def submit(client: openai.OpenAI, lines: list[dict[str, Any]], endpoint: Any = EMBEDDINGS, line_bytes: int = 0) -> str:
+    file = upload(client, lines, line_bytes)
     batch = client.batches.create(
-        input_file_id=upload(client, lines), endpoint=endpoint, completion_window="24h", metadata={"for": "a test"}
+        input_file_id=file, endpoint=endpoint, completion_window="24h", metadata={"for": "a test"}
     )
     assert batch.object == "batch"
     assert batch.metadata == {"for": "a test"}

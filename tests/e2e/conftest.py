@@ -1,5 +1,6 @@
 """Clients of the shared stack, as customers have them."""
 
+import pathlib
 import signal
 from collections.abc import Iterator
 
@@ -8,7 +9,9 @@ import httpx
 import openai
 import pytest
 
+from e2e.databases import Database
 from stack.description import Stack
+from stack.postgres import Postgres, postgres_programs
 
 MESSAGE_LIMIT = 64 << 20  # bytes
 TIMEOUT_S = 60
@@ -37,6 +40,22 @@ def channel(stack: Stack) -> Iterator[grpc.Channel]:
     options = [("grpc.max_receive_message_length", MESSAGE_LIMIT)]
     with grpc.insecure_channel(stack.grpc, options=options) as channel:
         yield channel
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def database(request: pytest.FixtureRequest, native_only: None, tmp_path: pathlib.Path) -> Iterator[Database]:
+    """Each that a gateway can have. Tests name it before `start_native`, so that it ends after the gateway."""
+    if request.param == "SQLite":
+        yield Database({})
+        return
+    programs = postgres_programs()
+    assert programs, "PostgreSQL comes with the tests' requirements"
+    postgres = Postgres(programs)
+    try:
+        postgres.start()
+        yield Database({"database-url": postgres.url, "blobs": str(tmp_path / "blobs")}, postgres)
+    finally:
+        postgres.remove()
 
 
 @pytest.fixture

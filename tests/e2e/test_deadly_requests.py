@@ -11,9 +11,9 @@ import openai
 import pytest
 
 from e2e.batches import content, embed, ended, submit
+from e2e.databases import Database
 from e2e.vectors import MODEL
 from stack.native import NativeStack
-from stack.postgres import Postgres, postgres_programs
 from stack.proxy import Proxy
 
 DEADLY = "a text that no hot path survives"
@@ -55,23 +55,14 @@ def mortal_hotpath(folder: pathlib.Path) -> Iterator[tuple[str, list[float]]]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("database", ["SQLite", "PostgreSQL"])
 def test_a_line_and_a_job_that_end_the_hot_path_are_given_up(
-    database: str, start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
+    database: Database, start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
 ) -> None:
     lines = [embed(number) for number in range(LINES)]
     lines[LINE]["body"]["input"] = DEADLY
     with contextlib.ExitStack() as ending:
         address, deaths = ending.enter_context(mortal_hotpath(tmp_path / "hotpath"))
-        settings = {}
-        if database == "PostgreSQL":
-            programs = postgres_programs()
-            assert programs, "PostgreSQL comes with the tests' requirements"
-            postgres = Postgres(programs)
-            ending.callback(postgres.remove)
-            postgres.start()
-            settings = {"database-url": postgres.url, "blobs": str(tmp_path / "blobs")}
-        native = start_native(gateway=settings, hotpath_address=address)
+        native = start_native(gateway=database.settings, hotpath_address=address)
         stack = native.describe()
         bearer = {"Authorization": f"Bearer {stack.keys['acme']}"}
         client = ending.enter_context(openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.keys["acme"]))

@@ -1,7 +1,6 @@
 """Idempotency-Key: what creates is done once, however often it is sent and whenever the gateway is killed."""
 
 import json
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import openai
 import pytest
 
 from e2e import batches
+from e2e.databases import Database, chance
 from e2e.limits import client as http_of
 from stack.native import NativeStack
 
@@ -46,9 +46,11 @@ def test_the_python_sdk_creates_once(client: openai.OpenAI) -> None:
         )
 
 
-def test_what_a_killed_gateway_was_asked_is_there_once(start_native: Callable[..., NativeStack]) -> None:
-    native = start_native(hotpath_address="127.0.0.1:1", wait=False)
-    chance = random.Random(14)
+def test_what_a_killed_gateway_was_asked_is_there_once(
+    database: Database, start_native: Callable[..., NativeStack]
+) -> None:
+    native = start_native(hotpath_address="127.0.0.1:1", wait=False, gateway=database.settings)
+    random = chance()
     answers: list[bytes] = []
     failures: list[BaseException] = []
     over = threading.Event()
@@ -82,7 +84,7 @@ def test_what_a_killed_gateway_was_asked_is_there_once(start_native: Callable[..
     thread.start()
     try:
         for _ in range(KILLS):
-            time.sleep(chance.uniform(0.05, 0.3))
+            time.sleep(random.uniform(0.05, 0.3))
             native.processes()[0].kill()
             native.start_gateway()
     finally:

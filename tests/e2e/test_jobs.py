@@ -1,6 +1,5 @@
 """Jobs: one request that is kept and run later, by plain HTTP and by the official SDK's own client; and kills."""
 
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from e2e import metrics
 from e2e.batches import EMBEDDINGS
+from e2e.databases import chance
 from e2e.limits import client as http_of
 from e2e.vectors import MODEL
 from stack.description import Stack
@@ -84,13 +84,13 @@ def test_the_sdks_own_client_creates_and_cancels(client: openai.OpenAI) -> None:
 
 def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(start_native: Callable[..., NativeStack]) -> None:
     native = start_native(gateway={"job-kept": "1h"})
-    chance = random.Random(14)
+    random = chance()
     with http_of(native.describe(), "acme") as http:
         ids = [http.post("/v1/jobs", json=embed(f"text {number} " * 40)).json()["id"] for number in range(200)]
     for kill in range(3):  # each once some have ended, so that none is always among those that are hit
         with http_of(native.describe(), "acme") as http:
             ended(http, ids[(kill + 1) * 30])
-        time.sleep(chance.uniform(0.0, 0.2))
+        time.sleep(random.uniform(0.0, 0.2))
         native.processes()[0].kill()
         native.start_gateway()
     with http_of(native.describe(), "acme") as http:

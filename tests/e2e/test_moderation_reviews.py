@@ -1,6 +1,5 @@
 """Moderation with review: verdicts by webhook, doubtful texts for people, and a gateway that is killed in between."""
 
-import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import httpx
 import openai
 
 from e2e import metrics
+from e2e.databases import chance
 from e2e.limits import client as http_of
 from e2e.receivers import Receiver
 from e2e.test_moderations import EXPLICIT, HARMLESS, INSULT, MODEL
@@ -42,7 +42,7 @@ def moderate(http: httpx.Client, texts: list[str], row: int) -> str:
 
 def test_verdicts_are_told_and_people_are_asked_once(start_native: Callable[..., NativeStack]) -> None:
     native = start_native(gateway=OWN, hotpath={"model-names": f"{MODEL},all-minilm-l6-v2"})
-    chance = random.Random(14)
+    random = chance()
     inputs = {"review": [HARMLESS, INSULT], "passed": [HARMLESS], "flagged": [INSULT, EXPLICIT], "failed": [""]}
     verdicts = [list(inputs)[row % len(inputs)] for row in range(JOBS)]
     with Receiver() as receiver:
@@ -62,7 +62,7 @@ def test_verdicts_are_told_and_people_are_asked_once(start_native: Callable[...,
             with http_of(native.describe(), "acme") as http:
                 rows = range(JOBS * kill // KILLS, JOBS * (kill + 1) // KILLS)
                 jobs += [moderate(http, inputs[verdicts[row]], row) for row in rows]
-            time.sleep(chance.uniform(0.0, 0.1))
+            time.sleep(random.uniform(0.0, 0.1))
             native.processes()[0].kill()
             native.start_gateway()
         with http_of(native.describe(), "acme") as http:

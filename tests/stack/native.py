@@ -182,12 +182,17 @@ class NativeStack:
 
     def gateway_keys(self, *arguments: str) -> str:
         """Run `gateway keys …`, and return what it prints."""
+        return self.run_gateway("keys", *arguments)
+
+    def run_gateway(self, *arguments: str) -> str:
+        """Run a command of the gateway's on its database, and return what it prints."""
         place = {name: self.gateway_settings[name] for name in ("database-url",) if name in self.gateway_settings}
         flags = [f"--{name}={value}" for name, value in (place or {"data": str(self.data)}).items()]
-        command = [*self._program(GATEWAY), "keys", *arguments, *flags]
+        command = [*self._program(GATEWAY), *arguments, *flags]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            raise StackError(f"`gateway keys {arguments[0]}` ended with {result.returncode}:\n{result.stderr}")
+            what = " ".join(arguments[:2])
+            raise StackError(f"`gateway {what}` ended with {result.returncode}:\n{result.stderr}")
         return result.stdout
 
     def wait_hotpath_ready(self) -> None:

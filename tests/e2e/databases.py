@@ -1,0 +1,40 @@
+"""What a gateway keeps its state in, for tests of faults that hold with each."""
+
+import os
+import pathlib
+import random
+import secrets
+from dataclasses import dataclass
+
+from stack.native import NativeStack
+from stack.postgres import Postgres
+
+
+@dataclass(frozen=True)
+class Database:
+    """A place for a gateway of a test's own."""
+
+    settings: dict[str, str]  # of the gateway
+    postgres: Postgres | None = None  # None: SQLite, in the gateway's data folder
+
+    def blobs(self, native: NativeStack) -> pathlib.Path:
+        return pathlib.Path(self.settings["blobs"]) if self.postgres else native.data / "blobs"
+
+    def half_written(self, native: NativeStack) -> list[pathlib.Path]:
+        """What killed gateways have left in the folder of blobs; nothing counts where it may be another gateway's."""
+        return [] if self.postgres else list((self.blobs(native) / "tmp").iterdir())
+
+
+def deaths(native: NativeStack, queue: str) -> int:
+    """How many claims of a queue's jobs ended with their process."""
+    header, *rows = native.run_gateway("jobs", "list", f"--queue={queue}", "--limit=1000").splitlines()
+    assert rows
+    column = slice(header.index("DEATHS"), header.index("OWNER"))  # a table: columns are as wide as their widest cell
+    return sum(int(row[column]) for row in rows)
+
+
+def chance() -> random.Random:
+    """Randomness of a seed that a failure shows; TEST_SEED repeats it."""
+    seed = int(os.environ.get("TEST_SEED") or secrets.randbits(32))
+    print(f"TEST_SEED={seed}")
+    return random.Random(seed)
