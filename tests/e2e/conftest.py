@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from e2e.databases import Database
+from e2e.names import Names
 from stack.description import Stack
 from stack.postgres import Postgres, postgres_programs
 
@@ -56,6 +57,11 @@ def database(request: pytest.FixtureRequest, native_only: None, tmp_path: pathli
         yield Database({"database-url": postgres.url, "blobs": str(tmp_path / "blobs")}, postgres)
     finally:
         postgres.remove()
+
+
+@pytest.fixture
+def names(native_only: None, tmp_path: pathlib.Path) -> Names:
+    return Names(tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """Webhooks, with the official Python SDK on both sides: it sets them up, and it verifies what a receiver gets."""
 
+import contextlib
 import datetime
-from collections.abc import Callable
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -9,8 +13,10 @@ import openai
 import pytest
 
 from e2e import batches, metrics
+from e2e.databases import Database
+from e2e.names import NAME, Names
 from e2e.receivers import Receiver
-from stack.native import NativeStack
+from stack.native import GATEWAY, NativeStack
 from stack.waiting import wait_until
 
 StartNative = Callable[..., NativeStack]
@@ -25,8 +31,11 @@ OWN = {
 ALL: Any = ["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 
 
-def start(start_native: StartNative, **settings: str) -> NativeStack:
-    return start_native(hotpath_address=NOBODY, gateway={**OWN, **settings}, wait=False)
+def start(
+    start_native: StartNative, settings: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> NativeStack:
+    gateway = {**OWN, **settings}
+    return start_native(hotpath_address=NOBODY, gateway=gateway, gateway_environment=environment, wait=False)
 
 
 def client_of(native: NativeStack, tenant: str = "acme") -> openai.OpenAI:
@@ -57,7 +66,7 @@ def in_state(native: NativeStack, webhook: str, state: str, count: int = 1) -> l
 
 
 def test_the_sdk_sets_webhooks_up_and_verifies_what_they_send(start_native: StartNative) -> None:
-    native = start(start_native)
+    native = start(start_native, {})
     with client_of(native) as client, Receiver() as receiver:
         assert client.webhooks.event_types.list().data[:4] == ALL
         created = client.webhooks.create(name="ours", url=receiver.url, event_types=ALL)
@@ -98,40 +107,134 @@ def test_the_sdk_sets_webhooks_up_and_verifies_what_they_send(start_native: Star
     assert receiver.url not in written
 
 
-def test_what_a_receiver_cannot_take_comes_again_and_goes_nowhere_else(start_native: StartNative) -> None:
-    native = start(start_native)
-    with client_of(native) as client, Receiver(answer=lambda before: [500, 302, 200][before]) as receiver:
-        hook = client.webhooks.create(name="a", url=receiver.url, event_types=ALL)
-        end_batch(client)
-        (delivered,) = in_state(native, hook.id, "delivered")
-        assert delivered["attempts"] == 3
-        assert {got.id for got in receiver.got} == {delivered["id"]}
-        assert len({got.body for got in receiver.got}) == 1
-    with pytest.raises(openai.BadRequestError, match="not public"), client_of(native) as client:
+def attempted(native: NativeStack, webhook: str, times: int) -> dict[str, Any]:
+    """The newest delivery, once it was tried so often."""
+
+    def look() -> dict[str, Any] | None:
+        newest: dict[str, Any] = log(native, webhook)["data"][0]
+        return newest if newest["attempts"] >= times else None
+
+    return wait_until(f"{times} attempts", look, LIMIT_S)
+
+
+def test_however_a_receiver_fails_it_is_asked_again_and_nobody_else_is(
+    database: Database, start_native: StartNative
+) -> None:
+    """One hangs, one refuses connections, one answers 500, and one says that another, inside, is to be asked."""
+    native = start(start_native, database.settings)
+    well = threading.Event()
+    with contextlib.ExitStack() as ending:
+        client = ending.enter_context(client_of(native))
+        inside, good = (ending.enter_context(Receiver()) for _ in range(2))
+        down = Receiver()
+        down.close()
+        answers: dict[str, Callable[[int], int]] = {
+            "did not answer within 500ms": lambda _: 200 if well.wait(LIMIT_S) else 500,
+            "the receiver answered 500": lambda _: 200 if well.is_set() else 500,
+            "a redirect, and those are not followed": lambda _: 200 if well.is_set() else 307,
+        }
+        receivers = {
+            says: ending.enter_context(Receiver(answer=answer, location=inside.url)) for says, answer in answers.items()
+        }
+        receivers["refused the connection"] = down
+        hooks = {
+            says: client.webhooks.create(name="a", url=receiver.url, event_types=ALL).id
+            for says, receiver in receivers.items()
+        }
+        beside = client.webhooks.create(name="b", url=good.url, event_types=ALL).id
+        batch = end_batch(client)
+        assert in_state(native, beside, "delivered")[0]["attempts"] == 1
+        for says, hook in hooks.items():
+            entry = attempted(native, hook, 2)
+            assert (entry["state"], entry["data_id"]) == ("pending", batch)
+            assert says in entry["last_error"]
+        receivers["refused the connection"] = ending.enter_context(Receiver(port=down.port))
+        well.set()
+        for says, hook in hooks.items():
+            (delivered,) = in_state(native, hook, "delivered")
+            assert {got.id for got in receivers[says].got} == {delivered["id"]}
+            assert len({got.body for got in receivers[says].got}) == 1
+        assert inside.got == []
+
+
+def test_an_address_that_is_not_public_is_no_webhook(start_native: StartNative) -> None:
+    with client_of(start(start_native, {})) as client, pytest.raises(openai.BadRequestError, match="not public"):
         client.webhooks.create(name="a", url="https://[::ffff:10.0.0.1]/", event_types=ALL)
 
 
 def test_a_name_that_leads_inward_is_not_asked(start_native: StartNative) -> None:
     """Another network is allowed, so a name is taken, which is refused once it is resolved."""
-    native = start(start_native, **{"webhook-allow-networks": "127.0.0.2/32", "webhook-retries": "1h"})
+    native = start(start_native, {"webhook-allow-networks": "127.0.0.2/32", "webhook-retries": "1h"})
     with client_of(native) as client, Receiver() as receiver:
         hook = client.webhooks.create(name="a", url=f"https://localhost:{receiver.port}/", event_types=ALL)
         with pytest.raises(openai.BadRequestError, match="not public"):
             client.webhooks.test(hook.id, event_type="batch.failed")
         end_batch(client)
-
-        def attempted() -> Any:
-            (entry,) = log(native, hook.id)["data"]
-            return entry if entry["attempts"] == 1 else None
-
-        entry = wait_until("an attempt", attempted, LIMIT_S)
+        entry = attempted(native, hook.id, 1)
         assert (entry["state"], entry["last_status_code"]) == ("pending", None)
         assert "not public" in entry["last_error"]
         assert receiver.got == []
 
 
-def test_nothing_is_lost_while_a_receiver_is_down_and_the_gateway_is_killed(start_native: StartNative) -> None:
-    native = start(start_native)
+def test_a_name_that_turns_inward_is_not_asked_again(
+    database: Database, names: Names, start_native: StartNative
+) -> None:
+    """127.0.0.1 is as good as a public address here, and 127.0.0.2, where the receiver listens as well, is inside."""
+    settings = {**database.settings, "webhook-allow-networks": "127.0.0.1/32"}
+    native = start(start_native, settings, names.environment)
+    with client_of(native) as client, Receiver(listens_on="0.0.0.0") as receiver:  # noqa: S104
+        names.lead_to("127.0.0.1")
+        hook = client.webhooks.create(name="a", url=f"http://{NAME}:{receiver.port}/", event_types=ALL)
+        end_batch(client)
+        in_state(native, hook.id, "delivered")
+        names.lead_to("127.0.0.2")
+        end_batch(client)
+        entry = attempted(native, hook.id, 2)
+        assert (entry["state"], entry["last_status_code"]) == ("pending", None)
+        assert "out of the networks that it is allowed for" in entry["last_error"]
+        client.webhooks.update(hook.id, url=f"https://{NAME}:{receiver.port}/")
+        with pytest.raises(openai.BadRequestError, match="not public"):
+            client.webhooks.test(hook.id, event_type="batch.failed")
+        assert len(receiver.got) == 1
+        client.webhooks.update(hook.id, url=f"http://{NAME}:{receiver.port}/")
+        names.lead_to("127.0.0.1")
+        in_state(native, hook.id, "delivered", 2)
+        assert len(receiver.got) == 2
+
+
+def test_no_proxy_of_the_environment_is_asked(names: Names, start_native: StartNative) -> None:
+    """For webhooks, the health check, and what asks the admin API: by a name, since Go takes none to loopback."""
+    names.lead_to("127.0.0.1")
+    with Receiver() as proxy, Receiver() as receiver:
+        proxies = {f"{kind}_PROXY": proxy.url for kind in ("HTTP", "HTTPS", "ALL")}
+        environment = names.environment | proxies | {"NO_PROXY": "", "no_proxy": ""}
+        environment |= {name.lower(): value for name, value in proxies.items()}
+        native = start(start_native, {}, environment)
+        with client_of(native) as client:
+            secure = client.webhooks.create(name="s", url=f"https://{NAME}:{receiver.port}/", event_types=ALL)
+            hook = client.webhooks.create(name="a", url=f"http://{NAME}:{receiver.port}/", event_types=ALL)
+            end_batch(client)
+            (delivered,) = in_state(native, hook.id, "delivered")
+            assert [got.id for got in receiver.got] == [delivered["id"]]
+            assert "TLS with the receiver failed" in attempted(native, secure.id, 2)["last_error"]
+
+        def run(*command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run([GATEWAY, *command], env=os.environ | environment, capture_output=True, text=True)
+
+        metrics_address, admin_address = (
+            f"{NAME}:{native.addresses[listener].rpartition(':')[2]}" for listener in ("gateway_metrics", "admin")
+        )
+        assert "503" in run("healthcheck", f"--metrics-address={metrics_address}").stderr  # there is no hot path
+        token = f"--admin-token-file={native.describe().admin_token_file}"
+        explained = run("limits", "explain", "--tenant=acme", f"--admin-address={admin_address}", token)
+        assert (explained.returncode, explained.stderr) == (0, "")
+        assert proxy.got == []
+
+
+def test_nothing_is_lost_while_a_receiver_is_down_and_the_gateway_is_killed(
+    database: Database, start_native: StartNative
+) -> None:
+    native = start(start_native, database.settings)
     down = Receiver()
     down.close()
     with client_of(native) as client, Receiver() as other:

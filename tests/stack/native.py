@@ -76,11 +76,12 @@ class NativeStack:
         hotpath_address: str | None = None,
         gateway: Mapping[str, str] | None = None,
         hotpath: Mapping[str, str] | None = None,
+        gateway_environment: Mapping[str, str] | None = None,
     ) -> None:
         """Keep logs and keys in `folder`.
 
         `gateway` and `hotpath` hold settings beyond the usual ones: flag → value. With `hotpath_address` the hot path
-        is somebody else's and is not started.
+        is somebody else's and is not started. `gateway_environment` holds variables that are not ours.
         """
         self.folder = folder
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,7 @@ class NativeStack:
         self.models = models
         self.gateway_settings = dict(gateway or {})
         self.hotpath_settings = dict(hotpath or {})
+        self._gateway_environment = dict(gateway_environment or {})
         self._socket: pathlib.Path | None = None
         self.keys: dict[str, str] = {}
         self.gateway: Process | None = None
@@ -146,7 +148,7 @@ class NativeStack:
             "drain-delay": "0s",  # it is for balancers, which look at readiness before they send a request
             **self.gateway_settings,
         }
-        self.gateway = self._serve("gateway", GATEWAY, settings)
+        self.gateway = self._serve("gateway", GATEWAY, settings, self._gateway_environment)
         self.addresses["http"] = self.gateway.address("http")
         self.addresses["gateway_metrics"] = self.gateway.address("metrics")
         self.addresses["admin"] = self.gateway.address("admin")
@@ -249,9 +251,11 @@ class NativeStack:
         """The address to ask for: after a restart the one from before."""
         return self.addresses.get(listener, f"{HOST}:{port}")
 
-    def _serve(self, name: str, program: pathlib.Path, settings: Mapping[str, str]) -> Process:
+    def _serve(
+        self, name: str, program: pathlib.Path, settings: Mapping[str, str], env: Mapping[str, str] | None = None
+    ) -> Process:
         flags = [f"--{flag}={value}" for flag, value in settings.items()]
-        return Process(name, [*self._program(program), "serve", *flags], self.folder / f"{name}.log", {})
+        return Process(name, [*self._program(program), "serve", *flags], self.folder / f"{name}.log", env or {})
 
     @staticmethod
     def _program(path: pathlib.Path) -> list[str]:
