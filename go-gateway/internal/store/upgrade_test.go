@@ -34,6 +34,8 @@ var written = map[int][]string{
 		`INSERT INTO segment (batch, n, lines, at, length, duplicates, state) VALUES ('batch_1', 10, 10, 100, 100, '', 'pending')`,
 		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, owner, attempt, created_at, due_at)
 			VALUES ('batch_1/00010+10', 'batch', 'acme', 'segment', 'batch_1 10', 0, 'leased', 'host/1', 1, 1, 1)`,
+		`INSERT INTO batch (id, tenant, key_id, scopes, plan, file, sha256, bytes, endpoint, model, metadata, state, lines, pending, enqueued, done, output, created_at, expires_at, ended_at)
+			VALUES ('batch_0', 'acme', 'aaaaaaaa', '', 'p', 'file-acme', '` + hashOf("input") + `', 200, '/v1/embeddings', 'm', '', 'completed', 1, 0, 0, 1, 'file-out', 1764345600000, 1764345700000, 1764345600005)`,
 	},
 	7: {
 		`INSERT INTO webhook_limit VALUES ('acme', 1)`,
@@ -41,12 +43,21 @@ var written = map[int][]string{
 		`INSERT INTO delivery (id, tenant, webhook, event, type, object, event_at, state) VALUES ('msg_1', 'acme', 'wh_1', 'evt_1', 'batch.completed', 'batch_0', 1764345600000, 'pending')`,
 		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, created_at, due_at) VALUES ('msg_1', 'webhooks', 'acme', 'delivery', 'wh_1', 0, 'ready', 1, 1)`,
 	},
+	8: {
+		`INSERT INTO charge (id, tenant, key_id, class, tokens, day, settled_at) VALUES ('batch_0/0', 'acme', 'aaaaaaaa', 'batch', 5, 20420, 1764345600005)`,
+		`INSERT INTO charge (id, tenant, key_id, class, tokens, day) VALUES ('batch_1/0', 'acme', 'aaaaaaaa', 'batch', 7, 20420)`,
+	},
 	9: {`INSERT INTO answer VALUES ('acme', '/v1/batches', 'k', 'r', 'batch_1', 200, '{"id":"batch_1"}', 9764345600000)`},
 	10: {
 		`UPDATE batch_limit SET jobs = 1, job_bytes = 100 WHERE tenant = 'acme'`,
 		`INSERT INTO async_job (id, tenant, key_id, scopes, plan, endpoint, model, metadata, body, body_bytes, state, created_at, expires_at)
 			VALUES ('job_1', 'acme', 'aaaaaaaa', '', 'p', '/v1/embeddings', 'm', '', '` + hashOf("body") + `', 100, 'open', 1764345600000, 9764345600000)`,
 		`INSERT INTO job (id, queue, tenant, kind, args, priority, state, owner, attempt, created_at, due_at) VALUES ('job_1', 'jobs', 'acme', 'request', '', 0, 'leased', 'host/1', 1, 1, 1)`,
+	},
+	11: {`UPDATE webhook SET updated_at = 1764345600009 WHERE id = 'wh_1'`},
+	12: {
+		`UPDATE batch SET forget_at = ended_at + 2592000000 WHERE id = 'batch_0'`,
+		`UPDATE batch SET output_lifetime = 3600000 WHERE id = 'batch_1'`,
 	},
 	13: {
 		`UPDATE batch_limit SET reviews = 2 WHERE tenant = 'acme'`,
@@ -71,8 +82,27 @@ func writeAs(t *testing.T, options Options, version int) {
 	}
 	defer s.Close()
 	for v := 1; v <= version; v++ {
+		if len(written[v]) == 0 {
+			t.Errorf("nothing is written as by version %d", v)
+		}
 		for _, statement := range written[v] {
 			execute(t, s, statement)
+		}
+	}
+	tables := `SELECT name FROM sqlite_schema WHERE type = 'table'`
+	if options.Postgres() {
+		tables = `SELECT tablename FROM pg_tables WHERE schemaname = current_schema()`
+	}
+	names, err := query(t.Context(), s, func(row scanner) (name string, err error) {
+		err = row.Scan(&name)
+		return name, err
+	}, tables)
+	if err != nil || len(names) < 3 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		if count(t, s.r, `SELECT count(*) FROM `+name) == 0 {
+			t.Errorf("version %d has the table %s, of which nothing is written", version, name)
 		}
 	}
 }
@@ -93,7 +123,7 @@ func TestAStoreOfEachEarlierVersionIsUpgraded(t *testing.T) {
 				for _, written := range []struct {
 					since int
 					look  func(*testing.T, *Store)
-				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {13, lookAtReviews}, {6, finishUpgradedBatch}} {
+				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {8, lookAtCharges}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {11, lookAtChange}, {12, lookAtLifetime}, {13, lookAtReviews}, {6, lookAtEndedBatch}, {6, finishUpgradedBatch}} {
 					if version >= written.since {
 						written.look(t, s)
 					}
@@ -233,4 +263,42 @@ func lookAtDelivery(t *testing.T, s *Store) {
 		t.Fatalf("%+v, %+v, %v", delivery, hook, err)
 	}
 	record(t, s, job, Try{State: DeliveryDelivered, Status: 204})
+}
+
+func lookAtCharges(t *testing.T, s *Store) {
+	charges, err := s.UnsettledCharges(t.Context(), 9)
+	if want := (Charge{ID: "batch_1/0", Tenant: "acme", Key: "aaaaaaaa", Class: "batch", Tokens: 7, Day: 20420}); err != nil || len(charges) != 1 || charges[0] != want {
+		t.Fatalf("%+v, %v", charges, err)
+	}
+	if err := s.SettleCharges(t.Context(), charges); err != nil {
+		t.Error(err)
+	}
+	if pruned, err := s.PruneCharges(t.Context(), 9); err != nil || pruned != 2 {
+		t.Errorf("%d charges were forgotten, %v", pruned, err)
+	}
+}
+
+func lookAtChange(t *testing.T, s *Store) {
+	if hook, err := s.FindWebhook(t.Context(), "acme", "wh_1"); err != nil || hook.Updated.UnixMilli() != 1764345600009 {
+		t.Errorf("%+v, %v", hook, err)
+	}
+}
+
+func lookAtLifetime(t *testing.T, s *Store) {
+	if batch := found(t, s, "acme", "batch_1"); batch.OutputLifetime != time.Hour {
+		t.Errorf("%+v", batch)
+	}
+}
+
+// lookAtEndedBatch holds that it is forgotten when it would have been.
+func lookAtEndedBatch(t *testing.T, s *Store) {
+	batch := found(t, s, "acme", "batch_0")
+	due := time.UnixMilli(1764345600005).Add(30 * 24 * time.Hour)
+	if batch.State != BatchCompleted || batch.Output != "file-out" || batch.Ended.UnixMilli() != 1764345600005 || !batch.Forgotten.Equal(due) {
+		t.Errorf("%+v", batch)
+	}
+	early, err := s.PruneBatches(t.Context(), due.Add(-time.Millisecond), 9)
+	if late, err2 := s.PruneBatches(t.Context(), due, 9); err != nil || err2 != nil || early != 0 || late != 1 {
+		t.Errorf("%d batches were forgotten before their time, and %d then; %v, %v", early, late, err, err2)
+	}
 }
