@@ -34,6 +34,8 @@ SOAK_S ?= 3600
 SOAK_ABORTS ?= 100000
 # How many processes it kills, stops or cuts off in a batch, on each database.
 SOAK_FAULTS ?= 20
+# How many processes the gateway's own tests kill in it, in each that kills at random.
+SOAK_KILLS ?= 30
 # How long `make fuzz` tries each target.
 FUZZTIME ?= 10s
 # Which part `make bench` measures; empty: all.
@@ -128,6 +130,7 @@ soak: build models ## Hostile requests, aborted ones, faults in batches (SOAK_S=
 	$(IN_TESTS) soak --seconds $(SOAK_S)
 	export ABORTS=$(SOAK_ABORTS); $(IN_TESTS) pytest e2e/test_aborts.py -rP
 	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
+	for module in $(GO_MODULES); do (cd $$module && TEST_KILLS=$(SOAK_KILLS) go test -count=1 -v -run Kill ./...); done
 
 .PHONY: fuzz
 fuzz: .venv/.installed ## Look for bytes that break what reads them, in the gateway (FUZZTIME=10s each)

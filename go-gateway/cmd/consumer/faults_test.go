@@ -29,6 +29,20 @@ func kills(t *testing.T) int {
 	return 6
 }
 
+// randomness is of a seed that is logged; TEST_SEED repeats it.
+func randomness(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if asked := os.Getenv("TEST_SEED"); asked != "" {
+		var err error
+		if seed, err = strconv.ParseUint(asked, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("TEST_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
 // onceEach fails the test unless each of so many messages has one job and one result.
 func onceEach(t *testing.T, queue *queue, gateway *fakeGateway, messages int) {
 	t.Helper()
@@ -55,14 +69,14 @@ func TestKilledConsumersLoseAndRepeatNothing(t *testing.T) {
 	given := arguments(t, server, gateway.URL, "--max-deliveries", "1000")
 	first, second := startProcess(t, given), startProcess(t, given)
 	const perKill = 30
-	sent := 0
+	sent, random := 0, randomness(t)
 	for range kills(t) {
 		for range perKill {
 			queue.mustSend(fmt.Sprint("message ", sent), "a text")
 			sent++
 		}
 		// Somewhere in the middle of these.
-		until := sent - perKill + 1 + rand.IntN(perKill-5)
+		until := sent - perKill + 1 + random.IntN(perKill-5)
 		eventually(t, "some are done", func() bool { return count(t, queue.results) >= until })
 		first.kill()
 		first, second = second, startProcess(t, given)

@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -50,6 +51,8 @@ type fixture struct {
 	folder string
 	late   atomic.Int64 // by how much the clock is ahead
 	shared bool         // among gateways, of which none may remove what another one may be writing
+	// enqueued is what the plan allows of that; 0: what acme's does.
+	enqueued int64
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -110,7 +113,9 @@ func (f *fixture) submitTexts(texts ...string) (store.Batch, error) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return f.Create(f.Context(), acme, Asked{File: file.ID, Endpoint: endpoint}, withoutKey)
+	owner := acme
+	owner.Plan.EnqueuedTokens = cmp.Or(f.enqueued, owner.Plan.EnqueuedTokens)
+	return f.Create(f.Context(), owner, Asked{File: file.ID, Endpoint: endpoint}, withoutKey)
 }
 
 func (f *fixture) mustSubmit(lines int) store.Batch {

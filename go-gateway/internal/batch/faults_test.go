@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,15 +42,7 @@ func (f *fixture) begin(told *task) *rand.Rand {
 	told.Blobs, told.Lease, told.Think = filepath.Join(f.folder, "blobs"), 800*time.Millisecond, 2*time.Millisecond
 	f.shared = told.Store.Postgres()
 	f.open(told.Store, store.Command)
-	seed := rand.Uint64()
-	if wanted := os.Getenv("TEST_SEED"); wanted != "" {
-		var err error
-		if seed, err = strconv.ParseUint(wanted, 10, 64); err != nil {
-			f.Fatal(err)
-		}
-	}
-	f.Logf("TEST_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return testkit.Random(f)
 }
 
 // workers are as many as may serve from a store.
@@ -91,7 +81,9 @@ func (f *fixture) chargedOnce(batch store.Batch, running []*process) {
 // Gateways are killed at any moment: each line comes out once, and is charged once.
 func TestKilledGatewaysLoseNothingAndChargeOnce(t *testing.T) {
 	everywhere(t, func(f *fixture, told task, random *rand.Rand) {
-		const lines, kills = 1600, 5
+		kills := testkit.Kills(f, 5)
+		lines := 320 * kills
+		f.enqueued = 1 << 30
 		batch := f.mustSubmit(lines)
 		running := told.workers(f)
 		for range kills {
@@ -103,7 +95,7 @@ func TestKilledGatewaysLoseNothingAndChargeOnce(t *testing.T) {
 			running[i] = start(f.T, told)
 		}
 		f.Logf("after %d kills %d of %d lines are done", kills, f.done(batch.ID), lines)
-		batch = f.ended(batch.ID)
+		batch = f.endedWithin(batch.ID, time.Duration(kills)*patience/5)
 		f.once(lines, batch)
 		f.chargedOnce(batch, running)
 	})

@@ -109,7 +109,9 @@ func everywhere(t *testing.T, test func(f *fixture, told task)) {
 // Processes that run jobs are killed at any moment: each job has one result and one charge, and its tenant is told of it once.
 func TestKilledGatewaysLoseAndRepeatNothing(t *testing.T) {
 	everywhere(t, func(f *fixture, told task) {
-		const count, kills = 150, 5
+		kills, random := testkit.Kills(f, 5), testkit.Random(f)
+		count := 30 * kills
+		f.MaxOpen = count
 		hook := store.Webhook{ID: "wh_1", URL: "https://receiver.example", Events: []string{store.EventJobCompleted}, Enabled: true, Secret: "s", Created: time.Now()}
 		if err := f.Store.AddWebhook(f.Context(), "acme", hook, 1, nil); err != nil {
 			f.Fatal(err)
@@ -144,7 +146,7 @@ func TestKilledGatewaysLoseAndRepeatNothing(t *testing.T) {
 			// So many that each job is run through that an earlier kill hit: none is hit often.
 			before := ended()
 			eventually(f.T, "jobs end", func() bool { return ended() >= min(count, before+10) })
-			time.Sleep(rand.N(50 * time.Millisecond))
+			time.Sleep(time.Duration(random.IntN(50)) * time.Millisecond)
 			kill(running)
 			running, _ = start(f.T, told)
 		}

@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/testkit"
 )
 
 // createUnderKeys creates so many files, each under a key of its own, and says which was created under it: now, or before.
@@ -33,25 +33,11 @@ func createUnderKeys(ctx context.Context, s *store.Store, count int) error {
 	return nil
 }
 
-// kills is how often tests kill processes; TEST_KILLS sets it.
-func kills(t *testing.T) int {
-	t.Helper()
-	wanted := os.Getenv("TEST_KILLS")
-	if wanted == "" {
-		return 5
-	}
-	n, err := strconv.Atoi(wanted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // A process that creates is killed at any moment, and repeats what it did: there is one of each, and one answer.
 func TestKilledProcessesCreateOnceUnderAKey(t *testing.T) {
 	store.Everywhere(t, func(t *testing.T, options store.Options) {
 		const count = 400
-		random := randomness(t)
+		random := testkit.Random(t)
 		s, err := store.Open(t.Context(), options, store.Command)
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +47,7 @@ func TestKilledProcessesCreateOnceUnderAKey(t *testing.T) {
 		told := task{Store: options, Create: count}
 		files := func() int { return s.Count(t, `SELECT count(*) FROM file`) }
 		var all []*process
-		for kill := range kills(t) {
+		for kill := range testkit.Kills(t, 5) {
 			creating := start(t, told)
 			all = append(all, creating)
 			if options.Postgres() && kill%2 == 0 { // two at once, of which the other is killed later

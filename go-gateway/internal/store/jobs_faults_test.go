@@ -23,8 +23,9 @@ func processes(options store.Options) int {
 // Workers are killed at any moment, and each job has its effect exactly once.
 func TestKilledWorkersLoseAndRepeatNothing(t *testing.T) {
 	store.Everywhere(t, func(t *testing.T, options store.Options) {
-		const jobs, kills = 300, 5
-		random := randomness(t)
+		kills := testkit.Kills(t, 5)
+		jobs := 60 * kills
+		random := testkit.Random(t)
 		s := newJobs(t, options, jobs)
 		told := task{Store: options, Lease: 800 * time.Millisecond, Think: 20 * time.Millisecond}
 		var running []*process

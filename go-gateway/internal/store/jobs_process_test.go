@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -179,17 +178,4 @@ func expectOnce(t *testing.T, s *store.Store, n int) {
 	if strange := s.Count(t, `SELECT count(*) FROM effect JOIN job ON job.id = effect.job WHERE job.attempt <> effect.attempt`); strange != 0 {
 		t.Errorf("%d effects are of another claim than the last", strange)
 	}
-}
-
-// randomness is of a seed that is logged; TEST_SEED repeats it.
-func randomness(t *testing.T) *rand.Rand {
-	t.Helper()
-	seed := rand.Uint64()
-	if wanted := os.Getenv("TEST_SEED"); wanted != "" {
-		if _, err := fmt.Fscan(bytes.NewBufferString(wanted), &seed); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("TEST_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
 }
