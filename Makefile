@@ -130,6 +130,7 @@ soak: build models ## Hostile requests, aborted ones, faults in batches (SOAK_S=
 	$(IN_TESTS) soak --seconds $(SOAK_S)
 	export ABORTS=$(SOAK_ABORTS); $(IN_TESTS) pytest e2e/test_aborts.py -rP
 	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
+	$(IN_TESTS) soak.memory
 	for module in $(GO_MODULES); do (cd $$module && TEST_KILLS=$(SOAK_KILLS) go test -count=1 -v -run Kill ./...); done
 
 .PHONY: fuzz

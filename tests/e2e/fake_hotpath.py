@@ -23,14 +23,15 @@ TASKS = {
 class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServiceServicer):
     """Serves on a free port while it is entered as a context."""
 
-    def __init__(self, case: cases.Case) -> None:
+    def __init__(self, case: cases.Case | None = None) -> None:
+        """One without a case answers what its class does, and refuses nothing."""
         self._case = case
         self._server = grpc.server(ThreadPoolExecutor(4))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self._server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
 
-    def Embed(self, request: pb.EmbedRequest, context: grpc.ServicerContext) -> NoReturn:
+    def Embed(self, request: pb.EmbedRequest, context: grpc.ServicerContext) -> pb.EmbedResponse:
         self._refuse(context)
 
     def Classify(self, request: pb.ClassifyRequest, context: grpc.ServicerContext) -> NoReturn:
@@ -40,6 +41,7 @@ class FakeHotpath(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.Mo
         self._refuse(context)
 
     def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
+        assert self._case
         reason = self._case.reason
         info = error_details_pb2.ErrorInfo(domain="triptych.dev", reason=reason.name)
         if field := self._case.fake.get("field"):

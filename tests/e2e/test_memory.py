@@ -1,4 +1,4 @@
-"""Texts that are far longer than anything that they could be used for: they cost the hot path time, not memory."""
+"""What is far larger than whatever is needed of it at once costs time, not memory: texts, and batches."""
 
 import pathlib
 from collections.abc import Callable
@@ -10,11 +10,12 @@ import pytest
 from triptych.inference.v1 import inference_pb2 as inference
 from triptych.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
+from e2e import large
+from e2e.large import MIB, memory
 from e2e.vectors import MODEL
 from stack.native import NativeStack
 
 StartNative = Callable[..., NativeStack]
-MIB = 1 << 20
 MESSAGE_BYTES = 16 * MIB
 # What a process may grow by, at its highest: a message is held twice while it is read (as it comes, and decoded), and
 # of eight at a time each has some. Without bounds a text of 4 MiB took half a gigabyte, and none of it was given back.
@@ -22,13 +23,6 @@ MOST_GROWTH = 8 * 3 * 8 * MIB + 64 * MIB
 
 LINUX = pathlib.Path("/proc/self/status")
 pytestmark = pytest.mark.skipif(not LINUX.exists(), reason="Linux says what a process holds")
-
-
-def memory(pid: int, field: str) -> int:
-    """Bytes that a process holds: now (VmRSS), or at most ever (VmHWM)."""
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    (kilobytes,) = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
-    return int(kilobytes) * 1024
 
 
 def outcome(call: Callable[..., object], request: object) -> str:
@@ -70,3 +64,11 @@ def test_long_texts_take_bounded_memory(start_native: StartNative) -> None:
     assert word == "", "a word of any length is one unknown token"
     grown = {"dashes": after_dashes - before, "highest": highest - before, "after": after - before}
     assert max(grown.values()) < MOST_GROWTH, {name: f"{size / MIB:.0f} MiB" for name, size in grown.items()}
+
+
+def test_a_batch_is_never_held_as_a_whole(native_only: None, tmp_path: pathlib.Path) -> None:
+    """Nor what comes of it. `make soak` has 50,000 lines of it."""
+    grown = large.grow(tmp_path, lines=15_000)
+    assert grown.input_mib > 1.5 * large.MOST_GROWTH_MIB
+    assert grown.output_mib > large.MOST_GROWTH_MIB
+    assert grown.mib < large.MOST_GROWTH_MIB, grown
