@@ -34,7 +34,7 @@ SOAK_S ?= 3600
 SOAK_ABORTS ?= 100000
 # How many processes it kills, stops or cuts off in a batch, on each database.
 SOAK_FAULTS ?= 20
-# How many processes the gateway's own tests kill in it, in each that kills at random.
+# How many processes the gateway's own tests kill in it: each that kills at random, on each database.
 SOAK_KILLS ?= 30
 # How long `make fuzz` tries each target.
 FUZZTIME ?= 10s
@@ -131,7 +131,10 @@ soak: build models ## Hostile requests, aborted ones, faults in batches (SOAK_S=
 	export ABORTS=$(SOAK_ABORTS); $(IN_TESTS) pytest e2e/test_aborts.py -rP
 	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
 	$(IN_TESTS) soak.memory
-	for module in $(GO_MODULES); do (cd $$module && TEST_KILLS=$(SOAK_KILLS) go test -count=1 -v -run Kill ./...); done
+	$(IN_TESTS) soak.upgrade
+	for folder in $$(grep -rlE 'testkit\.Kills|TEST_KILLS' --include='*_test.go' go-gateway | xargs -n 1 dirname | sort -u); do \
+	  (cd $$folder && TEST_KILLS=$(SOAK_KILLS) go test -race -count=1 -v -run Kill .); \
+	done
 
 .PHONY: fuzz
 fuzz: .venv/.installed ## Look for bytes that break what reads them, in the gateway (FUZZTIME=10s each)

@@ -91,6 +91,7 @@ class NativeStack:
         self.models = models
         self.gateway_settings = dict(gateway or {})
         self.hotpath_settings = dict(hotpath or {})
+        self.gateway_program = GATEWAY
         self._gateway_environment = dict(gateway_environment or {})
         self._socket: pathlib.Path | None = None
         self.keys: dict[str, str] = {}
@@ -148,7 +149,7 @@ class NativeStack:
             "drain-delay": "0s",  # it is for balancers, which look at readiness before they send a request
             **self.gateway_settings,
         }
-        self.gateway = self._serve("gateway", GATEWAY, settings, self._gateway_environment)
+        self.gateway = self._serve("gateway", self.gateway_program, settings, self._gateway_environment)
         self.addresses["http"] = self.gateway.address("http")
         self.addresses["gateway_metrics"] = self.gateway.address("metrics")
         self.addresses["admin"] = self.gateway.address("admin")
@@ -190,7 +191,7 @@ class NativeStack:
         """Run a command of the gateway's on its database, and return what it prints."""
         place = {name: self.gateway_settings[name] for name in ("database-url",) if name in self.gateway_settings}
         flags = [f"--{name}={value}" for name, value in (place or {"data": str(self.data)}).items()]
-        command = [*self._program(GATEWAY), *arguments, *flags]
+        command = [*self._program(self.gateway_program), *arguments, *flags]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             what = " ".join(arguments[:2])
