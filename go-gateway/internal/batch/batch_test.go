@@ -118,15 +118,6 @@ func (f *fixture) submitTexts(texts ...string) (store.Batch, error) {
 	return f.Create(f.Context(), owner, Asked{File: file.ID, Endpoint: endpoint}, withoutKey)
 }
 
-func (f *fixture) mustSubmit(lines int) store.Batch {
-	f.Helper()
-	batch, err := f.submit(lines)
-	if err != nil {
-		f.Fatal(err)
-	}
-	return batch
-}
-
 // watch runs batches until stop is called.
 func (f *fixture) watch(execute Execute) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -101,6 +101,15 @@ func TestKilledGatewaysLoseNothingAndChargeOnce(t *testing.T) {
 	})
 }
 
+func (f *fixture) mustSubmit(lines int) store.Batch {
+	f.Helper()
+	batch, err := f.submit(lines)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return batch
+}
+
 func (f *fixture) done(id string) int64 {
 	f.Helper()
 	batch, err := f.Find(f.Context(), "acme", id)
