@@ -126,12 +126,17 @@ e2e: build embed consumer collector models ## The end-to-end tests alone (STACK=
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: soak
-soak: build models ## Hostile requests, aborted ones, faults in batches (SOAK_S=3600, SOAK_ABORTS=100000, SOAK_FAULTS=20)
+soak: soak-hostile soak-faults soak-long ## Hostile requests, aborted ones, faults in batches, upgrades, memory, kills (SOAK_S=3600 and others)
+
+.PHONY: soak-hostile soak-faults soak-long
+soak-hostile: build models
 	$(IN_TESTS) soak --seconds $(SOAK_S)
 	export ABORTS=$(SOAK_ABORTS); $(IN_TESTS) pytest e2e/test_aborts.py -rP
+soak-faults: build models
 	$(IN_TESTS) soak.durable --faults $(SOAK_FAULTS)
-	$(IN_TESTS) soak.memory
 	$(IN_TESTS) soak.upgrade
+soak-long: build models
+	$(IN_TESTS) soak.memory
 	for folder in $$(grep -rlE 'testkit\.Kills|TEST_KILLS' --include='*_test.go' go-gateway | xargs -n 1 dirname | sort -u); do \
 	  (cd $$folder && TEST_KILLS=$(SOAK_KILLS) go test -race -count=1 -v -run Kill .); \
 	done
