@@ -153,3 +153,56 @@ func TestWhatIsDoneIsKeptWhenThereIsNoRoomForTheRest(t *testing.T) {
 		t.Errorf("%+v, %v", page, err)
 	}
 }
+
+// A line that ends the hot path does so no more often where it is the last one, or where its segment's time is over meanwhile.
+func TestWhereALineStandsCostsNoEnds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	last := slices.Repeat([]string{"x"}, 64)
+	last[63] = "poison"
+	for name, segmentTime := range map[string]time.Duration{"the last one": time.Minute, "slow ones": 2 * time.Millisecond} {
+		f.segmentTime = segmentTime
+		batch, err := f.submitTexts(last...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newHotpath(0)
+		stop := f.watch(h.execute)
+		batch = f.endedWithin(batch.ID, 3*patience)
+		stop()
+		if _, errs := f.once(len(last), batch); len(errs) != 1 || errs[0].CustomID != "63" || errs[0].Error == nil || errs[0].Error.Code != NotSurvived {
+			t.Errorf("%s: %+v", name, errs)
+		}
+		// Twice beside others, once where lines run one by one, and twice as a segment of its own.
+		if deaths := h.died(); deaths > MaxDeaths+2 {
+			t.Errorf("%s: the hot path has ended %d times", name, deaths)
+		}
+	}
+}
+
+// A line that has no room hides no end of the hot path behind it, however often it is put off.
+func TestAnEndBehindALineWithoutRoomCounts(t *testing.T) {
+	f := newFixture(t)
+	batch, err := f.submitTexts("too much", "poison")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHotpath(0)
+	f.watch(func(ctx context.Context, request Request) Reply {
+		if bytes.Contains(request.Body, []byte("poison")) {
+			return h.execute(ctx, request)
+		}
+		for h.died() == 0 && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		return Reply{Status: 429, NoRoom: true, Failure: &fault.Fault{Reason: fault.RateLimited, Message: "tomorrow", RetryAfter: time.Hour}}
+	})
+	var job store.Job
+	eventually(t, "it is put off", func() bool {
+		job, err = f.Store.FindJob(t.Context(), "acme", batch.ID+"/00000+2")
+		return err == nil && (job.Deaths == MaxDeaths-1 || job.Errors > 0) && job.State == store.JobLater || job.Due.After(time.Now().Add(time.Minute))
+	})
+	if job.Deaths != h.died() || job.Deaths == 0 {
+		t.Errorf("after %d ends: %+v", h.died(), job)
+	}
+}

@@ -70,9 +70,10 @@ func TestAFileIsCutIntoSegments(t *testing.T) {
 	if duplicates := plan.segments[2].Duplicates; len(duplicates) != 100 || duplicates[0] != 1100 {
 		t.Errorf("duplicates %v", duplicates)
 	}
-	halves := halve(plan.segments[1], text.Bytes()[plan.segments[1].At:])
-	if len(halves) != 2 || halves[0].Lines != 256 || halves[1].N != 768 || halves[1].At != halves[0].At+halves[0].Length || halves[0].Length+halves[1].Length != plan.segments[1].Length {
-		t.Errorf("%+v", halves)
+	whole := plan.segments[1]
+	first, others := divide(whole, 200, text.Bytes()[whole.At:])
+	if first.Lines != 200 || others.Lines != 312 || others.N != 712 || others.At != first.At+first.Length || first.Length+others.Length != whole.Length {
+		t.Errorf("%+v, %+v", first, others)
 	}
 }
 

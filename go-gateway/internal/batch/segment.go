@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"triptych.dev/gateway/internal/blob"
@@ -86,7 +87,8 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 		return err
 	}
 	if job.Deaths >= MaxDeaths && segment.Lines > 1 {
-		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, halve(segment, text), w.Now())
+		first, others := divide(segment, segment.Lines/2, text)
+		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, []store.Segment{first, others}, w.Now())
 	}
 	run := &segmentRun{worker: w, batch: &batch, segment: segment, owner: owner, text: text, job: job, began: time.Now()}
 	run.pending = w.Charges.Begin(store.SegmentCharge(id, n), owner, quota.Batch)
@@ -114,16 +116,15 @@ func (w *worker) read(batch *store.Batch, segment *store.Segment) ([]byte, error
 	return text, err
 }
 
-// halve divides a segment into two that wait.
-func halve(segment store.Segment, text []byte) []store.Segment {
-	first := segment
-	first.Lines, first.Length = 0, 0
-	for first.Lines < segment.Lines/2 {
+// divide divides a segment into its first lines and the others.
+func divide(segment store.Segment, lines int64, text []byte) (first, others store.Segment) {
+	first = segment
+	first.Lines, first.Length = lines, 0
+	for range lines {
 		_, taken := cutLine(text[first.Length:])
-		first.Lines++
 		first.Length += int64(taken)
 	}
-	return []store.Segment{first, after(segment, first.Lines, first.Length)}
+	return first, after(segment, first.Lines, first.Length)
 }
 
 // after is what is left of a segment behind so many lines and bytes.
@@ -150,6 +151,8 @@ type segmentRun struct {
 	length  int64          // of these, in bytes
 	wrote   bool           // to output
 	results store.SegmentResult
+
+	cut atomic.Bool // the hot path went away while a line ran
 }
 
 // noRoom is why a line was not served, and will be later.
@@ -217,15 +220,22 @@ func (r *segmentRun) run(ctx context.Context) error {
 
 // rest are the lines without a result, as segments of their own, and whether it is for them to go on after an error.
 func (r *segmentRun) rest(err error) (rest []store.Segment, goesOn bool) {
-	others := after(r.segment, r.done, r.length)
+	others, atOnce := after(r.segment, r.done, r.length), 2*int64(r.Lines) // that may have been begun
 	_, refused := errors.AsType[noRoom](err)
-	_, cut := errors.AsType[cutOff](err)
-	if goesOn = refused && r.done > 0; cut && r.isSuspect() && others.Lines > 1 {
-		// The first of them was alone when the hot path went. The others have nothing to do with it.
-		_, taken := cutLine(r.text[r.length:])
-		first := others
-		first.Lines, first.Length, first.Deaths = 1, int64(taken), 1
-		rest, others, goesOn = append(rest, first), after(others, 1, first.Length), true
+	switch {
+	case err != nil && r.cut.Load():
+		lines, deaths := min(atOnce, others.Lines), r.job.Deaths+1
+		if r.isSuspect() { // it was alone
+			lines, deaths = 1, 1
+		}
+		var first store.Segment
+		first, others = divide(others, lines, r.text[r.length:])
+		first.Deaths = deaths
+		rest, goesOn = append(rest, first), r.done > 0 || others.Lines > 0 // else it is all that there was
+	case r.segment.Lines <= atOnce: // any of them may still be the one that kills
+		others.Deaths, goesOn = r.job.Deaths, refused && r.done > 0
+	default:
+		goesOn = refused && r.done > 0
 	}
 	if others.Lines > 0 {
 		rest = append(rest, others)
@@ -325,10 +335,11 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		switch {
 		case failure == nil: // also if nobody waits for it any more
 			return served, nil
+		case failure.CutOff:
+			r.cut.Store(true)
+			return result{}, cutOff{failure}
 		case ctx.Err() != nil:
 			return result{}, context.Cause(ctx)
-		case failure.CutOff:
-			return result{}, cutOff{failure}
 		case served.reply.NoRoom:
 			return result{}, noRoom{failure}
 		case failure.Reason == fault.DeadlineExceeded && r.job.Errors < failureAttempts:
@@ -362,11 +373,14 @@ func (r *segmentRun) again(err error) (time.Duration, bool) {
 
 // putOff says what becomes of a segment that could not be run to its end. Only what may be a line's own fault is counted.
 func (r *segmentRun) putOff(ctx context.Context, err error) error {
-	if _, is := errors.AsType[tooSlow](err); is || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err
 	}
-	if _, is := errors.AsType[cutOff](err); is {
+	if r.cut.Load() { // also if a line in front of that one had no room
 		return queue.Died(err)
+	}
+	if _, is := errors.AsType[tooSlow](err); is {
+		return err
 	}
 	refused, _ := errors.AsType[noRoom](err)
 	return queue.Postpone(err, PutOff(refused.Fault))
