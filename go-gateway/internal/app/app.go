@@ -9,9 +9,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
+	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/blob"
 	"triptych.dev/gateway/internal/certificate"
 	"triptych.dev/gateway/internal/charge"
@@ -73,9 +73,9 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	kept := keepFiles(settings, opened, metrics, logger)
 	charges := charge.New(opened.Store, limiter, logger)
 	observer := metrics.ReportJobs()
-	alone := new(sync.RWMutex)
-	batches := keepBatches(settings, opened, kept, charges, alone, observer, tracer, logger)
-	async := keepJobs(settings, opened, kept, charges, alone, decoder, metrics.ReportReviews(), observer, tracer, logger)
+	turns := batch.NewTurns()
+	batches := keepBatches(settings, opened, kept, charges, turns, observer, tracer, logger)
+	async := keepJobs(settings, opened, kept, charges, turns, decoder, metrics.ReportReviews(), observer, tracer, logger)
 	hooks, err := newWebhooks(settings, opened, observer, metrics, tracer, logger)
 	if err != nil {
 		return errors.Join(err, quotas.close(), hotpath.Close(), tracer.Close())

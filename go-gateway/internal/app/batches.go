@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"triptych.dev/gateway/internal/batch"
@@ -21,12 +20,12 @@ import (
 const batchDrain = 10 * time.Second
 
 // keepBatches returns nil where there are no files.
-func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, alone *sync.RWMutex, observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *batch.Batches {
+func keepBatches(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, turns *batch.Turns, observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *batch.Batches {
 	if kept == nil {
 		return nil
 	}
 	return batch.New(batch.Options{
-		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Alone: alone, Segments: settings.BatchSegments, Lines: settings.BatchLines,
+		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Turns: turns, Segments: settings.BatchSegments, Lines: settings.BatchLines,
 		Drain: batchDrain, Now: time.Now, Observer: observer, Tracer: tracer, Logger: logger,
 	})
 }

@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
+	"triptych.dev/gateway/internal/batch"
 	"triptych.dev/gateway/internal/charge"
 	"triptych.dev/gateway/internal/config"
 	"triptych.dev/gateway/internal/files"
@@ -17,12 +17,12 @@ import (
 )
 
 // keepJobs returns nil where there are no files.
-func keepJobs(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, alone *sync.RWMutex, decoder *openai.Decoder, waiting func(int, time.Time), observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *jobs.Jobs {
+func keepJobs(settings *config.Settings, opened Opened, kept *files.Files, charges *charge.Book, turns *batch.Turns, decoder *openai.Decoder, waiting func(int, time.Time), observer queue.Observer, tracer *tracing.Tracer, logger *slog.Logger) *jobs.Jobs {
 	if kept == nil {
 		return nil
 	}
 	return jobs.New(jobs.Options{
-		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Alone: alone, Workers: settings.JobWorkers, MaxOpen: settings.MaxOpenJobs,
+		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Turns: turns, Workers: settings.JobWorkers, MaxOpen: settings.MaxOpenJobs,
 		TextsOf: decoder.ModerationTexts, MaxReviews: settings.MaxPendingReviews, ReviewKept: settings.ReviewKept, Waiting: waiting,
 		Window: settings.JobWindow, Kept: settings.JobKept, Drain: batchDrain, Now: time.Now, Observer: observer, Tracer: tracer, Logger: logger,
 	})

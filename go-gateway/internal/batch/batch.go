@@ -51,8 +51,8 @@ type Options struct {
 	PlanOf func(tenant, was string) (identity.Plan, bool)
 	// Charges has each segment charged once.
 	Charges *charge.Book
-	// Alone keeps others from what is run alone; jobs have the same one.
-	Alone *sync.RWMutex
+	// Turns keep others from what is run alone; jobs have the same ones.
+	Turns *Turns
 	// Segments are how many of all batches run at once, Lines how many lines of each.
 	Segments, Lines int
 	// Drain is how long segments may go on once Watch is to end.

@@ -330,7 +330,11 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 		return served, nil
 	}
 	for attempt := 1; ; attempt++ {
-		served.reply = r.executeApart(tracing.Apart(ctx), Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
+		var err error
+		served.reply, err = r.executeApart(tracing.Apart(ctx), Request{Principal: r.owner, ID: id, Endpoint: r.batch.Endpoint, Body: found.Body, Pending: r.pending})
+		if err != nil { // it was not begun
+			return result{}, err
+		}
 		failure := served.reply.Failure
 		switch {
 		case failure == nil: // also if nobody waits for it any more
@@ -352,15 +356,20 @@ func (r *segmentRun) serve(ctx context.Context, line lineOf) (result, error) {
 }
 
 // executeApart serves a line: alone if it is a suspect, and else beside all that are none.
-func (r *segmentRun) executeApart(ctx context.Context, request Request) Reply {
-	if r.isSuspect() {
-		r.Alone.Lock()
-		defer r.Alone.Unlock()
-	} else {
-		r.Alone.RLock()
-		defer r.Alone.RUnlock()
+func (r *segmentRun) executeApart(ctx context.Context, request Request) (Reply, error) {
+	end, err := r.turn(ctx)
+	if err != nil {
+		return Reply{}, err
 	}
-	return r.execute(ctx, request)
+	defer end()
+	return r.execute(ctx, request), nil
+}
+
+func (r *segmentRun) turn(ctx context.Context) (end func(), err error) {
+	if r.isSuspect() {
+		return r.Turns.Alone(ctx, r.Store, r.job)
+	}
+	return r.Turns.Beside(ctx)
 }
 
 // again says whether the worker waits and serves a line again.

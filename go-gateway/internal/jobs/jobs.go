@@ -38,8 +38,8 @@ type Options struct {
 	PlanOf func(tenant, was string) (identity.Plan, bool)
 	// Charges has each job charged once.
 	Charges *charge.Book
-	// Alone keeps others from what is run alone; batches have the same one.
-	Alone *sync.RWMutex
+	// Turns keep others from what is run alone; batches have the same ones.
+	Turns *batch.Turns
 	// Workers are how many jobs run at once.
 	Workers int
 	// MaxOpen is how many jobs of a tenant may not have ended.

@@ -79,7 +79,7 @@ func jobsOf(kept *store.Store, folder string, now func() time.Time) (*Jobs, erro
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
 		TextsOf: textsOf, MaxReviews: 500, ReviewKept: 3 * time.Hour,
-		Store: kept, Alone: new(sync.RWMutex), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
+		Store: kept, Turns: batch.NewTurns(), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
 		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },

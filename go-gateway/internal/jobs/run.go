@@ -42,16 +42,11 @@ func (w *worker) handle(ctx context.Context, job store.Job) error {
 
 // run serves a job's request, once.
 func (w *worker) run(ctx context.Context, job store.Job, found *store.AsyncJob) error {
-	if job.Deaths >= batch.MaxDeaths-1 {
-		w.Alone.Lock()
-		defer w.Alone.Unlock()
-		if err := w.Store.BeginAlone(ctx, job, job.Tenant); err != nil {
-			return err
-		}
-	} else {
-		w.Alone.RLock()
-		defer w.Alone.RUnlock()
+	end, err := w.turn(ctx, job)
+	if err != nil {
+		return err
 	}
+	defer end()
 	ctx, ended := w.begin(ctx, job.ID)
 	defer ended()
 	if ctx.Err() != nil { // while it waited
@@ -73,6 +68,20 @@ func (w *worker) run(ctx context.Context, job store.Job, found *store.AsyncJob) 
 	}
 	w.Charges.Done(pending)
 	return nil
+}
+
+// turn waits until a job may begin: alone, if it is given up once its process ends again.
+func (w *worker) turn(ctx context.Context, job store.Job) (end func(), err error) {
+	if job.Deaths < batch.MaxDeaths-1 {
+		return w.Turns.Beside(ctx)
+	}
+	end, err = w.Turns.Alone(ctx, w.Store, job)
+	if err == nil {
+		if err = w.Store.BeginAlone(ctx, job, job.Tenant); err != nil {
+			end()
+		}
+	}
+	return end, err
 }
 
 // serve has a request served, and writes what came of it.

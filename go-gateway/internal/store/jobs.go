@@ -189,6 +189,11 @@ func (s *Store) retryJob(ctx context.Context, tx *sql.Tx, job Job, after time.Du
 		after.Milliseconds(), jobError(cause), job.Errors, job.Deaths)
 }
 
+// SetDeaths writes the deaths that a job's worker has counted by now.
+func (s *Store) SetDeaths(ctx context.Context, job Job) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return changeHeld(ctx, tx, job, `deaths = $3`, job.Deaths) })
+}
+
 // BuryJob gives a job up: nobody claims it until it is replayed.
 func (s *Store) BuryJob(ctx context.Context, job Job, cause string) error {
 	return s.write(ctx, func(tx *sql.Tx) error { return s.buryJob(ctx, tx, job, cause) })

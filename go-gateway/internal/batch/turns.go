@@ -1,0 +1,82 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/workpool"
+)
+
+const (
+	everybody = math.MaxInt64
+	// closedFor is how long at first a suspect keeps others from beginning, while it waits for those that run.
+	closedFor = 10 * time.Second
+)
+
+// Turns say when what batches and jobs run in this gateway may begin: beside others, or alone if it is suspected to end processes.
+type Turns struct {
+	places, suspects *semaphore.Weighted // first come, first served
+}
+
+// NewTurns returns those of a gateway.
+func NewTurns() *Turns {
+	return &Turns{semaphore.NewWeighted(everybody), semaphore.NewWeighted(1)}
+}
+
+// Beside waits for the turn of what may run beside others. It is over with end.
+func (t *Turns) Beside(ctx context.Context) (end func(), err error) {
+	if t.places.Acquire(ctx, 1) != nil {
+		return nil, context.Cause(ctx)
+	}
+	return func() { t.places.Release(1) }, nil
+}
+
+// Alone waits for the turn of a job that is a suspect. It is over with end. If the gateway ends while it waits, that is for the sake of
+// another one, and no death of this job.
+func (t *Turns) Alone(ctx context.Context, kept *store.Store, job store.Job) (end func(), err error) {
+	end = func() { t.places.Release(everybody); t.suspects.Release(1) }
+	if t.suspects.TryAcquire(1) {
+		if t.places.TryAcquire(everybody) {
+			return end, nil
+		}
+		t.suspects.Release(1)
+	}
+	waits := job
+	waits.Deaths-- // in advance
+	if err := kept.SetDeaths(ctx, waits); err != nil {
+		return nil, err
+	}
+	waited := t.wait(ctx)
+	if err := errors.Join(waited, kept.SetDeaths(context.WithoutCancel(ctx), job)); err != nil {
+		if waited == nil {
+			end()
+		}
+		return nil, err
+	}
+	return end, nil
+}
+
+// wait waits until nothing runs, and keeps others from beginning so that this comes. Where that takes long, it lets them begin for
+// twice as long as it has kept them, and then keeps them for as long: they have about half of the time at least.
+func (t *Turns) wait(ctx context.Context) error {
+	if t.suspects.Acquire(ctx, 1) != nil {
+		return context.Cause(ctx)
+	}
+	for closed := closedFor; ; {
+		limited, cancel := context.WithTimeout(ctx, closed)
+		err := t.places.Acquire(limited, everybody)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if closed *= 2; !workpool.Sleep(ctx, closed) {
+			t.suspects.Release(1)
+			return context.Cause(ctx)
+		}
+	}
+}
