@@ -83,8 +83,11 @@ type adminHandler func(ctx context.Context, ex *exchange) (reply any, err error)
 // asked lets requests with the token through, and what else there is before the handler.
 func (a *admin) asked(answer adminHandler, through ...middleware) handler {
 	serve := func(ex *exchange) error {
-		ctx, cancel := context.WithTimeout(ex.request.Context(), adminTimeout)
+		request := ex.request
+		ctx, cancel := context.WithTimeout(request.Context(), adminTimeout)
 		defer cancel()
+		ex.request = request.WithContext(ctx)        // for what looks at the request's own
+		defer func() { ex.request = request }()      // what follows has no such time
 		ex.header().Set("Cache-Control", "no-store") // it may hold a key
 		reply, err := answer(ctx, ex)
 		if err != nil || reply == nil {

@@ -3,12 +3,13 @@ package server
 import (
 	"context"
 	"errors"
-	"github.com/go-json-experiment/json"
 	"net/http"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
 
 	"triptych.dev/gateway/internal/adminapi"
 	"triptych.dev/gateway/internal/fault"

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,6 +167,71 @@ func TestAKeyIsMadeOnceForItsIdempotencyKey(t *testing.T) {
 	}
 	if list := admin.get(keys); strings.Count(string(list.body), `"object":"api_key"`) != len(ids) {
 		t.Errorf("%d were made: %s", len(ids), list.body)
+	}
+}
+
+// Of those who rotate a key in two gateways at once, under one Idempotency-Key, one has the secret, and nobody another key.
+func TestAKeyIsRotatedOnceByTwoGateways(t *testing.T) {
+	var options AdminOptions
+	g, admin := startAdmin(t, func(own *AdminOptions) { options = *own })
+	other := *admin
+	other.url = startHandler(t, g.Admin(options))
+	var old struct{ ID string }
+	if err := json.Unmarshal(admin.post("/admin/v1/keys", `{"tenant":"acme"}`).body, &old); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	secrets, ids := map[string]bool{}, map[string]bool{}
+	var asking sync.WaitGroup
+	for i := range 16 {
+		asking.Go(func() {
+			for {
+				got := []*gateway{admin, &other}[i%2].post("/admin/v1/keys/"+old.ID+"/rotate", ``, keyHeader, "k")
+				if got.status == http.StatusConflict && strings.Contains(string(got.body), "idempotency") { // it is under way, or has just ended
+					continue
+				}
+				var made struct{ ID, Key string }
+				if err := json.Unmarshal(got.body, &made); err != nil || got.status != http.StatusOK {
+					t.Errorf("%d %s", got.status, got.body)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				ids[made.ID] = true
+				if made.Key != "" {
+					secrets[made.Key] = true
+				}
+				return
+			}
+		})
+	}
+	asking.Wait()
+	if len(ids) != 1 || len(secrets) != 1 {
+		t.Errorf("%d keys, %d secrets", len(ids), len(secrets))
+	}
+}
+
+// boundedStore tells whether answers are looked for within a time.
+type boundedStore struct {
+	AdminStore
+	unbounded atomic.Int64
+}
+
+func (s *boundedStore) FindAnswer(ctx context.Context, tenant, route, key string) (store.Answer, error) {
+	if _, is := ctx.Deadline(); !is {
+		s.unbounded.Add(1)
+	}
+	return s.AdminStore.FindAnswer(ctx, tenant, route, key)
+}
+
+func TestAStoreThatDoesNotAnswerKeepsNoRepetitionForLong(t *testing.T) {
+	var kept *boundedStore
+	_, admin := startAdmin(t, func(options *AdminOptions) {
+		kept = &boundedStore{AdminStore: options.Store}
+		options.Store = kept
+	})
+	if got := admin.post("/admin/v1/keys", `{"tenant":"acme"}`, keyHeader, "k"); got.status != http.StatusOK || kept.unbounded.Load() != 0 {
+		t.Errorf("%d %s; an answer is waited for without end", got.status, got.body)
 	}
 }
 

@@ -90,7 +90,6 @@ func TestAnswersAreOfATenantARouteAndAKey(t *testing.T) {
 	})
 }
 
-// What is refused leaves no answer: the same request may succeed later.
 // Keys and secrets are made once for a key, on whatever resource it is sent.
 func TestWhatWasMadeUnderAKeyIsNotMadeAgain(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
@@ -141,6 +140,7 @@ func TestWhatWasMadeUnderAKeyIsNotMadeAgain(t *testing.T) {
 	})
 }
 
+// What is refused leaves no answer: the same request may succeed later.
 func TestARefusalIsNoAnswer(t *testing.T) {
 	everywhere(t, func(t *testing.T, options Options) {
 		s := open(t, options, Command)
