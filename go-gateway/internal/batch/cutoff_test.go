@@ -3,6 +3,7 @@ package batch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -204,5 +205,23 @@ func TestAnEndBehindALineWithoutRoomCounts(t *testing.T) {
 	})
 	if job.Deaths != h.died() || job.Deaths == 0 {
 		t.Errorf("after %d ends: %+v", h.died(), job)
+	}
+}
+
+// A suspect that there is no hot path for holds no claim, which the end of its gateway would count against it.
+func TestASuspectDoesNotWaitForTheHotPathInItsWorker(t *testing.T) {
+	f := newFixture(t)
+	f.mustSubmit(1)
+	jobs, err := f.Store.ClaimJobs(t.Context(), store.BatchQueue, "a test", 1, time.Minute)
+	if err != nil || len(jobs) != 1 {
+		t.Fatal(jobs, err)
+	}
+	h := newHotpath(time.Hour)
+	h.kill()
+	jobs[0].Deaths = 1 // as if it had
+	began := time.Now()
+	err = (&worker{f.Batches, h.execute}).handle(t.Context(), jobs[0])
+	if refused, is := errors.AsType[noRoom](err); !is || refused.CutOff || time.Since(began) > time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }

@@ -375,7 +375,7 @@ func (r *segmentRun) turn(ctx context.Context) (end func(), err error) {
 // again says whether the worker waits and serves a line again.
 func (r *segmentRun) again(err error) (time.Duration, bool) {
 	if refused, is := errors.AsType[noRoom](err); is {
-		return refused.RetryAfter, refused.RetryAfter <= longestWait
+		return refused.RetryAfter, refused.RetryAfter <= longestWait && !r.isSuspect() // who waits in the queue dies with nobody
 	}
 	return 0, false
 }
