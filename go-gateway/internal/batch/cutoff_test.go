@@ -21,6 +21,7 @@ type hotpath struct {
 	end   context.CancelFunc
 	back  time.Time     // when it is there again
 	away  time.Duration // for how long it is not
+	slow  time.Duration // for how long a line runs that has no poison
 	ends  int
 	runs  atomic.Int64 // calls that run
 	alone atomic.Int64 // ends while no other call ran
@@ -67,13 +68,16 @@ func (h *hotpath) execute(ctx context.Context, request Request) Reply {
 	if life == nil {
 		return unavailable(false)
 	}
-	poison := bytes.Contains(request.Body, []byte("poison"))
+	poison, work := bytes.Contains(request.Body, []byte("poison")), time.Millisecond
+	if !poison {
+		work = max(work, h.slow)
+	}
 	select {
 	case <-life.Done():
 		return unavailable(true)
 	case <-ctx.Done():
 		return Reply{Failure: &fault.Fault{Reason: fault.Cancelled}}
-	case <-time.After(time.Millisecond): // the work
+	case <-time.After(work):
 	}
 	if poison {
 		if h.runs.Load() == 1 {
@@ -161,13 +165,17 @@ func TestWhereALineStandsCostsNoEnds(t *testing.T) {
 	f := newFixture(t)
 	last := slices.Repeat([]string{"x"}, 64)
 	last[63] = "poison"
-	for name, segmentTime := range map[string]time.Duration{"the last one": time.Minute, "slow ones": 2 * time.Millisecond} {
-		f.segmentTime = segmentTime
+	for name, slow := range map[string]time.Duration{"the last one": 0, "behind slow ones": 20 * time.Millisecond} {
+		f.segmentTime = time.Minute
+		if slow > 0 {
+			f.segmentTime = slow / 2
+		}
 		batch, err := f.submitTexts(last...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		h := newHotpath(0)
+		h.slow = slow
 		stop := f.watch(h.execute)
 		batch = f.endedWithin(batch.ID, 3*patience)
 		stop()
