@@ -328,6 +328,49 @@ func TestAJobOnItsLastChanceRunsAlone(t *testing.T) {
 	}
 }
 
+// One that was put off while it was alone is not given up for the sake of a gateway that ends while it waits for its next turn.
+func TestAGatewayThatEndsWhileAJobWaitsIsNoDeathOfIt(t *testing.T) {
+	f := newFixture(t)
+	id := f.mustCreate()
+	claim := func(lease time.Duration) store.Job {
+		jobs, err := f.Store.ClaimJobs(t.Context(), store.AsyncQueue, "me", 1, lease)
+		if err != nil || len(jobs) != 1 {
+			t.Fatal(jobs, err)
+		}
+		return jobs[0]
+	}
+	put := func(job store.Job) {
+		job.Deaths = batch.MaxDeaths - 1 // as if it had
+		if err := errors.Join(f.Store.BeginAlone(t.Context(), job, "acme"), f.Store.RetryJob(t.Context(), job, 0, "no room")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swept := func() bool {
+		n, err := f.Store.SweepJobs(t.Context())
+		return err == nil && n == 1
+	}
+	put(claim(time.Minute))
+	eventually(t, "it is ready again", swept)
+	end, err := f.Turns.Beside(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &worker{f.Jobs, good}
+	waits, ended := claim(time.Second), make(chan error, 1)
+	go func() { ended <- w.handle(t.Context(), waits) }()
+	eventually(t, "its lease has run out", swept)
+	end()
+	if err := <-ended; !errors.Is(err, store.ErrLost) {
+		t.Errorf("it was run without a lease: %v", err)
+	}
+	if err := w.handle(t.Context(), claim(time.Minute)); err != nil {
+		t.Error(err)
+	}
+	if job := f.find(id); job.State != store.AsyncCompleted {
+		t.Errorf("%+v", job)
+	}
+}
+
 // One that runs is stopped at once, and one that waits is not begun.
 func TestAJobIsCancelled(t *testing.T) {
 	f := newFixture(t)
