@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -181,6 +182,16 @@ func TestWhereALineStandsCostsNoEnds(t *testing.T) {
 		stop()
 		if _, errs := f.once(len(last), batch); len(errs) != 1 || errs[0].CustomID != "63" || errs[0].Error == nil || errs[0].Error.Code != NotSurvived {
 			t.Errorf("%s: %+v", name, errs)
+		}
+		charges, err := f.Store.TodaysCharges(t.Context(), "", 1000)
+		charged := int64(0)
+		for _, charge := range charges {
+			if strings.HasPrefix(charge.ID, batch.ID) {
+				charged += charge.Tokens
+			}
+		}
+		if err != nil || charged != batch.Tokens.Input+batch.Tokens.Output || batch.Tokens.Input != 3*63 {
+			t.Errorf("%s: %d tokens are charged of %+v, %v", name, charged, batch.Tokens, err)
 		}
 		// Twice beside others, once where lines run one by one, and twice as a segment of its own.
 		if deaths := h.died(); deaths > MaxDeaths+2 {
