@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -117,6 +118,37 @@ func TestALineThatEndsTheHotPathIsGivenUp(t *testing.T) {
 	if deaths := h.died(); deaths > 2*(MaxDeaths+3) || h.alone.Load() < 2*MaxDeaths {
 		t.Errorf("the hot path has ended %d times, %d of them with one line alone", deaths, h.alone.Load())
 	}
+}
+
+// A line that ends its gateway each time is given up, and no other one.
+func TestALineThatEndsItsGatewayIsGivenUp(t *testing.T) {
+	everywhere(t, func(f *fixture, told task, _ *rand.Rand) {
+		texts := slices.Repeat([]string{"x"}, 4)
+		texts[2] = "poison"
+		batch, err := f.submitTexts(texts...)
+		if err != nil {
+			f.Fatal(err)
+		}
+		ends := 0
+		for ; batch.Ended.IsZero(); ends++ {
+			running := start(f.T, told)
+			eventually(f.T, "it ends, or its gateway does", func() bool {
+				if batch, err = f.Find(f.Context(), "acme", batch.ID); err != nil {
+					f.Fatal(err)
+				}
+				return !batch.Ended.IsZero() || strings.Contains(running.said.String(), "poisoned\n")
+			})
+			running.kill() // or wait until it has ended
+		}
+		_, errs := f.once(len(texts), batch)
+		if len(errs) != 1 || errs[0].CustomID != "2" || errs[0].Error == nil || errs[0].Error.Code != NotSurvived {
+			f.Errorf("%+v", errs)
+		}
+		// Its segment is halved twice at most, after three ends each, and then it is alone.
+		if ends--; ends < MaxDeaths || ends > 3*MaxDeaths {
+			f.Errorf("after %d ends", ends)
+		}
+	})
 }
 
 // A hot path that ends for other reasons costs no line.

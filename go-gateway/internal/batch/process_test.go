@@ -1,6 +1,7 @@
 package batch
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -98,6 +99,10 @@ func work() {
 	}()
 	fmt.Println("open")
 	b.Watch(ctx, func(_ context.Context, request Request) Reply {
+		if bytes.Contains(request.Body, []byte("poison")) {
+			fmt.Println("poisoned")
+			os.Exit(3)
+		}
 		cost := costOf(request.Body)
 		held, decision, err := limiter.Reserve(ctx, quota.Request{
 			ID: rand.Text(), Tenant: "acme", Key: "key", Class: quota.Batch, Limits: daily, Runs: true, MinTokens: 1, MaxTokens: 60, Pending: request.Pending,

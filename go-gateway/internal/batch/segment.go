@@ -91,6 +91,11 @@ func (w *worker) segment(ctx context.Context, job store.Job) error {
 		return w.Store.FinishSegment(ctx, job, job.Tenant, id, segment, false, []store.Segment{first, others}, w.Now())
 	}
 	run := &segmentRun{worker: w, batch: &batch, segment: segment, owner: owner, text: text, job: job, began: time.Now()}
+	if run.isSuspect() {
+		if err := w.Turns.Announce(ctx, w.Store, job); err != nil {
+			return err
+		}
+	}
 	run.pending = w.Charges.Begin(store.SegmentCharge(id, n), owner, quota.Batch)
 	if err := run.run(ctx); err != nil {
 		run.pending.Release() // where it was finished and that is not known, it is charged all the same

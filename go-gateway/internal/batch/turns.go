@@ -16,6 +16,8 @@ const (
 	everybody = math.MaxInt64
 	// closedFor is how long at first a suspect keeps others from beginning, while it waits for those that run.
 	closedFor = 10 * time.Second
+	// announced is how long a suspect waits for others to say that they are some: a few transactions.
+	announced = 250 * time.Millisecond
 )
 
 // Turns say when what batches and jobs run in this gateway may begin: beside others, or alone if it is suspected to end processes.
@@ -36,29 +38,37 @@ func (t *Turns) Beside(ctx context.Context) (end func(), err error) {
 	return func() { t.places.Release(1) }, nil
 }
 
-// Alone waits for the turn of a job that is a suspect. It is over with end. If the gateway ends while it waits, that is for the sake of
-// another one, and no death of this job.
-func (t *Turns) Alone(ctx context.Context, kept *store.Store, job store.Job) (end func(), err error) {
-	end = func() { t.places.Release(everybody); t.suspects.Release(1) }
-	if t.suspects.TryAcquire(1) {
-		if t.places.TryAcquire(everybody) {
-			return end, nil
-		}
-		t.suspects.Release(1)
-	}
+// Announce says that a job is a suspect, which its worker has just claimed: until it has its turn, the end of this gateway is for the sake
+// of another one, and no death of this job. Others that were claimed with it have the time to say so too, before one of them begins.
+func (t *Turns) Announce(ctx context.Context, kept *store.Store, job store.Job) error {
 	waits := job
 	waits.Deaths-- // in advance
 	if err := kept.SetDeaths(ctx, waits); err != nil {
+		return err
+	}
+	if !workpool.Sleep(ctx, announced) {
+		return errors.Join(context.Cause(ctx), kept.SetDeaths(context.WithoutCancel(ctx), job))
+	}
+	return nil
+}
+
+// Alone waits for the turn of a job that has been announced. From then on until end the end of this gateway is a death of it.
+func (t *Turns) Alone(ctx context.Context, kept *store.Store, job store.Job) (end func(), err error) {
+	if err := t.wait(ctx); err != nil {
+		return nil, errors.Join(err, kept.SetDeaths(context.WithoutCancel(ctx), job))
+	}
+	over := func() { t.places.Release(everybody); t.suspects.Release(1) }
+	if err := kept.SetDeaths(ctx, job); err != nil {
+		over()
 		return nil, err
 	}
-	waited := t.wait(ctx)
-	if err := errors.Join(waited, kept.SetDeaths(context.WithoutCancel(ctx), job)); err != nil {
-		if waited == nil {
-			end()
-		}
-		return nil, err
-	}
-	return end, nil
+	return func() {
+		waits := job
+		waits.Deaths--
+		// Until its result is written others have their turns. If this fails, the store does, and so will that.
+		_ = kept.SetDeaths(context.WithoutCancel(ctx), waits)
+		over()
+	}, nil
 }
 
 // wait waits until nothing runs, and keeps others from beginning so that this comes. Where that takes long, it lets them begin for

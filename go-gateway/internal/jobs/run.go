@@ -75,6 +75,9 @@ func (w *worker) turn(ctx context.Context, job store.Job) (end func(), err error
 	if job.Deaths < batch.MaxDeaths-1 {
 		return w.Turns.Beside(ctx)
 	}
+	if err := w.Turns.Announce(ctx, w.Store, job); err != nil {
+		return nil, err
+	}
 	end, err = w.Turns.Alone(ctx, w.Store, job)
 	if err == nil {
 		if err = w.Store.BeginAlone(ctx, job, job.Tenant); err != nil {
