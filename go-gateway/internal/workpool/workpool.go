@@ -172,6 +172,9 @@ func (p *pool[T, R]) feed(source Source[T]) {
 		select {
 		case result := <-p.free:
 			*result = Result[T, R]{Index: p.taken, Item: item}
+			if p.feeding.Err() != nil {
+				return false
+			}
 			select {
 			case p.todo <- result:
 				p.taken++
@@ -254,6 +257,7 @@ func (p *pool[T, R]) deliver(ctx context.Context) (_ Progress, err error) {
 				err = p.take(result)
 			}
 		case <-ending:
+			p.stopFeeding() // at once: a worker that comes free by what follows takes nothing more
 			ending, drained = nil, time.After(p.Drain)
 		case <-drained:
 			p.stopWorking(ErrEnding)
