@@ -284,6 +284,7 @@ func TestAnExporterThatIsDownIsTriedAgain(t *testing.T) {
 			f.send(t, under(chat(), n+1, fmt.Sprint("req-", n+1))...)
 			time.Sleep(10 * time.Second)
 		}
+		synctest.Wait() // for what is done at this moment, too
 		if _, _, records := f.held(); records != 3 {
 			t.Errorf("%d records wait, and not 3", records)
 		}
@@ -317,6 +318,7 @@ func TestWhatComesWhileAnExporterRefusesIsBounded(t *testing.T) {
 			f.collect(func(time.Time) []whole { return f.assembly.rest() })
 		})
 		time.Sleep(7 * time.Second)
+		synctest.Wait()
 		if _, _, records := f.held(); records != 3 || f.count(t, "collector_usage_lost") != 2 {
 			t.Errorf("%d records wait, %d are lost", records, f.count(t, "collector_usage_lost"))
 		}
