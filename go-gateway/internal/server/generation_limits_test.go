@@ -178,3 +178,22 @@ func TestStreamsAtOnceAreLimited(t *testing.T) {
 		t.Errorf("afterwards: got %d %s", got.status, got.body)
 	}
 }
+
+// Whoever sends more prompts than there are slots for is told how soon so many are free.
+func TestTheWaitForRoomOfPromptsIsMeasured(t *testing.T) {
+	clock := &stepped{}
+	g := startGateway(t, func(_ *engine.Options, o *Options) { o.MaxInflight, o.Now = 16, clock.now })
+	began, release := g.hotpath.Block()
+	replies := make(chan reply, 1)
+	go func() { replies <- g.post("/v1/embeddings", oneText) }()
+	<-began
+	clock.advance(24 * time.Second)
+	close(release)
+	if got := <-replies; got.status != http.StatusOK {
+		t.Fatalf("got %d %s", got.status, got.body)
+	}
+	g.slots.TryAcquire("other", 4)
+	if got := g.post("/v1/completions", completion(`["a"`+strings.Repeat(`,"a"`, 15)+`]`, "")); waits(got) != [3]string{"24", "24000"} { // all that is held
+		t.Errorf("got %d %s %v", got.status, got.body, waits(got))
+	}
+}
