@@ -245,7 +245,7 @@ def full_queue(start: StartNative, case: cases.Case, folder: pathlib.Path) -> It
 
 @contextmanager
 def short_deadline(start: StartNative, case: cases.Case, folder: pathlib.Path) -> Iterator[httpx.Response]:
-    native = start(gateway={"request-timeout": "100ms"})
+    native = start(gateway={"request-timeout": "40ms"})
     yield replies.send(native.describe(), case)
     key = {"authorization": f"Bearer {native.keys['acme']}"}
 
