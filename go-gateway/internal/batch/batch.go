@@ -36,9 +36,10 @@ const (
 	maxOpen = 100
 
 	// Bounds of a segment: what a crash has run again.
-	segmentLines  = 512
-	segmentBytes  = 1 << 20
-	segmentTime   = 10 * time.Second
+	segmentLines = 512
+	segmentBytes = 1 << 20
+	segmentTime  = 10 * time.Second
+
 	watchInterval = time.Second
 	watchAtOnce   = 100
 )

@@ -227,6 +227,7 @@ func (r *segmentRun) run(ctx context.Context) error {
 func (r *segmentRun) rest(err error) (rest []store.Segment, goesOn bool) {
 	others, atOnce := after(r.segment, r.done, r.length), 2*int64(r.Lines) // that may have been begun
 	_, refused := errors.AsType[noRoom](err)
+	goesOn = refused && r.done > 0
 	switch {
 	case err != nil && r.cut.Load():
 		lines, deaths := min(atOnce, others.Lines), r.job.Deaths+1
@@ -238,9 +239,7 @@ func (r *segmentRun) rest(err error) (rest []store.Segment, goesOn bool) {
 		first.Deaths = deaths
 		rest, goesOn = append(rest, first), r.done > 0 || others.Lines > 0 // else it is all that there was
 	case r.segment.Lines <= atOnce: // any of them may still be the one that kills
-		others.Deaths, goesOn = r.job.Deaths, refused && r.done > 0
-	default:
-		goesOn = refused && r.done > 0
+		others.Deaths = r.job.Deaths
 	}
 	if others.Lines > 0 {
 		rest = append(rest, others)

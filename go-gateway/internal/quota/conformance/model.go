@@ -1,7 +1,9 @@
 package conformance
 
 import (
+	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"triptych.dev/gateway/internal/quota"
@@ -117,6 +119,41 @@ func (h *history) used(of account, now int64) (running, streams, dayTokens int64
 		}
 	}
 	return running, streams, dayTokens
+}
+
+// take takes note of a reservation.
+func (h *history) take(reservation quota.Reservation, at int64, part *work) *taken {
+	one := &taken{Reservation: reservation, at: at, expires: at + Lease.Microseconds(), used: reservation.Granted, work: part}
+	h.all, h.events = append(h.all, one), append(h.events, event{at: at, one: one})
+	return one
+}
+
+// pickOut takes one out of those that run; nil where none does.
+func pickOut(random *rand.Rand, running *[]*taken) *taken {
+	if len(*running) == 0 {
+		return nil
+	}
+	i := random.IntN(len(*running))
+	one := (*running)[i]
+	*running = slices.Delete(*running, i, i+1)
+	return one
+}
+
+// eachState tells what a store has of each account that a plan is for.
+func (s *subjects) eachState(of *plan, tell func(of account, limits quota.Limits, state quota.State)) {
+	s.Helper()
+	for class := range quota.Classes {
+		for _, key := range keys {
+			request := quota.Request{Tenant: "acme", Key: key, Class: class, Limits: of[class]}
+			found, err := s.Look(context.Background(), request)
+			if err != nil {
+				s.Fatal(err)
+			}
+			for scope, limits := range request.Limits {
+				tell(accountOf(&request, quota.Scope(scope)), limits, found.States[scope])
+			}
+		}
+	}
 }
 
 // tokensCost is in how many µs so many tokens come back to a bucket.

@@ -122,20 +122,10 @@ func (m *model) decide(request quota.Request, instead *quota.Reservation) {
 }
 
 func (m *model) take(reservation quota.Reservation, part *work) {
-	one := &taken{Reservation: reservation, at: m.now(), expires: m.now() + Lease.Microseconds(), used: reservation.Granted, work: part}
-	m.all, m.running, m.events = append(m.all, one), append(m.running, one), append(m.events, event{at: one.at, one: one})
+	m.running = append(m.running, m.history.take(reservation, m.now(), part))
 }
 
-// pick takes one out of those that run.
-func (m *model) pick() *taken {
-	if len(m.running) == 0 {
-		return nil
-	}
-	i := m.random.IntN(len(m.running))
-	one := m.running[i]
-	m.running = slices.Delete(m.running, i, i+1)
-	return one
-}
+func (m *model) pick() *taken { return pickOut(m.random, &m.running) }
 
 func (m *model) settleOne(one *taken, used int64) {
 	if w := one.work; w != nil && slices.Contains(m.open, w) { // before, as a Limiter does
@@ -233,22 +223,11 @@ func (m *model) tell(charges []quota.Charge) {
 // the buckets are as full as they may be.
 func (m *model) checkStates() {
 	m.Helper()
-	for class := range quota.Classes {
-		for _, key := range keys {
-			request := quota.Request{Tenant: "acme", Key: key, Class: class, Limits: m.plan[class]}
-			found, err := m.Look(context.Background(), request)
-			if err != nil {
-				m.Fatal(err)
-			}
-			for scope, limits := range request.Limits {
-				of := accountOf(&request, quota.Scope(scope))
-				if limits == (quota.Limits{}) { // of which nothing is kept
-					continue
-				}
-				m.checkState(of, limits, found.States[scope])
-			}
+	m.eachState(&m.plan, func(of account, limits quota.Limits, state quota.State) {
+		if limits != (quota.Limits{}) { // of others nothing is kept
+			m.checkState(of, limits, state)
 		}
-	}
+	})
 }
 
 func (m *model) checkState(of account, limits quota.Limits, state quota.State) {
@@ -335,21 +314,12 @@ func (m *model) end() {
 	}
 	m.checkStates()
 	m.clock.Advance(24*time.Hour + time.Minute)
-	for class := range quota.Classes {
-		for _, key := range keys {
-			request := quota.Request{Tenant: "acme", Key: key, Class: class, Limits: m.plan[class]}
-			found, err := m.Look(context.Background(), request)
-			if err != nil {
-				m.Fatal(err)
-			}
-			for scope, state := range found.States {
-				if !request.Limits[scope].NeedsLease() { // nobody has looked at its leases
-					state = quota.State{Requests: state.Requests, Tokens: state.Tokens}
-				}
-				if state != (quota.State{}) {
-					m.Fatalf("a day later: %+v of %+v", state, request.Limits[scope])
-				}
-			}
+	m.eachState(&m.plan, func(_ account, limits quota.Limits, state quota.State) {
+		if !limits.NeedsLease() { // nobody has looked at its leases
+			state = quota.State{Requests: state.Requests, Tokens: state.Tokens}
 		}
-	}
+		if state != (quota.State{}) {
+			m.Fatalf("a day later: %+v of %+v", state, limits)
+		}
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -92,23 +91,13 @@ func raceOfAll(t *testing.T, of Open, moving bool) {
 		tr.clock.Advance(Lease)
 	}
 	m := &model{subjects: tr.subjects, history: tr.history, plan: racing[0]}
-	for class := range quota.Classes {
-		for _, key := range keys {
-			request := quota.Request{Tenant: "acme", Key: key, Class: class, Limits: m.plan[class]}
-			found, err := tr.Look(context.Background(), request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for scope, limits := range request.Limits {
-				of, state := accountOf(&request, quota.Scope(scope)), found.States[scope]
-				if !moving { // in which order things happened to the buckets is not known then
-					m.checkState(of, limits, state)
-				} else if running, streams, dayTokens := m.used(of, m.now()); state.Running != running || state.Streams != streams || state.DayTokens != dayTokens {
-					t.Fatalf("%+v: %d requests and %d streams run, and %d tokens are used today: got %+v", of, running, streams, dayTokens, state)
-				}
-			}
+	m.eachState(&m.plan, func(of account, limits quota.Limits, state quota.State) {
+		if !moving { // in which order things happened to the buckets is not known then
+			m.checkState(of, limits, state)
+		} else if running, streams, dayTokens := m.used(of, m.now()); state.Running != running || state.Streams != streams || state.DayTokens != dayTokens {
+			t.Fatalf("%+v: %d requests and %d streams run, and %d tokens are used today: got %+v", of, running, streams, dayTokens, state)
 		}
-	}
+	})
 }
 
 // count adds to what surely counts of a request's accounts, and holds that no plan allows less.
@@ -216,22 +205,13 @@ func (r *racer) ask(request quota.Request, instead *quota.Reservation) {
 		}
 		r.granted++
 		now := r.clock.Now().UnixMicro()
-		one := &taken{Reservation: decision.Reservation, at: now, expires: now + Lease.Microseconds(), used: decision.Reservation.Granted, work: part}
-		r.all, r.events = append(r.all, one), append(r.events, event{at: now, one: one})
+		one := r.history.take(decision.Reservation, now, part)
 		r.running = append(r.running, one)
 		r.count(&request, 1, one.Granted)
 	})
 }
 
-func (r *racer) pick() *taken {
-	if len(r.running) == 0 {
-		return nil
-	}
-	i := r.random.IntN(len(r.running))
-	one := r.running[i]
-	r.running = slices.Delete(r.running, i, i+1)
-	return one
-}
+func (r *racer) pick() *taken { return pickOut(r.random, &r.running) }
 
 func (r *racer) settle(one *taken, fails bool) {
 	if one == nil {
