@@ -77,8 +77,8 @@ func (s *Server) Admin(options AdminOptions) http.Handler {
 	})
 }
 
-// adminHandler serves one request within a time, and returns what the reply tells; nil where it has replied.
-type adminHandler func(ctx context.Context, ex *exchange) (reply any, err error)
+// adminHandler serves one request within the time that its context has, and returns what the reply tells; nil where it has replied.
+type adminHandler func(ex *exchange) (reply any, err error)
 
 // asked lets requests with the token through, and what else there is before the handler.
 func (a *admin) asked(answer adminHandler, through ...middleware) handler {
@@ -86,10 +86,10 @@ func (a *admin) asked(answer adminHandler, through ...middleware) handler {
 		request := ex.request
 		ctx, cancel := context.WithTimeout(request.Context(), adminTimeout)
 		defer cancel()
-		ex.request = request.WithContext(ctx)        // for what looks at the request's own
+		ex.request = request.WithContext(ctx)
 		defer func() { ex.request = request }()      // what follows has no such time
 		ex.header().Set("Cache-Control", "no-store") // it may hold a key
-		reply, err := answer(ctx, ex)
+		reply, err := answer(ex)
 		if err != nil || reply == nil {
 			return err
 		}

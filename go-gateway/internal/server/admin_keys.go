@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -20,7 +19,7 @@ import (
 )
 
 // createKey serves POST /admin/v1/keys.
-func (a *admin) createKey(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) createKey(ex *exchange) (any, error) {
 	asked, err := readKeyAsked(ex.body)
 	if err != nil {
 		return nil, err
@@ -30,7 +29,7 @@ func (a *admin) createKey(ctx context.Context, ex *exchange) (any, error) {
 		if err != nil {
 			return err
 		}
-		_, err = keys.Create(ctx, tenant.Name, asked.lifetime, asked.scopes...)
+		_, err = keys.Create(ex.request.Context(), tenant.Name, asked.lifetime, asked.scopes...)
 		return err
 	})
 }
@@ -60,13 +59,13 @@ func readKeyAsked(body []byte) (asked keyAsked, err error) {
 }
 
 // rotateKey serves POST /admin/v1/keys/{id}/rotate.
-func (a *admin) rotateKey(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) rotateKey(ex *exchange) (any, error) {
 	overlap, err := readOverlap(ex.body)
 	if err != nil {
 		return nil, err
 	}
 	return nil, a.newKey(ex, func(keys *identity.Keys) error {
-		_, err := keys.Rotate(ctx, ex.request.PathValue("id"), overlap)
+		_, err := keys.Rotate(ex.request.Context(), ex.request.PathValue("id"), overlap)
 		return err
 	})
 }
@@ -82,20 +81,20 @@ func readOverlap(body []byte) (time.Duration, error) {
 }
 
 // revokeKey serves POST /admin/v1/keys/{id}/revoke.
-func (a *admin) revokeKey(ctx context.Context, ex *exchange) (any, error) {
-	if err := a.actor(ex).Revoke(ctx, ex.request.PathValue("id")); err != nil {
+func (a *admin) revokeKey(ex *exchange) (any, error) {
+	if err := a.actor(ex).Revoke(ex.request.Context(), ex.request.PathValue("id")); err != nil {
 		return nil, keyFault(err)
 	}
-	return a.getKey(ctx, ex)
+	return a.getKey(ex)
 }
 
 // getKey serves GET /admin/v1/keys/{id}.
-func (a *admin) getKey(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) getKey(ex *exchange) (any, error) {
 	id := ex.request.PathValue("id")
 	if err := identity.CheckKeyID(id); err != nil {
 		return nil, keyFault(err)
 	}
-	record, err := a.Store.FindKey(ctx, id)
+	record, err := a.Store.FindKey(ex.request.Context(), id)
 	if err != nil {
 		return nil, keyFault(err)
 	}
@@ -103,7 +102,7 @@ func (a *admin) getKey(ctx context.Context, ex *exchange) (any, error) {
 }
 
 // listKeys serves GET /admin/v1/keys.
-func (a *admin) listKeys(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) listKeys(ex *exchange) (any, error) {
 	asked, err := query(ex, "tenant", "prefix", "after", "limit")
 	if err != nil {
 		return nil, err
@@ -119,7 +118,7 @@ func (a *admin) listKeys(ctx context.Context, ex *exchange) (any, error) {
 			return nil, fault.InField(fault.InvalidValue, name, "%s: %v.", name, err)
 		}
 	}
-	records, err := a.Store.KeysPage(ctx, asked["tenant"], asked["prefix"], asked["after"], size+1)
+	records, err := a.Store.KeysPage(ex.request.Context(), asked["tenant"], asked["prefix"], asked["after"], size+1)
 	if err != nil {
 		return nil, fault.InternalError(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // tenantLimits serves GET /admin/v1/limits: what GET /v1/limits tells a key or the owner of a token, of any; or of a tenant
 // alone.
-func (a *admin) tenantLimits(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) tenantLimits(ex *exchange) (any, error) {
 	asked, err := query(ex, "tenant", "key", "subject")
 	if err != nil {
 		return nil, err
@@ -25,13 +25,13 @@ func (a *admin) tenantLimits(ctx context.Context, ex *exchange) (any, error) {
 		}
 	}
 	of := identity.Principal{Tenant: tenant.Name, Plan: tenant.Plan}
-	if of.KeyID, err = a.callerOf(ctx, of.Tenant, asked["key"], asked["subject"]); err != nil {
+	if of.KeyID, err = a.callerOf(ex.request.Context(), of.Tenant, asked["key"], asked["subject"]); err != nil {
 		return nil, err
 	}
 	if of.KeyID == "" {
 		of.Plan.Key = identity.ClassLimits{}
 	}
-	report, err := a.limitsOf(ctx, of)
+	report, err := a.limitsOf(ex.request.Context(), of)
 	return report.Reply(), err
 }
 
@@ -69,7 +69,7 @@ func (a *admin) isKeyOf(ctx context.Context, tenant, id string) error {
 }
 
 // auditLog serves GET /admin/v1/audit.
-func (a *admin) auditLog(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) auditLog(ex *exchange) (any, error) {
 	asked, err := query(ex, "after", "limit")
 	if err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (a *admin) auditLog(ctx context.Context, ex *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := a.Store.AuditLog(ctx, before, size+1)
+	entries, err := a.Store.AuditLog(ex.request.Context(), before, size+1)
 	if err != nil {
 		return nil, fault.InternalError(err)
 	}

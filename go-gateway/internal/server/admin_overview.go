@@ -29,7 +29,7 @@ type overviews struct {
 }
 
 // overview serves GET /admin/v1/overview.
-func (a *admin) overview(ctx context.Context, ex *exchange) (any, error) {
+func (a *admin) overview(ex *exchange) (any, error) {
 	if _, err := query(ex); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func (a *admin) overview(ctx context.Context, ex *exchange) (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if now := a.Now(); o.latest == nil || now.Sub(o.taken) >= overviewEvery {
-		taken, requests, err := a.takeOverview(ctx, now, o.requests)
+		taken, requests, err := a.takeOverview(ex.request.Context(), now, o.requests)
 		if err != nil {
 			return nil, err
 		}
