@@ -16,6 +16,7 @@ import openai
 from rich.console import Console
 
 from e2e.batches import completed, content, embed, ended, submit
+from repo.tree import git
 from stack.description import ROOT
 from stack.native import GATEWAY, NativeStack
 from stack.postgres import Postgres, postgres_programs
@@ -40,19 +41,12 @@ class Upgraded(NativeStack):
         return super()._serve(name, program, settings, env)
 
 
-def git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise StackError(f"git {arguments[0]} ended with {done.returncode}: {done.stderr}")
-    return done.stdout.strip()
-
-
 def earlier() -> dict[str, str]:
     """The commits, and what they are."""
     newest = max(git("ls-files", MIGRATIONS).splitlines())
     return {
-        git("rev-parse", "HEAD~1"): "the commit before",
-        git("log", "--diff-filter=A", "--format=%H~1", "--max-count=1", "--", newest): f"before {newest}",
+        git("rev-parse", "HEAD~1").strip(): "the commit before",
+        git("log", "--diff-filter=A", "--format=%H~1", "--max-count=1", "--", newest).strip(): f"before {newest}",
     }
 
 
@@ -111,8 +105,8 @@ def main() -> None:
     wrong, passed = [], 0
     try:
         commits = earlier()
-    except StackError as error:
-        console.print(f"LOUD: no earlier commit is known, and upgrades are NOT tested: {error}", style="yellow")
+    except subprocess.CalledProcessError as error:
+        console.print(f"LOUD: no earlier commit is known, and upgrades are NOT tested: {error.stderr}", style="yellow")
         return
     programs = postgres_programs()
     if not programs:

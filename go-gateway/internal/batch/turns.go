@@ -41,13 +41,11 @@ func (t *Turns) Beside(ctx context.Context) (end func(), err error) {
 // Announce says that a job is a suspect, which its worker has just claimed: until it has its turn, the end of this gateway is for the sake
 // of another one, and no death of this job. Others that were claimed with it have the time to say so too, before one of them begins.
 func (t *Turns) Announce(ctx context.Context, kept *store.Store, job store.Job) error {
-	waits := job
-	waits.Deaths-- // in advance
-	if err := kept.SetDeaths(ctx, waits); err != nil {
+	if err := kept.SetDeaths(ctx, job, job.Deaths-1); err != nil { // one in advance
 		return err
 	}
 	if !workpool.Sleep(ctx, announced) {
-		return errors.Join(context.Cause(ctx), kept.SetDeaths(context.WithoutCancel(ctx), job))
+		return errors.Join(context.Cause(ctx), kept.SetDeaths(context.WithoutCancel(ctx), job, job.Deaths))
 	}
 	return nil
 }
@@ -55,18 +53,16 @@ func (t *Turns) Announce(ctx context.Context, kept *store.Store, job store.Job) 
 // Alone waits for the turn of a job that has been announced. From then on until end the end of this gateway is a death of it.
 func (t *Turns) Alone(ctx context.Context, kept *store.Store, job store.Job) (end func(), err error) {
 	if err := t.wait(ctx); err != nil {
-		return nil, errors.Join(err, kept.SetDeaths(context.WithoutCancel(ctx), job))
+		return nil, errors.Join(err, kept.SetDeaths(context.WithoutCancel(ctx), job, job.Deaths))
 	}
 	over := func() { t.places.Release(everybody); t.suspects.Release(1) }
-	if err := kept.SetDeaths(ctx, job); err != nil {
+	if err := kept.SetDeaths(ctx, job, job.Deaths); err != nil {
 		over()
 		return nil, err
 	}
 	return func() {
-		waits := job
-		waits.Deaths--
 		// Until its result is written others have their turns. If this fails, the store does, and so will that.
-		_ = kept.SetDeaths(context.WithoutCancel(ctx), waits)
+		_ = kept.SetDeaths(context.WithoutCancel(ctx), job, job.Deaths-1)
 		over()
 	}, nil
 }

@@ -189,9 +189,9 @@ func (s *Store) retryJob(ctx context.Context, tx *sql.Tx, job Job, after time.Du
 		after.Milliseconds(), jobError(cause), job.Errors, job.Deaths)
 }
 
-// SetDeaths writes the deaths that a job's worker has counted by now.
-func (s *Store) SetDeaths(ctx context.Context, job Job) error {
-	return s.write(ctx, func(tx *sql.Tx) error { return changeHeld(ctx, tx, job, `deaths = $3`, job.Deaths) })
+// SetDeaths writes how many deaths a job has had, as its worker knows better.
+func (s *Store) SetDeaths(ctx context.Context, job Job, deaths int) error {
+	return s.write(ctx, func(tx *sql.Tx) error { return changeHeld(ctx, tx, job, `deaths = $3`, deaths) })
 }
 
 // BuryJob gives a job up: nobody claims it until it is replayed.

@@ -138,7 +138,7 @@ func TestTheFence(t *testing.T) {
 		"finish": func(s *Store, t *testing.T, job Job) error { return s.FinishJob(t.Context(), job) },
 		"retry":  func(s *Store, t *testing.T, job Job) error { return s.RetryJob(t.Context(), job, 0, "no") },
 		"bury":   func(s *Store, t *testing.T, job Job) error { return s.BuryJob(t.Context(), job, "no") },
-		"deaths": func(s *Store, t *testing.T, job Job) error { return s.SetDeaths(t.Context(), job) },
+		"deaths": func(s *Store, t *testing.T, job Job) error { return s.SetDeaths(t.Context(), job, 1) },
 		"renew": func(s *Store, t *testing.T, job Job) error {
 			lost, err := s.RenewJobs(t.Context(), []Job{job}, aLease)
 			if err == nil && slices.Equal(lost, []string{job.ID}) {
