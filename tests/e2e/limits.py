@@ -44,6 +44,13 @@ def tokens_left(http: httpx.Client) -> int:
     return int(response.headers["x-ratelimit-remaining-tokens"])
 
 
+def used_of_the_day(http: httpx.Client) -> int:
+    """Tokens that a tenant, whose plan bounds them, is charged or has held for durable work."""
+    rows = http.get("/v1/limits").raise_for_status().json()["data"]
+    (used,) = (row["used"] for row in rows if row["limit"] == "tokens_per_day")
+    return int(used)
+
+
 def seconds(duration: str) -> float:
     """A duration as headers have it, as in 1h2m3.5s."""
     parts = re.findall(r"([\d.]+)(ms|h|m|s)", duration)

@@ -1,5 +1,6 @@
 """Jobs: one request that is kept and run later, by plain HTTP and by the official SDK's own client; and kills."""
 
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +9,9 @@ import httpx
 import openai
 import pytest
 
-from e2e import metrics
+from e2e import limits, metrics
 from e2e.batches import EMBEDDINGS
-from e2e.databases import chance
+from e2e.databases import Database, chance, deaths
 from e2e.limits import client as http_of
 from e2e.vectors import MODEL
 from stack.description import Stack
@@ -18,6 +19,8 @@ from stack.native import NativeStack
 from stack.waiting import wait_until
 
 LIMIT_S = 60
+JOBS, KILLS = 200, 4
+PLAN = "{requests_per_minute: 600000, batch: {requests_per_minute: 600000, tokens_per_day: 1000000000}}"
 
 
 def embed(text: str) -> dict[str, Any]:
@@ -82,24 +85,38 @@ def test_the_sdks_own_client_creates_and_cancels(client: openai.OpenAI) -> None:
     assert refused.value.param == "body.input"
 
 
-def test_nothing_is_lost_or_doubled_when_the_gateway_is_killed(start_native: Callable[..., NativeStack]) -> None:
-    native = start_native(gateway={"job-kept": "1h"})
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_or_doubled_when_gateway_and_hot_path_are_killed(
+    database: Database, start_native: Callable[..., NativeStack], tmp_path: pathlib.Path
+) -> None:
+    plans = limits.plans(tmp_path, acme=PLAN)
+    native = start_native(gateway={**database.settings, "tenants-file": plans})
     random = chance()
     with http_of(native.describe(), "acme") as http:
-        ids = [http.post("/v1/jobs", json=embed(f"text {number} " * 40)).json()["id"] for number in range(200)]
-    for kill in range(3):  # each once some have ended, so that none is always among those that are hit
+        long = {"model": MODEL, "input": ["a text of some length " * 10] * 8}  # so that many wait at the last kill
+        asked = {"endpoint": EMBEDDINGS, "body": long}
+        ids = [http.post("/v1/jobs", json=asked).raise_for_status().json()["id"] for _ in range(JOBS)]
+    for kill in range(KILLS):  # each once some have ended, so that none is always among those that are hit
         with http_of(native.describe(), "acme") as http:
-            ended(http, ids[(kill + 1) * 30])
-        time.sleep(random.uniform(0.0, 0.2))
-        native.processes()[0].kill()
-        native.start_gateway()
+            ended(http, ids[(kill + 1) * JOBS // (KILLS + 2)])
+            time.sleep(random.uniform(0.0, 0.2))
+            assert not http.get(f"/v1/jobs/{ids[-1]}").json()["ended_at"]
+        if kill == 1:
+            native.processes()[1].kill()
+            native.start_hotpath()
+        else:
+            native.processes()[0].kill()
+            native.start_gateway()
     with http_of(native.describe(), "acme") as http:
         jobs = [ended(http, job_id) for job_id in ids]
+        used = sum(job["usage"]["total_tokens"] for job in jobs)
+        wait_until("each is charged once", lambda: limits.used_of_the_day(http) == used, LIMIT_S)
     assert {job["status"] for job in jobs} == {"completed"}
     assert [job["id"] for job in jobs] == ids
     for job in jobs:
         assert job["usage"]["total_tokens"] == job["response"]["body"]["usage"]["total_tokens"]
-    assert list((native.data / "blobs/tmp").iterdir()) == []
+    assert deaths(native, "jobs") > 0
+    assert database.half_written(native) == []
 
 
 def test_what_waits_is_cancelled_expires_and_is_forgotten(start_native: Callable[..., NativeStack]) -> None:

@@ -70,11 +70,8 @@ class Site:
         )
 
     def used_of_the_day(self) -> int:
-        """Tokens that are charged or held, by the limits of the class batch."""
         with limits.client(self.gateways[0].describe(), "acme") as http:
-            rows = http.get("/v1/limits").raise_for_status().json()["data"]
-        (used,) = (row["used"] for row in rows if row["limit"] == "tokens_per_day")
-        return int(used)
+            return limits.used_of_the_day(http)
 
     def stop(self) -> None:
         for gateway in reversed(self.gateways):
