@@ -1,8 +1,11 @@
-"""A batch of any size, before a hot path that answers at once, and the most that its gateway holds meanwhile."""
+"""A batch of any size, before a hot path that answers at once, and what its gateway holds meanwhile."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import grpc
 import httpx
@@ -62,6 +65,31 @@ def memory(pid: int, field: str) -> int:
     return int(kilobytes) * 1024
 
 
+Watch = Callable[[int], AbstractContextManager[Callable[[str], None]]]
+
+
+def go_through(folder: pathlib.Path, lines: int, hotpath_address: str, watch: Watch) -> tuple[int, int]:
+    """Have so many lines of LINE_BYTES run; return how many bytes went in and came out.
+
+    `watch` is entered with the gateway's process, once a small batch has left what any batch needs. What it gives is
+    told the end of each phase.
+    """
+    plans = limits.plans(folder, acme=PLAN)
+    path = folder / "in.jsonl"
+    native = NativeStack(folder / "gateway", hotpath_address=hotpath_address, gateway={"tenants-file": plans})
+    try:
+        stack = native.start()
+        with limits.client(stack, "acme") as http:
+            _write(path, WARMUP_LINES)
+            _run(http, path, lambda _: None)
+            _write(path, lines)
+            with watch(stack.pids["gateway"]) as ended:
+                output = _run(http, path, ended)
+    finally:
+        native.stop()
+    return path.stat().st_size, output
+
+
 @dataclasses.dataclass(frozen=True)
 class Growth:
     input_mib: float
@@ -75,24 +103,18 @@ class Growth:
 
 
 def grow(folder: pathlib.Path, lines: int) -> Growth:
-    """Have so many lines of LINE_BYTES run."""
-    plans = limits.plans(folder, acme=PLAN)
-    path = folder / "in.jsonl"
+    """What the gateway holds at most, as the system has counted it."""
+    held: list[float] = []
+
+    @contextlib.contextmanager
+    def watch(pid: int) -> Iterator[Callable[[str], None]]:
+        held.append(memory(pid, "VmRSS") / MIB)
+        yield lambda _: None
+        held.append(memory(pid, "VmHWM") / MIB)
+
     with Instant() as hotpath:
-        native = NativeStack(folder / "gateway", hotpath_address=hotpath.address, gateway={"tenants-file": plans})
-        try:
-            stack = native.start()
-            pid = stack.pids["gateway"]
-            with limits.client(stack, "acme") as http:
-                _write(path, WARMUP_LINES)
-                _run(http, path)
-                before = memory(pid, "VmRSS")
-                _write(path, lines)
-                output = _run(http, path)
-                most = memory(pid, "VmHWM")
-        finally:
-            native.stop()
-    return Growth(path.stat().st_size / MIB, output / MIB, before / MIB, most / MIB)
+        went, came = go_through(folder, lines, hotpath.address, watch)
+    return Growth(went / MIB, came / MIB, *held)
 
 
 def _write(path: pathlib.Path, lines: int) -> None:
@@ -102,19 +124,23 @@ def _write(path: pathlib.Path, lines: int) -> None:
             file.write(json.dumps(request(str(number), body)) + "\n")
 
 
-def _run(http: httpx.Client, path: pathlib.Path) -> int:
-    """Have a file run, and return how long the output is."""
+def _run(http: httpx.Client, path: pathlib.Path, ended: Callable[[str], None]) -> int:
+    """Have a file run, tell the end of each phase, and return how long the output is."""
     with path.open("rb") as content:
         uploaded = http.post("/v1/files", data={"purpose": "batch"}, files={"file": ("in.jsonl", content)})
+    ended("goes in")
     asked = {"input_file_id": uploaded.raise_for_status().json()["id"], "endpoint": EMBEDDINGS}
     batch = http.post("/v1/batches", json={**asked, "completion_window": "24h"}).raise_for_status().json()
 
-    def ended() -> bool:
+    def is_over() -> bool:
         nonlocal batch
         batch = http.get(f"/v1/batches/{batch['id']}").raise_for_status().json()
         return batch["status"] in TERMINAL
 
-    wait_until("the end of the batch", ended, LIMIT_S)
+    wait_until("the end of the batch", is_over, LIMIT_S)
     assert (batch["status"], batch["request_counts"]["failed"]) == ("completed", 0), batch
+    ended("is run")
     with http.stream("GET", f"/v1/files/{batch['output_file_id']}/content") as reply:
-        return sum(map(len, reply.raise_for_status().iter_bytes()))
+        output = sum(map(len, reply.raise_for_status().iter_bytes()))
+    ended("comes out")
+    return output

@@ -64,11 +64,6 @@ class Client:
             raise StackError(f"lines of the batch failed: {found}")
         return found
 
-    def download(self, file: str) -> int:
-        """Read a file, and return how long it is."""
-        with self.http.stream("GET", f"/v1/files/{file}/content") as reply:
-            return sum(map(len, reply.iter_bytes()))
-
     @contextlib.contextmanager
     def running(self, endpoint: str, file: str) -> Iterator[None]:
         """A batch runs meanwhile, which must not end by itself."""

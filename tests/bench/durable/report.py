@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from bench.durable.beside import BATCH_TOKENS
 from bench.durable.effort import Effort
-from bench.durable.memory import LINE_BYTES, Memory
+from bench.durable.memory import Memory
 from bench.durable.queue import Queue
 from bench.durable.recovery import Recovery
 from bench.durable.throughput import CONNECTIONS, Throughput
@@ -16,6 +16,7 @@ from bench.gateway.beside import HEADER, Beside
 from bench.machine import Occasion
 from bench.page import Row, markdown, table
 from bench.sampler import MIB
+from e2e.large import LINE_BYTES
 from plots import GOLD, SOFT, save_plot
 
 POOL_WORKERS = 4  # whose overhead stands in the table of goals
