@@ -334,7 +334,7 @@ func TestASegmentIsRunForALimitedTime(t *testing.T) {
 	if batch.Tokens.Input != 3*40 {
 		t.Errorf("%+v", batch)
 	}
-	jobs, err := f.Store.FindJob(t.Context(), "acme", batch.ID+"/00000+40")
+	jobs, err := f.Store.FindHeldJob(t.Context(), batch.ID+"/00000+40")
 	if err != nil || jobs.State != store.JobDone {
 		t.Errorf("%+v, %v", jobs, err)
 	}

@@ -249,9 +249,9 @@ func TestAnEndBehindALineWithoutRoomCounts(t *testing.T) {
 		}
 		return Reply{Status: 429, NoRoom: true, Failure: &fault.Fault{Reason: fault.RateLimited, Message: "tomorrow", RetryAfter: time.Hour}}
 	})
-	var job store.Job
+	var job store.HeldJob
 	eventually(t, "it is put off", func() bool {
-		job, err = f.Store.FindJob(t.Context(), "acme", batch.ID+"/00000+2")
+		job, err = f.Store.FindHeldJob(t.Context(), batch.ID+"/00000+2")
 		return err == nil && (job.Deaths == MaxDeaths-1 || job.Errors > 0) && job.State == store.JobLater || job.Due.After(time.Now().Add(time.Minute))
 	})
 	if job.Deaths != h.died() || job.Deaths == 0 {

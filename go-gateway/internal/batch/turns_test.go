@@ -97,7 +97,7 @@ func TestAGatewayThatEndsWhileALineWaitsForItsTurnIsNoDeathOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	deaths := func() int {
-		found, err := f.Store.FindJob(t.Context(), "acme", job.ID)
+		found, err := f.Store.FindHeldJob(t.Context(), job.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -170,7 +170,7 @@ func TestAJobIsRunAndItsReplyKept(t *testing.T) {
 	if job.State != store.AsyncFailed || job.Result.Status != 400 || reply != `{"error":{}}` || job.Result.ErrorCode != "" {
 		t.Errorf("%+v, %s", job, reply)
 	}
-	if dead, err := f.Store.DeadJobs(t.Context(), "", "", 10); err != nil || len(dead) != 0 {
+	if dead, err := f.Store.JobsPage(t.Context(), store.JobsPage{State: store.JobDead, Most: 10}); err != nil || len(dead) != 0 {
 		t.Errorf("a refusal is nothing for an operator: %+v, %v", dead, err)
 	}
 	f.late.Store(int64(2 * time.Hour))
@@ -230,11 +230,11 @@ func TestWhatFailsOnOurSideIsTriedAgain(t *testing.T) {
 	if job.State != store.AsyncFailed || job.Result.Status != 500 || reply != `{"error":{}}` || len(replies) != 0 {
 		t.Errorf("%+v, %s, %d tries are left", job, reply, len(replies))
 	}
-	dead, err := f.Store.DeadJobs(t.Context(), "acme", "", 10)
+	dead, err := f.Store.JobsPage(t.Context(), store.JobsPage{Tenant: "acme", State: store.JobDead, Most: 10})
 	if err != nil || len(dead) != 1 || dead[0].ID != id || !strings.Contains(dead[0].Error, string(fault.Internal)) {
 		t.Errorf("%+v, %v", dead, err)
 	}
-	if err := f.Store.ReplayJob(t.Context(), "acme", id); err != nil {
+	if _, err := f.Store.ReplayDead(t.Context(), id, unaudited); err != nil {
 		t.Fatal(err)
 	}
 	f.watch(good)
@@ -244,6 +244,9 @@ func TestWhatFailsOnOurSideIsTriedAgain(t *testing.T) {
 }
 
 func TestAJobThatKillsIsGivenUp(t *testing.T) {
+// unaudited is an act that nobody looks at.
+func unaudited(store.Job) store.AuditEntry { return store.AuditEntry{} }
+
 	f := newFixture(t)
 	id := f.mustCreate()
 	jobs, err := f.Store.ClaimJobs(t.Context(), store.AsyncQueue, "me", 1, time.Minute)
@@ -265,7 +268,7 @@ func TestAJobThatKillsIsGivenUp(t *testing.T) {
 	if job, _ := f.ended(id); job.State != store.AsyncFailed || job.Result.ErrorCode != "not_survived" || job.Result.Status != 0 {
 		t.Errorf("%+v", job)
 	}
-	if dead, err := f.Store.DeadJobs(t.Context(), "acme", "", 10); err != nil || len(dead) != 1 {
+	if dead, err := f.Store.JobsPage(t.Context(), store.JobsPage{Tenant: "acme", State: store.JobDead, Most: 10}); err != nil || len(dead) != 1 {
 		t.Errorf("%+v, %v", dead, err)
 	}
 }

@@ -113,11 +113,11 @@ func TestAReplyThatCannotBeJudgedFailsItsJob(t *testing.T) {
 	if charges, err := f.Store.UnsettledCharges(t.Context(), 10); err != nil || len(charges) != 0 {
 		t.Errorf("%+v, %v", charges, err)
 	}
-	dead, err := f.Store.DeadJobs(t.Context(), "acme", "", 10)
+	dead, err := f.Store.JobsPage(t.Context(), store.JobsPage{Tenant: "acme", State: store.JobDead, Most: 10})
 	if err != nil || len(dead) != 1 || !strings.Contains(dead[0].Error, "0 results for 2 texts") {
 		t.Errorf("%+v, %v", dead, err)
 	}
-	if err := f.Store.ReplayJob(t.Context(), "acme", id); err != nil {
+	if _, err := f.Store.ReplayDead(t.Context(), id, unaudited); err != nil {
 		t.Fatal(err)
 	}
 	f.watch(judgedReply)

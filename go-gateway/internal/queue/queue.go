@@ -26,7 +26,6 @@ import (
 type Store interface {
 	ClaimJobs(ctx context.Context, queue, owner string, most int, lease time.Duration) ([]store.Job, error)
 	RenewJobs(ctx context.Context, jobs []store.Job, lease time.Duration) (lost []string, err error)
-	FinishJob(ctx context.Context, job store.Job) error
 	RetryJob(ctx context.Context, job store.Job, after time.Duration, cause string) error
 	BuryJob(ctx context.Context, job store.Job, cause string) error
 	ReleaseJobs(ctx context.Context, jobs []store.Job) error
@@ -36,22 +35,12 @@ type Store interface {
 	WatchJobs(ctx context.Context, queue string, wake func())
 }
 
-// Handler does a job. Nil means that the job has ended, in the transaction that wrote its result; Finish is for handlers
-// that write nothing. An error has the job retried, and buried in the end; see Postpone and Permanent.
+// Handler does a job. Nil means that the job has ended, in the transaction that wrote its result. An error has the job
+// retried, and buried in the end; see Postpone and Permanent.
 //
 // Its context ends with store.ErrLost as its cause when the job is no longer this process's, and with workpool.ErrEnding
 // when the process stops and has no more time. A handler that goes on regardless does no harm, since its result is refused.
 type Handler func(ctx context.Context, job store.Job) error
-
-// Finish makes a handler whose jobs end when it returns nil.
-func Finish(s Store, handler Handler) Handler {
-	return func(ctx context.Context, job store.Job) error {
-		if err := handler(ctx, job); err != nil {
-			return err
-		}
-		return Persist(ctx, func(ctx context.Context) error { return s.FinishJob(ctx, job) })
-	}
-}
 
 // Persist writes what a handler worked for, again and again while the store fails, so that a short failure costs no work.
 // After the time of a lease it is given up.

@@ -30,6 +30,18 @@ func takes(d time.Duration) Handler {
 	}
 }
 
+// finish makes a handler whose jobs end when it returns nil.
+func finish(s interface {
+	FinishJob(ctx context.Context, job store.Job) error
+}, handler Handler) Handler {
+	return func(ctx context.Context, job store.Job) error {
+		if err := handler(ctx, job); err != nil {
+			return err
+		}
+		return Persist(ctx, func(ctx context.Context) error { return s.FinishJob(ctx, job) })
+	}
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	handler := takes(0)
 	for _, options := range []Options{
@@ -44,7 +56,7 @@ func TestOptionsAreChecked(t *testing.T) {
 
 func TestJobsAreClaimedAsWorkersAreFree(t *testing.T) {
 	f := newFake("a", "b", "c", "d", "e")
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(time.Second))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Handler: finish(f, takes(time.Second))}, func(t *testing.T, f *fake, _ func()) {
 		pass(2500 * time.Millisecond)
 		expectState(t, f, "d", store.JobDone)
 		expectState(t, f, "e", store.JobLeased)
@@ -58,7 +70,7 @@ func TestJobsAreClaimedAsWorkersAreFree(t *testing.T) {
 
 func TestANewJobWakesTheQueue(t *testing.T) {
 	f := newFake()
-	inTestTime(t, Options{Store: f, Poll: time.Hour, Handler: Finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Poll: time.Hour, Handler: finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
 		f.add("a")
 		f.wake()
 		synctest.Wait()
@@ -68,7 +80,7 @@ func TestANewJobWakesTheQueue(t *testing.T) {
 
 func TestTheQueueIsLookedAtWithoutBeingWoken(t *testing.T) {
 	f := newFake()
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Handler: finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
 		for _, rested := range []time.Duration{0, time.Minute} {
 			pass(rested)
 			id := rested.String()
@@ -81,7 +93,7 @@ func TestTheQueueIsLookedAtWithoutBeingWoken(t *testing.T) {
 
 func TestAnIdleQueueIsLookedAtRarelyAndABusyOneOften(t *testing.T) {
 	f := newFake()
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(time.Minute))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Handler: finish(f, takes(time.Minute))}, func(t *testing.T, f *fake, _ func()) {
 		looks := func() int {
 			before := f.swept()
 			pass(30 * time.Second)
@@ -100,7 +112,7 @@ func TestAnIdleQueueIsLookedAtRarelyAndABusyOneOften(t *testing.T) {
 
 func TestLeasesAreRenewedWhileAHandlerWorks(t *testing.T) {
 	f := newFake("a")
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(time.Minute))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Handler: finish(f, takes(time.Minute))}, func(t *testing.T, f *fake, _ func()) {
 		pass(time.Minute + time.Millisecond)
 		expectState(t, f, "a", store.JobDone)
 		if job := f.find("a"); job.Attempt != 1 || f.renewals < 17 {
@@ -139,7 +151,7 @@ func TestAPanicIsAnErrorOfItsJob(t *testing.T) {
 	for name, fail := range map[string]func(){"panic": func() { panic("at the disco") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake("a", "b")
-			handler := Finish(f, func(_ context.Context, job store.Job) error {
+			handler := finish(f, func(_ context.Context, job store.Job) error {
 				if job.ID == "a" {
 					fail()
 				}
@@ -216,7 +228,7 @@ func TestJobsThatKillTheirWorkers(t *testing.T) {
 	f := newFake("a", "b")
 	f.change("a", func(job *store.Job) { job.Deaths = DefaultMaxDeaths })
 	f.change("b", func(job *store.Job) { job.Deaths = DefaultMaxDeaths - 1 })
-	inTestTime(t, Options{Store: f, Handler: Finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
+	inTestTime(t, Options{Store: f, Handler: finish(f, takes(0))}, func(t *testing.T, f *fake, _ func()) {
 		expectState(t, f, "b", store.JobDone)
 		if job := f.find("a"); job.State != store.JobDead || !strings.Contains(job.Error, "died 3 times") {
 			t.Errorf("got %+v", job)
@@ -224,7 +236,7 @@ func TestJobsThatKillTheirWorkers(t *testing.T) {
 	})
 	f = newFake("a")
 	f.change("a", func(job *store.Job) { job.Deaths = 7 })
-	halves := Finish(f, func(_ context.Context, job store.Job) error {
+	halves := finish(f, func(_ context.Context, job store.Job) error {
 		if job.Deaths != 7 {
 			t.Errorf("the handler is told of %d deaths", job.Deaths)
 		}
@@ -258,7 +270,7 @@ func TestWhatMayHaveEndedAnotherProcessIsADeath(t *testing.T) {
 
 func TestADrainGivesHandlersTimeAndThenGivesTheirJobsBack(t *testing.T) {
 	f := newFake("long", "short", "waits")
-	handler := Finish(f, func(ctx context.Context, job store.Job) error {
+	handler := finish(f, func(ctx context.Context, job store.Job) error {
 		if job.ID == "short" {
 			return takes(time.Second)(ctx, job)
 		}
@@ -305,7 +317,7 @@ func TestWhatIsClaimedWhileItStopsIsGivenBackOrDone(t *testing.T) {
 		b := &blocking{newFake("a", "b", "c"), make(chan struct{}), make(chan struct{})}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, Options{Store: b, Queue: "q", Workers: 3, Handler: Finish(b, takes(0))}) }()
+		go func() { ended <- Run(ctx, Options{Store: b, Queue: "q", Workers: 3, Handler: finish(b, takes(0))}) }()
 		<-b.claimed
 		stop()
 		synctest.Wait()
@@ -323,7 +335,7 @@ func TestWhatIsClaimedWhileItStopsIsGivenBackOrDone(t *testing.T) {
 
 func TestAShortFailureOfTheStoreCostsNoWork(t *testing.T) {
 	f := newFake("good", "bad")
-	handler := Finish(f, func(ctx context.Context, job store.Job) error {
+	handler := finish(f, func(ctx context.Context, job store.Job) error {
 		if err := takes(time.Second)(ctx, job); err != nil || job.ID == "good" {
 			return err
 		}
@@ -352,7 +364,7 @@ func TestAStoreThatFailsIsAskedLessOftenAndToldOfOnce(t *testing.T) {
 			<-ctx.Done()
 			return context.Cause(ctx)
 		}
-		return Finish(f, takes(0))(ctx, job)
+		return finish(f, takes(0))(ctx, job)
 	}
 	inTestTime(t, Options{Store: f, Handler: handler, Log: slog.New(slog.NewTextHandler(log, nil))}, func(t *testing.T, f *fake, _ func()) {
 		f.fail(errors.New("away"))
@@ -395,7 +407,7 @@ func (s *seen) Ended(_, outcome string, _ time.Duration) {
 
 func TestWhatHappensIsObserved(t *testing.T) {
 	f, s := newFake("done", "buried", "lost", "released", "retried", "waits"), &seen{outcomes: map[string]int{}}
-	handler := Finish(f, func(ctx context.Context, job store.Job) error {
+	handler := finish(f, func(ctx context.Context, job store.Job) error {
 		switch job.ID {
 		case "buried":
 			return Permanent(errTest)

@@ -31,7 +31,7 @@ func TestAJobsSpanSaysWhatBecameOfIt(t *testing.T) {
 		ended <- Run(ctx, Options{
 			Store: f, Queue: "q", Workers: 4, Tracer: tracer, RetryBase: time.Hour, RetryMax: time.Hour,
 			Log: slog.New(tracing.LogHandler(slog.NewTextHandler(log, nil))),
-			Handler: Finish(f, func(ctx context.Context, job store.Job) error {
+			Handler: finish(f, func(ctx context.Context, job store.Job) error {
 				_, below := tracing.Start(ctx, "below "+job.ID)
 				below.End(tracing.OK)
 				handled <- job.ID

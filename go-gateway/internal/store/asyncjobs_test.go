@@ -221,11 +221,11 @@ func TestAnAsyncJobThatWasGivenUpIsReplayed(t *testing.T) {
 		}
 		checkNamed(t, s, true, false)
 		checkOpen(t, s, "acme", 0)
-		dead, err := s.DeadJobs(t.Context(), "acme", "", 10)
+		dead, err := s.JobsPage(t.Context(), JobsPage{Tenant: "acme", State: JobDead, Most: 10})
 		if err != nil || len(dead) != 1 || dead[0].Error != "it kills" || dead[0].Queue != AsyncQueue {
 			t.Errorf("%+v, %v", dead, err)
 		}
-		if err := s.ReplayJob(t.Context(), "acme", "job_1"); err != nil {
+		if _, err := s.ReplayDead(t.Context(), "job_1", acted("replayed")); err != nil {
 			t.Fatal(err)
 		}
 		found = foundAsync(t, s, "acme", "job_1")

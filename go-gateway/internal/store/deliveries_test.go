@@ -43,7 +43,7 @@ func TestWhatCameOfADeliveryAndItsJobAreOne(t *testing.T) {
 		look := func(state, jobState string, attempts int) Delivery {
 			t.Helper()
 			delivery, err := s.FindDelivery(t.Context(), "acme", job.Args, job.ID)
-			found, jobErr := s.FindJob(t.Context(), "acme", job.ID)
+			found, jobErr := s.FindHeldJob(t.Context(), job.ID)
 			if err != nil || jobErr != nil || delivery.State != state || found.State != jobState || delivery.Attempts != attempts {
 				t.Errorf("got %+v and %+v, want %s, %s and %d attempts; %v, %v", delivery, found, state, jobState, attempts, err, jobErr)
 			}

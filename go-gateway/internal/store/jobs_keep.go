@@ -80,28 +80,8 @@ func (s *Store) CountJobs(ctx context.Context, queue string) (map[string]int, er
 	return counts, nil
 }
 
-// DeadJobs returns at most so many jobs that were given up, of a tenant, or of all where it is empty, newest first: those
-// before an id, or from the newest where it is empty.
-func (s *Store) DeadJobs(ctx context.Context, tenant, before string, most int) ([]Job, error) {
-	return query(ctx, s, scanJob, `SELECT `+jobColumns+` FROM job
-		WHERE state = 'dead' AND (tenant = $1 OR $1 = '') AND (id < $2 OR $2 = '') ORDER BY id DESC LIMIT $3`, tenant, before, most)
-}
-
-// FindJob returns a job of a tenant, or of any where it is empty, or ErrNotFound.
-func (s *Store) FindJob(ctx context.Context, tenant, id string) (Job, error) {
-	job, err := scanJob(s.r.QueryRowContext(ctx, `SELECT `+jobColumns+` FROM job WHERE id = $1 AND (tenant = $2 OR $2 = '')`, id, tenant))
-	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("there is no job %q: %w", id, ErrNotFound)
-	}
-	return job, s.explain(err)
-}
-
-// ReplayJob makes a dead job ready, as if it were new, or returns ErrNotFound. An async job that had failed so is open again.
-func (s *Store) ReplayJob(ctx context.Context, tenant, id string) error {
-	return s.write(ctx, func(tx *sql.Tx) error { return s.replayJob(ctx, tx, tenant, id) })
-}
-
-// replayJob is ReplayJob in a transaction. What the job is for waits again, too.
+// replayJob makes a dead job ready, as if it were new, or returns ErrNotFound. What the job is for waits again, too: an async
+// job that had failed so is open.
 func (s *Store) replayJob(ctx context.Context, tx *sql.Tx, tenant, id string) error {
 	err := changeDead(ctx, tx, `UPDATE job SET state = 'ready', errors = 0, deaths = 0, ended_at = NULL, due_at = `+s.dialect.now, tenant, id)
 	if err != nil {
@@ -112,11 +92,6 @@ func (s *Store) replayJob(ctx context.Context, tx *sql.Tx, tenant, id string) er
 		return err
 	}
 	return s.reviveAsync(ctx, tx, id)
-}
-
-// DropJob removes a dead job, or returns ErrNotFound.
-func (s *Store) DropJob(ctx context.Context, tenant, id string) error {
-	return s.write(ctx, func(tx *sql.Tx) error { return changeDead(ctx, tx, `DELETE FROM job`, tenant, id) })
 }
 
 func changeDead(ctx context.Context, tx *sql.Tx, change, tenant, id string) error {

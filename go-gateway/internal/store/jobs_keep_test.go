@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"testing"
@@ -16,48 +15,6 @@ func bury(t *testing.T, s *Store, id, tenant string) {
 	if err := s.BuryJob(t.Context(), claimOne(t, s), "hopeless"); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestDeadJobsAreListedReplayedAndDropped(t *testing.T) {
-	everywhere(t, func(t *testing.T, options Options) {
-		s := open(t, options, Command)
-		bury(t, s, "a1", "acme")
-		bury(t, s, "a2", "acme")
-		bury(t, s, "b1", "beta")
-		addJobs(t, s, jobOf("alive", "acme"))
-		dead := func(tenant, before string, most int) string {
-			jobs, err := s.DeadJobs(t.Context(), tenant, before, most)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return ids(jobs)
-		}
-		if got := dead("", "", 9) + "|" + dead("acme", "", 1) + "|" + dead("acme", "a2", 9); got != "b1 a2 a1|a2|a1" {
-			t.Errorf("got %s", got)
-		}
-		if job := findJob(t, s, "a1"); job.Error != "hopeless" || job.Errors != 1 {
-			t.Errorf("got %+v", job)
-		}
-		for _, change := range []func(context.Context, string, string) error{s.ReplayJob, s.DropJob} {
-			for _, of := range [][2]string{{"beta", "a1"}, {"acme", "alive"}, {"", "nobody"}} { // another tenant's; not dead; not there
-				if err := change(t.Context(), of[0], of[1]); !errors.Is(err, ErrNotFound) {
-					t.Errorf("%v: got %v", of, err)
-				}
-			}
-		}
-		if _, err := s.FindJob(t.Context(), "beta", "a1"); !errors.Is(err, ErrNotFound) {
-			t.Errorf("another tenant's job: %v", err)
-		}
-		if err := errors.Join(s.DropJob(t.Context(), "acme", "a2"), s.DropJob(t.Context(), "acme", "alive")); !errors.Is(err, ErrNotFound) {
-			t.Error(err)
-		}
-		if err := s.ReplayJob(t.Context(), "acme", "a1"); err != nil {
-			t.Error(err)
-		}
-		if job := findJob(t, s, "a1"); job.State != JobReady || job.Errors != 0 || job.Deaths != 0 || dead("", "", 9) != "b1" {
-			t.Errorf("got %+v", job)
-		}
-	})
 }
 
 func TestEndedJobsArePrunedByAge(t *testing.T) {

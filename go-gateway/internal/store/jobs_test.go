@@ -44,11 +44,11 @@ func claimOne(t *testing.T, s *Store) Job {
 
 func findJob(t *testing.T, s *Store, id string) Job {
 	t.Helper()
-	job, err := s.FindJob(t.Context(), "", id)
+	job, err := s.FindHeldJob(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return job
+	return job.Job
 }
 
 func sweep(t *testing.T, s *Store, want int) {
@@ -345,7 +345,7 @@ func TestLeasesAndJobsAreChecked(t *testing.T) {
 			t.Errorf("%+v was added", job)
 		}
 	}
-	if _, err := s.FindJob(t.Context(), "", "good"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.FindHeldJob(t.Context(), "good"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("half of them were added: %v", err)
 	}
 }

@@ -175,7 +175,7 @@ func TestAJobThatHasNoVerdict(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkCounted(t, s, "acme", 0)
-		if err := s.ReplayJob(t.Context(), "acme", "job_3"); err != nil {
+		if _, err := s.ReplayDead(t.Context(), "job_3", acted("replayed")); err != nil {
 			t.Fatal(err)
 		}
 		checkCounted(t, s, "acme", 3)

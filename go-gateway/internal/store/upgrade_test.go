@@ -189,7 +189,7 @@ func lookAtJobs(t *testing.T, s *Store) {
 	if dead := findJob(t, s, "d"); dead.State != JobDead || dead.Error != "why" {
 		t.Errorf("%+v", dead)
 	}
-	if err := s.ReplayJob(t.Context(), "acme", "d"); err != nil {
+	if _, err := s.ReplayDead(t.Context(), "d", acted("replayed")); err != nil {
 		t.Error(err)
 	}
 }

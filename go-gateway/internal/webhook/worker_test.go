@@ -182,7 +182,7 @@ func TestADeliveryThatIsNeverTakenIsDeadUntilItIsReplayed(t *testing.T) {
 	f.event("acme")
 	f.watch()
 	d := f.ends(hook, store.DeliveryDead)
-	dead, err := f.Store.DeadJobs(t.Context(), "acme", "", 10)
+	dead, err := f.Store.JobsPage(t.Context(), store.JobsPage{Tenant: "acme", State: store.JobDead, Most: 10})
 	if d.Attempts != 2 || d.Error != "the receiver answered 503" || err != nil || len(dead) != 1 || dead[0].ID != d.ID {
 		t.Errorf("%+v, %+v, %v", d, dead, err)
 	}
@@ -295,7 +295,7 @@ func TestAnAttemptThatTheStopCutsOffDoesNotCount(t *testing.T) {
 	stop()
 	<-done
 	d := f.log(hook)[0]
-	job, err := f.Store.FindJob(t.Context(), "acme", d.ID)
+	job, err := f.Store.FindHeldJob(t.Context(), d.ID)
 	if d.State != store.DeliveryPending || d.Attempts != 0 || err != nil || job.State != store.JobReady || job.Errors != 0 {
 		t.Errorf("%+v, %+v, %v", d, job, err)
 	}
