@@ -85,10 +85,7 @@ func (b *Batches) Find(ctx context.Context, tenant, id string) (store.Batch, err
 
 // Page returns a tenant's batches after one, newest first, and whether more follow.
 func (b *Batches) Page(ctx context.Context, tenant, after string, most int) (list []store.Batch, more bool, err error) {
-	list, err = b.Store.BatchesPage(ctx, tenant, after, most+1)
-	if more = len(list) > most; more {
-		list = list[:most]
-	}
+	list, more, err = store.PageOf(most, func(most int) ([]store.Batch, error) { return b.Store.BatchesPage(ctx, tenant, after, most) })
 	return list, more, explain(err, after)
 }
 

@@ -61,12 +61,10 @@ func (f *Files) Find(ctx context.Context, tenant, id string) (store.File, error)
 
 // Page returns a part of a tenant's list, and whether more follow it.
 func (f *Files) Page(ctx context.Context, tenant string, page store.FilesPage) (list []store.File, more bool, err error) {
-	asked := page.Most
-	page.Most++
-	list, err = f.Store.FilesPage(ctx, tenant, page, f.Now())
-	if more = len(list) > asked; more {
-		list = list[:asked]
-	}
+	list, more, err = store.PageOf(page.Most, func(most int) ([]store.File, error) {
+		page.Most = most
+		return f.Store.FilesPage(ctx, tenant, page, f.Now())
+	})
 	return list, more, explain(err, page.After)
 }
 

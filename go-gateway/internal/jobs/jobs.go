@@ -100,10 +100,9 @@ func (j *Jobs) Reply(job *store.AsyncJob) ([]byte, error) {
 
 // Page returns a tenant's jobs after one, newest first, and whether more follow.
 func (j *Jobs) Page(ctx context.Context, tenant, after string, most int) (list []store.AsyncJob, more bool, err error) {
-	list, err = j.Store.AsyncJobsPage(ctx, tenant, after, most+1, j.Now())
-	if more = len(list) > most; more {
-		list = list[:most]
-	}
+	list, more, err = store.PageOf(most, func(most int) ([]store.AsyncJob, error) {
+		return j.Store.AsyncJobsPage(ctx, tenant, after, most, j.Now())
+	})
 	return list, more, explain(err, after)
 }
 

@@ -79,10 +79,9 @@ type Decision struct {
 
 // Reviews returns a tenant's reviews after one, oldest first, and whether more follow.
 func (j *Jobs) Reviews(ctx context.Context, tenant string, status store.ReviewStatus, after string, most int) (list []Review, more bool, err error) {
-	stored, err := j.Store.ReviewsPage(ctx, tenant, status, after, most+1, j.Now())
-	if more = len(stored) > most; more {
-		stored = stored[:most]
-	}
+	stored, more, err := store.PageOf(most, func(most int) ([]store.Review, error) {
+		return j.Store.ReviewsPage(ctx, tenant, status, after, most, j.Now())
+	})
 	for _, review := range stored {
 		list = append(list, Review{Review: review})
 	}

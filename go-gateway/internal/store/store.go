@@ -215,6 +215,15 @@ func txQuery[Row any](ctx context.Context, q interface {
 	return found, rows.Err()
 }
 
+// PageOf returns at most so many of a list, and whether more follow, by asking for one more.
+func PageOf[Row any](most int, ask func(most int) ([]Row, error)) (list []Row, more bool, err error) {
+	list, err = ask(most + 1)
+	if more = len(list) > most; more {
+		list = list[:most]
+	}
+	return list, more, err
+}
+
 // asNumber is how a flag is written in both databases.
 func asNumber(is bool) int {
 	if is {

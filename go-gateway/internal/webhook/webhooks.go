@@ -130,10 +130,7 @@ func (w *Webhooks) Find(ctx context.Context, tenant, id string) (store.Webhook, 
 
 // Page returns a tenant's webhooks after one, newest first, and whether more follow.
 func (w *Webhooks) Page(ctx context.Context, tenant, after string, most int) (list []store.Webhook, more bool, err error) {
-	list, err = w.Store.WebhooksPage(ctx, tenant, after, most+1)
-	if more = len(list) > most; more {
-		list = list[:most]
-	}
+	list, more, err = store.PageOf(most, func(most int) ([]store.Webhook, error) { return w.Store.WebhooksPage(ctx, tenant, after, most) })
 	return list, more, explain(err, after)
 }
 
@@ -195,10 +192,7 @@ func (w *Webhooks) Deliveries(ctx context.Context, tenant, id, after string, mos
 	if _, err := w.Find(ctx, tenant, id); err != nil {
 		return nil, false, err
 	}
-	list, err = w.Store.DeliveriesPage(ctx, tenant, id, after, most+1)
-	if more = len(list) > most; more {
-		list = list[:most]
-	}
+	list, more, err = store.PageOf(most, func(most int) ([]store.Delivery, error) { return w.Store.DeliveriesPage(ctx, tenant, id, after, most) })
 	return list, more, explain(err, after)
 }
 
