@@ -73,7 +73,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 	kept := keepFiles(settings, opened, metrics, logger)
 	charges := charge.New(opened.Store, limiter, logger)
 	observer := metrics.ReportJobs()
-	turns := batch.NewTurns()
+	turns := batch.NewTurns(opened.Store)
 	batches := keepBatches(settings, opened, kept, charges, turns, observer, tracer, logger)
 	async := keepJobs(settings, opened, kept, charges, turns, decoder, metrics.ReportReviews(), observer, tracer, logger)
 	hooks, err := newWebhooks(settings, opened, observer, metrics, tracer, logger)
@@ -132,6 +132,7 @@ func Run(ctx context.Context, settings *config.Settings, opened Opened, logger *
 		watchCharges(opened.Store, charges),
 		forgetAnswers(opened.Store, logger),
 		background(hooks.Watch),
+		background(turns.Watch),
 		runBatches(batches, gateway),
 		runJobs(async, gateway),
 		adminToken,

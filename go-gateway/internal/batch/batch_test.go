@@ -81,7 +81,7 @@ func (f *fixture) open(options store.Options, role store.Role) {
 func batchesOf(kept *store.Store, blobs *blob.Folder, now func() time.Time, limiter *quota.Limiter) *Batches {
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
-		Store: kept, Turns: NewTurns(), Segments: 2, Lines: 4, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
+		Store: kept, Turns: NewTurns(kept), Segments: 2, Lines: 4, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, limiter, logger),
 		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },
@@ -122,6 +122,7 @@ func (f *fixture) submitTexts(texts ...string) (store.Batch, error) {
 func (f *fixture) watch(execute Execute) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
+	watching.Go(func() { f.Turns.Watch(ctx) })
 	watching.Go(func() { f.Watch(ctx, execute) })
 	stop = sync.OnceFunc(func() {
 		cancel()

@@ -119,7 +119,7 @@ func (f *fixture) done(id string) int64 {
 	return batch.Done
 }
 
-// transactions counts those under way in PostgreSQL.
+// transactions counts those under way in PostgreSQL, but for those that are turns: see store.RunBeside.
 func transactions(t *testing.T, options store.Options) (count int) {
 	t.Helper()
 	if !options.Postgres() {
@@ -131,7 +131,7 @@ func transactions(t *testing.T, options store.Options) (count int) {
 	}
 	defer db.Close()
 	err = db.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-		AND xact_start IS NOT NULL`).Scan(&count)
+		AND xact_start IS NOT NULL AND pid NOT IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')`).Scan(&count)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,6 +90,7 @@ func work() {
 	go watch(ctx)
 	go limiter.Watch(ctx)
 	go b.Charges.Watch(ctx)
+	go b.Turns.Watch(ctx)
 	go func() {
 		for ; ; time.Sleep(20 * time.Millisecond) {
 			found, err := used.Look(ctx, quota.Request{Tenant: "acme", Key: "key", Class: quota.Batch, Limits: daily})

@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +14,7 @@ import (
 // A suspect waits for what runs, however long that takes, and keeps others from beginning for half of the time at most.
 func TestWhoeverIsToBeAloneStopsNobodyForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := NewTurns()
+		turns := NewTurns(&store.Store{})
 		const long = 24 * time.Minute
 		begun, waits := time.Now(), make(chan time.Duration, 1)
 		end, err := turns.Beside(t.Context())
@@ -22,12 +23,12 @@ func TestWhoeverIsToBeAloneStopsNobodyForLong(t *testing.T) {
 		}
 		time.AfterFunc(long, end)
 		go func() {
-			if err := turns.wait(t.Context()); err != nil {
+			end, err := turns.wait(t.Context())
+			if err != nil {
 				t.Error(err)
 			}
 			waits <- time.Since(begun)
-			turns.places.Release(everybody)
-			turns.suspects.Release(1)
+			end()
 		}()
 		synctest.Wait()
 		stopped := time.Duration(0)
@@ -48,14 +49,17 @@ func TestWhoeverIsToBeAloneStopsNobodyForLong(t *testing.T) {
 }
 
 func TestWhoWaitsForATurnHeedsItsContext(t *testing.T) {
-	turns := NewTurns()
+	turns := NewTurns(&store.Store{})
 	end, err := turns.Beside(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	suspect := make(chan error, 1)
-	go func() { suspect <- turns.wait(ctx) }()
+	go func() {
+		_, err := turns.wait(ctx)
+		suspect <- err
+	}()
 	eventually(t, "the door is closed", func() bool {
 		if !turns.places.TryAcquire(1) {
 			return true
@@ -81,6 +85,35 @@ func TestWhoWaitsForATurnHeedsItsContext(t *testing.T) {
 }
 
 var errTest = errors.New("a test")
+
+// A line that takes long is not given up for the sake of those that end the hot path while another gateway runs them.
+func TestALineIsAloneInAllGateways(t *testing.T) {
+	t.Parallel() // it mostly waits
+	options := store.Options{DatabaseURL: postgres.Get(t).NewDatabase(t)}
+	h := newHotpath(50 * time.Millisecond)
+	h.slow = 2 * time.Second
+	folder := t.TempDir()
+	gateway := func() *fixture {
+		f := &fixture{T: t, folder: folder}
+		f.open(options, store.Gateway)
+		return f
+	}
+	first, second := gateway(), gateway()
+	long := first.mustSubmit(1)
+	first.Segments = 1 // which it keeps for itself
+	first.watch(h.execute)
+	eventually(t, "it runs", func() bool { return h.runs.Load() == 1 })
+	if _, err := second.submitTexts(slices.Repeat([]string{"poison"}, 30)...); err != nil {
+		t.Fatal(err)
+	}
+	second.watch(h.execute)
+	if ended := first.ended(long.ID); ended.Done != 1 {
+		t.Errorf("after %d ends of the hot path: %+v", h.died(), ended)
+	}
+	if h.died() < MaxDeaths {
+		t.Errorf("the hot path has ended %d times, which is no test", h.died())
+	}
+}
 
 // A line that waits to be run alone has nothing to do with it when its gateway ends meanwhile.
 func TestAGatewayThatEndsWhileALineWaitsForItsTurnIsNoDeathOfIt(t *testing.T) {

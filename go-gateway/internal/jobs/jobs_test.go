@@ -79,7 +79,7 @@ func jobsOf(kept *store.Store, folder string, now func() time.Time) (*Jobs, erro
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
 		TextsOf: textsOf, MaxReviews: 500, ReviewKept: 3 * time.Hour,
-		Store: kept, Turns: batch.NewTurns(), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
+		Store: kept, Turns: batch.NewTurns(kept), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
 		PlanOf:  func(string, string) (identity.Plan, bool) { return acme.Plan, true },
@@ -105,6 +105,7 @@ func (f *fixture) mustCreate() string {
 func (f *fixture) watch(execute batch.Execute) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var watching sync.WaitGroup
+	watching.Go(func() { f.Turns.Watch(ctx) })
 	watching.Go(func() { f.Watch(ctx, execute) })
 	stop = sync.OnceFunc(func() {
 		cancel()

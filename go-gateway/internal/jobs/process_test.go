@@ -52,6 +52,7 @@ func work() {
 	jobs, err := jobsOf(kept, told.Blobs, time.Now)
 	must(err)
 	jobs.lease = 800 * time.Millisecond
+	go jobs.Turns.Watch(context.Background())
 	fmt.Println("open")
 	jobs.Watch(context.Background(), func(ctx context.Context, request batch.Request) batch.Reply {
 		fmt.Println("run", request.ID)

@@ -19,7 +19,7 @@ import (
 // keepBatches of which nothing is run.
 func (g *gateway) keepBatches(kept *files.Files, logger *slog.Logger) *batch.Batches {
 	return batch.New(batch.Options{
-		Store: g.records, Files: kept, Turns: batch.NewTurns(), Segments: 1, Lines: 1, Now: time.Now, Logger: logger,
+		Store: g.records, Files: kept, Turns: batch.NewTurns(g.records), Segments: 1, Lines: 1, Now: time.Now, Logger: logger,
 		PlanOf: func(string, string) (identity.Plan, bool) { return identity.Plan{}, true },
 	})
 }
