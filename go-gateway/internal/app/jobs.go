@@ -23,7 +23,7 @@ func keepJobs(settings *config.Settings, opened Opened, kept *files.Files, charg
 	}
 	return jobs.New(jobs.Options{
 		Store: opened.Store, Files: kept, PlanOf: opened.Directory.PlanOf, Charges: charges, Turns: turns, Workers: settings.JobWorkers, MaxOpen: settings.MaxOpenJobs,
-		TextsOf: decoder.ModerationTexts, MaxReviews: settings.MaxPendingReviews, ReviewKept: settings.ReviewKept, Waiting: waiting,
+		TextsOf: decoder.ModerationTexts, MaxReviews: settings.MaxPendingReviews, MaxReviewBytes: int64(settings.MaxReviewBytes), ReviewKept: settings.ReviewKept, Waiting: waiting,
 		Window: settings.JobWindow, Kept: settings.JobKept, Drain: batchDrain, Now: time.Now, Observer: observer, Tracer: tracer, Logger: logger,
 	})
 }

@@ -42,6 +42,7 @@ const (
 	defaultJobKept     = 24 * time.Hour
 	// Texts of a tenant that wait for people: rows of some 300 bytes, beside the texts themselves. It is more than people read.
 	defaultMaxPendingReviews = 100_000
+	defaultMaxReviewBytes    = 1 << 30 // as long as 100,000 texts of ten pages
 	defaultReviewKept        = 30 * 24 * time.Hour
 	// A quarter of them, a tenant's share, is what one has that sends to a few receivers at once.
 	defaultWebhookWorkers = 64
@@ -155,6 +156,7 @@ type Settings struct {
 	JobKept         time.Duration
 
 	MaxPendingReviews int
+	MaxReviewBytes    int
 	ReviewKept        time.Duration
 
 	WebhookWorkers       int
@@ -266,6 +268,9 @@ func (s *Settings) settings() []setting {
 			"For how long a job can be looked at after its end.", "Then it is forgotten, with its reply."),
 		number("max-pending-reviews", &s.MaxPendingReviews, defaultMaxPendingReviews, 1, 10_000_000, "texts",
 			"Texts of a tenant that wait for a [review](jobs.md#moderation-with-review), or may come to that, since their job has not ended.",
+			"Beyond, creating a job with `thresholds` is answered with 429."),
+		number("max-review-bytes", &s.MaxReviewBytes, defaultMaxReviewBytes, 1<<10, 1<<40, "bytes",
+			"Bytes of these texts: of the bodies of jobs that have not ended, and after that of what people are shown of a job, until all of it is decided.",
 			"Beyond, creating a job with `thresholds` is answered with 429."),
 		duration("review-kept", &s.ReviewKept, defaultReviewKept, time.Second, 365*day,
 			"How long a text waits for a review.", "Then it is removed undecided. One that was decided is kept after that as a job is."),

@@ -44,7 +44,7 @@ func (j *Jobs) Create(ctx context.Context, owner identity.Principal, asked Asked
 	if job.Body, err = j.Files.Put(ctx, asked.Body); err != nil {
 		return store.AsyncJob{}, err
 	}
-	most := store.BatchLimits{Jobs: int64(j.MaxOpen), Enqueued: owner.Plan.EnqueuedTokens, Reviews: int64(j.MaxReviews)}
+	most := store.BatchLimits{Jobs: int64(j.MaxOpen), Enqueued: owner.Plan.EnqueuedTokens, Reviews: int64(j.MaxReviews), ReviewBytes: j.MaxReviewBytes}
 	err = j.Store.AddAsyncJob(ctx, owner.Tenant, job, most, answer)
 	if full, is := errors.AsType[store.ErrBatchLimit](err); is {
 		return store.AsyncJob{}, limited(owner.Plan, full, &job)
@@ -66,6 +66,12 @@ func limited(plan identity.Plan, full store.ErrBatchLimit, job *store.AsyncJob) 
 			Reason: fault.BatchLimited, Limit: uint64(most.Enqueued), Actual: uint64(enqueued),
 			Message: fmt.Sprintf("The plan %q allows %d tokens in batches and jobs that have not ended (enqueued_tokens); this one may come to %d, a byte for a token, and there are %d. Repeat the request once some have ended.",
 				plan.Name, most.Enqueued, job.BodyBytes, used.Enqueued),
+		}
+	case most.ReviewBytes > 0 && job.Inputs > 0 && used.ReviewBytes+job.BodyBytes > most.ReviewBytes:
+		return &fault.Fault{
+			Reason: fault.StorageLimited, Param: "thresholds", Limit: uint64(most.ReviewBytes), Actual: uint64(used.ReviewBytes + job.BodyBytes),
+			Message: fmt.Sprintf("The tenant's texts that wait for a review, or whose job has not ended, may have %d bytes; there are %d, and this job has %d. Decisions on GET /v1/moderation_reviews make room.",
+				most.ReviewBytes, used.ReviewBytes, job.BodyBytes),
 		}
 	default:
 		return &fault.Fault{

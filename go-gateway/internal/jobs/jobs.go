@@ -48,6 +48,8 @@ type Options struct {
 	TextsOf func(body []byte) ([]string, error)
 	// MaxReviews is how many texts of a tenant may wait for people, or come to that.
 	MaxReviews int
+	// MaxReviewBytes is how much the texts come to of jobs that ask people.
+	MaxReviewBytes int64
 	// ReviewKept is how long a text waits for people at most.
 	ReviewKept time.Duration
 	// Window is how long a job may wait, and Kept for how long it can be looked at after its end where its plan does not say.

@@ -78,7 +78,7 @@ func jobsOf(kept *store.Store, folder string, now func() time.Time) (*Jobs, erro
 	}
 	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
-		TextsOf: textsOf, MaxReviews: 500, ReviewKept: 3 * time.Hour,
+		TextsOf: textsOf, MaxReviews: 500, MaxReviewBytes: 1 << 20, ReviewKept: 3 * time.Hour,
 		Store: kept, Turns: batch.NewTurns(kept), Workers: 4, MaxOpen: 500, Window: time.Hour, Kept: time.Hour, Drain: 100 * time.Millisecond, Now: now, Logger: logger,
 		Files:   files.New(files.Options{Store: kept, Blobs: blobs, MaxBytes: 1 << 30, MaxUploads: 4, Now: now, Logger: logger}),
 		Charges: charge.New(kept, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
@@ -244,10 +244,10 @@ func TestWhatFailsOnOurSideIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAJobThatKillsIsGivenUp(t *testing.T) {
 // unaudited is an act that nobody looks at.
 func unaudited(store.Job) store.AuditEntry { return store.AuditEntry{} }
 
+func TestAJobThatKillsIsGivenUp(t *testing.T) {
 	f := newFixture(t)
 	id := f.mustCreate()
 	jobs, err := f.Store.ClaimJobs(t.Context(), store.AsyncQueue, "me", 1, time.Minute)

@@ -83,6 +83,23 @@ func TestAReviewOutlivesItsJob(t *testing.T) {
 	}
 }
 
+// A tenant's texts for people have as many bytes as they may, and no more.
+func TestTextsForPeopleAreBoundedByTheirBytes(t *testing.T) {
+	f := newFixture(t)
+	asked := Asked{Endpoint: "/v1/moderations", Body: []byte(`{"input":["doubtful","clear"]}`), Thresholds: &moderation.Thresholds{Review: 0.4, Flagged: 0.8}}
+	f.MaxReviewBytes = int64(2*len(asked.Body)) - 1
+	create := func() error {
+		_, err := f.Create(t.Context(), acme, asked, func(store.AsyncJob) (*store.Answer, error) { return nil, nil })
+		return err
+	}
+	if err := create(); err != nil {
+		t.Fatal(err)
+	}
+	if err := create(); fault.Of(err).Reason != fault.StorageLimited || !strings.Contains(err.Error(), "may have 59 bytes; there are 30, and this job has 30") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A reply that cannot be read is a fault of ours: the job is tried again, and has failed then, without a verdict or a charge.
 func TestAReplyThatCannotBeJudgedFailsItsJob(t *testing.T) {
 	f := newFixture(t)

@@ -27,7 +27,7 @@ func (g *gateway) keepJobs(kept *files.Files, logger *slog.Logger) *jobs.Jobs {
 	decoder := &openai.Decoder{ModerationModel: testkit.ModerationModelName}
 	return jobs.New(jobs.Options{
 		Store: g.records, Files: kept, Turns: batch.NewTurns(g.records), Workers: 2, MaxOpen: 100, Window: time.Hour, Kept: time.Hour, Now: time.Now, Logger: logger,
-		TextsOf: decoder.ModerationTexts, MaxReviews: 8, ReviewKept: 2 * time.Hour,
+		TextsOf: decoder.ModerationTexts, MaxReviews: 8, MaxReviewBytes: 1 << 20, ReviewKept: 2 * time.Hour,
 		Charges: charge.New(g.records, quota.NewLimiter(quota.NewMemory(time.Now, time.Minute), time.Now), logger),
 		PlanOf: func(string, string) (identity.Plan, bool) {
 			return identity.Plan{Tenant: identity.ClassLimits{{RequestsPerMinute: 1000}, {RequestsPerMinute: 1000}}}, true

@@ -80,7 +80,7 @@ func (s *Store) AddAsyncJob(ctx context.Context, tenant string, job AsyncJob, mo
 			return err
 		}
 		if (most.Jobs > 0 && used.Jobs >= most.Jobs) || (most.Enqueued > 0 && used.Enqueued+job.BodyBytes > most.Enqueued) ||
-			(most.Reviews > 0 && job.Inputs > 0 && used.Reviews+job.Inputs > most.Reviews) {
+			(job.Inputs > 0 && (most.Reviews > 0 && used.Reviews+job.Inputs > most.Reviews || most.ReviewBytes > 0 && used.ReviewBytes+job.BodyBytes > most.ReviewBytes)) {
 			return ErrBatchLimit{used, most}
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO async_job (id, tenant, key_id, scopes, plan, endpoint, model, metadata, body, body_bytes, thresholds, inputs, state,
@@ -90,7 +90,7 @@ func (s *Store) AddAsyncJob(ctx context.Context, tenant string, job AsyncJob, mo
 		if err != nil {
 			return err
 		}
-		if err := countAsync(ctx, tx, tenant, 1, job.BodyBytes, job.Inputs); err != nil {
+		if err := countAsync(ctx, tx, tenant, asyncCount{1, job.BodyBytes, job.Inputs, reviewed(job.Inputs, job.BodyBytes)}); err != nil {
 			return err
 		}
 		return s.addJobs(ctx, tx, Job{ID: job.ID, Queue: AsyncQueue, Tenant: tenant, Kind: asyncKind})
@@ -101,8 +101,8 @@ func (s *Store) AddAsyncJob(ctx context.Context, tenant string, job AsyncJob, mo
 func lockEnqueued(ctx context.Context, tx *sql.Tx, tenant string) (used BatchLimits, err error) {
 	var jobBytes int64
 	err = tx.QueryRowContext(ctx, `INSERT INTO batch_limit (tenant, created) VALUES ($1, 1)
-		ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1 RETURNING jobs, job_bytes, reviews`, tenant).
-		Scan(&used.Jobs, &jobBytes, &used.Reviews)
+		ON CONFLICT (tenant) DO UPDATE SET created = batch_limit.created + 1 RETURNING jobs, job_bytes, reviews, review_bytes`, tenant).
+		Scan(&used.Jobs, &jobBytes, &used.Reviews, &used.ReviewBytes)
 	if err != nil {
 		return BatchLimits{}, err
 	}
@@ -112,11 +112,21 @@ func lockEnqueued(ctx context.Context, tx *sql.Tx, tenant string) (used BatchLim
 	return used, err
 }
 
-// countAsync adds to what a tenant's open jobs come to, and to how many texts wait for people, or may come to. It comes last of
-// what a transaction locks.
-func countAsync(ctx context.Context, tx *sql.Tx, tenant string, jobs int, bytes, reviews int64) error {
-	return one(tx.ExecContext(ctx, `UPDATE batch_limit SET jobs = jobs + $2, job_bytes = job_bytes + $3, reviews = reviews + $4 WHERE tenant = $1`,
-		tenant, jobs, bytes, reviews))
+// asyncCount is what a tenant's open jobs come to, and how many texts wait for people, or may come to, of how many bytes.
+type asyncCount struct{ jobs, bytes, reviews, reviewBytes int64 }
+
+// countAsync adds to that. It comes last of what a transaction locks.
+func countAsync(ctx context.Context, tx *sql.Tx, tenant string, more asyncCount) error {
+	return one(tx.ExecContext(ctx, `UPDATE batch_limit SET jobs = jobs + $2, job_bytes = job_bytes + $3, reviews = reviews + $4,
+		review_bytes = review_bytes + $5 WHERE tenant = $1`, tenant, more.jobs, more.bytes, more.reviews, more.reviewBytes))
+}
+
+// reviewed is how many of a job's bytes people may be asked about.
+func reviewed(inputs, bytes int64) int64 {
+	if inputs == 0 {
+		return 0
+	}
+	return bytes
 }
 
 // FindAsyncJob returns a tenant's job, or ErrNotFound, as for one that is to be forgotten.
@@ -240,7 +250,7 @@ func (s *Store) endAsync(ctx context.Context, tx *sql.Tx, tenant, id string, r A
 	if err != nil {
 		return "", err
 	}
-	if err := countAsync(ctx, tx, tenant, -1, -bytes, r.Judged.reviews()-inputs); err != nil {
+	if err := countAsync(ctx, tx, tenant, asyncCount{-1, -bytes, r.Judged.reviews() - inputs, r.Judged.reviewBytes() - reviewed(inputs, bytes)}); err != nil {
 		return "", err
 	}
 	if err := s.addEvent(ctx, tx, tenant, "job."+r.State, id, "", now); err != nil {
@@ -267,7 +277,7 @@ func (s *Store) reviveAsync(ctx context.Context, tx *sql.Tx, id string) error {
 	if err != nil {
 		return err
 	}
-	return countAsync(ctx, tx, tenant, 1, bytes, inputs)
+	return countAsync(ctx, tx, tenant, asyncCount{1, bytes, inputs, reviewed(inputs, bytes)})
 }
 
 // ForgetAsyncJobs removes at most so many jobs whose time is over.

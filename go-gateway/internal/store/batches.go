@@ -62,6 +62,7 @@ type BatchLimits struct {
 	Batches, Jobs int64
 	Enqueued      int64 // bytes of lines and of jobs' bodies together
 	Reviews       int64 // texts that wait for people, or may come to
+	ReviewBytes   int64 // of these
 }
 
 // ErrBatchLimit means that a tenant's batches and jobs would come to more than they may. Its text is for logs.

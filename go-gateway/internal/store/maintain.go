@@ -94,12 +94,15 @@ func (s *Store) checkFileUsage(ctx context.Context) error {
 func (s *Store) checkOpenJobs(ctx context.Context) error {
 	var wrong int
 	err := s.r.QueryRowContext(ctx, `SELECT count(*) FROM batch_limit AS counted
-		LEFT JOIN (SELECT tenant, count(*) AS jobs, sum(body_bytes) AS bytes, sum(inputs) AS inputs FROM async_job
+		LEFT JOIN (SELECT tenant, count(*) AS jobs, sum(body_bytes) AS bytes, sum(inputs) AS inputs,
+				sum(CASE WHEN inputs > 0 THEN body_bytes ELSE 0 END) AS review_bytes FROM async_job
 			WHERE ended_at IS NULL GROUP BY tenant) AS found ON found.tenant = counted.tenant
-		LEFT JOIN (SELECT tenant, count(*) AS reviews FROM moderation_review
-			WHERE decided_at IS NULL GROUP BY tenant) AS pending ON pending.tenant = counted.tenant
+		LEFT JOIN (SELECT tenant, sum(reviews) AS reviews, sum(bytes) AS bytes FROM (
+				SELECT tenant, count(*) AS reviews, max(content_bytes) AS bytes FROM moderation_review WHERE decided_at IS NULL GROUP BY tenant, job) AS of_job
+			GROUP BY tenant) AS pending ON pending.tenant = counted.tenant
 		WHERE counted.jobs <> coalesce(found.jobs, 0) OR counted.job_bytes <> coalesce(found.bytes, 0)
-			OR counted.reviews <> coalesce(found.inputs, 0) + coalesce(pending.reviews, 0)`).Scan(&wrong)
+			OR counted.reviews <> coalesce(found.inputs, 0) + coalesce(pending.reviews, 0)
+			OR counted.review_bytes <> coalesce(found.review_bytes, 0) + coalesce(pending.bytes, 0)`).Scan(&wrong)
 	if err == nil && wrong > 0 {
 		err = fmt.Errorf("%s is damaged: of %d tenants the open jobs, or the reviews that wait, are not as many as is counted", s.place, wrong)
 	}

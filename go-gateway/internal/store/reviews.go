@@ -41,6 +41,13 @@ func (j *Judged) reviews() int64 {
 	return int64(len(j.Reviews))
 }
 
+func (j *Judged) reviewBytes() int64 {
+	if j == nil {
+		return 0
+	}
+	return reviewed(j.reviews(), j.Bytes)
+}
+
 // Review is a text that people are asked about.
 type Review struct {
 	ID, Tenant, Job string
@@ -58,6 +65,9 @@ type Review struct {
 }
 
 const reviewColumns = `id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, decision, note, decided_by, decided_at, forget_at`
+
+// maxInput is the last that an id has room for.
+const maxInput = 99_999
 
 // ReviewID is the id of the review of one of a job's texts. Ids are in the order of jobs, and of their texts.
 func ReviewID(job string, input int) string {
@@ -154,18 +164,14 @@ type Decision struct {
 // the review. One that was decided before stays as it is; ErrDecided where that was otherwise.
 func (s *Store) DecideReview(ctx context.Context, tenant, id string, decision Decision, now, forget time.Time) (review Review, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE moderation_review SET decision = $3, note = $4, decided_by = $5, decided_at = $6, forget_at = $7
-			WHERE tenant = $1 AND id = $2 AND decided_at IS NULL AND forget_at > $6`,
+		decided, err := txQuery(ctx, tx, scanWaited, `UPDATE moderation_review SET decision = $3, note = $4, decided_by = $5, decided_at = $6, forget_at = $7
+			WHERE tenant = $1 AND id = $2 AND decided_at IS NULL AND forget_at > $6 RETURNING tenant, job, content_bytes, 1`,
 			tenant, id, decision.Decision, decision.Note, decision.By, now.UnixMilli(), forget.UnixMilli())
 		if err != nil {
 			return err
 		}
-		changed, err := done.RowsAffected()
-		if err != nil {
-			return err
-		}
-		if changed == 1 {
-			if err := countAsync(ctx, tx, tenant, 0, 0, -1); err != nil {
+		if len(decided) == 1 {
+			if err := uncountReviews(ctx, tx, decided); err != nil {
 				return err
 			}
 			if err := s.addEvent(ctx, tx, tenant, EventModerationDecided, id, decision.Data, now); err != nil {
@@ -192,32 +198,66 @@ func (s *Store) PendingReviews(ctx context.Context) (waiting int, oldest time.Ti
 
 // ForgetReviews removes at most so many reviews whose time is over.
 func (s *Store) ForgetReviews(ctx context.Context, now time.Time, most int) (removed int, err error) {
-	type forgotten struct {
-		tenant  string
-		pending int64
-	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		gone, err := txQuery(ctx, tx, func(row scanner) (one forgotten, err error) {
-			err = row.Scan(&one.tenant, &one.pending)
-			return one, err
-		}, `DELETE FROM moderation_review WHERE id IN (SELECT id FROM moderation_review WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2`+s.dialect.skipLocked+`)
-			RETURNING tenant, CASE WHEN decided_at IS NULL THEN 1 ELSE 0 END`, now.UnixMilli(), most)
+		gone, err := txQuery(ctx, tx, scanWaited, `DELETE FROM moderation_review WHERE id IN (
+			SELECT id FROM moderation_review WHERE forget_at <= $1 ORDER BY forget_at LIMIT $2`+s.dialect.skipLocked+`)
+			RETURNING tenant, job, content_bytes, CASE WHEN decided_at IS NULL THEN 1 ELSE 0 END`, now.UnixMilli(), most)
 		if err != nil {
 			return err
 		}
 		removed = len(gone)
-		pending := map[string]int64{}
-		for _, one := range gone {
-			pending[one.tenant] += one.pending
-		}
-		for _, tenant := range slices.Sorted(maps.Keys(pending)) { // in one order, so that no two wait for each other
-			if err := countAsync(ctx, tx, tenant, 0, 0, -pending[tenant]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return uncountReviews(ctx, tx, gone)
 	})
 	return removed, err
+}
+
+// waited is a review that was decided or removed.
+type waited struct {
+	tenant, job string
+	bytes       int64 // of the content, which all reviews of the job share
+	pending     int64 // 1: until now
+}
+
+func scanWaited(row scanner) (w waited, err error) {
+	err = row.Scan(&w.tenant, &w.job, &w.bytes, &w.pending)
+	return w, err
+}
+
+// uncountReviews has reviews that wait no more count no more, and their content neither once none of its job waits.
+func uncountReviews(ctx context.Context, tx *sql.Tx, gone []waited) error {
+	pending, contents := map[string]int64{}, map[string]map[string]int64{}
+	for _, one := range gone {
+		if one.pending == 0 {
+			continue
+		}
+		pending[one.tenant]++
+		if contents[one.tenant] == nil {
+			contents[one.tenant] = map[string]int64{}
+		}
+		contents[one.tenant][one.job] = one.bytes
+	}
+	for _, tenant := range slices.Sorted(maps.Keys(pending)) { // in one order, so that no two wait for each other
+		// The lock of this row has whoever decides another review of the job look at that only once this is committed.
+		if err := countAsync(ctx, tx, tenant, asyncCount{reviews: -pending[tenant]}); err != nil {
+			return err
+		}
+		var bytes int64
+		for job, size := range contents[tenant] {
+			var waits bool
+			err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM moderation_review WHERE tenant = $1 AND id >= $2 AND id <= $3 AND decided_at IS NULL)`,
+				tenant, ReviewID(job, 0), ReviewID(job, maxInput)).Scan(&waits)
+			if err != nil {
+				return err
+			}
+			if !waits {
+				bytes += size
+			}
+		}
+		if err := countAsync(ctx, tx, tenant, asyncCount{reviewBytes: -bytes}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func scanReview(row scanner) (r Review, err error) {

@@ -59,7 +59,7 @@ func TestWrongCountsOfOpenJobsAreFound(t *testing.T) {
 		if err := s.AddAsyncJob(t.Context(), "acme", moderationOf("job_2", "acme", 2), BatchLimits{}, nil); err != nil {
 			t.Fatal(err)
 		}
-		for _, column := range []string{"jobs", "job_bytes", "reviews"} {
+		for _, column := range []string{"jobs", "job_bytes", "reviews", "review_bytes"} {
 			if _, err := s.Check(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -72,7 +72,7 @@ func TestWrongCountsOfOpenJobsAreFound(t *testing.T) {
 	})
 }
 
-// checkCounted holds how many of a tenant's texts wait for people, or may come to.
+// checkCounted holds how many of a tenant's texts wait for people, or may come to, and that their bytes are counted.
 func checkCounted(t *testing.T, s *Store, tenant string, want int) {
 	t.Helper()
 	open := s.Count(t, `SELECT coalesce(sum(inputs), 0) FROM async_job WHERE tenant = $1 AND ended_at IS NULL`, tenant)
@@ -80,6 +80,12 @@ func checkCounted(t *testing.T, s *Store, tenant string, want int) {
 	counted := s.Count(t, `SELECT coalesce(max(reviews), 0) FROM batch_limit WHERE tenant = $1`, tenant)
 	if open+pending != want || counted != want {
 		t.Errorf("%d are open and %d pending, counted as %d, want %d", open, pending, counted, want)
+	}
+	bodies := s.Count(t, `SELECT coalesce(sum(body_bytes), 0) FROM async_job WHERE tenant = $1 AND ended_at IS NULL AND inputs > 0`, tenant)
+	contents := s.Count(t, `SELECT coalesce(sum(bytes), 0) FROM (SELECT max(content_bytes) AS bytes FROM moderation_review
+		WHERE tenant = $1 AND decided_at IS NULL GROUP BY job) AS waiting`, tenant)
+	if counted := s.Count(t, `SELECT coalesce(max(review_bytes), 0) FROM batch_limit WHERE tenant = $1`, tenant); bodies+contents != counted {
+		t.Errorf("bodies of %d bytes are open and contents of %d pending, counted as %d", bodies, contents, counted)
 	}
 }
 
@@ -222,6 +228,59 @@ func TestTextsForPeopleAreBounded(t *testing.T) {
 		if err := s.AddAsyncJob(t.Context(), "globex", moderationOf("job_c", "globex", 3), BatchLimits{Reviews: 11}, nil); err != nil {
 			t.Errorf("another tenant's: %v", err)
 		}
+	})
+}
+
+// What people are to be shown is bounded by its bytes: all of a job's, until the last of its texts is decided.
+func TestBytesForPeopleAreBounded(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		moderate(t, s, "job_0", "acme", 3, 1, 2)
+		most := BatchLimits{ReviewBytes: 106} // 7 wait, and a job has 100
+		add := func(id string) error {
+			return s.AddAsyncJob(t.Context(), "acme", moderationOf(id, "acme", 1), most, nil)
+		}
+		for _, review := range []string{"modrev_0_00001", "modrev_0_00002"} {
+			if full, is := errors.AsType[ErrBatchLimit](add("job_1")); !is || full.Used.ReviewBytes != 7 {
+				t.Errorf("before %s is decided: %+v", review, full)
+			}
+			if _, err := decide(t, s, "acme", review, "passed", "key"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := add("job_1"); err != nil {
+			t.Errorf("all is decided: %v", err)
+		}
+		if err := add("job_2"); err == nil {
+			t.Error("another one is accepted, beside the body of one that has not ended")
+		}
+		if err := s.AddAsyncJob(t.Context(), "acme", asyncOf("job_3", "acme"), most, nil); err != nil {
+			t.Errorf("a job that asks nobody: %v", err)
+		}
+		checkCounted(t, s, "acme", 1)
+	})
+}
+
+// Of two who decide the last two texts of a job at once, one has its bytes count no more.
+func TestTheLastDecisionsAtOnceAreCounted(t *testing.T) {
+	everywhere(t, func(t *testing.T, options Options) {
+		s := open(t, options, Command)
+		const jobs = 20
+		for i := range jobs {
+			moderate(t, s, fmt.Sprint("job_", i), "acme", 2, 0, 1)
+		}
+		for i := range jobs {
+			var group sync.WaitGroup
+			for input := range 2 {
+				group.Go(func() {
+					if _, err := decide(t, s, "acme", ReviewID(fmt.Sprint("job_", i), input), "passed", "key"); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			group.Wait()
+		}
+		checkCounted(t, s, "acme", 0)
 	})
 }
 

@@ -68,6 +68,7 @@ var written = map[int][]string{
 		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, forget_at)
 			VALUES ('modrev_0_00002', 'acme', 'job_0', 2, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
 	},
+	14: {`UPDATE batch_limit SET review_bytes = 9 WHERE tenant = 'acme'`},
 }
 
 // writeAs makes a store as a gateway of a version would have left it.
