@@ -60,7 +60,8 @@ var written = map[int][]string{
 		`UPDATE batch SET output_lifetime = 3600000 WHERE id = 'batch_1'`,
 	},
 	13: {
-		`UPDATE batch_limit SET reviews = 2 WHERE tenant = 'acme'`,
+		`UPDATE async_job SET thresholds = '{}', inputs = 2 WHERE id = 'job_1'`,
+		`UPDATE batch_limit SET reviews = 4 WHERE tenant = 'acme'`,
 		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, forget_at)
 			VALUES ('modrev_0_00000', 'acme', 'job_0', 0, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
 		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, decision, note, decided_by, decided_at, forget_at)
@@ -68,7 +69,7 @@ var written = map[int][]string{
 		`INSERT INTO moderation_review (id, tenant, job, input, thresholds, category, score, content, content_bytes, created_at, forget_at)
 			VALUES ('modrev_0_00002', 'acme', 'job_0', 2, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
 	},
-	14: {`UPDATE batch_limit SET review_bytes = 9 WHERE tenant = 'acme'`},
+	14: {`UPDATE batch_limit SET review_bytes = 109 WHERE tenant = 'acme'`},
 }
 
 // writeAs makes a store as a gateway of a version would have left it.
