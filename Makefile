@@ -125,6 +125,10 @@ test-walkthroughs: build models ## What documents tell you to change, done to co
 e2e: build embed consumer collector models ## The end-to-end tests alone (STACK=native|compose|url)
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
+.PHONY: chart
+chart: build collector models ## The Helm chart alone: lint, schemas, a real API server, its pods' programs (minutes the first time)
+	$(IN_TESTS) pytest kube
+
 .PHONY: soak
 soak: soak-hostile soak-faults soak-long ## Hostile requests, aborted ones, faults in batches, upgrades, memory, kills (SOAK_S=3600 and others)
 

@@ -1,0 +1,150 @@
+"""A real API server of a test's own, with etcd behind it and no nodes: what it takes, a cluster would take."""
+
+import json
+import pathlib
+import ssl
+import subprocess
+from typing import Any
+
+import httpx
+
+from kube.chart import NAMESPACE, Object
+from stack.loopback import HOST, free_port
+from stack.waiting import wait_until
+
+START_LIMIT_S = 60
+TOKEN = "operator"  # of a server that lives for a test
+
+
+class Answer(Exception):  # noqa: N818
+    """What the server says of what it does not take."""
+
+
+class ApiServer:
+    def __init__(self, etcd: str, program: str, folder: pathlib.Path) -> None:
+        self._folder = folder
+        client, peer, port = free_port(), free_port(), free_port()
+        subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
+        (folder / "tokens.csv").write_text(f"{TOKEN},operator,operator,system:masters\n")
+        self._commands = {
+            "etcd": [
+                etcd,
+                f"--data-dir={folder / 'etcd'}",
+                f"--listen-client-urls=http://{HOST}:{client}",
+                f"--advertise-client-urls=http://{HOST}:{client}",
+                f"--listen-peer-urls=http://{HOST}:{peer}",
+                "--unsafe-no-fsync",
+            ],
+            "kube-apiserver": [
+                program,
+                f"--etcd-servers=http://{HOST}:{client}",
+                f"--secure-port={port}",
+                f"--bind-address={HOST}",
+                "--endpoint-reconciler-type=none",
+                f"--cert-dir={folder / 'pki'}",
+                f"--token-auth-file={folder / 'tokens.csv'}",
+                "--authorization-mode=AlwaysAllow",
+                "--anonymous-auth=false",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                f"--service-account-key-file={folder / 'accounts.key'}",
+                f"--service-account-signing-key-file={folder / 'accounts.key'}",
+                "--service-cluster-ip-range=10.0.0.0/24",
+                # Nobody makes accounts here: that is a controller's work.
+                "--disable-admission-plugins=ServiceAccount",
+            ],
+        }
+        self._url = f"https://{HOST}:{port}"
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._places: dict[tuple[str, str], str] = {}
+
+    def __enter__(self) -> "ApiServer":
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in reversed(self._running):
+            child.terminate()
+            child.wait()
+
+    def _start(self) -> None:
+        for name, command in self._commands.items():
+            with (self._folder / f"{name}.log").open("wb") as log:
+                child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
+            self._running.append(child)
+        certificate = self._folder / "pki/apiserver.crt"
+
+        def check_alive() -> None:
+            for name, child in zip(self._commands, self._running, strict=True):
+                assert child.poll() is None, (self._folder / f"{name}.log").read_text()[-2000:]
+
+        def trusted() -> bool:
+            check_alive()
+            try:
+                self._http = httpx.Client(
+                    base_url=self._url,
+                    verify=ssl.create_default_context(cafile=certificate),
+                    headers={"Authorization": f"Bearer {TOKEN}"},
+                    timeout=START_LIMIT_S,
+                )
+            except OSError:  # there is none yet, or half of one
+                return False
+            return True
+
+        def ready() -> bool:
+            check_alive()
+            try:
+                return self._http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until("the API server's certificate", trusted, START_LIMIT_S)
+        wait_until("the API server", ready, START_LIMIT_S, poll_s=0.2)
+
+    def version(self) -> str:
+        version: str = self._http.get("/version").json()["gitVersion"]
+        return version
+
+    def create(self, one: Object) -> None:
+        """Make an object for good."""
+        self._ask("POST", self._place(one), one)
+
+    def get(self, one: Object) -> Any:
+        """What the server has under an object's name."""
+        return self._ask("GET", f"{self._place(one)}/{one['metadata']['name']}", None)
+
+    def would_apply(self, one: Object) -> None:
+        """Ask whether an object could be applied, of which no field may be unknown. Answer says why not."""
+        path = f"{self._place(one)}/{one['metadata']['name']}"
+        self._ask("PATCH", path, one, dryRun="All", fieldManager="tests", fieldValidation="Strict")
+
+    def would_create(self, one: Object) -> None:
+        """Ask whether an object could be made."""
+        self._ask("POST", self._place(one), one, dryRun="All", fieldValidation="Strict")
+
+    def _ask(self, method: str, path: str, one: Object | None, **parameters: str) -> Any:
+        kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"  # of YAML, JSON is a part
+        reply = self._http.request(
+            method,
+            path,
+            content=None if one is None else json.dumps(one),
+            headers={"Content-Type": kind},
+            params=parameters,
+        )
+        if reply.status_code >= 400:
+            raise Answer(f"{reply.status_code}: {reply.json()['message']}")
+        return reply.json()
+
+    def _place(self, one: Object) -> str:
+        """The path of an object's kind, in the namespace that it is in."""
+        key = (one["apiVersion"], one["kind"])
+        if key not in self._places:
+            group = f"/apis/{one['apiVersion']}" if "/" in one["apiVersion"] else f"/api/{one['apiVersion']}"
+            for kind in self._ask("GET", group, None)["resources"]:
+                if kind["kind"] == one["kind"] and "/" not in kind["name"]:
+                    inside = f"/namespaces/{NAMESPACE}" if kind["namespaced"] else ""
+                    self._places[key] = f"{group}{inside}/{kind['name']}"
+        return self._places[key]
