@@ -90,4 +90,5 @@ def environment(container: Object) -> dict[str, str]:
 def selects(selector: Object, labels: dict[str, str]) -> bool:
     """Whether a selector of labels, of which the chart has one kind alone, selects."""
     assert selector.keys() <= {"matchLabels"}, selector
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()

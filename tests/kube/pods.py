@@ -1,5 +1,6 @@
 """Containers of rendered pods as processes of this machine, with what the pods give them and nothing else."""
 
+import functools
 import json
 import math
 import pathlib
@@ -106,7 +107,7 @@ class Pod:
         """Wait as a kubelet does: until it has started, and then until it is ready."""
         kinds = [kind for kind in ("startup", "liveness", "readiness") if f"{kind}Probe" in self.container]
         for kind in kinds:
-            wait_until(f"the {kind} probe of {self._name}", lambda kind=kind: self.probe(kind), READY_LIMIT_S)
+            wait_until(f"the {kind} probe of {self._name}", functools.partial(self.probe, kind), READY_LIMIT_S)
 
     def here(self, text: str) -> str:
         """A text in which what the pod has to itself is what it is on this machine."""

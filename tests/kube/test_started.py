@@ -4,6 +4,7 @@ import pathlib
 import re
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -37,13 +38,23 @@ def started(native_only: None) -> Iterator[list[Pod]]:
             pod.process.kill()
 
 
-def import_models(node: Node) -> None:
-    """What the init container does before a hot path starts, with the models of this tree in the image's place."""
+def import_model(node: Node) -> None:
+    """What the init container does before a hot path starts, with a model of this tree in the place of the image's."""
     (importer,) = dict(node.rendered.workloads())["hotpath"]["spec"]["initContainers"]
     dockerfile = (ROOT / "deploy/models.Dockerfile").read_text()
     assert 'ENTRYPOINT ["python", "-m", "triptych_research", "--models", "/models"]' in dockerfile
     assert importer["args"] == ["import", "/bundles"]
-    command = [sys.executable, "-m", "triptych_research", "--models", str(node.volume("models")), "import", str(MODELS)]
+    bundles = node.volume("bundles")
+    (bundles / MODEL).symlink_to(MODELS / MODEL)
+    command = [
+        sys.executable,
+        "-m",
+        "triptych_research",
+        "--models",
+        str(node.volume("models")),
+        "import",
+        str(bundles),
+    ]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -73,17 +84,22 @@ def embed(http: httpx.Client, key: str) -> int:
     return len(reply.json()["data"][0]["embedding"])
 
 
-def end(pod: Pod) -> None:
-    """SIGTERM; it ends by itself before it would be killed."""
+def terminate(pod: Pod) -> None:
+    assert pod.process is not None
+    pod.process.signal(signal.SIGTERM)
+
+
+def wait_for_end(pod: Pod) -> None:
+    """It ends by itself, before it would be killed, and says that nothing was cut off."""
     assert pod.process is not None
     began = time.monotonic()
-    assert pod.process.stop() == 0
+    assert pod.process.wait() == 0
     assert time.monotonic() - began < pod.grace_s
 
 
 def test_a_newcomers_install_serves_and_drains(chart: Chart, started: list[Pod], tmp_path: pathlib.Path) -> None:
     node = Node(chart.render(ONE_MODEL), tmp_path, {})
-    import_models(node)
+    import_model(node)
     hotpath = start(node, "hotpath", started)
     gateway = start(node, "gateway", started)
     hotpath.wait_ready()
@@ -93,15 +109,15 @@ def test_a_newcomers_install_serves_and_drains(chart: Chart, started: list[Pod],
         key = make_key(gateway)
         assert embed(http, key) == 384
         assert (tmp_path / "data/gateway").stat().st_mode & 0o777 == 0o700
-        assert gateway.process is not None
-        gateway.process.signal(signal.SIGTERM)
+        terminate(gateway)
         # It is not ready, and serves whoever has not heard of that.
         wait_until("the readiness probe noticing", lambda: not gateway.probe("readiness"), 2)
         assert embed(http, key) == 384
         assert gateway.probe("liveness")
-    end(gateway)
+    wait_for_end(gateway)
     assert hotpath.probe("readiness")
-    end(hotpath)
+    terminate(hotpath)
+    wait_for_end(hotpath)
 
 
 def test_threads_are_as_many_as_processors_are_asked_for(chart: Chart, tmp_path: pathlib.Path) -> None:
@@ -126,8 +142,6 @@ def test_hot_paths_tell_what_they_are_scaled_by(
     asked = {each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"] if each["type"] == "Pods"}
     assert asked
     assert asked <= told
-    # One that has nothing to do asks for no other.
-    assert re.findall(r"^(?:hotpath_queued_tokens|hotpath_decoding_rows)\{.*\} (\S+)$", text, re.M) == ["0"] * 4
 
 
 def test_production_has_its_database_its_redis_its_certificate_and_its_collector(
@@ -165,7 +179,7 @@ def check_production(chart: Chart, started: list[Pod], folder: pathlib.Path, pos
         "data": {"tenants.yaml": TENANTS.read_text()},
     }
     node = Node(Rendered(rendered.values, [*rendered.objects, tenants]), folder, known)
-    import_models(node)
+    (folder / "models").symlink_to(MODELS)
     collector = Pod(node, "collector")
     started.append(collector)
     collector.start(COLLECTOR_METRICS_PORT=str(collector.ports["metrics"]), COLLECTOR_USAGE_WAIT="2s")
@@ -174,17 +188,19 @@ def check_production(chart: Chart, started: list[Pod], folder: pathlib.Path, pos
     for pod in (collector, hotpath, gateway):
         pod.wait_ready()
     key = make_key(gateway)
-    with httpx.Client(base_url=f"https://{HOST}:{gateway.ports['api']}", verify=str(certificate), timeout=30) as http:
+    url, trusted = f"https://{HOST}:{gateway.ports['api']}", ssl.create_default_context(cafile=certificate)
+    with httpx.Client(base_url=url, verify=trusted, timeout=30) as http:
         assert embed(http, key) == 384
-        upload = {"file": ("a.jsonl", b"{}\n"), "purpose": (None, "batch")}
-        kept = http.post("/v1/files", files=upload, headers={"Authorization": f"Bearer {key}"})
+        upload, purpose = {"file": ("a.jsonl", b"{}\n")}, {"purpose": "batch"}
+        kept = http.post("/v1/files", files=upload, data=purpose, headers={"Authorization": f"Bearer {key}"})
         assert kept.status_code == 200, kept.text
     assert [path for path in (folder / "data/blobs").rglob("*") if path.is_file()]
     address = gateway.env["GATEWAY_ADMIN_ADDRESS"]
     overview = httpx.get(f"http://{address}/admin/v1/overview", headers={"Authorization": f"Bearer {token}"})
     assert overview.status_code == 200
-    assert postgres.ask("SELECT count(*) FROM triptych.keys") == "1"
+    assert postgres.ask("SELECT count(*) FROM triptych.api_key") == "1"
     wait_until("a record of usage", lambda: (folder / "traces/usage.jsonl").exists(), 30)
     for pod in (gateway, hotpath, collector):
-        end(pod)
+        terminate(pod)
+        wait_for_end(pod)
     assert key not in "".join(path.read_text() for path in folder.glob("*.log"))
