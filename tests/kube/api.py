@@ -53,6 +53,7 @@ class ApiServer:
                 "--disable-admission-plugins=ServiceAccount",
             ],
         }
+        self._certificate = folder / "pki/apiserver.crt"
         self._url = f"https://{HOST}:{port}"
         self._running: list[subprocess.Popen[bytes]] = []
         self._places: dict[tuple[str, str], str] = {}
@@ -75,7 +76,6 @@ class ApiServer:
             with (self._folder / f"{name}.log").open("wb") as log:
                 child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
             self._running.append(child)
-        certificate = self._folder / "pki/apiserver.crt"
 
         def check_alive() -> None:
             for name, child in zip(self._commands, self._running, strict=True):
@@ -86,7 +86,7 @@ class ApiServer:
             try:
                 self._http = httpx.Client(
                     base_url=self._url,
-                    verify=ssl.create_default_context(cafile=certificate),
+                    verify=ssl.create_default_context(cafile=self._certificate),
                     headers={"Authorization": f"Bearer {TOKEN}"},
                     timeout=START_LIMIT_S,
                 )
@@ -103,6 +103,10 @@ class ApiServer:
 
         wait_until("the API server's certificate", trusted, START_LIMIT_S)
         wait_until("the API server", ready, START_LIMIT_S, poll_s=0.2)
+
+    def for_helm(self) -> list[str]:
+        """What Helm is to be told of the server."""
+        return [f"--kube-apiserver={self._url}", f"--kube-token={TOKEN}", f"--kube-ca-file={self._certificate}"]
 
     def version(self) -> str:
         version: str = self._http.get("/version").json()["gitVersion"]

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,13 +57,26 @@ class Chart:
         values: Values | None = None,
         *arguments: str,
         release: str = RELEASE,
-        files: tuple[pathlib.Path, ...] = (),
+        files: Sequence[pathlib.Path] = (),
+        chart: pathlib.Path = CHART,
     ) -> Rendered:
         """What Helm would install; Refused where it would not."""
         self._values.write_text(json.dumps(values or {}))
         laid = [f"--values={path}" for path in (*files, self._values)]
-        text = self._run("template", release, str(CHART), f"--namespace={NAMESPACE}", *laid, *arguments)
+        text = self._run("template", release, str(chart), f"--namespace={NAMESPACE}", *laid, *arguments)
         return Rendered(values or {}, [each for each in yaml.safe_load_all(text) if each])
+
+    def package(self, folder: pathlib.Path) -> pathlib.Path:
+        """The archive that a repository of charts would have."""
+        self._run("package", str(CHART), f"--destination={folder}")
+        (archive,) = folder.glob("*.tgz")
+        return archive
+
+    def release(self, verb: str, server: Sequence[str], values: Values | None = None) -> str:
+        """Install, upgrade or uninstall a release for real, and return what Helm says."""
+        self._values.write_text(json.dumps(values or {}))
+        what = [] if verb == "uninstall" else [str(CHART), f"--values={self._values}"]
+        return self._run(verb, RELEASE, *what, f"--namespace={NAMESPACE}", *server)
 
     def _run(self, *arguments: str) -> str:
         done = subprocess.run([self._helm, *arguments], env=self._env, capture_output=True, text=True, check=False)

@@ -1,11 +1,15 @@
 """What the chart is checked with, and everything that is rendered of it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from e2e.databases import chance
 from kube import tools
-from kube.chart import PRODUCTION, Chart, Rendered
+from kube.api import ApiServer
+from kube.chart import NAMESPACE, PRODUCTION, Chart, Rendered
 from kube.values import drawn
+from stack.waiting import wait_until
 
 COMBINATIONS = 60
 
@@ -31,3 +35,21 @@ def all_rendered(chart: Chart, defaults: Rendered, production: Rendered) -> list
     """The named examples, and combinations of a seed that a failure shows; TEST_SEED repeats it."""
     choose = chance()
     return [defaults, production, *(chart.render(drawn(choose)) for _ in range(COMBINATIONS))]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    untested = "that an API server takes the chart is"
+    etcd, program = (tools.built(name, untested) for name in ("etcd", "kube-apiserver"))
+    monitors = tools.pod_monitors(untested)
+    with ApiServer(etcd, program, tmp_path_factory.mktemp("api")) as server:
+        labels = {f"pod-security.kubernetes.io/{what}": "restricted" for what in ("enforce", "warn")}
+        server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+        server.create(monitors)
+
+        def established() -> bool:
+            conditions = server.get(monitors)["status"].get("conditions", [])
+            return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+        wait_until("PodMonitor", established, 30)
+        yield server

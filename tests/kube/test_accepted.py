@@ -9,26 +9,7 @@ import pytest
 
 from kube import tools
 from kube.api import Answer, ApiServer
-from kube.chart import NAMESPACE, Chart, Object, Rendered, component_of
-from stack.waiting import wait_until
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    untested = "that an API server takes the chart is"
-    etcd, program = (tools.built(name, untested) for name in ("etcd", "kube-apiserver"))
-    monitors = tools.pod_monitors(untested)
-    with ApiServer(etcd, program, tmp_path_factory.mktemp("api")) as server:
-        labels = {f"pod-security.kubernetes.io/{what}": "restricted" for what in ("enforce", "warn")}
-        server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
-        server.create(monitors)
-
-        def established() -> bool:
-            conditions = server.get(monitors)["status"].get("conditions", [])
-            return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-        wait_until("PodMonitor", established, 30)
-        yield server
+from kube.chart import Chart, Object, Rendered, component_of
 
 
 @pytest.fixture(scope="module")

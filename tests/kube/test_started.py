@@ -194,7 +194,7 @@ def check_production(chart: Chart, started: list[Pod], folder: pathlib.Path, pos
         upload, purpose = {"file": ("a.jsonl", b"{}\n")}, {"purpose": "batch"}
         kept = http.post("/v1/files", files=upload, data=purpose, headers={"Authorization": f"Bearer {key}"})
         assert kept.status_code == 200, kept.text
-    assert [path for path in (folder / "data/blobs").rglob("*") if path.is_file()]
+    assert [path for path in (folder / "data/gateway/blobs").rglob("*") if path.is_file()]
     address = gateway.env["GATEWAY_ADMIN_ADDRESS"]
     overview = httpx.get(f"http://{address}/admin/v1/overview", headers={"Authorization": f"Bearer {token}"})
     assert overview.status_code == 200
