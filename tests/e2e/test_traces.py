@@ -11,6 +11,7 @@ import pytest
 from e2e import batches, metrics
 from e2e.collector import CLIENT, Collector, Span, attributes, has, sampled, tree
 from e2e.limits import client as http_of
+from e2e.receivers import Receiver
 from e2e.vectors import MODEL
 from stack.description import Stack
 from stack.native import NativeStack
@@ -36,7 +37,12 @@ def traced(
     """A stack of which a trace is recorded if its client wants it, and each job's and line's."""
     if request.getfixturevalue("stack_kind") != "native":
         pytest.skip("LOUD: what this machine's collector is sent is only looked at with --stack native")
-    gateway = {"otlp-endpoint": collector.url, "trace-ratio": "1", "log-level": "debug"}
+    gateway = {
+        "otlp-endpoint": collector.url,
+        "trace-ratio": "1",
+        "log-level": "debug",
+        "webhook-allow-networks": "127.0.0.0/8",
+    }
     hotpath = {"otlp-endpoint": collector.url, "model-names": MODEL}
     native = NativeStack(tmp_path_factory.mktemp("traced"), gateway=gateway, hotpath=hotpath)
     yield native.start()
@@ -102,6 +108,9 @@ def test_a_line_of_a_batch_is_a_trace_that_is_linked_to_its_work(traced: Stack, 
         return len(traces) >= 2 and traces <= ran and has("process batch")(spans)
 
     work = collector.all(is_whole)
+    requests = [(span.trace_id.hex(), span.span_id.hex()) for span in work if span.name == "POST /v1/batches"]
+    segment = next(span for span in work if attributes(span).get("triptych.job.kind") == "segment")
+    assert links(segment) == requests
     jobs = {span.span_id for span in work if span.name == "process batch"}
     lines = [span for span in work if span.name == "execute /v1/embeddings"]
     assert all(link.span_id in jobs for line in lines for link in line.links)
@@ -111,18 +120,32 @@ def test_a_line_of_a_batch_is_a_trace_that_is_linked_to_its_work(traced: Stack, 
     assert tree(of_one) == ["execute /v1/embeddings", f"  {EMBEDDINGS}", "    admit", *OF_CALL]
 
 
-def test_a_job_is_a_trace_of_its_own(traced: Stack, collector: Collector) -> None:
-    with http_of(traced, "acme") as http:
-        body = {"model": MODEL, "input": SECRET_TEXT}
-        job = http.post("/v1/jobs", json={"endpoint": "/v1/embeddings", "body": body}).json()
+def test_a_job_is_a_trace_that_is_linked_to_its_request_and_its_delivery_to_that(
+    traced: Stack, collector: Collector
+) -> None:
+    trace_id, traceparent = sampled(6)
+    with http_of(traced, "acme") as http, Receiver() as receiver:
+        hook = {"name": "hook", "url": receiver.url, "event_types": ["job.completed"]}
+        http.post("/v1/webhook_endpoints", json=hook).raise_for_status()
+        asked = {"endpoint": "/v1/embeddings", "body": {"model": MODEL, "input": SECRET_TEXT}}
+        job = http.post("/v1/jobs", json=asked, headers={"traceparent": traceparent}).json()
         assert http.get(f"/v1/jobs/{job['id']}", params={"wait": 50}).json()["status"] == "completed"
-    spans = collector.all(has("process jobs"))
+        spans = collector.all(has("process jobs", "process webhooks"))
     work = next(span for span in spans if span.name == "process jobs")
     of_it = [span for span in collector.spans() if span.trace_id == work.trace_id]
     lines = tree(of_it)
     assert lines[0] == "process jobs"
     assert "  execute /v1/embeddings" in lines
     assert attributes(work)["messaging.message.id"] == job["id"]
+    request = next(span for span in collector.trace(trace_id, has("POST /v1/jobs")) if span.name == "POST /v1/jobs")
+    assert links(work) == [(trace_id, request.span_id.hex())]
+    delivery = next(span for span in spans if span.name == "process webhooks")
+    assert links(delivery) == [(work.trace_id.hex(), work.span_id.hex())]
+
+
+def links(span: Span) -> list[tuple[str, str]]:
+    """The traces and spans that a span is linked to."""
+    return [(link.trace_id.hex(), link.span_id.hex()) for link in span.links]
 
 
 def test_nothing_that_a_client_wrote_is_in_any_of_it(traced: Stack, collector: Collector) -> None:

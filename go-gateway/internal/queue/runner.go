@@ -156,7 +156,7 @@ func (r *runner) handle(ctx context.Context, c *claim) (struct{}, error) {
 	started := time.Now()
 	defer func() { c.took = time.Since(started) }()
 	c.traced, c.span = r.Tracer.Job(c.ctx, tracing.Job{
-		Queue: r.Queue, Kind: c.job.Kind, ID: c.job.ID, Tenant: c.job.Tenant, Attempt: c.job.Attempt,
+		Queue: r.Queue, Kind: c.job.Kind, ID: c.job.ID, Tenant: c.job.Tenant, Attempt: c.job.Attempt, Cause: c.job.Cause,
 	})
 	defer context.AfterFunc(ctx, func() { c.cancel(context.Cause(ctx)) })()
 	if r.MaxDeaths > 0 && c.job.Deaths >= r.MaxDeaths {

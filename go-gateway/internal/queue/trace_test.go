@@ -24,6 +24,8 @@ func TestAJobsSpanSaysWhatBecameOfIt(t *testing.T) {
 	}
 	errs := map[string]error{"done": nil, "retried": errors.New("secret"), "waits": Postpone(errors.New("secret"), time.Hour), "buried": Permanent(errors.New("secret"))}
 	f, log := newFake("done", "retried", "waits", "buried"), &testkit.Log{}
+	const cause = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
+	f.jobs["done"].Cause = "00-" + cause + "-01"
 	handled := make(chan string, len(errs))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -56,6 +58,11 @@ func TestAJobsSpanSaysWhatBecameOfIt(t *testing.T) {
 		id := of["messaging.message.id"]
 		if of["triptych.outcome"] != id || span.GetKind() != traces.Span_SPAN_KIND_CONSUMER {
 			t.Errorf("%s: %v", id, of)
+		}
+		links := span.GetLinks()
+		isLinked := len(links) == 1 && hex.EncodeToString(links[0].GetTraceId())+"-"+hex.EncodeToString(links[0].GetSpanId()) == cause
+		if isLinked != (id == "done") || len(links) > 1 {
+			t.Errorf("%s: linked to %v", id, links)
 		}
 		isError := id == "retried" || id == "buried"
 		if (span.GetStatus().GetCode() == traces.Status_STATUS_CODE_ERROR) != isError || span.GetStatus().GetMessage() != "" {

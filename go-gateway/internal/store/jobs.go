@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"triptych.dev/gateway/internal/tracing"
 )
 
 // ErrLost means that a job is no longer its caller's: its lease ran out and was given to another, or it has ended.
@@ -31,7 +33,7 @@ const (
 	maxJobError = 2000
 )
 
-// Job is a piece of work. Of a new one ID, Queue, Tenant, Kind, Args, Priority and Due count.
+// Job is a piece of work. Of a new one ID, Queue, Tenant, Kind, Args, Priority and Due count, and its cause is its context's.
 type Job struct {
 	ID, Queue, Tenant string
 	Kind, Args        string // what to do: the store reads neither
@@ -42,9 +44,10 @@ type Job struct {
 	Created           time.Time
 	Error             string // the last one
 	State             string
+	Cause             string // the traceparent of the span that added it; empty: that was not recorded
 }
 
-const jobColumns = `id, queue, tenant, kind, args, priority, attempt, deaths, errors, due_at, created_at, error, state`
+const jobColumns = `id, queue, tenant, kind, args, priority, attempt, deaths, errors, due_at, created_at, error, state, traceparent`
 
 // AddJobs adds jobs: all of them, or none. One whose id is there already stays as it is.
 func (s *Store) AddJobs(ctx context.Context, jobs ...Job) error {
@@ -53,20 +56,21 @@ func (s *Store) AddJobs(ctx context.Context, jobs ...Job) error {
 
 // addJobs is AddJobs in a transaction of whoever adds jobs with something else.
 func (s *Store) addJobs(ctx context.Context, tx *sql.Tx, jobs ...Job) error {
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO job (id, queue, tenant, kind, args, priority, deaths, state, created_at, due_at)
-		SELECT $1, $2, $3, $4, $5, $6, $8, CASE WHEN $7 > clock.now THEN 'later' ELSE 'ready' END, clock.now,
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO job (id, queue, tenant, kind, args, priority, deaths, traceparent, state, created_at, due_at)
+		SELECT $1, $2, $3, $4, $5, $6, $8, $9, CASE WHEN $7 > clock.now THEN 'later' ELSE 'ready' END, clock.now,
 			CASE WHEN $7 > clock.now THEN $7 ELSE clock.now END
 		FROM (SELECT `+s.dialect.now+` AS now) AS clock WHERE true ON CONFLICT (id) DO NOTHING`)
 	if err != nil {
 		return err
 	}
 	defer insert.Close()
+	cause := tracing.From(ctx).Traceparent()
 	var queues []string
 	for _, job := range jobs {
 		if job.ID == "" || job.Queue == "" {
 			return fmt.Errorf("a job of kind %q has no id or no queue", job.Kind)
 		}
-		_, err := insert.ExecContext(ctx, job.ID, job.Queue, job.Tenant, job.Kind, job.Args, job.Priority, milliseconds(job.Due).Int64, job.Deaths)
+		_, err := insert.ExecContext(ctx, job.ID, job.Queue, job.Tenant, job.Kind, job.Args, job.Priority, milliseconds(job.Due).Int64, job.Deaths, cause)
 		if err != nil {
 			return err
 		}
@@ -240,7 +244,7 @@ func jobError(text string) string {
 func scanJob(row scanner) (job Job, err error) {
 	var due, created int64
 	err = row.Scan(&job.ID, &job.Queue, &job.Tenant, &job.Kind, &job.Args, &job.Priority, &job.Attempt, &job.Deaths, &job.Errors,
-		&due, &created, &job.Error, &job.State)
+		&due, &created, &job.Error, &job.State, &job.Cause)
 	job.Due, job.Created = time.UnixMilli(due).UTC(), time.UnixMilli(created).UTC()
 	return job, err
 }

@@ -70,6 +70,7 @@ var written = map[int][]string{
 			VALUES ('modrev_0_00002', 'acme', 'job_0', 2, '{}', 'hate', '0.5', '` + hashOf("texts") + `', 9, 1764345600000, 9764345600000)`,
 	},
 	14: {`UPDATE batch_limit SET review_bytes = 109 WHERE tenant = 'acme'`},
+	15: {`INSERT INTO job (id, queue, tenant, kind, args, priority, state, created_at, due_at, traceparent) VALUES ('caused', 'other', 'acme', 'test', 'x', 0, 'ready', 1, 1, '` + aCause + `')`},
 }
 
 // writeAs makes a store as a gateway of a version would have left it.
@@ -125,7 +126,7 @@ func TestAStoreOfEachEarlierVersionIsUpgraded(t *testing.T) {
 				for _, written := range []struct {
 					since int
 					look  func(*testing.T, *Store)
-				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {8, lookAtCharges}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {11, lookAtChange}, {12, lookAtLifetime}, {13, lookAtReviews}, {6, lookAtEndedBatch}, {6, finishUpgradedBatch}} {
+				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {8, lookAtCharges}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {11, lookAtChange}, {12, lookAtLifetime}, {13, lookAtReviews}, {14, lookAtCause}, {6, lookAtEndedBatch}, {6, finishUpgradedBatch}} {
 					if version >= written.since {
 						written.look(t, s)
 					}
@@ -256,6 +257,12 @@ func lookAtReviews(t *testing.T, s *Store) {
 		t.Error(err)
 	}
 	checkCounted(t, s, "acme", 1)
+}
+
+func lookAtCause(t *testing.T, s *Store) {
+	if job := findJob(t, s, "caused"); job.Cause != aCause {
+		t.Errorf("%+v", job)
+	}
 }
 
 func lookAtDelivery(t *testing.T, s *Store) {

@@ -102,13 +102,21 @@ func StartCall(ctx context.Context, service, method, address string) (context.Co
 	full := service + "/" + method
 	ctx, span := start(ctx, full, trace.SpanKindClient)
 	span.set(semconv.RPCSystemNameGRPC, semconv.RPCMethod(full))
-	if host, port, err := net.SplitHostPort(address); err == nil {
-		number, _ := strconv.Atoi(port) // it is one: the settings say so
-		span.set(semconv.ServerAddress(host), semconv.ServerPort(number))
-	} else {
-		span.set(semconv.ServerAddress(address)) // a Unix socket
-	}
+	span.set(place(address)...)
 	return ctx, span
+}
+
+// place says where a hot path is: "host:port", or "unix:path".
+func place(address string) []attribute.KeyValue {
+	if path, isSocket := strings.CutPrefix(address, "unix:"); isSocket {
+		return []attribute.KeyValue{semconv.NetworkTransportUnix, semconv.ServerAddress(path)}
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return []attribute.KeyValue{semconv.ServerAddress(address)}
+	}
+	number, _ := strconv.Atoi(port) // it is one: the settings say so
+	return []attribute.KeyValue{semconv.ServerAddress(host), semconv.ServerPort(number)}
 }
 
 // EndCall ends the span of a call. status is gRPC's name for how it ended, outcome is what that means.
@@ -138,10 +146,32 @@ func (s *Span) EndWrite(committed bool) {
 	}
 }
 
+// StartDelivery begins the span of an event's way to its receiver. Where that is, a tenant chose: it is not told.
+func StartDelivery(ctx context.Context) (context.Context, *Span) {
+	ctx, span := start(ctx, "deliver", trace.SpanKindClient)
+	if span != nil {
+		span.set(semconv.HTTPRequestMethodPost)
+	}
+	return ctx, span
+}
+
+// EndDelivery ends the span of an event's way, with the status of the receiver's reply; 0: there was none.
+func (s *Span) EndDelivery(status int, outcome string) {
+	if s == nil {
+		return
+	}
+	if status != 0 {
+		s.set(semconv.HTTPResponseStatusCode(status))
+	}
+	s.End(outcome)
+}
+
 // Job is what is known of a job when its work begins.
 type Job struct {
 	Queue, Kind, ID, Tenant string
 	Attempt                 int
+	// Cause is the Traceparent of the span that had it done; empty if that was not recorded.
+	Cause string
 }
 
 func (j *Job) name() string { return "process " + j.Queue }

@@ -91,10 +91,14 @@ func (t *Tracer) Execution(ctx context.Context, route string) (context.Context, 
 	return t.begin(ctx, "execute "+route, trace.SpanKindInternal, nil)
 }
 
-// Job begins the span of a job's work.
+// Job begins the span of a job's work, in a trace of its own: it may come long after what had it done, and more than once. It
+// has a link to that, and is recorded if that was.
 func (t *Tracer) Job(ctx context.Context, job Job) (context.Context, *Span) {
 	if t == nil {
 		return ctx, nil
+	}
+	if cause := parse(job.Cause); cause.IsSampled() {
+		return t.start(ctx, job.name(), trace.SpanKindConsumer, job.attributes, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
 	return t.begin(ctx, job.name(), trace.SpanKindConsumer, job.attributes)
 }

@@ -123,6 +123,46 @@ func TestPartsOfSomethingLargeAreTracesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// A job is recorded where what had it done was; else by the ratio, and then it is linked to nothing.
+func TestAJobIsLinkedToWhatHadItDone(t *testing.T) {
+	for name, test := range map[string]struct {
+		cause    string
+		ratio    float64
+		recorded bool
+		linked   bool
+	}{
+		"recorded, whatever the ratio": {sampledParent, 0, true, true},
+		"recorded":                     {sampledParent, 1, true, true},
+		"left out, below the ratio":    {leftOutParent, 1, true, false},
+		"unknown, below the ratio":     {"", 1, true, false},
+		"unknown, above the ratio":     {"", 0, false, false},
+		"nonsense, above the ratio":    {"00-x", 0, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tracer, recorder := recording(t)
+			tracer.ratio = test.ratio
+			ctx, job := tracer.Job(t.Context(), Job{Queue: "jobs", ID: "j", Cause: test.cause})
+			_, below := Start(ctx, "below")
+			below.End(OK)
+			job.EndJob("done", false)
+			ended := recorder.Ended()
+			if (len(ended) == 2) != test.recorded || len(ended) == 1 {
+				t.Fatalf("%d spans", len(ended))
+			}
+			if !test.recorded {
+				return
+			}
+			links := ended[1].Links()
+			if (len(links) == 1) != test.linked || (test.linked && links[0].SpanContext.SpanID().String() != "b7ad6b7169203331") {
+				t.Errorf("linked to %v", links)
+			}
+			if ended[1].Parent().IsValid() || strings.Contains(test.cause, ended[1].SpanContext().TraceID().String()) {
+				t.Error("it is no trace of its own")
+			}
+		})
+	}
+}
+
 func TestWhatIsBelowSomethingLeftOutIsLeftOut(t *testing.T) {
 	tracer, recorder := recording(t)
 	tracer.ratio = 0
@@ -187,6 +227,27 @@ func TestSpansAreNamedByConventions(t *testing.T) {
 		}
 		if len(got) != len(want[i].attributes) {
 			t.Errorf("%s has %v", span.Name(), got)
+		}
+	}
+}
+
+func TestACallSaysWhereItGoes(t *testing.T) {
+	for address, want := range map[string]map[string]string{
+		"10.0.0.7:50051":         {"server.address": "10.0.0.7", "server.port": "50051"},
+		"[::1]:50051":            {"server.address": "::1", "server.port": "50051"},
+		"unix:/run/hotpath.sock": {"server.address": "/run/hotpath.sock", "network.transport": "unix"},
+		"unix:/run/of:it.sock":   {"server.address": "/run/of:it.sock", "network.transport": "unix"},
+	} {
+		tracer, recorder := recording(t)
+		ctx, request := tracer.Request(t.Context(), "", embeddings)
+		_, call := StartCall(ctx, "a.Service", "Embed", address)
+		call.EndCall("OK", OK)
+		request.EndRequest(Reply{Status: 200, Outcome: OK})
+		got := attributesOf(recorder.Ended()[0])
+		for _, key := range []string{"server.address", "server.port", "network.transport"} {
+			if got[key] != want[key] {
+				t.Errorf("%s: %s is %q, want %q", address, key, got[key], want[key])
+			}
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -94,7 +95,9 @@ func newSender(guard Guard, resolver *net.Resolver, roots *x509.CertPool, timeou
 }
 
 // send makes one attempt. An error is one of ours, or that ctx has ended.
-func (s *sender) send(ctx context.Context, hook store.Webhook, delivery store.Delivery) (result, error) {
+func (s *sender) send(ctx context.Context, hook store.Webhook, delivery store.Delivery) (got result, err error) {
+	ctx, span := tracing.StartDelivery(ctx)
+	defer func() { span.EndDelivery(got.status, outcome(got.kind)) }()
 	body, err := bodyOf(delivery)
 	if err != nil {
 		return result{}, err
@@ -125,6 +128,18 @@ func (s *sender) send(ctx context.Context, hook store.Webhook, delivery store.De
 	_, _ = io.CopyN(io.Discard, reply.Body, maxReplyBytes)
 	reply.Body.Close()
 	return answered(reply), nil
+}
+
+// outcome is what the trace has of an attempt.
+func outcome(kind string) string {
+	switch kind {
+	case KindDelivered:
+		return tracing.OK
+	case "":
+		return "interrupted"
+	default:
+		return kind
+	}
 }
 
 func answered(reply *http.Response) result {

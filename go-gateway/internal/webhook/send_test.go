@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/testkit"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const soon = 300 * time.Millisecond
@@ -35,6 +39,48 @@ func sendOnce(t *testing.T, s *sender, url string) result {
 		t.Fatal(err)
 	}
 	return got
+}
+
+func TestASpanSaysWhatAReceiverAnswered(t *testing.T) {
+	collector := testkit.StartCollector(t)
+	tracer, err := tracing.Open(tracing.Options{Endpoint: collector.Endpoint, Ratio: 1, Queue: 100, Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	receiver := httptest.NewServer(http.HandlerFunc(func(reply http.ResponseWriter, request *http.Request) {
+		status, _ := strconv.Atoi(request.URL.Query().Get("secret"))
+		reply.WriteHeader(status)
+	}))
+	defer receiver.Close()
+	s := newSender(loopback, nil, nil, time.Minute, time.Now)
+	urls := []string{receiver.URL + "?secret=204", receiver.URL + "?secret=500", "http://127.0.0.1:1/secret"}
+	for _, url := range urls {
+		hook, delivery := sample(url)
+		ctx, job := tracer.Job(t.Context(), tracing.Job{Queue: "webhooks"})
+		if _, err := s.send(ctx, hook, delivery); err != nil {
+			t.Fatal(err)
+		}
+		job.EndJob("done", false)
+	}
+	if err := tracer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, span := range collector.Spans() {
+		if span.GetName() != "deliver" {
+			continue
+		}
+		of := testkit.Attributes(span)
+		got = append(got, strings.TrimPrefix(of["http.response.status_code"], "int_value:")+" "+of["error.type"])
+		for key, value := range of {
+			if strings.Contains(value, "127.0.0.1") || strings.Contains(value, "secret") {
+				t.Errorf("%s is %q", key, value)
+			}
+		}
+	}
+	if want := []string{"204 ", "500 status", " connection"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 // raw is a receiver that says what answer does; the connection is open until the test ends.
