@@ -43,6 +43,13 @@ def test_a_stream_is_one_trace(native_only: None, tmp_path_factory: pytest.TempP
         "        decode",
         "  stream",
     ]
+    prefill = next(span for span in spans if span.name == "prefill")
+    chunks = [attributes(event) for event in prefill.events]
+    assert {event.name for event in prefill.events} == {"chunk"}
+    told = attributes(prefill)
+    read = told["triptych.tokens"] - told["triptych.reused_tokens"]  # type: ignore[operator]
+    assert sum(chunk["triptych.tokens"] for chunk in chunks) == read  # type: ignore[misc]
+    assert all(chunk["triptych.seconds"] > 0 for chunk in chunks)  # type: ignore[operator]
     model = attributes(next(span for span in spans if span.name.startswith("chat ")))
     assert model["gen_ai.usage.output_tokens"] == 4
     assert model["gen_ai.response.finish_reasons"] == ["length"]

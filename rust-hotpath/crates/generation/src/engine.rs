@@ -16,6 +16,7 @@ use hotpath_text::Vocabulary;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    chunks::Chunks,
     job::Job,
     masks::Masks,
     planner::{Limits, Load, Request, RequestId},
@@ -60,6 +61,8 @@ pub struct Stream {
     events: mpsc::Receiver<Event>,
     /// Whether the loop waits for the reader.
     paused: Arc<AtomicBool>,
+    /// The runs that read its prompt.
+    chunks: Chunks,
     ended: bool,
 }
 
@@ -127,6 +130,7 @@ impl Engine {
         let (sender, events) = mpsc::channel(self.settings.buffer.max(2 * (work.choices + 1)));
         let paused = Arc::new(AtomicBool::new(false));
         let job = Job::new(prompt, params, work.choices, sender, paused.clone());
+        let chunks = job.chunks.clone();
         let queued = self.shared.change(|state, now| {
             let id = state.planner.submit(now, request)?;
             state.arrivals.insert(id, job);
@@ -138,7 +142,7 @@ impl Engine {
         if class == Class::Interactive {
             self.settings.cores.interactive_arrived(anonymous); // the loop may wait for cores for batch work
         }
-        Ok(Stream { shared: self.shared.clone(), id, events, paused, ended: false })
+        Ok(Stream { shared: self.shared.clone(), id, events, paused, chunks, ended: false })
     }
 
     fn check(&self, work: &Work) -> Result<(), Rejected> {
@@ -224,6 +228,12 @@ impl Stream {
             change(&self.shared, self.id, |state, id| state.planner.resume(id));
         }
         Some(event)
+    }
+
+    /// The runs that read the prompt, as they come to be: those before an event are there once it is told.
+    #[must_use]
+    pub fn chunks(&self) -> Chunks {
+        self.chunks.clone()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
+    chunks::Chunks,
     draft::Drafter,
     sequence::{Sequence, SequenceParams},
     work::{Done, Event, Started},
@@ -30,6 +31,8 @@ pub(crate) struct Job {
     pub began: Option<Instant>,
     pub first_token: Option<Instant>,
     pub cached_tokens: usize,
+    /// The runs that read the prompt.
+    pub chunks: Chunks,
 }
 
 impl Job {
@@ -53,6 +56,7 @@ impl Job {
             began: None,
             first_token: None,
             cached_tokens: 0,
+            chunks: Chunks::default(),
         }
     }
 

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chunks;
 mod draft;
 mod engine;
 mod format;
@@ -22,6 +23,7 @@ mod work;
 
 pub use hotpath_fairness::Full;
 
+pub use chunks::{ChunkRun, Chunks};
 pub use engine::{Engine, Settings, Stream};
 pub use format::{AHEAD, Ahead, Format, Grammar, InvalidFormat, Mask};
 pub use planner::{Class, Limits, Load, Refusal};

@@ -16,6 +16,7 @@ use hotpath_runtime::{Decode, Row, RunError};
 use hotpath_text::Vocabulary;
 
 use crate::{
+    chunks::ChunkRun,
     job::Job,
     masks::{MaskReply, Masks},
     planner::{Chunk, Counts, Decision, Ended, RequestId, Run, SequenceId, SlotChange, Step},
@@ -225,6 +226,7 @@ impl Loop {
         while let Some(mut parts) = left.pop() {
             let batch = self.batch(&parts);
             let (logits, kind) = (batch.logits.len() * self.vocabulary_size, kind(&parts));
+            let began = Instant::now();
             let (outcome, took) =
                 observed(&*self.observer, kind, logits, || self.session.run(&batch.rows, &batch.logits));
             let is_least = parts.len() == 1 && batch.drafts.iter().all(Vec::is_empty);
@@ -240,6 +242,8 @@ impl Loop {
                         let Some(job) = self.jobs.get_mut(&part.request()) else { continue };
                         let taken = match part {
                             Part::Chunk(chunk) => {
+                                let others = prompt_tokens + rows - chunk.tokens;
+                                job.chunks.note(ChunkRun { began, took, tokens: chunk.tokens, others, runs: 1 });
                                 read(&self.shared, &self.masks, &self.vocabulary, job, chunk, logits).map(|()| 0)
                             }
                             Part::Step(step) => verify(&self.shared, &self.masks, job, step.sequence, draft, logits),

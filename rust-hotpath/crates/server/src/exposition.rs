@@ -34,7 +34,7 @@ impl Format {
     }
 
     /// Writes what is in OpenMetrics in this form. Text names each counter with its `_total`, knows no infos and no units,
-    /// and has no end mark.
+    /// has no examples and no end mark.
     #[must_use]
     pub fn write(self, open_metrics: String) -> String {
         if self == Self::OpenMetrics {
@@ -57,10 +57,19 @@ impl Format {
                     text += &format!("# TYPE {name}{suffix} {kind}\n");
                 }
                 (Some("#"), ..) => (),
-                _ => text += &format!("{line}\n"),
+                _ => text += &format!("{}\n", without_example(line)),
             }
         }
         text
+    }
+}
+
+/// A sample without the trace that is an example of it.
+fn without_example(line: &str) -> &str {
+    match line.rsplit_once(" # {") {
+        // Not within a label.
+        Some((sample, _)) if sample.matches('"').count().is_multiple_of(2) => sample,
+        _ => line,
     }
 }
 
@@ -96,10 +105,12 @@ mod tests {
     fn text_says_the_same_in_its_own_words() {
         let open = "# HELP a Some of it.\n# TYPE a counter\n# UNIT a seconds\na_total{b=\"# c\"} 1\n\
                     # HELP d What runs.\n# TYPE d info\nd_info{e=\"f\"} 1\n\
-                    # HELP g Times.\n# TYPE g histogram\ng_sum 1.5\n# EOF\n";
+                    # HELP g Times.\n# TYPE g histogram\ng_sum 1.5\n\
+                    g_bucket{le=\"2.0\"} 1 # {trace_id=\"4bf9\"} 1.5\ng_bucket{b=\" # {\",le=\"3.0\"} 2\n# EOF\n";
         let text = "# HELP a_total Some of it.\n# TYPE a_total counter\na_total{b=\"# c\"} 1\n\
                     # HELP d_info What runs.\n# TYPE d_info gauge\nd_info{e=\"f\"} 1\n\
-                    # HELP g Times.\n# TYPE g histogram\ng_sum 1.5\n";
+                    # HELP g Times.\n# TYPE g histogram\ng_sum 1.5\n\
+                    g_bucket{le=\"2.0\"} 1\ng_bucket{b=\" # {\",le=\"3.0\"} 2\n";
         assert_eq!(Format::Text.write(open.to_owned()), text);
         assert_eq!(Format::OpenMetrics.write(open.to_owned()), open);
     }

@@ -6,11 +6,17 @@ use hotpath_formats::{self as formats, Noted};
 use hotpath_generation::{self as generation, Kind, Ran};
 use prometheus_client::{
     encoding::text,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{
+        counter::Counter, exemplar::HistogramWithExemplars, family::Family, gauge::Gauge, histogram::Histogram,
+        info::Info,
+    },
     registry::Registry,
 };
 
-use crate::{error::Error, traces};
+use crate::{
+    error::Error,
+    traces::{self, Trace},
+};
 
 /// Buckets in seconds, from the time that a worker needs to wake to the longest wait in a queue.
 const SECONDS: [f64; 14] = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
@@ -20,6 +26,11 @@ type Labels<const N: usize> = [(&'static str, String); N];
 
 /// A histogram for each value of some labels, all with the same buckets.
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// The same, of calls: the latest that is recorded is the example of its bucket, by its trace.
+type Traced<const N: usize> = Family<Labels<N>, OfCalls, fn() -> OfCalls>;
+
+type OfCalls = HistogramWithExemplars<Labels<1>>;
 
 /// What became of an input, or of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +102,7 @@ pub struct Metrics {
     batch_tokens: Histograms<1>,
     batch_inputs: Histograms<1>,
     inference_seconds: Histograms<1>,
-    queue_seconds: Histograms<2>,
+    queue_seconds: Traced<2>,
     exported_spans: Counter,
     dropped_spans: Family<Labels<1>, Counter>,
     generation: Generation,
@@ -115,7 +126,7 @@ struct Generation {
     prefill_seconds: Histograms<1>,
     decode_seconds: Histograms<1>,
     decode_rows: Histograms<1>,
-    first_token_seconds: Histograms<1>,
+    first_token_seconds: Traced<1>,
     schemas: Family<Labels<1>, Counter>,
     format_cache_bytes: Gauge,
     format_text_bytes: Gauge,
@@ -143,7 +154,7 @@ impl Metrics {
             }),
             batch_inputs: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])),
             inference_seconds: Family::new_with_constructor(seconds),
-            queue_seconds: Family::new_with_constructor(seconds),
+            queue_seconds: Family::new_with_constructor(seconds_of_calls),
             exported_spans: Counter::default(),
             dropped_spans: Family::default(),
             generation: Generation::new(),
@@ -186,9 +197,9 @@ impl Metrics {
     }
 
     /// Takes note of how long a request waited. Methods wait in queues of different kinds, for different lengths of time.
-    pub fn queued(&self, model: &str, method: &'static str, seconds: f64) {
+    pub fn queued(&self, model: &str, method: &'static str, seconds: f64, trace: Option<&Trace>) {
         let labels = [("model", model.to_owned()), ("method", method.to_owned())];
-        self.queue_seconds.get_or_create(&labels).observe(seconds);
+        self.queue_seconds.get_or_create(&labels).observe(seconds, exemplar(trace), None);
     }
 
     /// Counts a run that failed.
@@ -211,8 +222,8 @@ impl Metrics {
     }
 
     /// Takes note of how long a request waited for its first token, from its queueing on.
-    pub fn first_token(&self, model: &str, seconds: f64) {
-        self.generation.first_token_seconds.get_or_create(&of(model)).observe(seconds);
+    pub fn first_token(&self, model: &str, seconds: f64, trace: Option<&Trace>) {
+        self.generation.first_token_seconds.get_or_create(&of(model)).observe(seconds, exemplar(trace), None);
     }
 
     /// Takes note of an encoder's run.
@@ -310,7 +321,7 @@ impl Generation {
             prefill_seconds: Family::new_with_constructor(seconds),
             decode_seconds: Family::new_with_constructor(seconds),
             decode_rows: Family::new_with_constructor(|| Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])),
-            first_token_seconds: Family::new_with_constructor(seconds),
+            first_token_seconds: Family::new_with_constructor(seconds_of_calls),
             schemas: Family::default(),
             format_cache_bytes: Gauge::default(),
             format_text_bytes: Gauge::default(),
@@ -396,6 +407,15 @@ fn of(model: &str) -> Labels<1> {
 
 fn seconds() -> Histogram {
     Histogram::new(SECONDS)
+}
+
+fn seconds_of_calls() -> OfCalls {
+    HistogramWithExemplars::new(SECONDS.into_iter())
+}
+
+/// A trace as an example of a time.
+fn exemplar(trace: Option<&Trace>) -> Option<Labels<1>> {
+    trace.map(|trace| [("trace_id", trace.id())])
 }
 
 fn set(family: &Family<Labels<1>, Gauge>, labels: &Labels<1>, value: usize) {

@@ -83,6 +83,12 @@ impl Tracer {
 }
 
 impl Trace {
+    /// Its id, in hexadecimal digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.id.to_string()
+    }
+
     /// A child of the call's span.
     pub fn child(&self, name: &'static str, from: Instant, to: Instant) -> Child<'_> {
         Child { trace: self, span: self.span(name.into(), fresh_id(), self.call, SpanKind::Internal, (from, to)) }
@@ -138,8 +144,13 @@ impl Child<'_> {
     }
 
     /// Notes that something happened in it. `name` is one of a bounded number.
-    pub fn event(mut self, name: &'static str, at: Instant) -> Self {
-        let event = opentelemetry::trace::Event::new(name, self.trace.time(at), Vec::new(), 0);
+    pub fn event(self, name: &'static str, at: Instant) -> Self {
+        self.event_with(name, at, Vec::new())
+    }
+
+    /// The same, with attributes.
+    pub fn event_with(mut self, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> Self {
+        let event = opentelemetry::trace::Event::new(name, self.trace.time(at), attributes, 0);
         self.span.events.events.push(event);
         self
     }

@@ -8,7 +8,7 @@ use hotpath_contract::inference::v1::{
     LengthReached, TokenLogprob, finish::Reason, generate_response,
 };
 use hotpath_fairness::Turn;
-use hotpath_generation::{Choice, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
+use hotpath_generation::{Choice, Chunks, Delta, Done, Event, Finish, Format, Refusal, Rejected, Stream, Work};
 use hotpath_text::{Found, Vocabulary};
 use tonic::Status;
 use tracing::Span;
@@ -66,7 +66,10 @@ impl Inference {
         let (class, key, deadline) = (turn.class, turn.key, call.deadline);
         let work = Work { class, key, deadline, prompt, max_tokens, choices, sampling, stop, format };
         let stream = generator.engine.submit(work).map_err(|rejected| refused(rejected, field));
-        let (stream, ending) = ending.unless_refused(stream)?;
+        let (stream, mut ending) = ending.unless_refused(stream)?;
+        if let Some(recording) = &mut ending.recording {
+            recording.chunks = stream.chunks();
+        }
         let vocabulary = generator.vocabulary.clone();
         let span = Span::current();
         Ok(ReplyStream { call, serving, vocabulary, stream, strings, tokenize, ending, span }.replies())
@@ -269,8 +272,9 @@ impl Ending {
             Ok(Event::Delta(_)) => self.generated.tokens += 1,
             Ok(Event::Done(done)) => {
                 self.generated.outcome = Outcome::Completed;
-                self.metrics.queued(&self.model, "Generate", done.queue.as_secs_f64());
-                self.metrics.first_token(&self.model, (done.queue + done.prefill).as_secs_f64());
+                let trace = self.recording.as_ref().map(|recording| &*recording.trace);
+                self.metrics.queued(&self.model, "Generate", done.queue.as_secs_f64(), trace);
+                self.metrics.first_token(&self.model, (done.queue + done.prefill).as_secs_f64(), trace);
             }
             Ok(Event::Failed(_)) | Err(_) => self.generated.outcome = Outcome::of(event),
         }
@@ -294,6 +298,8 @@ struct Recording {
     started: Option<Instant>,
     first_token: Option<Instant>,
     last_token: Option<Instant>,
+    /// The runs that read the prompt.
+    chunks: Chunks,
     /// Why it did not end well; as long as it has not ended, its caller left it.
     failed: Option<&'static str>,
 }
@@ -301,7 +307,8 @@ struct Recording {
 impl Recording {
     fn new(trace: Arc<Trace>, choices: usize) -> Self {
         let (started, first_token, last_token) = (None, None, None);
-        Self { trace, choices, queued: Instant::now(), started, first_token, last_token, failed: Some(CANCELLED) }
+        let (queued, chunks, failed) = (Instant::now(), Chunks::default(), Some(CANCELLED));
+        Self { trace, choices, queued, started, first_token, last_token, chunks, failed }
     }
 
     fn note(&mut self, event: &Result<Event, Error>) {
@@ -330,11 +337,18 @@ impl Recording {
             let Some(from) = from else { return };
             let child = self.trace.child(name, from, to.unwrap_or(now));
             let child = match name {
-                "prefill" => child.with([
-                    conventions::model(model),
-                    conventions::tokens(generated.prompt_tokens),
-                    conventions::reused_tokens(generated.reused_tokens),
-                ]),
+                "prefill" => {
+                    let mut child = child.with([
+                        conventions::model(model),
+                        conventions::tokens(generated.prompt_tokens),
+                        conventions::reused_tokens(generated.reused_tokens),
+                    ]);
+                    // That it had begun was told before the first of them ran, and maybe heard later.
+                    for run in self.chunks.so_far() {
+                        child = child.event_with("chunk", run.began.max(from), conventions::chunk(&run));
+                    }
+                    child
+                }
                 "decode" => {
                     let child = child.with([
                         conventions::model(model),

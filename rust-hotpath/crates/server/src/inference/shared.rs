@@ -65,7 +65,7 @@ impl Inference {
             recording.result = result.as_ref().map(|done| (done.queue, done.inference)).map_err(Error::reason_name);
         }
         if let Ok(done) = &result {
-            self.metrics.queued(model, method, done.queue.as_secs_f64());
+            self.metrics.queued(model, method, done.queue.as_secs_f64(), call.trace.as_deref());
         }
         result
     }

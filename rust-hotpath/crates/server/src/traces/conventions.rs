@@ -1,6 +1,7 @@
 //! What OpenTelemetry calls things: of version 1.43.0 of its conventions, where they have a name for it; else ours begin with
 //! `triptych`. Those for generative AI are told by the gateway, which knows what was asked for.
 
+use hotpath_generation::ChunkRun;
 use opentelemetry::KeyValue;
 use tonic::Code;
 
@@ -44,6 +45,20 @@ pub fn model(name: &str) -> KeyValue {
 #[must_use]
 pub fn inputs(inputs: usize) -> KeyValue {
     KeyValue::new("triptych.inputs", number(inputs))
+}
+
+/// A run that read a part of a prompt, or several of them: tokens of the prompt, how long it took, and what else was in it.
+#[must_use]
+pub fn chunk(run: &ChunkRun) -> Vec<KeyValue> {
+    let mut attributes = vec![
+        tokens(run.tokens),
+        KeyValue::new("triptych.seconds", run.took.as_secs_f64()),
+        KeyValue::new("triptych.other_tokens", number(run.others)),
+    ];
+    if run.runs > 1 {
+        attributes.push(KeyValue::new("triptych.chunks", number(run.runs)));
+    }
+    attributes
 }
 
 /// How many tokens something has.

@@ -174,6 +174,11 @@ impl TestServer {
         text.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// All metrics, in a form.
+    pub async fn metrics_as(&self, accept: &str) -> String {
+        http_get_as(&self.metrics_url, "/metrics", accept).await.1
+    }
+
     /// Begins the shutdown.
     pub fn stop(&mut self) {
         self.stop.take().map(|stop| stop.send(()));
@@ -196,10 +201,17 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl
 
 /// A GET without a client library: status and body.
 pub async fn http_get(address: &str, path: &str) -> (u16, String) {
+    http_get_as(address, path, "*/*").await
+}
+
+/// The same, of a form that is asked for.
+async fn http_get_as(address: &str, path: &str, accept: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").as_bytes())
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: {accept}\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
         .await
         .unwrap();
     let mut reply = String::new();

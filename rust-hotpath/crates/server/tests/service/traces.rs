@@ -123,6 +123,12 @@ pub fn events(of: &Span) -> Vec<&str> {
     of.events.iter().map(|event: &Event| event.name.as_str()).collect()
 }
 
+/// The traces that are examples of a histogram.
+pub fn examples<'a>(metrics: &'a str, metric: &str) -> Vec<&'a str> {
+    let lines = metrics.lines().filter(|line| line.starts_with(metric));
+    lines.filter_map(|line| line.split_once(" # {trace_id=\"")?.1.split('"').next()).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
@@ -143,6 +149,8 @@ async fn a_sampled_call_shows_where_its_time_went() {
     let inference = attributes(&spans[3].attributes);
     assert_eq!(inference["triptych.inputs"], "2");
     assert!(inference["triptych.tokens"].parse::<usize>().unwrap() > 4);
+    let metrics = server.metrics_as("application/openmetrics-text").await;
+    assert_eq!(examples(&metrics, "hotpath_queue_seconds"), [TRACE], "{metrics}");
     eventually("the spans in the metrics", || async {
         (server.metric("hotpath_trace_spans_exported_total", "").await == 4.0).then_some(())
     })

@@ -6,14 +6,15 @@ use tonic::Request;
 use super::support::{Generating, config, listen, one_row, open, prompt, request};
 use crate::{
     support::eventually,
-    traces::{Collector, attributes, check_tree, events, names, traced},
+    traces::{Collector, TRACE, attributes, check_tree, events, examples, names, traced},
 };
 
 const CALL: &str = "triptych.inference.v1.InferenceService/Generate";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_shows_its_queue_prompt_and_tokens() {
-    let (collector, config) = Collector::start(config()).await;
+    let (collector, mut config) = Collector::start(config()).await;
+    config.generation.chunk_tokens = 16;
     let generating = Generating::ready(config).await;
     let stream = open(&generating.client(), traced(request(prompt(1, 40), 6), "01")).await.unwrap();
     listen(stream).await.unwrap();
@@ -22,10 +23,22 @@ async fn a_stream_shows_its_queue_prompt_and_tokens() {
     assert_eq!(names(&spans), [CALL, "tokenize", "queue", "prefill", "decode"]);
     let of = |span: usize| attributes(&spans[span].attributes);
     assert_eq!((of(3)["triptych.tokens"].as_str(), of(4)["triptych.tokens"].as_str()), ("40", "6"));
+    assert_eq!(events(&spans[3]), ["chunk"; 3]);
+    let chunks: Vec<_> = spans[3].events.iter().map(|event| attributes(&event.attributes)).collect();
+    let told = |name: &str| -> Vec<&str> { chunks.iter().map(|chunk| chunk[name].as_str()).collect() };
+    assert_eq!((told("triptych.tokens"), told("triptych.other_tokens")), (vec!["16", "16", "8"], vec!["0"; 3]));
+    assert!(spans[3].events.is_sorted_by_key(|event| event.time_unix_nano));
+    let within = spans[3].start_time_unix_nano..=spans[3].end_time_unix_nano;
+    assert!(spans[3].events.iter().all(|event| within.contains(&event.time_unix_nano)));
     assert_eq!(events(&spans[4]), ["first token", "last token"]);
     let ends: Vec<u64> = spans[2..4].iter().map(|span| span.end_time_unix_nano).collect();
     let begins: Vec<u64> = spans[3..5].iter().map(|span| span.start_time_unix_nano).collect();
     assert_eq!(ends, begins, "each begins where the one before ends");
+    let metrics = generating.server.metrics_as("application/openmetrics-text").await;
+    for metric in ["hotpath_queue_seconds", "hotpath_first_token_seconds"] {
+        assert_eq!(examples(&metrics, metric), [TRACE], "{metric}:\n{metrics}");
+    }
+    assert!(!generating.server.metrics_as("text/plain").await.contains(TRACE));
 }
 
 /// The calls that have ended, in the order of their beginnings, each with the last of its parts.
