@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -111,6 +112,13 @@ class OurCollector:
         """Send it spans, as a program with OpenTelemetry does."""
         with grpc.insecure_channel(self.address) as channel:
             trace_service_pb2_grpc.TraceServiceStub(channel).Export(request, timeout=LIMIT_S)
+
+
+def shape(drawn: str) -> list[str]:
+    """What `collector trace` drew, without times and attributes: names, two blanks deeper than what they are below."""
+    columns = 10 + 1 + 10 + 1 + 24 + 1  # when it began, how long it was, and the bar of both
+    lines = [line if re.match("trace|request|caused|and", line) else line[columns:] for line in drawn.splitlines()]
+    return [re.sub(r"(?<=\S)(  | \[| FAILED).*", "", line) for line in lines]
 
 
 def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -225,6 +225,7 @@ def test_a_trace_is_drawn(observed: Stack, collector: OurCollector) -> None:
         "tokenize",
         "queue",
         "prefill",
+        "· chunk",
         "decode",
         "· first token",
         "· last token",

@@ -57,10 +57,13 @@ func (s *Server) announcedBytes(r *http.Request) int64 {
 	}
 }
 
+// receivingBody is the span of waiting for what a client sends.
+const receivingBody = "receive body"
+
 // readBody lets a request through once its whole body is here. What was announced of it is held already.
 func (s *Server) readBody(next handler) handler {
 	return func(ex *exchange) (err error) {
-		_, span := tracing.Start(ex.request.Context(), "receive body")
+		_, span := tracing.Start(ex.request.Context(), receivingBody)
 		ex.body, err = s.receive(ex)
 		span.End(fault.Outcome(err))
 		if err != nil {

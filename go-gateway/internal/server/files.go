@@ -9,6 +9,7 @@ import (
 	"triptych.dev/gateway/internal/files"
 	"triptych.dev/gateway/internal/openai"
 	"triptych.dev/gateway/internal/store"
+	"triptych.dev/gateway/internal/tracing"
 )
 
 const (
@@ -61,11 +62,15 @@ func (s *Server) uploadFile(ex *exchange) (err error) {
 		return creation.refused(err)
 	}
 	defer upload.Close()
+	_, span := tracing.Start(ex.request.Context(), receivingBody)
 	about, err := form.receive(ex.request.Context(), upload)
 	if err != nil {
+		span.End(fault.Outcome(err))
 		return creation.refused(err)
 	}
-	if err := body.end(); err != nil {
+	err = body.end()
+	span.End(fault.Outcome(err))
+	if err != nil {
 		return err
 	}
 	return create(creation, uploadFields(about, upload.SHA256()), renderedFile, func(answering store.Answering[store.File]) (store.File, error) {

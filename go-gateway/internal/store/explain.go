@@ -28,6 +28,19 @@ func (s *Store) explain(err error) error {
 	return fmt.Errorf("%s: %w", s.place, err)
 }
 
+// isAnswer reports whether what undid a transaction is the answer to who asked for it, and no fault.
+func isAnswer(err error) bool {
+	for _, answer := range []error{ErrNotFound, ErrExists, ErrLost, ErrEnded, ErrNeeded, ErrDecided, ErrWebhookLimit} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	_, answered := errors.AsType[ErrAnswered](err)
+	_, batches := errors.AsType[ErrBatchLimit](err)
+	_, files := errors.AsType[ErrShare](err)
+	return answered || batches || files
+}
+
 func (s *Store) explainSQLite(code int, err error) error {
 	switch code & 0xff { // the rest is detail
 	case sqlite3.SQLITE_FULL:

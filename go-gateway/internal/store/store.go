@@ -170,7 +170,7 @@ func (s *Store) remove(ctx context.Context, statement string, args ...any) (int,
 
 func (s *Store) writeOnce(ctx context.Context, changes func(tx *sql.Tx) error) (err error) {
 	ctx, span := tracing.StartWrite(ctx, s.dialect.name)
-	defer func() { span.EndWrite(err == nil) }()
+	defer func() { span.EndWrite(err == nil, err != nil && !isAnswer(err)) }()
 	tx, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
 		return s.explain(err)

@@ -137,14 +137,22 @@ func StartWrite(ctx context.Context, system string) (context.Context, *Span) {
 	return ctx, span
 }
 
-// EndWrite ends the span of a transaction.
-func (s *Span) EndWrite(committed bool) {
-	if committed {
-		s.End(OK)
-	} else {
-		s.End("rolled_back")
+// EndWrite ends the span of a transaction. One that was undone is an error where that is a fault of the database, and not the
+// answer to who asked for what cannot be.
+func (s *Span) EndWrite(committed, isFault bool) {
+	if s == nil {
+		return
 	}
+	if !committed {
+		s.set(outcomeKey.String(rolledBack))
+	}
+	if isFault {
+		s.failed(rolledBack)
+	}
+	s.otel.End()
 }
+
+const rolledBack = "rolled_back"
 
 // StartDelivery begins the span of an event's way to its receiver. Where that is, a tenant chose: it is not told.
 func StartDelivery(ctx context.Context) (context.Context, *Span) {

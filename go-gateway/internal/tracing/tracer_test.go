@@ -79,7 +79,7 @@ func TestWithoutASpanNothingIsAllocated(t *testing.T) {
 			inference.EndInference(Embeddings, Inference{Model: "m", InputTokens: 3}, OK)
 			_, write := StartWrite(Apart(ctx), "sqlite")
 			write.Event("done")
-			write.EndWrite(true)
+			write.EndWrite(true, false)
 			request.EndRequest(Reply{Status: 200, Outcome: OK, RequestID: "r", Tenant: "acme"})
 			if request.Traceparent() != "" {
 				t.Error("there is a span")

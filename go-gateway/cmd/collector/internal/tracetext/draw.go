@@ -18,12 +18,13 @@ import (
 var noise = map[string]bool{
 	"http.request.method": true, "http.route": true, "url.scheme": true, "network.protocol.version": true, "rpc.system.name": true,
 	"rpc.method": true, "gen_ai.operation.name": true, "gen_ai.provider.name": true, "gen_ai.request.model": true, requestIDKey: true,
+	"messaging.system": true, "messaging.destination.name": true, "messaging.operation.name": true, "messaging.operation.type": true,
 }
 
 const (
 	barWidth  = 24
 	maxText   = 80
-	maxEvents = 20
+	maxEvents = 40
 )
 
 // Draw writes each request as a tree. A line has when a span began after the first one, how long it was, a bar of both, and
@@ -71,6 +72,9 @@ func draw(text *strings.Builder, request Request) {
 			fmt.Fprintf(text, "request %s\n", printable(value.AsString()))
 		}
 	}
+	for _, link := range lines[0].Links().All() {
+		fmt.Fprintf(text, "caused by trace %s\n", link.TraceID())
+	}
 	service := ""
 	for _, each := range lines {
 		after, took := since(from, each.StartTimestamp()), since(each.StartTimestamp(), each.EndTimestamp())
@@ -94,6 +98,9 @@ func draw(text *strings.Builder, request Request) {
 			attributes(text, event.Attributes())
 			text.WriteByte('\n')
 		}
+	}
+	if request.Left > 0 {
+		fmt.Fprintf(text, "and %d more traces that it is the cause of\n", request.Left)
 	}
 }
 

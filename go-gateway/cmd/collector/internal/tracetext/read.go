@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -21,6 +22,9 @@ import (
 const (
 	maxLine  = 16 << 20 // bytes: four times what one request to the collector has at most
 	maxSpans = 10_000   // of what is drawn
+	// Of a request's effects, and theirs: a job, and its deliveries; a batch, its segments, their lines.
+	maxSteps  = 5
+	maxTraces = 20
 )
 
 const requestIDKey = "triptych.request.id"
@@ -35,9 +39,12 @@ type Span struct {
 type Request struct {
 	Spans []Span
 	Tops  []pcommon.SpanID
+	// Left is how many traces are left out that it is the cause of.
+	Left int
 }
 
-// Find reads files for the request of an id, or for the trace of one. Each is read twice and never held: what is below a
+// Find reads files for the request of an id, or for the trace of one, and for what that is the cause of: work that was done
+// later, in traces of its own that are linked to it. Files are never held, but read again for each step: what is below a
 // request's span stands before it more often than not. It returns too how many lines it could not read.
 func Find(ctx context.Context, id string, files []string) (found []Request, skipped int, err error) {
 	tops, matching := map[pcommon.TraceID][]pcommon.SpanID{}, 0
@@ -52,19 +59,60 @@ func Find(ctx context.Context, id string, files []string) (found []Request, skip
 	}); err != nil {
 		return nil, skipped, err
 	}
+	known, wanted := map[spanKey]bool{}, tops
+	for step := 0; len(wanted) > 0 && step < maxSteps; step++ {
+		requests, effects, err := read(ctx, files, wanted, known)
+		if err != nil {
+			return nil, skipped, err
+		}
+		found, wanted = append(found, requests...), map[pcommon.TraceID][]pcommon.SpanID{}
+		for i := range requests {
+			for _, effect := range requests[i].effects(effects) {
+				if _, is := wanted[effect]; is {
+					continue
+				}
+				if len(found)+len(wanted) < maxTraces+len(tops) {
+					wanted[effect] = nil
+				} else {
+					found[len(found)-len(requests)+i].Left++
+				}
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil, skipped, fmt.Errorf("%q is in none of the files: it may not have been recorded, or not been kept", id)
+	}
+	return found, skipped, nil
+}
+
+// spanKey is a span of all.
+type spanKey struct {
+	trace pcommon.TraceID
+	span  pcommon.SpanID
+}
+
+// effect is a trace that is linked to a span.
+type effect struct {
+	cause spanKey
+	trace pcommon.TraceID
+}
+
+// read returns traces, of which some spans may be known already, and what is linked to any span of theirs.
+func read(ctx context.Context, files []string, tops map[pcommon.TraceID][]pcommon.SpanID, known map[spanKey]bool) (found []Request, effects []effect, err error) {
 	var hints [][]byte
 	for trace := range tops {
 		hints = append(hints, []byte(trace.String()))
 	}
-	type key struct {
-		trace pcommon.TraceID
-		span  pcommon.SpanID
-	}
-	spans, known := map[pcommon.TraceID][]Span{}, map[key]bool{}
+	spans := map[pcommon.TraceID][]Span{}
 	if _, err = eachSpan(ctx, files, hints, func(span Span) error {
-		id := key{span.TraceID(), span.SpanID()}
+		id := spanKey{span.TraceID(), span.SpanID()}
+		for _, link := range span.Links().All() {
+			if _, is := tops[link.TraceID()]; is && link.TraceID() != id.trace {
+				effects = append(effects, effect{spanKey{link.TraceID(), link.SpanID()}, id.trace})
+			}
+		}
 		if _, is := tops[id.trace]; !is || known[id] { // sent twice
-			return nil
+			return bounded(len(effects))
 		}
 		known[id] = true
 		copied := Span{ptrace.NewSpan(), span.Service} // without the line that it was in
@@ -72,15 +120,26 @@ func Find(ctx context.Context, id string, files []string) (found []Request, skip
 		spans[id.trace] = append(spans[id.trace], copied)
 		return bounded(len(known))
 	}); err != nil {
-		return nil, skipped, err
+		return nil, nil, err
 	}
 	for trace, its := range spans {
-		found = append(found, Request{its, tops[trace]})
+		found = append(found, Request{Spans: its, Tops: tops[trace]})
 	}
-	if len(found) == 0 {
-		return nil, skipped, fmt.Errorf("%q is in none of the files: it may not have been recorded, or not been kept", id)
+	return found, effects, nil
+}
+
+// effects are the traces among some that a request is the cause of: each once, as they came.
+func (r *Request) effects(among []effect) (traces []pcommon.TraceID) {
+	drawn := map[spanKey]bool{}
+	for _, line := range tree(*r) {
+		drawn[spanKey{line.TraceID(), line.SpanID()}] = true
 	}
-	return found, skipped, nil
+	for _, each := range among {
+		if drawn[each.cause] && !slices.Contains(traces, each.trace) {
+			traces = append(traces, each.trace)
+		}
+	}
+	return traces
 }
 
 func bounded(count int) error {

@@ -24,6 +24,7 @@ type told struct {
 	attributes        map[string]any
 	events            []string // one each millisecond
 	failed            bool
+	cause             [2]byte // the trace and the id of the span that it is linked to
 }
 
 func written(t *testing.T, spans ...told) string {
@@ -50,6 +51,11 @@ func written(t *testing.T, spans ...told) string {
 			event := span.Events().AppendEmpty()
 			event.SetName(name)
 			event.SetTimestamp(at(each.start + i))
+		}
+		if each.cause[1] != 0 {
+			link := span.Links().AppendEmpty()
+			link.SetTraceID(pcommon.TraceID{1, 15: each.cause[0]})
+			link.SetSpanID(pcommon.SpanID{1, 7: each.cause[1]})
 		}
 		if each.failed {
 			span.Status().SetCode(ptrace.StatusCodeError)
@@ -122,6 +128,59 @@ request req-1
 	}
 }
 
+// A job of the request, its webhook, and what is not the request's though it is in its trace.
+func TestWhatARequestIsTheCauseOfIsDrawn(t *testing.T) {
+	path := file(t,
+		written(t, told{trace: 3, id: 1, name: "process webhooks", start: 9, end: 10, cause: [2]byte{2, 2}}),
+		written(t, told{trace: 2, id: 2, parent: 1, name: "below", start: 6, end: 8}),
+		written(t, told{trace: 2, id: 1, name: "process jobs", start: 5, end: 8, cause: [2]byte{1, 2}}),
+		written(t, told{trace: 4, id: 1, name: "of another one", start: 5, end: 8, cause: [2]byte{1, 9}}),
+		written(t, told{trace: 5, id: 1, name: "of nothing that is there", cause: [2]byte{1, 77}}),
+		written(t, told{trace: 1, id: 1, name: "POST /v1/jobs", start: 0, end: 3, requestID: "req-1"}, told{trace: 1, id: 2, parent: 1, name: "store write", start: 1, end: 2}),
+		written(t, told{trace: 1, id: 9, parent: 99, name: "GET /v1/jobs", requestID: "req-2"}),
+	)
+	text, _, err := drawn(t, "req-1", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for each := range strings.Lines(text) {
+		if fields := strings.Fields(each); len(fields) > 0 {
+			got = append(got, strings.Join(fields[max(0, len(fields)-2):], " "))
+		}
+	}
+	want := []string{
+		"from 1970-01-01T00:16:40.000Z", "request req-1", "POST /v1/jobs", "store write",
+		"from 1970-01-01T00:16:40.005Z", "trace 01000000000000000000000000000001", "process jobs", "··━━━━━━━━ below",
+		"from 1970-01-01T00:16:40.009Z", "trace 01000000000000000000000000000002", "process webhooks",
+	}
+	for i := range got {
+		got[i] = strings.TrimLeft(got[i], "·━ ")
+	}
+	for i := range want {
+		want[i] = strings.TrimLeft(want[i], "·━ ")
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("it is\n%s\nwhich is %q and not %q", text, got, want)
+	}
+}
+
+func TestOfManyEffectsSomeAreDrawn(t *testing.T) {
+	spans := []told{{trace: 1, id: 1, name: "POST /v1/batches", requestID: "req-1"}}
+	for trace := range byte(50) {
+		spans = append(spans, told{trace: 10 + trace, id: 1, name: "process batch", start: int(trace), end: 60, cause: [2]byte{1, 1}})
+	}
+	text, _, err := drawn(t, "req-1", file(t, written(t, spans...)))
+	if err != nil || strings.Count(text, "process batch") != maxTraces || strings.Count(text, "and 30 more traces") != 1 {
+		t.Errorf("%v\n%s", err, text)
+	}
+	// Two that are each other's cause, as only somebody else's are.
+	circle := file(t, written(t, told{trace: 1, id: 1, name: "a", cause: [2]byte{2, 1}}, told{trace: 2, id: 1, name: "b", cause: [2]byte{1, 1}}))
+	if text, _, err := drawn(t, "01000000000000000000000000000001", circle); err != nil || strings.Count(text, "\ntrace ") != 1 {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 func TestTracesOfOneIDAreDrawnEach(t *testing.T) {
 	second := file(t, written(t, told{trace: 2, id: 1, name: "later", start: 9, end: 10, requestID: "same"}))
 	first := file(t, written(t, told{trace: 1, id: 1, name: "sooner", start: 1, end: 2, requestID: "same"}))
@@ -187,7 +246,7 @@ func TestHostileTracesEndAndStayOnTheirLine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if count := strings.Count(text, "\n"); count > 2+4+200+22 {
+		if count := strings.Count(text, "\n"); count > 2+4+200+maxEvents+2 {
 			t.Errorf("%d lines", count)
 		}
 		for _, r := range text {
