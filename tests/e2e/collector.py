@@ -18,13 +18,13 @@ CLIENT = "00f067aa0ba902b7"  # the span of a client that begins a trace
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Serves on a free port while it is entered as a context."""
+    """Serves while it is entered as a context, on a free port where none is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
         self._lock = threading.Lock()
         self._requests: list[pb.ExportTraceServiceRequest] = []
         self._server = grpc.server(ThreadPoolExecutor(4))
-        self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.url = f"http://127.0.0.1:{self._server.add_insecure_port(address)}"
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
 
     def Export(

@@ -75,15 +75,17 @@ def test_the_consumer_has_its_own_settings_and_a_key_for_its_eyes_alone() -> Non
 def test_the_collector_has_our_configuration_and_is_told_of_where_it_is_asked_for() -> None:
     services = COMPOSE["services"]
     collector = services["collector"]
-    _, path = collector["command"]
     mounts = dict(volume.split(":")[:2][::-1] for volume in collector["volumes"])
-    config = (DEPLOY / mounts[str(pathlib.PurePath(path).parent)] / pathlib.PurePath(path).name).read_text()
+    paths = [pathlib.PurePath(path) for path in collector["command"] if path != "--config"]
+    config = "".join((DEPLOY / mounts[str(path.parent)] / path.name).read_text() for path in paths)
     known = set(re.findall(r"\$\{env:(COLLECTOR_[A-Z_]+)", config))
     assert set(collector["environment"]) <= known
     documented = set(re.findall(r"`(COLLECTOR_[A-Z_]+)`", (ROOT / "docs/collector.md").read_text()))
-    forward = (DEPLOY / "observe/collector-forward.yaml").read_text()
-    assert documented == known | set(re.findall(r"\$\{env:(COLLECTOR_[A-Z_]+)", forward))
+    assert documented == known
     assert collector["environment"]["COLLECTOR_FOLDER"] in mounts
+    jaeger = yaml.safe_load((DEPLOY / "observe/jaeger.yaml").read_text())
+    receiver = jaeger["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"]
+    assert collector["environment"]["COLLECTOR_FORWARD_TO"] == "jaeger:" + receiver.rpartition(":")[2]
     for name in ("gateway", "hotpath"):  # without it, nothing is recorded
         assert services[name]["environment"][f"{name.upper()}_OTLP_ENDPOINT"] == "${OTLP_ENDPOINT:-}"
 

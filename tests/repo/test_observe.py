@@ -1,10 +1,12 @@
 """Rules and their documents hold together. That queries find something is for tests/e2e/test_dashboards.py."""
 
 import os
+import pathlib
 import re
 import shutil
 import subprocess
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -67,3 +69,31 @@ def test_its_containers_are_pinned_and_have_few_rights(name: str) -> None:
     for volume in service["volumes"]:
         source = volume.split(":")[0]
         assert not source.startswith(".") or (ROOT / "deploy" / source).is_dir()
+
+
+def test_examples_lead_to_the_store_of_traces() -> None:
+    """From a panel's point to its trace: each step names the one before. Grafana and Jaeger are not run by any test."""
+    folder = OBSERVE / "grafana/provisioning/datasources"
+    sources = {
+        source["uid"]: source
+        for path in folder.glob("*.yaml")
+        for source in yaml.safe_load(path.read_text())["datasources"]
+    }
+    assert {urlsplit(source["url"]).hostname for source in sources.values()} <= SERVICES.keys()
+    (to,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    store = sources[to["datasourceUid"]]
+    for service in ("go-gateway/internal/telemetry/metrics.go", "rust-hotpath/crates/server/src/metrics.rs"):
+        assert f'"{to["name"]}"' in (ROOT / service).read_text(), "the label of examples"
+    jaeger = yaml.safe_load((OBSERVE / "jaeger.yaml").read_text())
+    url, page = urlsplit(store["url"]), jaeger["extensions"]["jaeger_query"]["http"]["endpoint"]
+    assert (url.hostname, f"0.0.0.0:{url.port}") == ("jaeger", page)
+    path = pathlib.PurePath(SERVICES["jaeger"]["command"][-1])
+    mounts = dict(volume.split(":")[:2][::-1] for volume in SERVICES["jaeger"]["volumes"])
+    assert (ROOT / "deploy" / mounts[str(path.parent)] / path.name) == OBSERVE / "jaeger.yaml"
+
+
+def test_each_dashboard_asks_a_source_that_there_is() -> None:
+    text = "".join(path.read_text() for path in (OBSERVE / "grafana/provisioning/datasources").glob("*.yaml"))
+    for path in (OBSERVE / "grafana/dashboards").glob("*.json"):
+        for uid in re.findall(r'"uid": "(?!triptych-)(\w+)"', path.read_text()):
+            assert f"uid: {uid}" in text, path

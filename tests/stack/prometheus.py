@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -33,10 +34,32 @@ def scaled(text: str) -> str:
     return re.sub(r"\bfor: (\d+)m", r"for: \1s", text)
 
 
-class Prometheus:
-    """Asks a stack's services twice a second."""
+def panel_queries() -> Iterator[tuple[str, str]]:
+    """Where a query is, and the query."""
+    for path in sorted((OBSERVE / "grafana/dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                yield f"{path.stem}: {panel['title']}", target["expr"]
 
-    def __init__(self, program: str, folder: pathlib.Path, stack: Stack) -> None:
+
+def rule_queries() -> Iterator[tuple[str, str]]:
+    """Likewise of rules. What an alert compares is looked at, and not whether it is so."""
+    for name in RULES:
+        for group in yaml.safe_load((OBSERVE / "rules" / name).read_text())["groups"]:
+            for rule in group["rules"]:
+                for part in re.split(r" (?:and|or|unless on \(\w+\)) (?!vector)", rule["expr"]):
+                    yield f"{name}: {rule.get('alert') or rule['record']}", re.sub(r" (==|<|>) [\d.e* ]+$", "", part)
+
+
+def is_of_collector(query: str) -> bool:
+    """Whether a query asks for what the collector of traces tells."""
+    return re.search(r"\b(collector|otelcol)_", query) is not None
+
+
+class Prometheus:
+    """Asks a stack's services twice a second, and its collector of traces if there is one."""
+
+    def __init__(self, program: str, folder: pathlib.Path, stack: Stack, collector_url: str = "") -> None:
         (folder / "rules").mkdir(parents=True)
         for name in RULES:
             (folder / "rules" / name).write_text(scaled((OBSERVE / "rules" / name).read_text()))
@@ -46,7 +69,8 @@ class Prometheus:
             "evaluation_interval": f"{SCRAPE_S * 1000:.0f}ms",
         }
         urls = {"gateway": stack.metrics_url, "hotpath": stack.hotpath_metrics_url}
-        # There is no collector here.
+        if collector_url:
+            urls["collector"] = collector_url
         config["scrape_configs"] = [job for job in config["scrape_configs"] if job["job_name"] in urls]
         for job in config["scrape_configs"]:
             url = httpx.URL(urls[job["job_name"]])
