@@ -327,10 +327,12 @@ impl Recording {
 
     /// Ends the spans of what it came to: the last one is the one that failed.
     fn end(&self, model: &str, generated: Generated) {
-        let now = Instant::now();
+        let (now, chunks) = (Instant::now(), self.chunks.so_far());
+        // That a chunk had begun may have been heard late.
+        let started = chunks.first().map(|first| first.began.max(self.queued)).or(self.started);
         let children = [
-            ("queue", Some(self.queued), self.started),
-            ("prefill", self.started, self.first_token),
+            ("queue", Some(self.queued), started),
+            ("prefill", started, self.first_token),
             ("decode", self.first_token, None),
         ];
         for (name, from, to) in children {
@@ -343,9 +345,8 @@ impl Recording {
                         conventions::tokens(generated.prompt_tokens),
                         conventions::reused_tokens(generated.reused_tokens),
                     ]);
-                    // That it had begun was told before the first of them ran, and maybe heard later.
-                    for run in self.chunks.so_far() {
-                        child = child.event_with("chunk", run.began.max(from), conventions::chunk(&run));
+                    for run in &chunks {
+                        child = child.event_with("chunk", run.began, conventions::chunk(run));
                     }
                     child
                 }
