@@ -167,9 +167,10 @@ def test_every_query_finds_something(site: Site) -> None:
 
 
 def test_times_have_traces_as_examples(site: Site) -> None:
-    found = site.prometheus.exemplars("gateway_request_seconds_bucket")
-    traces: list[Any] = [exemplar["labels"]["trace_id"] for exemplar in found]
-    assert sampled(1)[0][:28] in {trace[:28] for trace in traces}
+    for metric in ("gateway_request_seconds", "hotpath_queue_seconds"):
+        found = site.prometheus.exemplars(f"{metric}_bucket")
+        traces: list[Any] = [exemplar["labels"]["trace_id"] for exemplar in found]
+        assert sampled(1)[0][:28] in {trace[:28] for trace in traces}, metric
 
 
 def test_metrics_are_on_a_dashboard_or_left_out_for_a_reason(site: Site) -> None:
