@@ -40,7 +40,7 @@ func TestAJobKnowsWhatHadItDone(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := s.ReplayJob(t.Context(), "acme", "a"); err != nil {
+		if _, err := s.ReplayDead(t.Context(), "a", acted("replayed")); err != nil {
 			t.Fatal(err)
 		}
 		if job := claimOne(t, s); job.Cause != want {

@@ -126,7 +126,7 @@ func TestAStoreOfEachEarlierVersionIsUpgraded(t *testing.T) {
 				for _, written := range []struct {
 					since int
 					look  func(*testing.T, *Store)
-				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {8, lookAtCharges}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {11, lookAtChange}, {12, lookAtLifetime}, {13, lookAtReviews}, {14, lookAtCause}, {6, lookAtEndedBatch}, {6, finishUpgradedBatch}} {
+				}{{1, lookAtKeys}, {2, lookAtScopes}, {3, lookAtAudit}, {4, lookAtFiles}, {5, lookAtJobs}, {7, lookAtDelivery}, {8, lookAtCharges}, {9, lookAtAnswer}, {10, lookAtAsyncJob}, {11, lookAtChange}, {12, lookAtLifetime}, {13, lookAtReviews}, {15, lookAtCause}, {6, lookAtEndedBatch}, {6, finishUpgradedBatch}} {
 					if version >= written.since {
 						written.look(t, s)
 					}
