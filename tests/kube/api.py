@@ -55,6 +55,7 @@ class ApiServer:
         }
         self._certificate = folder / "pki/apiserver.crt"
         self._url = f"https://{HOST}:{port}"
+        self._http: httpx.Client | None = None
         self._running: list[subprocess.Popen[bytes]] = []
         self._places: dict[tuple[str, str], str] = {}
 
@@ -67,6 +68,8 @@ class ApiServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._http:
+            self._http.close()
         for child in reversed(self._running):
             child.terminate()
             child.wait()
@@ -96,6 +99,7 @@ class ApiServer:
 
         def ready() -> bool:
             check_alive()
+            assert self._http is not None
             try:
                 return self._http.get("/readyz").status_code == 200
             except httpx.TransportError:
@@ -109,7 +113,7 @@ class ApiServer:
         return [f"--kube-apiserver={self._url}", f"--kube-token={TOKEN}", f"--kube-ca-file={self._certificate}"]
 
     def version(self) -> str:
-        version: str = self._http.get("/version").json()["gitVersion"]
+        version: str = self._ask("GET", "/version", None)["gitVersion"]
         return version
 
     def create(self, one: Object) -> None:
@@ -130,6 +134,7 @@ class ApiServer:
         self._ask("POST", self._place(one), one, dryRun="All", fieldValidation="Strict")
 
     def _ask(self, method: str, path: str, one: Object | None, **parameters: str) -> Any:
+        assert self._http is not None, "it was not entered as a context"
         kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"  # of YAML, JSON is a part
         reply = self._http.request(
             method,

@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         server.create(monitors)
 
         def established() -> bool:
-            conditions = server.get(monitors)["status"].get("conditions", [])
+            conditions = server.get(monitors)["status"].get("conditions") or []
             return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
         wait_until("PodMonitor", established, 30)
