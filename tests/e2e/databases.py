@@ -25,12 +25,18 @@ class Database:
         return [] if self.postgres else list((self.blobs(native) / "tmp").iterdir())
 
 
-def deaths(native: NativeStack, queue: str) -> int:
-    """How many claims of a queue's jobs ended with their process."""
-    header, *rows = native.run_gateway("jobs", "list", f"--queue={queue}", "--limit=1000").splitlines()
-    assert rows
+def deaths(native: NativeStack, queue: str, *flags: str) -> list[int]:
+    """How many claims of each of a queue's jobs ended with their process; `flags` choose among the jobs."""
+    listed = native.run_gateway("jobs", "list", f"--queue={queue}", "--limit=1000", *flags)
+    header, *rows = listed.splitlines()
     column = slice(header.index("DEATHS"), header.index("OWNER"))  # a table: columns are as wide as their widest cell
-    return sum(int(row[column]) for row in rows)
+    return [int(row[column]) for row in rows]
+
+
+def most_deaths(native: NativeStack, queue: str) -> int:
+    """Of a job that has not ended."""
+    open_ones = [deaths(native, queue, f"--state={state}") for state in ("ready", "leased", "later")]
+    return max(number for numbers in open_ones for number in [0, *numbers])
 
 
 def chance() -> random.Random:
