@@ -53,11 +53,12 @@ def test_a_release_is_installed_upgraded_and_taken_away(server: ApiServer, chart
     assert server.get(HOTPATH)["spec"]["replicas"] == 1
     before = server.get(DATA)["metadata"]["uid"]
     chart.release("uninstall", helm)
+    assert "deletionTimestamp" not in server.get(DATA)["metadata"], "keys and files outlast a release"
     for gone in (GATEWAY, HOTPATH, POLICY):
         with pytest.raises(Answer, match="404"):
             server.get(gone)
     chart.release("install", helm)
-    assert server.get(DATA)["metadata"]["uid"] == before, "keys and files outlast a release"
+    assert server.get(DATA)["metadata"]["uid"] == before
 
 
 def test_without_a_redis_the_notes_say_what_that_means(server: ApiServer, chart: Chart, helm: list[str]) -> None:

@@ -24,6 +24,7 @@ def drawn(choose: random.Random) -> Values:
     hotpaths_scaled = flip()
     hotpaths = of(1, 3)
     files = not database or flip(0.7)
+    one_node = ("ReadWriteOnce", "ReadWriteOncePod")
     shared = database and (several or flip())
     collector = flip()
     values: Values = {
@@ -52,7 +53,7 @@ def drawn(choose: random.Random) -> Values:
                 "enabled": files,
                 "claim": of("", "mine"),
                 "size": "1Gi",
-                "accessMode": "ReadWriteMany" if shared else of("ReadWriteOnce", "ReadWriteOncePod"),
+                "accessMode": "ReadWriteMany" if shared else of(*one_node, *(() if database else ("ReadWriteMany",))),
                 "storageClass": of("", "fast"),
             },
             "service": {
