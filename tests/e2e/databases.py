@@ -33,10 +33,10 @@ def deaths(native: NativeStack, queue: str, *flags: str) -> list[int]:
     return [int(row[column]) for row in rows]
 
 
-def most_deaths(native: NativeStack, queue: str) -> int:
-    """Of a job that has not ended."""
+def hit(native: NativeStack, queue: str) -> int:
+    """How many jobs that have not ended have lost a process. What two kills hit runs alone, and a third gives it up."""
     open_ones = [deaths(native, queue, f"--state={state}") for state in ("ready", "leased", "later")]
-    return max(number for numbers in open_ones for number in [0, *numbers])
+    return sum(number > 0 for numbers in open_ones for number in numbers)
 
 
 def chance() -> random.Random:

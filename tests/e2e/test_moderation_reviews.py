@@ -11,7 +11,7 @@ import httpx
 import openai
 
 from e2e import metrics
-from e2e.databases import Database, chance, deaths, most_deaths
+from e2e.databases import Database, chance, deaths, hit
 from e2e.limits import client as http_of
 from e2e.receivers import Receiver
 from e2e.test_moderations import EXPLICIT, HARMLESS, INSULT, MODEL
@@ -72,7 +72,7 @@ def test_verdicts_are_told_and_people_are_asked_once_whatever_is_killed(
 
         jobs: list[str] = []
         for kill in range(KILLS):
-            wait_until("the end of what would be given up", lambda: most_deaths(native, "jobs") < 2, LIMIT_S)
+            wait_until("the end of what was hit", lambda: hit(native, "jobs") == 0, LIMIT_S)
             rows = range(JOBS * kill // KILLS, JOBS * (kill + 1) // KILLS)
             with http_of(native.describe(), "acme") as http, ThreadPoolExecutor(len(rows)) as pool:
                 sent = [pool.submit(moderate, http, inputs[verdicts[row]], row) for row in rows]
