@@ -244,9 +244,6 @@ func TestWhatFailsOnOurSideIsTriedAgain(t *testing.T) {
 	}
 }
 
-// unaudited is an act that nobody looks at.
-func unaudited(store.Job) store.AuditEntry { return store.AuditEntry{} }
-
 func TestAJobThatKillsIsGivenUp(t *testing.T) {
 	f := newFixture(t)
 	id := f.mustCreate()

@@ -38,6 +38,9 @@ func judgedReply(context.Context, batch.Request) batch.Reply {
 	return batch.Reply{Status: 200, Tokens: store.BatchTokens{Input: 3}, Body: []byte(`{"results":[{"category_scores":{"hate":0.5}},{"category_scores":{"hate":0.1}}]}`)}
 }
 
+// unaudited is an act that nobody looks at.
+func unaudited(store.Job) store.AuditEntry { return store.AuditEntry{} }
+
 // What nobody has decided is kept longer than its job, with its text; what was decided, as long as a job.
 func TestAReviewOutlivesItsJob(t *testing.T) {
 	f := newFixture(t)
