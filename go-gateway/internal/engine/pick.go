@@ -62,6 +62,12 @@ func (e *Engine) candidates(t task) []*replica {
 	for i, r := range replicas {
 		list[i] = candidate{r, tier{r.suitability(t.model, since), r.ejection.out.Load(), r.full.refuses(t, now)}}
 	}
+	return e.order(list, t.home)
+}
+
+// order returns the replicas of a list as candidates does. It is the whole rule, which `make simulate` has too: both are held to
+// tests/cases/routing/picks.json.
+func (e *Engine) order(list []candidate, home uint64) []*replica {
 	slices.SortStableFunc(list, func(a, b candidate) int { return compareTiers(a.tier, b.tier) })
 	best := make([]*replica, 0, maxAttempts)
 	for len(list) > 0 && len(best) < maxAttempts && (len(best) == 0 || list[0].usable()) {
@@ -71,8 +77,8 @@ func (e *Engine) candidates(t task) []*replica {
 		}
 		equals := list[:end:end]
 		list = list[end:]
-		if t.home != 0 && len(best) == 0 && len(equals) > 1 && equals[0].usable() {
-			i := homeFor(t.home, equals)
+		if home != 0 && len(best) == 0 && len(equals) > 1 && equals[0].usable() {
+			i := homeFor(home, equals)
 			best = append(best, equals[i].replica)
 			equals = slices.Delete(equals, i, i+1)
 		}
