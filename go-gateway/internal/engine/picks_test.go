@@ -102,9 +102,18 @@ func writePicks(t *testing.T) {
 				r.Rank = rankNames[min(random.IntN(2)*random.IntN(len(rankNames)), len(rankNames)-1)]
 				r.Ejected, r.Full = random.IntN(4) == 0, random.IntN(4) == 0
 			}
+			outstanding := int64(0)
 			for range random.IntN(5) {
 				what := []string{"begin", "begin", "tell", "end", "forget"}[random.IntN(5)]
-				r.Work = append(r.Work, map[string]int64{what: random.Int64N([]int64{20, 3000, 12_000}[i%3])})
+				tokens := random.Int64N([]int64{20, 3000, 12_000}[i%3])
+				switch what {
+				case "begin":
+					outstanding += tokens
+				case "end": // what has begun
+					tokens = min(tokens, outstanding)
+					outstanding -= tokens
+				}
+				r.Work = append(r.Work, map[string]int64{what: tokens})
 			}
 			c.Replicas = append(c.Replicas, r)
 		}
