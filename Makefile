@@ -156,6 +156,16 @@ lint: lint-proto lint-python lint-go lint-rust lint-generated ## Formats, linter
 bench: build models ## Measure, and write docs/benchmarks*.md (35 minutes; ONLY=embeddings, generation, gateway, durable)
 	$(IN_TESTS) bench $(if $(ONLY),--only $(ONLY))
 
+.PHONY: simulate
+simulate: .venv/.installed ## How a fleet would do, on paper: write docs/scale.md (some minutes)
+	cd rust-hotpath && cargo build --release --locked --bin simulate
+	$(IN_TESTS) scale
+
+.PHONY: simulate-check
+simulate-check: build models ## How far off that is: the real stack with one hot path and with two (10 minutes)
+	$(IN_TESTS) scale.calibrate
+	$(IN_TESTS) scale.check
+
 .PHONY: llama-server
 llama-server: .venv/.installed ## Build the peer of the benchmarks, llama.cpp (half an hour)
 	$(IN_TESTS) bench.llama_build

@@ -87,7 +87,7 @@ func pick(c pickCase) (places []int) {
 // writePicks makes cases of all kinds, and takes note of what is picked.
 func writePicks(t *testing.T) {
 	t.Helper()
-	const count = 160
+	const count = 240
 	random := rand.New(rand.NewPCG(1, 2))
 	var lines [][]byte
 	for i := range count {
@@ -96,6 +96,7 @@ func writePicks(t *testing.T) {
 			c.Home = random.Uint64()
 		}
 		calm := i%4 < 2 // all are equally suitable
+		least := 1 + random.Int64N(10_000)
 		for j := range 1 + random.IntN(7) {
 			r := pickReplica{Address: fmt.Sprintf("10.0.%d.%d:50051", random.IntN(3), j), Rank: rankNames[0], Work: []map[string]int64{}}
 			if !calm {
@@ -105,7 +106,7 @@ func writePicks(t *testing.T) {
 			outstanding := int64(0)
 			for range random.IntN(5) {
 				what := []string{"begin", "begin", "tell", "end", "forget"}[random.IntN(5)]
-				tokens := random.Int64N([]int64{20, 3000, 12_000}[i%3])
+				tokens := random.Int64N([]int64{20, 3000, 30_000}[i%3])
 				switch what {
 				case "begin":
 					outstanding += tokens
@@ -114,6 +115,11 @@ func writePicks(t *testing.T) {
 					outstanding -= tokens
 				}
 				r.Work = append(r.Work, map[string]int64{what: tokens})
+			}
+			if i%8 == 1 { // at the bound beyond which a home is overloaded
+				bound := homeLoadFactor*least + homeLoadTokens
+				begun := []int64{least, bound - 1, bound, bound + 1, bound + random.Int64N(least)}[random.IntN(5)]
+				r.Work = []map[string]int64{{"begin": begun}}
 			}
 			c.Replicas = append(c.Replicas, r)
 		}

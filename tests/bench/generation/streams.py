@@ -163,12 +163,21 @@ class Reader:
         while not reached():
             if time.monotonic() > end:
                 raise RuntimeError(f"streams took longer than {LIMIT_S} s")
-            for key, _ in self._selector.select(timeout=1):
-                stream: Stream = key.data
-                stream.receive()
-                if stream.done:
-                    self._selector.unregister(stream.socket)
-                    stream.socket.close()
+            self._read(1)
+
+    def read_for(self, seconds: float) -> None:
+        """Read whatever arrives in a time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(left)
+
+    def _read(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            stream: Stream = key.data
+            stream.receive()
+            if stream.done:
+                self._selector.unregister(stream.socket)
+                stream.socket.close()
 
     def finish(self, *streams: Stream) -> list[Answer]:
         """Read until these have ended."""

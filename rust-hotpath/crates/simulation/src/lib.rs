@@ -16,6 +16,7 @@ mod replica;
 mod report;
 pub mod rule;
 mod scenario;
+mod tally;
 mod traffic;
 mod trouble;
 mod world;

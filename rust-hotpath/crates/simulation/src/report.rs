@@ -23,9 +23,9 @@ pub struct Report {
     pub latency_ms: Distribution,
     /// From one token to the next, the mean of each reply, in milliseconds.
     pub token_ms: Distribution,
-    /// Requests that were done in a second of arrivals.
+    /// Requests that were done in a second, while requests came.
     pub requests_per_s: f64,
-    /// Tokens of replies that were done in a second of arrivals.
+    /// Tokens of replies that were done in a second, while requests came.
     pub output_tokens_per_s: f64,
     /// How much of the prompts was not computed again.
     pub reused_share: f64,

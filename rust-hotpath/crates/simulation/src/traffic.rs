@@ -205,12 +205,11 @@ impl Synthetic {
         let tenant = random.below(self.tenants.max(1));
         let class = if random.chance(self.batch_share) { Class::Batch } else { Class::Interactive };
         let prompt = self.prompt.draw(&mut random);
-        let what = match self.output {
-            Some(output) => self.generate(prompt, output.draw(&mut random), context_tokens),
-            None => {
-                let others = (1..self.inputs.draw(&mut random)).map(|_| self.prompt.draw(&mut random));
-                What::Embed { inputs: std::iter::once(prompt).chain(others).collect() }
-            }
+        let what = if let Some(output) = self.output {
+            self.generate(prompt, output.draw(&mut random), context_tokens)
+        } else {
+            let others = (1..self.inputs.draw(&mut random)).map(|_| self.prompt.draw(&mut random));
+            What::Embed { inputs: std::iter::once(prompt).chain(others).collect() }
         };
         Call { what, class, tenant, conversation, has_home: self.returns.is_some(), turn: 0 }
     }
@@ -297,10 +296,9 @@ mod tests {
             let times: Vec<f64> = (0..50_000).map(|_| source.next().unwrap().0.as_secs_f64()).collect();
             let rate = 50_000.0 / times.last().unwrap();
             assert!((rate - 5.0).abs() < 0.25, "{rate}: every second one is a later turn");
-            let mut gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
             let mean = gaps.iter().sum::<f64>() / 49_999.0;
-            gaps.iter_mut().for_each(|gap| *gap = (*gap - mean).powi(2));
-            let variation = gaps.iter().sum::<f64>() / 49_999.0 / mean.powi(2);
+            let variation = gaps.iter().map(|gap| (gap / mean - 1.0).powi(2)).sum::<f64>() / 49_999.0;
             assert_eq!(variation > 1.3, bursts.is_some(), "{variation}; that of a Poisson process is 1");
         }
     }

@@ -11,8 +11,9 @@ use crate::{
     gateway::{Asked, Gateway},
     random::{Random, mix},
     replica::{FlightId, News, Replica, Said, Thread},
-    report::{Distribution, Outcome, Outcomes, Report},
+    report::{Outcome, Report},
     scenario::{Scenario, Settings},
+    tally::{Tally, Utilisation},
     traffic::{Call, Source, What},
     trouble::{Blow, blows, updates},
 };
@@ -29,7 +30,7 @@ pub fn simulate(scenario: &Scenario, costs: &Costs) -> Report {
     world.report()
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// The next request of a source.
     Arrive(usize),
@@ -69,17 +70,17 @@ struct Place {
 
 /// A request under way.
 #[derive(Debug)]
-struct Flight {
-    call: Call,
+pub(crate) struct Flight {
+    pub call: Call,
     source: usize,
-    arrived: Time,
+    pub arrived: Time,
     gateway: usize,
     asked: Asked,
     /// Where it may be sent yet.
     left: VecDeque<usize>,
     at: Option<usize>,
-    first: Option<Time>,
-    reused: usize,
+    pub first: Option<Time>,
+    pub reused: usize,
     outcome: Option<Outcome>,
 }
 
@@ -103,13 +104,7 @@ struct World<'a> {
     updating: usize,
     updated: Time,
     last: Time,
-    outcomes: Outcomes,
-    firsts: Vec<Time>,
-    latencies: Vec<Time>,
-    per_token: Vec<Time>,
-    prompt_tokens: usize,
-    reused_tokens: usize,
-    output_tokens: usize,
+    tally: Tally,
 }
 
 impl<'a> World<'a> {
@@ -147,13 +142,7 @@ impl<'a> World<'a> {
             updating: 0,
             updated: Time::ZERO,
             last: Time::ZERO,
-            outcomes: Outcomes::default(),
-            firsts: Vec::new(),
-            latencies: Vec::new(),
-            per_token: Vec::new(),
-            prompt_tokens: 0,
-            reused_tokens: 0,
-            output_tokens: 0,
+            tally: Tally::default(),
         };
         world.begin();
         world
@@ -340,22 +329,7 @@ impl<'a> World<'a> {
         }
         let answered = self.now + self.costs.way.back();
         self.last = answered;
-        if of.arrived.as_secs_f64() >= self.scenario.warmup_s {
-            self.outcomes.count(outcome);
-            if outcome == Outcome::Done {
-                let took = answered - of.arrived;
-                self.latencies.push(took);
-                if let (Some(first), What::Generate { prompt, output, .. }) = (of.first, &of.call.what) {
-                    self.firsts.push(first);
-                    if *output > 1 {
-                        self.per_token.push((took - first).div_f64(number(output - 1)));
-                    }
-                    self.output_tokens += output;
-                    self.prompt_tokens += prompt;
-                    self.reused_tokens += of.reused;
-                }
-            }
-        }
+        self.tally.count(self.scenario, of, outcome, answered);
         if outcome == Outcome::Done
             && let Some((thinks, _)) = self.sources[of.source].follow(&of.call)
             && (answered + thinks).as_secs_f64() < self.scenario.seconds
@@ -384,7 +358,7 @@ impl<'a> World<'a> {
             let outcome = match news {
                 News::First { reused } => {
                     let of = &mut self.flights[flight];
-                    of.first = Some(self.now + self.costs.way.back() - of.arrived);
+                    of.first = Some((self.now + self.costs.way.back()).saturating_sub(of.arrived));
                     of.reused = reused;
                     continue;
                 }
@@ -477,30 +451,17 @@ impl<'a> World<'a> {
     fn report(self) -> Report {
         let ended = self.flights.iter().all(|flight| flight.outcome.is_some());
         assert!(ended && self.under_way == 0, "every request ends");
-        let Scenario { name, seed, replicas, policy, seconds, warmup_s, settings, .. } = self.scenario;
+        let Scenario { seconds, warmup_s, settings, .. } = self.scenario;
         let window = (seconds - warmup_s).max(f64::MIN_POSITIVE);
         let worked = |place: &Place| (place.busy_noted[1] - place.busy_noted[0]) / window / number(settings.cores);
         let worked: Vec<f64> = self.places.iter().map(worked).collect();
-        let share = |part: usize, all: usize| if all == 0 { 0.0 } else { number(part) / number(all) };
-        Report {
-            name: name.clone(),
-            seed: *seed,
-            replicas: *replicas,
-            policy: *policy,
-            outcomes: self.outcomes,
-            requests_per_s: number(self.outcomes.done) / window,
-            output_tokens_per_s: number(self.output_tokens) / window,
-            first_token_ms: Distribution::of(self.firsts),
-            latency_ms: Distribution::of(self.latencies),
-            token_ms: Distribution::of(self.per_token),
-            reused_share: share(self.reused_tokens, self.prompt_tokens),
-            utilisation: worked.iter().sum::<f64>() / number(worked.len()),
-            utilisation_most: worked.iter().copied().fold(0.0, f64::max),
-            utilisation_least: worked.iter().copied().fold(f64::MAX, f64::min),
-            drained_s: (self.last.as_secs_f64() - seconds).max(0.0),
-            updated_s: self.updated.as_secs_f64(),
-            events: self.count,
-        }
+        let utilisation = Utilisation {
+            all: worked.iter().sum::<f64>() / number(worked.len()),
+            most: worked.iter().copied().fold(0.0, f64::max),
+            least: worked.iter().copied().fold(f64::MAX, f64::min),
+        };
+        let drained_s = (self.last.as_secs_f64() - seconds).max(0.0);
+        self.tally.report(self.scenario, utilisation, drained_s, self.updated.as_secs_f64(), self.count)
     }
 }
 
