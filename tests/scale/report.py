@@ -382,7 +382,7 @@ most calls: after five failures it is ejected, for a second and then for twice a
 
     def _check(self) -> str:
         if not self._checked.exists():
-            return """**Not measured yet.** `make simulate-check`, on a quiet machine, sends one trace to a real
+            return """**Not measured yet.** `make simulate-check simulate`, on a quiet machine, sends one trace to a real
 gateway with one hot path and with two, and writes
 the errors here."""
         found = json.loads(self._checked.read_text())
