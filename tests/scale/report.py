@@ -152,7 +152,8 @@ run: {max(self._effort.fleets):,} hot paths, one that dies, an update of all.
 - {self._count} scenarios, {self._events / 1e6:.1f} million events, {self._took_s / 60:.1f} minutes:
   {speed / 1e3:.0f} thousand events a second
 
-Numbers are this traffic's and this processor's. What is worth taking along is how they compare. "Grows" stands for
+Numbers are this traffic's and this processor's. What is worth taking along is how they compare,
+where they differ by more than a tenth: each is of one seed. "Grows" stands for
 a queue that grows, or refuses, as long as so much comes: no
 figure means anything there.
 
@@ -382,8 +383,8 @@ most calls: after five failures it is ejected, for a second and then for twice a
 
     def _check(self) -> str:
         if not self._checked.exists():
-            return """**Not measured yet.** `make simulate-check simulate`, on a quiet machine, sends one trace to a real
-gateway with one hot path and with two, and writes
+            return """**Not measured yet.** `make simulate-check simulate`, on a quiet machine, sends one trace to a
+real gateway with one hot path and with two, and writes
 the errors here."""
         found = json.loads(self._checked.read_text())
         busy = " **Others worked on the machine meanwhile: these errors are an upper bound.**" if found["noisy"] else ""
