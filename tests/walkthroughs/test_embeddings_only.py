@@ -10,7 +10,7 @@ from walkthroughs.copies import Copy
 
 pytestmark = pytest.mark.timeout(1200)
 SECTION = section((ROOT / "docs/make-it-yours.md").read_text(), "Embeddings only")
-OF_CHATS = re.compile(r"/chat/completions|/v1/completions|e2e\.chats|chat\.completions|\"smollm2-")
+OF_CHATS = re.compile(r"chat[./]completions|/v1/completions|e2e\.chats|import [\w, ]*\bchats\b|\"smollm2-")
 # Documents and what tests them; and what stays as it is.
 ABOUT_CHATS = ("docs/", "tests/repo/", "tests/walkthroughs/", "python-research/", "rust-hotpath/", "tests/contract/")
 
