@@ -55,7 +55,8 @@ def main() -> None:
             fleet.stop()
     found = {
         "processor": f"{occasion.machine}; 1 thread of inference",
-        "source": f"`python -m scale.calibrate`, {occasion.date}, {occasion.commit}; encoder: docs/benchmarks.md",
+        "source": f"`python -m scale.calibrate`, {occasion.date}, {occasion.commit}; "
+        "the encoder as in docs/benchmarks.md, on the processor of that page",
         "decoder": {**known["decoder"], **decoder},
         "encoder": known["encoder"],
         "way": way,

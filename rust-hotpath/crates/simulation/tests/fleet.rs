@@ -24,6 +24,23 @@ fn costs(token_us: f64) -> Costs {
     }
 }
 
+/// Those of a slow processor. The repository's own change with what they are measured on.
+fn slow() -> Costs {
+    Costs {
+        decoder: DecoderCosts {
+            run_us: 4400.0,
+            row_us: 700.0,
+            cached_token_us: 2.0,
+            prompt_token_us: 780.0,
+            prompt_cached_token_us: 0.7,
+            copied_token_us: 1.0,
+        },
+        encoder: EncoderCosts { run_us: 100.0, token_us: 83.0 },
+        way: WayCosts { there_us: 500.0, back_us: 200.0 },
+        ..Costs::default_costs()
+    }
+}
+
 fn chats(rate_per_s: f64) -> Synthetic {
     Synthetic {
         rate_per_s,
@@ -130,7 +147,7 @@ fn the_less_loaded_of_two_is_better_than_any() {
 #[test]
 fn what_belongs_together_is_computed_once() {
     let reused = |policy| {
-        let report = simulate(&Scenario { policy, ..scenario(8, chats(24.0), 20.0) }, &Costs::default_costs());
+        let report = simulate(&Scenario { policy, ..scenario(8, chats(24.0), 20.0) }, &slow());
         assert_eq!(report.outcomes.all(), report.outcomes.done, "{:?}", report.outcomes);
         report.reused_share
     };
@@ -175,7 +192,7 @@ fn every_request_ends_once_whatever_happens() {
             settings,
             ..scenario(4, chats(1.0), 12.0)
         };
-        let report = simulate(&all, &Costs::default_costs()); // which asserts that each ended, and once
+        let report = simulate(&all, &slow()); // which asserts that each ended, and once
         let of = report.outcomes;
         assert!(of.done > 300 && of.lost > 0 && of.failed > 0 && of.refused > 0, "{policy:?}: {of:?}");
         assert_eq!(of.done, report.latency_ms.count);
@@ -186,15 +203,15 @@ fn every_request_ends_once_whatever_happens() {
 fn a_seed_says_all() {
     let troubles = vec![Trouble::DiesAtRandom { every_s: 10.0 }];
     let one = Scenario { troubles, gateways: 2, ..scenario(4, chats(10.0), 10.0) };
-    let report = simulate(&one, &Costs::default_costs());
-    assert_eq!(report, simulate(&one, &Costs::default_costs()));
-    assert_ne!(report, simulate(&Scenario { seed: 2, ..one }, &Costs::default_costs()));
+    let report = simulate(&one, &slow());
+    assert_eq!(report, simulate(&one, &slow()));
+    assert_ne!(report, simulate(&Scenario { seed: 2, ..one }, &slow()));
 }
 
 #[test]
 fn a_rolling_update_loses_nothing() {
     // On so long a way many are sent to one that drains, and have to go elsewhere.
-    let costs = Costs { way: WayCosts { there_us: 50_000.0, back_us: 0.0 }, ..Costs::default_costs() };
+    let costs = Costs { way: WayCosts { there_us: 50_000.0, back_us: 0.0 }, ..slow() };
     for policy in [Policy::Affinity, Policy::Random] {
         let troubles = vec![Trouble::RollingUpdate { from_s: 2.0, at_once: 1 }];
         let settings = Settings { start_s: 2.0, ..Settings::default() };
@@ -207,7 +224,7 @@ fn a_rolling_update_loses_nothing() {
 #[test]
 fn a_death_loses_what_was_there_and_no_more() {
     let troubles = vec![Trouble::Dies { replica: 1, at_s: 5.0 }];
-    let report = simulate(&Scenario { troubles, ..scenario(4, chats(8.0), 15.0) }, &Costs::default_costs());
+    let report = simulate(&Scenario { troubles, ..scenario(4, chats(8.0), 15.0) }, &slow());
     let of = report.outcomes;
     assert!(of.lost > 0 && of.lost < 20 && of.done + of.lost == of.all(), "{of:?}");
 }
@@ -216,7 +233,7 @@ fn a_death_loses_what_was_there_and_no_more() {
 #[test]
 fn one_that_fails_is_ejected() {
     let troubles = vec![Trouble::Fails { replica: 0, share: 1.0, from_s: 2.0, for_s: 100.0 }];
-    let report = simulate(&Scenario { troubles, ..scenario(4, chats(20.0), 20.0) }, &Costs::default_costs());
+    let report = simulate(&Scenario { troubles, ..scenario(4, chats(20.0), 20.0) }, &slow());
     let of = report.outcomes;
     assert!(of.failed >= 5 && of.failed < of.all() / 10, "{of:?}");
 }
@@ -238,7 +255,7 @@ fn what_was_recorded_comes_as_it_did() {
         recorded(2.0, 200, 20, None),
     ];
     let traffic = vec![Traffic::Recorded(requests)];
-    let report = simulate(&Scenario { traffic, ..scenario(2, chats(1.0), 20.0) }, &Costs::default_costs());
+    let report = simulate(&Scenario { traffic, ..scenario(2, chats(1.0), 20.0) }, &slow());
     assert_eq!((report.outcomes.done, report.first_token_ms.count), (4, 3));
     let all = 200.0 + 200.0 + 240.0;
     assert!((report.reused_share * all - 219.0).abs() < 1e-9, "all that was read and said, but for the last token");
@@ -247,7 +264,7 @@ fn what_was_recorded_comes_as_it_did() {
 #[test]
 fn a_full_queue_refuses() {
     let settings = Settings { max_queued_tokens: 2000, ..Settings::default() };
-    let report = simulate(&Scenario { settings, ..scenario(1, chats(60.0), 10.0) }, &Costs::default_costs());
+    let report = simulate(&Scenario { settings, ..scenario(1, chats(60.0), 10.0) }, &slow());
     let of = report.outcomes;
     assert!(of.refused > of.all() / 4 && of.done > 50 && of.done + of.refused == of.all(), "{of:?}");
     assert!(report.utilisation > 0.95, "{}", report.utilisation);
