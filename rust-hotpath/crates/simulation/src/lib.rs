@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod costs;
 mod gateway;
 mod lengths;
@@ -21,6 +22,7 @@ mod traffic;
 mod trouble;
 mod world;
 
+pub use bounds::OutOfBounds;
 pub use costs::{Costs, DecoderCosts, EncoderCosts, WayCosts};
 pub use lengths::Lengths;
 pub use report::{Distribution, Outcomes, Report};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use hotpath_simulation::{Costs, Recorded, Report, Scenario, Traffic, simulate};
+use hotpath_simulation::{Costs, OutOfBounds, Recorded, Report, Scenario, Traffic, simulate};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// `EX_USAGE` of sysexits: the command line or a file is wrong.
@@ -35,8 +35,8 @@ enum Failure {
     File(PathBuf, io::Error),
     #[error("{place}: {path}: {problem}")]
     Json { place: String, path: String, problem: String },
-    #[error("a scenario has no replica, or no traffic")]
-    Empty,
+    #[error("{place}: {problem}")]
+    Bounds { place: String, problem: OutOfBounds },
     #[error(transparent)]
     Pipe(#[from] io::Error),
 }
@@ -65,7 +65,12 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Failure> {
     let costs = match &args.costs {
-        Some(path) => parse(&read(path)?, &path.display().to_string())?,
+        Some(path) => {
+            let place = path.display().to_string();
+            let costs: Costs = parse(&read(path)?, &place)?;
+            costs.check().map_err(|problem| Failure::Bounds { place, problem })?;
+            costs
+        }
         None => Costs::default_costs(),
     };
     let recorded = args.traffic.as_deref().map(recorded).transpose()?;
@@ -75,13 +80,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let mut scenario: Scenario = parse(&line, &format!("line {}", number + 1))?;
+        let place = format!("line {}", number + 1);
+        let mut scenario: Scenario = parse(&line, &place)?;
         if let Some(recorded) = &recorded {
             scenario.traffic = vec![Traffic::Recorded(recorded.clone())];
         }
-        if scenario.replicas == 0 || scenario.traffic.is_empty() {
-            return Err(Failure::Empty);
-        }
+        scenario.check().map_err(|problem| Failure::Bounds { place, problem })?;
         let began = Instant::now();
         let report = simulate(&scenario, &costs);
         let line = Line { report, took_s: began.elapsed().as_secs_f64() };

@@ -20,7 +20,7 @@ pub(crate) type FlightId = usize;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Progress {
     /// Its first token is there. So many of its prompt's were reused.
     First {
         reused: usize,
@@ -37,8 +37,8 @@ pub(crate) type Thread = usize;
 
 /// What a replica says after it was asked for anything.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
-    pub news: Vec<(FlightId, News)>,
+pub(crate) struct Output {
+    pub progress: Vec<(FlightId, Progress)>,
     /// Runs that began, by thread, and when they will end.
     pub runs: Vec<(Thread, Time)>,
     /// When it wants to be asked again, if nothing happens before.
@@ -148,10 +148,10 @@ impl Replica {
     }
 
     /// A run has ended.
-    pub fn end(&mut self, now: Time, thread: Thread, said: &mut Said) {
+    pub fn end(&mut self, now: Time, thread: Thread, output: &mut Output) {
         match std::mem::replace(&mut self.work[thread], Doing::Nothing) {
             Doing::Generating { run, took, grant } => {
-                self.generated(&run, took, said);
+                self.generated(&run, took, output);
                 self.cores.give_back(now, grant, run.class == Class::Interactive);
             }
             Doing::Encoding { batch, took, grant } => {
@@ -161,7 +161,7 @@ impl Replica {
                     let Some((flight, left)) = self.embeddings.get_mut(&item.request) else { continue };
                     *left -= 1;
                     if *left == 0 {
-                        said.news.push((*flight, News::Done));
+                        output.progress.push((*flight, Progress::Done));
                         self.embeddings.remove(&item.request);
                     }
                 }
@@ -171,7 +171,7 @@ impl Replica {
     }
 
     /// What every continuation of a run said.
-    fn generated(&mut self, run: &generation::Run, took: Time, said: &mut Said) {
+    fn generated(&mut self, run: &generation::Run, took: Time, output: &mut Output) {
         let mut counts = generation::Counts { steps: run.steps.len(), ..generation::Counts::default() };
         let mut speaks = Vec::new();
         for chunk in &run.chunks {
@@ -188,10 +188,10 @@ impl Replica {
             self.generation.said(sequence, &[token(text.conversation, text.prompt + text.said)]);
             text.said += 1;
             if text.said == 1 {
-                said.news.push((text.flight, News::First { reused: text.reused.unwrap_or(0) }));
+                output.progress.push((text.flight, Progress::First { reused: text.reused.unwrap_or(0) }));
             }
             if text.said == text.output {
-                said.news.push((text.flight, News::Done));
+                output.progress.push((text.flight, Progress::Done));
                 self.generation.finish(sequence);
                 self.texts.remove(&id);
             }
@@ -200,9 +200,9 @@ impl Replica {
     }
 
     /// Lets every thread go on that can.
-    pub fn go_on(&mut self, now: Time, said: &mut Said) {
+    pub fn go_on(&mut self, now: Time, output: &mut Output) {
         loop {
-            self.ask_for_cores(now, said);
+            self.ask_for_cores(now, output);
             // Who is first has its cores first, whichever thread it is.
             let asking = self.work.iter().enumerate().find_map(|(thread, doing)| match doing {
                 Doing::Asking(id) => Some((thread, self.cores.take(now, *id)?)),
@@ -210,28 +210,28 @@ impl Replica {
             });
             let Some((thread, grant)) = asking else { break };
             self.work[thread] = Doing::Nothing;
-            if thread == 0 { self.generate(now, grant, said) } else { self.encode(now, thread, grant, said) }
+            if thread == 0 { self.generate(now, grant, output) } else { self.encode(now, thread, grant, output) }
         }
         for doing in &self.work {
             if let Doing::Asking(id) = doing
                 && let Some(wake) = self.cores.wake(now, *id)
             {
-                said.wake = Some(said.wake.map_or(wake, |other| other.min(wake)));
+                output.wake = Some(output.wake.map_or(wake, |other| other.min(wake)));
             }
         }
     }
 
     /// Threads that have something to do ask for cores, for the class that it is of now.
-    fn ask_for_cores(&mut self, now: Time, said: &mut Said) {
+    fn ask_for_cores(&mut self, now: Time, output: &mut Output) {
         match self.work[0] {
             Doing::Nothing => {
                 let settled = self.generation.settle(now);
-                self.texts_ended(&settled.ended, said);
+                self.texts_ended(&settled.ended, output);
                 if self.generation.can_run() {
                     let class = if self.generation.is_urgent() { Class::Interactive } else { Class::Batch };
                     self.work[0] = Doing::Asking(self.cores.ask(now, class, self.threads));
                 } else if let Some(wake) = settled.wake {
-                    said.wake = Some(said.wake.map_or(wake, |other| other.min(wake)));
+                    output.wake = Some(output.wake.map_or(wake, |other| other.min(wake)));
                 }
             }
             Doing::Asking(id) => {
@@ -253,9 +253,9 @@ impl Replica {
         }
     }
 
-    fn generate(&mut self, now: Time, grant: Grant, said: &mut Said) {
+    fn generate(&mut self, now: Time, grant: Grant, output: &mut Output) {
         let decision = self.generation.next(now, grant.time_slice);
-        self.texts_ended(&decision.ended, said);
+        self.texts_ended(&decision.ended, output);
         let Some(run) = decision.run else {
             self.cores.give_back(now, grant, false);
             return;
@@ -281,10 +281,10 @@ impl Replica {
         let took = self.costs.decoder.time(&work).mul_f64(self.pace);
         self.busy += took.as_secs_f64() * number(grant.cores);
         self.work[0] = Doing::Generating { run, took, grant };
-        said.runs.push((0, now + took));
+        output.runs.push((0, now + took));
     }
 
-    fn encode(&mut self, now: Time, thread: Thread, grant: Grant, said: &mut Said) {
+    fn encode(&mut self, now: Time, thread: Thread, grant: Grant, output: &mut Output) {
         if grant.class == Class::Interactive && self.encoding.highest() != Some(Class::Interactive) {
             self.cores.give_back(now, grant, false);
             return;
@@ -292,8 +292,8 @@ impl Replica {
         let encoding::Decision { expired, batch } = self.encoding.next(now, grant.time_slice);
         for (id, why) in expired {
             let Some((flight, _)) = self.embeddings.remove(&id) else { continue };
-            let news = if why == encoding::Expiry::Deadline { News::Late } else { News::Waited };
-            said.news.push((flight, news));
+            let progress = if why == encoding::Expiry::Deadline { Progress::Late } else { Progress::Waited };
+            output.progress.push((flight, progress));
         }
         if batch.is_empty() {
             self.cores.give_back(now, grant, false);
@@ -302,14 +302,14 @@ impl Replica {
         let took = self.costs.encoder.time(batch.iter().map(|item| item.tokens).sum()).mul_f64(self.pace);
         self.busy += took.as_secs_f64() * number(grant.cores);
         self.work[thread] = Doing::Encoding { batch, took, grant };
-        said.runs.push((thread, now + took));
+        output.runs.push((thread, now + took));
     }
 
-    fn texts_ended(&mut self, ended: &[(generation::RequestId, generation::Ended)], said: &mut Said) {
+    fn texts_ended(&mut self, ended: &[(generation::RequestId, generation::Ended)], output: &mut Output) {
         for (id, why) in ended {
             let Some(text) = self.texts.remove(id) else { continue };
-            let news = if *why == generation::Ended::MaxWait { News::Waited } else { News::Late };
-            said.news.push((text.flight, news));
+            let progress = if *why == generation::Ended::MaxWait { Progress::Waited } else { Progress::Late };
+            output.progress.push((text.flight, progress));
         }
     }
 

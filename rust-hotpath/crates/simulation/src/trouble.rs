@@ -8,7 +8,7 @@ use crate::{
 
 /// What is done to a replica.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Blow {
+pub(crate) enum Fault {
     /// Its runs take so many times as long from now on.
     Pace(f64),
     /// Such a share of its calls fails from now on.
@@ -17,25 +17,25 @@ pub(crate) enum Blow {
 }
 
 /// All of a scenario but for updates: when, to whom, and what.
-pub(crate) fn blows(scenario: &Scenario) -> Vec<(Time, usize, Blow)> {
-    let mut blows = Vec::new();
+pub(crate) fn faults(scenario: &Scenario) -> Vec<(Time, usize, Fault)> {
+    let mut faults = Vec::new();
     let mut random = Random::new(scenario.seed, "deaths", 0);
     for trouble in &scenario.troubles {
         match *trouble {
             Trouble::Slow { replica, times, from_s, for_s } => {
-                blows.push((from_s, replica, Blow::Pace(times)));
-                blows.push((from_s + for_s, replica, Blow::Pace(1.0)));
+                faults.push((from_s, replica, Fault::Pace(times)));
+                faults.push((from_s + for_s, replica, Fault::Pace(1.0)));
             }
             Trouble::Fails { replica, share, from_s, for_s } => {
-                blows.push((from_s, replica, Blow::Failing(share)));
-                blows.push((from_s + for_s, replica, Blow::Failing(0.0)));
+                faults.push((from_s, replica, Fault::Failing(share)));
+                faults.push((from_s + for_s, replica, Fault::Failing(0.0)));
             }
-            Trouble::Dies { replica, at_s } => blows.push((at_s, replica, Blow::Death)),
+            Trouble::Dies { replica, at_s } => faults.push((at_s, replica, Fault::Death)),
             Trouble::DiesAtRandom { every_s } => {
                 for replica in 0..scenario.replicas {
                     let mut at_s = random.exponential(every_s);
                     while at_s < scenario.seconds {
-                        blows.push((at_s, replica, Blow::Death));
+                        faults.push((at_s, replica, Fault::Death));
                         at_s += random.exponential(every_s);
                     }
                 }
@@ -43,14 +43,13 @@ pub(crate) fn blows(scenario: &Scenario) -> Vec<(Time, usize, Blow)> {
             Trouble::RollingUpdate { .. } => (),
         }
     }
-    blows.retain(|(_, replica, _)| *replica < scenario.replicas);
-    blows.into_iter().map(|(at_s, replica, blow)| (Time::from_secs_f64(at_s.max(0.0)), replica, blow)).collect()
+    faults.into_iter().map(|(at_s, replica, fault)| (Time::from_secs_f64(at_s), replica, fault)).collect()
 }
 
 /// Updates: when, and how many replicas at a time.
 pub(crate) fn updates(scenario: &Scenario) -> impl Iterator<Item = (Time, usize)> {
     scenario.troubles.iter().filter_map(|trouble| match *trouble {
-        Trouble::RollingUpdate { from_s, at_once } => Some((Time::from_secs_f64(from_s.max(0.0)), at_once.max(1))),
+        Trouble::RollingUpdate { from_s, at_once } => Some((Time::from_secs_f64(from_s), at_once.max(1))),
         _ => None,
     })
 }

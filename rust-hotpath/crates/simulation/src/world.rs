@@ -10,12 +10,12 @@ use crate::{
     costs::{Costs, number},
     gateway::{Asked, Gateway},
     random::{Random, mix},
-    replica::{FlightId, News, Replica, Said, Thread},
+    replica::{FlightId, Output, Progress, Replica, Thread},
     report::{Outcome, Report},
     scenario::{Scenario, Settings},
     tally::{Tally, Utilisation},
     traffic::{Call, Source, What},
-    trouble::{Blow, blows, updates},
+    trouble::{Fault, faults, updates},
 };
 
 /// How old what a replica tells is at most, and how often a gateway looks at those that it has ejected.
@@ -23,6 +23,9 @@ const TELL: Time = Time::from_millis(250);
 const LOOK: Time = Time::from_secs(1);
 
 /// Says what would come of a scenario.
+///
+/// # Panics
+/// Maybe, of one that [`Scenario::check`] refuses.
 #[must_use]
 pub fn simulate(scenario: &Scenario, costs: &Costs) -> Report {
     let mut world = World::new(scenario, costs);
@@ -43,7 +46,7 @@ enum Event {
     Wake(usize, u64),
     Tell(usize),
     Look(usize),
-    Blow(usize),
+    Fault(usize),
     Update(usize),
     /// A process has proved its models.
     Up(usize),
@@ -94,7 +97,7 @@ struct World<'a> {
     next: Vec<Option<Call>>,
     gateways: Vec<Gateway>,
     places: Vec<Place>,
-    blows: Vec<(Time, usize, Blow)>,
+    faults: Vec<(Time, usize, Fault)>,
     random: Random,
     flights: Vec<Flight>,
     under_way: usize,
@@ -133,7 +136,7 @@ impl<'a> World<'a> {
             next: vec![None; scenario.traffic.len()],
             gateways: (0..scenario.gateways.max(1) as u64).map(gateway).collect(),
             places: (0..scenario.replicas).map(place).collect(),
-            blows: blows(scenario),
+            faults: faults(scenario),
             random: Random::new(*seed, "world", 0),
             flights: Vec::new(),
             under_way: 0,
@@ -158,8 +161,8 @@ impl<'a> World<'a> {
             let phase = LOOK.mul_f64(self.random.unit());
             self.at(phase, Event::Look(gateway));
         }
-        for blow in 0..self.blows.len() {
-            self.at(self.blows[blow].0, Event::Blow(blow));
+        for fault in 0..self.faults.len() {
+            self.at(self.faults[fault].0, Event::Fault(fault));
         }
         for (time, at_once) in updates(self.scenario) {
             self.at(time, Event::Update(at_once));
@@ -205,15 +208,15 @@ impl<'a> World<'a> {
             Event::Reach(flight) => self.reach(flight),
             Event::End(replica, process, thread) => {
                 if self.places[replica].process == process {
-                    let mut said = Said::default();
-                    self.places[replica].replica.end(self.now, thread, &mut said);
-                    self.go_on(replica, said);
+                    let mut output = Output::default();
+                    self.places[replica].replica.end(self.now, thread, &mut output);
+                    self.go_on(replica, output);
                 }
             }
             Event::Wake(replica, process) => {
                 if self.places[replica].process == process {
                     self.places[replica].wake = None;
-                    self.go_on(replica, Said::default());
+                    self.go_on(replica, Output::default());
                 }
             }
             Event::Tell(replica) => {
@@ -224,7 +227,7 @@ impl<'a> World<'a> {
                 self.gateways[gateway].look(self.now);
                 self.at(self.now + LOOK, Event::Look(gateway));
             }
-            Event::Blow(number) => self.blow(number),
+            Event::Fault(number) => self.fault(number),
             Event::Update(at_once) => {
                 self.to_update.extend(0..self.places.len());
                 (0..at_once).for_each(|_| self.update_next());
@@ -289,7 +292,7 @@ impl<'a> World<'a> {
         match place.replica.submit(self.now, flight, &self.flights[flight].call, deadline) {
             Ok(()) => {
                 place.has += 1;
-                self.go_on(replica, Said::default());
+                self.go_on(replica, Output::default());
             }
             Err(waiting) => {
                 self.gateways[gateway].was_full(self.now, replica, &asked, waiting);
@@ -342,29 +345,29 @@ impl<'a> World<'a> {
     // -- a replica's life
 
     /// Lets a replica go on, and takes note of what came of it.
-    fn go_on(&mut self, replica: usize, mut said: Said) {
+    fn go_on(&mut self, replica: usize, mut output: Output) {
         let place = &mut self.places[replica];
-        place.replica.go_on(self.now, &mut said);
+        place.replica.go_on(self.now, &mut output);
         let process = place.process;
         let is_sooner = |wake: &Time| place.wake.is_none_or(|other| *wake < other);
-        if let Some(wake) = said.wake.filter(is_sooner) {
+        if let Some(wake) = output.wake.filter(is_sooner) {
             place.wake = Some(wake);
             self.at(wake, Event::Wake(replica, process));
         }
-        for (thread, end) in said.runs {
+        for (thread, end) in output.runs {
             self.at(end, Event::End(replica, process, thread));
         }
-        for (flight, news) in said.news {
-            let outcome = match news {
-                News::First { reused } => {
+        for (flight, progress) in output.progress {
+            let outcome = match progress {
+                Progress::First { reused } => {
                     let of = &mut self.flights[flight];
                     of.first = Some((self.now + self.costs.way.back()).saturating_sub(of.arrived));
                     of.reused = reused;
                     continue;
                 }
-                News::Done => Outcome::Done,
-                News::Waited => Outcome::Waited,
-                News::Late => Outcome::Late,
+                Progress::Done => Outcome::Done,
+                Progress::Waited => Outcome::Waited,
+                Progress::Late => Outcome::Late,
             };
             self.places[replica].has -= 1;
             self.end(flight, outcome);
@@ -384,13 +387,13 @@ impl<'a> World<'a> {
         }
     }
 
-    fn blow(&mut self, number: usize) {
-        let (_, replica, blow) = self.blows[number];
+    fn fault(&mut self, number: usize) {
+        let (_, replica, fault) = self.faults[number];
         let place = &mut self.places[replica];
-        match blow {
-            Blow::Pace(times) => place.replica.pace = times,
-            Blow::Failing(share) => place.failing = share,
-            Blow::Death if place.is_up => {
+        match fault {
+            Fault::Pace(times) => place.replica.pace = times,
+            Fault::Failing(share) => place.failing = share,
+            Fault::Death if place.is_up => {
                 let flights: Vec<FlightId> = place.replica.flights().collect();
                 place.has = 0;
                 self.down(replica);
@@ -398,7 +401,7 @@ impl<'a> World<'a> {
                     self.end(flight, Outcome::Lost);
                 }
             }
-            Blow::Death => (),
+            Fault::Death => (),
         }
     }
 
