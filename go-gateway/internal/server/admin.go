@@ -119,13 +119,17 @@ func pageSize(limit string) (int, error) {
 	return parseLimit(limit, adminapi.MaxPage)
 }
 
-// pageOf renders at most so many of rows, of which there is one more if there are more.
-func pageOf[Row, Entry any](rows []Row, size int, render func(Row) Entry) adminapi.Page[Entry] {
-	page := adminapi.Page[Entry]{Object: "list", Data: []Entry{}, HasMore: len(rows) > size}
-	for _, row := range rows[:min(size, len(rows))] {
+// pageOf renders at most so many of a list.
+func pageOf[Row, Entry any](size int, ask func(most int) ([]Row, error), render func(Row) Entry) (adminapi.Page[Entry], error) {
+	rows, more, err := store.PageOf(size, ask)
+	if err != nil {
+		return adminapi.Page[Entry]{}, fault.InternalError(err)
+	}
+	page := adminapi.Page[Entry]{Object: "list", Data: []Entry{}, HasMore: more}
+	for _, row := range rows {
 		page.Data = append(page.Data, render(row))
 	}
-	return page
+	return page, nil
 }
 
 // tenant returns the tenant of a name.

@@ -118,11 +118,9 @@ func (a *admin) listKeys(ex *exchange) (any, error) {
 			return nil, fault.InField(fault.InvalidValue, name, "%s: %v.", name, err)
 		}
 	}
-	records, err := a.Store.KeysPage(ex.request.Context(), asked["tenant"], asked["prefix"], asked["after"], size+1)
-	if err != nil {
-		return nil, fault.InternalError(err)
-	}
-	return pageOf(records, size, keyOf), nil
+	return pageOf(size, func(most int) ([]store.Key, error) {
+		return a.Store.KeysPage(ex.request.Context(), asked["tenant"], asked["prefix"], asked["after"], most)
+	}, keyOf)
 }
 
 // actor makes and ends keys in the name of who asks.

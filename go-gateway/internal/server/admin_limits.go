@@ -82,16 +82,14 @@ func (a *admin) auditLog(ex *exchange) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := a.Store.AuditLog(ex.request.Context(), before, size+1)
-	if err != nil {
-		return nil, fault.InternalError(err)
-	}
-	return pageOf(entries, size, func(entry store.AuditEntry) adminapi.AuditEntry {
+	return pageOf(size, func(most int) ([]store.AuditEntry, error) {
+		return a.Store.AuditLog(ex.request.Context(), before, most)
+	}, func(entry store.AuditEntry) adminapi.AuditEntry {
 		return adminapi.AuditEntry{
 			Object: "audit_entry", ID: entry.ID, Created: unixSeconds(entry.At), By: entry.By, Act: entry.Act,
 			Tenant: entry.Tenant, Key: entry.Key, Details: entry.Details,
 		}
-	}), nil
+	})
 }
 
 // readBefore is the id of the entry of the audit log behind which a page begins; 0 for the first page.

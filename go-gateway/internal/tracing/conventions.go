@@ -101,8 +101,10 @@ func StartCall(ctx context.Context, service, method, address string) (context.Co
 	}
 	full := service + "/" + method
 	ctx, span := start(ctx, full, trace.SpanKindClient)
-	span.set(semconv.RPCSystemNameGRPC, semconv.RPCMethod(full))
-	span.set(place(address)...)
+	if span != nil { // every request comes by here
+		span.set(semconv.RPCSystemNameGRPC, semconv.RPCMethod(full))
+		span.set(place(address)...)
+	}
 	return ctx, span
 }
 
