@@ -22,7 +22,7 @@ import bench.generation.effort
 import bench.generation.report
 import bench.generation.run
 from bench import machine, page
-from bench.machine import Occasion, UnfitError
+from bench.machine import Occasion
 from stack.description import ROOT
 
 DOCS = ROOT / "docs"
@@ -72,7 +72,7 @@ PARTS = {"embeddings": embeddings, "generation": generation, "gateway": gateway,
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="try every part for a moment")
-    parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
+    machine.add_noisy(parser)
     parser.add_argument("--only", choices=PARTS, help="measure one part")
     parser.add_argument("--out", type=pathlib.Path, default=DOCS, help="the folder to write into")
     arguments = parser.parse_args()
@@ -80,10 +80,7 @@ def main() -> None:
         parser.error("--quick measures nothing worth keeping: choose another --out")
     console = Console()
     allow_connections(console)
-    try:
-        occasion = machine.now(noisy=arguments.noisy or arguments.quick)
-    except UnfitError as error:
-        parser.exit(1, f"bench: {error}\n")
+    occasion = machine.now_or_exit(parser, noisy=arguments.noisy or arguments.quick)
     for name, measure in PARTS.items():
         if arguments.only in (None, name):
             measure(occasion, arguments.quick, arguments.out, console)

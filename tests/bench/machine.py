@@ -1,5 +1,6 @@
 """Where and what was measured: the machine, the day, the commit."""
 
+import argparse
 import dataclasses
 import datetime
 import pathlib
@@ -28,6 +29,19 @@ class Occasion:
 
 class UnfitError(Exception):
     """What would be measured now could not be trusted, or not be named."""
+
+
+def add_noisy(parser: argparse.ArgumentParser) -> None:
+    """Have a command take `--noisy`."""
+    parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
+
+
+def now_or_exit(parser: argparse.ArgumentParser, *, noisy: bool) -> Occasion:
+    """Look at the machine, as now does, for a command, which ends where it is not fit."""
+    try:
+        return now(noisy=noisy)
+    except UnfitError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 def now(*, noisy: bool) -> Occasion:

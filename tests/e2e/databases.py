@@ -6,8 +6,11 @@ import random
 import secrets
 from dataclasses import dataclass
 
+import httpx
+
 from stack.native import NativeStack
 from stack.postgres import Postgres
+from stack.waiting import wait_until
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ def hit(native: NativeStack, queue: str) -> int:
     """How many jobs that have not ended have lost a process. What two kills hit runs alone, and a third gives it up."""
     open_ones = [deaths(native, queue, f"--state={state}") for state in ("ready", "leased", "later")]
     return sum(number > 0 for numbers in open_ones for number in numbers)
+
+
+def wait_for_work(http: httpx.Client, limit_s: float) -> None:
+    """Wait until one of a tenant's newest jobs runs."""
+
+    def some_run() -> bool:
+        listed = http.get("/v1/jobs", params={"limit": 100}).raise_for_status().json()["data"]
+        return any(job["status"] == "in_progress" for job in listed)
+
+    wait_until("a job that runs", some_run, limit_s)
 
 
 def chance() -> random.Random:

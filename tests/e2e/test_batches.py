@@ -121,11 +121,9 @@ def test_nothing_is_lost_or_doubled_when_gateway_and_hot_path_are_killed(
             time.sleep(random.uniform(0.0, segment_s))
             assert client.batches.retrieve(batch_id).status == "in_progress"
             if kill == 1:  # its lines are run again, and none fails: none has died so often that it would be suspected
-                native.processes()[1].kill()
-                native.start_hotpath()
+                native.replace_hotpath()
             else:
-                native.processes()[0].kill()
-                native.start_gateway()
+                native.replace_gateway()
         batch = ended(client, batch_id)
         replies = content(client, batch.output_file_id)
     assert [reply["custom_id"] for reply in replies] == [line["custom_id"] for line in lines]

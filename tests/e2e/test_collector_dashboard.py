@@ -1,6 +1,7 @@
 """The collector's dashboard and alerts, by a real Prometheus, while it gets spans and loses its store and its disk."""
 
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -113,12 +114,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_its_alerts_fire_while_something_is_wrong_and_clear_after_it(site: Site) -> None:
     """The store of traces goes away, and then there is no room for files."""
 
-    def wait_for(*alerts: str, firing: bool) -> None:
-        def are() -> bool:
-            now = site.prometheus.firing()
-            return all((alert in now) == firing for alert in alerts)
-
-        wait_until(f"{alerts} {'fire' if firing else 'are over'}", are, LIMIT_S)
+    wait_for = functools.partial(site.prometheus.wait_for, limit_s=LIMIT_S)
 
     with site.traffic():
         wait_until("the collector's metrics", lambda: site.prometheus.ask("collector_usage_unsent"), LIMIT_S)

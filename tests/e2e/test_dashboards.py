@@ -1,6 +1,7 @@
 """Alerts in staged faults, and every panel's and rule's query, asked of a real Prometheus beside a stack that works."""
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -121,12 +122,7 @@ def give_up_a_delivery(site: Site) -> None:
 
 
 def test_alerts_fire_while_something_is_wrong_and_clear_after_it(site: Site) -> None:
-    def wait_for(*alerts: str, firing: bool) -> None:
-        def are() -> bool:
-            now = site.prometheus.firing()
-            return all((alert in now) == firing for alert in alerts)
-
-        wait_until(f"{alerts} {'fire' if firing else 'are over'}", are, LIMIT_S)
+    wait_for = functools.partial(site.prometheus.wait_for, limit_s=LIMIT_S)
 
     give_up_a_delivery(site)
     with Traffic(site.stack):

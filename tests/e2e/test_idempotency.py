@@ -85,8 +85,7 @@ def test_what_a_killed_gateway_was_asked_is_there_once(
     try:
         for _ in range(KILLS):
             time.sleep(random.uniform(0.05, 0.3))
-            native.processes()[0].kill()
-            native.start_gateway()
+            native.replace_gateway()
     finally:
         over.set()
         thread.join(LIMIT_S)

@@ -11,7 +11,7 @@ import pytest
 
 from e2e import limits, metrics
 from e2e.batches import EMBEDDINGS
-from e2e.databases import Database, chance, deaths
+from e2e.databases import Database, chance, deaths, wait_for_work
 from e2e.limits import client as http_of
 from e2e.vectors import MODEL
 from stack.description import Stack
@@ -94,23 +94,17 @@ def test_nothing_is_lost_or_doubled_when_gateway_and_hot_path_are_killed(
     random = chance()
     body = {"model": MODEL, "input": ["a text of some length " * 10] * 16}
 
-    def some_run() -> bool:
-        listed = http.get("/v1/jobs", params={"limit": JOBS}).raise_for_status().json()["data"]
-        return any(job["status"] == "in_progress" for job in listed)
-
     ids: list[str] = []
     for kill in range(KILLS):
         with http_of(native.describe(), "acme") as http:
             asked = {"endpoint": EMBEDDINGS, "body": body}
             ids += [http.post("/v1/jobs", json=asked).raise_for_status().json()["id"] for _ in range(JOBS)]
-            wait_until("some run", some_run, LIMIT_S)
+            wait_for_work(http, LIMIT_S)
             time.sleep(random.uniform(0.0, 0.1))
         if kill == 1:
-            native.processes()[1].kill()
-            native.start_hotpath()
+            native.replace_hotpath()
         else:
-            native.processes()[0].kill()
-            native.start_gateway()
+            native.replace_gateway()
         with http_of(native.describe(), "acme") as http:  # what three kills hit would be given up
             for job_id in ids[-JOBS:]:
                 ended(http, job_id)

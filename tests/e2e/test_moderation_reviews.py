@@ -11,7 +11,7 @@ import httpx
 import openai
 
 from e2e import metrics
-from e2e.databases import Database, chance, deaths, hit
+from e2e.databases import Database, chance, deaths, hit, wait_for_work
 from e2e.limits import client as http_of
 from e2e.receivers import Receiver
 from e2e.test_moderations import EXPLICIT, HARMLESS, INSULT, MODEL
@@ -66,24 +66,18 @@ def test_verdicts_are_told_and_people_are_asked_once_whatever_is_killed(
             assert len(first) == count
             return list(first.values())
 
-        def some_run() -> bool:
-            listed = http.get("/v1/jobs", params={"limit": JOBS}).raise_for_status().json()["data"]
-            return any(job["status"] == "in_progress" for job in listed)
-
         jobs: list[str] = []
         for kill in range(KILLS):
             wait_until("the end of what was hit", lambda: hit(native, "jobs") == 0, LIMIT_S)
             rows = range(JOBS * kill // KILLS, JOBS * (kill + 1) // KILLS)
             with http_of(native.describe(), "acme") as http, ThreadPoolExecutor(len(rows)) as pool:
                 sent = [pool.submit(moderate, http, inputs[verdicts[row]], row) for row in rows]
-                wait_until("some run", some_run, LIMIT_S)
+                wait_for_work(http, LIMIT_S)
                 time.sleep(random.uniform(0.0, 0.05))
                 if kill == 1:
-                    native.processes()[1].kill()
-                    native.start_hotpath()
+                    native.replace_hotpath()
                 else:
-                    native.processes()[0].kill()
-                    native.start_gateway()
+                    native.replace_gateway()
                 jobs += [job.result(LIMIT_S) for job in sent]
         with http_of(native.describe(), "acme") as http:
             assert moderate(http, inputs[verdicts[0]], 0) == jobs[0]
@@ -109,8 +103,7 @@ def test_verdicts_are_told_and_people_are_asked_once_whatever_is_killed(
                 f"/v1/moderation_reviews/{review['id']}", json={"decision": "flagged", "note": "aimed at a person"}
             ).json()
             assert (decided["status"], decided["note"]) == ("decided", "aimed at a person")
-        native.processes()[0].kill()
-        native.start_gateway()
+        native.replace_gateway()
         with http_of(native.describe(), "acme") as http:
             assert http.get(f"/v1/moderation_reviews/{review['id']}").json() == decided
             otherwise = http.post(f"/v1/moderation_reviews/{review['id']}", json={"decision": "passed"})

@@ -36,14 +36,11 @@ QUANTILE = 0.25
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scale.calibrate", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
+    machine.add_noisy(parser)
     parser.add_argument("--out", type=pathlib.Path, default=COSTS)
     arguments = parser.parse_args()
     console = Console()
-    try:
-        occasion = machine.now(noisy=arguments.noisy)
-    except machine.UnfitError as error:
-        parser.exit(1, f"scale.calibrate: {error}\n")
+    occasion = machine.now_or_exit(parser, noisy=arguments.noisy)
     known = json.loads(COSTS.read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -33,15 +33,12 @@ FIGURES = ("mean", "p50", "p99")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scale.check", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--noisy", action="store_true", help="measure on a busy machine or a changed tree all the same")
+    machine.add_noisy(parser)
     parser.add_argument("--costs", type=pathlib.Path, default=COSTS)
     parser.add_argument("--out", type=pathlib.Path, default=OUT)
     arguments = parser.parse_args()
     console = Console()
-    try:
-        occasion = machine.now(noisy=arguments.noisy)
-    except machine.UnfitError as error:
-        parser.exit(1, f"scale.check: {error}\n")
+    occasion = machine.now_or_exit(parser, noisy=arguments.noisy)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

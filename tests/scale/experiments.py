@@ -26,6 +26,8 @@ POLICIES = ("random", "round_robin", "least_of_two", "affinity")
 LIMIT_MS = 2000  # what p99 of the first token may be, where replicas are counted
 GROWS_MS = 20_000  # beyond this p99 says how long the simulation was: the queue grows
 
+START_S = 7.2  # from the start of a process until it has proved its models, as docs/architecture.md says
+
 Scenario = dict[str, Any]
 
 
@@ -153,7 +155,8 @@ def updates(effort: Effort, capacity: float) -> list[Scenario]:
             troubles = [{"rolling_update": {"from_s": effort.warmup_s, "at_once": at_once}}] if at_once else []
             name = f"update {load} {at_once}"
             times = {"seconds": effort.warmup_s + (240 if effort.fleet > 4 else 30)}
-            found.append(scenario(effort, name, effort.fleet, "affinity", traffic, troubles=troubles, **times))
+            more: dict[str, Any] = {"troubles": troubles, "settings": {"start_s": START_S}, **times}
+            found.append(scenario(effort, name, effort.fleet, "affinity", traffic, **more))
     return found
 
 

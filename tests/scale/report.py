@@ -19,6 +19,7 @@ from scale.experiments import (
     MEDIAN_REPLY,
     POLICIES,
     RETURNS,
+    START_S,
     TENANTS,
     Effort,
 )
@@ -343,7 +344,7 @@ Requests a second need so many replicas: {needed}. For other traffic, count its 
                     ]
                 )
         header = ["load", "at a time", "takes, s", "requests lost", "first token, p50, ms", "p99, ms", "reused"]
-        return f"""Each of {self._effort.fleet} replicas is drained, ended and started again ({_start_s():g} s until
+        return f"""Each of {self._effort.fleet} replicas is drained, ended and started again ({START_S:g} s until
 it has proved its models, its cache empty), and then the next one:
 
 {table(header, lines)}
@@ -409,7 +410,3 @@ def _p99(report: Report, what: str = "first_token_ms") -> str:
 
 def _lost(report: Report) -> int:
     return sum(report["outcomes"][name] for name in LOST)
-
-
-def _start_s() -> float:
-    return 7.2  # the simulator's default

@@ -155,6 +155,18 @@ class NativeStack:
         self.addresses["admin"] = self.gateway.address("admin")
         return self.gateway
 
+    def replace_gateway(self) -> None:
+        """Kill the gateway, and start another."""
+        assert self.gateway is not None
+        self.gateway.kill()
+        self.start_gateway()
+
+    def replace_hotpath(self) -> None:
+        """Kill the hot path, and start another."""
+        assert self.hotpath is not None
+        self.hotpath.kill()
+        self.start_hotpath()
+
     def processes(self) -> list[Process]:
         """Those that were started, in the order of a request's way."""
         return [process for process in (self.gateway, self.hotpath) if process]

@@ -126,3 +126,12 @@ class Prometheus:
         """The names of the alerts that fire."""
         alerts = self._http.get("/api/v1/alerts").json()["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def wait_for(self, *alerts: str, firing: bool, limit_s: float) -> None:
+        """Wait until all of these alerts fire, or none of them does."""
+
+        def are() -> bool:
+            now = self.firing()
+            return all((alert in now) == firing for alert in alerts)
+
+        wait_until(f"{alerts} {'fire' if firing else 'are over'}", are, limit_s)

@@ -71,8 +71,7 @@ def _embedded(folder: pathlib.Path) -> tuple[float, float]:
 
         goes_on = _begun(ask)
         killed = time.monotonic()
-        stack.processes()[0].kill()
-        stack.start_gateway()
+        stack.replace_gateway()
         listens = time.monotonic()
         wait_until("segments run again", goes_on, LIMIT_S, POLL_S)
         runs = time.monotonic()
