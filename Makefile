@@ -176,6 +176,10 @@ litellm: .venv/.installed ## Install the peer of the gateway's benchmarks, LiteL
 
 # ---- change it
 
+.PHONY: pictures
+pictures: build collector models ## Draw each dashboard while things happen to a stack: docs/dashboards (3 minutes)
+	$(IN_TESTS) dashboards
+
 .PHONY: generate
 generate: .venv/.installed ## Make the stubs from proto/, dashboards, and docs/config.md
 	$(BIN)/python proto/generate.py

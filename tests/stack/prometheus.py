@@ -115,6 +115,14 @@ class Prometheus:
         data: list[dict[str, Any]] = found["data"]["result"]
         return data
 
+    def ask_range(self, query: str, begin: float, end: float, step_s: float) -> list[dict[str, Any]]:
+        """What it found at each step between two moments, in seconds since 1970."""
+        parameters: dict[str, str | float] = {"query": query, "start": begin, "end": end, "step": step_s}
+        found = self._http.get("/api/v1/query_range", params=parameters).json()
+        assert found["status"] == "success", (query, found)
+        data: list[dict[str, Any]] = found["data"]["result"]
+        return data
+
     def exemplars(self, query: str) -> list[dict[str, Any]]:
         """The traces that are examples of what a query is about."""
         found = self._http.get(
