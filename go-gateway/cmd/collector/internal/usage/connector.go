@@ -94,6 +94,7 @@ type usage struct {
 	mutex     sync.Mutex
 	assembly  *assembly
 	unsent    []record
+	sending   int // more that are unsent: an exporter has not answered yet
 	maxUnsent int
 
 	stop    context.CancelFunc
@@ -114,7 +115,7 @@ func newConnector(_ context.Context, settings connector.Settings, config compone
 func (u *usage) held() (spans, requests, records int) {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	return u.assembly.spans, u.assembly.seen.len(), len(u.unsent)
+	return u.assembly.spans, u.assembly.seen.len(), len(u.unsent) + u.sending
 }
 
 // Capabilities says that spans are only read.
@@ -200,7 +201,7 @@ func (u *usage) keep(requests []whole, early bool) {
 func (u *usage) send(ctx context.Context) {
 	u.mutex.Lock()
 	records := u.unsent
-	u.unsent = nil
+	u.unsent, u.sending = nil, len(records)
 	u.mutex.Unlock()
 	for len(records) > 0 {
 		batch := records[:min(len(records), maxBatch)]
@@ -218,13 +219,16 @@ func (u *usage) send(ctx context.Context) {
 			u.metrics.lost(len(batch))
 		}
 		records = records[len(batch):]
+		u.mutex.Lock()
+		u.sending = len(records)
+		u.mutex.Unlock()
 	}
 	if len(records) == 0 {
 		return
 	}
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
-	u.unsent = append(records, u.unsent...)
+	u.unsent, u.sending = append(records, u.unsent...), 0
 	if over := len(u.unsent) - u.maxUnsent; over > 0 {
 		u.metrics.lost(over)
 		clear(u.unsent[:over])

@@ -329,6 +329,36 @@ func TestWhatComesWhileAnExporterRefusesIsBounded(t *testing.T) {
 	})
 }
 
+// An exporter may take as long over a refusal as there is between two looks at the metrics.
+func TestWhatIsBeingSentCountsAsUnsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := begin(t, nil)
+		for n := range byte(3) {
+			f.send(t, under(chat(), n+1, fmt.Sprint("req-", n+1))...)
+		}
+		var unsent []int
+		look := func() {
+			_, _, records := f.held()
+			unsent = append(unsent, records)
+		}
+		f.sink.setRefusal(errDown)
+		f.sink.setDuring(look)
+		time.Sleep(7 * time.Second)
+		synctest.Wait()
+		if len(unsent) == 0 || slices.ContainsFunc(unsent, func(records int) bool { return records != 3 }) {
+			t.Errorf("while 3 records are refused, so many are unsent: %v", unsent)
+		}
+		f.sink.setRefusal(nil)
+		f.sink.setDuring(nil)
+		if records := f.end(t); len(records) != 3 {
+			t.Errorf("%d records", len(records))
+		}
+		if look(); unsent[len(unsent)-1] != 0 {
+			t.Errorf("%d records are unsent at the end", unsent[len(unsent)-1])
+		}
+	})
+}
+
 func TestWhatAnExporterNeverTakesIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := begin(t, nil)
