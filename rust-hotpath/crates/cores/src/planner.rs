@@ -4,7 +4,8 @@
 //! if it had asked [`PATIENCE`] later: so interactive work goes before it, and does not starve it.
 //!
 //! While interactive work is about, of whatever model, batch work leaves a core free where there are several, and its runs
-//! take a time slice each. Whoever comes finds a core, or waits for one such run.
+//! take a time slice each. Whoever comes finds a core, or waits for one such run. And over time it leaves [`SPARE`] cores: between
+//! its runs it rests, by the rule of a leaky bucket without a burst (GCRA, ITU-T I.371).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +26,14 @@ pub const GRACE: Duration = Duration::from_millis(500);
 /// costs: a step of one row of a small decoder takes some three milliseconds.
 pub const TIME_SLICE: Duration = Duration::from_millis(5);
 
+/// Cores that batch work leaves over time while interactive work is about: one to its runs, and half a one to what they need besides, from
+/// reading a request to writing its reply, here and in other processes. Without that half, two processors have no time left, and each
+/// of the steps from a request to its reply waits for the operating system.
+pub const SPARE: f64 = 1.5;
+
+/// What it has all the same, where there are fewer cores.
+const AT_LEAST: f64 = 0.5;
+
 /// Names an ask to its planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AskId(u64);
@@ -36,6 +45,8 @@ pub struct Grant {
     pub class: Class,
     /// How many.
     pub cores: usize,
+    /// Since when.
+    pub since: Time,
     /// How long a run of batch work on them is to take: interactive work is about.
     pub time_slice: Option<Duration>,
 }
@@ -69,6 +80,8 @@ pub struct Planner {
     expected: Time,
     /// Until when it counts as present, if none is there.
     present_until: Time,
+    /// Until when batch work rests while it is.
+    rests_until: Time,
 }
 
 impl Planner {
@@ -76,7 +89,8 @@ impl Planner {
     #[must_use]
     pub fn new(cores: usize) -> Self {
         let (held, asks) = (PerClass::new(|_| 0), BTreeMap::new());
-        Self { cores: cores.max(1), held, asks, last_id: 0, expected: Duration::ZERO, present_until: Duration::ZERO }
+        let [expected, present_until, rests_until] = [Duration::ZERO; 3];
+        Self { cores: cores.max(1), held, asks, last_id: 0, expected, present_until, rests_until }
     }
 
     /// How many ask.
@@ -118,6 +132,7 @@ impl Planner {
         let grant = Grant {
             class: ask.class,
             cores: ask.cores,
+            since: now,
             time_slice: self.is_interactive_present(now).then_some(TIME_SLICE),
         };
         self.asks.remove(&id);
@@ -125,14 +140,14 @@ impl Planner {
         Some(grant)
     }
 
-    /// Whose turn is next. Interactive work passes the batch work whose turn it is only where that would leave no core free;
+    /// Whose turn is next. Interactive work passes the batch work whose turn it is only where that rests, or would leave no core free;
     /// other batch work never does, or it would keep one that asks for many cores waiting for ever.
     fn first(&self, now: Time) -> Option<(AskId, Ask)> {
         let first_of = |class| {
             let of_class = self.asks.iter().filter(move |(_, ask)| ask.class == class);
             of_class.map(|(id, ask)| (ask.counts_from(), *id, *ask)).min_by_key(|(from, id, _)| (*from, *id))
         };
-        let batch = first_of(Class::Batch).filter(|(_, _, ask)| self.leaves_room(now, ask));
+        let batch = first_of(Class::Batch).filter(|(_, _, ask)| self.leaves_room(now, ask) && !self.rests(now));
         let first = first_of(Class::Interactive).into_iter().chain(batch).min_by_key(|(from, id, _)| (*from, *id));
         first.map(|(_, id, ask)| (id, ask))
     }
@@ -156,17 +171,35 @@ impl Planner {
     #[must_use]
     pub fn wake(&self, now: Time, id: AskId) -> Option<Time> {
         let ask = self.asks.get(&id).filter(|ask| ask.class == Class::Batch)?;
-        let grace = if self.leaves_room(now, ask) { None } else { Some(self.present_until) };
-        [Some(self.break_ends(ask)), grace].into_iter().flatten().filter(|time| *time > now).min()
+        let rest = self.rests(now).then_some(self.rests_until);
+        let absence = (rest.is_some() || !self.leaves_room(now, ask)).then_some(self.present_until);
+        [Some(self.break_ends(ask)), rest, absence].into_iter().flatten().filter(|time| *time > now).min()
     }
 
     fn break_ends(&self, ask: &Ask) -> Time {
         self.expected.min(ask.counts_from())
     }
 
+    fn rests(&self, now: Time) -> bool {
+        now < self.rests_until && self.is_interactive_present(now)
+    }
+
+    /// Takes note of what a run of batch work took. It rests so long that, over time, it has what [`SPARE`] leaves of the cores; and not
+    /// for longer than it would wait anyway.
+    #[allow(clippy::cast_precision_loss)] // of a number of processors
+    fn rest(&mut self, now: Time, grant: Grant) {
+        let took = (now - grant.since) * grant.cores.try_into().unwrap_or(u32::MAX);
+        let share = (self.cores as f64 - SPARE).max(AT_LEAST);
+        let from = self.rests_until.max(grant.since);
+        self.rests_until = (from + took.div_f64(share)).min(now + PATIENCE);
+    }
+
     /// Takes cores back. Interactive work may say that it will ask again at once.
     pub fn give_back(&mut self, now: Time, grant: Grant, comes_back: bool) {
         *self.held.of_mut(grant.class) -= grant.cores;
+        if grant.class == Class::Batch && self.is_interactive_present(now) {
+            self.rest(now, grant);
+        }
         if comes_back {
             self.expected = now + BREAK;
         }
@@ -228,7 +261,7 @@ mod tests {
         let mut planner = Planner::new(2);
         for _ in 0..2 {
             let grant = get(&mut planner, NOW, Class::Batch, 1);
-            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, time_slice: None }));
+            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, since: NOW, time_slice: None }));
         }
     }
 
@@ -245,7 +278,54 @@ mod tests {
         planner.interactive_arrived(later);
         let interactive = get(&mut planner, later, Class::Interactive, 1).expect("a core is free");
         planner.give_back(later, interactive, false);
-        assert_eq!(planner.take(later + GRACE, other), Some(Grant { time_slice: None, ..one }));
+        assert_eq!(planner.take(later + GRACE, other), Some(Grant { since: later + GRACE, time_slice: None, ..one }));
+    }
+
+    /// Of several cores, over a second in which somebody comes again and again.
+    fn share_of_batch_work(cores: usize) -> f64 {
+        let (mut planner, mut running, end) = (Planner::new(cores), Vec::new(), NOW + Duration::from_secs(1));
+        let mut asks: Vec<AskId> = (0..cores).map(|_| planner.ask(NOW, Class::Batch, 1)).collect();
+        let (mut now, mut held) = (NOW, Duration::ZERO);
+        while now < end {
+            planner.interactive_arrived(now);
+            for id in std::mem::take(&mut asks) {
+                match planner.take(now, id) {
+                    Some(grant) => running.push(grant),
+                    None => asks.push(id),
+                }
+            }
+            now += Duration::from_micros(50);
+            let (over, goes_on): (Vec<Grant>, _) =
+                running.into_iter().partition(|grant| now >= grant.since + TIME_SLICE);
+            running = goes_on;
+            for grant in over {
+                held += now - grant.since;
+                planner.give_back(now, grant, false);
+                asks.push(planner.ask(now, Class::Batch, 1));
+            }
+        }
+        held.as_secs_f64()
+    }
+
+    #[test]
+    fn batch_work_leaves_a_core_and_a_half_over_time_while_interactive_work_is_about() {
+        for (cores, share) in [(1, 0.5), (2, 0.5), (3, 1.5), (4, 2.5), (16, 14.5)] {
+            let is = share_of_batch_work(cores);
+            assert!((0.9 * share..=1.02 * share).contains(&is), "{is} of {cores} cores, and not {share}");
+        }
+    }
+
+    #[test]
+    fn batch_work_rests_no_longer_than_interactive_work_is_about_or_than_it_would_wait() {
+        let mut planner = Planner::new(2);
+        planner.interactive_arrived(NOW);
+        let long = get(&mut planner, NOW, Class::Batch, 1).unwrap();
+        let (ended, batch) = (NOW + GRACE - PATIENCE / 2, planner.ask(NOW, Class::Batch, 1));
+        planner.give_back(ended, long, false);
+        assert_eq!((planner.take(ended, batch), planner.wake(ended, batch)), (None, Some(NOW + GRACE)));
+        planner.interactive_arrived(ended);
+        assert_eq!((planner.take(ended, batch), planner.wake(ended, batch)), (None, Some(ended + PATIENCE)));
+        assert!(planner.take(ended + PATIENCE, batch).is_some());
     }
 
     /// A session whose threads are as many as the cores.
