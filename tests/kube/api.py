@@ -112,6 +112,21 @@ class ApiServer:
         """What Helm is to be told of the server."""
         return [f"--kube-apiserver={self._url}", f"--kube-token={TOKEN}", f"--kube-ca-file={self._certificate}"]
 
+    def kubeconfig(self, token: str | None = None) -> str:
+        """What programs are told that read such a file: of a user of the server's, whom its token names."""
+        one = {"name": "tests"}
+        cluster = {"server": self._url, "certificate-authority": str(self._certificate)}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "tests",
+                "clusters": [{**one, "cluster": cluster}],
+                "users": [{**one, "user": {"token": token or TOKEN}}],
+                "contexts": [{**one, "context": {"cluster": "tests", "user": "tests"}}],
+            }
+        )
+
     def version(self) -> str:
         version: str = self._ask("GET", "/version", None)["gitVersion"]
         return version

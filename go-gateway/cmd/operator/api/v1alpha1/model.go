@@ -168,7 +168,7 @@ type Trial struct {
 type Refused struct {
 	Hash string `json:"hash"`
 	// +optional
-	Revision string `json:"revision,omitempty"`
+	Revision string      `json:"revision,omitempty"`
 	At       metav1.Time `json:"at"`
 	// Why, for people.
 	Why string `json:"why"`
