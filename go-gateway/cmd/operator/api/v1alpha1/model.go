@@ -90,25 +90,30 @@ type HotPath struct {
 // Rollout is what a change has to show.
 type Rollout struct {
 	// How long the replica with the change is watched beside the others, after its golden cases.
+	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=86400
 	ObserveSeconds int32 `json:"observeSeconds"`
 	// How many requests it has to have answered by then. With fewer it is watched on, until the deadline.
+	// +optional
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=0
 	MinRequests int64 `json:"minRequests"`
 	// How many requests in a thousand may fail beyond the share that fails beside it.
+	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	MaxMoreErrorsPerThousand int32 `json:"maxMoreErrorsPerThousand"`
 	// How long requests may take, in percent of what they take beside it: the mean of the same time.
+	// +optional
 	// +kubebuilder:default=150
 	// +kubebuilder:validation:Minimum=100
 	// +kubebuilder:validation:Maximum=10000
 	MaxLatencyPercent int32 `json:"maxLatencyPercent"`
 	// How long a change may take to be ready and, beyond the time of watching, to have its requests. Then it is taken back.
+	// +optional
 	// +kubebuilder:default=900
 	// +kubebuilder:validation:Minimum=30
 	// +kubebuilder:validation:Maximum=86400
