@@ -74,11 +74,29 @@ class ApiServer:
             child.terminate()
             child.wait()
 
+    def stop(self) -> None:
+        """End the server itself: what it has written is in etcd."""
+        server = self._running.pop()
+        server.terminate()
+        server.wait()
+
+    def start_again(self) -> None:
+        """After stop, at the same address, with the same certificate."""
+        self._run("kube-apiserver")
+        self._wait()
+
+    def _run(self, name: str) -> None:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            command = self._commands[name]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
+        self._running.append(child)
+
     def _start(self) -> None:
-        for name, command in self._commands.items():
-            with (self._folder / f"{name}.log").open("wb") as log:
-                child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
-            self._running.append(child)
+        for name in self._commands:
+            self._run(name)
+        self._wait()
+
+    def _wait(self) -> None:
 
         def check_alive() -> None:
             for name, child in zip(self._commands, self._running, strict=True):
@@ -139,6 +157,39 @@ class ApiServer:
         """What the server has under an object's name."""
         return self._ask("GET", f"{self._place(one)}/{one['metadata']['name']}", None)
 
+    def find(self, one: Object) -> Any | None:
+        """The same; None if there is none."""
+        try:
+            return self.get(one)
+        except Answer as answer:
+            if str(answer).startswith("404"):
+                return None
+            raise
+
+    def list(self, version: str, kind: str, labels: str = "") -> list[Any]:
+        """All objects of a kind in the namespace, or those with some labels."""
+        place = self._place({"apiVersion": version, "kind": kind})
+        items: list[Any] = self._ask("GET", place, None, labelSelector=labels)["items"]
+        return [{"apiVersion": version, "kind": kind, **each} for each in items]
+
+    def apply(self, one: Object, manager: str = "tests") -> Any:
+        """Have an object be so, as far as fields are in it."""
+        path = f"{self._place(one)}/{one['metadata']['name']}"
+        return self._ask("PATCH", path, one, fieldManager=manager, force="true")
+
+    def change(self, one: Object, patch: Object, part: str = "", manager: str = "tests") -> Any:
+        """Change fields of an object, or of a part of it as `status`; None takes one out."""
+        path = f"{self._place(one)}/{one['metadata']['name']}" + (f"/{part}" if part else "")
+        return self._ask("PATCH", path, patch, kind="application/merge-patch+json", fieldManager=manager)
+
+    def delete(self, one: Object) -> None:
+        """Delete an object now. None is left behind where there is none."""
+        try:
+            self._ask("DELETE", f"{self._place(one)}/{one['metadata']['name']}", None, gracePeriodSeconds="0")
+        except Answer as answer:
+            if not str(answer).startswith("404"):
+                raise
+
     def would_apply(self, one: Object) -> None:
         """Ask whether an object could be applied, of which no field may be unknown. Answer says why not."""
         path = f"{self._place(one)}/{one['metadata']['name']}"
@@ -148,9 +199,10 @@ class ApiServer:
         """Ask whether an object could be made."""
         self._ask("POST", self._place(one), one, dryRun="All", fieldValidation="Strict")
 
-    def _ask(self, method: str, path: str, one: Object | None, **parameters: str) -> Any:
+    def _ask(self, method: str, path: str, one: Object | None, kind: str = "", **parameters: str) -> Any:
         assert self._http is not None, "it was not entered as a context"
-        kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"  # of YAML, JSON is a part
+        if not kind:  # of YAML, JSON is a part
+            kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         reply = self._http.request(
             method,
             path,

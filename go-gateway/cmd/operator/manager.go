@@ -83,7 +83,7 @@ func newManager(s *settings, logger *slog.Logger) (manager.Manager, error) {
 
 // setup registers the parts.
 func setup(m manager.Manager, s *settings) error {
-	err := models.Setup(m, models.Settings{Namespace: s.namespace, Release: s.release, Pods: s.pods})
+	err := models.Setup(m, models.Settings{Release: s.release, Pods: s.pods})
 	if err != nil {
 		return fmt.Errorf("setting up models: %w", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 func text(name, unit, value string, destination *string, meaning string) setting {
@@ -73,6 +75,17 @@ func boolean(name string, value bool, destination *bool, meaning string) setting
 		*destination = parsed
 		return nil
 	}, func() string { return strconv.FormatBool(*destination) }}
+}
+
+func quantity(name, value string, destination *resource.Quantity, meaning string) setting {
+	return setting{name, "bytes", value, meaning, func(given string) error {
+		parsed, err := resource.ParseQuantity(given)
+		if err != nil || parsed.Sign() <= 0 {
+			return fmt.Errorf("%q must be an amount as 2Gi", given)
+		}
+		*destination = parsed
+		return nil
+	}, func() string { return destination.String() }}
 }
 
 // choice is one of some values, of which the first is the default.

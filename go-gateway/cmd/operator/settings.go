@@ -51,6 +51,7 @@ func (s *settings) table() []setting {
 			"How long after its last sign of life a leader is taken for dead. One that cannot give a sign for two thirds of it ends with status 1, and waits for its turn once it is started again."),
 		choice("image-pull-policy", []string{"IfNotPresent", "Always", "Never"}, &s.pods.PullPolicy, "When nodes fetch the images of hot paths."),
 		list("image-pull-secrets", "name,…", &s.pods.PullSecrets, "The secrets with which they fetch them."),
+		quantity("models-size", "2Gi", &s.pods.ModelsSize, "How much the models of an image may take on a node."),
 		duration("min-ready", 40*time.Second, 0, time.Hour, &s.pods.MinReady,
 			"How long a new hot path is ready before an old one goes: until cluster DNS and gateways know of it."),
 		duration("pre-stop", 10*time.Second, 0, time.Hour, &s.pods.PreStop,

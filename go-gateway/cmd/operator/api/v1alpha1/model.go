@@ -7,6 +7,8 @@ import (
 
 // Model is served by hot paths of its own.
 //
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 52 && !self.metadata.name.contains('.')",message="metadata.name must have 52 characters at most and no dot: hot paths are named and labelled by it"
+// +kubebuilder:validation:XValidation:rule="!self.metadata.name.endsWith('-trial')",message="metadata.name must not end in -trial: so is named what tries a change of another model"
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
@@ -80,31 +82,38 @@ type HotPath struct {
 	// Variables of docs/config.md that the operator does not set itself, as HOTPATH_CACHE_BYTES.
 	// +optional
 	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(name, name.matches('^HOTPATH_[A-Z0-9_]{1,64}$'))",message="only variables of hot paths can be set, which begin with HOTPATH_"
+	// +kubebuilder:validation:XValidation:rule="self.all(name, !(name in ['HOTPATH_GRPC_ADDRESS', 'HOTPATH_METRICS_ADDRESS', 'HOTPATH_MODELS', 'HOTPATH_MODEL_NAMES', 'HOTPATH_DRAIN_MS', 'HOTPATH_COMPUTE_THREADS', 'HOTPATH_WORKERS', 'HOTPATH_GENERATION_THREADS', 'HOTPATH_OTLP_ENDPOINT']))",message="addresses, models, threads, the time to drain and where traces go are set by the operator itself: leave them out"
 	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // Rollout is what a change has to show.
 type Rollout struct {
 	// How long the replica with the change is watched beside the others, after its golden cases.
+	// +optional
 	// +kubebuilder:default=300
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=86400
 	ObserveSeconds int32 `json:"observeSeconds"`
 	// How many requests it has to have answered by then. With fewer it is watched on, until the deadline.
+	// +optional
 	// +kubebuilder:default=50
 	// +kubebuilder:validation:Minimum=0
 	MinRequests int64 `json:"minRequests"`
 	// How many requests in a thousand may fail beyond the share that fails beside it.
+	// +optional
 	// +kubebuilder:default=10
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	MaxMoreErrorsPerThousand int32 `json:"maxMoreErrorsPerThousand"`
 	// How long requests may take, in percent of what they take beside it: the mean of the same time.
+	// +optional
 	// +kubebuilder:default=150
 	// +kubebuilder:validation:Minimum=100
 	// +kubebuilder:validation:Maximum=10000
 	MaxLatencyPercent int32 `json:"maxLatencyPercent"`
 	// How long a change may take to be ready and, beyond the time of watching, to have its requests. Then it is taken back.
+	// +optional
 	// +kubebuilder:default=900
 	// +kubebuilder:validation:Minimum=30
 	// +kubebuilder:validation:Maximum=86400
@@ -138,6 +147,9 @@ type ModelStatus struct {
 	// Pods of this model, for autoscalers.
 	// +optional
 	Selector string `json:"selector,omitempty"`
+	// What the replicas serve, or are on their way to: it was tried, or was there first.
+	// +optional
+	Serving *Serving `json:"serving,omitempty"`
 	// The change that is being tried.
 	// +optional
 	Trial *Trial `json:"trial,omitempty"`
@@ -150,6 +162,13 @@ type ModelStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// Serving is the part of a spec that replicas serve, so that they go on with it while another one is tried.
+type Serving struct {
+	Hash    string  `json:"hash"`
+	Bundle  Bundle  `json:"bundle"`
+	HotPath HotPath `json:"hotPath"`
+}
+
 // Trial is one replica with a change, beside the others.
 type Trial struct {
 	// Of all in spec that is tried.
@@ -159,7 +178,7 @@ type Trial struct {
 	// The revision that it serves, once it does.
 	// +optional
 	Revision string `json:"revision,omitempty"`
-	// Since when it is ready, and with that watched.
+	// Since when it is ready and watched. Another operator, or another pod, begins again.
 	// +optional
 	ReadyAt *metav1.Time `json:"readyAt,omitempty"`
 }
@@ -170,6 +189,8 @@ type Refused struct {
 	// +optional
 	Revision string      `json:"revision,omitempty"`
 	At       metav1.Time `json:"at"`
+	// In a word, as the condition's reason has it.
+	Reason string `json:"reason"`
 	// Why, for people.
 	Why string `json:"why"`
 }
