@@ -22,6 +22,7 @@ import (
 
 	"triptych.dev/gateway/cmd/operator/api/v1alpha1"
 	"triptych.dev/gateway/cmd/operator/internal/models"
+	"triptych.dev/gateway/cmd/operator/internal/tenants"
 )
 
 const (
@@ -87,7 +88,15 @@ func setup(m manager.Manager, s *settings) error {
 	if err != nil {
 		return fmt.Errorf("setting up models: %w", err)
 	}
-	// Here the part of tenants registers, where s.tenants is not empty.
+	if s.tenants == "" {
+		return nil
+	}
+	err = tenants.Setup(m, tenants.Settings{
+		Namespace: s.namespace, Tenants: s.tenants, Plans: s.plans, AdminURL: s.adminURL, AdminTokenFile: s.adminTokenFile,
+	})
+	if err != nil {
+		return fmt.Errorf("setting up tenants: %w", err)
+	}
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (s *settings) table() []setting {
 		text("otlp-endpoint", "URL", "", &s.pods.OTLPEndpoint, "Where hot paths send traces. Empty: nowhere."),
 		optionalName("tenants", &s.tenants, "The ConfigMap that is made of the Tenants, which gateways have mounted. Empty: Tenants are left alone, and the next three have no effect."),
 		optionalName("plans", &s.plans, "The ConfigMap with the plans, under the key `plans.yaml`."),
-		address("admin-url", "URL", "", &s.adminURL, []string{"http", "https"}, "The admin API of the gateways, which makes keys."),
+		address("admin-url", "URL", "", &s.adminURL, []string{"http"}, "The admin API of the gateways, which makes keys."),
 		text("admin-token-file", "path", "", &s.adminTokenFile, "File with its credential. It is read again when it changes."),
 		address("metrics-address", "host:port", "127.0.0.1:9467", &s.metricsAddress, nil, "For `/metrics`."),
 		address("health-address", "host:port", "127.0.0.1:9468", &s.healthAddress, nil, "For `/healthz` and `/readyz`."),
