@@ -33,6 +33,7 @@ const (
 	reasonSlower       = "Slower"
 	reasonFewRequests  = "TooFewRequests"
 	reasonNoFigures    = "NotWatchable"
+	reasonNotTaken     = "ApplyFailed"
 	eventRolledBack    = "RolledBack"
 	askAgain           = 2 * time.Second  // what a hot path does not tell yet
 	lookAgain          = time.Minute      // what tells us nothing when it changes
@@ -203,7 +204,11 @@ func (d *decider) try() {
 	d.serve()
 	d.Trial = &Wanted{d.wanted, 1}
 	tried := d.observed.Tried
-	if is := d.observed.Trial; is == nil || is.Hash != d.wanted.Hash || tried == nil {
+	if is := d.observed.Trial; is == nil || is.Hash != d.wanted.Hash {
+		// Its time begins with its Deployment, which an operator that died may not have made.
+		trial.StartedAt, tried = metav1.NewTime(d.now), nil
+	}
+	if tried == nil {
 		tried = &Pod{Why: "there is no pod yet"}
 	}
 	if tried.Revision != "" {

@@ -88,7 +88,11 @@ func (d *decider) judge(trial *v1alpha1.Trial, tried Pod) verdict {
 
 // judgeUnready is of one that is not watched yet.
 func (d *decider) judgeUnready(trial *v1alpha1.Trial, tried Pod, deadline time.Duration) verdict {
-	left := trial.StartedAt.Add(deadline).Sub(d.now)
+	begun := trial.StartedAt.Time
+	if trial.ReadyAt != nil { // another pod was watched, whose time this one has in its place
+		begun = trial.ReadyAt.Add(time.Duration(d.model.Spec.Rollout.ObserveSeconds) * time.Second)
+	}
+	left := begun.Add(deadline).Sub(d.now)
 	why := tried.Why
 	if tried.Ready {
 		why = "it is ready, and cannot be asked: " + tried.Why

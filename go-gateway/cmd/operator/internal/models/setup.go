@@ -10,6 +10,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -109,5 +110,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if decision.HandsOff {
 		return reconcile.Result{RequeueAfter: decision.Again}, nil
 	}
-	return reconcile.Result{RequeueAfter: decision.Again}, r.apply(ctx, model, decision)
+	err = r.apply(ctx, model, decision)
+	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) {
+		r.events.Eventf(model, nil, corev1.EventTypeWarning, reasonNotTaken, "Reconcile", "%s", cut(err.Error()))
+	}
+	return reconcile.Result{RequeueAfter: decision.Again}, err
 }
