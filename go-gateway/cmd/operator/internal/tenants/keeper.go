@@ -80,7 +80,7 @@ func (k *keeper) Reconcile(ctx context.Context, request reconcile.Request) (reco
 	default:
 		is, err = k.keep(ctx, tenant, came)
 	}
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) { // somebody was quicker: look again
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) { // somebody was quicker: look again
 		return reconcile.Result{RequeueAfter: k.retry.When(request)}, nil
 	}
 	if err != nil {

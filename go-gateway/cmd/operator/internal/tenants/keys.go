@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -202,10 +203,10 @@ func (k *keeper) release(ctx context.Context, tenant *subject) (verdict, error) 
 	}
 	if pending := tenant.Status.Pending; pending != nil { // its key may be there, and nobody knows which it is
 		key, err := k.ask(ctx, tenant.Tenant, *pending)
-		switch {
+		switch said, _ := refusal(err); {
 		case err == nil:
 			ids = append(ids, key.ID)
-		case !isAbout(err, "tenant") && !isAbout(err, "id") && !isReused(err):
+		case said.Status != http.StatusBadRequest && !isReused(err): // those make no key
 			return trouble(err), nil
 		}
 	}
