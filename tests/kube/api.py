@@ -8,12 +8,21 @@ from typing import Any
 
 import httpx
 
-from kube.chart import NAMESPACE, Object
+from kube.chart import NAMESPACE, RELEASE, Object
 from stack.loopback import HOST, free_port
 from stack.waiting import wait_until
 
 START_LIMIT_S = 60
 TOKEN = "operator"  # of a server that lives for a test
+ACCOUNT_TOKEN = "account"  # of the operator's service account, which may do what roles say
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-operator"
+GROUPS = f"system:serviceaccounts,system:serviceaccounts:{NAMESPACE},system:authenticated"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [ACCOUNT]}, {"level": "None"}],
+}
 
 
 class Answer(Exception):  # noqa: N818
@@ -25,7 +34,9 @@ class ApiServer:
         self._folder = folder
         client, peer, port = free_port(), free_port(), free_port()
         subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text(f"{TOKEN},operator,operator,system:masters\n")
+        accounts = f'{TOKEN},operator,operator,system:masters\n{ACCOUNT_TOKEN},{ACCOUNT},account,"{GROUPS}"\n'
+        (folder / "tokens.csv").write_text(accounts)
+        (folder / "audit.json").write_text(json.dumps(AUDIT))
         self._commands = {
             "etcd": [
                 etcd,
@@ -43,7 +54,9 @@ class ApiServer:
                 "--endpoint-reconciler-type=none",
                 f"--cert-dir={folder / 'pki'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
-                "--authorization-mode=AlwaysAllow",
+                "--authorization-mode=RBAC",
+                f"--audit-policy-file={folder / 'audit.json'}",
+                f"--audit-log-path={folder / 'audit.log'}",
                 "--anonymous-auth=false",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={folder / 'accounts.key'}",
@@ -104,6 +117,8 @@ class ApiServer:
 
         def trusted() -> bool:
             check_alive()
+            if self._http:
+                self._http.close()
             try:
                 self._http = httpx.Client(
                     base_url=self._url,
@@ -144,6 +159,10 @@ class ApiServer:
                 "contexts": [{**one, "context": {"cluster": "tests", "user": "tests"}}],
             }
         )
+
+    def asked(self) -> list[Any]:
+        """What the operator's service account has asked for, as the audit log has it."""
+        return [json.loads(line) for line in (self._folder / "audit.log").read_text().splitlines()]
 
     def version(self) -> str:
         version: str = self._ask("GET", "/version", None)["gitVersion"]

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from kube.api import ApiServer
-from kube.chart import Object
+from kube.chart import RELEASE, Object
 from kube.models import condition
 from kube.operator import Operator
 from stack.loopback import HOST, free_port
@@ -17,7 +17,8 @@ from stack.native import NativeStack, Ports
 from stack.proxy import Proxy
 from stack.waiting import StackError, wait_until
 
-PLANS, FILE = "the-plans", "the-tenants"
+# As the chart names them.
+PLANS, FILE = f"{RELEASE}-plans", f"{RELEASE}-tenants-file"
 SMALL = "plans:\n  small: {requests_per_minute: 600_000}\n"
 LIMIT_S = 60
 
@@ -48,7 +49,7 @@ def id_of(key: str) -> str:
 class Place:
     """The gateway mounts the ConfigMap when a test carries it there, as a kubelet does within a minute."""
 
-    def __init__(self, server: ApiServer, folder: pathlib.Path) -> None:
+    def __init__(self, server: ApiServer, folder: pathlib.Path, token: str | None = None) -> None:
         self.server = server
         self.seen: set[str] = set()  # every key that was in a Secret
         self._file = folder / "tenants.yaml"
@@ -65,7 +66,7 @@ class Place:
         described.write_text("0123456789abcdef" * 4)
         self.token_file = described.absolute()
         server.apply(plans())
-        self.operator = Operator(server, folder, *self.arguments())
+        self.operator = Operator(server, folder, *self.arguments(), token=token)
 
     def arguments(self) -> list[str]:
         return [
