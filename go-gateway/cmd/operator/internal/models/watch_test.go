@@ -42,6 +42,9 @@ func TestATrialIsComparedWithWhatOthersDidInTheSameTime(t *testing.T) {
 		}
 	}
 	later := noon.Add(time.Hour)
+	if w := all.note("m", "other", told("t", 1, 4), nil, later); w.Since != later || w.Trial.Requests != 0 {
+		t.Errorf("another change at the same pod: %+v", w)
+	}
 	for name, w := range map[string]*Watched{
 		"another pod":    all.note("m", "h", told("u", 0, 100), nil, later),
 		"another change": all.note("m", "i", told("u", 0, 100), nil, later),
