@@ -23,7 +23,7 @@ PARSERS = {
     "internal/openai: Decoder.WebhookTest": "FuzzDecodeWebhook",
     "internal/openai: Chunks.AppendDelta": "FuzzStreamsAreEventsOfJSON",
     "internal/moderation: Judge": "FuzzJudge",
-    "internal/plans: Parse": "FuzzParse",
+    "internal/plans: Parse": "FuzzTenantsFile",
     "internal/identity: splitScopes": "FuzzScopes",
     "internal/identity: Directory.Authenticate": "FuzzAuthorization",
     "internal/identity: tokenReader.read": "FuzzToken",
@@ -85,12 +85,15 @@ SETTING, KEPT, OPERATORS = (
 OURS = {
     "cmd/consumer: address": SETTING,
     "cmd/embed: settings.check": SETTING,
+    "cmd/operator: address": SETTING,
+    "cmd/operator/internal/tenants: Setup": SETTING,
     "internal/config: httpsURL": SETTING,
     "internal/config: collectorURL": SETTING,
     "internal/config: redisURL": SETTING,
     "internal/store: parsePostgres": SETTING,
     "internal/tracing: dial": SETTING,
     "cmd/embed: agree": KEPT,
+    "cmd/operator/internal/tenants: merge": KEPT,
     "cmd/embed: pipeline.readDone": KEPT,
     "internal/blob: Folder.walk": KEPT,
     "internal/moderation: ParseContent": KEPT,
@@ -99,7 +102,8 @@ OURS = {
     "internal/webhook: sign": KEPT,
     "internal/adminapi: Client.Limits": OPERATORS,
     "internal/adminapi: Client.Overview": OPERATORS,
-    "internal/adminapi: Client.get": OPERATORS,
+    "internal/adminapi: read": OPERATORS,
+    "internal/adminapi: refusal": OPERATORS,
 }
 # Calls by which bytes, or a text, become something else.
 PARSING = re.compile(

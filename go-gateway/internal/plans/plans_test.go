@@ -134,7 +134,7 @@ tenants:
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzTenantsFile(f *testing.F) {
 	f.Add("plans: {a: {requests_per_minute: 1}}\ntenants: {a: {plan: a}}")
 	f.Add("plans: &p {a: *p}\n? [x]\n: !!binary |")
 	f.Fuzz(func(t *testing.T, content string) {
