@@ -16,7 +16,7 @@ import httpx
 
 from kube.api import Answer, ApiServer
 from kube.chart import Object
-from kube.hotpaths import Figures, HotPath
+from kube.hotpaths import Figures, HotPath, Runs, Work
 
 TICK_S = 0.1
 TEMPLATE = "tests/template"
@@ -31,15 +31,28 @@ class Image:
     works: bool = True
 
 
-Load = Callable[[Object, Figures], None]
+Load = Callable[[Object, Work], None]
+
+
+def pretends(ip: str, model: str, image: Image) -> HotPath:
+    """What runs in pods, unless tests want something else."""
+    hotpath = HotPath(ip, model, image.revision)
+    hotpath.start()
+    return hotpath
 
 
 class Cluster:
     """As a context. `images` says how pods are, by their bundle's image; `load` what comes to each ready one a tick."""
 
-    def __init__(self, server: ApiServer, images: dict[str, Image], load: Load | None = None) -> None:
-        self._server, self.images, self.load = server, images, load
-        self.hotpaths: dict[str, HotPath] = {}
+    def __init__(
+        self,
+        server: ApiServer,
+        images: dict[str, Image],
+        load: Load | None = None,
+        start: Callable[[str, str, Image], Runs] = pretends,
+    ) -> None:
+        self._server, self.images, self.load, self._start = server, images, load, start
+        self.hotpaths: dict[str, Runs] = {}
         # The fewest pods that were ready at any time, by Deployment, since it was looked at last.
         self.least: dict[str, int] = {}
         chosen = random.Random()
@@ -70,10 +83,16 @@ class Cluster:
         wanted = f"triptych.dev/model={model}" + (f",triptych.dev/part={part}" if part else "")
         return self._server.list("v1", "Pod", wanted)
 
+    def hotpath(self, pod: Object) -> HotPath:
+        """That of a pod, where it only pretends."""
+        hotpath = self.hotpaths[pod["metadata"]["name"]]
+        assert isinstance(hotpath, HotPath)
+        return hotpath
+
     def restart(self, pod: Object) -> None:
         """The process of a pod ends, and another one begins in it."""
         with self._lock:
-            self.hotpaths[pod["metadata"]["name"]].figures = Figures()
+            self.hotpath(pod).figures = Figures()
             self._status(pod, ready=True, restarts=1)
 
     def _run(self) -> None:
@@ -106,7 +125,7 @@ class Cluster:
             self._roll(deployment, mine)
         for pod in pods:
             if self.load and pod["metadata"]["name"] in self.hotpaths and _is_ready(pod):
-                self.load(pod, self.hotpaths[pod["metadata"]["name"]].figures)
+                self.load(pod, self.hotpaths[pod["metadata"]["name"]].work)
 
     def _roll(self, deployment: Object, pods: list[Object]) -> None:
         """One step towards a Deployment's template, with one more than are wanted at most, and no fewer ready."""
@@ -158,10 +177,10 @@ class Cluster:
             (model,) = [
                 each["value"] for each in pod["spec"]["containers"][0]["env"] if each["name"] == "HOTPATH_MODEL_NAMES"
             ]
-            self.hotpaths[name] = HotPath(next(self._addresses), model, image.revision)
-            self.hotpaths[name].start()
-        if _is_ready(pod) != image.works or "podIP" not in pod["status"]:
-            self._status(pod, ready=image.works)
+            self.hotpaths[name] = self._start(next(self._addresses), model, image)
+        works = image.works and self.hotpaths[name].is_ready()
+        if _is_ready(pod) != works or "podIP" not in pod["status"]:
+            self._status(pod, ready=works)
 
     def _status(self, pod: Object, *, ready: bool, restarts: int = 0) -> None:
         ip = self.hotpaths[pod["metadata"]["name"]].ip

@@ -1,14 +1,36 @@
-"""Hot paths as pods have them, as far as the operator asks: metrics, and the revision of one model. They do no work."""
+"""Hot paths as pods have them: some that only say what the operator asks for, and real ones."""
 
 import http.server
+import pathlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import grpc
-from triptych.inference.v1 import model_pb2, model_pb2_grpc
+import httpx
+from triptych.inference.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
+
+from stack.native import HOTPATH, MODELS, onnxruntime_library
+from stack.process import Process
 
 METRICS_PORT, GRPC_PORT = 9465, 50051
+SCHEDULING = inference_pb2.Scheduling(priority=inference_pb2.PRIORITY_INTERACTIVE)
+
+
+class Work(Protocol):
+    def answer(self, requests: int, *, failed: int = 0, seconds: float = 0.01) -> None: ...
+
+
+class Runs(Protocol):
+    """One that runs in a pod, at an address that no other has: all of 127.0.0.0/8 are this machine's."""
+
+    ip: str
+
+    @property
+    def work(self) -> Work: ...
+    def is_ready(self) -> bool: ...
+    def stop(self) -> None: ...
 
 
 @dataclass
@@ -47,7 +69,7 @@ class Figures:
 
 @dataclass
 class HotPath(model_pb2_grpc.ModelServiceServicer):
-    """One that listens at an address of this machine, which no other has: all of 127.0.0.0/8 are."""
+    """One that does no work: metrics, and the revision of one model."""
 
     ip: str
     model: str
@@ -80,6 +102,13 @@ class HotPath(model_pb2_grpc.ModelServiceServicer):
         self._grpc.add_insecure_port(f"{self.ip}:{GRPC_PORT}")
         self._grpc.start()
 
+    @property
+    def work(self) -> Figures:
+        return self.figures
+
+    def is_ready(self) -> bool:
+        return True
+
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
@@ -89,3 +118,44 @@ class HotPath(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> model_pb2.ListModelsResponse:
         return model_pb2.ListModelsResponse(models=[model_pb2.Model(name=self.model, revision=self.revision)])
+
+
+class RealHotPath:
+    """A real one, with a model of the repository's; what it answers, it does."""
+
+    def __init__(self, ip: str, model: str, log: pathlib.Path) -> None:
+        self.ip, self._model = ip, model
+        flags = {
+            "grpc-address": f"{ip}:{GRPC_PORT}",
+            "metrics-address": f"{ip}:{METRICS_PORT}",
+            "models": str(MODELS),
+            "onnxruntime-library": str(onnxruntime_library()),
+            "model-names": model,
+            "compute-threads": "1",
+            "workers": "1",
+        }
+        command = [str(HOTPATH), "serve", *(f"--{flag}={value}" for flag, value in flags.items())]
+        self._process = Process(f"hot path at {ip}", command, log, {})
+        self._channel = grpc.insecure_channel(f"{ip}:{GRPC_PORT}")
+
+    @property
+    def work(self) -> "RealHotPath":
+        return self
+
+    def answer(self, requests: int, *, failed: int = 0, seconds: float = 0.01) -> None:
+        stub = inference_pb2_grpc.InferenceServiceStub(self._channel)
+        for number in range(requests):
+            inputs = [inference_pb2.EmbedInput(text=f"text {number}")]
+            request = inference_pb2.EmbedRequest(model=self._model, inputs=inputs, scheduling=SCHEDULING)
+            stub.Embed(request, timeout=10)
+
+    def is_ready(self) -> bool:
+        self._process.check_alive()
+        try:
+            return httpx.get(f"http://{self.ip}:{METRICS_PORT}/readyz", timeout=2, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> None:
+        self._channel.close()
+        self._process.kill()

@@ -12,14 +12,14 @@ LIMIT_S = 60
 QUICK = {"observeSeconds": 3, "minRequests": 20, "deadlineSeconds": 30}
 
 
-def model(name: str, image: str, replicas: int = 2, revision: str = "", **rollout: int) -> Object:
+def model(name: str, image: str, *, replicas: int = 2, revision: str = "", rollout: Object | None = None) -> Object:
     bundle = {"name": "minilm", "image": image} | ({"revision": revision} if revision else {})
     hotpath = {"image": "hotpath:1", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}
     return {
         "apiVersion": "triptych.dev/v1alpha1",
         "kind": "Model",
         "metadata": {"name": name},
-        "spec": {"bundle": bundle, "replicas": replicas, "hotPath": hotpath, "rollout": {**QUICK, **rollout}},
+        "spec": {"bundle": bundle, "replicas": replicas, "hotPath": hotpath, "rollout": {**QUICK, **(rollout or {})}},
     }
 
 
@@ -48,6 +48,11 @@ def until(server: ApiServer, one: Object, what: str, is_so: Callable[[Any], bool
         return wait_until(f"{one['metadata']['name']}: {what}", probe, limit_s, poll_s=0.1)
     except StackError as error:
         raise StackError(f"{error}: {server.get(one).get('status')}") from error
+
+
+def until_gone(server: ApiServer, name: str) -> None:
+    """Wait until there is no Deployment of this name."""
+    wait_until(f"Deployment {name} to go", lambda: server.find(deployment(name)) is None, 10)
 
 
 def is_served(revision: str) -> Callable[[Any], bool]:

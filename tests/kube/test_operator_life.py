@@ -10,7 +10,7 @@ import pytest
 from kube.api import ApiServer
 from kube.chart import RELEASE, Chart, Object
 from kube.cluster import Cluster, Image
-from kube.hotpaths import Figures
+from kube.hotpaths import Work
 from kube.models import condition, deployment, events, image_of, is_served, model, until
 from kube.operator import Operator
 from stack.waiting import wait_until
@@ -20,8 +20,8 @@ LEASE: Object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metad
 WATCHED = re.compile(r"trial ready, watched for \d+ s more, (\d+) of \d+ requests")
 
 
-def busy(pod: Object, figures: Figures) -> None:
-    figures.answer(5)
+def busy(pod: Object, work: Work) -> None:
+    work.answer(5)
 
 
 @pytest.fixture
@@ -40,8 +40,12 @@ def is_watched(found: Object) -> bool:
     return "readyAt" in found["status"].get("trial", {})
 
 
-def installed(kinds: ApiServer, name: str, **rollout: int) -> Object:
-    one = model(name, "models:a", **rollout)
+def is_watched_on(found: Object) -> bool:
+    return WATCHED.match(condition(found, "Progressing")["message"]) is not None
+
+
+def installed(kinds: ApiServer, name: str, observe_s: int = 3) -> Object:
+    one = model(name, "models:a", rollout={"observeSeconds": observe_s})
     kinds.create(one)
     until(kinds, one, "is served", is_served(A))
     return one
@@ -59,7 +63,7 @@ def test_what_others_change_of_ours_is_put_back_and_what_is_theirs_is_left(
 
     def is_back() -> bool:
         spec = kinds.get(of)["spec"]
-        return spec["replicas"] == 2 and spec["template"]["spec"]["containers"][0]["image"] == "hotpath:1"
+        return (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (2, "hotpath:1")
 
     wait_until("the operator puts it back", is_back, 10)
     found = kinds.get(of)
@@ -102,7 +106,7 @@ def test_one_that_waits_for_nothing_asks_for_nothing(kinds: ApiServer, cluster: 
 def test_it_outlives_an_api_server_that_is_away(kinds: ApiServer, cluster: Cluster, tmp_path: pathlib.Path) -> None:
     """In mid-trial. With a lease it would end and be started again, which is another test."""
     with Operator(kinds, tmp_path, "--leader-election=false") as operator:
-        one = installed(kinds, "outage", observeSeconds=8)
+        one = installed(kinds, "outage", observe_s=8)
         kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
         until(kinds, one, "is watched", is_watched)
         kinds.stop()
@@ -137,7 +141,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
     kinds: ApiServer, cluster: Cluster, tmp_path: pathlib.Path
 ) -> None:
     with Operator(kinds, tmp_path, name="one") as first, Operator(kinds, tmp_path, name="two") as second:
-        one = installed(kinds, "orphan", observeSeconds=6)
+        one = installed(kinds, "orphan", observe_s=6)
         leader, other = (first, second) if "successfully acquired lease" in first.log() else (second, first)
         assert "successfully acquired lease" not in other.log()
         kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
@@ -156,7 +160,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
 def test_one_that_is_stopped_gives_the_lease_back_at_once(
     kinds: ApiServer, cluster: Cluster, operator: Operator
 ) -> None:
-    one = installed(kinds, "handed", observeSeconds=60)
+    one = installed(kinds, "handed", observe_s=60)
     kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
     until(kinds, one, "is watched", is_watched)
     began = time.monotonic()
@@ -164,7 +168,7 @@ def test_one_that_is_stopped_gives_the_lease_back_at_once(
     assert time.monotonic() - began < 10
     assert not kinds.get(LEASE)["spec"]["holderIdentity"]
     operator.start()
-    found = until(kinds, one, "is watched on", lambda found: WATCHED.match(condition(found, "Progressing")["message"]))
+    found = until(kinds, one, "is watched on", is_watched_on)
     assert image_of(kinds.get(deployment("handed"))) == "models:a", found
 
 

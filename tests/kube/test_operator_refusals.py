@@ -8,8 +8,8 @@ import pytest
 from kube.api import Answer, ApiServer
 from kube.chart import Object
 from kube.cluster import Cluster, Image
-from kube.hotpaths import Figures
-from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until
+from kube.hotpaths import Work
+from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until, until_gone
 from kube.operator import Operator
 from stack.waiting import wait_until
 
@@ -26,13 +26,13 @@ FAULTS: dict[str, tuple[Object, str, str]] = {
 }
 
 
-def load(pod: Object, figures: Figures) -> None:
+def load(pod: Object, work: Work) -> None:
     """Each does as its model's name says, where a change is tried."""
     labels = pod["metadata"]["labels"]
     name, tried = labels["triptych.dev/model"], labels["triptych.dev/part"] == "trial"
     if name != "idle":
         failed = 1 if tried and name == "faulty" else 0
-        figures.answer(5, failed=failed, seconds=0.03 if tried and name == "slow" else 0.01)
+        work.answer(5, failed=failed, seconds=0.03 if tried and name == "slow" else 0.01)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_each_fault_of_a_change_is_taken_back(kinds: ApiServer, cluster: Cluster
         until(kinds, every[name], "is watched", lambda found: "readyAt" in found["status"].get("trial", {}))
         (pod,) = cluster.pods(name, "trial")
         if name == "mute":
-            cluster.hotpaths[pod["metadata"]["name"]].mute = True
+            cluster.hotpath(pod).mute = True
         else:
             cluster.restart(pod)
     for name, one in every.items():
@@ -75,7 +75,7 @@ def test_each_fault_of_a_change_is_taken_back(kinds: ApiServer, cluster: Cluster
         assert events(kinds, name)[-1] == ("Warning", "RolledBack", found["status"]["refused"]["why"])
         assert found["status"]["revision"] == A
     for name in FAULTS:
-        wait_until("the trial to go", lambda name=name: kinds.find(deployment(f"{name}-trial")) is None, 10)
+        until_gone(kinds, f"{name}-trial")
         serves = kinds.get(deployment(name))
         assert image_of(serves) == "models:a"
         assert serves["metadata"]["generation"] == generations[name], "those that serve were touched"

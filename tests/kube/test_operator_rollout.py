@@ -1,6 +1,8 @@
 """The operator's binary and a real API server: hot paths of a Model, and changes that are tried before all follow."""
 
+import json
 import pathlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -8,16 +10,17 @@ import pytest
 from kube.api import ApiServer
 from kube.chart import Object
 from kube.cluster import Cluster, Image
-from kube.hotpaths import Figures
+from kube.hotpaths import RealHotPath, Work
 from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until
 from kube.operator import Operator
+from stack.native import MODELS
 from stack.waiting import wait_until
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 
 
-def busy(pod: Object, figures: Figures) -> None:
-    figures.answer(5)
+def busy(pod: Object, work: Work) -> None:
+    work.answer(5)
 
 
 @pytest.fixture
@@ -140,3 +143,28 @@ def test_a_model_that_is_deleted_in_its_trial_leaves_nothing(
     wait_until("its pods to go", lambda: not cluster.pods("gone"), 20)
     assert [kinds.find(deployment(name)) for name in ("gone", "gone-trial")] == [None, None]
     assert "error" not in operator.log(), operator.log()
+
+
+def test_real_hot_paths_tell_what_a_change_is_judged_by(kinds: ApiServer, tmp_path: pathlib.Path) -> None:
+    """Their metrics have the names that are read, and their revision is that of the bundle."""
+    name = "all-minilm-l6-v2"
+    revision = json.loads((MODELS / name / "current").read_text())["revision"]
+
+    def start(ip: str, model: str, image: Image) -> RealHotPath:
+        return RealHotPath(ip, model, tmp_path / f"{ip}.log")
+
+    images = {"models:a": Image(""), "models:b": Image("")}
+    with Cluster(kinds, images, busy, start), Operator(kinds, tmp_path):
+        one = model("real", "models:a", replicas=1, revision=revision, rollout={"maxLatencyPercent": 10000})
+        one["spec"]["bundle"]["name"] = name
+        kinds.create(one)
+        until(kinds, one, "is served", is_served(revision), 90)
+        kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
+        until(kinds, one, "is served by the other", lambda _: events(kinds, "real")[-1][1] == "RolledOut", 90)
+        (passed,) = [note for _, reason, note in events(kinds, "real") if reason == "Passed"]
+        match = re.fullmatch(
+            r"the trial answered (\d+) requests, of which 0 failed; beside it (\d+), of which 0 failed", passed
+        )
+        assert match, passed
+        assert int(match[1]) >= 20
+        assert int(match[2]) >= 10

@@ -55,6 +55,7 @@ PARSERS = {
     "cmd/consumer: keyOf": "FuzzMessage",
     "cmd/consumer/internal/jobs: decode": "FuzzJob",
     "cmd/consumer/internal/jobs: Job.Failure": "FuzzJob",
+    "cmd/operator/internal/live: parse": "FuzzMetrics",
     "cmd/embed/internal/api: Client.read": "FuzzEmbeddings",
     "cmd/embed/internal/api: Client.readModel": "FuzzModel",
     "cmd/embed/internal/records: jsonl.each": "FuzzJSONL",
@@ -110,7 +111,7 @@ PARSING = re.compile(
     r"\b(?:strictjson\.Decode|url\.Parse\w*|json\.Unmarshal\w*|json\.(?:NewDecoder|Valid)|jsontext\.NewDecoder|csv\.NewReader"
     r"|yaml\.(?:NewDecoder|Unmarshal)|mime\.ParseMediaType|multipart\.NewReader|proto\.Unmarshal|protojson\.Unmarshal"
     r"|http\.Read(?:Request|Response)|parquetfile\.(?:OpenParquetFile|NewParquetReader))\("
-    r"|\.(?:ParseWithClaims|ParseUnverified|Details|DecodeString)\("
+    r"|\.(?:ParseWithClaims|ParseUnverified|Details|DecodeString|TextToMetricFamilies)\("
 )
 # Generated code, and what tests alone run.
 NO_PARSERS = ("/internal/pb/", "/internal/testkit/")

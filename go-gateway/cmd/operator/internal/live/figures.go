@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -112,6 +113,11 @@ func parse(text io.Reader, name string) (Figures, error) {
 			spent.Seconds += metric.GetHistogram().GetSampleSum()
 			spent.Count += float64(metric.GetHistogram().GetSampleCount())
 		})
+	}
+	for _, counter := range f.counters() {
+		if !(*counter >= 0) || math.IsInf(*counter, 1) { // which NaN is not
+			return Figures{}, fmt.Errorf("reading metrics: %v is no count", *counter)
+		}
 	}
 	return f, nil
 }

@@ -47,7 +47,7 @@ func TestFiguresAreOfOneModel(t *testing.T) {
 }
 
 func TestWhatIsNoHotPathTellsNoFigures(t *testing.T) {
-	for _, other := range []string{"", "<html>", "up 1\n", text + "hotpath_inputs_total{mod"} {
+	for _, other := range []string{"", "<html>", "up 1\n", text + "hotpath_inputs_total{mod", text + countOf("NaN"), text + countOf("-1000"), text + countOf("+Inf")} {
 		if got, err := parse(strings.NewReader(other), "m"); err == nil {
 			t.Errorf("%.20q gives %+v", other, got)
 		}
@@ -69,4 +69,28 @@ func TestCountersThatBeginAgainAreNew(t *testing.T) {
 	if got := earlier.Plus(earlier); got != (Figures{Requests: 20, Failed: 2, Run: Spent{10, 20}}) {
 		t.Errorf("twice is %+v", got)
 	}
+}
+
+func countOf(value string) string {
+	return "# TYPE hotpath_first_token_seconds histogram\nhotpath_first_token_seconds_sum{model=\"m\"} " + value + "\n"
+}
+
+func FuzzMetrics(f *testing.F) {
+	f.Add(text, "m")
+	f.Add(text+countOf("NaN"), "m")
+	f.Add("# TYPE hotpath_build_info gauge\nhotpath_build_info 1\n# TYPE hotpath_inputs_total histogram\n", "")
+	f.Fuzz(func(t *testing.T, text, model string) {
+		figures, err := parse(strings.NewReader(text), model)
+		if err != nil {
+			return
+		}
+		if figures.Since(figures) != (Figures{}) {
+			t.Errorf("%+v since itself is %+v", figures, figures.Since(figures))
+		}
+		for _, counter := range figures.counters() {
+			if !(*counter >= 0) {
+				t.Errorf("%+v", figures)
+			}
+		}
+	})
 }
