@@ -1,5 +1,6 @@
 """The chart's Role is enough for all that the operator does, and no rule of it is there for nothing."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from kube.chart import NAMESPACE, RELEASE, Chart, Rendered
 from kube.cluster import Cluster, Image
 from kube.models import is_served, model, until
 from kube.tenants import Place, config_map, plans, secret, tenant
-from stack.waiting import wait_until
+from stack.waiting import StackError, wait_until
 
 VALUES = {"models": {"from": "operator"}, "operator": {"tenants": True}, "gateway": {"admin": "credential"}}
 A, B = "a" * 16, "b" * 16
@@ -82,13 +83,23 @@ def test_the_role_is_enough_and_each_right_of_it_is_used(
     assert place.operator.stop() == 0
     monkeypatch.setenv("KUBE_FEATURE_WatchListClient", "false")
     place.operator.start()
-    asked = [each for each in place.server.asked() if "objectRef" in each]
+
+    def unused() -> list[Right]:
+        taken = {right for each in asked_of(place) for right in used(each)}
+        return sorted(granted(rendered) - taken)
+
+    with contextlib.suppress(StackError):  # the assertion says which are left
+        wait_until("each right is used", lambda: not unused(), 30)
+    assert unused() == [], "rights that nothing needs"
+    asked = asked_of(place)
     refused = {str(each["objectRef"]) for each in asked if each["responseStatus"]["code"] == 403}
     assert refused == set()
-    taken = {right for each in asked for right in used(each)}
-    assert sorted(granted(rendered) - taken) == [], "rights that nothing needs"
     elsewhere = {each["objectRef"].get("namespace") for each in asked} - {NAMESPACE, None}
     assert elsewhere == set()
+
+
+def asked_of(place: Place) -> list[Any]:
+    return [each for each in place.server.asked() if "objectRef" in each]
 
 
 def live_through(place: Place) -> None:

@@ -58,6 +58,7 @@ func read(reply []byte) (key Key, err error) {
 	return key, nil
 }
 
+// keyPath is that of one key, whatever letters its id has: none leads elsewhere.
 func keyPath(id string) string { return KeysPath + "/" + url.PathEscape(id) }
 
 // list is never null, which is no list.

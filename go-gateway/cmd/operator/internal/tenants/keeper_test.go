@@ -311,6 +311,34 @@ func TestASecretOfSomebodyElseStaysAsItIs(t *testing.T) {
 	b.check()
 }
 
+// Whoever may write Secrets could write down another tenant's key there, and have it rotated into their own hands, or revoked.
+func TestAKeyOfAnotherTenantInTheSecretStaysAsItIs(t *testing.T) {
+	theirs := adminapi.Key{ID: "theirs00", Tenant: "globex"}
+	forged := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "here", Name: "acme-key", OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: v1alpha1.GroupVersion.String(), Kind: "Tenant", Name: "acme", UID: "uid-of-acme", Controller: new(true),
+		}}},
+		Data: map[string][]byte{"key": []byte("trip_theirs00_" + strings.Repeat("x", 43)), "previous": []byte("trip_theirs00_" + strings.Repeat("x", 43))},
+	}
+	b := newBench(t, acme(), forged)
+	b.gateway.keys = append(b.gateway.keys, theirs)
+	b.settle()
+	if has, _ := b.secret("acme-key"); has.keyID != "key00001" || has.previous != "" {
+		t.Errorf("got %v", has)
+	}
+	forged.ResourceVersion = ""
+	if err := b.client.Update(t.Context(), forged); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.client.Delete(t.Context(), b.tenant()); err != nil {
+		t.Fatal(err)
+	}
+	b.settle()
+	if found, err := b.gateway.find("theirs00"); err != nil || found.Revoked != nil || found.ReplacedBy != "" || !slices.Equal(b.gateway.works(), []string{"theirs00"}) {
+		t.Errorf("got %+v, %v, and %v work", found, err, b.gateway.works())
+	}
+}
+
 // look reconciles once, and wants a reason.
 func (b *bench) look(reason string) reconcile.Result {
 	b.Helper()

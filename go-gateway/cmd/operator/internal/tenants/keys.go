@@ -34,7 +34,17 @@ func (k *keeper) keepKey(ctx context.Context, tenant *subject) (verdict, error) 
 		if has.taken {
 			return verdict{reasonSecretTaken, fmt.Sprintf("There is a Secret %s already, which is not this tenant's: delete it, or name another one in spec.key.secretName.", has.name)}, nil
 		}
-		request := next(*tenant.Spec.Key, tenant.Status, has.keyID, k.now())
+		inSecret := has.keyID
+		if tenant.Status.Key == nil && inSecret != "" {
+			owns, err := k.owns(ctx, tenant, inSecret)
+			if err != nil {
+				return trouble(err), nil
+			}
+			if !owns {
+				inSecret = ""
+			}
+		}
+		request := next(*tenant.Spec.Key, tenant.Status, inSecret, k.now())
 		if request == nil {
 			request = k.instead(ctx, tenant)
 		}
@@ -181,6 +191,15 @@ func (k *keeper) tidy(ctx context.Context, tenant *subject, has secret) (verdict
 	return verdict{}, nil
 }
 
+// owns reports whether a key is the tenant's. What is in a Secret may be written by others, who could name anybody's key there.
+func (k *keeper) owns(ctx context.Context, tenant *subject, id string) (bool, error) {
+	found, err := k.gateway.FindKey(ctx, id)
+	if isAbout(err, "id") {
+		return false, nil
+	}
+	return err == nil && found.Tenant == tenant.Name, err
+}
+
 // revoke ends a key. One that gateways do not know has ended.
 func (k *keeper) revoke(ctx context.Context, tenant *subject, id string) error {
 	_, err := k.gateway.RevokeKey(ctx, id)
@@ -211,7 +230,11 @@ func (k *keeper) release(ctx context.Context, tenant *subject) (verdict, error) 
 		}
 	}
 	for _, id := range ids {
-		if err := k.revoke(ctx, tenant, id); err != nil {
+		owns, err := k.owns(ctx, tenant, id)
+		if err == nil && owns {
+			err = k.revoke(ctx, tenant, id)
+		}
+		if err != nil {
 			return trouble(err), nil
 		}
 	}

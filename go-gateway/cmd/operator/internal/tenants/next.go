@@ -1,8 +1,8 @@
 package tenants
 
 import (
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,11 +49,13 @@ func rotatesAt(want v1alpha1.TenantKey, key *v1alpha1.KeyStatus) *metav1.Time {
 	return &metav1.Time{Time: key.CreatedAt.Add(want.RotateEvery.Duration)}
 }
 
+var keyShape = regexp.MustCompile(`^trip_([0-9a-z]{8})_[0-9A-Za-z]{43}$`)
+
 // keyID is the part of a key that lists show; empty of what has not the shape of one.
 func keyID(key string) string {
-	parts := strings.Split(key, "_")
-	if len(parts) != 3 || parts[0] != "trip" {
+	found := keyShape.FindStringSubmatch(key)
+	if found == nil {
 		return ""
 	}
-	return parts[1]
+	return found[1]
 }
