@@ -27,7 +27,9 @@ class Operator:
         self._log = folder / f"{name}.log"
         self._kubeconfig = folder / f"{name}.kubeconfig"
         self._kubeconfig.write_text(server.kubeconfig(token))
-        self._health, self._metrics = free_port(), free_port()
+        self._health = self._metrics = free_port()
+        while self._metrics == self._health:
+            self._metrics = free_port()
         self._arguments = arguments
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -17,6 +17,7 @@ from stack.waiting import wait_until
 
 A, B = "a" * 16, "b" * 16
 LEASE: Object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": f"{RELEASE}-operator"}}
+LEADS = "Successfully acquired lease"
 WATCHED = re.compile(r"trial ready, watched for \d+ s more, (\d+) of \d+ requests")
 
 
@@ -142,8 +143,9 @@ def test_another_takes_over_from_a_leader_that_is_killed(
 ) -> None:
     with Operator(kinds, tmp_path, name="one") as first, Operator(kinds, tmp_path, name="two") as second:
         one = installed(kinds, "orphan", observe_s=6)
-        leader, other = (first, second) if "successfully acquired lease" in first.log() else (second, first)
-        assert "successfully acquired lease" not in other.log()
+        leader, other = (first, second) if LEADS in first.log() else (second, first)
+        assert LEADS in leader.log()
+        assert LEADS not in other.log()
         kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
         before = until(kinds, one, "is watched", is_watched)["status"]["trial"]
         leader.kill()
