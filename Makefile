@@ -74,7 +74,7 @@ down: ## Stop the containers; the volumes stay, and with them keys and models
 # ---- prove it
 
 .PHONY: test
-test: build embed consumer collector models ## Every test: unit tests of three languages, contract, repository, end to end
+test: build embed consumer collector operator models ## Every test: unit tests of three languages, contract, repository, end to end
 	cd python-research && $(BIN)/python -m pytest
 	for module in $(GO_MODULES); do (cd $$module && go test -race ./...); done
 	cd go-gateway/cmd/collector && go test .
@@ -126,7 +126,7 @@ e2e: build embed consumer collector models ## The end-to-end tests alone (STACK=
 	$(IN_TESTS) pytest e2e --stack $(STACK)
 
 .PHONY: chart
-chart: build collector models ## The Helm chart alone: lint, schemas, a real API server, its pods' programs (minutes the first time)
+chart: build collector operator models ## The Helm chart alone: lint, schemas, a real API server, its pods' programs (minutes the first time)
 	$(IN_TESTS) pytest kube
 
 .PHONY: soak
@@ -229,6 +229,10 @@ embed: ## Build the pipeline that embeds files: go-gateway/bin/embed (docs/pipel
 .PHONY: consumer
 consumer: ## Build what has messages of NATS done as jobs: go-gateway/bin/consumer (docs/consumers.md)
 	cd go-gateway/cmd/consumer && go build -trimpath -o ../../bin/consumer .
+
+.PHONY: operator
+operator: ## Build the operator of Kubernetes: go-gateway/bin/operator (docs/operator.md)
+	cd go-gateway/cmd/operator && go build -trimpath -o ../../bin/operator .
 
 .PHONY: collector
 collector: ## Build the collector of traces and of usage: go-gateway/bin/collector (docs/collector.md)

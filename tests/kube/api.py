@@ -8,12 +8,21 @@ from typing import Any
 
 import httpx
 
-from kube.chart import NAMESPACE, Object
+from kube.chart import NAMESPACE, RELEASE, Object
 from stack.loopback import HOST, free_port
 from stack.waiting import wait_until
 
 START_LIMIT_S = 60
 TOKEN = "operator"  # of a server that lives for a test
+ACCOUNT_TOKEN = "account"  # of the operator's service account, which may do what roles say
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{RELEASE}-operator"
+GROUPS = f"system:serviceaccounts,system:serviceaccounts:{NAMESPACE},system:authenticated"
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [ACCOUNT]}, {"level": "None"}],
+}
 
 
 class Answer(Exception):  # noqa: N818
@@ -25,7 +34,9 @@ class ApiServer:
         self._folder = folder
         client, peer, port = free_port(), free_port(), free_port()
         subprocess.run(["openssl", "genrsa", "-out", folder / "accounts.key", "2048"], check=True, capture_output=True)
-        (folder / "tokens.csv").write_text(f"{TOKEN},operator,operator,system:masters\n")
+        accounts = f'{TOKEN},operator,operator,system:masters\n{ACCOUNT_TOKEN},{ACCOUNT},account,"{GROUPS}"\n'
+        (folder / "tokens.csv").write_text(accounts)
+        (folder / "audit.json").write_text(json.dumps(AUDIT))
         self._commands = {
             "etcd": [
                 etcd,
@@ -43,7 +54,9 @@ class ApiServer:
                 "--endpoint-reconciler-type=none",
                 f"--cert-dir={folder / 'pki'}",
                 f"--token-auth-file={folder / 'tokens.csv'}",
-                "--authorization-mode=AlwaysAllow",
+                "--authorization-mode=RBAC",
+                f"--audit-policy-file={folder / 'audit.json'}",
+                f"--audit-log-path={folder / 'audit.log'}",
                 "--anonymous-auth=false",
                 "--service-account-issuer=https://kubernetes.default.svc",
                 f"--service-account-key-file={folder / 'accounts.key'}",
@@ -74,11 +87,29 @@ class ApiServer:
             child.terminate()
             child.wait()
 
+    def stop(self) -> None:
+        """End the server itself: what it has written is in etcd."""
+        server = self._running.pop()
+        server.terminate()
+        server.wait()
+
+    def start_again(self) -> None:
+        """After stop, at the same address, with the same certificate."""
+        self._run("kube-apiserver")
+        self._wait()
+
+    def _run(self, name: str) -> None:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            command = self._commands[name]
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
+        self._running.append(child)
+
     def _start(self) -> None:
-        for name, command in self._commands.items():
-            with (self._folder / f"{name}.log").open("wb") as log:
-                child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._folder)
-            self._running.append(child)
+        for name in self._commands:
+            self._run(name)
+        self._wait()
+
+    def _wait(self) -> None:
 
         def check_alive() -> None:
             for name, child in zip(self._commands, self._running, strict=True):
@@ -86,6 +117,8 @@ class ApiServer:
 
         def trusted() -> bool:
             check_alive()
+            if self._http:
+                self._http.close()
             try:
                 self._http = httpx.Client(
                     base_url=self._url,
@@ -112,6 +145,25 @@ class ApiServer:
         """What Helm is to be told of the server."""
         return [f"--kube-apiserver={self._url}", f"--kube-token={TOKEN}", f"--kube-ca-file={self._certificate}"]
 
+    def kubeconfig(self, token: str | None = None) -> str:
+        """What programs are told that read such a file: of a user of the server's, whom its token names."""
+        one = {"name": "tests"}
+        cluster = {"server": self._url, "certificate-authority": str(self._certificate)}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "tests",
+                "clusters": [{**one, "cluster": cluster}],
+                "users": [{**one, "user": {"token": token or TOKEN}}],
+                "contexts": [{**one, "context": {"cluster": "tests", "user": "tests"}}],
+            }
+        )
+
+    def asked(self) -> list[Any]:
+        """What the operator's service account has asked for, as the audit log has it."""
+        return [json.loads(line) for line in (self._folder / "audit.log").read_text().splitlines()]
+
     def version(self) -> str:
         version: str = self._ask("GET", "/version", None)["gitVersion"]
         return version
@@ -124,6 +176,39 @@ class ApiServer:
         """What the server has under an object's name."""
         return self._ask("GET", f"{self._place(one)}/{one['metadata']['name']}", None)
 
+    def find(self, one: Object) -> Any | None:
+        """The same; None if there is none."""
+        try:
+            return self.get(one)
+        except Answer as answer:
+            if str(answer).startswith("404"):
+                return None
+            raise
+
+    def list(self, version: str, kind: str, labels: str = "") -> list[Any]:
+        """All objects of a kind in the namespace, or those with some labels."""
+        place = self._place({"apiVersion": version, "kind": kind})
+        items: list[Any] = self._ask("GET", place, None, labelSelector=labels)["items"]
+        return [{"apiVersion": version, "kind": kind, **each} for each in items]
+
+    def apply(self, one: Object, manager: str = "tests") -> Any:
+        """Have an object be so, as far as fields are in it."""
+        path = f"{self._place(one)}/{one['metadata']['name']}"
+        return self._ask("PATCH", path, one, fieldManager=manager, force="true")
+
+    def change(self, one: Object, patch: Object, part: str = "", manager: str = "tests") -> Any:
+        """Change fields of an object, or of a part of it as `status`; None takes one out."""
+        path = f"{self._place(one)}/{one['metadata']['name']}" + (f"/{part}" if part else "")
+        return self._ask("PATCH", path, patch, kind="application/merge-patch+json", fieldManager=manager)
+
+    def delete(self, one: Object) -> None:
+        """Delete an object now. None is left behind where there is none."""
+        try:
+            self._ask("DELETE", f"{self._place(one)}/{one['metadata']['name']}", None, gracePeriodSeconds="0")
+        except Answer as answer:
+            if not str(answer).startswith("404"):
+                raise
+
     def would_apply(self, one: Object) -> None:
         """Ask whether an object could be applied, of which no field may be unknown. Answer says why not."""
         path = f"{self._place(one)}/{one['metadata']['name']}"
@@ -133,9 +218,10 @@ class ApiServer:
         """Ask whether an object could be made."""
         self._ask("POST", self._place(one), one, dryRun="All", fieldValidation="Strict")
 
-    def _ask(self, method: str, path: str, one: Object | None, **parameters: str) -> Any:
+    def _ask(self, method: str, path: str, one: Object | None, kind: str = "", **parameters: str) -> Any:
         assert self._http is not None, "it was not entered as a context"
-        kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"  # of YAML, JSON is a part
+        if not kind:  # of YAML, JSON is a part
+            kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         reply = self._http.request(
             method,
             path,

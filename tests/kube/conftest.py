@@ -1,13 +1,15 @@
 """What the chart is checked with, and everything that is rendered of it."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+import yaml
 
 from e2e.databases import chance
 from kube import tools
 from kube.api import ApiServer
-from kube.chart import NAMESPACE, PRODUCTION, Chart, Rendered
+from kube.chart import CHART, NAMESPACE, PRODUCTION, Chart, Object, Rendered
 from kube.values import drawn
 from stack.waiting import wait_until
 
@@ -46,10 +48,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         labels = {f"pod-security.kubernetes.io/{what}": "restricted" for what in ("enforce", "warn")}
         server.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
         server.create(monitors)
-
-        def established() -> bool:
-            conditions = server.get(monitors)["status"].get("conditions") or []
-            return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
-
-        wait_until("PodMonitor", established, 30)
+        wait_until("PodMonitor", partial(established, server, monitors), 30)
         yield server
+
+
+@pytest.fixture(scope="session")
+def kinds(server: ApiServer) -> ApiServer:
+    """A server that knows the operator's kinds."""
+    definitions = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "crds").glob("*.yaml"))]
+    for each in definitions:
+        server.create(each)
+        wait_until(each["metadata"]["name"], partial(established, server, each), 30)
+    return server
+
+
+def established(server: ApiServer, definition: Object) -> bool:
+    conditions = server.get(definition)["status"].get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)

@@ -71,7 +71,7 @@ def test_an_api_server_takes_everything(server: ApiServer, all_rendered: list[Re
 
 def test_admission_takes_the_pods_as_restricted(server: ApiServer, all_rendered: list[Rendered]) -> None:
     distinct = {json.dumps(pod, sort_keys=True): pod for rendered in all_rendered for pod in pods(rendered)}
-    assert {component_of(pod) for pod in distinct.values()} == {"gateway", "hotpath", "collector", "models"}
+    assert {component_of(pod) for pod in distinct.values()} == {"gateway", "hotpath", "collector", "models", "operator"}
     for pod in distinct.values():
         server.would_create(pod)
 

@@ -33,13 +33,22 @@ ADAPTER: list[dict[str, Any]] = yaml.safe_load((CHART / "adapter-rules.yaml").re
 @functools.cache
 def documented() -> set[str]:
     """The variables that programs know."""
-    texts = [(ROOT / f"docs/{name}.md").read_text() for name in ("config", "collector")]
-    return {name for text in texts for name in re.findall(r"`((?:GATEWAY|HOTPATH|COLLECTOR)_[A-Z0-9_]+)`", text)}
+    texts = [(ROOT / f"docs/{name}.md").read_text() for name in ("config", "collector", "operator")]
+    return {
+        name for text in texts for name in re.findall(r"`((?:GATEWAY|HOTPATH|COLLECTOR|OPERATOR)_[A-Z0-9_]+)`", text)
+    }
 
 
 def labels(rendered: Rendered) -> dict[str, dict[str, str]]:
-    """The labels of each component's pods."""
-    return {component: template["metadata"]["labels"] for component, template in rendered.workloads()}
+    """The labels of each component's pods; of hot paths those that the operator gives them, where it makes them."""
+    found = {component: template["metadata"]["labels"] for component, template in rendered.workloads()}
+    if "operator" in found:
+        found["hotpath"] = {
+            **found["operator"],
+            "app.kubernetes.io/component": "hotpath",
+            "triptych.dev/model": "minilm",
+        }
+    return found
 
 
 def seconds(text: str) -> int:
@@ -55,7 +64,8 @@ def drain_s(component: str, env: dict[str, str]) -> float:
         case "hotpath":
             return int(env["HOTPATH_DRAIN_MS"]) / 1000
         case _:
-            return 10  # of the collector: it decides at once on what has come
+            # Of the collector: it decides at once on what has come. Of the operator: it ends what it has begun.
+            return 20
 
 
 def test_a_pod_is_not_killed_before_it_has_drained(all_rendered: list[Rendered]) -> None:
@@ -162,11 +172,57 @@ def test_nobody_but_gateways_reaches_a_hot_path(all_rendered: list[Rendered]) ->
     guarded = [each for each in all_rendered if each.of_kind("NetworkPolicy")]
     assert len(guarded) > len(all_rendered) / 2
     for rendered in guarded:
-        assert reach(rendered, "hotpath", "grpc") == {"gateway"}
+        operators = {"operator"} & labels(rendered).keys()  # which asks what they serve
+        assert reach(rendered, "hotpath", "grpc") == {"gateway"} | operators
+        scrapers = reach(rendered, "gateway", "metrics")
+        assert reach(rendered, "hotpath", "metrics") == scrapers | operators
+        if operators:
+            assert reach(rendered, "operator", "metrics") == scrapers
+            assert reach(rendered, "operator", "health") == set()
+            assert reach(rendered, "gateway", "admin") == (operators if admin_service(rendered) else set())
         if "collector" in labels(rendered):
             assert reach(rendered, "collector", "otlp") == {"gateway", "hotpath"}
         if "models" in labels(rendered):
             assert reach(rendered, "models", "any") == set()
+
+
+def admin_service(rendered: Rendered) -> list[Object]:
+    return [one for one in rendered.of_kind("Service") if one["metadata"]["name"] == f"{RELEASE}-admin"]
+
+
+def test_the_admin_api_is_on_loopback_unless_the_operator_needs_it(all_rendered: list[Rendered]) -> None:
+    operated = 0
+    for rendered in all_rendered:
+        template = dict(rendered.workloads())["gateway"]
+        (gateway,) = template["spec"]["containers"]
+        address = environment(gateway).get("GATEWAY_ADMIN_ADDRESS", "")
+        if not admin_service(rendered):
+            assert address in ("", "127.0.0.1:9466")
+            assert "admin" not in {port["name"] for port in gateway["ports"]}
+            continue
+        operated += 1
+        (service,) = admin_service(rendered)
+        (operator,) = dict(rendered.workloads())["operator"]["spec"]["containers"]
+        env = environment(operator)
+        (port,) = service["spec"]["ports"]
+        assert address == f"0.0.0.0:{port['port']}"
+        assert env["OPERATOR_ADMIN_URL"] == f"http://{service['metadata']['name']}:{port['port']}"
+        # Both have one credential, and what one makes the other has mounted.
+        pods = dict(rendered.workloads()).values()
+        secrets = {each["name"]: each["secret"] for pod in pods for each in pod["spec"]["volumes"] if "secret" in each}
+        assert secrets["admin"]["secretName"] == rendered.values["gateway"]["admin"]
+        mounted = {each["name"]: each for each in template["spec"]["volumes"]}["tenants"]["configMap"]["name"]
+        assert env["OPERATOR_TENANTS"] == mounted
+        plans = [one for one in rendered.of_kind("ConfigMap") if one["metadata"]["name"] == env["OPERATOR_PLANS"]]
+        assert plans or env["OPERATOR_PLANS"] == "my-plans"
+    assert operated
+
+
+def test_the_plans_are_those_of_deploy(chart: Chart) -> None:
+    values = {"models": {"from": "operator"}, "operator": {"tenants": True}, "gateway": {"admin": "credential"}}
+    (text,) = chart.render(values).named("ConfigMap", "plans")["data"].values()
+    file = yaml.safe_load((ROOT / "deploy/tenants/tenants.yaml").read_text())
+    assert yaml.safe_load(text) == {"plans": file["plans"]}
 
 
 def test_the_api_is_for_everybody_and_metrics_for_who_is_named(defaults: Rendered, chart: Chart) -> None:
@@ -222,7 +278,7 @@ def test_selectors_never_change_so_that_any_release_can_be_upgraded(all_rendered
         for rendered in all_rendered
         for one in rendered.of_kind("Deployment")
     }
-    assert len(found) == 3
+    assert len(found) == 4
 
 
 def test_ports_that_are_named_are_there(all_rendered: list[Rendered]) -> None:
@@ -231,6 +287,7 @@ def test_ports_that_are_named_are_there(all_rendered: list[Rendered]) -> None:
             component: {port["name"] for each in containers(template) for port in each.get("ports", [])}
             for component, template in rendered.workloads()
         }
+        ports.setdefault("hotpath", {"grpc", "metrics"})  # the operator's have them too
         for one in rendered.of_kind("Service"):
             assert {port["targetPort"] for port in one["spec"]["ports"]} <= ports[component_of(one)]
         for _, template in rendered.workloads():
@@ -254,6 +311,8 @@ def test_gateways_find_hot_paths_by_the_name_of_their_headless_service(all_rende
         (gateway,) = dict(rendered.workloads())["gateway"]["spec"]["containers"]
         expected = f"dns:///{service['metadata']['name']}:{port['port']}"
         assert environment(gateway)["GATEWAY_HOTPATH_ADDRESSES"] == expected
+        if "hotpath" not in dict(rendered.workloads()):
+            continue  # they are the operator's
         # What is looked up is a pod's own port: there is no address between that could lead to another one.
         (hotpath,) = dict(rendered.workloads())["hotpath"]["spec"]["containers"]
         assert environment(hotpath)["HOTPATH_GRPC_ADDRESS"].endswith(f":{port['port']}")
@@ -286,7 +345,7 @@ def test_what_pods_refer_to_is_rendered_or_named_by_a_value(all_rendered: list[R
             if (kind, name) in made:
                 assert key is None or made[kind, name]["data"][key].strip()
             else:
-                assert name in meant, (kind, name)
+                assert name in meant or name == f"{RELEASE}-tenants-file", (kind, name)  # that one is the operator's
 
 
 def test_what_is_mounted_is_there_and_what_is_there_is_mounted(all_rendered: list[Rendered]) -> None:
@@ -313,8 +372,7 @@ def test_tenants_and_the_collector_are_those_of_deploy(chart: Chart) -> None:
 
 
 def test_images_are_those_that_deploy_builds(all_rendered: list[Rendered]) -> None:
-    compose = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
-    built = {service["image"] for service in compose.values()}
+    built = {f"triptych-{path.name.removesuffix('.Dockerfile')}" for path in (ROOT / "deploy").glob("*.Dockerfile")}
     for rendered in all_rendered:
         images = rendered.values.get("images", {})
         for _, template in rendered.workloads():

@@ -46,6 +46,27 @@ TOGETHER: list[tuple[Values, list[str]]] = [
         },
         ["models.volume.accessMode is ReadWriteOnce", "up to 2 hot paths", "models.from=image"],
     ),
+    ({"models": {"from": "operator", "names": ["a"]}}, ["models.from is operator", "leave models.names out"]),
+    (
+        {"models": {"from": "operator"}, "hotpath": {"autoscaling": {"enabled": True}, "settings": {"HOTPATH_X": "1"}}},
+        ["hotpath.autoscaling.enabled is true", "hotpath.settings has settings", "spec.hotPath.settings"],
+    ),
+    (
+        {"operator": {"tenants": True}},
+        ["operator.tenants is true, and models.from is image", "set that", "without an admin API", "gateway.admin"],
+    ),
+    (
+        {
+            "models": {"from": "operator"},
+            "operator": {"tenants": True},
+            "gateway": {"admin": "credential", "tenants": "mine"},
+        },
+        ["gateway.tenants is mine", "leave gateway.tenants out"],
+    ),
+    (
+        {"models": {"from": "operator"}, "operator": {"plans": "mine"}},
+        ["operator.plans is mine", "operator.tenants=true"],
+    ),
     (
         {"gateway": {"settings": {"GATEWAY_DATABASE_URL": "postgres://me:secret@host/db"}}},
         ["gateway.settings.GATEWAY_DATABASE_URL", "what sets it is database.secret"],
@@ -70,6 +91,8 @@ ALONE: list[tuple[Values, str]] = [
     ({"hotpath": {"resources": {"requests": {"cpu": 2}}}}, "cpu"),
     ({"hotpath": {"resources": {"requests": {"cpu": None}}}}, "cpu"),
     ({"collector": {"traceRatio": "2"}}, "traceRatio"),
+    ({"operator": {"replicas": 0}}, "replicas"),
+    ({"operator": {"tenants": "yes"}}, "tenants"),
     ({"networkPolicy": {"metricsFrom": {}}}, "metricsFrom"),
 ]
 

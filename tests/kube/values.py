@@ -20,8 +20,10 @@ def drawn(choose: random.Random) -> Values:
     gateways = of(1, 2, 5) if database else 1
     several = scaled or gateways > 1
     redis = flip()
-    models = of("image", "claim", "job")
-    hotpaths_scaled = flip()
+    models = of("image", "claim", "job", "operator")
+    operated = models == "operator"
+    tenants = operated and flip()
+    hotpaths_scaled = not operated and flip()
     hotpaths = of(1, 3)
     files = not database or flip(0.7)
     one_node = ("ReadWriteOnce", "ReadWriteOncePod")
@@ -36,7 +38,7 @@ def drawn(choose: random.Random) -> Values:
         "models": {
             "from": models,
             "claim": "filled" if models == "claim" else "",
-            "names": of(["a", "b"], ["all-minilm-l6-v2"]) if models == "job" or flip() else [],
+            "names": of(["a", "b"], ["all-minilm-l6-v2"]) if models == "job" or (not operated and flip()) else [],
             "volume": {
                 "size": of("2Gi", "500M"),
                 "accessMode": "ReadWriteMany"
@@ -48,7 +50,7 @@ def drawn(choose: random.Random) -> Values:
         "gateway": {
             "replicas": gateways,
             "autoscaling": {"enabled": scaled, "min": of(1, 3), "max": of(3, 9), "cpuPercent": of(50, 90)},
-            "tenants": of("", "my-tenants"),
+            "tenants": "" if tenants else of("", "my-tenants"),
             "persistence": {
                 "enabled": files,
                 "claim": of("", "mine"),
@@ -62,7 +64,7 @@ def drawn(choose: random.Random) -> Values:
                 "annotations": of({}, {"example.com/a": "b"}),
             },
             "tls": of("", "certificate"),
-            "admin": of("", "credential"),
+            "admin": "credential" if tenants else of("", "credential"),
             "drain": {"delaySeconds": of(0, 5, 30), "timeoutSeconds": of(1, 300, 3600)},
             "settings": of(
                 {},
@@ -78,8 +80,14 @@ def drawn(choose: random.Random) -> Values:
             "minReadySeconds": of(0, 40),
             "preStopSeconds": of(0, 10, 45),
             "drainSeconds": of(1, 300),
-            "settings": of({}, {"HOTPATH_CACHE_BYTES": "2147483648"}),
+            "settings": {} if operated else of({}, {"HOTPATH_CACHE_BYTES": "2147483648"}),
             "resources": of({}, {"requests": {"cpu": "1500m"}}, {"limits": {"cpu": "8"}}),
+        },
+        "operator": {
+            "replicas": of(1, 2),
+            "tenants": tenants,
+            "plans": of("", "my-plans") if tenants else "",
+            "resources": of({}, {"limits": {"memory": "512Mi"}}),
         },
         "collector": {"enabled": collector, "traceRatio": of("0", "0.5", "1")},
         "networkPolicy": {
@@ -95,5 +103,5 @@ def drawn(choose: random.Random) -> Values:
     return {
         name: values[name]
         for name in values
-        if name in ("gateway", "database", "redis", "hotpath", "models") or flip(0.8)
+        if name in ("gateway", "database", "redis", "hotpath", "models", "operator") or flip(0.8)
     }

@@ -19,6 +19,7 @@ GO_PROGRAMS = {
     "gateway": ("go-gateway", "./cmd/gateway", "google.golang.org/grpc"),
     "consumer": ("go-gateway/cmd/consumer", ".", "github.com/nats-io/nats.go"),
     "embed": ("go-gateway/cmd/embed", ".", "github.com/apache/arrow-go/v18"),
+    "operator": ("go-gateway/cmd/operator", ".", "sigs.k8s.io/controller-runtime"),
     "collector": ("go-gateway/cmd/collector", ".", "go.opentelemetry.io/collector/otelcol"),
 }
 DOCKERFILES = pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.Dockerfile")), ids=lambda path: path.name)

@@ -23,7 +23,7 @@ PARSERS = {
     "internal/openai: Decoder.WebhookTest": "FuzzDecodeWebhook",
     "internal/openai: Chunks.AppendDelta": "FuzzStreamsAreEventsOfJSON",
     "internal/moderation: Judge": "FuzzJudge",
-    "internal/identity: readTenants": "FuzzReadTenants",
+    "internal/plans: Parse": "FuzzTenantsFile",
     "internal/identity: splitScopes": "FuzzScopes",
     "internal/identity: Directory.Authenticate": "FuzzAuthorization",
     "internal/identity: tokenReader.read": "FuzzToken",
@@ -39,7 +39,7 @@ PARSERS = {
     "internal/server: readWait": "FuzzQuery",
     "internal/server: readBefore": "FuzzQuery",
     "internal/server: readKeyAsked": "FuzzAdminKey",
-    "internal/server: readOverlap": "FuzzAdminOverlap",
+    "internal/server: readRotation": "FuzzAdminRotation",
     "internal/server: bodyFields": "FuzzBodyFields",
     "internal/server: requestTimeout": "FuzzRequestTimeout",
     "internal/server: idempotencyKey": "FuzzIdempotencyKey",
@@ -55,6 +55,7 @@ PARSERS = {
     "cmd/consumer: keyOf": "FuzzMessage",
     "cmd/consumer/internal/jobs: decode": "FuzzJob",
     "cmd/consumer/internal/jobs: Job.Failure": "FuzzJob",
+    "cmd/operator/internal/live: parse": "FuzzMetrics",
     "cmd/embed/internal/api: Client.read": "FuzzEmbeddings",
     "cmd/embed/internal/api: Client.readModel": "FuzzModel",
     "cmd/embed/internal/records: jsonl.each": "FuzzJSONL",
@@ -69,7 +70,6 @@ PARSERS = {
 PARTS = {
     "internal/strictjson: Decode": "internal/openai: Decoder.Embeddings",
     "internal/batch: stringOf": "internal/batch: parseLine",
-    "internal/identity: readDeclared": "internal/identity: readTenants",
     "internal/jwks: decode": "internal/jwks: parse",
     "internal/moderation: readScores": "internal/moderation: Judge",
     "internal/server: newUploadForm": "internal/server: uploadForm.receive",
@@ -86,12 +86,15 @@ SETTING, KEPT, OPERATORS = (
 OURS = {
     "cmd/consumer: address": SETTING,
     "cmd/embed: settings.check": SETTING,
+    "cmd/operator: address": SETTING,
+    "cmd/operator/internal/tenants: Setup": SETTING,
     "internal/config: httpsURL": SETTING,
     "internal/config: collectorURL": SETTING,
     "internal/config: redisURL": SETTING,
     "internal/store: parsePostgres": SETTING,
     "internal/tracing: dial": SETTING,
     "cmd/embed: agree": KEPT,
+    "cmd/operator/internal/tenants: merge": KEPT,
     "cmd/embed: pipeline.readDone": KEPT,
     "internal/blob: Folder.walk": KEPT,
     "internal/moderation: ParseContent": KEPT,
@@ -100,14 +103,15 @@ OURS = {
     "internal/webhook: sign": KEPT,
     "internal/adminapi: Client.Limits": OPERATORS,
     "internal/adminapi: Client.Overview": OPERATORS,
-    "internal/adminapi: Client.get": OPERATORS,
+    "internal/adminapi: read": OPERATORS,
+    "internal/adminapi: refusal": OPERATORS,
 }
 # Calls by which bytes, or a text, become something else.
 PARSING = re.compile(
     r"\b(?:strictjson\.Decode|url\.Parse\w*|json\.Unmarshal\w*|json\.(?:NewDecoder|Valid)|jsontext\.NewDecoder|csv\.NewReader"
     r"|yaml\.(?:NewDecoder|Unmarshal)|mime\.ParseMediaType|multipart\.NewReader|proto\.Unmarshal|protojson\.Unmarshal"
     r"|http\.Read(?:Request|Response)|parquetfile\.(?:OpenParquetFile|NewParquetReader))\("
-    r"|\.(?:ParseWithClaims|ParseUnverified|Details|DecodeString)\("
+    r"|\.(?:ParseWithClaims|ParseUnverified|Details|DecodeString|TextToMetricFamilies)\("
 )
 # Generated code, and what tests alone run.
 NO_PARSERS = ("/internal/pb/", "/internal/testkit/")

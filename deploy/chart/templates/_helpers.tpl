@@ -25,10 +25,10 @@ imagePullPolicy: {{ .pullPolicy }}
 {{- end }}
 {{- end }}
 
-{{- /* Of every pod: the user of our images, the restricted Pod Security Standard, and no credential of the cluster, which nothing here uses. Volumes become
+{{- /* Of every pod: the user of our images, the restricted Pod Security Standard, and no credential of the cluster, which the operator alone uses. Volumes become
 writable by the group; what is in them keeps its modes, which the gateway looks at. */ -}}
 {{- define "triptych.pod" -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ eq (index . 1) "operator" }}
 enableServiceLinks: false
 {{- with (index . 0).Values.images.pullSecrets }}
 imagePullSecrets: {{- range . }}
@@ -96,4 +96,13 @@ resources: {requests: {storage: {{ .size }}}}
 
 {{- define "triptych.hotpaths" -}}
 {{- with .Values.hotpath }}{{ if .autoscaling.enabled }}{{ int .autoscaling.max }}{{ else }}{{ int .replicas }}{{ end }}{{ end }}
+{{- end }}
+
+{{- /* The ConfigMaps of the operator: the plans that it reads, and the file of tenants that it makes and gateways have mounted. */ -}}
+{{- define "triptych.plans" -}}
+{{ .Values.operator.plans | default (include "triptych.name" (list . "plans")) }}
+{{- end }}
+
+{{- define "triptych.tenants" -}}
+{{ if .Values.operator.tenants }}{{ include "triptych.name" (list . "tenants-file") }}{{ else }}{{ .Values.gateway.tenants | default (include "triptych.name" (list . "tenants")) }}{{ end }}
 {{- end }}

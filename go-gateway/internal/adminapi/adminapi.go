@@ -3,7 +3,7 @@
 // It must not depend on the packages that serve it.
 package adminapi
 
-import "triptych.dev/gateway/internal/openai"
+import "triptych.dev/gateway/internal/limitsjson"
 
 // Paths.
 const (
@@ -54,7 +54,7 @@ type Page[Entry any] struct {
 
 // Limits are those of one tenant, or of one of its keys too, as GET /v1/limits tells a key its own.
 type (
-	Limits     = openai.LimitsReply
-	LimitRow   = openai.LimitRow
-	RefusalRow = openai.RefusalRow
+	Limits     = limitsjson.Reply
+	LimitRow   = limitsjson.Row
+	RefusalRow = limitsjson.Refusal
 )

@@ -12,15 +12,24 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/plans"
 	"triptych.dev/gateway/internal/reread"
 	"triptych.dev/gateway/internal/store"
+)
+
+// What a tenants file says.
+type (
+	Plan        = plans.Plan
+	Tenant      = plans.Tenant
+	ClassLimits = plans.ClassLimits
+	Retention   = plans.Retention
 )
 
 // Directory knows all keys, as the store has them, and all tenants, as their file has them. Both fail on their own: what
 // is wrong with one keeps no change of the other from counting.
 type Directory struct {
 	keys    *reread.Source[map[string]knownKey] // by id
-	tenants *reread.Source[declared]
+	tenants *reread.Source[plans.File]
 	now     func() time.Time
 
 	tokens *tokenReader // nil: none are taken
@@ -54,7 +63,7 @@ func Open(ctx context.Context, keys KeyReader, tenantsPath string, now func() ti
 			Stamp: func(ctx context.Context) any { return keysStamp(ctx, keys) },
 			Read:  func(ctx context.Context) (map[string]knownKey, error) { return readKeys(ctx, keys, logger) },
 		}),
-		tenants: reread.NewFile("tenants", tenantsPath, readDeclared, logger),
+		tenants: reread.NewFile("tenants", tenantsPath, plans.Read, logger),
 		now:     now,
 	}
 	return d, errors.Join(d.keys.Open(ctx), d.tenants.Open(ctx))
@@ -100,18 +109,18 @@ func (d *Directory) HasKeys() bool { return len(d.keys.Content()) > 0 }
 
 // Tenant returns the tenant of a name.
 func (d *Directory) Tenant(name string) (tenant Tenant, known bool) {
-	tenant, known = d.tenants.Content().tenants[name]
+	tenant, known = d.tenants.Content().Tenants[name]
 	return tenant, known
 }
 
 // Guest returns a tenant that is not in the tenants file, with the plan that the latest of its tokens named here.
 func (d *Directory) Guest(name string) (tenant Tenant, known bool) {
 	file := d.tenants.Content()
-	if _, isTenant := file.tenants[name]; isTenant {
+	if _, isTenant := file.Tenants[name]; isTenant {
 		return Tenant{}, false
 	}
 	named, admitted := d.guests.plan(name)
-	plan, isPlan := file.plans[named]
+	plan, isPlan := file.Plans[named]
 	return Tenant{Name: name, Plan: plan}, admitted && isPlan
 }
 
@@ -126,32 +135,32 @@ func (d *Directory) SubjectID(subject string) (id string, taken bool) {
 // PlanOf returns a tenant's plan as it is now: the one of the tenants file; for a tenant that is not there, the one of a name.
 func (d *Directory) PlanOf(tenant, otherwise string) (plan Plan, known bool) {
 	file := d.tenants.Content()
-	if found, known := file.tenants[tenant]; known {
+	if found, known := file.Tenants[tenant]; known {
 		return found.Plan, true
 	}
-	plan, known = file.plans[otherwise]
+	plan, known = file.Plans[otherwise]
 	return plan, known
 }
 
 // CheckTenants returns every fault of a tenants file.
 func CheckTenants(tenantsPath string) error {
-	_, err := readTenants(tenantsPath)
+	_, err := plans.Read(tenantsPath)
 	return err
 }
 
 // ReadTenants returns the names of a tenants file, in order.
 func ReadTenants(tenantsPath string) ([]string, error) {
-	tenants, err := readTenants(tenantsPath)
-	return slices.Sorted(maps.Keys(tenants)), err
+	file, err := plans.Read(tenantsPath)
+	return slices.Sorted(maps.Keys(file.Tenants)), err
 }
 
 // ReadTenant returns one tenant of a tenants file.
 func ReadTenant(tenantsPath, name string) (Tenant, error) {
-	tenants, err := readTenants(tenantsPath)
+	file, err := plans.Read(tenantsPath)
 	if err != nil {
 		return Tenant{}, err
 	}
-	found, ok := tenants[name]
+	found, ok := file.Tenants[name]
 	if !ok {
 		return Tenant{}, fmt.Errorf("%s has no tenant %q", tenantsPath, name)
 	}
@@ -184,7 +193,7 @@ func (d *Directory) authenticateKey(key Secret) (Principal, error) {
 	id, _ := keyID(key)
 	// The zero record, for an unknown id, matches nothing; ids are public, so it may take less time.
 	record := d.keys.Content()[id]
-	tenant, known := d.tenants.Content().tenants[record.Tenant]
+	tenant, known := d.tenants.Content().Tenants[record.Tenant]
 	if !matches(record.Key, key, d.now()) || !known {
 		return Principal{}, errKey
 	}
@@ -199,8 +208,8 @@ func (d *Directory) authenticateToken(token Secret) (Principal, error) {
 		return Principal{}, err
 	}
 	file := d.tenants.Content()
-	plan, isPlan := file.plans[said.plan]
-	if tenant, isTenant := file.tenants[said.tenant]; isTenant {
+	plan, isPlan := file.Plans[said.plan]
+	if tenant, isTenant := file.Tenants[said.tenant]; isTenant {
 		plan = tenant.Plan
 	} else if !isPlan {
 		return Principal{}, errTokenTenant

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
+	"triptych.dev/gateway/internal/plans"
 	"triptych.dev/gateway/internal/quota"
 	"triptych.dev/gateway/internal/reread"
 	"triptych.dev/gateway/internal/store"
@@ -33,6 +34,15 @@ type brittleReader struct {
 	KeyReader
 	failure error // of what is asked of it
 	asked   int   // how often keys were asked for
+}
+
+// writeFile puts another file in the place of one, as editors do.
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	fresh := path + ".new"
+	if err := errors.Join(os.WriteFile(fresh, []byte(content), 0o600), os.Rename(fresh, path)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (r *brittleReader) KeysVersion(ctx context.Context) (int64, error) {
@@ -189,11 +199,11 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	f, _ := openFixture(t)
 	writeFile(t, f.tenants, strings.Replace(plansYAML, "acme", "another", 1))
 	readFile, tries, works := f.directory.tenants.Read, 0, false
-	f.directory.tenants.Read = func(ctx context.Context) (declared, error) {
+	f.directory.tenants.Read = func(ctx context.Context) (plans.File, error) {
 		if tries++; works {
 			return readFile(ctx)
 		}
-		return declared{}, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
+		return plans.File{}, syscall.EMFILE // when no descriptors are left, a file can be looked at and not be read
 	}
 	for range 600 { // five minutes
 		f.refresh()
@@ -211,7 +221,7 @@ func TestAFileThatCouldNotBeReadIsTriedAgain(t *testing.T) {
 	for range reread.MaxRetryInterval / reread.PollInterval {
 		f.refresh()
 	}
-	if _, known := f.directory.tenants.Content().tenants["another"]; !known {
+	if _, known := f.directory.tenants.Content().Tenants["another"]; !known {
 		t.Error("it is not read")
 	}
 	if stale := f.directory.Staleness(f.now); stale["tenants"] != 0 {
@@ -304,7 +314,7 @@ func TestAFileThatIsMendedCountsAtOnce(t *testing.T) {
 
 func TestAParserThatPanicsIsABrokenFile(t *testing.T) {
 	f, key := openFixture(t)
-	f.directory.tenants.Read = func(context.Context) (declared, error) { panic("a bug") }
+	f.directory.tenants.Read = func(context.Context) (plans.File, error) { panic("a bug") }
 	writeFile(t, f.tenants, plansYAML+"\n")
 	f.refresh()
 	if got := f.outcome("Bearer " + key.Reveal()); got != "acme" || !strings.Contains(f.log.String(), "a bug") {
@@ -323,7 +333,7 @@ func TestRefreshSeesAnEqualSizeAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refresh()
-	if got := f.directory.tenants.Content().tenants["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
+	if got := f.directory.tenants.Content().Tenants["acme"].Plan.Tenant[quota.Interactive].RequestsPerMinute; got != 99 {
 		t.Errorf("the plan is %d", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"triptych.dev/gateway/internal/plans"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -23,10 +24,7 @@ const (
 	keyIDLetters = "0123456789abcdefghijklmnopqrstuvwxyz"
 )
 
-var (
-	keyShape  = regexp.MustCompile(fmt.Sprintf(`^%s([0-9a-z]{%d})_[0-9A-Za-z]{%d}$`, keyPrefix, keyIDLength, secretLength))
-	nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-)
+var keyShape = regexp.MustCompile(fmt.Sprintf(`^%s([0-9a-z]{%d})_[0-9A-Za-z]{%d}$`, keyPrefix, keyIDLength, secretLength))
 
 // newKey makes a key and what is stored of it. A lifetime of 0 has no end.
 func newKey(tenant string, now time.Time, lifetime time.Duration, scopes string) (Secret, store.Key) {
@@ -85,11 +83,9 @@ func ended(record store.Key, now time.Time) bool {
 }
 
 // CheckTenantName refuses what cannot be a tenant's name.
-func CheckTenantName(name string) error { return checkName(name, "tenant") }
-
-func checkName(name, what string) error {
-	if !nameShape.MatchString(name) {
-		return refused("%s %q: a name is 1 to 64 of a-z, 0-9, '.', '-' and '_', and begins with a letter or digit", what, name)
+func CheckTenantName(name string) error {
+	if err := plans.CheckName(name, "tenant"); err != nil {
+		return RefusedError{err}
 	}
 	return nil
 }

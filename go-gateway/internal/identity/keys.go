@@ -66,7 +66,7 @@ const mostTries = 3
 // Create makes a key for a tenant, which ends after a lifetime unless that is 0, and is restricted to scopes where there
 // are some. This is the only time that it is seen.
 func (k *Keys) Create(ctx context.Context, tenant string, lifetime time.Duration, scopes ...string) (Secret, error) {
-	if err := checkName(tenant, "tenant"); err != nil {
+	if err := CheckTenantName(tenant); err != nil {
 		return "", err
 	}
 	parsed, err := ParseScopes(scopes)
@@ -109,9 +109,13 @@ func (k *Keys) CreateFirst(ctx context.Context, tenants []string) (map[string]Se
 }
 
 // Rotate makes a key that takes another one's place, which ends after an overlap, or earlier if it did so already. One
-// that had a lifetime gives it to the new key, and its scopes.
-func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Secret, error) {
+// that had a lifetime gives it to the new key; and its scopes, where scopes is nil.
+func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration, scopes ...string) (Secret, error) {
 	if err := CheckKeyID(id); err != nil {
+		return "", err
+	}
+	parsed, err := ParseScopes(scopes)
+	if err != nil {
 		return "", err
 	}
 	var act store.AuditEntry
@@ -129,7 +133,11 @@ func (k *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (Se
 			if !old.Expires.IsZero() {
 				lifetime = old.Expires.Sub(old.Created)
 			}
-			key, record = newKey(old.Tenant, now, lifetime, old.Scopes)
+			allowed := old.Scopes
+			if scopes != nil {
+				allowed = parsed.String()
+			}
+			key, record = newKey(old.Tenant, now, lifetime, allowed)
 			act = k.act(keyRotated, record, "replaces="+id, "overlap="+overlap.String())
 			answer, err := k.answerOf(key, record)
 			return store.Replacement{Key: record, Act: act, Answer: answer}, err

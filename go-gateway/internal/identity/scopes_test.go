@@ -90,6 +90,17 @@ func TestAKeyKeepsItsScopes(t *testing.T) {
 	if _, err := f.keys.Create(t.Context(), "acme", 0, "models:m"); err == nil {
 		t.Error("a misspelt scope made a key")
 	}
+	id, _ = keyID(rotated)
+	if _, err := f.keys.Rotate(t.Context(), id, 0, "models:m"); err == nil || f.record(rotated).ReplacedBy != "" {
+		t.Errorf("a misspelt scope rotated a key: %v", err)
+	}
+	for _, given := range [][]string{{"model:n"}, {}} {
+		next, err := f.keys.Rotate(t.Context(), id, 0, given...)
+		if err != nil || f.record(next).Scopes != strings.Join(given, " ") {
+			t.Fatalf("of %q: got %+v, %v", given, f.record(next), err)
+		}
+		id, _ = keyID(next)
+	}
 }
 
 // A newer gateway on the same database may write what this one does not know.

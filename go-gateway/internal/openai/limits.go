@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"triptych.dev/gateway/internal/limitsjson"
 	"triptych.dev/gateway/internal/quota"
 )
 
@@ -16,39 +17,12 @@ type LimitsReport struct {
 	Degraded bool
 }
 
-// LimitsReply is the JSON of a LimitsReport.
-type LimitsReply struct {
-	Object   string       `json:"object"`
-	Tenant   string       `json:"tenant"`
-	Plan     string       `json:"plan"`
-	Degraded bool         `json:"degraded"`
-	Data     []LimitRow   `json:"data"`
-	Refusals []RefusalRow `json:"recent_refusals"`
-}
-
-// LimitRow is one limit, and how much of it is used.
-type LimitRow struct {
-	Limit     string   `json:"limit"`
-	Scope     string   `json:"scope"`
-	Class     string   `json:"class"`
-	Max       int64    `json:"max"`
-	Used      int64    `json:"used"`
-	Remaining int64    `json:"remaining"`
-	Reset     *float64 `json:"reset_seconds"` // null where nobody knows
-	Binding   bool     `json:"binding"`
-}
-
-// RefusalRow is a refusal, and when it was.
-type RefusalRow struct {
-	Created    float64  `json:"created"`
-	Key        string   `json:"key"` // whose request it was
-	Limit      string   `json:"limit"`
-	Scope      string   `json:"scope"`
-	Class      string   `json:"class"`
-	Max        int64    `json:"max"`
-	Tokens     *int64   `json:"tokens"`              // null where it was not for tokens
-	RetryAfter *float64 `json:"retry_after_seconds"` // null where repeating does not mend it
-}
+// The reply's JSON.
+type (
+	LimitsReply = limitsjson.Reply
+	LimitRow    = limitsjson.Row
+	RefusalRow  = limitsjson.Refusal
+)
 
 // RenderLimits returns the reply to GET /v1/limits.
 func RenderLimits(report LimitsReport) ([]byte, error) { return json.Marshal(report.Reply()) }

@@ -60,24 +60,33 @@ func readKeyAsked(body []byte) (asked keyAsked, err error) {
 
 // rotateKey serves POST /admin/v1/keys/{id}/rotate.
 func (a *admin) rotateKey(ex *exchange) (any, error) {
-	overlap, err := readOverlap(ex.body)
+	asked, err := readRotation(ex.body)
 	if err != nil {
 		return nil, err
 	}
 	return nil, a.newKey(ex, func(keys *identity.Keys) error {
-		_, err := keys.Rotate(ex.request.Context(), ex.request.PathValue("id"), overlap)
+		_, err := keys.Rotate(ex.request.Context(), ex.request.PathValue("id"), asked.overlap, asked.scopes...)
 		return err
 	})
 }
 
-// readOverlap reads for how long both keys are to be good. The body may be empty.
-func readOverlap(body []byte) (time.Duration, error) {
-	overlap := identity.DefaultOverlap
+// rotation is what is asked of one.
+type rotation struct {
+	overlap time.Duration // for how long both keys are to be good
+	scopes  []string      // of the new key; nil: those of the old one
+}
+
+// readRotation reads one. The body may be empty.
+func readRotation(body []byte) (rotation, error) {
+	asked := rotation{overlap: identity.DefaultOverlap}
 	if len(body) == 0 {
-		return overlap, nil
+		return asked, nil
 	}
-	err := strictjson.Decode(body, strictjson.Fields{"overlap_seconds": seconds(0, &overlap)}, nil)
-	return overlap, err
+	err := strictjson.Decode(body, strictjson.Fields{
+		"overlap_seconds": seconds(0, &asked.overlap),
+		"scopes":          scopesOf(&asked.scopes),
+	}, nil)
+	return asked, err
 }
 
 // revokeKey serves POST /admin/v1/keys/{id}/revoke.
@@ -175,9 +184,10 @@ func seconds(least int64, destination *time.Duration) strictjson.Field {
 	})
 }
 
-// scopesOf reads a list of scopes.
+// scopesOf reads a list of scopes, which is not nil if it is empty.
 func scopesOf(destination *[]string) strictjson.Field {
 	return func(decoder *strictjson.Decoder, name string) error {
+		*destination = []string{}
 		err := strictjson.List(decoder, name, "a list of scopes", identity.MaxScopes, func(i int) error {
 			scope, err := strictjson.ReadString(decoder, name, "a string", i)
 			*destination = append(*destination, scope)

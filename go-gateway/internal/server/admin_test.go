@@ -170,6 +170,30 @@ func TestAKeyIsMadeOnceForItsIdempotencyKey(t *testing.T) {
 	}
 }
 
+func TestARotatedKeyMayHaveOtherScopes(t *testing.T) {
+	_, admin := startAdmin(t)
+	made := func(path, body string) (key adminapi.Key) {
+		t.Helper()
+		got := admin.post(path, body)
+		if err := json.Unmarshal(got.body, &key); err != nil || got.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", body, got.status, got.body)
+		}
+		return key
+	}
+	key := made("/admin/v1/keys", `{"tenant":"acme","scopes":["class:batch"]}`)
+	for _, c := range []struct{ body, want string }{
+		{`{"overlap_seconds":0}`, "class:batch"}, {`{"scopes":["model:m"]}`, "model:m"}, {``, "model:m"}, {`{"scopes":[]}`, ""},
+	} {
+		key = made("/admin/v1/keys/"+key.ID+"/rotate", c.body)
+		if got := strings.Join(key.Scopes, " "); got != c.want {
+			t.Errorf("%s gave %q", c.body, got)
+		}
+	}
+	if got := admin.post("/admin/v1/keys/"+key.ID+"/rotate", `{"scopes":["no such"]}`); got.status != http.StatusBadRequest {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+}
+
 // Of those who rotate a key in two gateways at once, under one Idempotency-Key, one has the secret, and nobody another key.
 func TestAKeyIsRotatedOnceByTwoGateways(t *testing.T) {
 	var options AdminOptions

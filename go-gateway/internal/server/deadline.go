@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/plans"
 )
 
 // timeoutHeader is in how many seconds of its headers' arrival a client wants its request done. It is ours:
@@ -46,12 +46,12 @@ func requestTimeout(header http.Header) (time.Duration, error) {
 		return 0, nil
 	}
 	if len(sent) == 1 && validTimeout.MatchString(sent[0]) {
-		if seconds, err := strconv.ParseFloat(sent[0], 64); err == nil && seconds > 0 && seconds <= identity.MaxRequestSeconds {
+		if seconds, err := strconv.ParseFloat(sent[0], 64); err == nil && seconds > 0 && seconds <= plans.MaxRequestSeconds {
 			return time.Duration(seconds * float64(time.Second)), nil
 		}
 	}
 	return 0, fault.New(fault.InvalidValue,
-		"%s must be one number of seconds from 0.001 to %d, with at most three decimals, not %.100q.", timeoutHeader, identity.MaxRequestSeconds, fmt.Sprint(sent))
+		"%s must be one number of seconds from 0.001 to %d, with at most three decimals, not %.100q.", timeoutHeader, plans.MaxRequestSeconds, fmt.Sprint(sent))
 }
 
 // timeOver is the fault of a request whose own time is over.

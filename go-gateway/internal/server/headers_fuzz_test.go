@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"triptych.dev/gateway/internal/fault"
-	"triptych.dev/gateway/internal/identity"
+	"triptych.dev/gateway/internal/plans"
 	"triptych.dev/gateway/internal/store"
 )
 
@@ -24,7 +24,7 @@ func FuzzRequestTimeout(f *testing.F) {
 			}
 			return
 		}
-		if timeout < time.Millisecond || timeout > identity.MaxRequestSeconds*time.Second {
+		if timeout < time.Millisecond || timeout > plans.MaxRequestSeconds*time.Second {
 			t.Fatalf("%q gave %v", sent, timeout)
 		}
 	})

@@ -69,17 +69,18 @@ func FuzzAdminKey(f *testing.F) {
 	})
 }
 
-// FuzzAdminOverlap is of the other body that the admin API takes.
-func FuzzAdminOverlap(f *testing.F) {
-	for _, seed := range []string{"", " ", `{}`, `{"overlap_seconds":0}`, `{"overlap_seconds":-1}`, `{"overlap_seconds":315360001}`, `{"overlap_seconds":"1"}`, `null`} {
+// FuzzAdminRotation is of the other body that the admin API takes.
+func FuzzAdminRotation(f *testing.F) {
+	for _, seed := range []string{"", " ", `{}`, `{"overlap_seconds":0}`, `{"overlap_seconds":-1}`, `{"overlap_seconds":315360001}`, `{"overlap_seconds":"1"}`, `null`,
+		`{"scopes":[]}`, `{"scopes":["class:batch"]}`, `{"scopes":["class:x"]}`, `{"scopes":null}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		overlap, err := readOverlap(body)
+		asked, err := readRotation(body)
 		if err != nil {
-			checkRefusedBody(t, body, err, "overlap_seconds")
-		} else if overlap < 0 || overlap > identity.MaxLifetime {
-			t.Fatalf("%q gave %v", body, overlap)
+			checkRefusedBody(t, body, err, "overlap_seconds", "scopes")
+		} else if _, err := identity.ParseScopes(asked.scopes); err != nil || asked.overlap < 0 || asked.overlap > identity.MaxLifetime {
+			t.Fatalf("%q gave %v, %v", body, asked, err)
 		}
 	})
 }

@@ -1,7 +1,6 @@
-package identity
+package plans
 
 import (
-	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,18 +11,8 @@ import (
 	"triptych.dev/gateway/internal/quota"
 )
 
-// writeFile puts another file in the place of one, as editors do.
-func writeFile(t *testing.T, path, content string) {
-	t.Helper()
-	fresh := path + ".new"
-	if err := errors.Join(os.WriteFile(fresh, []byte(content), 0o600), os.Rename(fresh, path)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestReadTenants(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tenants.yaml")
-	writeFile(t, path, `
+func TestParse(t *testing.T) {
+	got, err := Parse("tenants.yaml", []byte(`
 plans:
   standard: {requests_per_minute: 600, request_burst: 60}
   tiny:
@@ -50,8 +39,7 @@ tenants:
   tiny: {plan: tiny}
   initech: {plan: large}
   globex: {plan: all}
-`)
-	got, err := readTenants(path)
+`))
 	of := func(rate, burst, batch int64) ClassLimits { // of batch there are more requests, up to what a limit may be
 		return ClassLimits{{RequestsPerMinute: rate, RequestBurst: burst}, {RequestsPerMinute: batch, RequestBurst: 10 * burst}}
 	}
@@ -68,12 +56,12 @@ tenants:
 			Key: ClassLimits{{TokensPerMinute: 7}, {ConcurrentRequests: 8}},
 		}},
 	}
-	if err != nil || !maps.Equal(got, want) {
+	if err != nil || !maps.Equal(got.Tenants, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
 
-func TestReadTenantsReportsAllFaults(t *testing.T) {
+func TestParseReportsAllFaults(t *testing.T) {
 	cases := []struct {
 		name, content string
 		faults        []string
@@ -118,17 +106,16 @@ tenants:
 		{"a number that is a text", "plans: {a: {requests_per_minute: \"5\"}}", []string{"plans.a.requests_per_minute must be a whole number"}},
 		{"empty", "", []string{"plans must be a mapping", "tenants must be a mapping"}},
 		{"list", "[]", []string{"mapping is expected"}},
-		{"no tenants", "plans: {a: {requests_per_minute: 1}}", []string{"tenants must be a mapping with at least one entry"}},
-		{"empty mappings", "plans: {}\ntenants: {}", []string{"plans must be", "tenants must be"}},
+		{"no tenants", "plans: {a: {requests_per_minute: 1}}", []string{"tenants must be a mapping; where there is none"}},
+		{"empty plans", "plans: {}\ntenants: {}", []string{"plans must be"}},
+		{"tenants without a word", "plans: {a: {requests_per_minute: 1}}\ntenants:", []string{"tenants must be"}},
 		{"twice", "plans: {a: {requests_per_minute: 1}}\nplans: {a: {requests_per_minute: 2}}\ntenants: {a: {plan: a}}", []string{"plans"}},
 		{"two documents", "plans: {a: {requests_per_minute: 1}}\ntenants: {a: {plan: a}}\n---\nplans: {}", []string{"more than one"}},
 		{"no YAML", "plans: [", []string{"tenants.yaml"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "tenants.yaml")
-			writeFile(t, path, c.content)
-			got, err := readTenants(path)
+			got, err := Parse("tenants.yaml", []byte(c.content))
 			if err == nil {
 				t.Fatalf("accepted: %+v", got)
 			}
@@ -139,21 +126,20 @@ tenants:
 			}
 		})
 	}
-	if _, err := readTenants(filepath.Join(t.TempDir(), "none.yaml")); !os.IsNotExist(err) {
+	if got, err := Parse("tenants.yaml", []byte("plans: {a: {requests_per_minute: 1}}\ntenants: {}")); err != nil || len(got.Plans) != 1 {
+		t.Errorf("tenants that are none, by word: %+v, %v", got, err)
+	}
+	if _, err := Read(filepath.Join(t.TempDir(), "none.yaml")); !os.IsNotExist(err) {
 		t.Errorf("no file: %v", err)
 	}
 }
 
-func FuzzReadTenants(f *testing.F) {
+func FuzzTenantsFile(f *testing.F) {
 	f.Add("plans: {a: {requests_per_minute: 1}}\ntenants: {a: {plan: a}}")
 	f.Add("plans: &p {a: *p}\n? [x]\n: !!binary |")
-	path := filepath.Join(f.TempDir(), "tenants.yaml")
 	f.Fuzz(func(t *testing.T, content string) {
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		tenants, err := readTenants(path)
-		for name, tenant := range tenants {
+		file, err := Parse("tenants.yaml", []byte(content))
+		for name, tenant := range file.Tenants {
 			if err == nil && (tenant.Plan.Tenant[quota.Interactive].RequestsPerMinute < 1 || tenant.Plan.Tenant[quota.Batch].RequestsPerMinute < 1 || !nameShape.MatchString(name)) {
 				t.Errorf("%q gave %+v", content, tenant)
 			}

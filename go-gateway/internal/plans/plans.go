@@ -1,4 +1,8 @@
-package identity
+// Package plans reads a tenants file: which tenants there are, and what their plans let them do. Gateways read it, and the
+// operator, which writes it.
+//
+// It must not depend on who is let in, nor on what keeps it.
+package plans
 
 import (
 	"bytes"
@@ -9,6 +13,7 @@ import (
 	"iter"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 
@@ -61,8 +66,8 @@ const (
 	defaultStoredFiles, maxStoredFiles = 10_000, 1_000_000
 )
 
-// tenantsFile is the file as it is written.
-type tenantsFile struct {
+// written is the file as it is written.
+type written struct {
 	Plans   map[string]writtenPlan `yaml:"plans"`
 	Tenants map[string]struct {
 		Plan string `yaml:"plan"`
@@ -110,35 +115,41 @@ func (n *number) UnmarshalYAML(text []byte) error {
 	return nil
 }
 
-// declared is what a tenants file says, by name.
-type declared struct {
-	plans   map[string]Plan
-	tenants map[string]Tenant
+// File is what a tenants file says, by name.
+type File struct {
+	Plans   map[string]Plan
+	Tenants map[string]Tenant
 }
 
-// readTenants returns the tenants of a tenants file.
-func readTenants(path string) (map[string]Tenant, error) {
-	found, err := readDeclared(path)
-	return found.tenants, err
-}
-
-// readDeclared reads a tenants file. A fault of its form is told alone, with its line; those of what it says together.
-func readDeclared(path string) (declared, error) {
+// Read reads a tenants file.
+func Read(path string) (File, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return declared{}, err
+		return File{}, err
 	}
-	var file tenantsFile
+	return Parse(path, data)
+}
+
+// Parse reads what is in a tenants file. A fault of its form is told alone, with its line; those of what it says together.
+func Parse(path string, data []byte) (File, error) {
+	var file written
 	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
 	if err := decoder.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return declared{}, fmt.Errorf("%s: %w", path, err)
+		return File{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return declared{}, fmt.Errorf("%s: there is more than one YAML document", path)
+		return File{}, fmt.Errorf("%s: there is more than one YAML document", path)
 	}
 	var faults []error
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, args...)))
+	}
+	if len(file.Plans) == 0 {
+		fault("plans must be a mapping with at least one entry")
+	}
+	// An empty one is meant where it is written, as where all tenants come from tokens, or the last one has gone.
+	if file.Tenants == nil {
+		fault("tenants must be a mapping; where there is none, write: tenants: {}")
 	}
 	plans := map[string]Plan{}
 	for name, written := range named(file.Plans, "plans", fault) {
@@ -152,17 +163,14 @@ func readDeclared(path string) (declared, error) {
 		}
 		tenants[name] = Tenant{Name: name, Plan: plan}
 	}
-	return declared{plans, tenants}, errors.Join(faults...)
+	return File{plans, tenants}, errors.Join(faults...)
 }
 
-// named yields the entries of a required mapping from names, in the names' order.
+// named yields the entries of a mapping from names, in the names' order.
 func named[Entry any](entries map[string]Entry, field string, fault func(string, ...any)) iter.Seq2[string, Entry] {
-	if len(entries) == 0 {
-		fault("%s must be a mapping with at least one entry", field)
-	}
 	return func(yield func(string, Entry) bool) {
 		for _, name := range slices.Sorted(maps.Keys(entries)) {
-			if err := checkName(name, field+":"); err != nil {
+			if err := CheckName(name, field+":"); err != nil {
 				fault("%v", err)
 			}
 			if !yield(name, entries[name]) {
@@ -242,4 +250,14 @@ func (n number) read(at string, most int64, fault func(string, ...any)) int64 {
 		return 0
 	}
 	return parsed
+}
+
+var nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+
+// CheckName refuses what cannot be the name of a tenant or a plan. what says of what it is.
+func CheckName(name, what string) error {
+	if !nameShape.MatchString(name) {
+		return fmt.Errorf("%s %q: a name is 1 to 64 of a-z, 0-9, '.', '-' and '_', and begins with a letter or digit", what, name)
+	}
+	return nil
 }
