@@ -76,3 +76,19 @@ def events(server: ApiServer, name: str) -> list[tuple[str, str, str]]:
     found = [each for each in server.list("events.k8s.io/v1", "Event") if each["regarding"]["name"] == name]
     found.sort(key=lambda each: each["eventTime"])
     return [(each["type"], each["reason"], each["note"]) for each in found]
+
+
+def until_event(server: ApiServer, name: str, event: tuple[str, str, str]) -> None:
+    wait_until(f"{event} of {name}", lambda: event in events(server, name), 10, poll_s=0.1)
+
+
+def until_told(server: ApiServer, name: str, *reasons: str) -> None:
+    """Wait until this is all that happened to a Model: events are written beside what they tell."""
+
+    def told() -> list[str]:
+        return [reason for _, reason, _ in events(server, name)]
+
+    try:
+        wait_until(f"events of {name}", lambda: told() == list(reasons), 10, poll_s=0.1)
+    except StackError as error:
+        raise StackError(f"{error}: {told()}") from error

@@ -11,7 +11,7 @@ from kube.api import ApiServer
 from kube.chart import RELEASE, Chart, Object
 from kube.cluster import Cluster, Image
 from kube.hotpaths import Work
-from kube.models import condition, deployment, events, image_of, is_served, model, until
+from kube.models import condition, deployment, image_of, is_served, model, until, until_told
 from kube.operator import Operator
 from stack.waiting import wait_until
 
@@ -154,9 +154,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
         )
         assert after["status"]["trial"]["startedAt"] == before["startedAt"]
         until(kinds, one, "is served", is_served(B))
-        assert [reason for _, reason, _ in events(kinds, "orphan")] == [
-            *("Installed", "Trying", "Watching", "Watching", "Passed", "RolledOut")
-        ]
+        until_told(kinds, "orphan", "Installed", "Trying", "Watching", "Watching", "Passed", "RolledOut")
 
 
 def test_one_that_is_stopped_gives_the_lease_back_at_once(

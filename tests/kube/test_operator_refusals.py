@@ -9,7 +9,18 @@ from kube.api import Answer, ApiServer
 from kube.chart import Object
 from kube.cluster import Cluster, Image
 from kube.hotpaths import Work
-from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until, until_gone
+from kube.models import (
+    condition,
+    deployment,
+    image_of,
+    is_refused,
+    is_served,
+    model,
+    until,
+    until_event,
+    until_gone,
+    until_told,
+)
 from kube.operator import Operator
 from stack.waiting import wait_until
 
@@ -72,7 +83,8 @@ def test_each_fault_of_a_change_is_taken_back(kinds: ApiServer, cluster: Cluster
         found = until(kinds, one, "is taken back", is_refused(reason))
         assert why in found["status"]["refused"]["why"], found["status"]
         assert condition(found, "RolledBack")["message"] == found["status"]["refused"]["why"]
-        assert events(kinds, name)[-1] == ("Warning", "RolledBack", found["status"]["refused"]["why"])
+        told = ("Warning", "RolledBack", found["status"]["refused"]["why"])
+        until_event(kinds, name, told)
         assert found["status"]["revision"] == A
     for name in FAULTS:
         until_gone(kinds, f"{name}-trial")
@@ -114,7 +126,7 @@ def test_what_has_its_name_already_is_left_alone(kinds: ApiServer, cluster: Clus
     found = until(kinds, one, "says so", lambda found: condition(found, "Ready")["reason"] == "NameTaken")
     assert condition(found, "Ready")["message"].startswith("the Deployment taken is there already")
     assert kinds.get(theirs) == before
-    assert [kind for kind, reason, _ in events(kinds, "taken") if reason == "NameTaken"] == ["Warning"]
+    until_told(kinds, "taken", "NameTaken")
     kinds.delete(one)
     wait_until("it stays", lambda: kinds.get(theirs) == before, 5)
 

@@ -11,7 +11,7 @@ from kube.api import ApiServer
 from kube.chart import Object
 from kube.cluster import Cluster, Image
 from kube.hotpaths import RealHotPath, Work
-from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until
+from kube.models import condition, deployment, events, image_of, is_refused, is_served, model, until, until_told
 from kube.operator import Operator
 from stack.native import MODELS
 from stack.waiting import wait_until
@@ -44,7 +44,7 @@ def test_a_first_install_goes_to_all(kinds: ApiServer, cluster: Cluster, operato
     assert condition(found, "Ready")["message"] == "2 of 2 replicas ready"
     assert condition(found, "RolledBack")["status"] == "False"
     assert kinds.find(deployment("first-trial")) is None
-    assert [reason for _, reason, _ in events(kinds, "first")] == ["Installed"]
+    until_told(kinds, "first", "Installed")
     made = [kinds.get(deployment("first")), *kinds.list("policy/v1", "PodDisruptionBudget", "triptych.dev/model=first")]
     assert [[owner["uid"] for owner in each["metadata"]["ownerReferences"]] for each in made] == [
         [found["metadata"]["uid"]]
@@ -87,8 +87,7 @@ def test_a_change_is_tried_before_all_follow(kinds: ApiServer, cluster: Cluster,
     until(kinds, one, "is served", is_served(B))
     assert cluster.least["good"] >= 2, "fewer than were wanted served"
     wait_until("the trial to go", lambda: kinds.find(deployment("good-trial")) is None, 10)
-    reasons = [reason for _, reason, _ in events(kinds, "good")]
-    assert reasons == ["Installed", "Trying", "Watching", "Passed", "RolledOut"]
+    until_told(kinds, "good", "Installed", "Trying", "Watching", "Passed", "RolledOut")
 
 
 def test_what_is_scaled_is_not_tried(kinds: ApiServer, cluster: Cluster, operator: Operator) -> None:
@@ -99,7 +98,7 @@ def test_what_is_scaled_is_not_tried(kinds: ApiServer, cluster: Cluster, operato
     until(kinds, one, "has three", lambda found: found["status"]["readyReplicas"] == 3)
     kinds.change(one, {"spec": {"replicas": 0}})
     until(kinds, one, "has none", lambda found: found["status"]["replicas"] == 0)
-    assert [reason for _, reason, _ in events(kinds, "scaled")] == ["Installed"]
+    until_told(kinds, "scaled", "Installed")
 
 
 def test_another_change_takes_the_place_of_the_one_that_is_tried(
@@ -128,7 +127,7 @@ def test_a_change_that_is_given_up_ends_its_trial(kinds: ApiServer, cluster: Clu
     until(kinds, one, "is served", is_served(A))
     wait_until("the trial to go", lambda: kinds.find(deployment("back-trial")) is None, 10)
     assert kinds.get(deployment("back"))["metadata"]["generation"] == generation, "those that serve were touched"
-    assert events(kinds, "back")[-1][1] == "TrialEnded"
+    until_told(kinds, "back", "Installed", "Trying", "TrialEnded")
 
 
 def test_a_model_that_is_deleted_in_its_trial_leaves_nothing(
