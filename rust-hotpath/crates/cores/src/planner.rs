@@ -188,7 +188,7 @@ impl Planner {
     /// for longer than it would wait anyway.
     #[allow(clippy::cast_precision_loss)] // of a number of processors
     fn rest(&mut self, now: Time, grant: Grant) {
-        let took = (now - grant.since) * grant.cores.try_into().unwrap_or(u32::MAX);
+        let took = now.saturating_sub(grant.since) * grant.cores.try_into().unwrap_or(u32::MAX);
         let share = (self.cores as f64 - SPARE).max(AT_LEAST);
         let from = self.rests_until.max(grant.since);
         self.rests_until = (from + took.div_f64(share)).min(now + PATIENCE);
