@@ -299,7 +299,7 @@ mod tests {
                 running.into_iter().partition(|grant| now >= grant.since + TIME_SLICE);
             running = goes_on;
             for grant in over {
-                held += now - grant.since;
+                held += TIME_SLICE;
                 planner.give_back(now, grant, false);
                 asks.push(planner.ask(now, Class::Batch, 1));
             }
@@ -320,7 +320,7 @@ mod tests {
         let mut planner = Planner::new(2);
         planner.interactive_arrived(NOW);
         let long = get(&mut planner, NOW, Class::Batch, 1).unwrap();
-        let (ended, batch) = (NOW + GRACE - PATIENCE / 2, planner.ask(NOW, Class::Batch, 1));
+        let (ended, batch) = (NOW + GRACE * 9 / 10, planner.ask(NOW, Class::Batch, 1));
         planner.give_back(ended, long, false);
         assert_eq!((planner.take(ended, batch), planner.wake(ended, batch)), (None, Some(NOW + GRACE)));
         planner.interactive_arrived(ended);
