@@ -20,7 +20,7 @@ func TestCheckConfig(t *testing.T) {
 	if status, stdout, stderr := execute(t, check...); status != exitOK || stdout+stderr != "" {
 		t.Errorf("a good one: %d %s%s", status, stdout, stderr)
 	}
-	if err := os.WriteFile(site.tenants, []byte("plans: {p: {requests_per_minute: 0}}\ntenants: {}"), 0o600); err != nil {
+	if err := os.WriteFile(site.tenants, []byte("plans: {p: {requests_per_minute: 0}}\ntenants:"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(site.data(), "gateway.db"), []byte("no database"), 0o600); err != nil {
