@@ -95,7 +95,7 @@ def test_other_scopes_are_another_key(place: Place) -> None:
         place.until_ready(acme)
         key = place.keys("acme-key")["key"]
         assert {made["id"]: made["scopes"] for made in place.made("acme")}[id_of(key)] == (scopes or [])
-    assert place.works(old)  # for a day
+    place.until_works(old)  # for a day
     place.server.change(acme, {"spec": {"key": {"scopes": ["no such"]}}})
     assert "no such" in place.until_told(acme, "GatewayRefuses")
     place.server.change(acme, {"spec": {"key": None}})
