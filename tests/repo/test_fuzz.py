@@ -84,9 +84,8 @@ SETTING, KEPT, OPERATORS = (
     "the admin API of the operator's own gateway",
 )
 OURS = {
-    "cmd/consumer: address": SETTING,
+    "internal/command: CheckURL": SETTING,
     "cmd/embed: settings.check": SETTING,
-    "cmd/operator: address": SETTING,
     "cmd/operator/internal/tenants: Setup": SETTING,
     "internal/config: httpsURL": SETTING,
     "internal/config: collectorURL": SETTING,

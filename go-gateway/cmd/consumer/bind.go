@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"triptych.dev/gateway/internal/command"
 	"triptych.dev/gateway/internal/workpool"
 )
 
@@ -30,7 +31,7 @@ type binding struct {
 func (c *consumer) bindPatiently(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		err := c.bind(ctx)
-		if _, usage := errors.AsType[usageError](err); err == nil || usage {
+		if _, usage := errors.AsType[command.UsageError](err); err == nil || usage {
 			return err
 		}
 		c.trouble.report(ctx, "NATS", err)
@@ -63,7 +64,7 @@ func (c *consumer) bind(ctx context.Context) error {
 			return fmt.Errorf("%s: a stream has to keep %s: %w", kept.setting, kept.subject, err)
 		}
 		if keeper == s.stream {
-			return usageError{fmt.Errorf("%s: %s is kept by the stream that is read, %s: choose another stream", kept.setting, kept.subject, s.stream)}
+			return command.Usage(fmt.Errorf("%s: %s is kept by the stream that is read, %s: choose another stream", kept.setting, kept.subject, s.stream))
 		}
 	}
 	found, err := stream.Consumer(ctx, s.consumer)
@@ -85,7 +86,7 @@ func (c *consumer) bind(ctx context.Context) error {
 func (c *consumer) take(found jetstream.Consumer, stream *jetstream.StreamInfo) error {
 	config := found.CachedInfo().Config
 	if config.DeliverSubject != "" || config.AckPolicy != jetstream.AckExplicitPolicy {
-		return usageError{fmt.Errorf("consumer %s: it must be a pull consumer with explicit acknowledgement", config.Durable)}
+		return command.Usage(fmt.Errorf("consumer %s: it must be a pull consumer with explicit acknowledgement", config.Durable))
 	}
 	next := &binding{
 		consumer: found, stream: fmt.Sprintf("%s.%d", stream.Config.Name, stream.Created.Unix()),

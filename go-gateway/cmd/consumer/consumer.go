@@ -63,7 +63,7 @@ func newConsumer(s *settings, logger *slog.Logger) (*consumer, error) {
 
 // run works until ctx ends, and drains.
 func (c *consumer) run(ctx context.Context) error {
-	c.logger.Info("starting", "settings", c.settings.values())
+	c.logger.Info("starting", "settings", c.settings.table().Values())
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.settings.metricsAddress)
 	if err != nil {
 		return fmt.Errorf("metrics listener: %w", err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"triptych.dev/gateway/internal/command"
 )
 
 // kills is how many consumers are killed; TEST_KILLS asks for a long form.
@@ -247,7 +249,7 @@ func TestWhatTimeDoesNotMendIsAnError(t *testing.T) {
 	for setting, value := range map[string]string{"--dead-subject": "work.dead", "--results-subject": "work.results"} {
 		c := startInside(t, arguments(t, server, gateway.URL, setting, value))
 		err := <-c.ended
-		if _, usage := errors.AsType[usageError](err); !usage || !strings.Contains(err.Error(), "choose another stream") {
+		if _, usage := errors.AsType[command.UsageError](err); !usage || !strings.Contains(err.Error(), "choose another stream") {
 			t.Errorf("%s in the stream that is read: %v", setting, err)
 		}
 	}

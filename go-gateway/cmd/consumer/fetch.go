@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"triptych.dev/gateway/internal/command"
 )
 
 // fetchWait is how long a fetch waits for messages; after NATS was away, it is also how long one that was forgotten lasts.
@@ -78,7 +80,7 @@ func (c *consumer) fetch(ctx context.Context, yield func(*delivery) bool) error 
 		attempt++
 		// The consumer may have been deleted, and the stream made anew.
 		if err := c.bind(ctx); err != nil && ctx.Err() == nil {
-			if _, usage := errors.AsType[usageError](err); usage {
+			if _, usage := errors.AsType[command.UsageError](err); usage {
 				return err
 			}
 			c.trouble.report(ctx, "NATS", err)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"github.com/nats-io/nats.go"
+
+	"triptych.dev/gateway/internal/command"
 )
 
 // hangUps is how often in a row a server may end connections wordlessly, once TLS has got as far as our certificate. One
@@ -31,7 +33,7 @@ func (c *consumer) connectFirst(ctx context.Context) (*nats.Conn, error) {
 			hung = 0
 		}
 		if refused := refusal(c.settings, err, hung >= hangUps); refused != nil {
-			return nil, usageError{refused}
+			return nil, command.Usage(refused)
 		}
 		c.trouble.report(ctx, "NATS connection", err)
 		pause(ctx, attempt)

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"triptych.dev/gateway/internal/command"
 )
 
 // ends runs a consumer that is to end by itself, and returns its status and what it has written.
@@ -93,7 +95,7 @@ func TestResetsInPlaceOfARefusal(t *testing.T) {
 	reset := resetting(t, ours)
 	hostile := newFront(t, reset)
 	status, log := ends(t, append(given, "--nats-url", hostile.url()))
-	if status != exitUsage || !strings.Contains(log, "\nconsumer: NATS: the server hangs up") || !strings.Contains(log, "nats-cert-file") || hostile.met.Load() != hangUps {
+	if status != command.ExitUsage || !strings.Contains(log, "\nconsumer: NATS: the server hangs up") || !strings.Contains(log, "nats-cert-file") || hostile.met.Load() != hangUps {
 		t.Errorf("status %d after %d connections:\n%s", status, hostile.met.Load(), log)
 	}
 
@@ -113,7 +115,7 @@ func TestARefusalAfterAnOutage(t *testing.T) {
 	server.start()
 	select {
 	case err := <-c.ended:
-		if !is[usageError](err) || !strings.Contains(err.Error(), "nats-password-file") {
+		if !is[command.UsageError](err) || !strings.Contains(err.Error(), "nats-password-file") {
 			t.Errorf("it ended with %v", err)
 		}
 	case <-time.After(60 * time.Second):
@@ -162,7 +164,7 @@ func TestTokenFile(t *testing.T) {
 	queue.mustSend("one", "a text")
 	path := fileWith(t, "an-0ld-token")
 	given := arguments(t, server, gateway.URL, "--nats-token-file", path)
-	if status, log := ends(t, given); status != exitUsage || !strings.Contains(log, "nats-token-file") || strings.Contains(log, "an-0ld-token") {
+	if status, log := ends(t, given); status != command.ExitUsage || !strings.Contains(log, "nats-token-file") || strings.Contains(log, "an-0ld-token") {
 		t.Errorf("status %d with a wrong token:\n%s", status, log)
 	}
 

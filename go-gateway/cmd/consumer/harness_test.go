@@ -75,7 +75,7 @@ type inside struct {
 
 func startInside(t *testing.T, arguments []string, changes ...func(*consumer)) *inside {
 	t.Helper()
-	settings, err := parse(newFlags(), arguments, func(string) (string, bool) { return "", false })
+	settings, err := parse(new(settings).table().NewFlags(), arguments, func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}

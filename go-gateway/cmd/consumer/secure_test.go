@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"triptych.dev/gateway/internal/command"
 )
 
 // authority signs certificates for this machine.
@@ -180,7 +182,7 @@ func TestASecureServer(t *testing.T) {
 				told = append(told, line)
 			}
 		}
-		if took := time.Since(began); status != exitUsage || took > 10*time.Second || len(told) != 1 || !strings.Contains(told[0], says) {
+		if took := time.Since(began); status != command.ExitUsage || took > 10*time.Second || len(told) != 1 || !strings.Contains(told[0], says) {
 			t.Errorf("%s: status %d after %v:\n%s", name, status, took, log)
 		}
 		for _, secret := range secrets {

@@ -12,17 +12,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
+	"triptych.dev/gateway/internal/command"
 	"triptych.dev/gateway/internal/telemetry"
-)
-
-// Exit statuses.
-const (
-	exitOK     = 0
-	exitFailed = 1  // also of one that was the leader and could not say so in time: another may be by now
-	exitUsage  = 64 // EX_USAGE: arguments, environment or files are wrong
 )
 
 func main() {
@@ -31,29 +24,16 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
-// usageError is a mistake of whoever started us, which time does not mend.
-type usageError struct{ error }
-
 // run is the program; it returns the exit status. It stops when ctx ends.
-func run(ctx context.Context, arguments []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
-	err := start(ctx, arguments, lookup, stdout, stderr)
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	}
-	for line := range strings.Lines(err.Error()) {
-		_, _ = fmt.Fprintf(stderr, "operator: %s\n", strings.TrimSuffix(line, "\n"))
-	}
-	if _, usage := errors.AsType[usageError](err); usage {
-		return exitUsage
-	}
-	return exitFailed
+func run(ctx context.Context, arguments []string, lookup command.Lookup, stdout, stderr io.Writer) int {
+	return command.Status("operator", start(ctx, arguments, lookup, stdout, stderr), stderr)
 }
 
-func start(ctx context.Context, arguments []string, lookup func(string) (string, bool), stdout, stderr io.Writer) error {
+func start(ctx context.Context, arguments []string, lookup command.Lookup, stdout, stderr io.Writer) error {
 	if len(arguments) > 0 && arguments[0] == "healthcheck" {
-		return healthcheck(ctx, arguments[1:], lookup)
+		return new(settings).table().Healthcheck(ctx, "health-address", arguments[1:], lookup)
 	}
-	flags := newFlags()
+	flags := new(settings).table().NewFlags()
 	checkOnly := flags.Bool("check-config", false, "check settings and files, and exit: 0, or 64 with every fault")
 	docs := flags.Bool("config-docs", false, "print the table of settings in Markdown, and exit")
 	s, err := parse(flags, arguments, lookup)
@@ -64,19 +44,19 @@ func start(ctx context.Context, arguments []string, lookup func(string) (string,
 		flags.PrintDefaults()
 		return err
 	case *docs:
-		return writeMarkdown(stdout)
+		return new(settings).table().WriteMarkdown(stdout)
 	case err != nil:
-		return usageError{err}
+		return command.Usage(err)
 	}
 	logger := telemetry.NewLogger(stderr, s.logLevel)
 	manager, err := newManager(s, logger)
 	if err != nil {
-		return usageError{err}
+		return command.Usage(err)
 	}
 	if *checkOnly {
 		return nil
 	}
-	logger.Info("starting", "settings", s.values())
+	logger.Info("starting", "settings", s.table().Values())
 	if err := manager.Start(ctx); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}

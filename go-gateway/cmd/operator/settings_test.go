@@ -9,7 +9,7 @@ import (
 )
 
 func parsed(arguments string, environment map[string]string) (*settings, error) {
-	return parse(newFlags(), strings.Fields(arguments), func(name string) (string, bool) {
+	return parse(new(settings).table().NewFlags(), strings.Fields(arguments), func(name string) (string, bool) {
 		value, ok := environment[name]
 		return value, ok
 	})
@@ -47,7 +47,7 @@ func TestTheDocumentHasTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table bytes.Buffer
-	if err := writeMarkdown(&table); err != nil {
+	if err := new(settings).table().WriteMarkdown(&table); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Contains(document, table.Bytes()) {

@@ -1,6 +1,6 @@
 // Package local calls services that listen on this machine.
 //
-// It depends on the standard library alone: cmd/consumer uses it, which is a module of its own.
+// It depends on the standard library alone: package command uses it, and with that modules of their own.
 package local
 
 import (
