@@ -61,11 +61,18 @@ demo: doctor build models ## Build all, make the models, start, and show a reque
 run: build models ## Start natively and stay up; .run/stack.json says where (PORT=… GRPC_PORT=…)
 	@$(IN_TESTS) stack run
 
+# What images are built from.
+IMAGE_OF = IMAGE_VERSION=$$(git describe --always --dirty --tags || true) IMAGE_REVISION=$$(git rev-parse HEAD || true)
+
 .PHONY: up
 up: ## Start in containers (Docker with Compose v2; nothing else is needed)
-	IMAGE_VERSION=$$(git describe --always --dirty --tags || true) IMAGE_REVISION=$$(git rev-parse HEAD || true) \
-	  docker compose up --build --detach --wait
+	$(IMAGE_OF) docker compose up --build --detach --wait
 	docker compose logs --no-log-prefix keys
+
+.PHONY: images
+images: ## Build every image: what `make up` starts, and consumer, embed, collector and operator
+	$(IMAGE_OF) docker compose --file deploy/compose.yaml --profile '*' build
+	docker build --file deploy/operator.Dockerfile --tag triptych-operator .
 
 .PHONY: down
 down: ## Stop the containers; the volumes stay, and with them keys and models

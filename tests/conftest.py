@@ -4,19 +4,17 @@
 `start_native`; they are skipped, loudly, where the stack is not native.
 """
 
-import contextlib
 import os
 import pathlib
-import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 
-from stack.compose import ComposeStack
+from stack.compose import ComposeStack, unused_ports
 from stack.description import STACK_JSON, Stack
 from stack.models import wait_until_proven
-from stack.native import FREE_PORTS, NativeStack
+from stack.native import NativeStack
 
 KINDS = ("native", "compose", "url")
 LOG_TAIL = 4_000  # characters
@@ -39,15 +37,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def stack_kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.config.getoption("--stack")
     return kind
-
-
-def unused_ports() -> dict[str, str]:
-    """Ports by number: where the engine chooses them, it chooses anew when a container that crashed starts again."""
-    with contextlib.ExitStack() as open_until_all_are_chosen:
-        sockets = {name: open_until_all_are_chosen.enter_context(socket.socket()) for name in FREE_PORTS}
-        for each in sockets.values():
-            each.bind(("127.0.0.1", 0))
-        return {name: str(each.getsockname()[1]) for name, each in sockets.items()}
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +65,16 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
 @pytest.fixture
 def compose(request: pytest.FixtureRequest, stack_kind: str) -> ComposeStack:
     """The containers behind `stack`, for tests of what only containers have."""
-    if stack_kind != "compose":
-        pytest.skip("LOUD: this test is about containers, and so runs with --stack compose only")
+    request.getfixturevalue("compose_only")
     request.getfixturevalue("stack")
     return request.session.stash[COMPOSE]
+
+
+@pytest.fixture(scope="session")
+def compose_only(stack_kind: str) -> None:
+    """For tests of what only containers have."""
+    if stack_kind != "compose":
+        pytest.skip("LOUD: this test is about containers, and so runs with --stack compose only")
 
 
 @pytest.fixture

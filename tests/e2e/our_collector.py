@@ -6,7 +6,7 @@ import pathlib
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -90,13 +90,8 @@ class OurCollector:
 
     def records(self) -> list[dict[str, Any]]:
         """All records of usage, each as its attributes."""
-        return [
-            {pair["key"]: _value(pair["value"]) for pair in record["attributes"]}
-            for line in _lines(self.folder / "usage.jsonl")
-            for resource in line["resourceLogs"]
-            for scope in resource["scopeLogs"]
-            for record in scope["logRecords"]
-        ]
+        path = self.folder / "usage.jsonl"
+        return records_of(path.read_bytes()) if path.exists() else []
 
     def wait_for(self, what: str, until: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The records, once they are as expected."""
@@ -121,11 +116,16 @@ def shape(drawn: str) -> list[str]:
     return [re.sub(r"(?<=\S)(  | \[| FAILED).*", "", line) for line in lines]
 
 
-def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        for line in path.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n"):  # the rest of the last one comes
-                yield json.loads(line)
+def records_of(usage: bytes) -> list[dict[str, Any]]:
+    """Records of usage in a file of them, each as its attributes."""
+    return [
+        {pair["key"]: _value(pair["value"]) for pair in record["attributes"]}
+        for line in usage.splitlines(keepends=True)
+        if line.endswith(b"\n")  # the rest of the last one comes
+        for resource in json.loads(line)["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+    ]
 
 
 def _value(value: dict[str, Any]) -> object:

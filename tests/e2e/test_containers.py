@@ -1,13 +1,10 @@
 """What only containers have: what the engine says of each, how it mends a crash, and logs that are the engine's."""
 
-import io
-import tarfile
 import time
 from typing import Any
 
 import httpx
 import pytest
-from docker.models.containers import Container
 
 from e2e.load import Load, check_refusals
 from e2e.vectors import MODEL, embed
@@ -43,25 +40,6 @@ def test_a_server_is_healthy_by_its_own_word(compose: ComposeStack, stack: Stack
     state = wait_until("health", healthy, 60)
     assert state["Health"]["Log"][-1]["ExitCode"] == 0
     assert state["OOMKilled"] is False
-
-
-@pytest.mark.parametrize(
-    ("service", "linked"), [("gateway", "google.golang.org/grpc"), ("hotpath", "tokenizers"), ("models", None)]
-)
-def test_an_image_holds_the_licences_of_what_is_in_it(
-    compose: ComposeStack, stack: Stack, service: str, linked: str | None
-) -> None:
-    documents = set(files_in(compose.container(service), "/usr/share/doc/triptych"))
-    assert {"triptych/LICENSE", "triptych/NOTICE"} <= documents
-    texts = [name for name in documents if name.startswith(f"triptych/linked/{linked}-")]
-    assert texts or linked is None, documents
-
-
-def files_in(container: Container, folder: str) -> list[str]:
-    """Paths of what a container has in a folder, which may be one without a shell."""
-    archive, _ = container.get_archive(folder)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as files:
-        return [file.name for file in files if file.isfile()]
 
 
 @pytest.mark.parametrize("service", ["models", "tenants", "keys"])

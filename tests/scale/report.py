@@ -226,7 +226,8 @@ $ echo '{{"name": "mine", "replicas": 3, "policy": "affinity", "seconds": 600, "
 [`scenario.rs`](../rust-hotpath/crates/simulation/src/scenario.rs) and
 [`traffic.rs`](../rust-hotpath/crates/simulation/src/traffic.rs) say what there is to ask: policies, gateways,
 settings, bursts,
-conversations, batch work, and `troubles`. `--traffic FILE` replays what was recorded, a JSON object a line:
+conversations, batch work, and `troubles`. `--traffic FILE` replays what was recorded in place of a scenario's
+`traffic`, which may be `[]` then. A JSON object a line:
 
 ```json
 {{"at_s": 0.25, "prompt_tokens": 180, "output_tokens": 64, "conversation": 7, "tenant": 0}}

@@ -1,14 +1,20 @@
 """The stack in containers: deploy/compose.yaml on the machine's own engine."""
 
+import contextlib
+import io
 import os
 import re
+import socket
 import subprocess
+import tarfile
+from collections.abc import Sequence
 from types import TracebackType
 
 import docker
 from docker.models.containers import Container
 
 from stack.description import ROOT, Stack
+from stack.native import FREE_PORTS
 from stack.waiting import StackError
 
 COMPOSE_FILE = ROOT / "deploy/compose.yaml"
@@ -38,11 +44,32 @@ def source_version() -> dict[str, str]:
         return {}
 
 
+def files_in(container: Container, folder: str) -> dict[str, bytes]:
+    """The files of a folder in a container, which may be one without a shell, by their paths below the one above it."""
+    archive, _ = container.get_archive(folder)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as files:
+        return {file.name: content.read() for file in files if file.isfile() and (content := files.extractfile(file))}
+
+
+def unused_ports() -> dict[str, str]:
+    """Ports by number: where the engine chooses them, it chooses anew when a container that crashed starts again."""
+    with contextlib.ExitStack() as open_until_all_are_chosen:
+        sockets = {name: open_until_all_are_chosen.enter_context(socket.socket()) for name in FREE_PORTS}
+        for each in sockets.values():
+            each.bind(("127.0.0.1", 0))
+        return {name: str(each.getsockname()[1]) for name, each in sockets.items()}
+
+
 class ComposeStack:
     """A compose project. As a context manager it is up inside, and leaves nothing behind."""
 
     def __init__(
-        self, project: str | None = None, env: dict[str, str] | None = None, *, publish_grpc: bool = False
+        self,
+        project: str | None = None,
+        env: dict[str, str] | None = None,
+        *,
+        profiles: Sequence[str] = (),
+        publish_grpc: bool = False,
     ) -> None:
         """`project` None means the one of compose.yaml. `env` holds variables of compose.yaml, as in PORT."""
         self._publishes_grpc = publish_grpc
@@ -51,6 +78,8 @@ class ComposeStack:
             self._command += ["--file", str(GRPC_FILE)]
         if project:
             self._command += ["--project-name", project]
+        for profile in profiles:
+            self._command += ["--profile", profile]
         self._env = {**source_version(), **os.environ, **(env or {})}
         self.keys: dict[str, str] = {}
 
