@@ -3,7 +3,6 @@ package live
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -17,7 +16,7 @@ import (
 const (
 	// A hot path answers from memory, in milliseconds.
 	timeout = 2 * time.Second
-	// A hot path with one model has some 20 KB of metrics, and a description of one.
+	// A hot path with one model has a description of one.
 	maxBytes = 1 << 20
 
 	metricsPort, grpcPort = "9465", "50051"
@@ -49,7 +48,7 @@ func (Reader) Figures(ctx context.Context, ip, model string) (Figures, error) {
 	if reply.StatusCode != http.StatusOK {
 		return Figures{}, fmt.Errorf("asking %s for metrics: %s", url, reply.Status)
 	}
-	return parse(io.LimitReader(reply.Body, maxBytes), model)
+	return parse(reply.Body, model)
 }
 
 // Revision asks the hot path at an IP address which revision of a model it serves; empty if none yet.
