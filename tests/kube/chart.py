@@ -76,6 +76,8 @@ class Chart:
         """Install, upgrade or uninstall a release for real, and return what Helm says."""
         self._values.write_text(json.dumps(values or {}))
         what = [] if verb == "uninstall" else [str(CHART), f"--values={self._values}"]
+        # Without values, an upgrade would take those of before.
+        what += ["--reset-values"] if verb == "upgrade" else []
         return self._run(verb, RELEASE, *what, f"--namespace={NAMESPACE}", *server)
 
     def _run(self, *arguments: str) -> str:

@@ -18,7 +18,12 @@ from stack.native import GATEWAY, HOTPATH, onnxruntime_library
 from stack.process import Process
 from stack.waiting import wait_until
 
-PROGRAMS = {"gateway": GATEWAY, "hotpath": HOTPATH, "collector": ROOT / "go-gateway/bin/collector"}
+PROGRAMS = {
+    "gateway": GATEWAY,
+    "hotpath": HOTPATH,
+    "collector": ROOT / "go-gateway/bin/collector",
+    "operator": ROOT / "go-gateway/bin/operator",
+}
 # What images have where they are built, and this machine elsewhere.
 OF_IMAGES = {"/usr/local/lib/libonnxruntime.so": str(onnxruntime_library())}
 READY_LIMIT_S = 90
@@ -57,7 +62,7 @@ class Pod:
         self.ports = {port["name"]: free_port() for port in self.container["ports"]}
         self._here = {port["containerPort"]: self.ports[port["name"]] for port in self.container["ports"]}
         for service in node.rendered.of_kind("Service"):
-            if service["metadata"]["name"].endswith(f"-{component}"):
+            if service["spec"]["selector"]["app.kubernetes.io/component"] == component:
                 (port,) = service["spec"]["ports"]
                 here = self.ports[port["targetPort"]]
                 node.services[f"{service['metadata']['name']}:{port['port']}"] = f"{HOST}:{here}"

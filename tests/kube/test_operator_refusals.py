@@ -1,7 +1,8 @@
 """Changes that the operator takes back, and what it does not take at all."""
 
 import pathlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,6 +13,7 @@ from kube.hotpaths import Work
 from kube.models import (
     condition,
     deployment,
+    events,
     image_of,
     is_refused,
     is_served,
@@ -24,6 +26,8 @@ from kube.models import (
 from kube.operator import Operator
 from stack.waiting import wait_until
 
+# How it begins, which returns the reason, and how it ends.
+Refusal = tuple[Callable[[], str], Callable[[], None]]
 A, B = "a" * 16, "b" * 16
 # By the model's name: what is changed, and why it is taken back.
 FAULTS: dict[str, tuple[Object, str, str]] = {
@@ -108,6 +112,105 @@ def assert_is_not_tried_again(kinds: ApiServer, cluster: Cluster, every: dict[st
     assert "refused" not in found["status"]
     kinds.change(every["other"], {"spec": {"bundle": {"revision": B}}})
     until(kinds, every["other"], "serves the other one", is_served(B))
+
+
+# Of admission, by a policy: a Deployment of the Model that is called denied.
+POLICY: Object = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingAdmissionPolicy",
+    "metadata": {"name": "no-denied"},
+    "spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "resourceRules": [
+                {
+                    "apiGroups": ["apps"],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE", "UPDATE"],
+                    "resources": ["deployments"],
+                }
+            ]
+        },
+        "validations": [{"expression": "!object.metadata.name.startsWith('denied')", "message": "not on this cluster"}],
+    },
+}
+BINDING: Object = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingAdmissionPolicyBinding",
+    "metadata": {"name": "no-denied"},
+    "spec": {"policyName": "no-denied", "validationActions": ["Deny"]},
+}
+QUOTA: Object = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "no-more"},
+    "spec": {"hard": {"count/deployments.apps": "0"}},
+}
+
+
+@pytest.fixture(params=["policy", "quota"])
+def refusal(request: pytest.FixtureRequest, kinds: ApiServer) -> Iterator[Refusal]:
+    """What an API server does not take, and why."""
+    objects = [POLICY, BINDING] if request.param == "policy" else [QUOTA]
+
+    def begin() -> str:
+        for one in objects:
+            kinds.create(one)
+        if request.param == "quota":  # as a controller would
+            kinds.change(QUOTA, {"status": {**QUOTA["spec"], "used": {"count/deployments.apps": "0"}}}, "status")
+            return "exceeded quota: no-more"
+        return "not on this cluster"
+
+    def end() -> None:
+        for one in objects:
+            kinds.delete(one)
+
+    yield begin, end
+    end()
+
+
+def test_what_the_api_server_does_not_take_is_told_and_tried_again(
+    kinds: ApiServer, cluster: Cluster, operator: Operator, refusal: Refusal
+) -> None:
+    begin, end = refusal
+    one = model("denied", "models:a", replicas=1)
+    why = begin()
+    wait_until("it is refused", lambda: refuses(kinds, why), 20)
+    kinds.create(one)
+    until_not_taken(kinds, f"Deployment denied: .*{why}")
+    assert kinds.find(deployment("denied")) is None
+    budget = {**deployment("denied"), "apiVersion": "policy/v1", "kind": "PodDisruptionBudget"}
+    assert kinds.find(budget), "what else is to be made is made"
+    end()
+    until(kinds, one, "is served", is_served(A))
+    # Likewise of a change: those that serve stay, and its time goes by.
+    begin()
+    wait_until("it is refused", lambda: refuses(kinds, why), 20)
+    kinds.change(one, {"spec": {"bundle": {"image": "models:b"}}})
+    until_not_taken(kinds, f"Deployment denied-trial: .*{why}")
+    assert image_of(kinds.get(deployment("denied"))) == "models:a"
+    end()
+    until(kinds, one, "follows", is_served(B))
+
+
+def refuses(kinds: ApiServer, why: str) -> bool:
+    """Whether it is in force: an API server takes a moment to know of policies and quotas."""
+    probe = deployment("denied-probe")
+    labels = {"app": "probe"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "it", "image": "it:1"}]}}
+    try:
+        kinds.would_create(probe | {"spec": {"selector": {"matchLabels": labels}, "template": template}})
+    except Answer as answer:
+        return why in str(answer)
+    return False
+
+
+def until_not_taken(kinds: ApiServer, note: str) -> None:
+    def told() -> bool:
+        of = [text for kind, reason, text in events(kinds, "denied") if (kind, reason) == ("Warning", "ApplyFailed")]
+        return any(re.search(note, text) for text in of)
+
+    wait_until(f"an event: {note}", told, 20)
 
 
 def test_what_has_its_name_already_is_left_alone(kinds: ApiServer, cluster: Cluster, operator: Operator) -> None:

@@ -28,11 +28,9 @@ def rendered(chart: Chart) -> Rendered:
 @pytest.fixture
 def place(kinds: ApiServer, rendered: Rendered, tmp_path: pathlib.Path, native_only: None) -> Iterator[Place]:
     """The operator as its service account, with the chart's Role."""
-    for one in rendered.of_kind("Role", "RoleBinding"):
+    for one in rendered.of_kind("Role", "RoleBinding", "Lease"):
+        kinds.delete(one)  # other tests' operators have made the lease
         kinds.apply(one)
-    # Other tests' operators have made it, and to make it is a right, too.
-    lease = {"name": f"{RELEASE}-operator", "namespace": NAMESPACE}
-    kinds.delete({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": lease})
     place = Place(kinds, tmp_path, ACCOUNT_TOKEN)
     images = {"models:a": Image(A), "models:b": Image(B)}
     with Cluster(kinds, images, lambda _, figures: figures.answer(5)):
@@ -41,7 +39,7 @@ def place(kinds: ApiServer, rendered: Rendered, tmp_path: pathlib.Path, native_o
             yield place
         finally:
             place.end()
-            for one in rendered.of_kind("Role", "RoleBinding"):
+            for one in rendered.of_kind("Role", "RoleBinding", "Lease"):
                 kinds.delete(one)
 
 

@@ -3,6 +3,7 @@
 import pathlib
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from kube.tenants import FILE, PLANS, Place, config_map, id_of, plans, secret, t
 from stack.waiting import StackError, wait_until
 
 LIMIT_AFTER_S = 70  # a minute is the longest between tries
+LEADS = "Successfully acquired lease"
 LATE_S = 6  # a reply that has not come when the operator is killed
 
 
@@ -158,6 +160,39 @@ def test_a_kill_between_the_answer_and_the_secret_makes_no_second_key(place: Pla
     place.until_works(keys["key"])
     assert place.works(key)
     assert place.living("acme") == {id_of(keys["key"])}
+
+
+def test_another_takes_over_between_the_answer_and_the_secret_and_makes_no_second_key(place: Place) -> None:
+    """The leader is killed and stays away, once of a first key and once of a rotation."""
+    acme = tenant("acme", secret="acme-key")
+    with Operator(place.server, place.stack.folder, *place.arguments(), name="second") as second:
+        operators, before = [place.operator, second], ""
+        for scopes in (["class:batch"], ["endpoint:/v1/models"]):
+            leader = wait_until("a leader", partial(leading, operators), 30)
+            made = len(place.made("acme"))
+            acme["spec"]["key"]["scopes"] = scopes
+            place.server.apply(acme)
+            in_flight(place, "the key is made", partial(more_than, place, made), leader.kill)
+            assert place.keys("acme-key") == ({"key": before} if before else {}), "it was killed too late"
+            place.until_ready(acme)
+            keys = place.keys("acme-key")
+            assert keys.get("previous", "") == before
+            for key in keys.values():
+                place.until_works(key)
+            assert place.living("acme") == {id_of(keys["key"])}
+            leader.start()
+            before = keys["key"]
+    assert len(place.made("acme")) == 4, "each that was lost has another one in its place"
+
+
+def leading(operators: list[Operator]) -> Operator | None:
+    """The one that said so last, of those that live since then."""
+    leads = [each for each in operators if LEADS in each.log().rsplit('"starting"', 1)[-1]]
+    return leads[0] if len(leads) == 1 else None
+
+
+def more_than(place: Place, made: int) -> bool:
+    return len(place.made("acme")) > made
 
 
 def test_a_kill_and_a_deletion_leave_no_key(place: Place) -> None:

@@ -14,10 +14,14 @@ import httpx
 import pytest
 
 from e2e.vectors import MODEL
-from kube.chart import PRODUCTION, Chart, Rendered, component_of
+from kube.api import ACCOUNT_TOKEN, ApiServer
+from kube.chart import PRODUCTION, RELEASE, Chart, Rendered, component_of
+from kube.cluster import Cluster, Image
+from kube.models import is_served, model, until
 from kube.pods import Node, Pod
+from kube.tenants import FILE, config_map, is_ready, secret, tenant
 from stack.description import ROOT
-from stack.loopback import HOST
+from stack.loopback import HOST, free_port
 from stack.native import MODELS, TENANTS
 from stack.postgres import Postgres, postgres_programs
 from stack.redis import Redis, redis_server
@@ -25,6 +29,7 @@ from stack.waiting import wait_until
 
 # A decoder takes seconds to be read and checked.
 ONE_MODEL = {"models": {"names": [MODEL]}}
+OPERATED = {"models": {"from": "operator"}, "operator": {"tenants": True}, "gateway": {"admin": "credential"}}
 BODY = {"model": MODEL, "input": "a text"}
 
 
@@ -204,3 +209,51 @@ def check_production(chart: Chart, started: list[Pod], folder: pathlib.Path, pos
         terminate(pod)
         wait_for_end(pod)
     assert key not in "".join(path.read_text() for path in folder.glob("*.log"))
+
+
+@pytest.fixture
+def granted(kinds: ApiServer, chart: Chart) -> Iterator[Rendered]:
+    """What the operator's pod needs of the release, without which it may nothing."""
+    rendered = chart.render(OPERATED)
+    needed = rendered.of_kind("Role", "RoleBinding", "ConfigMap", "Lease")
+    for one in needed:
+        kinds.delete(one)
+        kinds.apply(one)
+    yield rendered
+    acme = tenant("acme")
+    if kinds.find(acme):
+        kinds.change(acme, {"metadata": {"finalizers": None}})
+    for one in [acme, secret("acme-key"), *needed, config_map(FILE)]:
+        kinds.delete(one)
+
+
+def test_an_operator_does_its_work_and_gives_its_lease_back(
+    kinds: ApiServer, granted: Rendered, started: list[Pod], tmp_path: pathlib.Path
+) -> None:
+    """As its service account, whose credential a kubelet mounts at a path that is not to be made on this machine."""
+    credential = tmp_path / "kubeconfig"
+    credential.write_text(kinds.kubeconfig(ACCOUNT_TOKEN))
+    known = {"credential": {"token": secrets.token_hex(32)}}
+    node = Node(granted, tmp_path, known)
+    admin = node.services[f"{RELEASE}-admin:9466"] = f"{HOST}:{free_port()}"
+    operator = start(node, "operator", started, OPERATOR_KUBECONFIG=str(credential))
+    operator.wait_ready()
+    minilm, acme = model("started", "models:a"), tenant("acme", secret="acme-key")
+    with Cluster(kinds, {"models:a": Image("a" * 16)}):
+        kinds.create(minilm)
+        kinds.create(acme)
+        until(kinds, minilm, "is served", is_served("a" * 16))
+        # A kubelet starts gateways once what they mount is there.
+        made = wait_until("the tenants file", lambda: kinds.find(config_map(FILE)), 30)
+        folder = tmp_path / "another"
+        folder.mkdir()
+        mounted = Node(Rendered(granted.values, [*granted.objects, made]), folder, known)
+        start(mounted, "gateway", started, GATEWAY_ADMIN_ADDRESS=admin)
+        until(kinds, acme, "is ready", is_ready)
+        assert kinds.get(secret("acme-key"))["data"].keys() == {"key"}
+        assert operator.probe("readiness")
+        assert operator.probe("liveness")
+        terminate(operator)
+        wait_for_end(operator)
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": f"{RELEASE}-operator"}}
+    assert kinds.get(lease)["spec"]["holderIdentity"] == ""

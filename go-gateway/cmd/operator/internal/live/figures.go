@@ -4,6 +4,7 @@
 package live
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -72,10 +73,40 @@ func (f Figures) Plus(other Figures) Figures {
 // Of what became of a request, what counts as answered and what as failed. The rest is its caller's doing.
 var failed = map[string]bool{"completed": false, "failed": true, "expired": true, "refused": true}
 
+const (
+	// A hot path with one model has some 20 KB of metrics.
+	maxMetrics = 256 << 10
+	// Its lines have some 100 bytes, and a model's name 128 at most. What the parser takes for a line grows with the square of its labels.
+	maxLine = 1 << 10
+)
+
+// bounded reads what costs little to parse.
+func bounded(text io.Reader) ([]byte, error) {
+	read, err := io.ReadAll(io.LimitReader(text, maxMetrics+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(read) > maxMetrics {
+		return nil, fmt.Errorf("they have more than %d bytes", maxMetrics)
+	}
+	number := 0
+	for line := range bytes.Lines(read) {
+		number++
+		if len(line) > maxLine {
+			return nil, fmt.Errorf("line %d has %d bytes, and may have %d", number, len(line), maxLine)
+		}
+	}
+	return read, nil
+}
+
 // parse takes a model's figures out of Prometheus' text.
 func parse(text io.Reader, name string) (Figures, error) {
+	read, err := bounded(text)
+	if err != nil {
+		return Figures{}, fmt.Errorf("reading metrics: %w", err)
+	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(text)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(read))
 	if err != nil {
 		return Figures{}, fmt.Errorf("reading metrics: %w", err)
 	}

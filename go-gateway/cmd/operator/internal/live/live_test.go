@@ -1,6 +1,7 @@
 package live
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,28 @@ func TestWhatIsNoHotPathTellsNoFigures(t *testing.T) {
 	for _, other := range []string{"", "<html>", "up 1\n", text + "hotpath_inputs_total{mod", text + countOf("NaN"), text + countOf("-1000"), text + countOf("+Inf")} {
 		if got, err := parse(strings.NewReader(other), "m"); err == nil {
 			t.Errorf("%.20q gives %+v", other, got)
+		}
+	}
+}
+
+// The parser compares each label of a line with all others: a mebibyte of them takes it hours.
+func TestLongTextsAreRefusedBeforeTheyAreParsed(t *testing.T) {
+	var labels strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&labels, `l%d="",`, i)
+	}
+	comment := func(bytes int) string { return "#" + strings.Repeat("x", bytes-2) + "\n" }
+	full := text + strings.Repeat(comment(maxLine), maxMetrics/maxLine)
+	for _, c := range []struct{ text, says string }{
+		{text + comment(maxLine), ""},
+		{text + comment(maxLine+1), "line 25 has 1025 bytes, and may have 1024"},
+		{text + "a{" + labels.String() + "} 1\n", "and may have 1024"},
+		{full[:maxMetrics-1] + "\n", ""},
+		{full[:maxMetrics] + "\n", "more than 262144 bytes"},
+	} {
+		_, err := parse(strings.NewReader(c.text), "m")
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%d bytes: %v, and not %q", len(c.text), err, c.says)
 		}
 	}
 }

@@ -37,6 +37,7 @@ const (
 	eventRolledBack    = "RolledBack"
 	askAgain           = 2 * time.Second  // what a hot path does not tell yet
 	lookAgain          = time.Minute      // what tells us nothing when it changes
+	firstRetry         = time.Second / 10 // of what failed; twice as long each time, lookAgain at most
 	mostBetweenLooks   = 10 * time.Second // while a change is watched
 	looksWhileWatching = 20
 )

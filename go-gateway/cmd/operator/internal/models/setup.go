@@ -7,6 +7,7 @@ package models
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -17,9 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -59,6 +62,8 @@ func Setup(m manager.Manager, settings Settings) error {
 		For(&v1alpha1.Model{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})). // status is ours
 		Owns(&appsv1.Deployment{}).
 		Owns(&policyv1.PodDisruptionBudget{}).
+		// A cause of failure that has gone, as a quota, is noticed within a minute; and so is a deadline meanwhile.
+		WithOptions(controller.Options{RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lookAgain)}).
 		Complete(r)
 }
 
@@ -112,7 +117,20 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	err = r.apply(ctx, model, decision)
 	if apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) {
-		r.events.Eventf(model, nil, corev1.EventTypeWarning, reasonNotTaken, "Reconcile", "%s", cut(err.Error()))
+		r.events.Eventf(model, nil, corev1.EventTypeWarning, reasonNotTaken, "Reconcile", "%s", each(err))
 	}
 	return reconcile.Result{RequeueAfter: decision.Again}, err
+}
+
+// each has the words of all errors that one is joined of, each cut: an event's note has room for those of apply.
+func each(err error) string {
+	joined, is := err.(interface{ Unwrap() []error })
+	if !is {
+		return cut(err.Error())
+	}
+	var words []string
+	for _, one := range joined.Unwrap() {
+		words = append(words, cut(one.Error()))
+	}
+	return strings.Join(words, "; ")
 }
