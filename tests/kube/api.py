@@ -94,9 +94,9 @@ class ApiServer:
         server.wait()
 
     def start_again(self) -> None:
-        """After stop, at the same address, with the same certificate."""
+        """After stop, at the same address, with the same certificate, for the same client."""
         self._run("kube-apiserver")
-        self._wait()
+        wait_until("the API server", self._ready, START_LIMIT_S, poll_s=0.2)
 
     def _run(self, name: str) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
@@ -107,39 +107,30 @@ class ApiServer:
     def _start(self) -> None:
         for name in self._commands:
             self._run(name)
-        self._wait()
+        wait_until("the API server's certificate", self._trusted, START_LIMIT_S)
+        wait_until("the API server", self._ready, START_LIMIT_S, poll_s=0.2)
 
-    def _wait(self) -> None:
+    def _check_alive(self) -> None:
+        for name, child in zip(self._commands, self._running, strict=True):
+            assert child.poll() is None, (self._folder / f"{name}.log").read_text()[-2000:]
 
-        def check_alive() -> None:
-            for name, child in zip(self._commands, self._running, strict=True):
-                assert child.poll() is None, (self._folder / f"{name}.log").read_text()[-2000:]
+    def _trusted(self) -> bool:
+        self._check_alive()
+        try:
+            context = ssl.create_default_context(cafile=self._certificate)
+        except OSError:  # there is none yet, or half of one
+            return False
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        self._http = httpx.Client(base_url=self._url, verify=context, headers=headers, timeout=START_LIMIT_S)
+        return True
 
-        def trusted() -> bool:
-            check_alive()
-            if self._http:
-                self._http.close()
-            try:
-                self._http = httpx.Client(
-                    base_url=self._url,
-                    verify=ssl.create_default_context(cafile=self._certificate),
-                    headers={"Authorization": f"Bearer {TOKEN}"},
-                    timeout=START_LIMIT_S,
-                )
-            except OSError:  # there is none yet, or half of one
-                return False
-            return True
-
-        def ready() -> bool:
-            check_alive()
-            assert self._http is not None
-            try:
-                return self._http.get("/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until("the API server's certificate", trusted, START_LIMIT_S)
-        wait_until("the API server", ready, START_LIMIT_S, poll_s=0.2)
+    def _ready(self) -> bool:
+        self._check_alive()
+        assert self._http is not None
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def for_helm(self) -> list[str]:
         """What Helm is to be told of the server."""
