@@ -104,7 +104,7 @@ test-avx2: build models ## The tests of numbers' last bits, on an emulated proce
 
 .PHONY: emulated-python emulated-rust emulated-bundles
 emulated-python: # without pytest's own handler of faults, which would take the place of the one that hides
-	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -p no:faulthandler -m bits --timeout=1200
+	cd python-research && $(EMULATED) $(EMULATOR) $(BIN)/python -m pytest -p no:faulthandler -m bits --timeout=600
 emulated-rust:
 	cd rust-hotpath && $(EMULATED) CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(EMULATOR)" \
 	  cargo test --locked --workspace bits

@@ -25,7 +25,7 @@ from stack.waiting import wait_until
 
 MAKERS = ROOT / "rust-hotpath/crates/testing"
 MODELS = ("tiny-decoder", "tiny-encoder")
-LIMIT_S = 480  # an emulated processor is some thirty times as slow, and may have others beside it
+LIMIT_S = 240  # an emulated processor is some thirty times as slow
 ROUNDING = 1e-3  # of the reference's logits, in float32
 VECTOR_ROUNDING = 0.03
 INTERACTIVE = pb.Scheduling(priority=pb.PRIORITY_INTERACTIVE)

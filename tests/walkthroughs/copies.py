@@ -1,6 +1,5 @@
 """A copy of the repository that a document's edits are made in, and what was built of the original."""
 
-import fcntl
 import os
 import pathlib
 import shutil
@@ -10,7 +9,6 @@ import sys
 from repo.edits import edits
 from repo.tree import ROOT, copy_tree
 
-CARGO_LOCK = ".cargo-lock"  # of a profile's folder: cargo has it while it builds there
 SEEDS = (".fingerprint", "build", "deps")  # of a profile's folder: what cargo goes by, and what it made
 
 
@@ -49,9 +47,6 @@ class Copy:
     def take_what_was_built(self, profile: str) -> None:
         """Copy cargo's work of a profile, so that less is built anew. Through links it would write into ours."""
         made, target = (root / "rust-hotpath/target" / profile for root in (ROOT, self.root))
-        made.mkdir(parents=True, exist_ok=True)
-        with (made / CARGO_LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)  # half of what a build writes is worse than nothing
-            for name in SEEDS:
-                if (made / name).exists():
-                    shutil.copytree(made / name, target / name, symlinks=True)
+        for name in SEEDS:
+            if (made / name).exists():
+                shutil.copytree(made / name, target / name, symlinks=True)

@@ -44,7 +44,7 @@ func (s stopping) Run() int {
 }
 
 // patience bounds waits that end long before on any machine.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func noEnv(string) (string, bool) { return "", false }
 
