@@ -107,3 +107,8 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
     assert selector.keys() <= {"matchLabels"}, selector
     wanted: dict[str, str] = selector.get("matchLabels", {})
     return wanted.items() <= labels.items()
+
+
+def of(api: str, kind: str, component: str) -> Object:
+    """An object of the release, by what it is called."""
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": f"{RELEASE}-{component}", "namespace": NAMESPACE}}

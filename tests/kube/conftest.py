@@ -10,6 +10,7 @@ from e2e.databases import chance
 from kube import tools
 from kube.api import ApiServer
 from kube.chart import CHART, NAMESPACE, PRODUCTION, Chart, Object, Rendered
+from kube.pods import Pod
 from kube.values import drawn
 from stack.waiting import wait_until
 
@@ -65,3 +66,20 @@ def kinds(server: ApiServer) -> ApiServer:
 def established(server: ApiServer, definition: Object) -> bool:
     conditions = server.get(definition)["status"].get("conditions") or []
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+@pytest.fixture
+def started(native_only: None) -> Iterator[list[Pod]]:
+    """What was started, and is not left behind."""
+    pods: list[Pod] = []
+    yield pods
+    for pod in pods:
+        if pod.process and pod.process.returncode is None:
+            pod.process.kill()
+
+
+@pytest.fixture
+def helm(server: ApiServer, chart: Chart) -> Iterator[list[str]]:
+    """What Helm is told; no release is left behind."""
+    yield server.for_helm()
+    chart.release("uninstall", [*server.for_helm(), "--ignore-not-found"])

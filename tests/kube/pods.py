@@ -5,7 +5,9 @@ import json
 import math
 import pathlib
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -162,3 +164,22 @@ class Pod:
             (folder / "..data" / file).chmod(mode)
             (folder / file).symlink_to(pathlib.Path("..data", file))
         return folder
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.signal(signal.SIGTERM)
+
+    def wait_for_end(self) -> None:
+        """It ends by itself, before it would be killed, and says that nothing was cut off."""
+        assert self.process is not None
+        began = time.monotonic()
+        assert self.process.wait() == 0
+        assert time.monotonic() - began < self.grace_s
+
+
+def start(node: Node, component: str, started: list[Pod], **more: str) -> Pod:
+    """Start a component's pod, and add it to what was started, with more variables than it has."""
+    pod = Pod(node, component)
+    started.append(pod)
+    pod.start(**more)
+    return pod

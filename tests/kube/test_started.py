@@ -3,25 +3,18 @@
 import pathlib
 import re
 import secrets
-import signal
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from e2e.vectors import MODEL
-from kube.api import ACCOUNT_TOKEN, ApiServer
-from kube.chart import PRODUCTION, RELEASE, Chart, Rendered, component_of
-from kube.cluster import Cluster, Image
-from kube.models import is_served, model, until
-from kube.pods import Node, Pod
-from kube.tenants import FILE, config_map, is_ready, secret, tenant
+from kube.chart import PRODUCTION, Chart, Rendered, component_of
+from kube.pods import Node, Pod, start
 from stack.description import ROOT
-from stack.loopback import HOST, free_port
+from stack.loopback import HOST
 from stack.native import MODELS, TENANTS
 from stack.postgres import Postgres, postgres_programs
 from stack.redis import Redis, redis_server
@@ -29,18 +22,7 @@ from stack.waiting import wait_until
 
 # A decoder takes seconds to be read and checked.
 ONE_MODEL = {"models": {"names": [MODEL]}}
-OPERATED = {"models": {"from": "operator"}, "operator": {"tenants": True}, "gateway": {"admin": "credential"}}
 BODY = {"model": MODEL, "input": "a text"}
-
-
-@pytest.fixture
-def started(native_only: None) -> Iterator[list[Pod]]:
-    """What was started, and is not left behind."""
-    pods: list[Pod] = []
-    yield pods
-    for pod in pods:
-        if pod.process and pod.process.returncode is None:
-            pod.process.kill()
 
 
 def import_model(node: Node) -> None:
@@ -63,13 +45,6 @@ def import_model(node: Node) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def start(node: Node, component: str, started: list[Pod], **more: str) -> Pod:
-    pod = Pod(node, component)
-    started.append(pod)
-    pod.start(**more)
-    return pod
-
-
 def make_key(gateway: Pod) -> str:
     """As NOTES.txt says."""
     notes = (ROOT / "deploy/chart/templates/NOTES.txt").read_text()
@@ -89,19 +64,6 @@ def embed(http: httpx.Client, key: str) -> int:
     return len(reply.json()["data"][0]["embedding"])
 
 
-def terminate(pod: Pod) -> None:
-    assert pod.process is not None
-    pod.process.signal(signal.SIGTERM)
-
-
-def wait_for_end(pod: Pod) -> None:
-    """It ends by itself, before it would be killed, and says that nothing was cut off."""
-    assert pod.process is not None
-    began = time.monotonic()
-    assert pod.process.wait() == 0
-    assert time.monotonic() - began < pod.grace_s
-
-
 def test_a_newcomers_install_serves_and_drains(chart: Chart, started: list[Pod], tmp_path: pathlib.Path) -> None:
     node = Node(chart.render(ONE_MODEL), tmp_path, {})
     import_model(node)
@@ -114,15 +76,15 @@ def test_a_newcomers_install_serves_and_drains(chart: Chart, started: list[Pod],
         key = make_key(gateway)
         assert embed(http, key) == 384
         assert (tmp_path / "data/gateway").stat().st_mode & 0o777 == 0o700
-        terminate(gateway)
+        gateway.terminate()
         # It is not ready, and serves whoever has not heard of that.
         wait_until("the readiness probe noticing", lambda: not gateway.probe("readiness"), 2)
         assert embed(http, key) == 384
         assert gateway.probe("liveness")
-    wait_for_end(gateway)
+    gateway.wait_for_end()
     assert hotpath.probe("readiness")
-    terminate(hotpath)
-    wait_for_end(hotpath)
+    hotpath.terminate()
+    hotpath.wait_for_end()
 
 
 def test_threads_are_as_many_as_processors_are_asked_for(chart: Chart, tmp_path: pathlib.Path) -> None:
@@ -206,54 +168,6 @@ def check_production(chart: Chart, started: list[Pod], folder: pathlib.Path, pos
     assert postgres.ask("SELECT count(*) FROM triptych.api_key") == "1"
     wait_until("a record of usage", lambda: (folder / "traces/usage.jsonl").exists(), 30)
     for pod in (gateway, hotpath, collector):
-        terminate(pod)
-        wait_for_end(pod)
+        pod.terminate()
+        pod.wait_for_end()
     assert key not in "".join(path.read_text() for path in folder.glob("*.log"))
-
-
-@pytest.fixture
-def granted(kinds: ApiServer, chart: Chart) -> Iterator[Rendered]:
-    """What the operator's pod needs of the release, without which it may nothing."""
-    rendered = chart.render(OPERATED)
-    needed = rendered.of_kind("Role", "RoleBinding", "ConfigMap", "Lease")
-    for one in needed:
-        kinds.delete(one)
-        kinds.apply(one)
-    yield rendered
-    acme = tenant("acme")
-    if kinds.find(acme):
-        kinds.change(acme, {"metadata": {"finalizers": None}})
-    for one in [acme, secret("acme-key"), *needed, config_map(FILE)]:
-        kinds.delete(one)
-
-
-def test_an_operator_does_its_work_and_gives_its_lease_back(
-    kinds: ApiServer, granted: Rendered, started: list[Pod], tmp_path: pathlib.Path
-) -> None:
-    """As its service account, whose credential a kubelet mounts at a path that is not to be made on this machine."""
-    credential = tmp_path / "kubeconfig"
-    credential.write_text(kinds.kubeconfig(ACCOUNT_TOKEN))
-    known = {"credential": {"token": secrets.token_hex(32)}}
-    node = Node(granted, tmp_path, known)
-    admin = node.services[f"{RELEASE}-admin:9466"] = f"{HOST}:{free_port()}"
-    operator = start(node, "operator", started, OPERATOR_KUBECONFIG=str(credential))
-    operator.wait_ready()
-    minilm, acme = model("started", "models:a"), tenant("acme", secret="acme-key")
-    with Cluster(kinds, {"models:a": Image("a" * 16)}):
-        kinds.create(minilm)
-        kinds.create(acme)
-        until(kinds, minilm, "is served", is_served("a" * 16))
-        # A kubelet starts gateways once what they mount is there.
-        made = wait_until("the tenants file", lambda: kinds.find(config_map(FILE)), 30)
-        folder = tmp_path / "another"
-        folder.mkdir()
-        mounted = Node(Rendered(granted.values, [*granted.objects, made]), folder, known)
-        start(mounted, "gateway", started, GATEWAY_ADMIN_ADDRESS=admin)
-        until(kinds, acme, "is ready", is_ready)
-        assert kinds.get(secret("acme-key"))["data"].keys() == {"key"}
-        assert operator.probe("readiness")
-        assert operator.probe("liveness")
-        terminate(operator)
-        wait_for_end(operator)
-    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": f"{RELEASE}-operator"}}
-    assert kinds.get(lease)["spec"]["holderIdentity"] == ""
