@@ -63,9 +63,8 @@ def stack(request: pytest.FixtureRequest, stack_kind: str, tmp_path_factory: pyt
 
 
 @pytest.fixture
-def compose(request: pytest.FixtureRequest, stack_kind: str) -> ComposeStack:
+def compose(request: pytest.FixtureRequest, compose_only: None) -> ComposeStack:
     """The containers behind `stack`, for tests of what only containers have."""
-    request.getfixturevalue("compose_only")
     request.getfixturevalue("stack")
     return request.session.stash[COMPOSE]
 

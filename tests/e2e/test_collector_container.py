@@ -9,7 +9,7 @@ from stack.waiting import wait_until
 
 PROJECT = "triptych-e2e-observe"
 REQUEST = "find-me-in-the-records"
-# As docs/collector.md says.
+# As deploy/README.md says.
 TRACED = {"OTLP_ENDPOINT": "http://collector:4317", "TRACE_RATIO": "1"}
 
 

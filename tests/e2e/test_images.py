@@ -5,21 +5,15 @@ import subprocess
 import docker
 import pytest
 
+from e2e.test_containers import USER
+from repo.test_deploy import GO_PROGRAMS
 from stack.compose import files_in
 from stack.description import ROOT
 
-USER = "65532:65532"
 TMPFS = {"/tmp": ""}  # noqa: S108
 IMAGES = sorted(path.name.removesuffix(".Dockerfile") for path in (ROOT / "deploy").glob("*.Dockerfile"))
-# Something that is linked into each; models are Python's packages, which have theirs with them.
-LINKED = {
-    "collector": "go.opentelemetry.io/collector/otelcol",
-    "consumer": "github.com/nats-io/nats.go",
-    "embed": "github.com/apache/arrow-go/v18",
-    "gateway": "google.golang.org/grpc",
-    "hotpath": "tokenizers",
-    "operator": "sigs.k8s.io/controller-runtime",
-}
+# Something that is linked into each; models are Python's packages, which have their licences with them.
+LINKED = {"hotpath": "tokenizers", **{name: linked for name, (_, _, linked) in GO_PROGRAMS.items()}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,6 +34,6 @@ def test_a_program_runs_and_has_the_licences_of_what_is_in_it(name: str) -> None
         documents = files_in(container, "/usr/share/doc/triptych").keys()
         assert {"triptych/LICENSE", "triptych/NOTICE"} <= documents
         if name in LINKED:
-            assert [path for path in documents if path.startswith(f"triptych/linked/{LINKED[name]}")], documents
+            assert [path for path in documents if path.startswith(f"triptych/linked/{LINKED[name]}-")], documents
     finally:
         container.remove(force=True)

@@ -12,12 +12,10 @@ from kube.chart import RELEASE, Chart, Object
 from kube.cluster import Cluster, Image
 from kube.hotpaths import Work
 from kube.models import condition, deployment, image_of, is_served, model, until, until_told
-from kube.operator import Operator
+from kube.operator import LEADS, LEASE, Operator
 from stack.waiting import wait_until
 
 A, B = "a" * 16, "b" * 16
-LEASE: Object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": f"{RELEASE}-operator"}}
-LEADS = "Successfully acquired lease"
 WATCHED = re.compile(r"trial ready, watched for \d+ s more, (\d+) of \d+ requests")
 
 

@@ -8,7 +8,7 @@ from kube.api import ACCOUNT_TOKEN, ApiServer
 from kube.chart import RELEASE, Chart, Refused, of, selects
 from kube.cluster import Cluster, Image
 from kube.models import deployment, is_served, model, until, until_gone
-from kube.operator import Operator
+from kube.operator import LEASE, Operator
 from kube.tenants import FILE, config_map, tenant
 from stack.waiting import wait_until
 
@@ -28,7 +28,7 @@ MADE = [
     ("coordination.k8s.io/v1", "Lease"),
 ]
 HOTPATH, SERVICE = of("apps/v1", "Deployment", "hotpath"), of("v1", "Service", "hotpath")
-BUDGET, LEASE = of("policy/v1", "PodDisruptionBudget", "hotpath"), of("coordination.k8s.io/v1", "Lease", "operator")
+BUDGET = of("policy/v1", "PodDisruptionBudget", "hotpath")
 
 
 def what_there_is(server: ApiServer) -> set[str]:

@@ -11,6 +11,7 @@ from kube.api import ACCOUNT_TOKEN, ApiServer
 from kube.chart import NAMESPACE, RELEASE, Chart, Rendered
 from kube.cluster import Cluster, Image
 from kube.models import is_served, model, until
+from kube.operator import applied
 from kube.tenants import Place, config_map, plans, secret, tenant
 from stack.waiting import StackError, wait_until
 
@@ -28,19 +29,15 @@ def rendered(chart: Chart) -> Rendered:
 @pytest.fixture
 def place(kinds: ApiServer, rendered: Rendered, tmp_path: pathlib.Path, native_only: None) -> Iterator[Place]:
     """The operator as its service account, with the chart's Role."""
-    for one in rendered.of_kind("Role", "RoleBinding", "Lease"):
-        kinds.delete(one)  # other tests' operators have made the lease
-        kinds.apply(one)
     place = Place(kinds, tmp_path, ACCOUNT_TOKEN)
     images = {"models:a": Image(A), "models:b": Image(B)}
-    with Cluster(kinds, images, lambda _, figures: figures.answer(5)):
+    needed = rendered.of_kind("Role", "RoleBinding", "Lease")
+    with applied(kinds, needed), Cluster(kinds, images, lambda _, figures: figures.answer(5)):
         try:
             place.start()
             yield place
         finally:
             place.end()
-            for one in rendered.of_kind("Role", "RoleBinding", "Lease"):
-                kinds.delete(one)
 
 
 def granted(rendered: Rendered) -> set[Right]:

@@ -10,6 +10,7 @@ from kube.api import ACCOUNT_TOKEN, ApiServer
 from kube.chart import RELEASE, Chart, Rendered
 from kube.cluster import Cluster, Image
 from kube.models import is_served, model, until
+from kube.operator import LEASE, applied
 from kube.pods import Node, Pod, start
 from kube.tenants import FILE, config_map, is_ready, secret, tenant
 from stack.loopback import HOST, free_port
@@ -22,15 +23,12 @@ OPERATED = {"models": {"from": "operator"}, "operator": {"tenants": True}, "gate
 def granted(kinds: ApiServer, chart: Chart) -> Iterator[Rendered]:
     """What the operator's pod needs of the release, without which it may nothing."""
     rendered = chart.render(OPERATED)
-    needed = rendered.of_kind("Role", "RoleBinding", "ConfigMap", "Lease")
-    for one in needed:
-        kinds.delete(one)
-        kinds.apply(one)
-    yield rendered
+    with applied(kinds, rendered.of_kind("Role", "RoleBinding", "ConfigMap", "Lease")):
+        yield rendered
     acme = tenant("acme")
     if kinds.find(acme):
         kinds.change(acme, {"metadata": {"finalizers": None}})
-    for one in [acme, secret("acme-key"), *needed, config_map(FILE)]:
+    for one in [acme, secret("acme-key"), config_map(FILE)]:
         kinds.delete(one)
 
 
@@ -62,5 +60,4 @@ def test_an_operator_does_its_work_and_gives_its_lease_back(
         assert operator.probe("liveness")
         operator.terminate()
         operator.wait_for_end()
-    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": f"{RELEASE}-operator"}}
-    assert kinds.get(lease)["spec"]["holderIdentity"] == ""
+    assert kinds.get(LEASE)["spec"]["holderIdentity"] == ""

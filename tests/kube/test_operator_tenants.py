@@ -10,12 +10,11 @@ import yaml
 
 from kube.api import Answer, ApiServer
 from kube.models import events
-from kube.operator import Operator
+from kube.operator import LEADS, Operator
 from kube.tenants import FILE, PLANS, Place, config_map, id_of, plans, secret, tenant
 from stack.waiting import StackError, wait_until
 
 LIMIT_AFTER_S = 70  # a minute is the longest between tries
-LEADS = "Successfully acquired lease"
 LATE_S = 6  # a reply that has not come when the operator is killed
 
 

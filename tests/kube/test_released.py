@@ -19,7 +19,6 @@ GROWN = {
     "podMonitor": {"enabled": True},
 }
 
-
 GATEWAY, HOTPATH = of("apps/v1", "Deployment", "gateway"), of("apps/v1", "Deployment", "hotpath")
 DATA, POLICY = of("v1", "PersistentVolumeClaim", "data"), of("networking.k8s.io/v1", "NetworkPolicy", "hotpath")
 
@@ -38,6 +37,7 @@ def test_a_release_is_installed_upgraded_and_taken_away(server: ApiServer, chart
     (container,) = server.get(HOTPATH)["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "triptych-hotpath:v2"
     chart.release("upgrade", helm)  # and back
+    assert server.get(HOTPATH)["spec"]["replicas"] == 1
     assert server.get(HOTPATH)["spec"]["template"]["spec"]["containers"][0]["image"] == "triptych-hotpath:latest"
     before = server.get(DATA)["metadata"]["uid"]
     chart.release("uninstall", helm)
