@@ -2,17 +2,16 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from bench.durable.beside import BATCH_TOKENS
+from bench.durable.beside import BATCH_TOKENS, Besides
 from bench.durable.effort import Effort
 from bench.durable.memory import Memory
 from bench.durable.queue import Queue
 from bench.durable.recovery import Recovery
 from bench.durable.throughput import CONNECTIONS, Throughput
-from bench.gateway.beside import HEADER, Beside
+from bench.gateway.beside import HEADER
 from bench.machine import Occasion
 from bench.page import Row, markdown, table
 from bench.sampler import MIB
@@ -30,7 +29,7 @@ class Results:
     occasion: Occasion
     effort: Effort
     speed: Throughput
-    beside: Mapping[str, Beside]  # by work
+    beside: Besides
     recovery: Recovery
     queue: Queue
     memory: Memory
@@ -44,7 +43,7 @@ def rows(results: Results) -> list[Row]:
         Row("embeddings/s of a batch", "the peak of requests", f"{results.speed.ratio:.2f}", "≥ 0.95"),
         *(
             Row(f"p99 of {work} beside a batch of such", "alone", f"{each.ratio:.2f}", f"≤ {MOST_BESIDE}")
-            for work, each in results.beside.items()
+            for work, each in results.beside.of_work.items()
         ),
         Row("after `kill -9`, until a batch goes on: SQLite", "it listens", f"{recovery.embedded:.2f} s", "≤ 1 s"),
     ]
@@ -94,6 +93,7 @@ tenant runs: of the same text, and of chats of {BATCH_TOKENS} tokens each. A cha
 {_beside(results)}
 
 {_verdict(results)}
+The batch of texts has {results.beside.texts_per_s:,.0f} a second meanwhile.
 
 ## After a kill
 
@@ -120,11 +120,11 @@ small batch to {memory.most_mib:.0f} MiB at most:
 
 
 def _beside(results: Results) -> str:
-    return table(("", *HEADER), [[work, *each.cells()] for work, each in results.beside.items()])
+    return table(("", *HEADER), [[work, *each.cells()] for work, each in results.beside.of_work.items()])
 
 
 def _verdict(results: Results) -> str:
-    missed = [f"{work} ({each.ratio:.2f})" for work, each in results.beside.items() if each.ratio > MOST_BESIDE]
+    missed = [f"{work} ({each.ratio:.2f})" for work, each in results.beside.of_work.items() if each.ratio > MOST_BESIDE]
     return f"Wanted is at most {MOST_BESIDE} times the p99 of alone" + (
         f", which is missed by {' and '.join(missed)}: whoever waits for a reply feels a batch." if missed else "."
     )

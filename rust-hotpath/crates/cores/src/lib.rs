@@ -125,10 +125,10 @@ impl Permit<'_> {
         self.grant.class
     }
 
-    /// How long a run of batch work on them is to take, if interactive work is about.
+    /// Whether a run of batch work on them is to be brief: interactive work is about.
     #[must_use]
-    pub fn time_slice(&self) -> Option<Duration> {
-        self.grant.time_slice
+    pub fn is_brief(&self) -> bool {
+        self.grant.is_brief
     }
 
     /// Says that interactive work will ask again at once: batch work leaves it a moment to do so.

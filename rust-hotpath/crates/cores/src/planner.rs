@@ -4,7 +4,7 @@
 //! if it had asked [`PATIENCE`] later: so interactive work goes before it, and does not starve it.
 //!
 //! While interactive work is about, of whatever model, batch work leaves a core free where there are several, and its runs
-//! take a time slice each. Whoever comes finds a core, or waits for one such run. And over time it leaves [`SPARE`] cores: between
+//! are brief. Whoever comes finds a core, or waits for one such run. And over time it leaves [`SPARE`] cores: between
 //! its runs it rests, by the rule of a leaky bucket without a burst (GCRA, ITU-T I.371).
 
 use std::{collections::BTreeMap, time::Duration};
@@ -22,17 +22,13 @@ pub const BREAK: Duration = Duration::from_millis(2);
 /// does when it is alone; and it does so again half a second after the last one.
 pub const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a run of batch work is to take while interactive work is about. Shorter ones spend their time on what each run
-/// costs: a step of one row of a small decoder takes some three milliseconds.
-pub const TIME_SLICE: Duration = Duration::from_millis(5);
-
-/// Cores that batch work leaves over time while interactive work is about: one to its runs, and half a one to what they need besides, from
-/// reading a request to writing its reply, here and in other processes. Without that half, two processors have no time left, and each
-/// of the steps from a request to its reply waits for the operating system.
-pub const SPARE: f64 = 1.5;
+/// Cores that batch work leaves over time while interactive work is about: one to its runs, and the rest to what they need besides, from
+/// reading a request to writing its reply, here and in other processes, which batch work needs as well. Without that, two processors
+/// have no time left, and each of the steps from a request to its reply waits for the operating system.
+pub const SPARE: f64 = 1.75;
 
 /// What it has all the same, where there are fewer cores.
-const AT_LEAST: f64 = 0.5;
+const AT_LEAST: f64 = 0.25;
 
 /// Names an ask to its planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +43,8 @@ pub struct Grant {
     pub cores: usize,
     /// Since when.
     pub since: Time,
-    /// How long a run of batch work on them is to take: interactive work is about.
-    pub time_slice: Option<Duration>,
+    /// Whether a run of batch work on them is to be brief: interactive work is about.
+    pub is_brief: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,12 +125,8 @@ impl Planner {
         if first != id || !is_free {
             return None;
         }
-        let grant = Grant {
-            class: ask.class,
-            cores: ask.cores,
-            since: now,
-            time_slice: self.is_interactive_present(now).then_some(TIME_SLICE),
-        };
+        let is_brief = self.is_interactive_present(now);
+        let grant = Grant { class: ask.class, cores: ask.cores, since: now, is_brief };
         self.asks.remove(&id);
         *self.held.of_mut(grant.class) += grant.cores;
         Some(grant)
@@ -216,6 +208,9 @@ mod tests {
 
     const NOW: Time = Duration::from_secs(1);
 
+    /// What a brief run takes here.
+    const TIME_SLICE: Duration = Duration::from_millis(5);
+
     /// Takes what is asked for at once.
     fn get(planner: &mut Planner, now: Time, class: Class, cores: usize) -> Option<Grant> {
         let id = planner.ask(now, class, cores);
@@ -261,7 +256,7 @@ mod tests {
         let mut planner = Planner::new(2);
         for _ in 0..2 {
             let grant = get(&mut planner, NOW, Class::Batch, 1);
-            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, since: NOW, time_slice: None }));
+            assert_eq!(grant, Some(Grant { class: Class::Batch, cores: 1, since: NOW, is_brief: false }));
         }
     }
 
@@ -270,7 +265,7 @@ mod tests {
         let mut planner = Planner::new(2);
         planner.interactive_arrived(NOW);
         let one = get(&mut planner, NOW, Class::Batch, 1).unwrap();
-        assert_eq!(one.time_slice, Some(TIME_SLICE));
+        assert!(one.is_brief);
         let other = planner.ask(NOW, Class::Batch, 1);
         assert_eq!((planner.take(NOW, other), planner.wake(NOW, other)), (None, Some(NOW + GRACE)));
         let later = NOW + 2 * PATIENCE;
@@ -278,7 +273,7 @@ mod tests {
         planner.interactive_arrived(later);
         let interactive = get(&mut planner, later, Class::Interactive, 1).expect("a core is free");
         planner.give_back(later, interactive, false);
-        assert_eq!(planner.take(later + GRACE, other), Some(Grant { since: later + GRACE, time_slice: None, ..one }));
+        assert_eq!(planner.take(later + GRACE, other), Some(Grant { since: later + GRACE, is_brief: false, ..one }));
     }
 
     /// Of several cores, over a second in which somebody comes again and again.
@@ -308,8 +303,8 @@ mod tests {
     }
 
     #[test]
-    fn batch_work_leaves_a_core_and_a_half_over_time_while_interactive_work_is_about() {
-        for (cores, share) in [(1, 0.5), (2, 0.5), (3, 1.5), (4, 2.5), (16, 14.5)] {
+    fn batch_work_leaves_a_core_and_most_of_another_over_time_while_interactive_work_is_about() {
+        for (cores, share) in [(1, 0.25), (2, 0.25), (3, 1.25), (4, 2.25), (16, 14.25)] {
             let is = share_of_batch_work(cores);
             assert!((0.9 * share..=1.02 * share).contains(&is), "{is} of {cores} cores, and not {share}");
         }
@@ -419,7 +414,7 @@ mod tests {
                     let Some(grant) = planner.take(now, id) else { continue };
                     running.push(grant);
                     let (class, since) = asks.remove(&id).unwrap();
-                    prop_assert_eq!((grant.class, grant.time_slice.is_some()), (class, is_interactive_present));
+                    prop_assert_eq!((grant.class, grant.is_brief), (class, is_interactive_present));
                     let of_batch = running.iter().filter(|grant| grant.class == Class::Batch);
                     let held: Vec<usize> = of_batch.map(|grant| grant.cores).collect();
                     let leaves_room = held.len() == 1 || held.iter().sum::<usize>() < cores;

@@ -12,6 +12,10 @@ use hotpath_fairness::{Admission, Bounds, ByClass, Class, Deadlines, DrainRate, 
 /// A moment, as the time since any fixed one.
 pub type Time = Duration;
 
+/// How long a run of batch work is to take while interactive work is about. Shorter runs spend their time on what each one costs, and
+/// longer ones have whoever comes wait for them, and for all the replies that leave at once when they end.
+pub const TIME_SLICE: Duration = Duration::from_millis(2);
+
 /// The bounds that a planner keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

@@ -7,7 +7,7 @@ use hotpath_fairness::{Class, Look, Monitor};
 
 use crate::{
     job::{Failure, Job},
-    planner::{Decision, Expiry, Item, Limits, Planner, RequestId},
+    planner::{Decision, Expiry, Item, Limits, Planner, RequestId, TIME_SLICE},
 };
 
 /// What workers and callers share.
@@ -67,7 +67,7 @@ pub(crate) fn next_batch(shared: &Shared, core: &Permit<'_>) -> Vec<Ticket> {
         if core.class() == Class::Interactive && state.planner.highest() != Some(Class::Interactive) {
             return Vec::new();
         }
-        let Decision { expired, batch } = state.planner.next(now, core.time_slice());
+        let Decision { expired, batch } = state.planner.next(now, core.is_brief().then_some(TIME_SLICE));
         for (id, expiry) in expired {
             let retry_after = state.planner.time_to_drain();
             if let Some(job) = state.jobs.remove(&id) {

@@ -49,6 +49,10 @@ pub type Time = Duration;
 /// Tokens that a key's turn gives. Requests are longer; so a key waits for a turn or two more, in proportion.
 const QUANTUM: usize = 1024;
 
+/// How long a run of batch work is to take while interactive work is about. Shorter runs spend their time on what each one costs: a step
+/// of one row of a small decoder takes some three milliseconds.
+pub const TIME_SLICE: Duration = Duration::from_millis(5);
+
 /// In every so many runs the key goes first whose prompts have not for longest, so that short prompts never starve a long one.
 const FAIR_EVERY: u64 = 4;
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::{
     job::Job,
     masks::MaskReply,
-    planner::{Decision, Limits, Planner, RequestId, SequenceId, Time},
+    planner::{Decision, Limits, Planner, RequestId, SequenceId, TIME_SLICE, Time},
     work::Failure,
 };
 
@@ -84,7 +84,7 @@ pub(crate) fn next(shared: &Shared, jobs: &mut HashMap<RequestId, Job>) -> Optio
 /// What to run on cores, which may be nothing: what could run may have been cancelled.
 pub(crate) fn choose(shared: &Shared, jobs: &mut HashMap<RequestId, Job>, cores: &Permit<'_>) -> Decision {
     let choose = |state: &mut State, now| {
-        let decision = state.planner.next(now, cores.time_slice());
+        let decision = state.planner.next(now, cores.is_brief().then_some(TIME_SLICE));
         state.hand_over(jobs);
         decision
     };

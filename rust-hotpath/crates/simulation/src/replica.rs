@@ -254,7 +254,7 @@ impl Replica {
     }
 
     fn generate(&mut self, now: Time, grant: Grant, output: &mut Output) {
-        let decision = self.generation.next(now, grant.time_slice);
+        let decision = self.generation.next(now, grant.is_brief.then_some(generation::TIME_SLICE));
         self.texts_ended(&decision.ended, output);
         let Some(run) = decision.run else {
             self.cores.give_back(now, grant, false);
@@ -289,7 +289,8 @@ impl Replica {
             self.cores.give_back(now, grant, false);
             return;
         }
-        let encoding::Decision { expired, batch } = self.encoding.next(now, grant.time_slice);
+        let encoding::Decision { expired, batch } =
+            self.encoding.next(now, grant.is_brief.then_some(encoding::TIME_SLICE));
         for (id, why) in expired {
             let Some((flight, _)) = self.embeddings.remove(&id) else { continue };
             let progress = if why == encoding::Expiry::Deadline { Progress::Late } else { Progress::Waited };
