@@ -10,7 +10,7 @@ from bench.durable.effort import Effort
 from bench.durable.memory import Memory
 from bench.durable.queue import Queue
 from bench.durable.recovery import Recovery
-from bench.durable.throughput import CONNECTIONS, Throughput
+from bench.durable.throughput import CONNECTIONS, IDLE_S, Throughput
 from bench.gateway.beside import HEADER
 from bench.machine import Occasion
 from bench.page import Row, markdown, table
@@ -83,7 +83,7 @@ and are the medians of {results.effort.rounds} rounds; absolute numbers are this
 The whole stack, default settings, texts of some ten tokens, one a line. The peak is what {CONNECTIONS} clients get that
 each wait for their reply: {speed.peak_per_s:,.0f} texts a second. A batch of as many as that gives in
 {results.effort.batch_s:.0f} s, from the reply to its creation to the result of its last line, has
-{speed.batch_per_s:,.0f} a second. The clients' driver takes CPU time too, which a batch has no need of.
+{speed.batch_per_s:,.0f} a second, once no request has come for {IDLE_S} s. The clients' driver takes CPU time too, which a batch has no need of.
 
 ## Beside a batch
 
