@@ -83,7 +83,8 @@ and are the medians of {results.effort.rounds} rounds; absolute numbers are this
 The whole stack, default settings, texts of some ten tokens, one a line. The peak is what {CONNECTIONS} clients get that
 each wait for their reply: {speed.peak_per_s:,.0f} texts a second. A batch of as many as that gives in
 {results.effort.batch_s:.0f} s, from the reply to its creation to the result of its last line, has
-{speed.batch_per_s:,.0f} a second, once no request has come for {IDLE_S} s. The clients' driver takes CPU time too, which a batch has no need of.
+{speed.batch_per_s:,.0f} a second; it begins when no request has come for {IDLE_S} s. The clients' driver takes
+CPU time too, which a batch has no need of.
 
 ## Beside a batch
 
