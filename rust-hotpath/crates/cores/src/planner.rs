@@ -27,7 +27,7 @@ pub const GRACE: Duration = Duration::from_millis(500);
 /// have no time left, and each of the steps from a request to its reply waits for the operating system.
 pub const SPARE: f64 = 1.75;
 
-/// What it has all the same, where there are fewer cores.
+/// The part of the time that it runs all the same, where there are fewer cores, or it runs on many at once.
 const AT_LEAST: f64 = 0.25;
 
 /// Names an ask to its planner.
@@ -180,10 +180,9 @@ impl Planner {
     /// for longer than it would wait anyway.
     #[allow(clippy::cast_precision_loss)] // of a number of processors
     fn rest(&mut self, now: Time, grant: Grant) {
-        let took = now.saturating_sub(grant.since) * grant.cores.try_into().unwrap_or(u32::MAX);
-        let share = (self.cores as f64 - SPARE).max(AT_LEAST);
+        let share = ((self.cores as f64 - SPARE) / grant.cores as f64).max(AT_LEAST);
         let from = self.rests_until.max(grant.since);
-        self.rests_until = (from + took.div_f64(share)).min(now + PATIENCE);
+        self.rests_until = (from + now.saturating_sub(grant.since).div_f64(share)).min(now + PATIENCE);
     }
 
     /// Takes cores back. Interactive work may say that it will ask again at once.
@@ -276,10 +275,10 @@ mod tests {
         assert_eq!(planner.take(later + GRACE, other), Some(Grant { since: later + GRACE, is_brief: false, ..one }));
     }
 
-    /// Of several cores, over a second in which somebody comes again and again.
-    fn share_of_batch_work(cores: usize) -> f64 {
+    /// Of a second in which somebody comes again and again: runs on so many cores each, of several.
+    fn time_of_batch_work(cores: usize, each: usize) -> f64 {
         let (mut planner, mut running, end) = (Planner::new(cores), Vec::new(), NOW + Duration::from_secs(1));
-        let mut asks: Vec<AskId> = (0..cores).map(|_| planner.ask(NOW, Class::Batch, 1)).collect();
+        let mut asks: Vec<AskId> = (0..cores).map(|_| planner.ask(NOW, Class::Batch, each)).collect();
         let (mut now, mut held) = (NOW, Duration::ZERO);
         while now < end {
             planner.interactive_arrived(now);
@@ -296,7 +295,7 @@ mod tests {
             for grant in over {
                 held += TIME_SLICE;
                 planner.give_back(now, grant, false);
-                asks.push(planner.ask(now, Class::Batch, 1));
+                asks.push(planner.ask(now, Class::Batch, each));
             }
         }
         held.as_secs_f64()
@@ -304,9 +303,13 @@ mod tests {
 
     #[test]
     fn batch_work_leaves_a_core_and_most_of_another_over_time_while_interactive_work_is_about() {
-        for (cores, share) in [(1, 0.25), (2, 0.25), (3, 1.25), (4, 2.25), (16, 14.25)] {
-            let is = share_of_batch_work(cores);
-            assert!((0.9 * share..=1.02 * share).contains(&is), "{is} of {cores} cores, and not {share}");
+        for (cores, time) in [(1, 0.25), (2, 0.25), (3, 1.25), (4, 2.25), (16, 14.25)] {
+            let is = time_of_batch_work(cores, 1);
+            assert!((0.9 * time..=1.02 * time).contains(&is), "{is} s on {cores} cores, and not {time}");
+        }
+        for (cores, time) in [(2, 0.25), (4, 2.25 / 4.0), (16, 14.25 / 16.0)] {
+            let is = time_of_batch_work(cores, cores);
+            assert!((0.9 * time..=1.02 * time).contains(&is), "{is} s on all of {cores} cores, and not {time}");
         }
     }
 
