@@ -24,7 +24,7 @@ from kube.models import (
     until_told,
 )
 from kube.operator import Operator
-from stack.waiting import wait_until
+from stack.waiting import StackError, wait_until
 
 # How it begins, which returns the reason, and how it ends.
 Refusal = tuple[Callable[[], str], Callable[[], None]]
@@ -210,7 +210,10 @@ def until_not_taken(kinds: ApiServer, note: str) -> None:
         of = [text for kind, reason, text in events(kinds, "denied") if (kind, reason) == ("Warning", "ApplyFailed")]
         return any(re.search(note, text) for text in of)
 
-    wait_until(f"an event: {note}", told, 20)
+    try:
+        wait_until(f"an event: {note}", told, 20)
+    except StackError as error:
+        raise StackError(f"{error}: {events(kinds, 'denied')}") from error
 
 
 def test_what_has_its_name_already_is_left_alone(kinds: ApiServer, cluster: Cluster, operator: Operator) -> None:
