@@ -95,3 +95,31 @@ pub(crate) fn cancel(shared: &Shared, id: RequestId) {
     });
     drop(cancelled); // where it is dead, everything is dropped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::Request;
+
+    #[test]
+    fn batch_work_takes_a_time_slice_beside_interactive_work_and_else_all_that_it_may() {
+        let limits =
+            Limits { workers: 1, batch_tokens: 1000, max_queued_tokens: 1000, max_wait: Duration::from_secs(60) };
+        let (cores, shared) = (Cores::new(2), Shared::new(State::new(limits)));
+        let submit = |inputs: usize| {
+            let request = Request { class: Class::Batch, key: "acme".into(), deadline: None, inputs: vec![1; inputs] };
+            shared.change(|state, now| state.planner.submit(now, request).unwrap()).unwrap();
+        };
+        let run = || {
+            next_batch(&shared, &cores.acquire(1, || Class::Batch));
+            let inputs = shared.change(|state, _| state.planner.load().running_inputs).unwrap();
+            finished(&shared, inputs, inputs, Duration::from_millis(1) * u32::try_from(inputs).unwrap());
+            inputs
+        };
+        submit(10);
+        assert_eq!(run(), 10);
+        submit(100); // a token a millisecond
+        cores.interactive_arrived(false);
+        assert_eq!(run() as u128, TIME_SLICE.as_millis());
+    }
+}
